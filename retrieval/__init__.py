@@ -1,0 +1,1 @@
+"""Images -> embeddings -> transform -> index -> matches."""
