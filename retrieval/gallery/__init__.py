@@ -1,0 +1,23 @@
+"""What is stored: one row per image, transactional, reopened after any crash.
+
+    .imgret/
+      gallery.toml            the settings, and which index belongs to which version of the table
+      images.lance/           the truth: one row per image (table.py)
+      index-<version>.faiss   derived: the transform and the vectors of that version
+
+Settings also lie in the table itself, so that everything but images.lance can be made again.
+"""
+
+from retrieval.gallery.folder import FOLDER_NAME, Gallery, find_gallery
+from retrieval.gallery.settings import IndexState, Settings
+from retrieval.gallery.table import ImageTable, Row
+
+__all__ = [
+    "FOLDER_NAME",
+    "Gallery",
+    "ImageTable",
+    "IndexState",
+    "Row",
+    "Settings",
+    "find_gallery",
+]

@@ -1,0 +1,185 @@
+"""The gallery's folder: where it is, who writes to it, what is published in it."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from retrieval.errors import GalleryError
+from retrieval.gallery.settings import IndexState, Settings, read_file, read_text, write_text
+from retrieval.gallery.table import ImageTable
+
+FOLDER_NAME = ".imgret"
+
+
+def find_gallery(start: Path) -> Path:
+    """The gallery of a folder: `.imgret` in it or in the nearest folder above that has one.
+
+    Raises GalleryError when there is none.
+    """
+    start = start.absolute()
+    for folder in (start, *start.parents):
+        if (folder / FOLDER_NAME).is_dir():
+            return folder / FOLDER_NAME
+    raise GalleryError(
+        f"There is no gallery in {start} or above it. Make one with `imgret index FOLDER`, or name "
+        "one with --gallery or IMGRET_GALLERY."
+    )
+
+
+class Gallery:
+    """One gallery folder.
+
+    path: the folder. base: what stored paths are relative to, the folder that holds it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self.base = Path(os.path.realpath(self.path.parent))
+
+    @property
+    def table_path(self) -> Path:
+        """The Lance table."""
+        return self.path / "images.lance"
+
+    @property
+    def settings_path(self) -> Path:
+        """gallery.toml."""
+        return self.path / "gallery.toml"
+
+    def exists(self) -> bool:
+        """Whether a gallery is here."""
+        return self.table_path.is_dir()
+
+    def check_exists(self) -> None:
+        """Raise GalleryError when there is no gallery here."""
+        if not self.exists():
+            raise GalleryError(
+                f"{self.path} is no gallery. Make one with `imgret index FOLDER "
+                f"--gallery {self.path}`, or name another."
+            )
+
+    def index_path(self, version: int) -> Path:
+        """The index file of a version of the table."""
+        return self.path / f"index-{version}.faiss"
+
+    def create(self, settings: Settings) -> ImageTable:
+        """Make the table of a new gallery and write its settings."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        text = write_text(settings)
+        table = ImageTable.create(self.table_path, settings.backbone.dim, text)
+        self.publish(settings)
+        return table
+
+    def open_table(self, version: int | None = None) -> ImageTable:
+        """The table at a version, by default the newest."""
+        self.check_exists()
+        return ImageTable.open(self.table_path, version)
+
+    def settings(self) -> Settings:
+        """The settings: those in the table, and the index that gallery.toml names beside them.
+
+        A crash between the two writes leaves gallery.toml behind the table; the table is right.
+        """
+        self.check_exists()
+        try:
+            published = read_file(self.settings_path)
+        except FileNotFoundError:
+            published = None
+        except OSError as error:
+            raise GalleryError(f"{self.settings_path} cannot be read ({error}).") from error
+        true = read_text(self.open_table().settings, self.table_path)
+        same = published and published.model_copy(update={"index": None}) == true
+        return published if published and same else true
+
+    def publish(self, settings: Settings) -> None:
+        """Make settings, and with them an index, the ones that readers see; atomically."""
+        write_atomically(self.settings_path, write_text(settings).encode())
+        kept = self.index_path(settings.index.version) if settings.index else None
+        for file in self.path.glob("index-*.faiss*"):
+            if file != kept:
+                file.unlink(missing_ok=True)
+
+    def index_state(self, settings: Settings, table: ImageTable) -> IndexState | None:
+        """The published index when it belongs to this very table, else None."""
+        state = settings.index
+        if state is None or state.table != table.name or state.version > table.version:
+            return None
+        return state if self.index_path(state.version).is_file() else None
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Be the one writer. Raises GalleryError, naming the holder, when there is another."""
+        holder = self.path / "lock-holder"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / "lock", timeout=0)
+            lock.acquire()
+        except Timeout:
+            who = "another process"
+            with contextlib.suppress(OSError):
+                who = holder.read_text(encoding="utf-8")[:200].strip()
+            raise GalleryError(
+                f"{self.path} is being written by {who}. "
+                "Wait until it is done, or stop it; what it has stored stays."
+            ) from None
+        except OSError as error:
+            raise GalleryError(f"{self.path} cannot be written ({error.strerror}).") from error
+        try:
+            now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+            write_atomically(
+                holder, f"process {os.getpid()} on {socket.gethostname()} since {now}".encode()
+            )
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+            lock.release()
+
+    def stored(self, path: Path) -> str:
+        """A path as it is stored: relative to base where it lies below it, else absolute.
+
+        Links in the folders above the image are followed, a link that is the image is not.
+        """
+        full = Path(os.path.realpath(path.parent)) / path.name
+        return (full.relative_to(self.base) if full.is_relative_to(self.base) else full).as_posix()
+
+    def full(self, stored: str) -> Path:
+        """Where a stored path lies now. Raises GalleryError when it leaves the folder by `..`."""
+        path = Path(stored)
+        if not path.is_absolute() and ".." in path.parts:
+            raise GalleryError(f"{self.path} holds the path {stored!r}, which leaves its folder.")
+        return self.base / path
+
+    def staging(self) -> Gallery:
+        """Where --reembed builds the new table beside the old one."""
+        staging = Gallery(self.path / "reembed")
+        staging.base = self.base
+        return staging
+
+    def delete(self) -> None:
+        """Delete the folder and all in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def write_atomically(file: Path, content: bytes) -> None:
+    """Replace a file's content so that any crash leaves the old or the new one."""
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(file)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

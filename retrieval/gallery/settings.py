@@ -1,0 +1,138 @@
+"""gallery.toml: how a gallery was made, checked on the way in, since strangers may have written it."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from retrieval.backbones import BackboneSpec
+from retrieval.errors import GalleryError
+from retrieval.images import Preprocessing
+
+FORMAT = 1
+MAX_BYTES = 1 << 20
+HEADER = "# Written by imgret; change it with the options of `imgret index`, not by hand.\n"
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Unit = tuple[float, float, float]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BackboneState(_Model):
+    """A BackboneSpec as it is stored."""
+
+    name: str
+    architecture: str
+    weights_sha256: Sha256
+    dim: int = Field(ge=1, le=1 << 17)
+    size: int = Field(ge=1, le=1 << 13)
+    mean: Unit
+    std: Unit
+    interpolation: str
+    fit: Literal["squash", "crop", "pad"]
+    crop_pct: float = Field(gt=0, le=4)
+
+    @classmethod
+    def of(cls, spec: BackboneSpec) -> BackboneState:
+        """What is stored of a spec."""
+        p = spec.preprocessing
+        return cls(
+            name=spec.name,
+            architecture=spec.architecture,
+            weights_sha256=spec.weights_sha256,
+            dim=spec.dim,
+            size=p.size,
+            mean=p.mean,
+            std=p.std,
+            interpolation=p.interpolation,
+            fit=p.fit,
+            crop_pct=p.crop_pct,
+        )
+
+    @property
+    def spec(self) -> BackboneSpec:
+        """The spec that was stored."""
+        preprocessing = Preprocessing(
+            size=self.size,
+            mean=self.mean,
+            std=self.std,
+            interpolation=self.interpolation,
+            fit=self.fit,
+            crop_pct=self.crop_pct,
+        )
+        return BackboneSpec(
+            self.name, self.architecture, self.weights_sha256, self.dim, preprocessing
+        )
+
+
+class IndexState(_Model):
+    """Which index file belongs to which version of which table, and how it was built.
+
+    asked, transform: as the user named it ("auto") and as it was fitted ("whiten:512").
+    """
+
+    table: str
+    version: int = Field(ge=1)
+    asked: str
+    transform: str
+    fitted_on: int = Field(ge=0)
+    settings: dict[str, int | float | str | bool]
+
+
+class Settings(_Model):
+    """All of gallery.toml.
+
+    transform: as asked for, such as "auto". labels: "folder", "none" or a CSV file.
+    index: None until the first index is built.
+    """
+
+    format: Literal[1] = FORMAT
+    backbone: BackboneState
+    engine: str
+    transform: str = "auto"
+    labels: str = "folder"
+    index: IndexState | None = None
+
+
+def write_text(settings: Settings) -> str:
+    """Settings as TOML."""
+    return HEADER + tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True))
+
+
+def read_text(text: str, source: Path) -> Settings:
+    """Settings from TOML. Raises GalleryError, naming source and the key, when they are not ours."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise GalleryError(
+            f"{source} is not valid TOML ({error}). Delete it and run `imgret verify --repair`: "
+            "it is written again from images.lance."
+        ) from error
+    if data.get("format") != FORMAT:
+        raise GalleryError(
+            f"{source} is of format {data.get('format')!r}; this imgret reads format {FORMAT}. "
+            "Index the images again into a new gallery with --gallery."
+        )
+    try:
+        return Settings.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise GalleryError(
+            f"{source}: {key}: {first['msg']}. Delete the file and run `imgret verify --repair`: "
+            "it is written again from images.lance."
+        ) from error
+
+
+def read_file(file: Path) -> Settings:
+    """Settings from gallery.toml."""
+    if file.stat().st_size > MAX_BYTES:
+        raise GalleryError(f"{file} is larger than a gallery's settings can be. Delete it.")
+    return read_text(file.read_text(encoding="utf-8", errors="replace"), file)

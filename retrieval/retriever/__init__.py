@@ -1,0 +1,26 @@
+"""Retriever: index a folder, search it by image. The only place that joins the steps.
+
+retriever.py joins them; planning.py and indexing.py are one run of index, upkeep.py keeps the
+index in step, snapshot.py is what is searched, maintenance.py looks after what is stored.
+"""
+
+from retrieval.retriever.results import (
+    GalleryInfo,
+    IndexEstimate,
+    IndexReport,
+    Match,
+    Progress,
+    VerifyReport,
+)
+from retrieval.retriever.retriever import Query, Retriever
+
+__all__ = [
+    "GalleryInfo",
+    "IndexEstimate",
+    "IndexReport",
+    "Match",
+    "Progress",
+    "Query",
+    "Retriever",
+    "VerifyReport",
+]

@@ -1,0 +1,203 @@
+"""One run of index: decode, encode and commit what is new, drop what is gone, bring the index up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from retrieval.encoder import Encoder
+from retrieval.gallery import ImageTable, Row
+from retrieval.loader import Loaded, load_images
+from retrieval.retriever.planning import Plan, Stored, Task
+from retrieval.retriever.results import Progress
+
+ROWS_PER_COMMIT = 2048
+SECONDS_PER_COMMIT = 20.0
+NOT_FINITE = "its embedding is not finite in half precision"
+FAILURES_SHOWN = 20
+
+
+@dataclass
+class Tally:
+    """What has happened so far."""
+
+    added: int = 0
+    changed: int = 0
+    touched: int = 0
+    failed: int = 0
+    reused: int = 0
+    encoded: int = 0
+    seconds: float = 0.0
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+
+def encode_stream(
+    loaded: Iterable[Loaded], encoder: Encoder, batch_size: int
+) -> Iterator[tuple[Loaded, np.ndarray | None]]:
+    """Encode what has pixels, batch by batch; what has none passes through with its neighbours."""
+    waiting: list[Loaded] = []
+    size = encoder.spec.preprocessing.size
+    pixels = np.empty((batch_size, size, size, 3), np.uint8)
+    filled = 0
+
+    def flush() -> Iterator[tuple[Loaded, np.ndarray | None]]:
+        embeddings = iter(encoder.encode(pixels[:filled]) if filled else ())
+        for item in waiting:
+            yield item, next(embeddings) if item.pixels is not None else None
+
+    for item in loaded:
+        waiting.append(item)
+        if item.pixels is not None:
+            pixels[filled] = item.pixels
+            filled += 1
+        if filled == batch_size or len(waiting) >= ROWS_PER_COMMIT:
+            yield from flush()
+            waiting, filled = [], 0
+    yield from flush()
+
+
+class Writer:
+    """Collects rows and commits them; what is committed survives any crash."""
+
+    def __init__(self, table: ImageTable, rows: dict[str, Stored]) -> None:
+        self.table = table
+        self.tally = Tally()
+        self._before = table.frozen()  # a row that this run replaces may still be copied from
+        self._by_sha256 = {r.sha256: r.id for r in rows.values() if r.usable}
+        self._rows: list[Row] = []
+        self._copies: dict[int, int] = {}
+        self._touched: list[tuple[int, Task, Loaded]] = []
+        self._last = time.monotonic()
+        self._replaces = False
+
+    def is_known(self, sha256: str) -> bool:
+        """Whether an embedding of this content is stored."""
+        return sha256 in self._by_sha256
+
+    def take(self, task: Task, loaded: Loaded, embedding: np.ndarray | None) -> None:
+        """Count one file and keep its row for the next commit."""
+        tally, old = self.tally, task.stored
+        if old and old.usable and loaded.sha256 == old.sha256:
+            tally.touched += 1
+            self._touched.append((old.id, task, loaded))
+            return
+        error, half = loaded.error, None
+        if embedding is not None:
+            tally.encoded += 1
+            with np.errstate(over="ignore"):
+                half = embedding.astype(np.float16)
+            if not np.isfinite(half).all():
+                half, error = None, NOT_FINITE
+        elif error is None:
+            tally.reused += 1
+            self._copies[len(self._rows)] = self._by_sha256[loaded.sha256]
+        if error is not None:
+            tally.failed += 1
+            tally.failures.append((task.path, error))
+        elif old is None:
+            tally.added += 1
+        else:
+            tally.changed += 1
+        self._replaces |= old is not None
+        self._rows.append(_row(task, loaded, half, error))
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to commit."""
+        waiting = len(self._rows) + len(self._touched)
+        late = time.monotonic() - self._last > SECONDS_PER_COMMIT
+        return waiting >= ROWS_PER_COMMIT or (late and waiting > 0)
+
+    def commit(self) -> None:
+        """Store what was taken since the last commit."""
+        rows = self._numbered(self._with_copies(self._rows))
+        self.table.write(rows, replace=self._replaces)
+        self._by_sha256 |= {r.sha256: r.id for r in rows if r.embedding is not None}
+        if self._touched:
+            self.table.update(
+                {
+                    "id": [i for i, _, _ in self._touched],
+                    "size": [loaded.size for _, _, loaded in self._touched],
+                    "mtime_ns": [loaded.mtime_ns for _, _, loaded in self._touched],
+                    "label": [task.label for _, task, _ in self._touched],
+                }
+            )
+        self._rows, self._copies, self._touched, self._replaces = [], {}, [], False
+        self._last = time.monotonic()
+
+    def _with_copies(self, rows: list[Row]) -> list[Row]:
+        """Rows whose content is stored already, with the embedding of the row that has it."""
+        if not self._copies:
+            return rows
+        sources = np.unique(list(self._copies.values()))
+        names = ["id", "embedding", "width", "height"]
+        known = self.table.rows_by_id(sources, names) | self._before.rows_by_id(sources, names)
+        for place, source in self._copies.items():
+            facts = known[source]
+            embedding = np.asarray(facts["embedding"], np.float16)
+            rows[place] = _replaced(rows[place], embedding, facts["width"], facts["height"])
+        return rows
+
+    def _numbered(self, rows: Sequence[Row]) -> list[Row]:
+        ids = self.table.next_ids(len(rows))
+        return [Row(**{**vars(r), "id": i}) for i, r in zip(ids, rows, strict=True)]
+
+
+def run_tasks(
+    plan: Plan,
+    writer: Writer,
+    encoder: Encoder,
+    *,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    max_pixels: int,
+    progress: Progress | None = None,
+) -> None:
+    """Read, encode and commit all tasks. An interrupt commits what is encoded, then goes on up."""
+    batch_size = batch_size or encoder.batch_size
+    start, total = time.monotonic(), len(plan.tasks)
+    loaded = load_images(
+        (task.file for task in plan.tasks),
+        encoder.spec.preprocessing,
+        is_known=writer.is_known,
+        max_pixels=max_pixels,
+        workers=workers,
+        ahead=2 * batch_size + 8,
+    )
+    stream = encode_stream(loaded, encoder, batch_size)
+    try:
+        for done, (task, (item, embedding)) in enumerate(
+            zip(plan.tasks, stream, strict=True), start=1
+        ):
+            writer.take(task, item, embedding)
+            if writer.due:
+                writer.commit()
+            if progress and (done % batch_size == 0 or done == total):
+                progress("encoding", done, total)
+    finally:
+        loaded.close()  # type: ignore[attr-defined]  it is a generator
+        writer.commit()
+        writer.tally.seconds = time.monotonic() - start
+
+
+def _row(task: Task, loaded: Loaded, embedding: np.ndarray | None, error: str | None) -> Row:
+    return Row(
+        id=-1,
+        path=task.path,
+        root=task.root,
+        size=loaded.size,
+        mtime_ns=loaded.mtime_ns,
+        sha256=loaded.sha256,
+        width=loaded.width,
+        height=loaded.height,
+        label=task.label,
+        embedding=embedding,
+        error=error,
+    )
+
+
+def _replaced(row: Row, embedding: np.ndarray, width: int, height: int) -> Row:
+    return Row(**{**vars(row), "embedding": embedding, "width": width, "height": height})

@@ -1,0 +1,311 @@
+"""Look after a gallery: describe, estimate, remove, verify, export, open for searching."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from retrieval.encoder import Encoder
+from retrieval.errors import GalleryError, ImgretError
+from retrieval.gallery import Gallery, ImageTable, Settings
+from retrieval.gallery.table import INDEXED, LANCE_ERRORS, as_matrix, first_sentence
+from retrieval.loader import load_images
+from retrieval.retriever.indexing import encode_stream
+from retrieval.retriever.planning import Plan
+from retrieval.retriever.results import GalleryInfo, IndexEstimate, Progress, VerifyReport
+from retrieval.retriever.snapshot import Snapshot
+from retrieval.retriever.upkeep import bring_up_index, load_index
+
+PROBED = 64
+ROW_BYTES = 300  # path, hash, label and what Lance adds, without the embedding
+SAMPLED = 100
+
+
+def stamp(gallery: Gallery) -> tuple[int, ...]:
+    """Changes whenever something is published."""
+    try:
+        stat = gallery.settings_path.stat()
+    except FileNotFoundError:
+        return ()
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
+def open_snapshot(gallery: Gallery) -> Snapshot:
+    """What can be searched now; an index that is missing or damaged is made again.
+
+    Raises GalleryError when there is nothing to search yet.
+    """
+    settings, table = gallery.settings(), gallery.open_table()
+    state = gallery.index_state(settings, table)
+    if state is not None:
+        try:
+            return Snapshot(gallery, state)
+        except GalleryError:
+            pass
+    if table.count(INDEXED) == 0:
+        raise GalleryError(
+            f"{gallery.path} holds no image that could be embedded. Run `imgret index FOLDER`; "
+            "`imgret info --failed` tells why images failed."
+        )
+    with gallery.lock():
+        table = gallery.open_table()
+        settings = settings.model_copy(update={"index": None})
+        state = bring_up_index(gallery, table, settings).index
+    if state is None:
+        raise GalleryError(f"The index of {gallery.path} cannot be built.")
+    return Snapshot(gallery, state)
+
+
+def estimate(
+    plan: Plan,
+    encoder: Encoder | None,
+    *,
+    batch_size: int | None,
+    workers: int | None,
+    max_pixels: int,
+) -> IndexEstimate:
+    """Counts from a plan, time and disk from reading and encoding a few of its images."""
+    new = sum(task.stored is None for task in plan.tasks)
+    seconds = size = None
+    probed = 0
+    if encoder is not None and plan.tasks:
+        step = max(1, len(plan.tasks) // PROBED)
+        sample = [task.file for task in plan.tasks[::step]][:PROBED]
+        batch_size = min(batch_size or encoder.batch_size, len(sample))
+        pixels = encoder.spec.preprocessing.size
+        encoder.encode(np.zeros((batch_size, pixels, pixels, 3), np.uint8))
+        start = time.monotonic()
+        loaded = load_images(
+            sample, encoder.spec.preprocessing, max_pixels=max_pixels, workers=workers
+        )
+        probed = sum(1 for _ in encode_stream(loaded, encoder, batch_size))
+        seconds = (time.monotonic() - start) / probed * len(plan.tasks)
+        size = len(plan.tasks) * (ROW_BYTES + 2 * encoder.spec.dim + 4 * min(encoder.spec.dim, 512))
+    return IndexEstimate(
+        new=new,
+        changed=len(plan.tasks) - new,
+        unchanged=plan.unchanged + plan.failed,
+        removed=len(plan.gone),
+        seconds=seconds,
+        bytes=size,
+        probed=probed,
+        engine=encoder.engine if encoder else None,
+    )
+
+
+def describe(gallery: Gallery) -> GalleryInfo:
+    """A gallery in figures, with the path and reason of each failed row."""
+    settings, table = gallery.settings(), gallery.open_table()
+    state = gallery.index_state(settings, table)
+    index = None
+    if state is not None:
+        try:
+            index = load_index(gallery, state)
+        except GalleryError:
+            state = None
+    failures = table.columns(["path", "error"], "error IS NOT NULL").to_pylist()
+    usable, b = table.count(INDEXED), settings.backbone
+    return GalleryInfo(
+        gallery=gallery.path,
+        images=usable,
+        failed=len(failures),
+        labels=len(table.columns(["label"], "label IS NOT NULL")["label"].unique()),
+        backbone=b.name,
+        weights_sha256=b.weights_sha256,
+        size=b.size,
+        fit=b.fit,
+        dim=b.dim,
+        engine=settings.engine,
+        transform=state.transform if state else "",
+        transform_asked=settings.transform,
+        transform_dim=index.d_out if index else 0,
+        fitted_on=state.fitted_on if state else 0,
+        index=index.kind if index else "none yet",
+        recall=index.recall if index else None,
+        indexed=index.ntotal if index else 0,
+        current=bool(index and index.ntotal == usable and state and state.version == table.version),
+        bytes_images=_bytes_in(gallery.table_path),
+        bytes_index=sum(file.stat().st_size for file in gallery.path.glob("index-*.faiss")),
+        version=table.version,
+        failures=tuple((row["path"], row["error"]) for row in failures),
+    )
+
+
+def rows_below(gallery: Gallery, table: ImageTable, paths: Sequence[Path]) -> list[int]:
+    """Ids of the rows of these files and of all files below these folders, there or not."""
+    roots = [gallery.stored(path.absolute()) for path in paths]
+    columns = table.columns(["id", "path"])
+    return [
+        i
+        for i, path in zip(columns["id"].to_pylist(), columns["path"].to_pylist(), strict=True)
+        if any(root in (path, ".") or path.startswith(f"{root}/") for root in roots)
+    ]
+
+
+def verify(gallery: Gallery, *, repair: bool, progress: Progress | None) -> VerifyReport:
+    """Read every row, hold the index against the rows, look for the files."""
+    table = gallery.open_table()
+    repaired: list[str] = []
+    settings, problems = _check_settings(gallery, repaired if repair else None)
+    problems += _check_rows(table, progress)
+    index_problems = _check_index(gallery, settings, table)
+    missing = _missing_files(gallery, table)
+    if repair and (index_problems or missing):
+        if missing:
+            table.remove([i for i, _ in missing])
+            table.tidy()
+            repaired.append(f"{len(missing)} rows dropped whose files are gone")
+        bring_up_index(gallery, table, settings.model_copy(update={"index": None}))
+        repaired += [f"index built again: {problem}" for problem in index_problems]
+        index_problems = _check_index(gallery, gallery.settings(), table)
+    elif missing:
+        problems.append(f"{len(missing)} files are gone; --repair drops their rows")
+    return VerifyReport(
+        rows=table.count(),
+        problems=tuple(problems + index_problems),
+        missing=tuple(path for _, path in missing),
+        repaired=tuple(repaired),
+    )
+
+
+def export(gallery: Gallery, snapshot: Snapshot, file: Path) -> int:
+    """Write what is searched, row by row, to Parquet or NumPy's npz; atomically."""
+    writers = {".parquet": _export_parquet, ".npz": _export_npz}
+    if file.suffix not in writers:
+        raise ImgretError(f"{file}: export writes .parquet or .npz. Give such a name.")
+    try:
+        with tempfile.TemporaryDirectory(dir=file.absolute().parent, prefix=".export-") as folder:
+            made = Path(folder) / f"made{file.suffix}"
+            rows = writers[file.suffix](gallery, snapshot, made)
+            made.replace(file)
+    except OSError as error:
+        raise ImgretError(f"{file} cannot be written ({error.strerror or error}).") from error
+    return rows
+
+
+def _export_parquet(gallery: Gallery, snapshot: Snapshot, file: Path) -> int:
+    d, out = snapshot.table.dim, snapshot.index.d_out
+    schema = pa.schema(
+        [
+            ("ids", pa.int64()),
+            ("paths", pa.string()),
+            ("labels", pa.string()),
+            ("embeddings", pa.list_(pa.float32(), d)),
+            ("transformed", pa.list_(pa.float32(), out)),
+        ]
+    )
+    rows = 0
+    with pq.ParquetWriter(file, schema) as writer:
+        for batch in snapshot.table.batches(["id", "path", "label", "embedding"]):
+            raw = as_matrix(batch["embedding"]).astype(np.float32)
+            paths = [str(gallery.full(path)) for path in batch["path"].to_pylist()]
+            done = snapshot.index.transform(raw)
+            columns = [batch["id"], pa.array(paths), batch["label"]]
+            columns += [
+                pa.FixedSizeListArray.from_arrays(pa.array(m.ravel()), m.shape[1])
+                for m in (raw, done)
+            ]
+            writer.write_batch(pa.record_batch(columns, schema=schema))
+            rows += batch.num_rows
+    return rows
+
+
+def _export_npz(gallery: Gallery, snapshot: Snapshot, file: Path) -> int:
+    """The two matrices lie on disk while they are made, so that memory stays small."""
+    n, table = snapshot.table.count(INDEXED), snapshot.table
+    facts = table.columns(["id", "path", "label"], INDEXED)
+    matrices = {
+        name: np.lib.format.open_memmap(
+            file.with_name(f"{name}.npy"), "w+", dtype=np.float32, shape=(n, width)
+        )
+        for name, width in (("embeddings", table.dim), ("transformed", snapshot.index.d_out))
+    }
+    start = 0
+    for batch in table.batches(["embedding"]):
+        rows = slice(start, start + batch.num_rows)
+        matrices["embeddings"][rows] = as_matrix(batch["embedding"])
+        matrices["transformed"][rows] = snapshot.index.transform(matrices["embeddings"][rows])
+        start = rows.stop
+    np.savez(
+        file,
+        ids=facts["id"].to_numpy(),
+        paths=np.array([str(gallery.full(path)) for path in facts["path"].to_pylist()], np.str_),
+        labels=np.array([label or "" for label in facts["label"].to_pylist()], np.str_),
+        embeddings=matrices["embeddings"],
+        transformed=matrices["transformed"],
+    )
+    return n
+
+
+def _check_settings(gallery: Gallery, repaired: list[str] | None) -> tuple[Settings, list[str]]:
+    try:
+        settings = gallery.settings()
+    except GalleryError as error:
+        settings = gallery.settings_in_table()
+        if repaired is None:
+            return settings, [str(error)]
+        gallery.publish(settings)
+        repaired.append("gallery.toml written again from images.lance")
+    return settings, []
+
+
+def _check_rows(table: ImageTable, progress: Progress | None) -> list[str]:
+    problems: list[str] = []
+    try:
+        done, broken = 0, 0
+        for batch in table.batches(["embedding"]):
+            broken += int((~np.isfinite(as_matrix(batch["embedding"])).all(axis=1)).sum())
+            done += batch.num_rows
+            if progress:
+                progress("verifying", done, None)
+        if broken:
+            problems.append(f"{broken} rows have embeddings that are not finite")
+        columns = table.columns(["id", "path"])
+        for name in ("id", "path"):
+            if len(columns[name].unique()) != len(columns):
+                problems.append(f"some rows have the same {name}")
+        unexplained = table.count("embedding IS NULL AND error IS NULL")
+        if unexplained:
+            problems.append(f"{unexplained} rows have neither an embedding nor a reason")
+    except LANCE_ERRORS as error:
+        problems.append(f"images.lance is damaged: {first_sentence(error)}")
+    return problems
+
+
+def _check_index(gallery: Gallery, settings: Settings, table: ImageTable) -> list[str]:
+    state, usable = gallery.index_state(settings, table), table.count(INDEXED)
+    if state is None:
+        return ["there is no index"] if usable else []
+    if state.version != table.version:
+        return [f"the index is of version {state.version}, the table of {table.version}"]
+    try:
+        index = load_index(gallery, state)
+        stored = table.columns(["id"], INDEXED)["id"].to_numpy()
+        if not np.array_equal(np.sort(index.ids), np.sort(stored)):
+            return [f"the index holds {index.ntotal} images, the table {usable}"]
+        chosen = np.sort(np.random.default_rng(0).choice(stored, min(usable, SAMPLED), False))
+        for _, embeddings in table.embeddings(chosen):
+            vectors = embeddings.astype(np.float32)
+            scores, _ = index.search(vectors, 1)
+            zero = ~np.linalg.norm(index.transform(vectors), axis=1).astype(bool)
+            if ((scores[:, 0] < 0.98) & ~zero).mean() > 0.05:
+                return ["the vectors of the index are not those of the table"]
+    except GalleryError as error:
+        return [str(error)]
+    return []
+
+
+def _missing_files(gallery: Gallery, table: ImageTable) -> list[tuple[int, str]]:
+    columns = table.columns(["id", "path"])
+    pairs = zip(columns["id"].to_pylist(), columns["path"].to_pylist(), strict=True)
+    return [(i, path) for i, path in pairs if not gallery.full(path).exists()]
+
+
+def _bytes_in(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

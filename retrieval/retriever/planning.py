@@ -1,0 +1,159 @@
+"""What a run of index has to do: the files found, held against the rows that are stored."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from retrieval.errors import ImgretError
+from retrieval.gallery import Gallery, ImageTable
+from retrieval.images import ImageFile, find_images
+from retrieval.retriever.results import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A row as it was when the run began, without its embedding."""
+
+    id: int
+    size: int
+    mtime_ns: int
+    sha256: str
+    label: str | None
+    usable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One file that has to be read."""
+
+    file: ImageFile
+    path: str
+    root: str
+    label: str | None
+    stored: Stored | None
+
+
+@dataclass
+class Plan:
+    """Files to read, rows to relabel, rows whose files are gone, and what needs nothing."""
+
+    tasks: list[Task] = field(default_factory=list)
+    relabel: list[tuple[int, str | None]] = field(default_factory=list)
+    gone: list[int] = field(default_factory=list)
+    unchanged: int = 0
+    failed: int = 0
+
+
+def read_rows(table: ImageTable | None) -> dict[str, Stored]:
+    """The stored rows by path."""
+    if table is None:
+        return {}
+    names = ["id", "path", "size", "mtime_ns", "sha256", "label"]
+    columns = table.columns(names)
+    usable = set(table.columns(["id"], "embedding IS NOT NULL")["id"].to_pylist())
+    rows: dict[str, Stored] = {}
+    for batch in columns.to_batches():
+        for i, path, *rest in zip(*(batch[n].to_pylist() for n in names), strict=True):
+            rows[path] = Stored(i, *rest, usable=i in usable)
+    return rows
+
+
+def make_plan(
+    gallery: Gallery,
+    rows: dict[str, Stored],
+    paths: Sequence[Path],
+    label_of: Callable[[Path], str | None],
+    *,
+    exclude: Sequence[str] = (),
+    include_hidden: bool = False,
+    keep_missing: bool = False,
+    progress: Progress | None = None,
+) -> Plan:
+    """Walk the paths once and sort what is found. Reads nothing but names, sizes and times."""
+    check_paths(paths)
+    plan, seen, unread = Plan(), set(), []
+    roots = {path: gallery.stored(path) for path in map(Path, paths)}
+    found = find_images(
+        list(roots),
+        exclude=exclude,
+        include_hidden=include_hidden,
+        known=lambda path: gallery.stored(path) in rows,
+    )
+    for file in found:
+        if gallery.path in file.path.absolute().parents:
+            continue
+        path = _storable(gallery.stored(file.path))
+        seen.add(path)
+        if file.error is not None:
+            unread.append(path)
+        _sort(plan, Task(file, path, roots[file.root], label_of(file.path), rows.get(path)))
+        if progress and len(seen) % 100 == 0:
+            progress("finding", len(seen), None)
+    if not keep_missing:
+        unread_folders = tuple(f"{path}/" for path in unread)
+        for path, row in rows.items():
+            below = any(r in (path, ".") or path.startswith(f"{r}/") for r in roots.values())
+            if below and path not in seen and not path.startswith(unread_folders):
+                plan.gone.append(row.id)
+    return plan
+
+
+def check_paths(paths: Sequence[Path]) -> None:
+    """Raise ImgretError for the first path that does not exist."""
+    for path in paths:
+        if not path.exists() and not path.is_symlink():
+            raise ImgretError(f"{path} does not exist. Give folders or image files that do.")
+
+
+def labels_from(source: str) -> Callable[[Path], str | None]:
+    """path -> label: "folder" for the name of the folder that holds it, "none", or a CSV file.
+
+    A CSV file has the columns path and label; its paths are relative to its own folder.
+    """
+    if source == "none":
+        return lambda path: None
+    if source == "folder":
+        return lambda path: path.absolute().parent.name or None
+    file = Path(source)
+    labels = _read_csv(file)
+    return lambda path: labels.get(str(path.parent.resolve() / path.name))
+
+
+def _read_csv(file: Path) -> dict[str, str]:
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            if not {"path", "label"} <= set(reader.fieldnames or ()):
+                raise ImgretError(f"{file} needs a first line with the columns path and label.")
+            folder, labels = file.absolute().parent, {}
+            for row in reader:
+                path = folder / (row["path"] or "")
+                labels[str(path.parent.resolve() / path.name)] = row["label"] or ""
+            return {path: label for path, label in labels.items() if label}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ImgretError(
+            f"The labels {file} cannot be read ({reason}). Give --labels folder, none, or a CSV "
+            "file with the columns path and label."
+        ) from error
+
+
+def _sort(plan: Plan, task: Task) -> None:
+    row, file = task.stored, task.file
+    same = row and (row.size, row.mtime_ns) == (file.size, file.mtime_ns) and file.error is None
+    if row is None or not same or not row.sha256:
+        plan.tasks.append(task)
+    elif not row.usable:
+        plan.failed += 1
+    else:
+        plan.unchanged += 1
+        if row.label != task.label:
+            plan.relabel.append((row.id, task.label))
+
+
+def _storable(path: str) -> str:
+    """A path as text: bytes that are not UTF-8 are spelled out, such as \\xff."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

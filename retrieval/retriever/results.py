@@ -1,0 +1,112 @@
+"""What the Retriever gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with what is being done, how many are done, and how many there are (None: unknown)."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """One result: where the image lies, its cosine similarity to the query, its label, its row."""
+
+    path: Path
+    score: float
+    label: str | None
+    id: int
+
+
+@dataclass(frozen=True)
+class IndexReport:
+    """What one run of index did.
+
+    added, changed, unchanged, failed: images found, each counted once. removed: rows dropped.
+    reused: of added and changed, those whose embedding was known from the same content.
+    encoded: images that went through the backbone. seconds: of the whole run.
+    images_per_second: encoded ones, over the time of decoding and encoding.
+    failures: path and reason of what failed in this run, at most 20.
+    """
+
+    added: int
+    changed: int
+    unchanged: int
+    removed: int
+    failed: int
+    reused: int
+    encoded: int
+    seconds: float
+    images_per_second: float
+    gallery: Path
+    backbone: str
+    engine: str
+    notice: str | None = None
+    failures: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def found(self) -> int:
+        """Images found below the given paths."""
+        return self.added + self.changed + self.unchanged + self.failed
+
+
+@dataclass(frozen=True)
+class IndexEstimate:
+    """What a run of index would do: counts, and time and disk from a probe of a few images.
+
+    seconds and bytes are None where there was nothing to probe.
+    """
+
+    new: int
+    changed: int
+    unchanged: int
+    removed: int
+    seconds: float | None
+    bytes: int | None
+    probed: int
+    engine: str | None
+
+
+@dataclass(frozen=True)
+class GalleryInfo:
+    """A gallery in figures. recall: recall@10 of the index, measured when it was built."""
+
+    gallery: Path
+    images: int
+    failed: int
+    labels: int
+    backbone: str
+    weights_sha256: str
+    size: int
+    fit: str
+    dim: int
+    engine: str
+    transform: str
+    transform_asked: str
+    transform_dim: int
+    fitted_on: int
+    index: str
+    recall: float | None
+    indexed: int
+    current: bool
+    bytes_images: int
+    bytes_index: int
+    version: int
+    failures: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What verify found; problems are sentences, empty when all is well."""
+
+    rows: int
+    problems: tuple[str, ...]
+    missing: tuple[str, ...]
+    repaired: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong, or all that was has been repaired."""
+        return not self.problems

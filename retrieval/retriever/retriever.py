@@ -1,0 +1,441 @@
+"""The Retriever: a gallery, the encoder that made it, and the index that searches it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal, TypeAlias, overload
+
+import numpy as np
+from PIL import Image
+
+from retrieval import backbones
+from retrieval import transform as transforms
+from retrieval.backbones import Backbone, BackboneSpec, Fit
+from retrieval.encoder import Encoder, Engine, cache_folder, exported_encoder, open_encoder
+from retrieval.errors import GalleryError, ImageError, ImgretError
+from retrieval.gallery import Gallery, ImageTable, Settings
+from retrieval.gallery.settings import BackboneState, write_text
+from retrieval.images import DEFAULT_MAX_PIXELS, decode, read_bytes
+from retrieval.retriever import maintenance
+from retrieval.retriever.indexing import FAILURES_SHOWN, Writer, run_tasks
+from retrieval.retriever.planning import Plan, check_paths, labels_from, make_plan, read_rows
+from retrieval.retriever.reembedding import reembed_rows
+from retrieval.retriever.results import (
+    GalleryInfo,
+    IndexEstimate,
+    IndexReport,
+    Match,
+    Progress,
+    VerifyReport,
+)
+from retrieval.retriever.snapshot import Snapshot
+from retrieval.retriever.upkeep import bring_up_index
+
+DEFAULT_BACKBONE = "mobilenetv2"
+Query: TypeAlias = str | Path | Image.Image | np.ndarray
+Paths: TypeAlias = str | Path | Sequence[str | Path]
+Box: TypeAlias = tuple[int, int, int, int]
+
+
+class Retriever:
+    """Index folders of images into a gallery and search it by image.
+
+    gallery: the gallery's folder; it is made by the first index(). The other parameters say how
+    a new gallery is made, and must agree with one that is there already: backbone is a short name
+    (mobilenetv2, resnet50, efficientnet-b7), a timm name, "hf-hub:user/model" or a folder; size
+    the side of its input in pixels; fit how a picture becomes a square; transform one of none,
+    standard, standard+pca:N, whiten:N, lda, auto; engine what runs the backbone.
+    Several threads may share a Retriever.
+    """
+
+    def __init__(
+        self,
+        gallery: str | Path = ".imgret",
+        *,
+        backbone: str | None = None,
+        size: int | None = None,
+        fit: Fit | None = None,
+        transform: str | None = None,
+        engine: Engine | None = None,
+    ) -> None:
+        self.gallery = Gallery(Path(gallery))
+        self.backbone = backbone
+        self.size = size
+        self.fit = fit
+        self.transform = transform
+        self.engine = engine
+        self._encoder: Encoder | None = None
+        self._snapshot: tuple[tuple[int, ...], Snapshot] | None = None
+        self._opening = threading.RLock()
+
+    def index(
+        self,
+        paths: Paths,
+        *,
+        labels: str | None = None,
+        exclude: Sequence[str] = (),
+        include_hidden: bool = False,
+        keep_missing: bool = False,
+        refit: bool = False,
+        reembed: bool = False,
+        batch_size: int | None = None,
+        workers: int | None = None,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+        progress: Progress | None = None,
+    ) -> IndexReport:
+        """Bring the gallery in step with folders and files: embed what is new, drop what is gone.
+
+        labels: "folder" (the name of the folder that holds the image), "none", or a CSV file with
+        the columns path and label; by default what the gallery had. exclude: globs. reembed:
+        embed all stored images again with this backbone, size or fit. Commits as it goes: after
+        an interrupt or a crash the same call goes on where it stopped.
+        Raises GalleryError (another writer, another backbone), BackboneError, ImgretError.
+        """
+        start = time.monotonic()
+        folders = _as_paths(paths)
+        check_paths(folders)
+        transforms.parse(self.transform or "auto")
+        is_new = not self.gallery.exists()
+        with self._writing():
+            settings = None if is_new else self._settings(labels, reembed=reembed)
+            table = None if is_new else self.gallery.open_table()
+            asked = labels or (settings.labels if settings else "folder")
+            rows = read_rows(table)
+            if reembed and settings is not None and table is not None:
+                settings, table = reembed_rows(
+                    self.gallery, self._new_settings(asked), table, self._open_encoder,
+                    batch_size=batch_size, workers=workers, max_pixels=max_pixels,
+                    progress=progress,
+                )  # fmt: skip
+                rows = read_rows(table)
+            plan = make_plan(
+                self.gallery, rows, folders, labels_from(asked), exclude=exclude,
+                include_hidden=include_hidden, keep_missing=keep_missing, progress=progress,
+            )  # fmt: skip
+            if settings is None or table is None:
+                if not plan.tasks:
+                    return self._report(plan, None, start)
+                settings = self._new_settings(asked)
+                table = self.gallery.create(settings)
+            table.write_settings(write_text(settings.model_copy(update={"index": None})))
+            writer = Writer(table, rows)
+            if plan.tasks:
+                run_tasks(
+                    plan, writer, self._open_encoder(settings), batch_size=batch_size,
+                    workers=workers, max_pixels=max_pixels, progress=progress,
+                )  # fmt: skip
+            if plan.relabel:
+                ids, names = zip(*plan.relabel, strict=True)
+                table.update({"id": list(ids), "label": list(names)})
+            table.remove(plan.gone)
+            table.tidy()
+            bring_up_index(self.gallery, table, settings, refit=refit, progress=progress)
+        return self._report(plan, writer, start, settings)
+
+    def estimate(
+        self,
+        paths: Paths,
+        *,
+        labels: str | None = None,
+        exclude: Sequence[str] = (),
+        include_hidden: bool = False,
+        keep_missing: bool = False,
+        batch_size: int | None = None,
+        workers: int | None = None,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+        progress: Progress | None = None,
+    ) -> IndexEstimate:
+        """What index() with the same arguments would do; stores nothing."""
+        folders = _as_paths(paths)
+        settings = self._settings(labels, reembed=False) if self.gallery.exists() else None
+        table = self.gallery.open_table() if settings else None
+        asked = labels or (settings.labels if settings else "folder")
+        plan = make_plan(
+            self.gallery, read_rows(table), folders, labels_from(asked), exclude=exclude,
+            include_hidden=include_hidden, keep_missing=keep_missing, progress=progress,
+        )  # fmt: skip
+        encoder = None
+        if plan.tasks:
+            encoder = self._open_encoder(settings or self._new_settings(asked))
+        return maintenance.estimate(
+            plan, encoder, batch_size=batch_size, workers=workers, max_pixels=max_pixels
+        )
+
+    @overload
+    def search(
+        self, query: Query, k: int = 5, *, where: str | None = None,
+        min_score: float | None = None, crop: Box | None = None, exclude_self: bool = False,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+    ) -> list[Match]: ...  # fmt: skip
+    @overload
+    def search(
+        self, query: Sequence[Query], k: int = 5, *, where: str | None = None,
+        min_score: float | None = None, crop: Box | None = None, exclude_self: bool = False,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+    ) -> list[list[Match]]: ...  # fmt: skip
+    def search(
+        self,
+        query: Query | Sequence[Query],
+        k: int = 5,
+        *,
+        where: str | None = None,
+        min_score: float | None = None,
+        crop: Box | None = None,
+        exclude_self: bool = False,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+    ) -> list[Match] | list[list[Match]]:
+        """The k images most like the query, best first: a list, or one list a query.
+
+        query: a path, a PIL image, an (h, w, 3) uint8 RGB array, or a list of these. where:
+        Lance's filter syntax, such as "label = 'BMW M3'"; k matches are found where k exist.
+        min_score: least cosine similarity. crop: X, Y, W, H of the region searched by.
+        exclude_self: leave out the query's own file and copies of its content.
+        Raises ImageError when a query cannot be read, GalleryError when there is no gallery.
+        """
+        queries: Sequence[Query] = [query] if _is_one(query) else query  # type: ignore[assignment]
+        embeddings = self.encode(queries, crop=crop, max_pixels=max_pixels)
+        excluded = self._selves(queries) if exclude_self else None
+        found = self._search(embeddings, k, where=where, min_score=min_score, excluded=excluded)
+        return found[0] if _is_one(query) else found
+
+    def search_embeddings(
+        self,
+        embeddings: np.ndarray,
+        k: int = 5,
+        *,
+        where: str | None = None,
+        min_score: float | None = None,
+    ) -> list[list[Match]]:
+        """The k nearest images of each raw embedding, (n, d) float32 as encode() gives them."""
+        return self._search(np.atleast_2d(embeddings), k, where=where, min_score=min_score)
+
+    def encode(
+        self,
+        queries: Sequence[Query],
+        *,
+        crop: Box | None = None,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+    ) -> np.ndarray:
+        """Raw embeddings of images, as the gallery's were made: (n, d) float32."""
+        encoder = self._query_encoder()
+        size = encoder.spec.preprocessing.size
+        embeddings = np.empty((len(queries), encoder.spec.dim), np.float32)
+        for start in range(0, len(queries), encoder.batch_size):
+            part = queries[start : start + encoder.batch_size]
+            pixels = np.empty((len(part), size, size, 3), np.uint8)
+            for place, query in enumerate(part):
+                pixels[place] = _decode_query(query, encoder, crop, max_pixels)
+            embeddings[start : start + len(part)] = encoder.encode(pixels)
+        return embeddings
+
+    def info(self) -> GalleryInfo:
+        """The gallery in figures."""
+        return maintenance.describe(self.gallery)
+
+    def remove(self, paths: Paths, *, progress: Progress | None = None) -> int:
+        """Drop the rows of these images and of all below these folders; the number dropped."""
+        self.gallery.check_exists()
+        with self._writing():
+            table, settings = self.gallery.open_table(), self.gallery.settings()
+            ids = maintenance.rows_below(self.gallery, table, _as_paths(paths))
+            if ids:
+                table.remove(ids)
+                table.tidy()
+                bring_up_index(self.gallery, table, settings, progress=progress)
+        return len(ids)
+
+    def verify(self, *, repair: bool = False, progress: Progress | None = None) -> VerifyReport:
+        """Check that every row is readable, that the index agrees, that the files are there.
+
+        repair: rebuild what is derived and drop the rows whose files are gone.
+        """
+        self.gallery.check_exists()
+        with self._writing() if repair else contextlib.nullcontext():
+            return maintenance.verify(self.gallery, repair=repair, progress=progress)
+
+    def export(self, file: str | Path) -> int:
+        """Write ids, paths, labels, embeddings and transformed embeddings to .parquet or .npz.
+
+        Returns the number of images written.
+        """
+        return maintenance.export(self.gallery, self._current(), Path(file))
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        existed = self.gallery.path.exists()
+        try:
+            with self.gallery.lock():
+                yield
+        finally:
+            if not existed and not self.gallery.exists():
+                self.gallery.delete()
+
+    def _new_settings(self, labels: str) -> Settings:
+        backbone = self._load(self.backbone or DEFAULT_BACKBONE, self.size, self.fit or "squash")
+        self._encoder = open_encoder(
+            backbone.spec, lambda: backbone, engine=self.engine, cache=cache_folder()
+        )
+        return Settings(
+            backbone=BackboneState.of(backbone.spec),
+            engine=self._encoder.engine,
+            transform=self.transform or "auto",
+            labels=labels,
+        )
+
+    def _load(self, name: str, size: int | None, fit: Fit) -> Backbone:
+        return backbones.load(name, size=size, fit=fit)
+
+    def _settings(self, labels: str | None, *, reembed: bool) -> Settings:
+        """The gallery's settings with what may change without embedding again."""
+        settings = self.gallery.settings()
+        if not reembed:
+            self._check_backbone(settings.backbone)
+        changes = {"transform": self.transform, "labels": labels}
+        return settings.model_copy(update={k: v for k, v in changes.items() if v is not None})
+
+    def _check_backbone(self, stored: BackboneState) -> None:
+        """Raise GalleryError when this Retriever was given another backbone than the gallery's."""
+        asked = backbones.resolve(self.backbone) if self.backbone else stored.name
+        differs = []
+        if asked != stored.name:
+            sha256 = backbones.folder_fingerprint(asked)
+            if sha256 is None and Path(asked).is_absolute():
+                backbones.load(asked)  # raises, saying what is wrong with the folder
+            if sha256 != stored.weights_sha256:
+                differs.append(f"the backbone {stored.name}, not {asked}")
+        elif Path(asked).is_absolute():
+            sha256 = backbones.folder_fingerprint(asked) or stored.weights_sha256
+            if sha256 != stored.weights_sha256:
+                differs.append(f"other weights of {asked} ({stored.weights_sha256[:12]})")
+        if self.size and self.size != stored.size:
+            differs.append(f"--size {stored.size}, not {self.size}")
+        if self.fit and self.fit != stored.fit:
+            differs.append(f"--fit {stored.fit}, not {self.fit}")
+        if differs:
+            raise GalleryError(
+                f"{self.gallery.path} was made with {' and '.join(differs)}. Run `imgret index` "
+                "with --reembed to embed its images again, or choose another --gallery."
+            )
+
+    def _open_encoder(self, settings: Settings) -> Encoder:
+        """The encoder that makes this gallery's embeddings, on the engine it was made with."""
+        spec = settings.backbone.spec
+        with self._opening:
+            if self._encoder is None or self._encoder.spec != spec:
+                self._encoder = open_encoder(
+                    spec,
+                    lambda: self._load_again(spec),
+                    engine=self.engine or settings.engine,  # type: ignore[arg-type]
+                    cache=cache_folder(),
+                    insist=self.engine is not None,
+                )
+            return self._encoder
+
+    def _load_again(self, spec: BackboneSpec) -> Backbone:
+        p = spec.preprocessing
+        name = spec.name
+        if self.backbone and backbones.folder_fingerprint(self.backbone) == spec.weights_sha256:
+            name = self.backbone
+        return self._load(name, p.size, p.fit)
+
+    def _query_encoder(self) -> Encoder:
+        """For queries an export is preferred on any engine, since it needs no torch."""
+        settings = self.gallery.settings()
+        spec = settings.backbone.spec
+        with self._opening:
+            if self._encoder is not None and self._encoder.spec == spec:
+                return self._encoder
+            if self.engine is None or self.engine.startswith("openvino"):
+                engine = self.engine or settings.engine
+                self._encoder = exported_encoder(spec, engine, cache_folder())
+            return self._encoder or self._open_encoder(settings)
+
+    def _current(self) -> Snapshot:
+        """The published state, reopened when another one was published since."""
+        with self._opening:
+            stamp = maintenance.stamp(self.gallery)
+            if self._snapshot is None or self._snapshot[0] != stamp:
+                self._snapshot = stamp, maintenance.open_snapshot(self.gallery)
+                stamp = maintenance.stamp(self.gallery)
+            return self._snapshot[1]
+
+    def _search(
+        self,
+        embeddings: np.ndarray,
+        k: int,
+        *,
+        where: str | None = None,
+        min_score: float | None = None,
+        excluded: Sequence[np.ndarray] | None = None,
+    ) -> list[list[Match]]:
+        if k < 1:
+            raise ImgretError(f"k is {k}; it must be 1 or more.")
+        snapshot = self._current()
+        if embeddings.shape[1] != snapshot.table.dim:
+            raise ImgretError(
+                f"The embeddings are {embeddings.shape[1]} wide, those of {self.gallery.path} "
+                f"{snapshot.table.dim}. Encode the queries with the gallery's own backbone."
+            )
+        options = {"where": where, "min_score": min_score, "excluded": excluded}
+        try:
+            return snapshot.search(embeddings, k, **options)  # type: ignore[arg-type]
+        except OSError:  # an index run has dropped the version that was open here
+            self._snapshot = None
+            return self._current().search(embeddings, k, **options)  # type: ignore[arg-type]
+
+    def _selves(self, queries: Sequence[Query]) -> list[np.ndarray]:
+        snapshot, none = self._current(), np.empty(0, np.int64)
+        return [
+            snapshot.same_content(
+                hashlib.sha256(read_bytes(Path(query))[0]).hexdigest(),
+                self.gallery.stored(Path(query).absolute()),
+            )
+            if isinstance(query, str | Path)
+            else none
+            for query in queries
+        ]
+
+    def _report(
+        self, plan: Plan, writer: Writer | None, start: float, settings: Settings | None = None
+    ) -> IndexReport:
+        tally = writer.tally if writer else None
+        encoded, seconds = (tally.encoded, tally.seconds) if tally else (0, 0.0)
+        return IndexReport(
+            added=tally.added if tally else 0,
+            changed=tally.changed if tally else 0,
+            unchanged=plan.unchanged + (tally.touched if tally else 0),
+            removed=len(plan.gone),
+            failed=plan.failed + (tally.failed if tally else 0),
+            reused=tally.reused if tally else 0,
+            encoded=encoded,
+            seconds=time.monotonic() - start,
+            images_per_second=encoded / seconds if seconds else 0.0,
+            gallery=self.gallery.path,
+            backbone=settings.backbone.name if settings else "",
+            engine=self._encoder.engine if self._encoder else settings.engine if settings else "",
+            notice=self._encoder.notice if self._encoder else None,
+            failures=tuple(tally.failures[:FAILURES_SHOWN]) if tally else (),
+        )
+
+
+def _is_one(query: Query | Sequence[Query]) -> bool:
+    return isinstance(query, str | Path | Image.Image | np.ndarray)
+
+
+def _as_paths(paths: Paths) -> list[Path]:
+    return [Path(paths)] if isinstance(paths, str | Path) else [Path(p) for p in paths]
+
+
+def _decode_query(query: Query, encoder: Encoder, crop: Box | None, max_pixels: int) -> np.ndarray:
+    source = Path(query) if isinstance(query, str) else query
+    preprocessing = encoder.spec.preprocessing
+    try:
+        return decode(source, preprocessing, crop=crop, max_pixels=max_pixels).pixels
+    except ImageError as error:
+        name = source if isinstance(source, Path) else "The query image"
+        raise ImageError(f"{name}: {error}") from error

@@ -1,0 +1,145 @@
+"""Keep the index in step with the table, and publish the pair."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+
+import numpy as np
+
+from retrieval import transform as transforms
+from retrieval.errors import GalleryError
+from retrieval.gallery import Gallery, ImageTable, IndexState, Settings
+from retrieval.gallery.table import INDEXED, as_matrix
+from retrieval.index import Index
+from retrieval.retriever.results import Progress
+
+FIT_ROWS = 100_000
+
+
+def bring_up_index(
+    gallery: Gallery,
+    table: ImageTable,
+    settings: Settings,
+    *,
+    refit: bool = False,
+    progress: Progress | None = None,
+) -> Settings:
+    """Make the index of the table's newest version, as cheaply as it can be, and publish it.
+
+    The transform is fitted anew with refit, when another one was asked for, and when the gallery
+    has doubled since; else the vectors that are gone are removed and the new ones added.
+    """
+    n = table.count(INDEXED)
+    state = gallery.index_state(settings, table)
+    if n == 0:
+        settings = settings.model_copy(update={"index": None})
+        gallery.publish(settings)
+        return settings
+    index = None
+    wanted = transforms.resolve(settings.transform, n, table.dim)
+    if state is not None and not refit and not _needs_fit(state, settings.transform, wanted, n):
+        index = _updated(gallery, table, state, n, progress)
+    if index is None:
+        if progress:
+            progress("fitting", 0, None)
+        fitted = transforms.fit(wanted, *_sample(table, n, labels=wanted.startswith("lda")))
+        index = Index.build(fitted, table.embeddings, n, progress=progress)
+        transform, fitted_on = fitted.spec, fitted.fitted_on
+    else:
+        assert state is not None  # noqa: S101  for mypy; an index was loaded from it
+        transform, fitted_on = state.transform, state.fitted_on
+    _save(gallery, table, state, index)
+    settings = settings.model_copy(
+        update={
+            "index": IndexState(
+                table=table.name,
+                version=table.version,
+                asked=settings.transform,
+                transform=transform,
+                fitted_on=fitted_on,
+                settings=index.settings,
+            )
+        }
+    )
+    gallery.publish(settings)
+    return settings
+
+
+def _needs_fit(state: IndexState, asked: str, wanted: str, n: int) -> bool:
+    if state.asked != asked:
+        return True
+    if state.transform == "none":
+        return wanted != "none"
+    return n >= 2 * state.fitted_on
+
+
+def load_index(gallery: Gallery, state: IndexState, *, mmap: bool = True) -> Index:
+    """The published index. Raises GalleryError when its file is damaged."""
+    return Index.load(gallery.index_path(state.version), state.settings, mmap=mmap)
+
+
+def _updated(
+    gallery: Gallery, table: ImageTable, state: IndexState, n: int, progress: Progress | None
+) -> Index | None:
+    """The old index with what changed since; None where building anew is right."""
+    try:
+        index = load_index(gallery, state)
+    except GalleryError:
+        return None
+    stored = np.sort(table.columns(["id"], INDEXED)["id"].to_numpy())
+    gone = np.setdiff1d(index.ids, stored)
+    new = np.setdiff1d(stored, index.ids)
+    if not index.suits(n) or (len(gone) and not index.can_remove):
+        return None
+    if len(gone):
+        index.remove(gone)
+    done = 0
+    for ids, embeddings in table.embeddings(new) if len(new) else ():
+        index.add(ids, embeddings)
+        done += len(ids)
+        if progress:
+            progress("indexing", done, len(new))
+    return index
+
+
+def _save(gallery: Gallery, table: ImageTable, state: IndexState | None, index: Index) -> None:
+    file = gallery.index_path(table.version)
+    if state is not None and not index.changed:
+        if state.version != table.version:
+            old = gallery.index_path(state.version)
+            with contextlib.suppress(FileExistsError):
+                try:
+                    os.link(old, file)
+                except OSError:
+                    shutil.copyfile(old, file)
+        return
+    index.save(file)
+
+
+def _sample(
+    table: ImageTable, n: int, *, labels: bool
+) -> tuple[np.ndarray, list[str | None] | None]:
+    """At most FIT_ROWS embeddings, evenly drawn, and their labels where they are wanted."""
+    chosen = np.sort(np.random.default_rng(0).choice(n, min(n, FIT_ROWS), replace=False))
+    embeddings = np.empty((len(chosen), table.dim), np.float32)
+    names: list[str | None] = []
+    for part, place, batch in _chosen_batches(table, chosen, labels=labels):
+        embeddings[place] = as_matrix(batch["embedding"])[part]
+        if labels:
+            column = batch["label"].to_pylist()
+            names += [column[i] for i in part]
+    return embeddings, names if labels else None
+
+
+def _chosen_batches(
+    table: ImageTable, chosen: np.ndarray, *, labels: bool
+) -> Iterator[tuple[np.ndarray, slice, object]]:
+    first = 0
+    for batch in table.batches(["embedding", "label"] if labels else ["embedding"]):
+        low, high = np.searchsorted(chosen, [first, first + batch.num_rows])
+        if high > low:
+            yield chosen[low:high] - first, slice(low, high), batch
+        first += batch.num_rows
