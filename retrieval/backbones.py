@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -255,8 +255,8 @@ def _backbone(
         )
     preprocessing = Preprocessing(
         size=size or height,
-        mean=tuple(float(v) for v in cfg["mean"]),
-        std=tuple(float(v) for v in cfg["std"]),
+        mean=_three(cfg["mean"]),
+        std=_three(cfg["std"]),
         interpolation=cfg["interpolation"],
         fit=fit,
         crop_pct=float(cfg["crop_pct"]),
@@ -275,6 +275,11 @@ def _backbone(
         raise BackboneError(f"{name} gives no embedding but {shape[1:]}. Choose another backbone.")
     architecture = getattr(network, "pretrained_cfg", {}).get("architecture") or name
     return Backbone(BackboneSpec(name, architecture, sha256, shape[1], preprocessing), network)
+
+
+def _three(values: Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = values
+    return float(red), float(green), float(blue)
 
 
 def _sha256_of_file(file: Path) -> str:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 import numpy as np
 
 from retrieval.errors import ImageError
 from retrieval.images import DEFAULT_MAX_PIXELS, ImageFile, Preprocessing, decode, read_bytes
+
+
+def _never(_: str) -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -44,10 +49,14 @@ def load_image(
     file: ImageFile,
     preprocessing: Preprocessing,
     *,
-    is_known: Callable[[str], bool] = lambda sha256: False,
+    is_known: Callable[[str], bool] = _never,
     max_pixels: int = DEFAULT_MAX_PIXELS,
+    crop: tuple[int, int, int, int] | None = None,
 ) -> Loaded:
-    """Read and decode one file; content whose SHA-256 is_known is not decoded. Raises nothing."""
+    """Read and decode one file, or its region crop (X, Y, W, H in upright pixels).
+
+    Content whose SHA-256 is_known is not decoded. Raises nothing: a failure is in error.
+    """
     if file.error is not None:
         return Loaded(file, file.size, file.mtime_ns, error=file.error)
     try:
@@ -59,7 +68,7 @@ def load_image(
     if is_known(sha256):
         return Loaded(file, size, mtime_ns, sha256)
     try:
-        image = decode(data, preprocessing, max_pixels=max_pixels)
+        image = decode(data, preprocessing, max_pixels=max_pixels, crop=crop)
     except ImageError as error:
         return Loaded(file, size, mtime_ns, sha256, error=str(error))
     return Loaded(file, size, mtime_ns, sha256, image.width, image.height, image.pixels)
@@ -69,11 +78,12 @@ def load_images(
     files: Iterable[ImageFile],
     preprocessing: Preprocessing,
     *,
-    is_known: Callable[[str], bool] = lambda sha256: False,
+    is_known: Callable[[str], bool] = _never,
     max_pixels: int = DEFAULT_MAX_PIXELS,
+    crop: tuple[int, int, int, int] | None = None,
     workers: int | None = None,
     ahead: int = 64,
-) -> Iterator[Loaded]:
+) -> Generator[Loaded, None, None]:
     """Load files in order, at most `ahead` of them before they are asked for.
 
     workers: decoding threads, by default one a core; Pillow decodes outside Python's lock.
@@ -82,10 +92,12 @@ def load_images(
     waiting: deque[Future[Loaded]] = deque()
     pool = ThreadPoolExecutor(workers or default_workers(), thread_name_prefix="imgret-decode")
 
+    load = partial(
+        load_image, preprocessing=preprocessing, is_known=is_known, max_pixels=max_pixels, crop=crop
+    )
+
     def start(file: ImageFile) -> None:
-        waiting.append(
-            pool.submit(load_image, file, preprocessing, is_known=is_known, max_pixels=max_pixels)
-        )
+        waiting.append(pool.submit(load, file))
 
     try:
         for file in islice(todo, ahead):

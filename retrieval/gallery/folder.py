@@ -43,7 +43,8 @@ class Gallery:
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
-        self.base = Path(os.path.realpath(self.path.parent))
+        self._folders: dict[Path, Path] = {}
+        self.base = self.path.parent.resolve()
 
     @property
     def table_path(self) -> Path:
@@ -96,9 +97,13 @@ class Gallery:
             published = None
         except OSError as error:
             raise GalleryError(f"{self.settings_path} cannot be read ({error}).") from error
-        true = read_text(self.open_table().settings, self.table_path)
+        true = self.settings_in_table()
         same = published and published.model_copy(update={"index": None}) == true
         return published if published and same else true
+
+    def settings_in_table(self) -> Settings:
+        """The settings that the table itself carries; they name no index."""
+        return read_text(self.open_table().settings, self.table_path)
 
     def publish(self, settings: Settings) -> None:
         """Make settings, and with them an index, the ones that readers see; atomically."""
@@ -148,8 +153,14 @@ class Gallery:
 
         Links in the folders above the image are followed, a link that is the image is not.
         """
-        full = Path(os.path.realpath(path.parent)) / path.name
+        full = self._resolved(path.parent) / path.name
         return (full.relative_to(self.base) if full.is_relative_to(self.base) else full).as_posix()
+
+    def _resolved(self, folder: Path) -> Path:
+        """A folder without links; remembered, since it is asked for each image in it."""
+        if folder not in self._folders:
+            self._folders[folder] = folder.resolve()
+        return self._folders[folder]
 
     def full(self, stored: str) -> Path:
         """Where a stored path lies now. Raises GalleryError when it leaves the folder by `..`."""

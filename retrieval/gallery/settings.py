@@ -1,4 +1,4 @@
-"""gallery.toml: how a gallery was made, checked on the way in, since strangers may have written it."""
+"""gallery.toml: how a gallery was made; checked when read, since strangers may have written it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from retrieval.backbones import BackboneSpec
+from retrieval.encoder import Engine
 from retrieval.errors import GalleryError
 from retrieval.images import Preprocessing
 
-FORMAT = 1
+FORMAT: Literal[1] = 1
 MAX_BYTES = 1 << 20
 HEADER = "# Written by imgret; change it with the options of `imgret index`, not by hand.\n"
 
@@ -95,7 +96,7 @@ class Settings(_Model):
 
     format: Literal[1] = FORMAT
     backbone: BackboneState
-    engine: str
+    engine: Engine
     transform: str = "auto"
     labels: str = "folder"
     index: IndexState | None = None
@@ -107,7 +108,7 @@ def write_text(settings: Settings) -> str:
 
 
 def read_text(text: str, source: Path) -> Settings:
-    """Settings from TOML. Raises GalleryError, naming source and the key, when they are not ours."""
+    """Settings from TOML. Raises GalleryError, naming source and the key, when they are not."""
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

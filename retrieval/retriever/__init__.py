@@ -10,6 +10,7 @@ from retrieval.retriever.results import (
     IndexReport,
     Match,
     Progress,
+    QueryResult,
     VerifyReport,
 )
 from retrieval.retriever.retriever import Query, Retriever
@@ -21,6 +22,7 @@ __all__ = [
     "Match",
     "Progress",
     "Query",
+    "QueryResult",
     "Retriever",
     "VerifyReport",
 ]

@@ -1,10 +1,11 @@
-"""One run of index: decode, encode and commit what is new, drop what is gone, bring the index up."""
+"""The long part of a run of index: decode, encode and commit what is new or changed."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 
@@ -34,19 +35,18 @@ class Tally:
     failures: list[tuple[str, str]] = field(default_factory=list)
 
 
-def encode_stream(
+def encode_batches(
     loaded: Iterable[Loaded], encoder: Encoder, batch_size: int
-) -> Iterator[tuple[Loaded, np.ndarray | None]]:
-    """Encode what has pixels, batch by batch; what has none passes through with its neighbours."""
-    waiting: list[Loaded] = []
+) -> Iterator[list[tuple[Loaded, np.ndarray | None]]]:
+    """Encode what has pixels, batch by batch; what has none stays in its place, with None."""
     size = encoder.spec.preprocessing.size
     pixels = np.empty((batch_size, size, size, 3), np.uint8)
+    waiting: list[Loaded] = []
     filled = 0
 
-    def flush() -> Iterator[tuple[Loaded, np.ndarray | None]]:
+    def encoded() -> list[tuple[Loaded, np.ndarray | None]]:
         embeddings = iter(encoder.encode(pixels[:filled]) if filled else ())
-        for item in waiting:
-            yield item, next(embeddings) if item.pixels is not None else None
+        return [(item, next(embeddings) if item.pixels is not None else None) for item in waiting]
 
     for item in loaded:
         waiting.append(item)
@@ -54,9 +54,10 @@ def encode_stream(
             pixels[filled] = item.pixels
             filled += 1
         if filled == batch_size or len(waiting) >= ROWS_PER_COMMIT:
-            yield from flush()
+            yield encoded()
             waiting, filled = [], 0
-    yield from flush()
+    if waiting:
+        yield encoded()
 
 
 class Writer:
@@ -167,7 +168,7 @@ def run_tasks(
         workers=workers,
         ahead=2 * batch_size + 8,
     )
-    stream = encode_stream(loaded, encoder, batch_size)
+    stream = chain.from_iterable(encode_batches(loaded, encoder, batch_size))
     try:
         for done, (task, (item, embedding)) in enumerate(
             zip(plan.tasks, stream, strict=True), start=1
@@ -178,7 +179,7 @@ def run_tasks(
             if progress and (done % batch_size == 0 or done == total):
                 progress("encoding", done, total)
     finally:
-        loaded.close()  # type: ignore[attr-defined]  it is a generator
+        loaded.close()
         writer.commit()
         writer.tally.seconds = time.monotonic() - start
 

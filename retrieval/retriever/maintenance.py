@@ -16,7 +16,7 @@ from retrieval.errors import GalleryError, ImgretError
 from retrieval.gallery import Gallery, ImageTable, Settings
 from retrieval.gallery.table import INDEXED, LANCE_ERRORS, as_matrix, first_sentence
 from retrieval.loader import load_images
-from retrieval.retriever.indexing import encode_stream
+from retrieval.retriever.indexing import encode_batches
 from retrieval.retriever.planning import Plan
 from retrieval.retriever.results import GalleryInfo, IndexEstimate, Progress, VerifyReport
 from retrieval.retriever.snapshot import Snapshot
@@ -84,7 +84,7 @@ def estimate(
         loaded = load_images(
             sample, encoder.spec.preprocessing, max_pixels=max_pixels, workers=workers
         )
-        probed = sum(1 for _ in encode_stream(loaded, encoder, batch_size))
+        probed = sum(len(batch) for batch in encode_batches(loaded, encoder, batch_size))
         seconds = (time.monotonic() - start) / probed * len(plan.tasks)
         size = len(plan.tasks) * (ROW_BYTES + 2 * encoder.spec.dim + 4 * min(encoder.spec.dim, 512))
     return IndexEstimate(
@@ -289,7 +289,7 @@ def _check_index(gallery: Gallery, settings: Settings, table: ImageTable) -> lis
         stored = table.columns(["id"], INDEXED)["id"].to_numpy()
         if not np.array_equal(np.sort(index.ids), np.sort(stored)):
             return [f"the index holds {index.ntotal} images, the table {usable}"]
-        chosen = np.sort(np.random.default_rng(0).choice(stored, min(usable, SAMPLED), False))
+        chosen = np.sort(np.random.default_rng(0).permutation(stored)[:SAMPLED])
         for _, embeddings in table.embeddings(chosen):
             vectors = embeddings.astype(np.float32)
             scores, _ = index.search(vectors, 1)

@@ -57,7 +57,8 @@ def read_rows(table: ImageTable | None) -> dict[str, Stored]:
     rows: dict[str, Stored] = {}
     for batch in columns.to_batches():
         for i, path, *rest in zip(*(batch[n].to_pylist() for n in names), strict=True):
-            rows[path] = Stored(i, *rest, usable=i in usable)
+            size, mtime_ns, sha256, label = rest
+            rows[path] = Stored(i, size, mtime_ns, sha256, label, i in usable)
     return rows
 
 
@@ -114,7 +115,7 @@ def labels_from(source: str) -> Callable[[Path], str | None]:
     A CSV file has the columns path and label; its paths are relative to its own folder.
     """
     if source == "none":
-        return lambda path: None
+        return lambda _: None
     if source == "folder":
         return lambda path: path.absolute().parent.name or None
     file = Path(source)

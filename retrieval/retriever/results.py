@@ -21,6 +21,15 @@ class Match:
 
 
 @dataclass(frozen=True)
+class QueryResult:
+    """The matches of one query file, or why it could not be read."""
+
+    query: Path
+    matches: tuple[Match, ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True)
 class IndexReport:
     """What one run of index did.
 

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias, overload
+from typing import TypeAlias, overload
 
 import numpy as np
 from PIL import Image
@@ -18,11 +18,12 @@ from retrieval import transform as transforms
 from retrieval.backbones import Backbone, BackboneSpec, Fit
 from retrieval.encoder import Encoder, Engine, cache_folder, exported_encoder, open_encoder
 from retrieval.errors import GalleryError, ImageError, ImgretError
-from retrieval.gallery import Gallery, ImageTable, Settings
+from retrieval.gallery import Gallery, Settings
 from retrieval.gallery.settings import BackboneState, write_text
-from retrieval.images import DEFAULT_MAX_PIXELS, decode, read_bytes
+from retrieval.images import DEFAULT_MAX_PIXELS, ImageFile, decode, read_bytes
+from retrieval.loader import default_workers, load_images
 from retrieval.retriever import maintenance
-from retrieval.retriever.indexing import FAILURES_SHOWN, Writer, run_tasks
+from retrieval.retriever.indexing import FAILURES_SHOWN, Writer, encode_batches, run_tasks
 from retrieval.retriever.planning import Plan, check_paths, labels_from, make_plan, read_rows
 from retrieval.retriever.reembedding import reembed_rows
 from retrieval.retriever.results import (
@@ -31,6 +32,7 @@ from retrieval.retriever.results import (
     IndexReport,
     Match,
     Progress,
+    QueryResult,
     VerifyReport,
 )
 from retrieval.retriever.snapshot import Snapshot
@@ -167,7 +169,7 @@ class Retriever:
         )
 
     @overload
-    def search(
+    def search(  # type: ignore[overload-overlap]  # a str is a Sequence[str] to mypy
         self, query: Query, k: int = 5, *, where: str | None = None,
         min_score: float | None = None, crop: Box | None = None, exclude_self: bool = False,
         max_pixels: int = DEFAULT_MAX_PIXELS,
@@ -197,7 +199,7 @@ class Retriever:
         exclude_self: leave out the query's own file and copies of its content.
         Raises ImageError when a query cannot be read, GalleryError when there is no gallery.
         """
-        queries: Sequence[Query] = [query] if _is_one(query) else query  # type: ignore[assignment]
+        queries: Sequence[Query] = [query] if _is_one(query) else query  # type: ignore[assignment,list-item]
         embeddings = self.encode(queries, crop=crop, max_pixels=max_pixels)
         excluded = self._selves(queries) if exclude_self else None
         found = self._search(embeddings, k, where=where, min_score=min_score, excluded=excluded)
@@ -213,6 +215,56 @@ class Retriever:
     ) -> list[list[Match]]:
         """The k nearest images of each raw embedding, (n, d) float32 as encode() gives them."""
         return self._search(np.atleast_2d(embeddings), k, where=where, min_score=min_score)
+
+    def search_files(
+        self,
+        paths: Sequence[Path],
+        k: int = 5,
+        *,
+        where: str | None = None,
+        min_score: float | None = None,
+        crop: Box | None = None,
+        exclude_self: bool = False,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+    ) -> Iterator[QueryResult]:
+        """search() for many files, as a stream: a file that cannot be read is a result, too."""
+        encoder = self._query_encoder()
+        loaded = load_images(
+            [ImageFile(path, path, 0, 0) for path in paths],
+            encoder.spec.preprocessing,
+            max_pixels=max_pixels,
+            crop=crop,
+            workers=min(len(paths), default_workers()),
+        )
+        for batch in encode_batches(loaded, encoder, encoder.batch_size):
+            good = [item for item, embedding in batch if embedding is not None]
+            found: Iterator[list[Match]] = iter(())
+            if good:
+                selves = [self._same(i.file.path, i.sha256) for i in good] if exclude_self else None
+                embeddings = np.stack([e for _, e in batch if e is not None])
+                found = iter(
+                    self._search(embeddings, k, where=where, min_score=min_score, excluded=selves)
+                )
+            for item, embedding in batch:
+                matches = () if embedding is None else tuple(next(found))
+                yield QueryResult(item.file.path, matches, item.error)
+
+    def search_mean(
+        self,
+        paths: Sequence[Path],
+        k: int = 5,
+        *,
+        where: str | None = None,
+        min_score: float | None = None,
+        crop: Box | None = None,
+        exclude_self: bool = False,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+    ) -> Iterator[QueryResult]:
+        """One query of several files: the mean of their embeddings. One bad file is an error."""
+        mean = self.encode(paths, crop=crop, max_pixels=max_pixels).mean(axis=0, keepdims=True)
+        excluded = [np.concatenate(self._selves(paths))] if exclude_self else None
+        found = self._search(mean, k, where=where, min_score=min_score, excluded=excluded)
+        yield QueryResult(Path(" + ".join(map(str, paths))), tuple(found[0]))
 
     def encode(
         self,
@@ -330,7 +382,7 @@ class Retriever:
                 self._encoder = open_encoder(
                     spec,
                     lambda: self._load_again(spec),
-                    engine=self.engine or settings.engine,  # type: ignore[arg-type]
+                    engine=self.engine or settings.engine,
                     cache=cache_folder(),
                     insist=self.engine is not None,
                 )
@@ -389,16 +441,15 @@ class Retriever:
             return self._current().search(embeddings, k, **options)  # type: ignore[arg-type]
 
     def _selves(self, queries: Sequence[Query]) -> list[np.ndarray]:
-        snapshot, none = self._current(), np.empty(0, np.int64)
         return [
-            snapshot.same_content(
-                hashlib.sha256(read_bytes(Path(query))[0]).hexdigest(),
-                self.gallery.stored(Path(query).absolute()),
-            )
+            self._same(Path(query), hashlib.sha256(read_bytes(Path(query))[0]).hexdigest())
             if isinstance(query, str | Path)
-            else none
+            else np.empty(0, np.int64)
             for query in queries
         ]
+
+    def _same(self, path: Path, sha256: str) -> np.ndarray:
+        return self._current().same_content(sha256, self.gallery.stored(path.absolute()))
 
     def _report(
         self, plan: Plan, writer: Writer | None, start: float, settings: Settings | None = None

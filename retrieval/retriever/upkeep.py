@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 
 import numpy as np
+import pyarrow as pa
 
 from retrieval import transform as transforms
 from retrieval.errors import GalleryError
@@ -136,7 +137,7 @@ def _sample(
 
 def _chosen_batches(
     table: ImageTable, chosen: np.ndarray, *, labels: bool
-) -> Iterator[tuple[np.ndarray, slice, object]]:
+) -> Iterator[tuple[np.ndarray, slice, pa.RecordBatch]]:
     first = 0
     for batch in table.batches(["embedding", "label"] if labels else ["embedding"]):
         low, high = np.searchsorted(chosen, [first, first + batch.num_rows])

@@ -1,0 +1,39 @@
+# make demo   makes the environment, installs imgret, indexes real images and answers a query
+# make test   makes the environment, installs imgret and passes the tests
+# make bench  measures, and writes docs/benchmarks.md and benchmarks/results.json
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SHARED ?= ../shared
+IMAGES ?= $(SHARED)/data/cars.tar
+WEIGHTS ?= $(SHARED)/weights/mobilenetv2_100.in1k
+
+.PHONY: demo test slow lint bench clean
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/installed
+	@IMAGES='$(IMAGES)' WEIGHTS='$(WEIGHTS)' BIN='$(abspath $(BIN))' sh demo.sh
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest
+
+slow: $(VENV)/installed
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/installed
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) demo build dist

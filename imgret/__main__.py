@@ -1,0 +1,5 @@
+"""`python -m imgret`."""
+
+from imgret.cli import main
+
+main()

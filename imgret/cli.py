@@ -1,0 +1,91 @@
+"""The command line: names -> help lines, errors -> message and exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from importlib import import_module, metadata
+from typing import NoReturn
+
+import click
+
+from imgret import check_packages
+
+COMMANDS = {
+    "index": "Embed the images below folders and files, and make them searchable.",
+    "query": "Find the images that look like the given ones.",
+    "info": "Show what a gallery holds and how it was made.",
+    "remove": "Drop images from a gallery; their files stay.",
+    "verify": "Check a gallery, and mend it with --repair.",
+    "export": "Write ids, paths, labels and embeddings to .parquet or .npz.",
+}
+FOUND, ERROR, INTERRUPTED = 0, 2, 130
+EPILOG = """\b
+Examples:
+  imgret index cars/
+  imgret query photo.jpg --k 5
+  imgret query photo.jpg --format paths -0 | xargs -0 cp -t similar/
+
+Exit codes: 0 done or found, 1 nothing found, 2 an error or wrong usage.
+"""
+
+
+class LazyGroup(click.Group):
+    """Imports a command's file when that command is called, so that --help imports little."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order in which one needs them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One command; from its name and help line alone where only those are shown."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"imgret.commands.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The table of commands, without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(metadata.version("imgret"), prog_name="imgret")
+def cli() -> None:
+    """Find, in folders of images, the ones that look like a given image."""
+
+
+def main() -> NoReturn:
+    """Run the command line and exit as grep does."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    try:
+        check_packages()
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Exit as error:
+        code = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = ERROR
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("\nInterrupted. What was stored stays; the same command goes on.", err=True)
+        code = INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = FOUND
+    except (ImportError, OSError) as error:
+        code = _fail(error)
+    except Exception as error:
+        from retrieval.errors import ImgretError
+
+        if not isinstance(error, ImgretError):
+            raise
+        code = _fail(error)
+    sys.exit(code if isinstance(code, int) else FOUND)
+
+
+def _fail(error: Exception) -> int:
+    click.echo(f"imgret: {error}", err=True)
+    return ERROR

@@ -1,0 +1,28 @@
+"""imgret export: a gallery for other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from imgret.options import existing_gallery, gallery_option
+
+
+@click.command(
+    "export",
+    epilog="""\b
+Examples:
+  imgret export cars.parquet
+  imgret export cars.npz --gallery cars.imgret
+""",
+)
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@gallery_option
+def command(file: Path, gallery: Path | None) -> int:
+    """Write ids, paths, labels, embeddings and transformed embeddings to .parquet or .npz."""
+    from retrieval.retriever import Retriever
+
+    rows = Retriever(existing_gallery(gallery)).export(file)
+    click.echo(f"exported  {rows:,} images to {file}")
+    return 0

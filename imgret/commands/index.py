@@ -1,0 +1,150 @@
+"""imgret index: folders and files -> a gallery."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from imgret.options import (
+    ENGINES,
+    format_option,
+    gallery_option,
+    gallery_to_write,
+    max_pixels_option,
+)
+
+if TYPE_CHECKING:
+    from retrieval.retriever import IndexEstimate, IndexReport
+
+NOTHING, ERROR = 1, 2
+
+
+@click.command(
+    "index",
+    epilog="""\b
+Examples:
+  imgret index cars/
+  imgret index cars/ bikes/photo.jpg --backbone resnet50 --transform standard+pca:512
+  imgret index cars/ --backbone runs/my-weights --gallery cars.imgret
+  imgret index cars/ --labels labels.csv --exclude '*_thumb.jpg'
+  imgret index cars/ --dry-run
+""",
+)
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@gallery_option
+@click.option(
+    "--backbone",
+    help="mobilenetv2 (the default), resnet50, efficientnet-b7, any timm name, "
+    "hf-hub:user/model, or a folder with config.json and model.safetensors.",
+)
+@click.option("--size", type=click.IntRange(16, 4096), help="Side of the input in pixels.")
+@click.option(
+    "--fit",
+    type=click.Choice(["squash", "crop", "pad"]),
+    help="How a picture becomes a square. By default squash: nothing of it is lost.",
+)
+@click.option(
+    "--transform",
+    metavar="SPEC",
+    help="none, standard, standard+pca:N, whiten:N, lda or auto (the default: whitened PCA "
+    "from 256 images on).",
+)
+@click.option("--engine", type=click.Choice(ENGINES), help="What runs the backbone.")
+@click.option(
+    "--labels",
+    metavar="folder|none|FILE.csv",
+    help="Labels: the name of the image's folder (the default), none, or the columns path "
+    "and label of a CSV file.",
+)
+@click.option("--exclude", multiple=True, metavar="GLOB", help="Leave out; may be repeated.")
+@click.option("--include-hidden", is_flag=True, help="Go into hidden folders too.")
+@click.option("--keep-missing", is_flag=True, help="Keep the rows of files that are gone.")
+@click.option("--refit", is_flag=True, help="Fit the transform anew; reads no image.")
+@click.option("--reembed", is_flag=True, help="Embed all images again, as for a new backbone.")
+@click.option("--batch-size", type=click.IntRange(1, 4096), help="Images encoded at a time.")
+@click.option("--workers", type=click.IntRange(1, 256), help="Decoding threads.")
+@max_pixels_option
+@click.option("--strict", is_flag=True, help="Exit with 2 when any image failed.")
+@click.option("--dry-run", is_flag=True, help="Count, and estimate time and disk; store nothing.")
+@format_option("text", "json")
+def command(
+    paths: tuple[Path, ...],
+    gallery: Path | None,
+    backbone: str | None,
+    size: int | None,
+    fit: Any,
+    transform: str | None,
+    engine: Any,
+    dry_run: bool,
+    strict: bool,
+    output: str,
+    refit: bool,
+    reembed: bool,
+    **options: Any,
+) -> int:
+    """Embed the images below folders and files, and make them searchable.
+
+    Run it again at any time: unchanged images cost nothing, new and changed ones are embedded,
+    and what is gone is dropped. An interrupted run goes on where it stopped.
+    """
+    from imgret.output import shown_progress
+    from retrieval.retriever import Retriever
+
+    retriever = Retriever(
+        gallery_to_write(gallery),
+        backbone=backbone,
+        size=size,
+        fit=fit,
+        transform=transform,
+        engine=engine,
+    )
+    with shown_progress() as progress:
+        if dry_run:
+            estimate = retriever.estimate(paths, progress=progress, **options)
+        else:
+            report = retriever.index(
+                paths, refit=refit, reembed=reembed, progress=progress, **options
+            )
+    if dry_run:
+        _print_estimate(estimate, output)
+        return 0
+    _print_report(report, output)
+    if not report.found and not report.removed:
+        click.echo(f"imgret: no images below {', '.join(map(str, paths))}.", err=True)
+        return NOTHING
+    return ERROR if strict and report.failed else 0
+
+
+def _print_report(report: IndexReport, output: str) -> None:
+    from imgret.output import print_facts, shown_path
+
+    if report.notice:
+        click.echo(f"imgret: {report.notice}", err=True)
+    for path, reason in report.failures:
+        click.echo(f"failed: {path}: {reason}", err=True)
+    if report.failed > len(report.failures):
+        click.echo("`imgret info --failed` lists all images that failed.", err=True)
+    if output == "json":
+        click.echo(json.dumps(dataclasses.asdict(report), default=str, indent=2))
+        return
+    facts = [(n, f"{getattr(report, n):,}") for n in ("added", "changed", "unchanged", "removed")]
+    facts += [("failed", f"{report.failed:,}")]
+    facts += [("images/s", f"{report.images_per_second:,.0f}")] if report.encoded else []
+    print_facts([*facts, ("gallery", shown_path(report.gallery))])
+
+
+def _print_estimate(estimate: IndexEstimate, output: str) -> None:
+    from imgret.output import as_size, as_time, print_facts
+
+    if output == "json":
+        click.echo(json.dumps(dataclasses.asdict(estimate), indent=2))
+        return
+    facts = [(n, f"{getattr(estimate, n):,}") for n in ("new", "changed", "unchanged", "removed")]
+    if estimate.seconds is not None and estimate.bytes is not None:
+        facts += [("time", f"about {as_time(estimate.seconds)} ({estimate.probed} images tried)")]
+        facts += [("disk", f"about {as_size(estimate.bytes)}")]
+    print_facts(facts)

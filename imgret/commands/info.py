@@ -1,0 +1,69 @@
+"""imgret info: a gallery in figures."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from imgret.options import existing_gallery, format_option, gallery_option
+
+if TYPE_CHECKING:
+    from retrieval.retriever import GalleryInfo
+
+
+@click.command(
+    "info",
+    epilog="""\b
+Examples:
+  imgret info
+  imgret info --failed
+  imgret info --gallery cars.imgret --format json
+""",
+)
+@gallery_option
+@click.option("--failed", is_flag=True, help="List the images that failed, and why.")
+@format_option("text", "json")
+def command(gallery: Path | None, failed: bool, output: str) -> int:
+    """Show what a gallery holds and how it was made."""
+    from retrieval.retriever import Retriever
+
+    info = Retriever(existing_gallery(gallery)).info()
+    if output == "json":
+        click.echo(json.dumps(dataclasses.asdict(info), default=str, indent=2, ensure_ascii=False))
+    elif failed:
+        for path, reason in info.failures:
+            click.echo(f"{path}\t{reason}")
+    else:
+        _print(info)
+    return 1 if failed and not info.failures else 0
+
+
+def _print(info: GalleryInfo) -> None:
+    from imgret.output import as_size, print_facts, shown_path
+
+    transform = f"{info.transform} (asked for: {info.transform_asked}; "
+    transform += f"{info.dim} -> {info.transform_dim}, fitted on {info.fitted_on:,})"
+    index = f"{info.index}, {info.indexed:,} images"
+    index += "" if info.current else "; behind the images: run `imgret index` again"
+    recall = "not measured" if info.recall is None else f"{info.recall:.4f}"
+    disk = f"{as_size(info.bytes_images)} images.lance, {as_size(info.bytes_index)} index"
+    print_facts(
+        [
+            ("gallery", shown_path(info.gallery)),
+            ("images", f"{info.images:,}"),
+            ("failed", f"{info.failed:,}" + ("; `imgret info --failed`" if info.failed else "")),
+            ("labels", f"{info.labels:,}"),
+            ("backbone", info.backbone),
+            ("weights", info.weights_sha256[:16]),
+            ("input", f"{info.size} px, {info.fit}"),
+            ("engine", info.engine),
+            ("transform", transform if info.transform else f"none yet ({info.transform_asked})"),
+            ("index", index),
+            ("recall@10", recall),
+            ("disk", disk),
+        ]
+    )

@@ -1,0 +1,155 @@
+"""imgret query: images -> the images that look like them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from imgret.options import (
+    ENGINES,
+    existing_gallery,
+    format_option,
+    gallery_option,
+    max_pixels_option,
+)
+
+if TYPE_CHECKING:
+    from retrieval.retriever import QueryResult
+
+FOUND, NOTHING, ERROR = 0, 1, 2
+
+
+class Box(click.ParamType[tuple[int, ...]]):
+    """X,Y,W,H in pixels."""
+
+    name = "X,Y,W,H"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """Four whole numbers, the last two above 0."""
+        try:
+            box = tuple(int(part) for part in str(value).split(","))
+        except ValueError:
+            box = ()
+        if len(box) != 4 or min(box) < 0 or min(box[2:]) < 1:
+            self.fail(f"{value!r} is not X,Y,W,H in whole pixels.", param, ctx)
+        return box
+
+
+@click.command(
+    "query",
+    epilog="""\b
+Examples:
+  imgret query photo.jpg --k 5
+  imgret query front.jpg side.jpg --mean
+  imgret query photo.jpg --where "label = 'BMW M3'" --min-score 0.5
+  imgret query photo.jpg --crop 100,50,300,200 --html matches.html
+  find new/ -name '*.jpg' | imgret query - --format csv
+  imgret query photo.jpg --format paths -0 | xargs -0 cp -t similar/
+""",
+)
+@click.argument("images", nargs=-1, required=True)
+@gallery_option
+@click.option("--k", type=click.IntRange(min=1), default=5, show_default=True, help="Matches.")
+@click.option("--mean", is_flag=True, help="Make one query of all the images.")
+@click.option("--where", metavar="FILTER", help="Search only rows that pass, in Lance's syntax.")
+@click.option("--min-score", type=float, help="Leave out matches of a lower cosine similarity.")
+@click.option("--crop", type=Box(), help="Search by this region of the image.")
+@click.option("--exclude-self", is_flag=True, help="Leave out the same file and same content.")
+@click.option("--html", type=click.Path(path_type=Path), help="Write a contact sheet, too.")
+@click.option("-0", "--null", is_flag=True, help="With --format paths: end each with a NUL.")
+@click.option("--engine", type=click.Choice(ENGINES), help="What runs the backbone.")
+@max_pixels_option
+@format_option("text", "json", "csv", "paths")
+def command(
+    images: tuple[str, ...],
+    gallery: Path | None,
+    mean: bool,
+    html: Path | None,
+    null: bool,
+    engine: Any,
+    output: str,
+    **options: Any,
+) -> int:
+    """Find the images that look like the given ones.
+
+    Several images are several queries; `-` reads their names from standard input, one a line or
+    ended by NULs. Exit code 0: something was found, 1: nothing, 2: an error.
+    """
+    from retrieval.retriever import Retriever
+
+    if null and output != "paths":
+        raise click.UsageError("-0 goes with --format paths.")
+    if mean and options["crop"]:
+        raise click.UsageError("--crop takes one image, not --mean of several.")
+    paths = _named(images)
+    retriever = Retriever(existing_gallery(gallery), engine=engine)
+    search = retriever.search_mean if mean else retriever.search_files
+    found = list(search(paths, **options))
+    for result in found:
+        if result.error is not None:
+            click.echo(f"imgret: {result.query}: {result.error}", err=True)
+    good = [result for result in found if result.error is None]
+    _print(good, output, end="\0" if null else "\n")
+    if html is not None:
+        from retrieval.report import write_contact_sheet
+
+        write_contact_sheet(html, good)
+    if len(good) < len(found):
+        return ERROR
+    return FOUND if any(result.matches for result in good) else NOTHING
+
+
+def _named(images: Sequence[str]) -> list[Path]:
+    names: list[str] = []
+    for image in images:
+        if image == "-":
+            text = sys.stdin.read()
+            names += [n for n in (text.split("\0") if "\0" in text else text.splitlines()) if n]
+        else:
+            names.append(image)
+    return [Path(name) for name in names]
+
+
+def _print(results: Sequence[QueryResult], output: str, *, end: str) -> None:
+    from imgret.output import print_table, shown_path
+
+    rows = [
+        (str(r.query), rank, m.score, m.label, shown_path(m.path))
+        for r in results
+        for rank, m in enumerate(r.matches, start=1)
+    ]
+    if output == "json":
+        click.echo(json.dumps([_as_json(r) for r in results], indent=2, ensure_ascii=False))
+    elif output == "csv":
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(["query", "rank", "score", "label", "path"])
+        writer.writerows([(q, n, f"{s:.4f}", label or "", p) for q, n, s, label, p in rows])
+    elif output == "paths":
+        sys.stdout.write("".join(f"{path}{end}" for *_, path in rows))
+    else:
+        several = len(results) > 1
+        columns = ["rank", "score", "label", "path"]
+        lines = [[str(n), f"{s:.3f}", label or "", p] for _, n, s, label, p in rows]
+        if several:
+            columns = ["query", *columns]
+            lines = [[row[0], *line] for row, line in zip(rows, lines, strict=True)]
+        print_table(columns, lines)
+    sys.stdout.flush()
+
+
+def _as_json(result: QueryResult) -> dict[str, Any]:
+    from imgret.output import shown_path
+
+    matches = [
+        {"rank": rank, "score": round(m.score, 6), "label": m.label, "path": shown_path(m.path)}
+        for rank, m in enumerate(result.matches, start=1)
+    ]
+    return {"query": str(result.query), "matches": matches}

@@ -1,0 +1,41 @@
+"""imgret verify: is all that is stored in order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from imgret.options import existing_gallery, gallery_option
+
+
+@click.command(
+    "verify",
+    epilog="""\b
+Examples:
+  imgret verify
+  imgret verify --repair
+""",
+)
+@gallery_option
+@click.option(
+    "--repair", is_flag=True, help="Build what is derived again; drop rows of files that are gone."
+)
+def command(gallery: Path | None, repair: bool) -> int:
+    """Check that every row is readable, that index and rows agree, and that the files are there.
+
+    Exit code 2: something is wrong.
+    """
+    from imgret.output import shown_progress
+    from retrieval.retriever import Retriever
+
+    with shown_progress() as progress:
+        report = Retriever(existing_gallery(gallery)).verify(repair=repair, progress=progress)
+    for path in report.missing:
+        click.echo(f"gone: {path}", err=True)
+    for line in report.repaired:
+        click.echo(f"repaired: {line}")
+    for line in report.problems:
+        click.echo(f"problem: {line}")
+    click.echo(f"{report.rows:,} rows, {'all is well' if report.ok else 'not all is well'}")
+    return 0 if report.ok else 2

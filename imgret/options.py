@@ -1,0 +1,65 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+ENGINES = ["openvino-bf16", "openvino-fp32", "torch-cuda-bf16", "torch-fp32"]
+
+
+def gallery_option(function: Function) -> Function:
+    """--gallery, IMGRET_GALLERY, or None."""
+    return click.option(
+        "--gallery",
+        type=click.Path(path_type=Path),
+        envvar="IMGRET_GALLERY",
+        show_envvar=True,
+        help="The gallery's folder; by default .imgret here or in the nearest folder above.",
+    )(function)
+
+
+def format_option(*formats: str) -> Callable[[Function], Function]:
+    """--format, the first of the given ones by default."""
+    return click.option(
+        "--format",
+        "output",
+        type=click.Choice(formats),
+        default=formats[0],
+        show_default=True,
+        help="How results are written.",
+    )
+
+
+def max_pixels_option(function: Function) -> Function:
+    """--max-pixels."""
+    return click.option(
+        "--max-pixels",
+        type=click.IntRange(min=1),
+        default=200_000_000,
+        show_default=True,
+        help="Images with more pixels than this are not decoded.",
+    )(function)
+
+
+def existing_gallery(gallery: Path | None) -> Path:
+    """The gallery that was named, or the one found from the working directory upwards."""
+    from retrieval.gallery import find_gallery
+
+    return gallery or find_gallery(Path.cwd())
+
+
+def gallery_to_write(gallery: Path | None) -> Path:
+    """The same, or `.imgret` in the working directory where there is none yet."""
+    from retrieval.errors import GalleryError
+    from retrieval.gallery import FOLDER_NAME
+
+    try:
+        return existing_gallery(gallery)
+    except GalleryError:
+        return Path.cwd() / FOLDER_NAME

@@ -1,0 +1,138 @@
+"""How results and progress reach a person or a pipe."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from retrieval.retriever import Progress
+
+SECONDS_PER_LINE = 5.0
+WORDS = {
+    "finding": "Finding images",
+    "encoding": "Encoding",
+    "fitting": "Fitting the transform",
+    "indexing": "Building the index",
+    "tuning": "Tuning the index",
+    "verifying": "Reading rows",
+}
+
+
+@contextmanager
+def shown_progress() -> Iterator[Progress]:
+    """A progress callback: bars with rate and time left on a terminal, else plain lines."""
+    if sys.stderr.isatty():
+        with _bars() as progress:
+            yield progress
+    else:
+        yield _lines()
+
+
+def shown_path(path: Path) -> str:
+    """A path as one would type it here: relative where it lies below the working directory."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on a terminal, lines with tabs in between in a pipe."""
+    if not sys.stdout.isatty():
+        for row in rows:
+            click.echo("\t".join(row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for name in columns:
+        numeric = name in {"rank", "score"}
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console().print(table)
+
+
+def print_facts(facts: Sequence[tuple[str, str]]) -> None:
+    """Lines of a name and what it is."""
+    width = max(len(name) for name, _ in facts)
+    for name, value in facts:
+        click.echo(f"{name:<{width}}  {value}")
+
+
+def as_size(size: int) -> str:
+    """Bytes for a person: 1.5 MB."""
+    value = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def as_time(seconds: float) -> str:
+    """Seconds for a person: 40 s, 3 min, 2.5 h."""
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+@contextmanager
+def _bars() -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        SpinnerColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import Progress as Bars
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    tasks: dict[str, tuple[int, float]] = {}
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+
+        def progress(what: str, done: int, total: int | None) -> None:
+            if what not in tasks:
+                words = WORDS.get(what, what)
+                tasks[what] = (int(bars.add_task(words, total=total, rate="")), time.monotonic())
+            task, since = tasks[what]
+            rate = done / max(time.monotonic() - since, 1e-9)
+            shown = f"{rate:.0f}/s" if what == "encoding" and done > 1 else ""
+            bars.update(task, completed=done, total=total, rate=shown)  # type: ignore[arg-type]
+
+        yield progress
+
+
+def _lines() -> Progress:
+    begun: dict[str, float] = {}
+    last = 0.0
+
+    def progress(what: str, done: int, total: int | None) -> None:
+        nonlocal last
+        now = time.monotonic()
+        since = begun.setdefault(what, now)
+        finished = total is not None and done >= total
+        if now - last < SECONDS_PER_LINE and not finished:
+            return
+        last = now
+        line = f"{WORDS.get(what, what)}: {done:,}" + (f" of {total:,}" if total else "")
+        if total and now > since and done:
+            rate = done / (now - since)
+            line += f", {rate:,.0f}/s, {as_time((total - done) / rate)} left"
+        click.echo(line, err=True)
+
+    return progress

@@ -1,0 +1,133 @@
+"""What several tests need: a network small enough for a test, pictures, the command as a process.
+
+Real images and weights lie in ../shared, or where IMGRET_TEST_DATA points; tests that need them
+are skipped, saying so, where they are absent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+SHARED = Path(os.environ.get("IMGRET_TEST_DATA", ROOT.parent / "shared"))
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache of exported encoders for all tests, apart from the user's."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMGRET_CACHE", str(cache))
+    monkeypatch.delenv("IMGRET_GALLERY", raising=False)
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as timm writes it: a small real architecture with random weights, 64 px."""
+    return save_weights(tmp_path_factory.mktemp("weights") / "small", seed=0)
+
+
+@pytest.fixture(scope="session")
+def other_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same architecture with other weights."""
+    return save_weights(tmp_path_factory.mktemp("weights") / "other", seed=1)
+
+
+def save_weights(folder: Path, *, seed: int, architecture: str = "mobilenetv3_small_050") -> Path:
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(seed)
+    network = timm.create_model(architecture, pretrained=False, num_classes=0)
+    folder.mkdir(parents=True)
+    save_file(network.state_dict(), folder / "model.safetensors")
+    config = {
+        "architecture": architecture,
+        "num_classes": 0,
+        "pretrained_cfg": {"input_size": [3, 64, 64], "crop_pct": 0.9, "num_classes": 0},
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def picture(seed: int, width: int = 80, height: int = 60) -> Image.Image:
+    """A smooth random picture; no two seeds look alike."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder of 24 pictures in 3 classes: pictures/<class>/<n>.jpg."""
+    folder = tmp_path / "pictures"
+    for n in range(24):
+        file = folder / f"class{n % 3}" / f"{n:02}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        picture(n).save(file, quality=95)
+    return folder
+
+
+@pytest.fixture
+def imgret(tmp_path: Path, cache: Path) -> Command:
+    """The command as users run it: a process of its own, in tmp_path."""
+
+    def run(*arguments: object, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command_line(*arguments),
+            input=stdin,
+            cwd=tmp_path,
+            env=command_environment(cache),
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return run
+
+
+def command_line(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "imgret", *map(str, arguments)]
+
+
+def command_environment(cache: Path) -> dict[str, str]:
+    environment = {k: v for k, v in os.environ.items() if k != "IMGRET_GALLERY"}
+    return environment | {"IMGRET_CACHE": str(cache), "COLUMNS": "200", "HF_HUB_OFFLINE": "1"}
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data and weights."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip(f"needs real images and weights, and {SHARED} has none")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def mobilenetv2(shared: Path) -> Path:
+    """MobileNetV2 with its ImageNet weights."""
+    return shared / "weights" / "mobilenetv2_100.in1k"
+
+
+@pytest.fixture(scope="session")
+def cars(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Photographs of cars: cars/{train,test}/<class>/<id>.jpg."""
+    folder = tmp_path_factory.mktemp("data")
+    with tarfile.open(shared / "data" / "cars.tar") as archive:
+        archive.extractall(folder, filter="data")
+    yield folder / "cars"
