@@ -145,10 +145,9 @@ def _fit_chain(name: str, x: np.ndarray, components: int | None) -> tuple[np.nda
         scale, shift = 1 / scaler.scale_, -scaler.mean_ / scaler.scale_
     if name == "standard":
         return np.diag(scale), shift
-    pca = PCA(
-        components, whiten=name == "whiten", svd_solver=_solver(x, components), random_state=0
-    )
-    pca.fit(x)
+    # the covariance is exact enough in float32 and much faster, but needs more rows than columns
+    solver = "covariance_eigh" if len(x) > x.shape[1] else "full"
+    pca = PCA(components, whiten=name == "whiten", svd_solver=solver).fit(x)
     matrix, bias = _fold_pca(pca)
     return matrix * scale, bias + matrix @ shift
 

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -125,9 +125,9 @@ def mobilenetv2(shared: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def cars(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def cars(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Photographs of cars: cars/{train,test}/<class>/<id>.jpg."""
     folder = tmp_path_factory.mktemp("data")
     with tarfile.open(shared / "data" / "cars.tar") as archive:
         archive.extractall(folder, filter="data")
-    yield folder / "cars"
+    return folder / "cars"
