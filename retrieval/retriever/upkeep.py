@@ -48,7 +48,7 @@ def bring_up_index(
             progress("fitting", 0, None)
         fitted = transforms.fit(wanted, *_sample(table, n, labels=wanted.startswith("lda")))
         index = Index.build(fitted, table.embeddings, n, progress=progress)
-        transform, fitted_on = fitted.spec, fitted.fitted_on
+        transform, fitted_on = fitted.spec, n
     else:
         assert state is not None  # noqa: S101  for mypy; an index was loaded from it
         transform, fitted_on = state.transform, state.fitted_on
@@ -87,13 +87,13 @@ def _updated(
 ) -> Index | None:
     """The old index with what changed since; None where building anew is right."""
     try:
-        index = load_index(gallery, state)
+        index = load_index(gallery, state, mmap=False)
     except GalleryError:
         return None
     stored = np.sort(table.columns(["id"], INDEXED)["id"].to_numpy())
     gone = np.setdiff1d(index.ids, stored)
     new = np.setdiff1d(stored, index.ids)
-    if not index.suits(n) or (len(gone) and not index.can_remove):
+    if not index.suits(n):
         return None
     if len(gone):
         index.remove(gone)
