@@ -104,7 +104,7 @@ def fit(
     if not np.isfinite(x).all():
         raise ValueError("the embeddings to fit a transform to are not all finite")
     name, components = parse(resolve(spec, *x.shape))
-    if name == "none":
+    if name == "none" or (len(x) and (x == x[0]).all()):  # equal rows: nothing to learn
         return Transform("none", x.shape[1])
     y = None if labels is None else np.array([label or "" for label in labels])
     if name == "lda":
@@ -145,11 +145,14 @@ def _fit_chain(name: str, x: np.ndarray, components: int | None) -> tuple[np.nda
         scale, shift = 1 / scaler.scale_, -scaler.mean_ / scaler.scale_
     if name == "standard":
         return np.diag(scale), shift
+    # centred here: scikit-learn takes the mean out of the covariance, where float32 cancels
+    centre = x.mean(axis=0, dtype=np.float64)
+    x = x - centre.astype(x.dtype)
     # the covariance is exact enough in float32 and much faster, but needs more rows than columns
     solver = "covariance_eigh" if len(x) > x.shape[1] else "full"
     pca = PCA(components, whiten=name == "whiten", svd_solver=solver).fit(x)
     matrix, bias = _fold_pca(pca)
-    return matrix * scale, bias + matrix @ shift
+    return matrix * scale, bias + matrix @ (shift - centre)
 
 
 def _fold_pca(pca: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import sys
+from subprocess import run
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retrieval.errors import ImgretError
+from retrieval.transform import Transform, fit, parse, resolve
+
+
+def embeddings(n: int = 400, d: int = 24, seed: int = 0) -> np.ndarray:
+    """Correlated columns of different scale, away from the origin, as real embeddings are."""
+    random = np.random.default_rng(seed)
+    mixed = random.normal(size=(n, d)) @ random.normal(size=(d, d))
+    return (mixed * random.uniform(0.1, 10, d) + random.normal(size=d)).astype(np.float32)
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def test_none_is_the_norm_alone() -> None:
+    x = embeddings()
+    transform = fit("none", x)
+    assert transform.matrix is None
+    assert transform.apply(x) == pytest.approx(unit(x), abs=1e-6)
+
+
+@pytest.mark.parametrize("spec", ["standard", "standard+pca:7", "pca:7", "whiten:7"])
+def test_a_fit_is_the_chain_of_scikit_learn(spec: str) -> None:
+    from sklearn.decomposition import PCA
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    chains = {
+        "standard": [StandardScaler()],
+        "standard+pca:7": [StandardScaler(), PCA(7, svd_solver="full")],
+        "pca:7": [PCA(7, svd_solver="full")],
+        "whiten:7": [PCA(7, whiten=True, svd_solver="full")],
+    }
+    x, new = embeddings(), embeddings(50, seed=1)
+    theirs = unit(make_pipeline(*chains[spec]).fit(x.astype(np.float64)).transform(new))
+    ours = fit(spec, x).apply(new)
+    # the sign of a principal component means nothing, and cosine does not see it
+    assert ours @ ours.T == pytest.approx(theirs @ theirs.T, abs=2e-3)
+
+
+def test_lda_is_scikit_learns() -> None:
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    x, new = embeddings(), embeddings(50, seed=1)
+    labels = [str(i % 5) for i in range(len(x))]
+    theirs = unit(LinearDiscriminantAnalysis().fit(x.astype(float), labels).transform(new))
+    ours = fit("lda", x, labels)
+    assert ours.d_out == 4
+    assert ours.apply(new) == pytest.approx(theirs, abs=1e-3)
+
+
+def test_lda_leaves_out_what_has_no_label() -> None:
+    x = embeddings()
+    labels = [str(i % 3) for i in range(300)]
+    ours = fit("lda", x, [*labels, *[None] * 100])
+    assert ours.matrix == pytest.approx(fit("lda", x[:300], labels).matrix)
+    assert ours.fitted_on == 300
+
+
+@pytest.mark.parametrize("labels", [None, ["a"] * 400, [None] * 400])
+def test_lda_without_two_classes_says_so(labels: list[str | None] | None) -> None:
+    with pytest.raises(ImgretError, match="needs labelled images of at least two classes"):
+        fit("lda", embeddings(), labels)
+
+
+def test_auto_is_whitened_pca_from_256_images_on() -> None:
+    assert resolve("auto", 255, 1280) == "none"
+    assert resolve("auto", 256, 1280) == "whiten:64"
+    assert resolve("auto", 100_000, 1280) == "whiten:512"
+    assert resolve("auto", 100_000, 384) == "whiten:384"
+
+
+@pytest.mark.parametrize("spec", ["whitening", "pca:0", "pca:x", "none:3", "", "auto:4", "lda:-1"])
+def test_a_wrong_spec_names_the_right_ones(spec: str) -> None:
+    with pytest.raises(ImgretError, match=r"Give none, standard, standard\+pca:N"):
+        parse(spec)
+
+
+def test_more_components_than_there_can_be_are_cut() -> None:
+    assert fit("whiten:512", embeddings(30, 24)).d_out <= 24
+    assert fit("pca:512", embeddings(10, 24)).d_out <= 9
+
+
+def test_directions_without_variance_are_not_whitened() -> None:
+    x = embeddings(300, 24)
+    x[:, 5] = 3
+    x[:, 6] = x[:, 7]
+    transform = fit("whiten:24", x)
+    assert transform.d_out == 22
+    assert np.abs(transform.apply(x + 1e-4)).max() <= 1
+
+
+@pytest.mark.parametrize("spec", ["standard", "standard+pca:4", "whiten:4", "pca:4"])
+def test_equal_embeddings_give_numbers(spec: str) -> None:
+    x = np.ones((300, 8), np.float32)
+    assert np.isfinite(fit(spec, x).apply(x)).all()
+
+
+def test_a_zero_embedding_stays_zero() -> None:
+    assert (Transform("none", 3).apply(np.zeros((1, 3))) == 0).all()
+
+
+def test_what_is_not_finite_is_refused() -> None:
+    x = embeddings()
+    x[3, 3] = np.nan
+    with pytest.raises(ValueError, match="not all finite"):
+        fit("whiten:4", x)
+
+
+def test_at_most_100000_rows_are_fitted_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("retrieval.transform.FIT_ROWS", 200)
+    transform = fit("whiten:4", embeddings())
+    assert transform.fitted_on == 200
+    again = fit("whiten:4", embeddings())
+    assert (transform.matrix == again.matrix).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(2, 60), st.integers(1, 12), st.sampled_from(["standard", "whiten:5", "pca:3"]))
+def test_a_transformed_embedding_has_unit_length_or_none(n: int, d: int, spec: str) -> None:
+    y = fit(spec, embeddings(n, d)).apply(embeddings(9, d, seed=2))
+    lengths = np.linalg.norm(y, axis=1)
+    assert np.all((np.abs(lengths - 1) < 1e-4) | (lengths == 0))
+
+
+def test_importing_transform_imports_no_scikit_learn() -> None:
+    code = "import sys, retrieval.transform; sys.exit('sklearn' in sys.modules)"
+    assert run([sys.executable, "-c", code], check=False).returncode == 0
