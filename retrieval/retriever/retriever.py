@@ -16,7 +16,14 @@ from PIL import Image
 from retrieval import backbones
 from retrieval import transform as transforms
 from retrieval.backbones import Backbone, BackboneSpec, Fit
-from retrieval.encoder import Encoder, Engine, cache_folder, exported_encoder, open_encoder
+from retrieval.encoder import (
+    Encoder,
+    Engine,
+    cache_folder,
+    exported_encoder,
+    normalise,
+    open_encoder,
+)
 from retrieval.errors import GalleryError, ImageError, ImgretError
 from retrieval.gallery import Gallery, Settings
 from retrieval.gallery.settings import BackboneState, write_text
@@ -213,8 +220,9 @@ class Retriever:
         where: str | None = None,
         min_score: float | None = None,
     ) -> list[list[Match]]:
-        """The k nearest images of each raw embedding, (n, d) float32 as encode() gives them."""
-        return self._search(np.atleast_2d(embeddings), k, where=where, min_score=min_score)
+        """The k nearest images of each raw embedding, (n, d) float32 of any length."""
+        unit = normalise(np.atleast_2d(embeddings))
+        return self._search(unit, k, where=where, min_score=min_score)
 
     def search_files(
         self,
@@ -273,7 +281,7 @@ class Retriever:
         crop: Box | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
     ) -> np.ndarray:
-        """Raw embeddings of images, as the gallery's were made: (n, d) float32."""
+        """Embeddings of images, as the gallery's were made: (n, d) float32 of unit length."""
         encoder = self._query_encoder()
         size = encoder.spec.preprocessing.size
         embeddings = np.empty((len(queries), encoder.spec.dim), np.float32)
