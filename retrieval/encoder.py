@@ -1,10 +1,10 @@
 """A backbone on an engine: (n, size, size, 3) uint8 RGB -> (n, dim) float32.
 
-Embeddings have unit length. Engines, best first: torch in bfloat16 on CUDA; OpenVINO on a CPU, in bfloat16 where the
-processor has it; torch in float32 where OpenVINO cannot convert the network. OpenVINO takes the
-uint8 pixels themselves, since normalisation is part of what is exported, and the exported file
-needs neither torch nor timm. 2-core AVX512-BF16 machine, MobileNetV2 224 px, batch 32: OpenVINO
-bf16 runs about 4 times as many images/s as torch in eager float32 (benchmarks/indexing.py).
+Embeddings have unit length. Engines, best first: torch in bfloat16 on CUDA; OpenVINO on a CPU, in
+bfloat16 where the processor has it; torch in float32 where OpenVINO cannot convert the network.
+OpenVINO takes the uint8 pixels themselves, since normalisation is part of what is exported, and
+the exported file needs neither torch nor timm. What each engine is worth is measured by
+benchmarks/ and stands in docs/benchmarks.md.
 """
 
 from __future__ import annotations

@@ -269,7 +269,8 @@ class Retriever:
         max_pixels: int = DEFAULT_MAX_PIXELS,
     ) -> Iterator[QueryResult]:
         """One query of several files: the mean of their embeddings. One bad file is an error."""
-        mean = self.encode(paths, crop=crop, max_pixels=max_pixels).mean(axis=0, keepdims=True)
+        embeddings = self.encode(paths, crop=crop, max_pixels=max_pixels)
+        mean = normalise(embeddings.mean(axis=0, keepdims=True))
         excluded = [np.concatenate(self._selves(paths))] if exclude_self else None
         found = self._search(mean, k, where=where, min_score=min_score, excluded=excluded)
         yield QueryResult(Path(" + ".join(map(str, paths))), tuple(found[0]))
