@@ -1,0 +1,33 @@
+"""Which files are images, and decode one: a path in, an RGB image or a named failure out.
+
+finding.py     folders and files -> ImageFile, one stat each, in a fixed order
+formats.py     bytes -> a Pillow image, opened by the one decoder that its first bytes ask for
+decoding.py    an image -> an upright 8-bit RGB picture -> the square pixels that a backbone is fed
+"""
+
+from retrieval.images.decoding import (
+    DEFAULT_MAX_PIXELS,
+    Decoded,
+    Preprocessing,
+    decode,
+    fit_square,
+    open_image,
+    thumbnail,
+)
+from retrieval.images.finding import ImageFile, find_images
+from retrieval.images.formats import MAX_FILE_BYTES, read_bytes, sniff
+
+__all__ = [
+    "DEFAULT_MAX_PIXELS",
+    "MAX_FILE_BYTES",
+    "Decoded",
+    "ImageFile",
+    "Preprocessing",
+    "decode",
+    "find_images",
+    "fit_square",
+    "open_image",
+    "read_bytes",
+    "sniff",
+    "thumbnail",
+]
