@@ -119,13 +119,13 @@ def _bars() -> Iterator[Progress]:
 
 def _lines() -> Progress:
     begun: dict[str, float] = {}
-    last = 0.0
+    last = time.monotonic()
 
     def progress(what: str, done: int, total: int | None) -> None:
         nonlocal last
         now = time.monotonic()
         since = begun.setdefault(what, now)
-        finished = total is not None and done >= total
+        finished = total is not None and done >= total > 0
         if now - last < SECONDS_PER_LINE and not finished:
             return
         last = now

@@ -164,9 +164,11 @@ def decoder_errors_as_image_errors() -> Iterator[None]:
 def os_reason(error: OSError | ValueError) -> str:
     """Say in a few words why the system would not open something."""
     if isinstance(error, FileNotFoundError):
-        return "it does not exist any more"
+        return "does not exist"
     if isinstance(error, PermissionError):
         return "no permission to read it"
+    if isinstance(error, IsADirectoryError):
+        return "a folder, not an image"
     return getattr(error, "strerror", None) or str(error)
 
 

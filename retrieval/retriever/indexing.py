@@ -160,6 +160,8 @@ def run_tasks(
     """Read, encode and commit all tasks. An interrupt commits what is encoded, then goes on up."""
     batch_size = batch_size or encoder.batch_size
     start, total = time.monotonic(), len(plan.tasks)
+    if progress:
+        progress("encoding", 0, total)
     loaded = load_images(
         (task.file for task in plan.tasks),
         encoder.spec.preprocessing,

@@ -115,7 +115,7 @@ def describe(gallery: Gallery) -> GalleryInfo:
         gallery=gallery.path,
         images=usable,
         failed=len(failures),
-        labels=len(table.columns(["label"], "label IS NOT NULL")["label"].unique()),
+        labels=len(table.columns(["label"], f"label IS NOT NULL AND {INDEXED}")["label"].unique()),
         backbone=b.name,
         weights_sha256=b.weights_sha256,
         size=b.size,
@@ -160,12 +160,12 @@ def verify(gallery: Gallery, *, repair: bool, progress: Progress | None) -> Veri
         if missing:
             table.remove([i for i, _ in missing])
             table.tidy()
-            repaired.append(f"{len(missing)} rows dropped whose files are gone")
+            repaired.append(f"rows dropped since their files are gone: {len(missing)}")
         bring_up_index(gallery, table, settings.model_copy(update={"index": None}))
         repaired += [f"index built again: {problem}" for problem in index_problems]
         index_problems = _check_index(gallery, gallery.settings(), table)
     elif missing:
-        problems.append(f"{len(missing)} files are gone; --repair drops their rows")
+        problems.append(f"files that are gone: {len(missing)}; --repair drops their rows")
     return VerifyReport(
         rows=table.count(),
         problems=tuple(problems + index_problems),
@@ -304,7 +304,11 @@ def _check_index(gallery: Gallery, settings: Settings, table: ImageTable) -> lis
 def _missing_files(gallery: Gallery, table: ImageTable) -> list[tuple[int, str]]:
     columns = table.columns(["id", "path"])
     pairs = zip(columns["id"].to_pylist(), columns["path"].to_pylist(), strict=True)
-    return [(i, path) for i, path in pairs if not gallery.full(path).exists()]
+    return [(i, path) for i, path in pairs if not _is_there(gallery.full(path))]
+
+
+def _is_there(path: Path) -> bool:
+    return path.exists() or path.is_symlink()
 
 
 def _bytes_in(folder: Path) -> int:

@@ -147,10 +147,9 @@ def _sort(plan: Plan, task: Task) -> None:
     same = row and (row.size, row.mtime_ns) == (file.size, file.mtime_ns) and file.error is None
     if row is None or not same or not row.sha256:
         plan.tasks.append(task)
-    elif not row.usable:
-        plan.failed += 1
     else:
-        plan.unchanged += 1
+        plan.unchanged += row.usable
+        plan.failed += not row.usable
         if row.label != task.label:
             plan.relabel.append((row.id, task.label))
 

@@ -117,7 +117,7 @@ class Retriever:
             rows = read_rows(table)
             if reembed and settings is not None and table is not None:
                 settings, table = reembed_rows(
-                    self.gallery, self._new_settings(asked), table, self._open_encoder,
+                    self.gallery, self._new_settings(asked, settings), table, self._open_encoder,
                     batch_size=batch_size, workers=workers, max_pixels=max_pixels,
                     progress=progress,
                 )  # fmt: skip
@@ -336,15 +336,21 @@ class Retriever:
             if not existed and not self.gallery.exists():
                 self.gallery.delete()
 
-    def _new_settings(self, labels: str) -> Settings:
-        backbone = self._load(self.backbone or DEFAULT_BACKBONE, self.size, self.fit or "squash")
+    def _new_settings(self, labels: str, old: Settings | None = None) -> Settings:
+        """Settings for embedding anew; what was not asked for stays as it was in old."""
+        name, size, fit = self.backbone or DEFAULT_BACKBONE, self.size, self.fit or "squash"
+        if old is not None:
+            fit = self.fit or old.backbone.fit
+            if not self.backbone or backbones.resolve(self.backbone) == old.backbone.name:
+                name, size = old.backbone.name, self.size or old.backbone.size
+        backbone = self._load(name, size, fit)
         self._encoder = open_encoder(
             backbone.spec, lambda: backbone, engine=self.engine, cache=cache_folder()
         )
         return Settings(
             backbone=BackboneState.of(backbone.spec),
             engine=self._encoder.engine,
-            transform=self.transform or "auto",
+            transform=self.transform or (old.transform if old else "auto"),
             labels=labels,
         )
 
