@@ -6,17 +6,15 @@ are skipped, saying so, where they are absent.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
-import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+
+from tests.samples import command_environment, command_line, picture, save_weights
 
 ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("IMGRET_TEST_DATA", ROOT.parent / "shared"))
@@ -48,30 +46,6 @@ def other_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_weights(tmp_path_factory.mktemp("weights") / "other", seed=1)
 
 
-def save_weights(folder: Path, *, seed: int, architecture: str = "mobilenetv3_small_050") -> Path:
-    import timm
-    import torch
-    from safetensors.torch import save_file
-
-    torch.manual_seed(seed)
-    network = timm.create_model(architecture, pretrained=False, num_classes=0)
-    folder.mkdir(parents=True)
-    save_file(network.state_dict(), folder / "model.safetensors")
-    config = {
-        "architecture": architecture,
-        "num_classes": 0,
-        "pretrained_cfg": {"input_size": [3, 64, 64], "crop_pct": 0.9, "num_classes": 0},
-    }
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
-
-
-def picture(seed: int, width: int = 80, height: int = 60) -> Image.Image:
-    """A smooth random picture; no two seeds look alike."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
-    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
-
-
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     """A folder of 24 pictures in 3 classes: pictures/<class>/<n>.jpg."""
@@ -99,15 +73,6 @@ def imgret(tmp_path: Path, cache: Path) -> Command:
         )
 
     return run
-
-
-def command_line(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "imgret", *map(str, arguments)]
-
-
-def command_environment(cache: Path) -> dict[str, str]:
-    environment = {k: v for k, v in os.environ.items() if k != "IMGRET_GALLERY"}
-    return environment | {"IMGRET_CACHE": str(cache), "COLUMNS": "200", "HF_HUB_OFFLINE": "1"}
 
 
 @pytest.fixture(scope="session")

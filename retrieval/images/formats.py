@@ -51,6 +51,7 @@ _SIGNATURES = (
 # As pillow_heif accepts them.
 _HEIF_BRANDS = re.compile(rb"hei[cxms]|hev[cxms]|m[is]f1")
 _EXIF_ORIENTATION = 0x0112
+_EXIF_INTEGERS = {3: "H", 4: "I"}  # SHORT, as an orientation should be, and LONG
 _DECODER_ERRORS = (
     OSError,
     SyntaxError,
@@ -253,7 +254,7 @@ def _exif_orientation(exif: bytes) -> int:
     (entries,) = struct.unpack_from(order + "H", exif, directory)
     for at in range(directory + 2, directory + 2 + 12 * entries, 12):
         tag, kind = struct.unpack_from(order + "HH", exif, at)
-        if tag == _EXIF_ORIENTATION and kind in (3, 4):  # SHORT, as it should be, or LONG
-            (value,) = struct.unpack_from(order + "..HI"[kind], exif, at + 8)
+        if tag == _EXIF_ORIENTATION and kind in _EXIF_INTEGERS:
+            (value,) = struct.unpack_from(order + _EXIF_INTEGERS[kind], exif, at + 8)
             return value if 1 <= value <= 8 else 1
     return 1
