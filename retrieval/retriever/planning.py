@@ -12,10 +12,16 @@ from retrieval.gallery import Gallery, ImageTable
 from retrieval.images import ImageFile, find_images
 from retrieval.retriever.results import Progress
 
+UNSETTLED = "sha256 = '' OR error LIKE '%--max-pixels%'"
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A row as it was when the run began, without its embedding."""
+    """A row as it was when the run began, without its embedding.
+
+    usable: has an embedding. settled: need not be tried again while the file is the same; what
+    could not be read, or had more pixels than were allowed then, is not.
+    """
 
     id: int
     size: int
@@ -23,6 +29,7 @@ class Stored:
     sha256: str
     label: str | None
     usable: bool
+    settled: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +61,12 @@ def read_rows(table: ImageTable | None) -> dict[str, Stored]:
     names = ["id", "path", "size", "mtime_ns", "sha256", "label"]
     columns = table.columns(names)
     usable = set(table.columns(["id"], "embedding IS NOT NULL")["id"].to_pylist())
+    retried = set(table.columns(["id"], UNSETTLED)["id"].to_pylist())
     rows: dict[str, Stored] = {}
     for batch in columns.to_batches():
         for i, path, *rest in zip(*(batch[n].to_pylist() for n in names), strict=True):
             size, mtime_ns, sha256, label = rest
-            rows[path] = Stored(i, size, mtime_ns, sha256, label, i in usable)
+            rows[path] = Stored(i, size, mtime_ns, sha256, label, i in usable, i not in retried)
     return rows
 
 
@@ -145,7 +153,7 @@ def _read_csv(file: Path) -> dict[str, str]:
 def _sort(plan: Plan, task: Task) -> None:
     row, file = task.stored, task.file
     same = row and (row.size, row.mtime_ns) == (file.size, file.mtime_ns) and file.error is None
-    if row is None or not same or not row.sha256:
+    if row is None or not same or not row.settled:
         plan.tasks.append(task)
     else:
         plan.unchanged += row.usable
