@@ -121,9 +121,9 @@ def _load_folder(folder: Path, size: int | None) -> tuple[torch.nn.Module, str]:
             f"{folder} has no model.safetensors. Give a folder with config.json and "
             "model.safetensors as timm writes it, or the name of a timm model."
         )
-    architecture, cfg = config["architecture"], config.get("pretrained_cfg", {})
-    cfg = {key: value for key, value in cfg.items() if key in CONFIG_KEYS}
-    cfg.setdefault("num_classes", config.get("num_classes", 1000))
+    architecture = config["architecture"]
+    said = {"num_classes": config.get("num_classes", 1000)} | config.get("pretrained_cfg", {})
+    cfg = {k: v for k, v in (_defaults(architecture) | said).items() if k in CONFIG_KEYS}
     arguments = {
         key: value
         for key, value in config.get("model_args", {}).items()
@@ -207,9 +207,9 @@ def _create(
             raise BackboneError(_without_network(weights or name)) from error
         raise BackboneError(f"The backbone {weights} cannot be read ({error}).") from error
     except Exception as error:  # timm and safetensors raise all kinds on a bad file
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise BackboneError(
-            f"The backbone {weights or name} cannot be loaded ({reason[:200]}). "
+            f"The backbone {weights or name} cannot be loaded ({reason}). "
             "Its weights and its config.json must be of the same timm architecture."
         ) from error
     return network.eval().requires_grad_(requires_grad=False)
@@ -220,6 +220,15 @@ def _check_architecture(name: str) -> None:
 
     if not name.startswith("hf-hub:") and not timm.is_model(name.partition(".")[0]):
         raise BackboneError(f"timm knows no architecture {name!r}. Mend config.json.")
+
+
+def _defaults(architecture: str) -> dict[str, Any]:
+    """What timm knows of an architecture, for what a config does not say."""
+    from timm.models import get_pretrained_cfg
+
+    _check_architecture(architecture)
+    known = get_pretrained_cfg(architecture, allow_unregistered=True)
+    return dict(known.to_dict()) if known else {}
 
 
 def _needs_image_size(name: str, cfg: Mapping[str, Any] | None) -> bool:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 Engine = Literal["openvino-bf16", "openvino-fp32", "torch-cuda-bf16", "torch-fp32"]
 ENGINES: tuple[Engine, ...] = ("openvino-bf16", "openvino-fp32", "torch-cuda-bf16", "torch-fp32")
+EXPORTED = ("model.xml", "model.bin")
 AGREEMENT = {"bf16": 0.99, "fp32": 0.9999}  # least cosine with torch on noise; photos agree better
 
 
@@ -129,9 +130,17 @@ def exported_encoder(spec: BackboneSpec, engine: Engine, cache: Path) -> Encoder
 
 
 def export_path(spec: BackboneSpec, precision: str, cache: Path) -> Path | None:
-    """Where the export of a backbone lies, or None where it does not."""
+    """Where the whole export of a backbone lies, or None where it does not."""
     folder = _export_folder(spec, precision, cache)
-    return folder if (folder / "encoder.json").is_file() else None
+    return folder if _is_whole(folder) else None
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        sizes = json.loads((folder / "encoder.json").read_text())["bytes"]
+        return all((folder / name).stat().st_size == sizes[name] for name in EXPORTED)
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def _export_folder(spec: BackboneSpec, precision: str, cache: Path) -> Path:
@@ -188,7 +197,7 @@ def _export(backbone: Backbone, folder: Path) -> None:
     """Write the network, its normalisation included, as OpenVINO reads it; atomically."""
     import torch
 
-    if (folder / "encoder.json").is_file():
+    if _is_whole(folder):
         return
     openvino, spec = _openvino(), backbone.spec
     size = spec.preprocessing.size
@@ -204,12 +213,15 @@ def _export(backbone: Backbone, folder: Path) -> None:
         made = Path(temporary) / "made"
         made.mkdir()
         openvino.save_model(model, made / "model.xml", compress_to_fp16=False)
-        facts = {"name": spec.name, "fingerprint": spec.fingerprint, "dim": spec.dim, "size": size}
+        sizes = {name: (made / name).stat().st_size for name in EXPORTED}
+        facts = {"name": spec.name, "fingerprint": spec.fingerprint, "bytes": sizes}
         (made / "encoder.json").write_text(json.dumps(facts, indent=1))
         try:
+            if not _is_whole(folder):
+                shutil.rmtree(folder, ignore_errors=True)
             made.replace(folder)
         except OSError:  # another process made it meanwhile
-            if not (folder / "encoder.json").is_file():
+            if not _is_whole(folder):
                 raise
 
 

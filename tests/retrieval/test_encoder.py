@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from retrieval.backbones import Backbone, load
+from retrieval.encoder import exported_encoder, normalise, open_encoder
+from retrieval.errors import BackboneError
+from tests.samples import picture
+
+PIXELS = np.stack([np.asarray(picture(n, 64, 64)) for n in range(7)])
+
+
+@pytest.fixture(scope="module")
+def backbone(weights: Path) -> Backbone:
+    return load(str(weights))
+
+
+def never() -> Backbone:
+    raise AssertionError("an export is here, so the network is not needed")
+
+
+def in_torch(backbone: Backbone) -> np.ndarray:
+    """The textbook way: pixels to [0, 1], the mean off, over the standard deviation."""
+    p = backbone.spec.preprocessing
+    planes = torch.from_numpy(PIXELS).permute(0, 3, 1, 2) / 255
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (p.mean, p.std))
+    with torch.inference_mode():
+        return normalise(backbone.network((planes - mean) / std).numpy())
+
+
+@pytest.mark.parametrize("engine", ["openvino-fp32", "torch-fp32"])
+def test_engines_agree_with_torch(backbone: Backbone, cache: Path, engine: str) -> None:
+    encoder = open_encoder(backbone.spec, lambda: backbone, engine=engine, cache=cache)  # type: ignore[arg-type]
+    embeddings = encoder.encode(PIXELS)
+    assert (embeddings.shape, embeddings.dtype) == ((7, 1024), np.float32)
+    assert (embeddings * in_torch(backbone)).sum(axis=1).min() > 0.9999
+    assert encoder.encode(PIXELS[:1]) == pytest.approx(embeddings[:1], abs=1e-4)
+
+
+def test_the_engine_chosen_agrees_with_torch(backbone: Backbone, cache: Path) -> None:
+    encoder = open_encoder(backbone.spec, lambda: backbone, cache=cache)
+    assert encoder.engine in {"openvino-bf16", "openvino-fp32", "torch-cuda-bf16"}
+    assert (encoder.encode(PIXELS) * in_torch(backbone)).sum(axis=1).mean() > 0.999
+
+
+def test_an_export_is_used_again(backbone: Backbone, cache: Path) -> None:
+    first = open_encoder(backbone.spec, lambda: backbone, cache=cache)
+    again = open_encoder(backbone.spec, never, cache=cache)
+    assert (again.encode(PIXELS) == first.encode(PIXELS)).all()
+
+
+@pytest.mark.parametrize("file", ["model.xml", "model.bin", "encoder.json"])
+def test_a_damaged_export_is_made_again(backbone: Backbone, tmp_path: Path, file: str) -> None:
+    before = open_encoder(backbone.spec, lambda: backbone, cache=tmp_path).encode(PIXELS)
+    (found,) = tmp_path.rglob(file)
+    found.write_bytes(found.read_bytes()[:100])
+    again = open_encoder(backbone.spec, lambda: backbone, cache=tmp_path)
+    assert again.encode(PIXELS) == pytest.approx(before, abs=1e-4)
+
+
+def test_other_weights_than_the_gallerys_are_refused(
+    backbone: Backbone, other_weights: Path, tmp_path: Path
+) -> None:
+    other = load(str(other_weights))
+    with pytest.raises(BackboneError, match="are not those that were used before"):
+        open_encoder(backbone.spec, lambda: other, cache=tmp_path)
+
+
+class Stubborn(torch.nn.Module):
+    """A network that no exporter can follow: its way depends on the pixels."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        embeddings = x.mean(dim=(2, 3))
+        for _ in range(int(x.abs().max().item() * 10) % 3 + 1):
+            embeddings = torch.cat([embeddings, embeddings * 2], dim=1)[:, :4]
+        return embeddings
+
+
+def test_torch_runs_what_openvino_cannot_convert(backbone: Backbone, tmp_path: Path) -> None:
+    spec = replace(backbone.spec, dim=4, weights_sha256="0" * 64)
+    stubborn = Backbone(spec, Stubborn())
+    encoder = open_encoder(spec, lambda: stubborn, cache=tmp_path)
+    assert encoder.engine == "torch-fp32"
+    assert "OpenVINO cannot run" in str(encoder.notice)
+    assert encoder.encode(PIXELS).shape == (7, 4)
+    with pytest.raises(BackboneError, match="Use --engine torch-fp32"):
+        open_encoder(spec, lambda: stubborn, engine="openvino-fp32", cache=tmp_path)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
+def test_cuda_without_a_device_is_one_sentence(backbone: Backbone, cache: Path) -> None:
+    with pytest.raises(BackboneError, match="No CUDA device is here"):
+        open_encoder(backbone.spec, lambda: backbone, engine="torch-cuda-bf16", cache=cache)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_agrees_with_torch_on_the_cpu(backbone: Backbone, cache: Path) -> None:
+    wanted = in_torch(backbone)
+    encoder = open_encoder(backbone.spec, lambda: backbone, engine="torch-cuda-bf16", cache=cache)
+    assert (encoder.encode(PIXELS) * wanted).sum(axis=1).mean() > 0.999
+
+
+def test_a_gallery_of_another_machines_engine_can_be_searched(
+    backbone: Backbone, cache: Path
+) -> None:
+    open_encoder(backbone.spec, lambda: backbone, cache=cache)
+    assert exported_encoder(backbone.spec, "torch-cuda-bf16", cache) is not None
+
+
+def test_threads_share_an_encoder(backbone: Backbone, cache: Path) -> None:
+    encoder = open_encoder(backbone.spec, lambda: backbone, cache=cache)
+    alone = [encoder.encode(PIXELS[n : n + 1]) for n in range(7)]
+    with ThreadPoolExecutor(7) as pool:
+        together = list(pool.map(lambda n: encoder.encode(PIXELS[n : n + 1]), range(7)))
+    assert all((a == b).all() for a, b in zip(alone, together, strict=True))
+
+
+def test_openvino_is_kept_from_reporting_home(weights: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, json; from pathlib import Path\n"
+        "from retrieval.backbones import load\n"
+        "from retrieval.encoder import open_encoder\n"
+        "b = load(sys.argv[1]); open_encoder(b.spec, lambda: b, cache=Path(sys.argv[2]))\n"
+        "print(json.dumps([m for m, v in sys.modules.items() if v and 'openvino_telemetry' in m]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, str(weights), str(tmp_path / "cache")],
+        env=os.environ | {"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout.splitlines()[-1]) == []
+    assert not (tmp_path / "intel").exists()
