@@ -7,6 +7,7 @@ content is, and none is used twice. So an index is brought up to date by compari
 from __future__ import annotations
 
 import contextlib
+import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -57,9 +58,13 @@ class ImageTable:
 
     @classmethod
     def create(cls, path: Path, dim: int, settings: str) -> ImageTable:
-        """A new, empty table for embeddings of width dim."""
+        """A new, empty table for embeddings of width dim; whole or not there, whatever happens."""
         schema = _schema(dim, settings, uuid.uuid4().hex)
-        return cls(lance.write_dataset(schema.empty_table(), str(path)))
+        making = path.with_name(f".{path.name}.making")
+        shutil.rmtree(making, ignore_errors=True)
+        lance.write_dataset(schema.empty_table(), str(making))
+        making.rename(path)
+        return cls(lance.dataset(str(path)))
 
     @classmethod
     def open(cls, path: Path, version: int | None = None) -> ImageTable:

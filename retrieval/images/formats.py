@@ -159,7 +159,7 @@ def decoder_errors_as_image_errors() -> Iterator[None]:
     except _DECODER_ERRORS as error:
         said = " ".join(str(error).split())[:120] or type(error).__name__
         cut = isinstance(error, EOFError) or re.search("truncat|end of file|no data", said.lower())
-        raise ImageError(f"{'truncated' if cut else 'damaged'} ({said})") from error
+        raise ImageError(f"{'truncated' if cut else 'damaged or truncated'} ({said})") from error
 
 
 def os_reason(error: OSError | ValueError) -> str:
