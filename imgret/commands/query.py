@@ -97,11 +97,11 @@ def command(
         if result.error is not None:
             click.echo(f"imgret: {result.query}: {result.error}", err=True)
     good = [result for result in found if result.error is None]
-    _print(good, output, end="\0" if null else "\n")
     if html is not None:
         from retrieval.report import write_contact_sheet
 
         write_contact_sheet(html, good)
+    _print(good, output, end="\0" if null else "\n")
     if len(good) < len(found):
         return ERROR
     return FOUND if any(result.matches for result in good) else NOTHING
