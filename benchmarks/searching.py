@@ -1,0 +1,130 @@
+"""Query latency at growing sizes, beside scikit-learn's NearestNeighbors."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.photographs import CACHE, WEIGHTS, unpacked
+from benchmarks.table import Table
+
+SIZES, QUICK = (10_000, 100_000, 1_000_000), (2_000, 5_000)
+QUERIES = 300
+
+
+def measure(*, quick: bool) -> list[Table]:
+    """One row a size and a search."""
+    table = Table(
+        "Searching",
+        "One query at a time, the 10 nearest of n vectors of 512 dimensions, transform included. "
+        "The vectors are MobileNetV2's of CIFAR-10 (96 px), and beyond those points between an "
+        "embedding and one of its ten neighbours, with noise. recall@10 is against exact search. "
+        "scikit-learn: NearestNeighbors(metric='cosine'), brute force, on transformed vectors. "
+        "load: opening the file, memory-mapped.",
+        ["vectors", "search", "p50", "p95", "recall@10", "built in", "load", "file"],
+    )
+    real = _real(quick=quick)
+    for n in QUICK if quick else SIZES:
+        _measure_one(table, real, n)
+    return [table]
+
+
+def _measure_one(table: Table, real: np.ndarray, n: int) -> None:
+    from sklearn.neighbors import NearestNeighbors
+
+    from retrieval import transform as transforms
+    from retrieval.index import Index
+    from retrieval.metrics import neighbour_recall
+
+    x = _expanded(real, n)
+    queries = _expanded(real, QUERIES, seed=7).astype(np.float32)
+    transform = transforms.fit("whiten:512", x[:: max(1, n // 20_000)])
+
+    def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for at in range(0, n, 4096):
+            yield np.arange(at, min(n, at + 4096)), x[at : at + 4096]
+
+    start = time.perf_counter()
+    index = Index.build(transform, batches, n)
+    built = time.perf_counter() - start
+    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+        file = Path(folder) / "index.faiss"
+        index.save(file)
+        start = time.perf_counter()
+        index = Index.load(file, index.settings)
+        load, size = time.perf_counter() - start, file.stat().st_size
+        times, found = _one_by_one(lambda q: index.search(q, 10)[1], queries)
+    vectors = np.concatenate([index.transform(part) for _, part in batches()])
+    exact = NearestNeighbors(n_neighbors=10, metric="cosine", algorithm="brute").fit(vectors)
+    asked = queries if n < 1_000_000 else queries[:30]
+    theirs, truth = _one_by_one(lambda q: exact.kneighbors(index.transform(q))[1], asked)
+    recall = neighbour_recall(found[: len(truth)], truth)
+    table.add(f"{n:,}", f"imgret: {index.kind}", *_quantiles(times), f"{recall:.4f}",
+              f"{built:.1f} s", f"{load * 1e3:.1f} ms", f"{size / 1e6:.0f} MB")  # fmt: skip
+    table.add(f"{n:,}", "scikit-learn", *_quantiles(theirs), "1", "", "", "")
+
+
+def _one_by_one(
+    search: Callable[[np.ndarray], np.ndarray], queries: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    search(queries[:1])
+    times, found = [], []
+    for query in queries:
+        start = time.perf_counter()
+        found.append(search(query[None])[0])
+        times.append(time.perf_counter() - start)
+    return np.array(times), np.array(found)
+
+
+def _quantiles(times: np.ndarray) -> tuple[str, str]:
+    p50, p95 = np.quantile(times, [0.5, 0.95]) * 1e3
+    return f"{p50:.2f} ms", f"{p95:.2f} ms"
+
+
+def _real(*, quick: bool) -> np.ndarray:
+    """(n, 1280) float16 embeddings of CIFAR-10's training images, kept in the cache folder."""
+    file = CACHE / f"cifar10-96{'-quick' if quick else ''}.npy"
+    if not file.is_file():
+        from retrieval.backbones import load
+        from retrieval.encoder import cache_folder, open_encoder
+        from retrieval.images import find_images
+        from retrieval.loader import load_images
+        from retrieval.retriever.indexing import encode_batches
+
+        backbone = load(str(WEIGHTS), size=96)
+        encoder = open_encoder(backbone.spec, lambda: backbone, cache=cache_folder())
+        files = list(find_images([unpacked("cifar10") / "train"]))[:: 25 if quick else 1]
+        rows = [
+            embedding
+            for batch in encode_batches(load_images(files, encoder.spec.preprocessing), encoder, 32)
+            for _, embedding in batch
+            if embedding is not None
+        ]
+        np.save(file, np.stack(rows).astype(np.float16))
+    return np.asarray(np.load(file))
+
+
+def _expanded(real: np.ndarray, n: int, seed: int = 0) -> np.ndarray:
+    """n embeddings, (n, d) float16: the real ones, then points between neighbours, with noise."""
+    import faiss
+
+    random = np.random.default_rng(seed)
+    flat = faiss.IndexFlatIP(real.shape[1])
+    flat.add(real[:10_000].astype(np.float32))
+    neighbours = flat.search(real[:10_000].astype(np.float32), 11)[1]
+    order = random.permutation(len(real))[:n]
+    x = np.empty((n, real.shape[1]), np.float16)
+    x[: len(order)] = real[order]
+    for at in range(len(order), n, 10_000):
+        rows = slice(at, min(n, at + 10_000))
+        i = random.integers(0, len(neighbours), rows.stop - rows.start)
+        other = neighbours[i, random.integers(1, 11, len(i))]
+        share = random.uniform(0, 0.5, (len(i), 1)).astype(np.float32)
+        mixed = (1 - share) * real[i] + share * real[other]
+        noise = random.standard_normal(mixed.shape, np.float32) * (0.15 / mixed.shape[1] ** 0.5)
+        x[rows] = mixed + noise
+    return x
