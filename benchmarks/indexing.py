@@ -29,7 +29,7 @@ MALLOC = {  # what imgret sets by mallopt for torch on a CPU, for a plain loop
 
 def measure(*, quick: bool) -> list[Table]:
     """Interleaved rounds of each side, as processes."""
-    rounds = 1 if quick else 5
+    rounds = 1 if quick else 3
     sides = ["decode", "encode", "index", "plain", "plain, same malloc"]
     speed = Table(
         "Indexing",

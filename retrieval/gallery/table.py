@@ -163,13 +163,16 @@ class ImageTable:
         uri = self._dataset.uri
         self._dataset = lance.write_dataset(reader, uri, schema=source.schema, mode="overwrite")
 
-    def tidy(self) -> None:
-        """Merge small pieces and drop old versions, of which Lance would keep all."""
+    def compact(self) -> None:
+        """Merge small pieces, once there are many."""
         stats = self._dataset.stats.dataset_stats(max_rows_per_group=1024)
         if stats["num_fragments"] > FRAGMENTS_KEPT or stats["num_deleted_rows"] > self.count() // 5:
             self._dataset.optimize.compact_files()
             self._dataset.checkout_latest()
-        with contextlib.suppress(*LANCE_ERRORS):  # what a reader holds open goes next time
+
+    def drop_old_versions(self) -> None:
+        """Delete what only older versions need; Lance by itself keeps all for weeks."""
+        with contextlib.suppress(*LANCE_ERRORS):  # what cannot be deleted now goes next time
             self._dataset.cleanup_old_versions(
                 older_than=timedelta(0), delete_unverified=True, error_if_tagged_old_versions=False
             )

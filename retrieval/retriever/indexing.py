@@ -11,6 +11,7 @@ import numpy as np
 
 from retrieval.encoder import Encoder
 from retrieval.gallery import ImageTable, Row
+from retrieval.images import DEFAULT_MAX_PIXELS
 from retrieval.loader import Loaded, load_images
 from retrieval.retriever.planning import Plan, Stored, Task
 from retrieval.retriever.results import Progress
@@ -19,6 +20,16 @@ ROWS_PER_COMMIT = 2048
 SECONDS_PER_COMMIT = 20.0
 NOT_FINITE = "its embedding is not finite in half precision"
 FAILURES_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How images are read and encoded; None where the program works it out."""
+
+    batch_size: int | None = None
+    workers: int | None = None
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    progress: Progress | None = None
 
 
 @dataclass
@@ -129,6 +140,14 @@ class Writer:
         self._rows, self._copies, self._touched, self._replaces = [], {}, [], False
         self._last = time.monotonic()
 
+    def finish(self, plan: Plan) -> None:
+        """Store what needs no file: new labels, and rows that are gone."""
+        if plan.relabel:
+            ids, labels = zip(*plan.relabel, strict=True)
+            self.table.update({"id": list(ids), "label": list(labels)})
+        self.table.remove(plan.gone)
+        self.table.compact()
+
     def _with_copies(self, rows: list[Row]) -> list[Row]:
         """Rows whose content is stored already, with the embedding of the row that has it."""
         if not self._copies:
@@ -147,18 +166,9 @@ class Writer:
         return [Row(**{**vars(r), "id": i}) for i, r in zip(ids, rows, strict=True)]
 
 
-def run_tasks(
-    plan: Plan,
-    writer: Writer,
-    encoder: Encoder,
-    *,
-    batch_size: int | None = None,
-    workers: int | None = None,
-    max_pixels: int,
-    progress: Progress | None = None,
-) -> None:
+def run_tasks(plan: Plan, writer: Writer, encoder: Encoder, reading: Reading) -> None:
     """Read, encode and commit all tasks. An interrupt commits what is encoded, then goes on up."""
-    batch_size = batch_size or encoder.batch_size
+    batch_size, progress = reading.batch_size or encoder.batch_size, reading.progress
     start, total = time.monotonic(), len(plan.tasks)
     if progress:
         progress("encoding", 0, total)
@@ -166,8 +176,8 @@ def run_tasks(
         (task.file for task in plan.tasks),
         encoder.spec.preprocessing,
         is_known=writer.is_known,
-        max_pixels=max_pixels,
-        workers=workers,
+        max_pixels=reading.max_pixels,
+        workers=reading.workers,
         ahead=2 * batch_size + 8,
     )
     stream = chain.from_iterable(encode_batches(loaded, encoder, batch_size))

@@ -16,7 +16,7 @@ from retrieval.errors import GalleryError, ImgretError
 from retrieval.gallery import Gallery, ImageTable, Settings
 from retrieval.gallery.table import INDEXED, LANCE_ERRORS, as_matrix, first_sentence
 from retrieval.loader import load_images
-from retrieval.retriever.indexing import encode_batches
+from retrieval.retriever.indexing import Reading, encode_batches
 from retrieval.retriever.planning import Plan
 from retrieval.retriever.results import GalleryInfo, IndexEstimate, Progress, VerifyReport
 from retrieval.retriever.snapshot import Snapshot
@@ -62,14 +62,7 @@ def open_snapshot(gallery: Gallery) -> Snapshot:
     return Snapshot(gallery, state)
 
 
-def estimate(
-    plan: Plan,
-    encoder: Encoder | None,
-    *,
-    batch_size: int | None,
-    workers: int | None,
-    max_pixels: int,
-) -> IndexEstimate:
+def estimate(plan: Plan, encoder: Encoder | None, reading: Reading) -> IndexEstimate:
     """Counts from a plan, time and disk from reading and encoding a few of its images."""
     new = sum(task.stored is None for task in plan.tasks)
     seconds = size = None
@@ -77,12 +70,15 @@ def estimate(
     if encoder is not None and plan.tasks:
         step = max(1, len(plan.tasks) // PROBED)
         sample = [task.file for task in plan.tasks[::step]][:PROBED]
-        batch_size = min(batch_size or encoder.batch_size, len(sample))
+        batch_size = min(reading.batch_size or encoder.batch_size, len(sample))
         pixels = encoder.spec.preprocessing.size
         encoder.encode(np.zeros((batch_size, pixels, pixels, 3), np.uint8))
         start = time.monotonic()
         loaded = load_images(
-            sample, encoder.spec.preprocessing, max_pixels=max_pixels, workers=workers
+            sample,
+            encoder.spec.preprocessing,
+            max_pixels=reading.max_pixels,
+            workers=reading.workers,
         )
         probed = sum(len(batch) for batch in encode_batches(loaded, encoder, batch_size))
         seconds = (time.monotonic() - start) / probed * len(plan.tasks)
@@ -159,7 +155,6 @@ def verify(gallery: Gallery, *, repair: bool, progress: Progress | None) -> Veri
     if repair and (index_problems or missing):
         if missing:
             table.remove([i for i, _ in missing])
-            table.tidy()
             repaired.append(f"rows dropped since their files are gone: {len(missing)}")
         bring_up_index(gallery, table, settings.model_copy(update={"index": None}))
         repaired += [f"index built again: {problem}" for problem in index_problems]

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from retrieval.encoder import Encoder
 from retrieval.errors import GalleryError
 from retrieval.gallery import Gallery, ImageTable, Settings
 from retrieval.images import ImageFile
-from retrieval.retriever.indexing import Writer, run_tasks
+from retrieval.retriever.indexing import Reading, Writer, run_tasks
 from retrieval.retriever.planning import Plan, Stored, Task, read_rows
-from retrieval.retriever.results import Progress
 
 
 def reembed_rows(
-    gallery: Gallery,
-    settings: Settings,
-    table: ImageTable,
-    open_encoder: Callable[[Settings], Encoder],
-    *,
-    batch_size: int | None,
-    workers: int | None,
-    max_pixels: int,
-    progress: Progress | None,
-) -> tuple[Settings, ImageTable]:
+    gallery: Gallery, settings: Settings, table: ImageTable, encoder: Encoder, reading: Reading
+) -> None:
     """Fill a table beside the old one, then put it in the old one's place in one commit.
 
     Rows whose files are gone cannot be embedded and are dropped. An interrupted run goes on
@@ -38,20 +27,10 @@ def reembed_rows(
         new = staging.create(settings)
     done = read_rows(new)
     plan = Plan(tasks=_tasks(gallery, table, done))
-    if plan.tasks:
-        run_tasks(
-            plan,
-            Writer(new, done),
-            open_encoder(settings),
-            batch_size=batch_size,
-            workers=workers,
-            max_pixels=max_pixels,
-            progress=progress,
-        )
+    run_tasks(plan, Writer(new, done), encoder, reading)
     table.become(new)
     gallery.publish(settings)
     staging.delete()
-    return settings, table
 
 
 def _check_roots(gallery: Gallery, table: ImageTable) -> None:

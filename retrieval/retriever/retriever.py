@@ -7,30 +7,24 @@ import hashlib
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias, overload
 
 import numpy as np
 from PIL import Image
 
-from retrieval import backbones
 from retrieval import transform as transforms
-from retrieval.backbones import Backbone, BackboneSpec, Fit
-from retrieval.encoder import (
-    Encoder,
-    Engine,
-    cache_folder,
-    exported_encoder,
-    normalise,
-    open_encoder,
-)
-from retrieval.errors import GalleryError, ImageError, ImgretError
-from retrieval.gallery import Gallery, Settings
+from retrieval.backbones import Fit
+from retrieval.encoder import Encoder, Engine, normalise
+from retrieval.errors import ImageError, ImgretError
+from retrieval.gallery import Gallery, ImageTable, Settings
 from retrieval.gallery.settings import BackboneState, write_text
 from retrieval.images import DEFAULT_MAX_PIXELS, ImageFile, decode, read_bytes
 from retrieval.loader import default_workers, load_images
 from retrieval.retriever import maintenance
-from retrieval.retriever.indexing import FAILURES_SHOWN, Writer, encode_batches, run_tasks
+from retrieval.retriever.encoding import EncoderChoice
+from retrieval.retriever.indexing import FAILURES_SHOWN, Reading, Writer, encode_batches, run_tasks
 from retrieval.retriever.planning import Plan, check_paths, labels_from, make_plan, read_rows
 from retrieval.retriever.reembedding import reembed_rows
 from retrieval.retriever.results import (
@@ -45,7 +39,6 @@ from retrieval.retriever.results import (
 from retrieval.retriever.snapshot import Snapshot
 from retrieval.retriever.upkeep import bring_up_index
 
-DEFAULT_BACKBONE = "mobilenetv2"
 Query: TypeAlias = str | Path | Image.Image | np.ndarray
 Paths: TypeAlias = str | Path | Sequence[str | Path]
 Box: TypeAlias = tuple[int, int, int, int]
@@ -73,12 +66,8 @@ class Retriever:
         engine: Engine | None = None,
     ) -> None:
         self.gallery = Gallery(Path(gallery))
-        self.backbone = backbone
-        self.size = size
-        self.fit = fit
         self.transform = transform
-        self.engine = engine
-        self._encoder: Encoder | None = None
+        self._encoder = EncoderChoice(backbone, size, fit, engine)
         self._snapshot: tuple[tuple[int, ...], Snapshot] | None = None
         self._opening = threading.RLock()
 
@@ -109,19 +98,11 @@ class Retriever:
         folders = _as_paths(paths)
         check_paths(folders)
         transforms.parse(self.transform or "auto")
-        is_new = not self.gallery.exists()
+        reading = Reading(batch_size, workers, max_pixels, progress)
         with self._writing():
-            settings = None if is_new else self._settings(labels, reembed=reembed)
-            table = None if is_new else self.gallery.open_table()
+            settings, table = self._opened(labels, reading, reembed=reembed)
             asked = labels or (settings.labels if settings else "folder")
             rows = read_rows(table)
-            if reembed and settings is not None and table is not None:
-                settings, table = reembed_rows(
-                    self.gallery, self._new_settings(asked, settings), table, self._open_encoder,
-                    batch_size=batch_size, workers=workers, max_pixels=max_pixels,
-                    progress=progress,
-                )  # fmt: skip
-                rows = read_rows(table)
             plan = make_plan(
                 self.gallery, rows, folders, labels_from(asked), exclude=exclude,
                 include_hidden=include_hidden, keep_missing=keep_missing, progress=progress,
@@ -134,17 +115,22 @@ class Retriever:
             table.write_settings(write_text(settings.model_copy(update={"index": None})))
             writer = Writer(table, rows)
             if plan.tasks:
-                run_tasks(
-                    plan, writer, self._open_encoder(settings), batch_size=batch_size,
-                    workers=workers, max_pixels=max_pixels, progress=progress,
-                )  # fmt: skip
-            if plan.relabel:
-                ids, names = zip(*plan.relabel, strict=True)
-                table.update({"id": list(ids), "label": list(names)})
-            table.remove(plan.gone)
-            table.tidy()
+                run_tasks(plan, writer, self._encoder.of(settings), reading)
+            writer.finish(plan)
             bring_up_index(self.gallery, table, settings, refit=refit, progress=progress)
         return self._report(plan, writer, start, settings)
+
+    def _opened(
+        self, labels: str | None, reading: Reading, *, reembed: bool
+    ) -> tuple[Settings | None, ImageTable | None]:
+        """The settings and the table to write to, embedded anew where asked; None where new."""
+        if not self.gallery.exists():
+            return None, None
+        settings, table = self._settings(labels, reembed=reembed), self.gallery.open_table()
+        if reembed:
+            settings = self._new_settings(settings.labels, settings)
+            reembed_rows(self.gallery, settings, table, self._encoder.of(settings), reading)
+        return settings, table
 
     def estimate(
         self,
@@ -170,10 +156,8 @@ class Retriever:
         )  # fmt: skip
         encoder = None
         if plan.tasks:
-            encoder = self._open_encoder(settings or self._new_settings(asked))
-        return maintenance.estimate(
-            plan, encoder, batch_size=batch_size, workers=workers, max_pixels=max_pixels
-        )
+            encoder = self._encoder.of(settings or self._new_settings(asked))
+        return maintenance.estimate(plan, encoder, Reading(batch_size, workers, max_pixels))
 
     @overload
     def search(  # type: ignore[overload-overlap]  # a str is a Sequence[str] to mypy
@@ -236,7 +220,7 @@ class Retriever:
         max_pixels: int = DEFAULT_MAX_PIXELS,
     ) -> Iterator[QueryResult]:
         """search() for many files, as a stream: a file that cannot be read is a result, too."""
-        encoder = self._query_encoder()
+        encoder = self._encoder.for_queries(self.gallery.settings())
         loaded = load_images(
             [ImageFile(path, path, 0, 0) for path in paths],
             encoder.spec.preprocessing,
@@ -283,7 +267,7 @@ class Retriever:
         max_pixels: int = DEFAULT_MAX_PIXELS,
     ) -> np.ndarray:
         """Embeddings of images, as the gallery's were made: (n, d) float32 of unit length."""
-        encoder = self._query_encoder()
+        encoder = self._encoder.for_queries(self.gallery.settings())
         size = encoder.spec.preprocessing.size
         embeddings = np.empty((len(queries), encoder.spec.dim), np.float32)
         for start in range(0, len(queries), encoder.batch_size):
@@ -306,7 +290,6 @@ class Retriever:
             ids = maintenance.rows_below(self.gallery, table, _as_paths(paths))
             if ids:
                 table.remove(ids)
-                table.tidy()
                 bring_up_index(self.gallery, table, settings, progress=progress)
         return len(ids)
 
@@ -336,91 +319,22 @@ class Retriever:
             if not existed and not self.gallery.exists():
                 self.gallery.delete()
 
-    def _new_settings(self, labels: str, old: Settings | None = None) -> Settings:
-        """Settings for embedding anew; what was not asked for stays as it was in old."""
-        name, size, fit = self.backbone or DEFAULT_BACKBONE, self.size, self.fit or "squash"
-        if old is not None:
-            fit = self.fit or old.backbone.fit
-            if not self.backbone or backbones.resolve(self.backbone) == old.backbone.name:
-                name, size = old.backbone.name, self.size or old.backbone.size
-        backbone = self._load(name, size, fit)
-        self._encoder = open_encoder(
-            backbone.spec, lambda: backbone, engine=self.engine, cache=cache_folder()
-        )
-        return Settings(
-            backbone=BackboneState.of(backbone.spec),
-            engine=self._encoder.engine,
-            transform=self.transform or (old.transform if old else "auto"),
-            labels=labels,
-        )
-
-    def _load(self, name: str, size: int | None, fit: Fit) -> Backbone:
-        return backbones.load(name, size=size, fit=fit)
-
     def _settings(self, labels: str | None, *, reembed: bool) -> Settings:
         """The gallery's settings with what may change without embedding again."""
         settings = self.gallery.settings()
         if not reembed:
-            self._check_backbone(settings.backbone)
+            self._encoder.check(settings.backbone, self.gallery.path)
         changes = {"transform": self.transform, "labels": labels}
         return settings.model_copy(update={k: v for k, v in changes.items() if v is not None})
 
-    def _check_backbone(self, stored: BackboneState) -> None:
-        """Raise GalleryError when this Retriever was given another backbone than the gallery's."""
-        asked = backbones.resolve(self.backbone) if self.backbone else stored.name
-        differs = []
-        if asked != stored.name:
-            sha256 = backbones.folder_fingerprint(asked)
-            if sha256 is None and Path(asked).is_absolute():
-                backbones.load(asked)  # raises, saying what is wrong with the folder
-            if sha256 != stored.weights_sha256:
-                differs.append(f"the backbone {stored.name}, not {asked}")
-        elif Path(asked).is_absolute():
-            sha256 = backbones.folder_fingerprint(asked) or stored.weights_sha256
-            if sha256 != stored.weights_sha256:
-                differs.append(f"other weights of {asked} ({stored.weights_sha256[:12]})")
-        if self.size and self.size != stored.size:
-            differs.append(f"--size {stored.size}, not {self.size}")
-        if self.fit and self.fit != stored.fit:
-            differs.append(f"--fit {stored.fit}, not {self.fit}")
-        if differs:
-            raise GalleryError(
-                f"{self.gallery.path} was made with {' and '.join(differs)}. Run `imgret index` "
-                "with --reembed to embed its images again, or choose another --gallery."
-            )
-
-    def _open_encoder(self, settings: Settings) -> Encoder:
-        """The encoder that makes this gallery's embeddings, on the engine it was made with."""
-        spec = settings.backbone.spec
-        with self._opening:
-            if self._encoder is None or self._encoder.spec != spec:
-                self._encoder = open_encoder(
-                    spec,
-                    lambda: self._load_again(spec),
-                    engine=self.engine or settings.engine,
-                    cache=cache_folder(),
-                    insist=self.engine is not None,
-                )
-            return self._encoder
-
-    def _load_again(self, spec: BackboneSpec) -> Backbone:
-        p = spec.preprocessing
-        name = spec.name
-        if self.backbone and backbones.folder_fingerprint(self.backbone) == spec.weights_sha256:
-            name = self.backbone
-        return self._load(name, p.size, p.fit)
-
-    def _query_encoder(self) -> Encoder:
-        """For queries an export is preferred on any engine, since it needs no torch."""
-        settings = self.gallery.settings()
-        spec = settings.backbone.spec
-        with self._opening:
-            if self._encoder is not None and self._encoder.spec == spec:
-                return self._encoder
-            if self.engine is None or self.engine.startswith("openvino"):
-                engine = self.engine or settings.engine
-                self._encoder = exported_encoder(spec, engine, cache_folder())
-            return self._encoder or self._open_encoder(settings)
+    def _new_settings(self, labels: str, old: Settings | None = None) -> Settings:
+        encoder = self._encoder.new(old.backbone if old else None)
+        return Settings(
+            backbone=BackboneState.of(encoder.spec),
+            engine=encoder.engine,
+            transform=self.transform or (old.transform if old else "auto"),
+            labels=labels,
+        )
 
     def _current(self) -> Snapshot:
         """The published state, reopened when another one was published since."""
@@ -428,7 +342,6 @@ class Retriever:
             stamp = maintenance.stamp(self.gallery)
             if self._snapshot is None or self._snapshot[0] != stamp:
                 self._snapshot = stamp, maintenance.open_snapshot(self.gallery)
-                stamp = maintenance.stamp(self.gallery)
             return self._snapshot[1]
 
     def _search(
@@ -442,18 +355,21 @@ class Retriever:
     ) -> list[list[Match]]:
         if k < 1:
             raise ImgretError(f"k is {k}; it must be 1 or more.")
-        snapshot = self._current()
-        if embeddings.shape[1] != snapshot.table.dim:
+        dim = self._current().table.dim
+        if embeddings.shape[1] != dim:
             raise ImgretError(
                 f"The embeddings are {embeddings.shape[1]} wide, those of {self.gallery.path} "
-                f"{snapshot.table.dim}. Encode the queries with the gallery's own backbone."
+                f"{dim}. Encode the queries with the gallery's own backbone."
             )
-        options = {"where": where, "min_score": min_score, "excluded": excluded}
+        search = partial(
+            Snapshot.search, embeddings=embeddings, k=k, where=where, min_score=min_score,
+            excluded=excluded,
+        )  # fmt: skip
         try:
-            return snapshot.search(embeddings, k, **options)  # type: ignore[arg-type]
+            return search(self._current())
         except OSError:  # an index run has dropped the version that was open here
             self._snapshot = None
-            return self._current().search(embeddings, k, **options)  # type: ignore[arg-type]
+            return search(self._current())
 
     def _selves(self, queries: Sequence[Query]) -> list[np.ndarray]:
         return [
@@ -471,6 +387,7 @@ class Retriever:
     ) -> IndexReport:
         tally = writer.tally if writer else None
         encoded, seconds = (tally.encoded, tally.seconds) if tally else (0, 0.0)
+        encoder = self._encoder.current
         return IndexReport(
             added=tally.added if tally else 0,
             changed=tally.changed if tally else 0,
@@ -483,8 +400,8 @@ class Retriever:
             images_per_second=encoded / seconds if seconds else 0.0,
             gallery=self.gallery.path,
             backbone=settings.backbone.name if settings else "",
-            engine=self._encoder.engine if self._encoder else settings.engine if settings else "",
-            notice=self._encoder.notice if self._encoder else None,
+            engine=encoder.engine if encoder else settings.engine if settings else "",
+            notice=encoder.notice if encoder else None,
             failures=tuple(tally.failures[:FAILURES_SHOWN]) if tally else (),
         )
 

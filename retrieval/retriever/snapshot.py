@@ -65,6 +65,8 @@ class Snapshot:
     def _filtered(self, where: str) -> np.ndarray:
         try:
             found = self.table.columns(["id"], f"({where}) AND {INDEXED}")
+        except OSError:
+            raise
         except LANCE_ERRORS as error:
             raise ImgretError(
                 f"The filter {where!r} cannot be used ({first_sentence(error)}). Write it like "

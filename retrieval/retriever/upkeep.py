@@ -66,6 +66,7 @@ def bring_up_index(
         }
     )
     gallery.publish(settings)
+    table.drop_old_versions()  # only now: until then readers use the version published before
     return settings
 
 

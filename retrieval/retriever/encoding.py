@@ -1,0 +1,100 @@
+"""Which encoder goes with a gallery: chosen for a new one, found again for an old one."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from retrieval import backbones
+from retrieval.backbones import Backbone, BackboneSpec, Fit
+from retrieval.encoder import Encoder, Engine, cache_folder, exported_encoder, open_encoder
+from retrieval.errors import GalleryError
+from retrieval.gallery import Settings
+from retrieval.gallery.settings import BackboneState
+
+DEFAULT_BACKBONE = "mobilenetv2"
+
+
+class EncoderChoice:
+    """What a user asked for, and the encoder that is open. Several threads may share it.
+
+    current: the encoder opened last, or None.
+    """
+
+    def __init__(
+        self, backbone: str | None, size: int | None, fit: Fit | None, engine: Engine | None
+    ) -> None:
+        self.backbone = backbone
+        self.size = size
+        self.fit = fit
+        self.engine = engine
+        self.current: Encoder | None = None
+        self._opening = threading.RLock()
+
+    def new(self, old: BackboneState | None = None) -> Encoder:
+        """The encoder for embedding anew; what was not asked for stays as it was in old."""
+        name, size, fit = self.backbone or DEFAULT_BACKBONE, self.size, self.fit or "squash"
+        if old is not None:
+            fit = self.fit or old.fit
+            if not self.backbone or backbones.resolve(self.backbone) == old.name:
+                name, size = old.name, self.size or old.size
+        backbone = backbones.load(name, size=size, fit=fit)
+        self.current = open_encoder(
+            backbone.spec, lambda: backbone, engine=self.engine, cache=cache_folder()
+        )
+        return self.current
+
+    def of(self, settings: Settings) -> Encoder:
+        """The encoder that made a gallery's embeddings, on the engine that made them."""
+        spec = settings.backbone.spec
+        with self._opening:
+            if self.current is None or self.current.spec != spec:
+                self.current = open_encoder(
+                    spec,
+                    lambda: self._load_again(spec),
+                    engine=self.engine or settings.engine,
+                    cache=cache_folder(),
+                    insist=self.engine is not None,
+                )
+            return self.current
+
+    def for_queries(self, settings: Settings) -> Encoder:
+        """The same; an export is preferred on any engine, since it needs no torch."""
+        spec = settings.backbone.spec
+        with self._opening:
+            if self.current is not None and self.current.spec == spec:
+                return self.current
+            if self.engine is None or self.engine.startswith("openvino"):
+                engine = self.engine or settings.engine
+                self.current = exported_encoder(spec, engine, cache_folder())
+            return self.current or self.of(settings)
+
+    def check(self, stored: BackboneState, gallery: Path) -> None:
+        """Raise GalleryError when another backbone was asked for than the gallery's."""
+        asked = backbones.resolve(self.backbone) if self.backbone else stored.name
+        differs = []
+        if asked != stored.name:
+            sha256 = backbones.folder_fingerprint(asked)
+            if sha256 is None and Path(asked).is_absolute():
+                backbones.load(asked)  # raises, saying what is wrong with the folder
+            if sha256 != stored.weights_sha256:
+                differs.append(f"the backbone {stored.name}, not {asked}")
+        elif Path(asked).is_absolute():
+            sha256 = backbones.folder_fingerprint(asked) or stored.weights_sha256
+            if sha256 != stored.weights_sha256:
+                differs.append(f"other weights of {asked} ({stored.weights_sha256[:12]})")
+        if self.size and self.size != stored.size:
+            differs.append(f"--size {stored.size}, not {self.size}")
+        if self.fit and self.fit != stored.fit:
+            differs.append(f"--fit {stored.fit}, not {self.fit}")
+        if differs:
+            raise GalleryError(
+                f"{gallery} was made with {' and '.join(differs)}. Run `imgret index` with "
+                "--reembed to embed its images again, or choose another --gallery."
+            )
+
+    def _load_again(self, spec: BackboneSpec) -> Backbone:
+        name, p = spec.name, spec.preprocessing
+        if self.backbone and backbones.folder_fingerprint(self.backbone) == spec.weights_sha256:
+            name = self.backbone
+        return backbones.load(name, size=p.size, fit=p.fit)
