@@ -12,6 +12,7 @@ recall (docs/decisions.md).
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -62,6 +63,7 @@ class Index:
         self._facts = facts
         self._gpu: Any = None
         self._gpu_tried = False
+        self._gpu_turn = threading.Lock()  # FAISS searches on a GPU for one thread at a time
         self.changed = changed
 
     @classmethod
@@ -234,10 +236,11 @@ class Index:
         """One search; nprobe None searches all cells."""
         x = _float32(embeddings)
         if allowed is None and nprobe is not None and k <= GPU_MOST_NEIGHBOURS:
-            gpu = self._on_gpu()
-            if gpu is not None:
-                scores, ids = gpu.search(x, k)
-                return scores, ids
+            with self._gpu_turn:
+                gpu = self._on_gpu()
+                if gpu is not None:
+                    scores, ids = gpu.search(x, k)
+                    return scores, ids
         parameters: dict[str, Any] = {}
         if allowed is not None:
             selector = faiss.IDSelectorBatch(np.ascontiguousarray(allowed, np.int64))

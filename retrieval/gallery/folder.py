@@ -153,7 +153,15 @@ class Gallery:
 
         Links in the folders above the image are followed, a link that is the image is not.
         """
-        full = self._resolved(path.parent) / path.name
+        return self._relative(self._resolved(path.parent) / path.name)
+
+    def stored_root(self, path: Path) -> str:
+        """The same for a folder, or a file, that a user names; "." or ".." too."""
+        if path.is_symlink() and not path.is_dir():
+            return self.stored(path)
+        return self._relative(path.resolve())
+
+    def _relative(self, full: Path) -> str:
         return (full.relative_to(self.base) if full.is_relative_to(self.base) else full).as_posix()
 
     def _resolved(self, folder: Path) -> Path:

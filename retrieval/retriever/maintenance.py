@@ -13,14 +13,14 @@ import pyarrow.parquet as pq
 
 from retrieval.encoder import Encoder
 from retrieval.errors import GalleryError, ImgretError
-from retrieval.gallery import Gallery, ImageTable, Settings
+from retrieval.gallery import Gallery, ImageTable, IndexState, Settings
 from retrieval.gallery.table import INDEXED, LANCE_ERRORS, as_matrix, first_sentence
 from retrieval.loader import load_images
 from retrieval.retriever.indexing import Reading, encode_batches
 from retrieval.retriever.planning import Plan
 from retrieval.retriever.results import GalleryInfo, IndexEstimate, Progress, VerifyReport
 from retrieval.retriever.snapshot import Snapshot
-from retrieval.retriever.upkeep import bring_up_index, load_index
+from retrieval.retriever.upkeep import bring_up_index, build_index, load_index
 
 PROBED = 64
 ROW_BYTES = 300  # path, hash, label and what Lance adds, without the embedding
@@ -45,21 +45,31 @@ def open_snapshot(gallery: Gallery) -> Snapshot:
     state = gallery.index_state(settings, table)
     if state is not None:
         try:
-            return Snapshot(gallery, state)
+            return open_published(gallery, state)
         except GalleryError:
             pass
-    if table.count(INDEXED) == 0:
+    usable = table.count(INDEXED)
+    if usable == 0:
         raise GalleryError(
             f"{gallery.path} holds no image that could be embedded. Run `imgret index FOLDER`; "
             "`imgret info --failed` tells why images failed."
         )
-    with gallery.lock():
-        table = gallery.open_table()
-        settings = settings.model_copy(update={"index": None})
-        state = bring_up_index(gallery, table, settings).index
-    if state is None:
-        raise GalleryError(f"The index of {gallery.path} cannot be built.")
-    return Snapshot(gallery, state)
+    try:
+        with gallery.lock():
+            table = gallery.open_table()
+            state = bring_up_index(
+                gallery, table, settings.model_copy(update={"index": None})
+            ).index
+    except GalleryError:  # another process writes, or nobody may: then for this search alone
+        index, _ = build_index(table, settings.transform, usable)
+        return Snapshot(gallery, table, index)
+    assert state is not None  # noqa: S101  for mypy; the table has rows
+    return open_published(gallery, state)
+
+
+def open_published(gallery: Gallery, state: IndexState) -> Snapshot:
+    """The published rows and index. Raises GalleryError when they are damaged."""
+    return Snapshot(gallery, gallery.open_table(state.version), load_index(gallery, state))
 
 
 def estimate(plan: Plan, encoder: Encoder | None, reading: Reading) -> IndexEstimate:
@@ -135,7 +145,7 @@ def describe(gallery: Gallery) -> GalleryInfo:
 
 def rows_below(gallery: Gallery, table: ImageTable, paths: Sequence[Path]) -> list[int]:
     """Ids of the rows of these files and of all files below these folders, there or not."""
-    roots = [gallery.stored(path.absolute()) for path in paths]
+    roots = [gallery.stored_root(path) for path in paths]
     columns = table.columns(["id", "path"])
     return [
         i

@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 
 from retrieval.errors import GalleryError, ImgretError
-from retrieval.gallery import Gallery, ImageTable, IndexState
+from retrieval.gallery import Gallery, ImageTable
 from retrieval.gallery.table import INDEXED, LANCE_ERRORS, first_sentence
+from retrieval.index import Index
 from retrieval.retriever.results import Match
-from retrieval.retriever.upkeep import load_index
 
 
 class Snapshot:
     """Rows and index of one version; later writes do not change it."""
 
-    def __init__(self, gallery: Gallery, state: IndexState) -> None:
+    def __init__(self, gallery: Gallery, table: ImageTable, index: Index) -> None:
         self.gallery = gallery
-        self.table: ImageTable = gallery.open_table(state.version)
-        self.index = load_index(gallery, state)
+        self.table = table
+        self.index = index
         if self.index.d_in != self.table.dim:
             raise GalleryError(f"The index of {gallery.path} does not fit its rows.")
 

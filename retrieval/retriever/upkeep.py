@@ -39,19 +39,14 @@ def bring_up_index(
         settings = settings.model_copy(update={"index": None})
         gallery.publish(settings)
         return settings
-    index = None
-    wanted = transforms.resolve(settings.transform, n, table.dim)
-    if state is not None and not refit and not _needs_fit(state, settings.transform, wanted, n):
+    index = transform = None
+    fitted_on = n
+    if state is not None and not refit and not _needs_fit(state, settings.transform, table, n):
         index = _updated(gallery, table, state, n, progress)
-    if index is None:
-        if progress:
-            progress("fitting", 0, None)
-        fitted = transforms.fit(wanted, *_sample(table, n, labels=wanted.startswith("lda")))
-        index = Index.build(fitted, table.embeddings, n, progress=progress)
-        transform, fitted_on = fitted.spec, n
-    else:
-        assert state is not None  # noqa: S101  for mypy; an index was loaded from it
         transform, fitted_on = state.transform, state.fitted_on
+    if index is None or transform is None:
+        index, transform = build_index(table, settings.transform, n, progress)
+        fitted_on = n
     _save(gallery, table, state, index)
     settings = settings.model_copy(
         update={
@@ -70,11 +65,22 @@ def bring_up_index(
     return settings
 
 
-def _needs_fit(state: IndexState, asked: str, wanted: str, n: int) -> bool:
+def build_index(
+    table: ImageTable, asked: str, n: int, progress: Progress | None = None
+) -> tuple[Index, str]:
+    """Fit the transform asked for to a table's n usable rows and index them; both are given."""
+    if progress:
+        progress("fitting", 0, None)
+    wanted = transforms.resolve(asked, n, table.dim)
+    fitted = transforms.fit(wanted, *_sample(table, n, labels=wanted.startswith("lda")))
+    return Index.build(fitted, table.embeddings, n, progress=progress), fitted.spec
+
+
+def _needs_fit(state: IndexState, asked: str, table: ImageTable, n: int) -> bool:
     if state.asked != asked:
         return True
     if state.transform == "none":
-        return wanted != "none"
+        return transforms.resolve(asked, n, table.dim) != "none"
     return n >= 2 * state.fitted_on
 
 

@@ -170,6 +170,18 @@ def test_images_outside_are_stored_by_their_whole_path(
     assert set(rows(retriever)) == {str(p) for p in pictures.rglob("*.jpg")}
 
 
+@pytest.mark.parametrize("name", [".", "../pictures", "../link"])
+def test_a_folder_is_the_same_however_it_is_named(
+    retriever: Retriever, pictures: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (pictures.parent / "link").symlink_to(pictures)
+    (pictures / "class0" / "00.jpg").unlink()
+    monkeypatch.chdir(pictures)
+    report = retriever.index(name)
+    assert (report.unchanged, report.added, report.removed) == (23, 0, 1)
+    assert retriever.remove(name) == 23
+
+
 def test_a_gallery_inside_the_indexed_folder_is_not_indexed(weights: Path, pictures: Path) -> None:
     retriever = Retriever(pictures / "my.gallery", backbone=str(weights))
     retriever.index(pictures)

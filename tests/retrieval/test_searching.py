@@ -296,6 +296,16 @@ def test_a_second_writer_is_told_who_writes(own: Retriever) -> None:
     assert own.index(own.gallery.base / "pictures").unchanged == 24
 
 
+def test_rows_can_be_searched_while_the_first_run_has_not_published_them(own: Retriever) -> None:
+    before = [m.id for m in own.search(picture(4), k=5)]
+    own.gallery.settings_path.unlink()
+    for file in own.gallery.path.glob("index-*.faiss"):
+        file.unlink()
+    with own.gallery.lock():
+        assert [m.id for m in Retriever(own.gallery.path).search(picture(4), k=5)] == before
+    assert not list(own.gallery.path.glob("index-*.faiss"))
+
+
 def test_a_search_with_an_exported_encoder_imports_no_torch(gallery: Path) -> None:
     code = (
         "import sys, json; from imgret import Retriever\n"
