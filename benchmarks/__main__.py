@@ -7,12 +7,18 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
-from benchmarks import indexing, searching, starting
+from benchmarks import indexing, quality, searching, starting
 from benchmarks.photographs import ROOT, SHARED
-from benchmarks.table import machine
+from benchmarks.table import Table, machine
 
-PARTS = {"indexing": indexing, "searching": searching, "starting": starting}
+PARTS = {
+    "indexing": indexing,
+    "searching": searching,
+    "starting": starting,
+    "quality": quality,
+}
 
 
 def main() -> int:
@@ -27,21 +33,26 @@ def main() -> int:
             f"The benchmarks need real images and weights, and {SHARED} has none.", file=sys.stderr
         )
         return 2
-    tables = []
-    for name in arguments.names or PARTS:
-        print(f"measuring {name} ...", file=sys.stderr, flush=True)
-        tables += PARTS[name].measure(quick=arguments.quick)
     page = Path(arguments.out or ROOT / "docs") / "benchmarks.md"
     data = Path(arguments.out or ROOT / "benchmarks") / "results.json"
-    text = f"# Benchmarks\n\nMade by `make bench` (`python -m benchmarks`). {machine()}.\n\n"
-    text += "\n".join(table.markdown() for table in tables)
-    if arguments.names and not arguments.out:  # a part alone does not replace the whole page
-        print(text)
-        return 0
-    page.write_text(text)
-    data.write_text(json.dumps([dataclasses.asdict(t) for t in tables], indent=1) + "\n")
-    print(text)
+    results = json.loads(data.read_text()) if data.is_file() else {}
+    for name in arguments.names or PARTS:
+        print(f"measuring {name} ...", file=sys.stderr, flush=True)
+        tables = PARTS[name].measure(quick=arguments.quick)
+        results[name] = {"when": machine(), "tables": [dataclasses.asdict(t) for t in tables]}
+        data.write_text(json.dumps(results, indent=1) + "\n")
+    page.write_text(_page(results))
+    print(_page(results))
     return 0
+
+
+def _page(results: dict[str, Any]) -> str:
+    text = "# Benchmarks\n\nMade by `make bench`; one part of it by the command at its head.\n"
+    for name in (name for name in PARTS if name in results):
+        text += f"\n## `python -m benchmarks {name}`\n\n{results[name]['when']}.\n"
+        for table in results[name]["tables"]:
+            text += "\n" + Table(**table).markdown()
+    return text
 
 
 if __name__ == "__main__":

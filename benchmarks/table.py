@@ -30,7 +30,7 @@ class Table:
         """The table with its title and prose."""
         lines = [self.columns, ["---"] * len(self.columns), *self.rows]
         body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-        return f"## {self.title}\n\n{self.prose}\n\n{body}\n"
+        return f"### {self.title}\n\n{self.prose}\n\n{body}\n"
 
 
 def spread(values: Sequence[float], digits: int = 0) -> str:
