@@ -119,16 +119,25 @@ class ImageTable:
         return int(self._dataset.count_rows(filter=where))
 
     def write(self, rows: Sequence[Row], *, replace: bool) -> None:
-        """Commit rows; with replace, a row takes the place of the one with the same path."""
+        """Commit rows; with replace, a row takes the place of the one with the same path.
+
+        Raises GalleryError when that fails, as on a full disk.
+        """
         if not rows:
             return
         data = _to_arrow(rows, self._dataset.schema)
-        if replace:
-            merge = self._dataset.merge_insert("path")
-            merge.when_matched_update_all().when_not_matched_insert_all().execute(data)
-            self._dataset.checkout_latest()
-        else:
-            self._dataset.insert(data)
+        try:
+            if replace:
+                merge = self._dataset.merge_insert("path")
+                merge.when_matched_update_all().when_not_matched_insert_all().execute(data)
+                self._dataset.checkout_latest()
+            else:
+                self._dataset.insert(data)
+        except LANCE_ERRORS as error:
+            raise GalleryError(
+                f"{self._dataset.uri} cannot be written ({first_sentence(error)}). Free some space "
+                "and run the same command again: it goes on where it stopped."
+            ) from error
 
     def update(self, columns: dict[str, list[Any]]) -> None:
         """Commit new values of some columns; columns["id"] names the rows."""

@@ -108,7 +108,8 @@ class Writer:
             self._copies[len(self._rows)] = self._by_sha256[loaded.sha256]
         if error is not None:
             tally.failed += 1
-            tally.failures.append((task.path, error))
+            if len(tally.failures) < FAILURES_SHOWN:
+                tally.failures.append((task.path, error))
         elif old is None:
             tally.added += 1
         else:

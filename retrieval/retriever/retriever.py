@@ -19,12 +19,12 @@ from retrieval.backbones import Fit
 from retrieval.encoder import Encoder, Engine, normalise
 from retrieval.errors import ImageError, ImgretError
 from retrieval.gallery import Gallery, ImageTable, Settings
-from retrieval.gallery.settings import BackboneState, write_text
+from retrieval.gallery.settings import BackboneState
 from retrieval.images import DEFAULT_MAX_PIXELS, ImageFile, decode, read_bytes
 from retrieval.loader import default_workers, load_images
 from retrieval.retriever import maintenance
 from retrieval.retriever.encoding import EncoderChoice
-from retrieval.retriever.indexing import FAILURES_SHOWN, Reading, Writer, encode_batches, run_tasks
+from retrieval.retriever.indexing import Reading, Writer, encode_batches, run_tasks
 from retrieval.retriever.planning import Plan, check_paths, labels_from, make_plan, read_rows
 from retrieval.retriever.reembedding import reembed_rows
 from retrieval.retriever.results import (
@@ -112,7 +112,6 @@ class Retriever:
                     return self._report(plan, None, start)
                 settings = self._new_settings(asked)
                 table = self.gallery.create(settings)
-            table.write_settings(write_text(settings.model_copy(update={"index": None})))
             writer = Writer(table, rows)
             if plan.tasks:
                 run_tasks(plan, writer, self._encoder.of(settings), reading)
@@ -402,7 +401,7 @@ class Retriever:
             backbone=settings.backbone.name if settings else "",
             engine=encoder.engine if encoder else settings.engine if settings else "",
             notice=encoder.notice if encoder else None,
-            failures=tuple(tally.failures[:FAILURES_SHOWN]) if tally else (),
+            failures=tuple(tally.failures) if tally else (),
         )
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 from retrieval import transform as transforms
 from retrieval.errors import GalleryError
 from retrieval.gallery import Gallery, ImageTable, IndexState, Settings
+from retrieval.gallery.settings import write_text
 from retrieval.gallery.table import INDEXED, as_matrix
 from retrieval.index import Index
 from retrieval.retriever.results import Progress
@@ -36,6 +37,7 @@ def bring_up_index(
     n = table.count(INDEXED)
     state = gallery.index_state(settings, table)
     if n == 0:
+        table.write_settings(without_index(settings))
         settings = settings.model_copy(update={"index": None})
         gallery.publish(settings)
         return settings
@@ -47,6 +49,7 @@ def bring_up_index(
     if index is None or transform is None:
         index, transform = build_index(table, settings.transform, n, progress)
         fitted_on = n
+    table.write_settings(without_index(settings))  # now that they are known to work
     _save(gallery, table, state, index)
     settings = settings.model_copy(
         update={
@@ -63,6 +66,11 @@ def bring_up_index(
     gallery.publish(settings)
     table.drop_old_versions()  # only now: until then readers use the version published before
     return settings
+
+
+def without_index(settings: Settings) -> str:
+    """Settings as the table carries them."""
+    return write_text(settings.model_copy(update={"index": None}))
 
 
 def build_index(
@@ -94,7 +102,7 @@ def _updated(
 ) -> Index | None:
     """The old index with what changed since; None where building anew is right."""
     try:
-        index = load_index(gallery, state, mmap=False)
+        index = load_index(gallery, state)
     except GalleryError:
         return None
     stored = np.sort(table.columns(["id"], INDEXED)["id"].to_numpy())
@@ -102,6 +110,8 @@ def _updated(
     new = np.setdiff1d(stored, index.ids)
     if not index.suits(n):
         return None
+    if len(gone) or len(new):
+        index = load_index(gallery, state, mmap=False)  # in memory, where it can be changed
     if len(gone):
         index.remove(gone)
     done = 0

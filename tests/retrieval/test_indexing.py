@@ -266,6 +266,16 @@ def test_another_transform_reads_no_image(retriever: Retriever, pictures: Path) 
         assert (report.encoded, info.transform_dim, info.transform_asked) == (0, dim, spec)
 
 
+def test_a_transform_that_cannot_be_fitted_changes_nothing(
+    retriever: Retriever, pictures: Path
+) -> None:
+    with pytest.raises(ImgretError, match="lda needs labelled images"):
+        Retriever(retriever.gallery.path, transform="lda").index(pictures, labels="none")
+    assert retriever.search(picture(3), k=1)[0].path.name == "03.jpg"
+    assert retriever.info().transform_asked == "auto"
+    assert retriever.index(pictures).unchanged == 24
+
+
 def test_refit_fits_again(retriever: Retriever, pictures: Path) -> None:
     Retriever(retriever.gallery.path, transform="whiten:8").index(pictures)
     picture(60).save(pictures / "one more.png")
