@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
+import sys
 from pathlib import Path
+from subprocess import run
 
 import numpy as np
 import pytest
@@ -157,3 +160,24 @@ def test_weights_that_are_not_here_and_no_hub_are_told_with_the_ways_out(
             load(name)
         for part in (resolve(name), "not on this machine", "model.safetensors", "HF_HUB_OFFLINE"):
             assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["mobilenetv3_small_050.lamb_in1k", "hf-hub:someone/model"])
+def test_a_filled_hub_cache_serves_without_a_network(
+    weights: Path, tmp_path: Path, name: str
+) -> None:
+    repository = "timm/mobilenetv3_small_050.lamb_in1k" if "hf-hub" not in name else "someone/model"
+    folder = tmp_path / f"models--{repository.replace('/', '--')}"
+    shutil.copytree(weights, folder / "snapshots" / "abc")
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("abc")
+    code = (
+        "import sys; from retrieval.backbones import load\n"
+        "print(load(sys.argv[1], size=64).spec.dim)"
+    )
+    done = run(
+        [sys.executable, "-W", "ignore", "-c", code, name],
+        env=os.environ | {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "0"},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout == "1024\n", done.stderr[-1000:]
