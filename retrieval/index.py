@@ -6,14 +6,16 @@
             vectors of the gallery held against exact search, to a recall@10 of 0.99
 
 Float16 keeps the ranks of the vectors, so no refinement follows the search of the cells. IVF was
-chosen over HNSW since it adds and removes in place and builds several times faster at equal
-recall (docs/decisions.md).
+chosen over HNSW since it adds, removes and filters in place (docs/decisions.md).
 """
 
 from __future__ import annotations
 
+import hashlib
+import math
+import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -28,11 +30,15 @@ Batches = Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]
 Progress = Callable[[str, int, int | None], None]
 
 EXACT_UP_TO = 100_000
-RECALL_WANTED = 0.99
-TUNED_ON = 500
+RECALL_AT, RECALL_WANTED = 10, 0.99
+TUNED_ON = 1000
+FEW = 0.2  # of all vectors
+SAME_SCORE = 1e-4  # what float16 changes in a score; neighbours nearer than this are equal
 GPU_MOST_NEIGHBOURS = 2048
 ROWS_PER_CELL = 40  # that k-means is trained on
-FAISS_ERRORS = (RuntimeError, MemoryError, ValueError, TypeError, AttributeError)
+ID_BYTES = 8
+MOST_CELLS, LEAST_BYTES = 1 << 20, 1 << 30  # that reading a file may loop over and make
+READING = threading.Lock()
 
 
 class AffineMap(Protocol):
@@ -55,12 +61,16 @@ class Index:
     """A FAISS index over transformed unit vectors, with the id of each.
 
     changed: whether it differs from the file that it was loaded from. Any number of threads may
-    search; add() and remove() want an index loaded with mmap=False, and no search meanwhile.
+    search, but none while add() or remove() runs. A mapped index is copied into memory before it
+    is changed; its file stays as it is.
     """
 
-    def __init__(self, faiss_index: Any, facts: Facts, *, changed: bool) -> None:
+    def __init__(
+        self, faiss_index: Any, facts: Facts, *, changed: bool, mapped: bool = False
+    ) -> None:
         self._index = faiss_index
         self._facts = facts
+        self._mapped = mapped
         self._gpu: Any = None
         self._gpu_tried = False
         self._gpu_turn = threading.Lock()  # FAISS searches on a GPU for one thread at a time
@@ -80,9 +90,9 @@ class Index:
         """Build an index of n embeddings.
 
         batches: called for each pass over them; gives (m,) int64 ids and (m, d_in) float16 or
-        float32 embeddings. kind: by default chosen by n.
+        float32 embeddings. kind: by default chosen by n; of nothing, always exact.
         """
-        kind = kind or choose_kind(n)
+        kind = (kind or choose_kind(n)) if n else "exact"
         chain, d_out = _chain(transform)
         if kind == "exact":
             inner = faiss.IndexIDMap(faiss.IndexFlatIP(d_out))
@@ -111,36 +121,41 @@ class Index:
         damaged, or not what facts say.
         """
         try:
-            if path.stat().st_size != facts.get("bytes"):
-                raise ValueError("its size is not the one that was written")
-            flags = faiss.IO_FLAG_MMAP_IFC if mmap else 0
-            index = cls(faiss.read_index(str(path), flags), dict(facts), changed=False)
-            index._check()
-        except (OSError, *FAISS_ERRORS) as error:
+            _check_file(path, facts)
+            loaded = _read(path, faiss.IO_FLAG_MMAP_IFC if mmap else 0)
+            _check_structure(loaded, facts)
+        except (OSError, RuntimeError, MemoryError, ValueError) as error:
             reason = str(error).strip().rpartition("\n")[2][-200:] or type(error).__name__
             raise GalleryError(
                 f"The index {path} cannot be read ({reason}). Run `imgret verify --repair`: it is "
                 "built again without reading an image."
             ) from error
-        return index
+        return cls(loaded, dict(facts), changed=False, mapped=mmap)
 
     def save(self, path: Path) -> None:
-        """Write the index beside path, then put it in its place."""
+        """Write the index beside path, then put it in its place: readers keep what they have."""
         temporary = path.with_name(f".{path.name}.writing")
         try:
             faiss.write_index(self._index, str(temporary))
-            self._facts["bytes"] = temporary.stat().st_size
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            size = temporary.stat().st_size
+            head = size - self.ntotal * (self._code_size + ID_BYTES)
+            facts: Facts = {"bytes": size, "head": head, "sha256": _sha256(temporary, head)}
             temporary.replace(path)
         except (OSError, RuntimeError) as error:
             temporary.unlink(missing_ok=True)
             raise GalleryError(
                 f"{path} cannot be written ({error}). Free some space and run `imgret index` again."
             ) from error
+        self._facts |= facts
         self.changed = False
 
     @property
     def settings(self) -> Facts:
-        """What load() wants to know again: kind, recall, search effort, size of the file."""
+        """What load() wants to know again: kind, recall, search effort, and of the file its size
+        and the SHA-256 of its head, which is all but vectors and ids.
+        """
         return dict(self._facts)
 
     @property
@@ -191,23 +206,30 @@ class Index:
 
     def add(self, ids: np.ndarray, embeddings: np.ndarray) -> None:
         """Add (m, d_in) raw embeddings under (m,) new ids."""
-        self._index.add_with_ids(_float32(embeddings), np.ascontiguousarray(ids, np.int64))
+        x = self._raw(embeddings)
+        self._prepare_change()
+        self._index.add_with_ids(x, np.ascontiguousarray(ids, np.int64))
         self.changed = True
 
     def remove(self, ids: np.ndarray) -> int:
         """Drop vectors by id; the number dropped."""
+        self._prepare_change()
         selector = faiss.IDSelectorBatch(np.ascontiguousarray(ids, np.int64))
-        self.changed = True
         removed = int(self._inner.remove_ids(selector))
         self._index.ntotal = self._inner.ntotal
+        self.changed |= removed > 0
         return removed
+
+    def _prepare_change(self) -> None:
+        """A mapped index in memory of its own (FAISS ends the process otherwise), none on a GPU."""
+        if self._mapped:
+            self._index = faiss.deserialize_index(faiss.serialize_index(self._index))
+            self._mapped = False
+        self._gpu, self._gpu_tried = None, False
 
     def transform(self, embeddings: np.ndarray) -> np.ndarray:
         """(n, d_in) raw embeddings -> (n, d_out) float32 of unit length."""
-        x = _float32(embeddings)
-        for step in range(self._index.chain.size()):
-            x = self._index.chain.at(step).apply(x)
-        return np.asarray(x)
+        return _apply(_steps(self._index), self._raw(embeddings))
 
     def search(
         self, embeddings: np.ndarray, k: int, *, allowed: np.ndarray | None = None
@@ -215,86 +237,111 @@ class Index:
         """The k nearest of (q, d_in) raw embeddings, best first.
 
         allowed: ids to search among. Returns (q, k) float32 cosine similarities and (q, k) int64
-        ids, padded with -inf and -1 where fewer than k exist.
+        ids, padded with -inf and -1 where fewer than k exist. Raises ValueError for embeddings
+        of another width.
         """
-        exist = self.ntotal if allowed is None else len(allowed)
-        found = min(k, exist)
-        scores = np.full((len(embeddings), k), -np.inf, np.float32)
-        ids = np.full((len(embeddings), k), -1, np.int64)
-        if found and len(embeddings):
-            effort = int(self._facts.get("nprobe", 1))
-            few = allowed is not None and len(allowed) < self.ntotal // 5
-            s, i = self._search(embeddings, found, allowed, None if few else effort)
-            if (i < 0).any():  # the cells searched hold too few
-                s, i = self._search(embeddings, found, allowed, None)
+        x = self._raw(embeddings)
+        found = min(k, self.ntotal if allowed is None else len(allowed))
+        scores = np.full((len(x), k), -np.inf, np.float32)
+        ids = np.full((len(x), k), -1, np.int64)
+        if found and len(x):
+            s, i = self._search(x, found, allowed)
             scores[:, :found], ids[:, :found] = np.where(i >= 0, s, -np.inf), i
         return np.clip(scores, None, 1.0), ids
 
     def _search(
-        self, embeddings: np.ndarray, k: int, allowed: np.ndarray | None, nprobe: int | None
+        self, x: np.ndarray, k: int, allowed: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """One search; nprobe None searches all cells."""
-        x = _float32(embeddings)
-        if allowed is None and nprobe is not None and k <= GPU_MOST_NEIGHBOURS:
-            with self._gpu_turn:
-                gpu = self._on_gpu()
-                if gpu is not None:
-                    scores, ids = gpu.search(x, k)
-                    return scores, ids
-        parameters: dict[str, Any] = {}
+        nprobe = self._effort(k, self.ntotal if allowed is None else len(allowed))
+        answer = None
+        if allowed is None and nprobe == self._facts.get("nprobe") and k <= GPU_MOST_NEIGHBOURS:
+            answer = self._search_on_gpu(x, k)
+        scores, ids = answer or self._search_cells(x, k, nprobe, allowed)
+        if nprobe is not None and (ids < 0).any():  # the cells searched hold too few
+            scores, ids = self._search_cells(x, k, int(self._ivf.nlist), allowed)
+        return scores, ids
+
+    def _effort(self, k: int, among: int) -> int | None:
+        """Cells to search, None for exact. It was tuned for 10 neighbours among all vectors; more
+        neighbours, or fewer vectors to find them among, lie in proportionally more cells. Where a
+        filter leaves few, all cells are searched, which is exact.
+        """
+        if self._facts["kind"] == "exact":
+            return None
+        if among < FEW * self.ntotal:
+            return int(self._ivf.nlist)
+        wider = max(1.0, k / RECALL_AT) * max(1.0, self.ntotal / among)
+        return min(int(self._ivf.nlist), math.ceil(int(self._facts["nprobe"]) * wider))
+
+    def _search_cells(
+        self, x: np.ndarray, k: int, nprobe: int | None, allowed: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """FAISS's search on the CPU, with parameters of its own so that threads do not meet."""
+        own: dict[str, Any] = {}
         if allowed is not None:
-            selector = faiss.IDSelectorBatch(np.ascontiguousarray(allowed, np.int64))
-            parameters["sel"] = selector
-        if self._facts["kind"] == "ivf":
-            inner = faiss.SearchParametersIVF(nprobe=nprobe or self._ivf.nlist, **parameters)
+            own["sel"] = faiss.IDSelectorBatch(np.ascontiguousarray(allowed, np.int64))
+        if nprobe is None:
+            inner = faiss.SearchParameters(**own)
         else:
-            inner = faiss.SearchParameters(**parameters)
+            inner = faiss.SearchParametersIVF(nprobe=nprobe, **own)
         scores, ids = self._index.search(
             x, k, params=faiss.SearchParametersPreTransform(index_params=inner)
         )
         return scores, ids
 
-    def _on_gpu(self) -> Any:
-        """A copy on the first GPU, where faiss is built for one and one is here; else None."""
-        if not self._gpu_tried:
-            self._gpu_tried = True
-            if getattr(faiss, "StandardGpuResources", None) and faiss.get_num_gpus() > 0:
-                try:
-                    if self._facts["kind"] == "ivf":
-                        self._ivf.nprobe = int(self._facts["nprobe"])
-                    resources = faiss.StandardGpuResources()
-                    self._gpu = resources, faiss.index_cpu_to_gpu(resources, 0, self._index)
-                except RuntimeError:  # does not fit, or a kind the GPU has not
-                    self._gpu = None
-        return None if self._gpu is None else self._gpu[1]
+    def _search_on_gpu(self, x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """The answer of a copy on the first GPU; None without one, or when it fails.
+
+        The transform is applied here: FAISS cannot copy a NormalizationTransform.
+        """
+        with self._gpu_turn:
+            try:
+                if not self._gpu_tried:
+                    self._gpu_tried = True
+                    if hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0:
+                        resources = faiss.StandardGpuResources()
+                        copy = faiss.index_cpu_to_gpu(resources, 0, self._inner)
+                        self._gpu = resources, copy
+                if self._gpu is None:
+                    return None
+                scores, ids = self._gpu[1].search(self.transform(x), k)
+            except RuntimeError:  # does not fit
+                self._gpu = None
+                return None
+            return scores, ids
 
     def _tune(self, batches: Batches, n: int, seed: int, progress: Progress | None) -> None:
-        """Search as few cells as give the recall wanted, on TUNED_ON vectors of the gallery."""
+        """Search as few cells as give the recall wanted, on TUNED_ON vectors of the gallery.
+
+        The mean has to lie two standard errors above it, so that other queries get it as well.
+        """
         if progress:
             progress("tuning", 0, None)
         ids, queries = _sample(batches, n, TUNED_ON, seed + 1)
-        exact = _exact_neighbours(self, batches, ids, queries)
-        nlist, nprobe, recall = int(self._ivf.nlist), 4, 0.0
+        exact, least = _exact_neighbours(self, batches, ids, queries)
+        nlist = int(self._ivf.nlist)
+        nprobe = min(4, nlist)
         while True:
-            _, found = self._search(queries, exact.shape[1] + 1, None, nprobe)
-            recall = _recall(_without_self(found, ids), exact)
-            if recall >= RECALL_WANTED or nprobe >= nlist:
+            scores, found = self._search_cells(queries, min(n, RECALL_AT + 1), nprobe)
+            recalls = _recalls(scores, found, ids, exact, least)
+            margin = 2 * recalls.std() / math.sqrt(len(recalls))
+            if nprobe == nlist or recalls.mean() - margin >= RECALL_WANTED:
                 break
-            nprobe = min(nlist, nprobe + max(1, nprobe // 2))
-        self._facts |= {"nprobe": nprobe, "recall": round(recall, 5)}
+            nprobe = min(nlist, nprobe * 3 // 2)
+        self._ivf.nprobe = nprobe  # what a copy on a GPU searches
+        self._facts |= {"nprobe": nprobe, "recall": round(float(recalls.mean()), 5)}
 
-    def _check(self) -> None:
-        """Raise ValueError when the index is not one of the kinds that build() makes."""
+    def _raw(self, embeddings: np.ndarray) -> np.ndarray:
+        x = _float32(embeddings)
+        if x.ndim != 2 or x.shape[1] != self.d_in:
+            raise ValueError(f"the index takes (n, {self.d_in}) embeddings, got {x.shape}")
+        return x
+
+    @property
+    def _code_size(self) -> int:
+        """Bytes of a stored vector."""
         inner = self._inner
-        if self._facts.get("kind") == "exact":
-            ok = isinstance(inner, faiss.IndexIDMap) and inner.id_map.size() == inner.ntotal
-            ok = ok and isinstance(faiss.downcast_index(inner.index), faiss.IndexFlat)
-            ok = ok and faiss.downcast_index(inner.index).ntotal == inner.ntotal
-        else:
-            ok = isinstance(inner, faiss.IndexIVFScalarQuantizer)
-            ok = ok and isinstance(self._facts.get("nprobe"), int)
-        if not ok or "recall" not in self._facts or "built_on" not in self._facts:
-            raise ValueError("it is of another kind than the gallery says")
+        return int(inner.code_size if self._facts["kind"] == "ivf" else inner.index.sa_code_size())
 
     @property
     def _inner(self) -> Any:
@@ -316,19 +363,28 @@ def _chain(transform: AffineMap) -> tuple[list[Any], int]:
     if transform.matrix is not None and transform.bias is not None:
         d_out = len(transform.matrix)
         linear = faiss.LinearTransform(transform.d_in, d_out, True)  # noqa: FBT003
-        faiss.copy_array_to_vector(np.ascontiguousarray(transform.matrix).ravel(), linear.A)
-        faiss.copy_array_to_vector(np.ascontiguousarray(transform.bias), linear.b)
+        faiss.copy_array_to_vector(_float32(transform.matrix).ravel(), linear.A)
+        faiss.copy_array_to_vector(_float32(transform.bias), linear.b)
         linear.is_trained = True
         steps.append(linear)
     return [*steps, faiss.NormalizationTransform(d_out, 2.0)], d_out
 
 
+def _steps(index: Any) -> list[Any]:
+    chain = index.chain
+    return [faiss.downcast_VectorTransform(chain.at(place)) for place in range(chain.size())]
+
+
+def _apply(steps: Sequence[Any], x: np.ndarray) -> np.ndarray:
+    for step in steps:
+        x = step.apply(x)
+    return np.asarray(x)
+
+
 def _trained_ivf(chain: list[Any], batches: Batches, n: int, d: int, seed: int) -> Any:
     cells = int(2 ** np.round(np.log2(4 * np.sqrt(max(n, 64)))))
     cells = max(1, min(cells, n // ROWS_PER_CELL))
-    _, x = _sample(batches, n, cells * ROWS_PER_CELL, seed)
-    for step in chain:
-        x = step.apply(x)
+    _, x = _sample(batches, n, cells * ROWS_PER_CELL, seed, chain)
     quantizer = faiss.IndexFlatIP(d)
     ivf = faiss.IndexIVFScalarQuantizer(
         quantizer, d, cells, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
@@ -338,46 +394,165 @@ def _trained_ivf(chain: list[Any], batches: Batches, n: int, d: int, seed: int) 
     return ivf
 
 
-def _sample(batches: Batches, n: int, m: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """m of the n embeddings, evenly drawn, and their ids."""
+def _sample(
+    batches: Batches, n: int, m: int, seed: int, chain: Sequence[Any] = ()
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ids of m of the n embeddings, evenly drawn, and what chain makes of these."""
     chosen = np.sort(np.random.default_rng(seed).choice(n, min(n, m), replace=False))
     ids, rows, first = [], [], 0
     for batch_ids, embeddings in batches():
         low, high = np.searchsorted(chosen, [first, first + len(batch_ids)])
-        ids.append(batch_ids[chosen[low:high] - first])
-        rows.append(_float32(embeddings[chosen[low:high] - first]))
+        if high > low:
+            ids.append(batch_ids[chosen[low:high] - first])
+            rows.append(_apply(chain, _float32(embeddings[chosen[low:high] - first])))
         first += len(batch_ids)
     return np.concatenate(ids), np.concatenate(rows)
 
 
 def _exact_neighbours(
-    index: Index, batches: Batches, ids: np.ndarray, queries: np.ndarray, k: int = 10
-) -> np.ndarray:
-    """(q, k) ids of the true nearest neighbours of vectors of the gallery, themselves left out."""
+    index: Index, batches: Batches, ids: np.ndarray, queries: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """True nearest neighbours of vectors of the gallery in float32, themselves left out.
+
+    Returns their (q, k) ids and the (q, 1) score of the last of them; k is RECALL_AT, or less
+    where fewer exist.
+    """
     x = index.transform(queries)
-    best_scores = np.full((len(x), 0), 0, np.float32)
-    best_ids = np.full((len(x), 0), 0, np.int64)
+    best = np.empty((len(x), 0), np.float32)
+    best_ids = np.empty((len(x), 0), np.int64)
     for batch_ids, embeddings in batches():
         scores = x @ index.transform(embeddings).T
-        best_scores = np.hstack([best_scores, scores])
+        scores[ids[:, None] == batch_ids] = -np.inf
+        best = np.hstack([best, scores])
         best_ids = np.hstack([best_ids, np.broadcast_to(batch_ids, scores.shape)])
-        keep = min(k + 1, best_scores.shape[1])
-        order = np.argpartition(-best_scores, keep - 1, axis=1)[:, :keep]
-        best_scores = np.take_along_axis(best_scores, order, 1)
-        best_ids = np.take_along_axis(best_ids, order, 1)
-    order = np.argsort(-best_scores, axis=1, kind="stable")
-    return _without_self(np.take_along_axis(best_ids, order, 1), ids)
+        keep = min(RECALL_AT, best.shape[1])
+        order = np.argpartition(-best, keep - 1, axis=1)[:, :keep]
+        best, best_ids = np.take_along_axis(best, order, 1), np.take_along_axis(best_ids, order, 1)
+    best_ids[np.isneginf(best)] = -1  # the query itself, where the gallery is that small
+    return best_ids, np.where(np.isneginf(best), np.inf, best).min(axis=1, keepdims=True)
 
 
-def _without_self(found: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Drop each query's own id from its row, or the last neighbour where it is not there."""
-    keep = found != ids[:, None]
-    keep[keep.all(axis=1), -1] = False
-    return found[keep].reshape(len(found), -1)
+def _recalls(
+    scores: np.ndarray, found: np.ndarray, ids: np.ndarray, exact: np.ndarray, least: np.ndarray
+) -> np.ndarray:
+    """Share of each query's true neighbours among what a search for one more found: (q,) float64.
+
+    What scores as high as the last true neighbour is as good as it: of equal images any will do.
+    """
+    other = (found != ids[:, None]) & (found >= 0)
+    good = (found[:, :, None] == exact[:, None, :]).any(axis=2) | (scores >= least - SAME_SCORE)
+    wanted = (exact >= 0).sum(axis=1)
+    return np.minimum((good & other).sum(axis=1), wanted) / np.maximum(wanted, 1)
 
 
-def _recall(found: np.ndarray, exact: np.ndarray) -> float:
-    return float((found[:, :, None] == exact[:, None, :]).any(axis=1).mean())
+def _check_file(path: Path, facts: Facts) -> None:
+    """Raise ValueError when a file is not the one that save() wrote, as far as its head tells."""
+    size, head = path.stat().st_size, facts.get("head")
+    if size != facts.get("bytes"):
+        raise ValueError("its size is not the one that was written")
+    if not isinstance(head, int) or not 0 <= head <= size:
+        raise ValueError("its settings do not say how it was written")
+    if _sha256(path, head) != facts.get("sha256"):
+        raise ValueError("its content is not what was written")
+
+
+def _read(path: Path, flags: int) -> Any:
+    """FAISS's reader, kept from making more memory or loops than a file of this size can want.
+
+    Its limits are those of the process, so they are put back. It counts d x d for a norm too.
+    """
+    with READING:
+        before = (
+            faiss.get_deserialization_vector_byte_limit(),
+            faiss.get_deserialization_loop_limit(),
+        )
+        try:
+            faiss.set_deserialization_vector_byte_limit(max(path.stat().st_size, LEAST_BYTES) + 1)
+            faiss.set_deserialization_loop_limit(MOST_CELLS)
+            return faiss.read_index(str(path), flags)
+        finally:
+            faiss.set_deserialization_vector_byte_limit(before[0])
+            faiss.set_deserialization_loop_limit(before[1])
+
+
+def _sha256(path: Path, head: int) -> str:
+    """Of a file's first bytes. Vectors and ids lie behind: hashing them would read the file."""
+    sha256 = hashlib.sha256()
+    with path.open("rb") as file:
+        while head > 0 and (chunk := file.read(min(head, 1 << 20))):
+            sha256.update(chunk)
+            head -= len(chunk)
+    return sha256.hexdigest()
+
+
+def _check_structure(index: Any, facts: Facts) -> None:
+    """Raise ValueError when an index is not one that build() makes, with every size in its place.
+
+    A gallery may come from a stranger, hash and all, and FAISS trusts what it has read.
+    """
+    if type(index) is not faiss.IndexPreTransform or not _chain_fits(index):
+        raise ValueError("it is not an index of imgret")
+    inner = faiss.downcast_index(index.index)
+    recall, built_on, nprobe = (facts.get(name) for name in ("recall", "built_on", "nprobe"))
+    if facts.get("kind") == "exact":
+        fits = _exact_fits(inner)
+    else:
+        fits = facts.get("kind") == "ivf" and isinstance(nprobe, int) and _ivf_fits(inner)
+        fits = fits and 1 <= int(nprobe or 0) <= inner.nlist
+    if not fits or index.ntotal != inner.ntotal or index.metric_type != inner.metric_type:
+        raise ValueError("it is of another kind than the gallery says")
+    if not isinstance(recall, int | float) or not isinstance(built_on, int):
+        raise ValueError("its settings do not say how it was built")
+
+
+def _chain_fits(index: Any) -> bool:
+    width, steps = index.d, _steps(index)
+    for step in steps:
+        if type(step) is faiss.LinearTransform:
+            sizes = step.A.size() == step.d_in * step.d_out and step.b.size() == step.d_out
+            fits = sizes and step.have_bias
+        else:
+            fits = type(step) is faiss.NormalizationTransform and step.norm == 2
+            fits = fits and step.d_in == step.d_out
+        if not fits or not step.is_trained or step.d_in != width:
+            return False
+        width = step.d_out
+    return bool(steps) and index.is_trained and index.index is not None and index.index.d == width
+
+
+def _exact_fits(inner: Any) -> bool:
+    if type(inner) is not faiss.IndexIDMap or inner.id_map.size() != inner.ntotal:
+        return False
+    flat = faiss.downcast_index(inner.index)
+    return _flat_fits(flat, inner.d) and flat.ntotal == inner.ntotal and _searchable(inner)
+
+
+def _ivf_fits(inner: Any) -> bool:
+    if type(inner) is not faiss.IndexIVFScalarQuantizer or not _searchable(inner):
+        return False
+    quantizer, sq = faiss.downcast_index(inner.quantizer), inner.sq
+    lists = faiss.downcast_InvertedLists(inner.invlists)
+    if not _flat_fits(quantizer, inner.d) or type(lists) is not faiss.ArrayInvertedLists:
+        return False
+    codes = (sq.d, sq.qtype, sq.code_size, inner.code_size, lists.code_size)
+    return (
+        codes == (inner.d, faiss.ScalarQuantizer.QT_fp16, *[2 * inner.d] * 3)
+        and quantizer.ntotal == lists.nlist == inner.nlist
+        and inner.direct_map.type == faiss.DirectMap.NoMap
+        and sum(lists.list_size(cell) for cell in range(lists.nlist)) == inner.ntotal
+    )
+
+
+def _flat_fits(flat: Any, d: int) -> bool:
+    return (
+        type(flat) in (faiss.IndexFlat, faiss.IndexFlatIP)
+        and _searchable(flat)
+        and (flat.d, flat.code_size, flat.codes.size()) == (d, 4 * d, 4 * d * flat.ntotal)
+    )
+
+
+def _searchable(index: Any) -> bool:
+    return index.is_trained and index.metric_type == faiss.METRIC_INNER_PRODUCT
 
 
 def _float32(embeddings: np.ndarray) -> np.ndarray:

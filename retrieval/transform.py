@@ -33,8 +33,8 @@ LEAST_VARIANCE = 1e-7  # of the largest; below it a direction is rounding noise
 class Transform:
     """A fitted transform, y = normalise(matrix @ x + bias).
 
-    spec: as it was fitted, such as "whiten:512". matrix: (d_out, d_in) float32, bias: (d_out,)
-    float32; both None where there is only the norm. fitted_on: rows it was fitted on.
+    spec: as it was fitted, such as "whiten:512" or "lda:195". matrix: (d_out, d_in) float32, bias:
+    (d_out,) float32; both None where there is only the norm. fitted_on: rows it was fitted on.
     """
 
     spec: str
@@ -92,32 +92,33 @@ def fit(
     embeddings: np.ndarray,
     labels: Sequence[str | None] | None = None,
     *,
+    max_rows: int = FIT_ROWS,
     seed: int = 0,
 ) -> Transform:
-    """Fit a transform to (n, d) raw embeddings, on at most 100,000 of them.
+    """Fit a transform to (n, d) raw embeddings, on at most max_rows of them, evenly drawn.
 
     labels: one an embedding, for lda; those that are None are left out.
-    Raises ImgretError when the spec is wrong or lda has fewer than two labelled classes, and
-    ValueError when an embedding is not finite.
+    Raises ImgretError when the spec is wrong or the labels do not do for lda, and ValueError when
+    an embedding is not finite.
     """
     x = np.asarray(embeddings)
     if not np.isfinite(x).all():
         raise ValueError("the embeddings to fit a transform to are not all finite")
     name, components = parse(resolve(spec, *x.shape))
-    if name == "none" or (len(x) and (x == x[0]).all()):  # equal rows: nothing to learn
+    if name == "none" or (x == x[:1]).all():  # no rows, or equal ones: nothing to learn
         return Transform("none", x.shape[1])
     y = None if labels is None else np.array([label or "" for label in labels])
     if name == "lda":
         x, y = _labelled(x, y)
-    if len(x) > FIT_ROWS:
-        chosen = np.sort(np.random.default_rng(seed).choice(len(x), FIT_ROWS, replace=False))
+    if len(x) > max_rows:
+        chosen = np.sort(np.random.default_rng(seed).choice(len(x), max_rows, replace=False))
         x, y = x[chosen], None if y is None else y[chosen]
     x = np.asarray(x, np.float32)
     if name == "lda":
         matrix, bias = _fit_lda(x, y, components)
     else:
         matrix, bias = _fit_chain(name, x, components)
-    spec = name if components is None else f"{name}:{len(matrix)}"
+    spec = name if name == "standard" else f"{name}:{len(matrix)}"
     return Transform(
         spec, x.shape[1], matrix.astype(np.float32), bias.astype(np.float32), fitted_on=len(x)
     )
@@ -171,9 +172,18 @@ def _fit_lda(
 ) -> tuple[np.ndarray, np.ndarray]:
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-    lda = LinearDiscriminantAnalysis(solver="svd").fit(x.astype(np.float64), y)
-    directions = lda.scalings_[:, : components or lda._max_components]
+    classes = 0 if y is None else len(np.unique(y))
+    if len(x) <= classes:
+        raise ImgretError(
+            f"The transform lda needs more images than classes, but of {classes} classes there is "
+            "one image each. Choose --transform auto."
+        )
+    with np.errstate(divide="ignore", invalid="ignore"):  # no direction found: told below
+        lda = LinearDiscriminantAnalysis(solver="svd").fit(x.astype(np.float64), y)
+    directions = lda.scalings_[:, : min(components or classes, classes - 1)]
     if directions.shape[1] == 0:
-        raise ImgretError("lda finds no direction that tells the classes apart. Choose another.")
+        raise ImgretError(
+            "The transform lda finds nothing that tells the classes apart. Choose --transform auto."
+        )
     matrix = np.asarray(directions.T)
     return matrix, -matrix @ lda.xbar_

@@ -5,7 +5,7 @@ from subprocess import run
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from retrieval.errors import ImgretError
@@ -46,7 +46,7 @@ def test_a_fit_is_the_chain_of_scikit_learn(spec: str) -> None:
     theirs = unit(make_pipeline(*chains[spec]).fit(x.astype(np.float64)).transform(new))
     ours = fit(spec, x).apply(new)
     # the sign of a principal component means nothing, and cosine does not see it
-    assert ours @ ours.T == pytest.approx(theirs @ theirs.T, abs=2e-3)
+    assert ours @ ours.T == pytest.approx(theirs @ theirs.T, abs=2e-5)
 
 
 def test_lda_is_scikit_learns() -> None:
@@ -57,7 +57,41 @@ def test_lda_is_scikit_learns() -> None:
     theirs = unit(LinearDiscriminantAnalysis().fit(x.astype(float), labels).transform(new))
     ours = fit("lda", x, labels)
     assert ours.d_out == 4
-    assert ours.apply(new) == pytest.approx(theirs, abs=1e-3)
+    assert ours.spec == "lda:4"
+    assert ours.apply(new) == pytest.approx(theirs, abs=1e-5)
+
+
+def test_lda_keeps_the_components_asked_for() -> None:
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    x, new = embeddings(), embeddings(50, seed=1)
+    labels = [str(i % 5) for i in range(len(x))]
+    sklearns = LinearDiscriminantAnalysis(n_components=2).fit(x.astype(float), labels)
+    assert fit("lda:2", x, labels).apply(new) == pytest.approx(
+        unit(sklearns.transform(new)), abs=1e-5
+    )
+    assert fit("lda:99", x, labels).spec == "lda:4"
+
+
+def test_lda_works_with_few_images_a_class_and_more_columns_than_images() -> None:
+    centres = np.repeat(embeddings(20, 64), 2, axis=0)
+    x = centres + embeddings(40, 64, seed=1) / 100
+    transform = fit("lda", np.hstack([x, x, np.ones_like(x)]), [str(i // 2) for i in range(40)])
+    y = transform.apply(np.hstack([x, x, np.ones_like(x)]))
+    assert transform.d_out <= 19
+    nearest = (y @ y.T - 2 * np.eye(40)).argmax(axis=1)
+    assert (nearest // 2 == np.arange(40) // 2).all()
+
+
+def test_lda_with_one_image_a_class_says_so() -> None:
+    with pytest.raises(ImgretError, match="more images than classes"):
+        fit("lda", embeddings(30), [str(i) for i in range(30)])
+
+
+def test_lda_of_classes_that_are_the_same_says_so() -> None:
+    x = embeddings(50)
+    with pytest.raises(ImgretError, match="nothing that tells the classes apart"):
+        fit("lda", np.vstack([x, x]), ["a"] * 50 + ["b"] * 50)
 
 
 def test_lda_leaves_out_what_has_no_label() -> None:
@@ -107,6 +141,12 @@ def test_equal_embeddings_give_numbers(spec: str) -> None:
     assert np.isfinite(fit(spec, x).apply(x)).all()
 
 
+@pytest.mark.parametrize("spec", ["none", "standard", "whiten:4", "lda"])
+@pytest.mark.parametrize("n", [0, 1])
+def test_of_no_or_one_embedding_nothing_is_learnt(spec: str, n: int) -> None:
+    assert fit(spec, embeddings(2)[:n], ["a"] * n).spec == "none"
+
+
 def test_a_zero_embedding_stays_zero() -> None:
     assert (Transform("none", 3).apply(np.zeros((1, 3))) == 0).all()
 
@@ -118,12 +158,32 @@ def test_what_is_not_finite_is_refused() -> None:
         fit("whiten:4", x)
 
 
-def test_at_most_100000_rows_are_fitted_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("retrieval.transform.FIT_ROWS", 200)
-    transform = fit("whiten:4", embeddings())
+def test_at_most_max_rows_are_fitted_to() -> None:
+    transform, again = (fit("whiten:4", embeddings(), max_rows=200) for _ in range(2))
+    other = fit("whiten:4", embeddings(), max_rows=200, seed=1)
     assert transform.fitted_on == 200
-    again = fit("whiten:4", embeddings())
     assert (transform.matrix == again.matrix).all()
+    assert not np.array_equal(transform.matrix, other.matrix)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(20, 200), st.integers(2, 16), st.booleans(), st.booleans(), st.integers(0, 99))
+def test_the_fold_is_scikit_learns_chain_whatever_the_shape(
+    n: int, d: int, standard: bool, whiten: bool, seed: int
+) -> None:
+    from sklearn.decomposition import PCA
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    standard = standard and not whiten
+    x, k = embeddings(n, d, seed), min(d, n - 1)  # all components: none is cut off between equals
+    steps = [*[StandardScaler()] * standard, PCA(k, whiten=whiten, svd_solver="full")]
+    chain = make_pipeline(*steps).fit(x.astype(np.float64))
+    variance = chain[-1].explained_variance_
+    assume(variance[-1] > 1e-5 * variance[0])
+    ours = fit(f"{'standard+' * standard}{'whiten' if whiten else 'pca'}:{k}", x).apply(x)
+    theirs = unit(chain.transform(x))
+    assert ours @ ours.T == pytest.approx(theirs @ theirs.T, abs=1e-3)
 
 
 @settings(max_examples=25, deadline=None)
