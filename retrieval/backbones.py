@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,6 +27,7 @@ SHORT_NAMES = {
     "efficientnet-b7": "tf_efficientnet_b7.ns_jft_in1k",
 }
 MAX_CONFIG_BYTES = 1 << 20
+MAX_SIDE, LEAST_STD = 4096, 1e-6
 CONFIG_KEYS = {  # what a stranger's config may say of preprocessing and layout; never where to load
     "input_size", "fixed_input_size", "min_input_size", "interpolation", "crop_pct", "crop_mode",
     "mean", "std", "num_classes", "pool_size", "first_conv", "classifier",
@@ -94,11 +96,14 @@ def load(name: str, *, size: int | None = None, fit: Fit = "squash") -> Backbone
     a square. Raises BackboneError when the name, its weights or the size cannot be used.
     """
     name = resolve(name)
-    if "/" in name and not name.startswith("hf-hub:"):
+    if name.startswith("hf-hub:"):
+        folder = _from_hub(name, name.removeprefix("hf-hub:"), "config.json").parent
+        _from_hub(name, name.removeprefix("hf-hub:"), "model.safetensors")
+        network, sha256 = _load_folder(folder, size)
+    elif "/" in name:
         network, sha256 = _load_folder(Path(name), size)
     else:
-        network = _load_named(name, size)
-        sha256 = _sha256_of_tensors(network.state_dict())
+        network, sha256 = _load_named(name, size)
     return _backbone(name, network, sha256, size, fit)
 
 
@@ -122,17 +127,17 @@ def _load_folder(folder: Path, size: int | None) -> tuple[torch.nn.Module, str]:
             "model.safetensors as timm writes it, or the name of a timm model."
         )
     architecture = config["architecture"]
-    said = {"num_classes": config.get("num_classes", 1000)} | config.get("pretrained_cfg", {})
+    said = config.get("pretrained_cfg", config) | {"num_classes": config.get("num_classes", 1000)}
     cfg = {k: v for k, v in (_defaults(architecture) | said).items() if k in CONFIG_KEYS}
     arguments = {
         key: value
         for key, value in config.get("model_args", {}).items()
-        if key not in {"num_classes", "pretrained", "pretrained_cfg", "in_chans", "img_size"}
-        and not key.startswith(("checkpoint", "cache", "features"))
+        if key not in {"num_classes", "pretrained", "in_chans", "img_size"}
+        and not key.startswith(("checkpoint", "cache", "features", "pretrained_cfg"))
     }
-    sha256 = _sha256_of_file(weights)
-    cfg |= {"file": str(weights), "custom_load": False}
-    return _create(architecture, size, weights=str(folder), cfg=cfg, **arguments), sha256
+    network = _create(architecture, size, weights=weights, cfg=cfg, arguments=arguments)
+    _check_complete(network, weights)
+    return network, _sha256_of_file(weights)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -158,68 +163,107 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _load_named(name: str, size: int | None) -> torch.nn.Module:
+def _load_named(name: str, size: int | None) -> tuple[torch.nn.Module, str]:
     import timm
 
-    if not name.startswith("hf-hub:"):
-        architecture, _, tag = name.partition(".")
-        if not timm.is_model(architecture):
-            near = ", ".join(timm.list_models(f"*{architecture}*")[:5])
-            raise BackboneError(
-                f"There is no backbone named {name!r}. "
-                + (f"Did you mean {near}?" if near else "Give a timm name or a folder.")
-            )
-        tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
-        if tag and tag not in tags:
-            raise BackboneError(f"{architecture} has no weights {tag!r}, only {', '.join(tags)}.")
-    return _create(name, size, weights=name)
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        near = ", ".join(timm.list_models(f"*{architecture}*")[:5])
+        raise BackboneError(
+            f"There is no backbone named {name!r}. "
+            + (f"Did you mean {near}?" if near else "Give a timm name or a folder.")
+        )
+    tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
+    if tag and tag not in tags:
+        raise BackboneError(f"{architecture} has no weights {tag!r}, only {', '.join(tags)}.")
+    cfg = _defaults(name)
+    if not cfg.get("hf_hub_id"):
+        raise BackboneError(f"{name} has no weights in safetensors. Choose another backbone.")
+    weights = _from_hub(name, cfg["hf_hub_id"], "model.safetensors")
+    return _create(name, size, weights=weights, cfg=cfg), _sha256_of_file(weights)
+
+
+def _from_hub(name: str, repository: str, file: str) -> Path:
+    """A file of a hub repository, from the hub's cache where it lies there.
+
+    Weights are safetensors, whatever else a repository holds: nothing is ever unpickled.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    repository, _, revision = repository.partition("@")
+    try:
+        with _one_try_at_the_hub():
+            return Path(hf_hub_download(repository, file, revision=revision or None))
+    except LocalEntryNotFoundError as error:
+        raise BackboneError(_without_network(name)) from error
+    except EntryNotFoundError as error:
+        raise BackboneError(f"{name} has no {file} at the hub. Choose another backbone.") from error
+    except (OSError, ValueError) as error:  # no such repository, no right to it, a wrong name
+        reason = " ".join(str(error).split())[:300]
+        raise BackboneError(f"{_without_network(name)} ({reason})") from error
 
 
 def _create(
     name: str,
     size: int | None,
     *,
-    weights: str | None = None,
+    weights: Path | None = None,
     cfg: Mapping[str, Any] | None = None,
-    **arguments: Any,
+    arguments: Mapping[str, Any] | None = None,
 ) -> torch.nn.Module:
     """timm.create_model without its classifier, its many errors told apart.
 
-    weights: where the weights come from, for the message; None for random ones.
+    weights: a safetensors file; None for random ones. arguments: of the architecture.
     """
     import timm
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     _check_architecture(name)
+    arguments = dict(arguments or {})
     if size and _needs_image_size(name, cfg):
         arguments["img_size"] = size
+    if weights:
+        cfg = dict(cfg or {}) | {"file": str(weights), "custom_load": False}
     try:
-        with _one_try_at_the_hub() if weights and not cfg else nullcontext():
-            network = timm.create_model(
-                name,
-                pretrained=weights is not None,
-                pretrained_cfg=dict(cfg) if cfg else None,
-                num_classes=0,
-                **arguments,
-            )
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        if cfg is None:
-            raise BackboneError(_without_network(weights or name)) from error
-        raise BackboneError(f"The backbone {weights} cannot be read ({error}).") from error
+        network = timm.create_model(
+            name,
+            pretrained=weights is not None,
+            pretrained_cfg=cfg,
+            num_classes=0,
+            **arguments,
+        )
     except Exception as error:  # timm and safetensors raise all kinds on a bad file
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise BackboneError(
-            f"The backbone {weights or name} cannot be loaded ({reason}). "
-            "Its weights and its config.json must be of the same timm architecture."
+            f"The backbone {weights.parent if weights else name} cannot be loaded "
+            f"({_reason(error)}). Its weights and its config.json must be of the same timm "
+            "architecture."
         ) from error
     return network.eval().requires_grad_(requires_grad=False)
+
+
+def _check_complete(network: torch.nn.Module, weights: Path) -> None:
+    """Raise BackboneError where timm left random what a file has no weights for."""
+    from safetensors import safe_open
+
+    with safe_open(weights, "pt") as file:
+        stored = set(file.keys())
+    lacking = [
+        key
+        for key in network.state_dict()
+        if key not in stored and not key.endswith("num_batches_tracked")
+    ]
+    if lacking:
+        raise BackboneError(
+            f"{weights} lacks {len(lacking)} of the network's weights, such as {lacking[0]}. "
+            "It and config.json must be of the same timm architecture."
+        )
 
 
 def _check_architecture(name: str) -> None:
     import timm
 
-    if not name.startswith("hf-hub:") and not timm.is_model(name.partition(".")[0]):
-        raise BackboneError(f"timm knows no architecture {name!r}. Mend config.json.")
+    if not timm.is_model(name.partition(".")[0]):
+        raise BackboneError(f"timm knows no architecture {name[:80]!r}. Mend config.json.")
 
 
 def _defaults(architecture: str) -> dict[str, Any]:
@@ -227,7 +271,10 @@ def _defaults(architecture: str) -> dict[str, Any]:
     from timm.models import get_pretrained_cfg
 
     _check_architecture(architecture)
-    known = get_pretrained_cfg(architecture, allow_unregistered=True)
+    try:
+        known = get_pretrained_cfg(architecture, allow_unregistered=True)
+    except RuntimeError as error:
+        raise BackboneError(f"timm does not know {architecture} ({_reason(error)}).") from error
     return dict(known.to_dict()) if known else {}
 
 
@@ -235,8 +282,6 @@ def _needs_image_size(name: str, cfg: Mapping[str, Any] | None) -> bool:
     """Whether the network is built for one input size, as most transformers are."""
     from timm.models import get_pretrained_cfg
 
-    if name.startswith("hf-hub:"):
-        return False
     known = get_pretrained_cfg(name, allow_unregistered=True)
     return bool((cfg or {}).get("fixed_input_size", known and known.fixed_input_size))
 
@@ -253,42 +298,73 @@ def _backbone(
     name: str, network: torch.nn.Module, sha256: str, size: int | None, fit: Fit
 ) -> Backbone:
     import torch
-    from timm.data import resolve_model_data_config
 
-    cfg = resolve_model_data_config(network)
-    channels, height, width = cfg["input_size"]
-    if channels != 3 or (size is None and height != width):
-        raise BackboneError(
-            f"{name} takes {channels} x {height} x {width} inputs; imgret needs 3 channels and a "
-            "square. Choose another backbone, or give --size."
-        )
-    preprocessing = Preprocessing(
-        size=size or height,
-        mean=_three(cfg["mean"]),
-        std=_three(cfg["std"]),
-        interpolation=cfg["interpolation"],
-        fit=fit,
-        crop_pct=float(cfg["crop_pct"]),
-    )
+    preprocessing = _preprocessing(name, network, size, fit)
     probe = torch.zeros(1, 3, preprocessing.size, preprocessing.size)
     try:
         with torch.inference_mode():
-            shape = tuple(network(probe).shape)
-    except (RuntimeError, AssertionError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            embedding = network(probe)
+            shape = tuple(embedding.shape)
+    except Exception as error:  # whatever a network raises on pixels that it cannot take
         raise BackboneError(
-            f"{name} cannot take {preprocessing.size} px images ({reason[:200]}). "
+            f"{name} cannot take {preprocessing.size} px images ({_reason(error)}). "
             "Choose another --size."
         ) from error
+    if not torch.isfinite(embedding).all():
+        raise BackboneError(f"{name} gives embeddings that are not finite. Replace its weights.")
     if len(shape) != 2:
         raise BackboneError(f"{name} gives no embedding but {shape[1:]}. Choose another backbone.")
     architecture = getattr(network, "pretrained_cfg", {}).get("architecture") or name
     return Backbone(BackboneSpec(name, architecture, sha256, shape[1], preprocessing), network)
 
 
+def _preprocessing(
+    name: str, network: torch.nn.Module, size: int | None, fit: Fit
+) -> Preprocessing:
+    """What the network's configuration says of its pixels, checked."""
+    from timm.data import resolve_model_data_config
+
+    try:
+        cfg = resolve_model_data_config(network)
+        channels, height, width = map(int, cfg["input_size"])
+        if channels != 3 or (size is None and height != width):
+            raise BackboneError(
+                f"{name} takes {channels} x {height} x {width} inputs; imgret needs 3 channels and "
+                "a square. Choose another backbone, or give --size."
+            )
+        mean, std = _three(cfg["mean"]), _three(cfg["std"])
+        if not 1 <= height <= MAX_SIDE or min(std) < LEAST_STD:
+            raise ValueError(f"an input of {height} px, a standard deviation of {min(std)}")
+        preprocessing = Preprocessing(
+            size=size or height,
+            mean=mean,
+            std=std,
+            interpolation=cfg["interpolation"],
+            fit=fit,
+            crop_pct=float(cfg["crop_pct"]),
+        )
+    except (TypeError, ValueError, OverflowError) as error:
+        raise BackboneError(
+            f"{name} has a configuration that cannot be used ({_reason(error)}). Mend config.json."
+        ) from error
+    patch, _ = getattr(getattr(network, "patch_embed", None), "patch_size", (1, 1))
+    if preprocessing.size % patch and preprocessing.size != height:
+        raise BackboneError(
+            f"{name} looks at patches of {patch} px, and {preprocessing.size} px are no multiple "
+            "of that. Choose another --size."
+        )
+    return preprocessing
+
+
 def _three(values: Sequence[float]) -> tuple[float, float, float]:
-    red, green, blue = values
-    return float(red), float(green), float(blue)
+    red, green, blue = map(float, values)
+    if not all(map(math.isfinite, (red, green, blue))):
+        raise ValueError(f"{values} are not three numbers")
+    return red, green, blue
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _sha256_of_file(file: Path) -> str:
