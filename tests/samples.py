@@ -11,7 +11,9 @@ import numpy as np
 from PIL import Image
 
 
-def save_weights(folder: Path, *, seed: int, architecture: str = "mobilenetv3_small_050") -> Path:
+def save_weights(
+    folder: Path, *, seed: int, architecture: str = "mobilenetv3_small_050", size: int = 64
+) -> Path:
     import timm
     import torch
     from safetensors.torch import save_file
@@ -23,7 +25,7 @@ def save_weights(folder: Path, *, seed: int, architecture: str = "mobilenetv3_sm
     config = {
         "architecture": architecture,
         "num_classes": 0,
-        "pretrained_cfg": {"input_size": [3, 64, 64], "crop_pct": 0.9, "num_classes": 0},
+        "pretrained_cfg": {"input_size": [3, size, size], "crop_pct": 0.9, "num_classes": 0},
     }
     (folder / "config.json").write_text(json.dumps(config))
     return folder
