@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,10 +28,13 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("IMGRET_CACHE", str(cache))
-    monkeypatch.delenv("IMGRET_GALLERY", raising=False)
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(cache: Path) -> Iterator[None]:
+    """Before any other fixture, since those of a session export encoders too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IMGRET_CACHE", str(cache))
+        patch.delenv("IMGRET_GALLERY", raising=False)
+        yield
 
 
 @pytest.fixture(scope="session")

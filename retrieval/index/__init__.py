@@ -11,7 +11,6 @@ chosen over HNSW since it adds, removes and filters in place (docs/decisions.md)
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import threading
@@ -23,9 +22,16 @@ import faiss
 import numpy as np
 
 from retrieval.errors import GalleryError
+from retrieval.index.files import (
+    Facts,
+    check_file,
+    check_structure,
+    read,
+    sha256_of_head,
+    steps_of,
+)
 
 Kind = Literal["exact", "ivf"]
-Facts = dict[str, int | float | str | bool]
 Batches = Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]
 Progress = Callable[[str, int, int | None], None]
 
@@ -37,8 +43,6 @@ SAME_SCORE = 1e-4  # what float16 changes in a score; neighbours nearer than thi
 GPU_MOST_NEIGHBOURS = 2048
 ROWS_PER_CELL = 40  # that k-means is trained on
 ID_BYTES = 8
-MOST_CELLS, LEAST_BYTES = 1 << 20, 1 << 30  # that reading a file may loop over and make
-READING = threading.Lock()
 
 
 class AffineMap(Protocol):
@@ -121,9 +125,9 @@ class Index:
         damaged, or not what facts say.
         """
         try:
-            _check_file(path, facts)
-            loaded = _read(path, faiss.IO_FLAG_MMAP_IFC if mmap else 0)
-            _check_structure(loaded, facts)
+            check_file(path, facts)
+            loaded = read(path, faiss.IO_FLAG_MMAP_IFC if mmap else 0)
+            check_structure(loaded, facts)
         except (OSError, RuntimeError, MemoryError, ValueError) as error:
             reason = str(error).strip().rpartition("\n")[2][-200:] or type(error).__name__
             raise GalleryError(
@@ -141,7 +145,7 @@ class Index:
                 os.fsync(file.fileno())
             size = temporary.stat().st_size
             head = size - self.ntotal * (self._code_size + ID_BYTES)
-            facts: Facts = {"bytes": size, "head": head, "sha256": _sha256(temporary, head)}
+            facts: Facts = {"bytes": size, "head": head, "sha256": sha256_of_head(temporary, head)}
             temporary.replace(path)
         except (OSError, RuntimeError) as error:
             temporary.unlink(missing_ok=True)
@@ -229,7 +233,7 @@ class Index:
 
     def transform(self, embeddings: np.ndarray) -> np.ndarray:
         """(n, d_in) raw embeddings -> (n, d_out) float32 of unit length."""
-        return _apply(_steps(self._index), self._raw(embeddings))
+        return _apply(steps_of(self._index), self._raw(embeddings))
 
     def search(
         self, embeddings: np.ndarray, k: int, *, allowed: np.ndarray | None = None
@@ -370,11 +374,6 @@ def _chain(transform: AffineMap) -> tuple[list[Any], int]:
     return [*steps, faiss.NormalizationTransform(d_out, 2.0)], d_out
 
 
-def _steps(index: Any) -> list[Any]:
-    chain = index.chain
-    return [faiss.downcast_VectorTransform(chain.at(place)) for place in range(chain.size())]
-
-
 def _apply(steps: Sequence[Any], x: np.ndarray) -> np.ndarray:
     for step in steps:
         x = step.apply(x)
@@ -443,116 +442,6 @@ def _recalls(
     good = (found[:, :, None] == exact[:, None, :]).any(axis=2) | (scores >= least - SAME_SCORE)
     wanted = (exact >= 0).sum(axis=1)
     return np.minimum((good & other).sum(axis=1), wanted) / np.maximum(wanted, 1)
-
-
-def _check_file(path: Path, facts: Facts) -> None:
-    """Raise ValueError when a file is not the one that save() wrote, as far as its head tells."""
-    size, head = path.stat().st_size, facts.get("head")
-    if size != facts.get("bytes"):
-        raise ValueError("its size is not the one that was written")
-    if not isinstance(head, int) or not 0 <= head <= size:
-        raise ValueError("its settings do not say how it was written")
-    if _sha256(path, head) != facts.get("sha256"):
-        raise ValueError("its content is not what was written")
-
-
-def _read(path: Path, flags: int) -> Any:
-    """FAISS's reader, kept from making more memory or loops than a file of this size can want.
-
-    Its limits are those of the process, so they are put back. It counts d x d for a norm too.
-    """
-    with READING:
-        before = (
-            faiss.get_deserialization_vector_byte_limit(),
-            faiss.get_deserialization_loop_limit(),
-        )
-        try:
-            faiss.set_deserialization_vector_byte_limit(max(path.stat().st_size, LEAST_BYTES) + 1)
-            faiss.set_deserialization_loop_limit(MOST_CELLS)
-            return faiss.read_index(str(path), flags)
-        finally:
-            faiss.set_deserialization_vector_byte_limit(before[0])
-            faiss.set_deserialization_loop_limit(before[1])
-
-
-def _sha256(path: Path, head: int) -> str:
-    """Of a file's first bytes. Vectors and ids lie behind: hashing them would read the file."""
-    sha256 = hashlib.sha256()
-    with path.open("rb") as file:
-        while head > 0 and (chunk := file.read(min(head, 1 << 20))):
-            sha256.update(chunk)
-            head -= len(chunk)
-    return sha256.hexdigest()
-
-
-def _check_structure(index: Any, facts: Facts) -> None:
-    """Raise ValueError when an index is not one that build() makes, with every size in its place.
-
-    A gallery may come from a stranger, hash and all, and FAISS trusts what it has read.
-    """
-    if type(index) is not faiss.IndexPreTransform or not _chain_fits(index):
-        raise ValueError("it is not an index of imgret")
-    inner = faiss.downcast_index(index.index)
-    recall, built_on, nprobe = (facts.get(name) for name in ("recall", "built_on", "nprobe"))
-    if facts.get("kind") == "exact":
-        fits = _exact_fits(inner)
-    else:
-        fits = facts.get("kind") == "ivf" and isinstance(nprobe, int) and _ivf_fits(inner)
-        fits = fits and 1 <= int(nprobe or 0) <= inner.nlist
-    if not fits or index.ntotal != inner.ntotal or index.metric_type != inner.metric_type:
-        raise ValueError("it is of another kind than the gallery says")
-    if not isinstance(recall, int | float) or not isinstance(built_on, int):
-        raise ValueError("its settings do not say how it was built")
-
-
-def _chain_fits(index: Any) -> bool:
-    width, steps = index.d, _steps(index)
-    for step in steps:
-        if type(step) is faiss.LinearTransform:
-            sizes = step.A.size() == step.d_in * step.d_out and step.b.size() == step.d_out
-            fits = sizes and step.have_bias
-        else:
-            fits = type(step) is faiss.NormalizationTransform and step.norm == 2
-            fits = fits and step.d_in == step.d_out
-        if not fits or not step.is_trained or step.d_in != width:
-            return False
-        width = step.d_out
-    return bool(steps) and index.is_trained and index.index is not None and index.index.d == width
-
-
-def _exact_fits(inner: Any) -> bool:
-    if type(inner) is not faiss.IndexIDMap or inner.id_map.size() != inner.ntotal:
-        return False
-    flat = faiss.downcast_index(inner.index)
-    return _flat_fits(flat, inner.d) and flat.ntotal == inner.ntotal and _searchable(inner)
-
-
-def _ivf_fits(inner: Any) -> bool:
-    if type(inner) is not faiss.IndexIVFScalarQuantizer or not _searchable(inner):
-        return False
-    quantizer, sq = faiss.downcast_index(inner.quantizer), inner.sq
-    lists = faiss.downcast_InvertedLists(inner.invlists)
-    if not _flat_fits(quantizer, inner.d) or type(lists) is not faiss.ArrayInvertedLists:
-        return False
-    codes = (sq.d, sq.qtype, sq.code_size, inner.code_size, lists.code_size)
-    return (
-        codes == (inner.d, faiss.ScalarQuantizer.QT_fp16, *[2 * inner.d] * 3)
-        and quantizer.ntotal == lists.nlist == inner.nlist
-        and inner.direct_map.type == faiss.DirectMap.NoMap
-        and sum(lists.list_size(cell) for cell in range(lists.nlist)) == inner.ntotal
-    )
-
-
-def _flat_fits(flat: Any, d: int) -> bool:
-    return (
-        type(flat) in (faiss.IndexFlat, faiss.IndexFlatIP)
-        and _searchable(flat)
-        and (flat.d, flat.code_size, flat.codes.size()) == (d, 4 * d, 4 * d * flat.ntotal)
-    )
-
-
-def _searchable(index: Any) -> bool:
-    return index.is_trained and index.metric_type == faiss.METRIC_INNER_PRODUCT
 
 
 def _float32(embeddings: np.ndarray) -> np.ndarray:

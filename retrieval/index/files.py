@@ -1,0 +1,131 @@
+"""Read an index file that a stranger may have written: bounded, and checked before it is used."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from pathlib import Path
+from typing import Any
+
+import faiss
+
+Facts = dict[str, int | float | str | bool]
+
+MOST_CELLS, LEAST_BYTES = 1 << 20, 1 << 30  # that reading a file may loop over and make
+READING = threading.Lock()
+
+
+def check_file(path: Path, facts: Facts) -> None:
+    """Raise ValueError when a file is not the one that save() wrote, as far as its head tells."""
+    size, head = path.stat().st_size, facts.get("head")
+    if size != facts.get("bytes"):
+        raise ValueError("its size is not the one that was written")
+    if not isinstance(head, int) or not 0 <= head <= size:
+        raise ValueError("its settings do not say how it was written")
+    if sha256_of_head(path, head) != facts.get("sha256"):
+        raise ValueError("its content is not what was written")
+
+
+def read(path: Path, flags: int) -> Any:
+    """FAISS's reader, kept from making more memory or loops than a file of this size can want.
+
+    Its limits are those of the process, so they are put back. It counts d x d for a norm too.
+    """
+    with READING:
+        before = (
+            faiss.get_deserialization_vector_byte_limit(),
+            faiss.get_deserialization_loop_limit(),
+        )
+        try:
+            faiss.set_deserialization_vector_byte_limit(max(path.stat().st_size, LEAST_BYTES) + 1)
+            faiss.set_deserialization_loop_limit(MOST_CELLS)
+            return faiss.read_index(str(path), flags)
+        finally:
+            faiss.set_deserialization_vector_byte_limit(before[0])
+            faiss.set_deserialization_loop_limit(before[1])
+
+
+def sha256_of_head(path: Path, head: int) -> str:
+    """Of a file's first bytes. Vectors and ids lie behind: hashing them would read the file."""
+    sha256 = hashlib.sha256()
+    with path.open("rb") as file:
+        while head > 0 and (chunk := file.read(min(head, 1 << 20))):
+            sha256.update(chunk)
+            head -= len(chunk)
+    return sha256.hexdigest()
+
+
+def check_structure(index: Any, facts: Facts) -> None:
+    """Raise ValueError when an index is not one that build() makes, with every size in its place.
+
+    A gallery may come from a stranger, hash and all, and FAISS trusts what it has read.
+    """
+    if type(index) is not faiss.IndexPreTransform or not _chain_fits(index):
+        raise ValueError("it is not an index of imgret")
+    inner = faiss.downcast_index(index.index)
+    recall, built_on, nprobe = (facts.get(name) for name in ("recall", "built_on", "nprobe"))
+    if facts.get("kind") == "exact":
+        fits = _exact_fits(inner)
+    else:
+        fits = facts.get("kind") == "ivf" and isinstance(nprobe, int) and _ivf_fits(inner)
+        fits = fits and 1 <= int(nprobe or 0) <= inner.nlist
+    if not fits or index.ntotal != inner.ntotal or index.metric_type != inner.metric_type:
+        raise ValueError("it is of another kind than the gallery says")
+    if not isinstance(recall, int | float) or not isinstance(built_on, int):
+        raise ValueError("its settings do not say how it was built")
+
+
+def _chain_fits(index: Any) -> bool:
+    width, steps = index.d, steps_of(index)
+    for step in steps:
+        if type(step) is faiss.LinearTransform:
+            sizes = step.A.size() == step.d_in * step.d_out and step.b.size() == step.d_out
+            fits = sizes and step.have_bias
+        else:
+            fits = type(step) is faiss.NormalizationTransform and step.norm == 2
+            fits = fits and step.d_in == step.d_out
+        if not fits or not step.is_trained or step.d_in != width:
+            return False
+        width = step.d_out
+    return bool(steps) and index.is_trained and index.index is not None and index.index.d == width
+
+
+def _exact_fits(inner: Any) -> bool:
+    if type(inner) is not faiss.IndexIDMap or inner.id_map.size() != inner.ntotal:
+        return False
+    flat = faiss.downcast_index(inner.index)
+    return _flat_fits(flat, inner.d) and flat.ntotal == inner.ntotal and _searchable(inner)
+
+
+def _ivf_fits(inner: Any) -> bool:
+    if type(inner) is not faiss.IndexIVFScalarQuantizer or not _searchable(inner):
+        return False
+    quantizer, sq = faiss.downcast_index(inner.quantizer), inner.sq
+    lists = faiss.downcast_InvertedLists(inner.invlists)
+    if not _flat_fits(quantizer, inner.d) or type(lists) is not faiss.ArrayInvertedLists:
+        return False
+    codes = (sq.d, sq.qtype, sq.code_size, inner.code_size, lists.code_size)
+    return (
+        codes == (inner.d, faiss.ScalarQuantizer.QT_fp16, *[2 * inner.d] * 3)
+        and quantizer.ntotal == lists.nlist == inner.nlist
+        and inner.direct_map.type == faiss.DirectMap.NoMap
+        and sum(lists.list_size(cell) for cell in range(lists.nlist)) == inner.ntotal
+    )
+
+
+def _flat_fits(flat: Any, d: int) -> bool:
+    return (
+        type(flat) in (faiss.IndexFlat, faiss.IndexFlatIP)
+        and _searchable(flat)
+        and (flat.d, flat.code_size, flat.codes.size()) == (d, 4 * d, 4 * d * flat.ntotal)
+    )
+
+
+def _searchable(index: Any) -> bool:
+    return index.is_trained and index.metric_type == faiss.METRIC_INNER_PRODUCT
+
+
+def steps_of(index: Any) -> list[Any]:
+    """The transforms in front of an IndexPreTransform, in order."""
+    chain = index.chain
+    return [faiss.downcast_VectorTransform(chain.at(place)) for place in range(chain.size())]
