@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import warnings
 from importlib import import_module, metadata
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -59,6 +61,7 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit as grep does."""
+    _prepare_streams()
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     try:
@@ -84,6 +87,16 @@ def main() -> NoReturn:
             raise
         code = _fail(error)
     sys.exit(code if isinstance(code, int) else FOUND)
+
+
+def _prepare_streams() -> None:
+    """Let names of any bytes pass, and do without a stream that the caller has closed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  for good
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape" if name == "stdout" else "backslashreplace")
 
 
 def _fail(error: Exception) -> int:

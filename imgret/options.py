@@ -13,11 +13,21 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 ENGINES = ["openvino-bf16", "openvino-fp32", "torch-cuda-bf16", "torch-fp32"]
 
 
+class NamedPath(click.Path):
+    """A path; "" is none: an unset shell variable must not stand for the working directory."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path, as click.Path gives it."""
+        if value == "":
+            self.fail("it is empty.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def gallery_option(function: Function) -> Function:
     """--gallery, IMGRET_GALLERY, or None."""
     return click.option(
         "--gallery",
-        type=click.Path(path_type=Path),
+        type=NamedPath(path_type=Path),
         envvar="IMGRET_GALLERY",
         show_envvar=True,
         help="The gallery's folder; by default .imgret here or in the nearest folder above.",

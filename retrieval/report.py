@@ -42,7 +42,8 @@ def contact_sheet(results: Sequence[QueryResult], title: str = "Matches") -> str
 def write_contact_sheet(file: Path, results: Sequence[QueryResult], title: str = "Matches") -> None:
     """Write contact_sheet() to a file, atomically. Raises ImgretError when that fails."""
     try:
-        write_atomically(file, contact_sheet(results, title).encode())
+        page = contact_sheet(results, title)
+        write_atomically(file, page.encode(errors="backslashreplace"))  # names may be any bytes
     except OSError as error:
         raise ImgretError(f"{file} cannot be written ({error.strerror}).") from error
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from imgret.options import existing_gallery, gallery_option
+from imgret.options import NamedPath, existing_gallery, gallery_option
 
 
 @click.command(
@@ -17,7 +17,7 @@ Examples:
   imgret export cars.npz --gallery cars.imgret
 """,
 )
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", type=NamedPath(path_type=Path, dir_okay=False))
 @gallery_option
 def command(file: Path, gallery: Path | None) -> int:
     """Write ids, paths, labels, embeddings and transformed embeddings to .parquet or .npz."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import click
 
 from imgret.options import (
     ENGINES,
+    NamedPath,
     existing_gallery,
     format_option,
     gallery_option,
@@ -55,7 +57,7 @@ Examples:
   imgret query photo.jpg --format paths -0 | xargs -0 cp -t similar/
 """,
 )
-@click.argument("images", nargs=-1, required=True)
+@click.argument("images", nargs=-1, required=True, type=NamedPath())
 @gallery_option
 @click.option("--k", type=click.IntRange(min=1), default=5, show_default=True, help="Matches.")
 @click.option("--mean", is_flag=True, help="Make one query of all the images.")
@@ -63,7 +65,7 @@ Examples:
 @click.option("--min-score", type=float, help="Leave out matches of a lower cosine similarity.")
 @click.option("--crop", type=Box(), help="Search by this region of the image.")
 @click.option("--exclude-self", is_flag=True, help="Leave out the same file and same content.")
-@click.option("--html", type=click.Path(path_type=Path), help="Write a contact sheet, too.")
+@click.option("--html", type=NamedPath(path_type=Path), help="Write a contact sheet, too.")
 @click.option("-0", "--null", is_flag=True, help="With --format paths: end each with a NUL.")
 @click.option("--engine", type=click.Choice(ENGINES), help="What runs the backbone.")
 @max_pixels_option
@@ -87,9 +89,11 @@ def command(
 
     if null and output != "paths":
         raise click.UsageError("-0 goes with --format paths.")
+    paths = _named(images)
+    if mean and not paths:
+        raise click.UsageError("--mean needs at least one image.")
     if mean and options["crop"]:
         raise click.UsageError("--crop takes one image, not --mean of several.")
-    paths = _named(images)
     retriever = Retriever(existing_gallery(gallery), engine=engine)
     search = retriever.search_mean if mean else retriever.search_files
     found = list(search(paths, **options))
@@ -110,12 +114,16 @@ def command(
 def _named(images: Sequence[str]) -> list[Path]:
     names: list[str] = []
     for image in images:
-        if image == "-":
-            text = sys.stdin.read()
-            names += [n for n in (text.split("\0") if "\0" in text else text.splitlines()) if n]
-        else:
-            names.append(image)
+        names += _listed() if image == "-" else [image]
     return [Path(name) for name in names]
+
+
+def _listed() -> list[str]:
+    """The names on standard input, as bytes of any kind; a name may hold anything but its end."""
+    text = os.fsdecode(sys.stdin.buffer.read()) if sys.stdin else ""
+    if "\0" in text:
+        return [name for name in text.split("\0") if name]
+    return [name for line in text.split("\n") if (name := line.removesuffix("\r"))]
 
 
 def _print(results: Sequence[QueryResult], output: str, *, end: str) -> None:
@@ -127,7 +135,10 @@ def _print(results: Sequence[QueryResult], output: str, *, end: str) -> None:
         for rank, m in enumerate(r.matches, start=1)
     ]
     if output == "json":
-        click.echo(json.dumps([_as_json(r) for r in results], indent=2, ensure_ascii=False))
+        text = json.dumps([_as_json(r) for r in results], indent=2, ensure_ascii=False)
+        click.echo(
+            text.encode(errors="backslashreplace")
+        )  # bytes of no text: \udcff, as JSON has it
     elif output == "csv":
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(["query", "rank", "score", "label", "path"])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from imgret.options import existing_gallery, gallery_option
+from imgret.options import NamedPath, existing_gallery, gallery_option
 
 
 @click.command(
@@ -17,7 +17,7 @@ Examples:
   imgret remove cars/a.jpg cars/b.jpg
 """,
 )
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True, type=NamedPath(path_type=Path))
 @gallery_option
 def command(paths: tuple[Path, ...], gallery: Path | None) -> int:
     """Drop images, and all below folders, from a gallery; their files stay.

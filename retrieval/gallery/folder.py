@@ -43,6 +43,13 @@ class Gallery:
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
+        try:
+            str(self.path).encode()
+        except UnicodeEncodeError as error:
+            raise GalleryError(
+                f"The name of the folder {self.path} is not valid UTF-8, so it cannot hold a "
+                "gallery. Rename it, or name another place with --gallery."
+            ) from error
         self._folders: dict[Path, Path] = {}
         self.base = self.path.parent.resolve()
 

@@ -84,7 +84,7 @@ def make_plan(
     """Walk the paths once and sort what is found. Reads nothing but names, sizes and times."""
     check_paths(paths)
     plan, seen, unread = Plan(), set(), []
-    roots = {path: gallery.stored_root(path) for path in map(Path, paths)}
+    roots = {path: _storable(gallery.stored_root(path)) for path in map(Path, paths)}
     found = find_images(
         list(roots),
         exclude=exclude,
