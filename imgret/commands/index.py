@@ -11,6 +11,7 @@ import click
 
 from imgret.options import (
     ENGINES,
+    NamedPath,
     format_option,
     gallery_option,
     gallery_to_write,
@@ -34,7 +35,7 @@ Examples:
   imgret index cars/ --dry-run
 """,
 )
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True, type=NamedPath(path_type=Path))
 @gallery_option
 @click.option(
     "--backbone",
@@ -104,7 +105,7 @@ def command(
     )
     with shown_progress() as progress:
         if dry_run:
-            estimate = retriever.estimate(paths, progress=progress, **options)
+            estimate = retriever.estimate(paths, reembed=reembed, progress=progress, **options)
         else:
             report = retriever.index(
                 paths, refit=refit, reembed=reembed, progress=progress, **options

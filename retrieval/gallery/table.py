@@ -69,14 +69,9 @@ class ImageTable:
     @classmethod
     def open(cls, path: Path, version: int | None = None) -> ImageTable:
         """The table at a version, by default its newest. Raises GalleryError when it is damaged."""
-        try:
+        with _damage_as_gallery_errors(path):
             table = cls(lance.dataset(str(path), version=version))
             table._check_schema()
-        except LANCE_ERRORS as error:
-            raise GalleryError(
-                f"{path} cannot be read ({first_sentence(error)}). Bring it back from a backup, "
-                "or delete the gallery's folder and index again."
-            ) from error
         return table
 
     def frozen(self) -> ImageTable:
@@ -116,7 +111,8 @@ class ImageTable:
 
     def count(self, where: str | None = None) -> int:
         """Rows, or those that a filter lets pass."""
-        return int(self._dataset.count_rows(filter=where))
+        with _damage_as_gallery_errors(self._dataset.uri):
+            return int(self._dataset.count_rows(filter=where))
 
     def write(self, rows: Sequence[Row], *, replace: bool) -> None:
         """Commit rows; with replace, a row takes the place of the one with the same path.
@@ -188,11 +184,17 @@ class ImageTable:
 
     def columns(self, names: Sequence[str], where: str | None = None) -> pa.Table:
         """Whole columns, in the order in which rows are stored."""
-        return self._dataset.to_table(columns=list(names), filter=where)
+        with _damage_as_gallery_errors(self._dataset.uri):
+            return self._dataset.to_table(columns=list(names), filter=where)
+
+    def ids_where(self, where: str) -> np.ndarray:
+        """Ids of the rows that pass a filter. Raises what Lance raises where it is none."""
+        return np.asarray(self._dataset.to_table(columns=["id"], filter=where)["id"].to_numpy())
 
     def take(self, offsets: Sequence[int], names: Sequence[str]) -> list[dict[str, Any]]:
         """Rows by their place in columns(), as dicts."""
-        return list(self._dataset.take(list(offsets), columns=list(names)).to_pylist())
+        with _damage_as_gallery_errors(self._dataset.uri):
+            return list(self._dataset.take(list(offsets), columns=list(names)).to_pylist())
 
     def rows_by_id(self, ids: np.ndarray, names: Sequence[str]) -> dict[int, dict[str, Any]]:
         """A few rows by their ids."""
@@ -203,7 +205,8 @@ class ImageTable:
         self, names: Sequence[str], where: str | None = INDEXED, rows: int = 4096
     ) -> Iterator[pa.RecordBatch]:
         """All rows that pass the filter, a few thousand at a time."""
-        yield from self._dataset.to_batches(columns=list(names), filter=where, batch_size=rows)
+        with _damage_as_gallery_errors(self._dataset.uri):
+            yield from self._dataset.to_batches(columns=list(names), filter=where, batch_size=rows)
 
     def embeddings(self, ids: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Batches of (n,) int64 ids and their (n, d) float16 embeddings; all, or those of ids."""
@@ -218,6 +221,17 @@ class ImageTable:
                 found, vectors = found[wanted], vectors[wanted]
             if len(found):
                 yield found, vectors
+
+
+@contextlib.contextmanager
+def _damage_as_gallery_errors(path: Path | str) -> Iterator[None]:
+    try:
+        yield
+    except LANCE_ERRORS as error:
+        raise GalleryError(
+            f"{path} cannot be read ({first_sentence(error)}). Bring it back from a backup, "
+            "or delete the gallery's folder and index again."
+        ) from error
 
 
 def as_matrix(column: pa.Array) -> np.ndarray:

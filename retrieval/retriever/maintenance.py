@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from retrieval.encoder import Encoder
 from retrieval.errors import GalleryError, ImgretError
 from retrieval.gallery import Gallery, ImageTable, IndexState, Settings
-from retrieval.gallery.table import INDEXED, LANCE_ERRORS, as_matrix, first_sentence
+from retrieval.gallery.table import INDEXED, as_matrix
 from retrieval.loader import load_images
 from retrieval.retriever.indexing import Reading, encode_batches
 from retrieval.retriever.planning import Plan
@@ -278,8 +278,8 @@ def _check_rows(table: ImageTable, progress: Progress | None) -> list[str]:
         unexplained = table.count("embedding IS NULL AND error IS NULL")
         if unexplained:
             problems.append(f"{unexplained} rows have neither an embedding nor a reason")
-    except LANCE_ERRORS as error:
-        problems.append(f"images.lance is damaged: {first_sentence(error)}")
+    except GalleryError as error:
+        problems.append(str(error))
     return problems
 
 

@@ -7,6 +7,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias, overload
@@ -17,7 +18,7 @@ from PIL import Image
 from retrieval import transform as transforms
 from retrieval.backbones import Fit
 from retrieval.encoder import Encoder, Engine, normalise
-from retrieval.errors import ImageError, ImgretError
+from retrieval.errors import GalleryError, ImageError, ImgretError
 from retrieval.gallery import Gallery, ImageTable, Settings
 from retrieval.gallery.settings import BackboneState
 from retrieval.images import DEFAULT_MAX_PIXELS, ImageFile, decode, read_bytes
@@ -139,6 +140,7 @@ class Retriever:
         exclude: Sequence[str] = (),
         include_hidden: bool = False,
         keep_missing: bool = False,
+        reembed: bool = False,
         batch_size: int | None = None,
         workers: int | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
@@ -146,11 +148,16 @@ class Retriever:
     ) -> IndexEstimate:
         """What index() with the same arguments would do; stores nothing."""
         folders = _as_paths(paths)
-        settings = self._settings(labels, reembed=False) if self.gallery.exists() else None
+        transforms.parse(self.transform or "auto")
+        settings = self._settings(labels, reembed=reembed) if self.gallery.exists() else None
         table = self.gallery.open_table() if settings else None
         asked = labels or (settings.labels if settings else "folder")
+        rows = read_rows(table)
+        if settings and reembed:
+            settings = self._new_settings(settings.labels, settings)
+            rows = {path: replace(row, settled=False) for path, row in rows.items()}
         plan = make_plan(
-            self.gallery, read_rows(table), folders, labels_from(asked), exclude=exclude,
+            self.gallery, rows, folders, labels_from(asked), exclude=exclude,
             include_hidden=include_hidden, keep_missing=keep_missing, progress=progress,
         )  # fmt: skip
         encoder = None
@@ -366,7 +373,7 @@ class Retriever:
         )  # fmt: skip
         try:
             return search(self._current())
-        except OSError:  # an index run has dropped the version that was open here
+        except (OSError, GalleryError):  # an index run has dropped the version that was open here
             self._snapshot = None
             return search(self._current())
 

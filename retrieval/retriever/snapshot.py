@@ -47,6 +47,7 @@ class Snapshot:
         """
         allowed = None if where is None else self._filtered(where)
         spare = max((len(ids) for ids in excluded), default=0) if excluded else 0
+        k = min(k, self.index.ntotal)
         scores, ids = self.index.search(embeddings, k + spare, allowed=allowed)
         keep = ids >= 0
         if min_score is not None:
@@ -64,7 +65,7 @@ class Snapshot:
 
     def _filtered(self, where: str) -> np.ndarray:
         try:
-            found = self.table.columns(["id"], f"({where}) AND {INDEXED}")
+            return self.table.ids_where(f"({where}) AND {INDEXED}")
         except OSError:
             raise
         except LANCE_ERRORS as error:
@@ -73,7 +74,6 @@ class Snapshot:
                 "\"label = 'BMW M3' AND width >= 640\", over the columns id, path, root, size, "
                 "mtime_ns, sha256, width, height and label."
             ) from error
-        return np.asarray(found["id"].to_numpy())
 
     def _matches(self, scores: np.ndarray, ids: np.ndarray, keep: np.ndarray) -> list[list[Match]]:
         wanted = np.unique(ids[keep])
