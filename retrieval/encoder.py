@@ -101,10 +101,9 @@ def open_encoder(
     if engine is not None and not insist and not _runs_here(engine):
         engine = None
     if engine in (None, "openvino-bf16", "openvino-fp32"):
-        precision = _precision(engine)
-        exported = export_path(spec, precision, cache)
+        exported = _opened(spec, _precision(engine), cache)
         if exported is not None:
-            return _openvino_encoder(spec, exported, precision)
+            return exported
     backbone = load()
     if backbone.spec.fingerprint != spec.fingerprint:
         raise BackboneError(
@@ -118,21 +117,25 @@ def open_encoder(
         return Encoder(spec, "torch-cuda-bf16", _cuda_runner(backbone))
     if engine == "torch-fp32":
         return Encoder(spec, "torch-fp32", _torch_runner(backbone))
-    return _exported_encoder(backbone, engine, cache)
+    return _exported_encoder(backbone, engine, cache, insist=insist)
 
 
 def exported_encoder(spec: BackboneSpec, engine: Engine, cache: Path) -> Encoder | None:
     """The encoder from an export in cache, without torch; None where there is none."""
     is_openvino = engine.startswith("openvino") and _runs_here(engine)
-    precision = _precision(engine if is_openvino else None)
-    exported = export_path(spec, precision, cache)
-    return None if exported is None else _openvino_encoder(spec, exported, precision)
+    return _opened(spec, _precision(engine if is_openvino else None), cache)
 
 
-def export_path(spec: BackboneSpec, precision: str, cache: Path) -> Path | None:
-    """Where the whole export of a backbone lies, or None where it does not."""
+def _opened(spec: BackboneSpec, precision: str, cache: Path) -> Encoder | None:
+    """The encoder from an export; None where there is none, or none that can be read."""
     folder = _export_folder(spec, precision, cache)
-    return folder if _is_whole(folder) else None
+    if not _is_whole(folder):
+        return None
+    try:
+        return _openvino_encoder(spec, folder, precision)
+    except RuntimeError:  # what OpenVINO raises on a damaged file
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
 
 
 def _is_whole(folder: Path) -> bool:
@@ -167,30 +170,48 @@ def _precision(engine: Engine | None) -> str:
     return "bf16" if "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "fp32"
 
 
-def _exported_encoder(backbone: Backbone, engine: Engine | None, cache: Path) -> Encoder:
+def _exported_encoder(
+    backbone: Backbone, engine: Engine | None, cache: Path, *, insist: bool
+) -> Encoder:
     """Export with OpenVINO, in the first precision that agrees with torch; else run torch."""
     spec, first = backbone.spec, _precision(engine)
+    try:
+        _check_writable(cache / "encoders")
+    except OSError as error:
+        with tempfile.TemporaryDirectory(prefix="imgret-") as folder:
+            encoder = _exported_encoder(backbone, engine, Path(folder), insist=insist)
+        encoder.notice = encoder.notice or (
+            f"{cache} cannot be written ({error.strerror}), so that {spec.name} is exported again "
+            "in each run. Name a folder that can be with IMGRET_CACHE."
+        )
+        return encoder
     reason = ""
-    for precision in [first] if engine else dict.fromkeys([first, "fp32"]):
-        folder = _export_folder(spec, precision, cache)
+    for precision in [first] if engine and insist else dict.fromkeys([first, "fp32"]):
+        export = _export_folder(spec, precision, cache)
         try:
-            _export(backbone, folder)
-            encoder = _openvino_encoder(spec, folder, precision)
+            _export(backbone, export)
+            encoder = _openvino_encoder(spec, export, precision)
             cosine = _agreement(encoder, backbone)
         except Exception as error:  # noqa: BLE001  torch.export and OpenVINO raise all kinds
             reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(export, ignore_errors=True)
             continue
         if cosine >= AGREEMENT[precision]:
             return encoder
         reason = f"{precision} embeddings agree with torch to cosine {cosine:.4f} only"
-        shutil.rmtree(folder, ignore_errors=True)
-    if engine:
+        shutil.rmtree(export, ignore_errors=True)
+    if engine and insist:
         raise BackboneError(
             f"{engine} cannot run {spec.name} ({reason}). Use --engine torch-fp32 or leave it out."
         )
     notice = f"OpenVINO cannot run {spec.name} ({reason}); torch runs it, more slowly."
     return Encoder(spec, "torch-fp32", _torch_runner(backbone), notice)
+
+
+def _check_writable(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def _export(backbone: Backbone, folder: Path) -> None:
@@ -208,7 +229,6 @@ def _export(backbone: Backbone, folder: Path) -> None:
     )
     model = openvino.convert_model(program)
     model.reshape([-1, size, size, 3])
-    folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         made = Path(temporary) / "made"
         made.mkdir()

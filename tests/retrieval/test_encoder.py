@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 from retrieval.backbones import Backbone, load
-from retrieval.encoder import exported_encoder, normalise, open_encoder
+from retrieval.encoder import Engine, cache_folder, exported_encoder, normalise, open_encoder
 from retrieval.errors import BackboneError
 from tests.samples import picture
 
@@ -59,13 +60,99 @@ def test_an_export_is_used_again(backbone: Backbone, cache: Path) -> None:
     assert (again.encode(PIXELS) == first.encode(PIXELS)).all()
 
 
-@pytest.mark.parametrize("file", ["model.xml", "model.bin", "encoder.json"])
-def test_a_damaged_export_is_made_again(backbone: Backbone, tmp_path: Path, file: str) -> None:
-    before = open_encoder(backbone.spec, lambda: backbone, cache=tmp_path).encode(PIXELS)
+class Tiny(torch.nn.Module):
+    """A network whose export takes little time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = torch.nn.Conv2d(3, 4, 8, stride=8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.conv(x)).mean(dim=(2, 3))
+
+
+@pytest.fixture
+def tiny(backbone: Backbone) -> Backbone:
+    return Backbone(replace(backbone.spec, dim=4, weights_sha256="1" * 64), Tiny().eval())
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 7])
+@pytest.mark.parametrize("engine", [None, "openvino-fp32", "torch-fp32"])
+def test_batches_may_be_of_any_size(
+    tiny: Backbone, cache: Path, engine: Engine | None, n: int
+) -> None:
+    encoder = open_encoder(tiny.spec, lambda: tiny, engine=engine, cache=cache)
+    embeddings = encoder.encode(PIXELS[:n])
+    assert (embeddings.shape, embeddings.dtype) == ((n, 4), np.float32)
+    assert np.linalg.norm(embeddings, axis=1) == pytest.approx(np.ones(n), abs=1e-3)
+    assert (embeddings * in_torch(tiny)[:n]).sum(axis=1).min() > 0.99
+
+
+def test_pixels_need_not_be_contiguous(tiny: Backbone, cache: Path) -> None:
+    encoder = open_encoder(tiny.spec, lambda: tiny, cache=cache)
+    flipped = PIXELS[:, :, ::-1]
+    assert (encoder.encode(flipped) == encoder.encode(flipped.copy())).all()
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("model.xml", lambda content: content[:100]),
+        ("model.bin", lambda content: content[:100]),
+        ("encoder.json", lambda content: content[:10]),
+        ("encoder.json", lambda content: b"[]"),
+        ("model.xml", lambda content: b"x" * len(content)),
+        ("model.xml", lambda content: content[: len(content) // 2].ljust(len(content))),
+        ("model.bin", None),
+        ("model.xml", None),
+    ],
+)
+def test_a_damaged_export_is_made_again(
+    tiny: Backbone, tmp_path: Path, file: str, damage: Callable[[bytes], bytes] | None
+) -> None:
+    before = open_encoder(tiny.spec, lambda: tiny, cache=tmp_path).encode(PIXELS)
     (found,) = tmp_path.rglob(file)
-    found.write_bytes(found.read_bytes()[:100])
-    again = open_encoder(backbone.spec, lambda: backbone, cache=tmp_path)
+    content = found.read_bytes()
+    found.unlink()
+    if damage:
+        found.write_bytes(damage(content))
+    engine: Engine = "openvino-bf16"
+    assert exported_encoder(tiny.spec, engine, tmp_path) is None
+    again = open_encoder(tiny.spec, lambda: tiny, cache=tmp_path)
+    assert again.engine.startswith("openvino")
     assert again.encode(PIXELS) == pytest.approx(before, abs=1e-4)
+    assert exported_encoder(tiny.spec, engine, tmp_path) is not None
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tiny: Backbone, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    encoder = open_encoder(tiny.spec, lambda: tiny, cache=tmp_path / "file" / "cache")
+    assert encoder.engine.startswith("openvino")
+    assert "cannot be written (Not a directory)" in str(encoder.notice)
+    assert encoder.encode(PIXELS).shape == (7, 4)
+
+
+def test_the_cache_is_where_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("IMGRET_CACHE", str(tmp_path / "mine"))
+    assert cache_folder() == tmp_path / "mine"
+    monkeypatch.delenv("IMGRET_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder().name == "imgret"
+
+
+def test_two_that_export_at_once_do_not_disturb_each_other(tiny: Backbone, tmp_path: Path) -> None:
+    def encode(own: Backbone) -> np.ndarray:
+        return open_encoder(own.spec, lambda: own, cache=tmp_path).encode(PIXELS)
+
+    networks = [Backbone(tiny.spec, Tiny().eval()) for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        one, *others = pool.map(encode, networks)
+    assert all((one == other).all() for other in others)
+    (export,) = (tmp_path / "encoders").iterdir()
+    assert {file.name for file in export.iterdir()} == {"model.xml", "model.bin", "encoder.json"}
 
 
 def test_other_weights_than_the_gallerys_are_refused(
@@ -86,15 +173,27 @@ class Stubborn(torch.nn.Module):
         return embeddings
 
 
-def test_torch_runs_what_openvino_cannot_convert(backbone: Backbone, tmp_path: Path) -> None:
-    spec = replace(backbone.spec, dim=4, weights_sha256="0" * 64)
-    stubborn = Backbone(spec, Stubborn())
+class Unsupported(torch.nn.Module):
+    """An operator that OpenVINO does not have."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.special.bessel_j0(x.mean(dim=(2, 3))) + 1
+
+
+@pytest.mark.parametrize(("network", "dim"), [(Stubborn, 4), (Unsupported, 3)])
+def test_torch_runs_what_openvino_cannot_convert(
+    backbone: Backbone, tmp_path: Path, network: type[torch.nn.Module], dim: int
+) -> None:
+    spec = replace(backbone.spec, dim=dim, weights_sha256="0" * 64)
+    stubborn = Backbone(spec, network())
     encoder = open_encoder(spec, lambda: stubborn, cache=tmp_path)
     assert encoder.engine == "torch-fp32"
     assert "OpenVINO cannot run" in str(encoder.notice)
-    assert encoder.encode(PIXELS).shape == (7, 4)
+    assert "\n" not in str(encoder.notice)
+    assert encoder.encode(PIXELS).shape == (7, dim)
     with pytest.raises(BackboneError, match="Use --engine torch-fp32"):
         open_encoder(spec, lambda: stubborn, engine="openvino-fp32", cache=tmp_path)
+    assert list((tmp_path / "encoders").iterdir()) == []
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
