@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 Engine = Literal["openvino-bf16", "openvino-fp32", "torch-cuda-bf16", "torch-fp32"]
 ENGINES: tuple[Engine, ...] = ("openvino-bf16", "openvino-fp32", "torch-cuda-bf16", "torch-fp32")
 EXPORTED = ("model.xml", "model.bin")
+_EXPORTING = threading.Lock()  # torch.export is not made for several threads
 AGREEMENT = {"bf16": 0.99, "fp32": 0.9999}  # least cosine with torch on noise; photos agree better
 
 
@@ -117,7 +118,8 @@ def open_encoder(
         return Encoder(spec, "torch-cuda-bf16", _cuda_runner(backbone))
     if engine == "torch-fp32":
         return Encoder(spec, "torch-fp32", _torch_runner(backbone))
-    return _exported_encoder(backbone, engine, cache, insist=insist)
+    with _EXPORTING:
+        return _exported_encoder(backbone, engine, cache, insist=insist)
 
 
 def exported_encoder(spec: BackboneSpec, engine: Engine, cache: Path) -> Encoder | None:
