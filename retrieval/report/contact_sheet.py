@@ -1,0 +1,33 @@
+"""Contact sheets: queries and their matches as one self-contained HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from retrieval.report.pages import embedded_thumbnail, render, write_page
+from retrieval.retriever import QueryResult
+
+
+def contact_sheet(results: Sequence[QueryResult], title: str = "Matches") -> str:
+    """An HTML page of queries, each beside its matches with score, label and path.
+
+    Thumbnails are embedded, so the page needs no other file. Images that cannot be read any more
+    are shown as gone.
+    """
+    rows = [
+        {
+            "name": str(result.query),
+            "thumbnail": embedded_thumbnail(result.query),
+            "matches": [
+                vars(m) | {"thumbnail": embedded_thumbnail(m.path)} for m in result.matches
+            ],
+        }
+        for result in results
+    ]
+    return render("contact_sheet.html.jinja", title=title, rows=rows)
+
+
+def write_contact_sheet(file: Path, results: Sequence[QueryResult], title: str = "Matches") -> None:
+    """Write contact_sheet() to a file, atomically. Raises ImgretError when that fails."""
+    write_page(file, contact_sheet(results, title))

@@ -1,0 +1,44 @@
+"""What every page is made with: templates, embedded thumbnails, an atomic write."""
+
+from __future__ import annotations
+
+import base64
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from retrieval.errors import ImageError, ImgretError
+from retrieval.gallery.folder import write_atomically
+from retrieval.images import thumbnail
+
+THUMBNAIL = 256  # longest side, pixels
+
+
+def render(template: str, **values: Any) -> str:
+    """A page from retrieval/templates; all values are escaped."""
+    environment = Environment(
+        loader=PackageLoader("retrieval"), autoescape=True, undefined=StrictUndefined
+    )
+    page: Any = environment.get_template(template)
+    return str(page.render(**values))
+
+
+def write_page(file: Path, page: str) -> None:
+    """Write a page to a file, atomically. Raises ImgretError when that fails."""
+    try:
+        write_atomically(file, page.encode(errors="backslashreplace"))  # names may be any bytes
+    except OSError as error:
+        raise ImgretError(f"{file} cannot be written ({error.strerror}).") from error
+
+
+def embedded_thumbnail(path: Path, side: int = THUMBNAIL) -> str | None:
+    """An image as a data: URI, its longest side at most `side` pixels; None where it is gone."""
+    try:
+        picture = thumbnail(path, side)
+    except ImageError:
+        return None
+    stream = BytesIO()
+    picture.save(stream, "JPEG", quality=82)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
