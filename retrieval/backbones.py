@@ -1,7 +1,8 @@
 """A name -> a network, its preprocessing, its fingerprint.
 
-A name is one of the short names below, any timm model name, ``hf-hub:user/model``, or a folder
-that holds ``config.json`` and ``model.safetensors`` as timm writes it.
+A name is one of the short names below, any timm model name, ``hf-hub:user/model``, a folder that
+holds ``config.json`` and ``model.safetensors`` as timm writes it, or ``random:`` and a timm name for
+random weights, whose embeddings show shape and cost and are a floor to compare with.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ SHORT_NAMES = {
     "resnet50": "resnet50.a1_in1k",
     "efficientnet-b7": "tf_efficientnet_b7.ns_jft_in1k",
 }
+RANDOM = "random:"
 MAX_CONFIG_BYTES = 1 << 20
 MAX_SIDE, LEAST_STD = 4096, 1e-6
 CONFIG_KEYS = {  # what a stranger's config may say of preprocessing and layout; never where to load
@@ -77,6 +79,8 @@ def resolve(name: str) -> str:
         return SHORT_NAMES[name]
     if name.startswith("hf-hub:"):
         return name
+    if name.startswith(RANDOM):
+        return RANDOM + resolve(name.removeprefix(RANDOM)).partition(".")[0]
     folder = Path(name.removeprefix("local-dir:")).expanduser()
     if name.startswith("local-dir:") or folder.is_dir() or "/" in name:
         return str(folder.resolve())
@@ -96,6 +100,8 @@ def load(name: str, *, size: int | None = None, fit: Fit = "squash") -> Backbone
     a square. Raises BackboneError when the name, its weights or the size cannot be used.
     """
     name = resolve(name)
+    if name.startswith(RANDOM):
+        return with_random_weights(name.removeprefix(RANDOM), size=size, fit=fit)
     if name.startswith("hf-hub:"):
         folder = _from_hub(name, name.removeprefix("hf-hub:"), "config.json").parent
         _from_hub(name, name.removeprefix("hf-hub:"), "model.safetensors")
@@ -116,7 +122,7 @@ def with_random_weights(
     torch.manual_seed(seed)
     network = _create(architecture, size)
     sha256 = _sha256_of_tensors(network.state_dict())
-    return _backbone(f"random:{architecture}", network, sha256, size, fit)
+    return _backbone(RANDOM + architecture, network, sha256, size, fit)
 
 
 def _load_folder(folder: Path, size: int | None) -> tuple[torch.nn.Module, str]:

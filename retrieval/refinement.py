@@ -1,0 +1,1 @@
+"""What follows the first search: query expansion, database-side augmentation, re-ranking."""
