@@ -1,8 +1,8 @@
 """A name -> a network, its preprocessing, its fingerprint.
 
 A name is one of the short names below, any timm model name, ``hf-hub:user/model``, a folder that
-holds ``config.json`` and ``model.safetensors`` as timm writes it, or ``random:`` and a timm name for
-random weights, whose embeddings show shape and cost and are a floor to compare with.
+holds ``config.json`` and ``model.safetensors`` as timm writes it, or ``random:`` and a timm name
+for random weights, whose embeddings show shape and cost and are a floor to compare with.
 """
 
 from __future__ import annotations

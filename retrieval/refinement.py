@@ -1,1 +1,143 @@
-"""What follows the first search: query expansion, database-side augmentation, re-ranking."""
+"""What may follow the first search: query expansion, augmentation of the gallery, re-ranking.
+
+expand    N[:ALPHA]       a query becomes the weighted mean of itself and its N nearest (Chum et al.
+                          2007, "Total recall"; weights score**ALPHA: Radenović et al. 2019)
+augment   N[:ALPHA]       so does each image of the gallery, once (Turcot and Lowe 2009, "Better
+                          matching with fewer features"; Arandjelović and Zisserman 2012)
+rerank    M[:K1:K2:W]     the M nearest in the order of their k-reciprocal neighbours (Zhong et al.
+                          2017, "Re-ranking person re-identification with k-reciprocal encoding")
+
+All take unit vectors.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from retrieval.errors import ImgretError
+
+NUMBER = r"\d{1,3}(?:\.\d{1,4})?"
+MEAN = re.compile(rf"([1-9]\d{{0,2}})(?::({NUMBER}))?")
+RERANK = re.compile(rf"([1-9]\d{{0,2}})(?::([1-9]\d{{0,2}}):([1-9]\d{{0,2}}):({NUMBER}))?")
+ALPHA, K1, K2, WEIGHT = 1.0, 20, 6, 0.3
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """A weighted mean with the n nearest: weights are score**alpha, that of the vector itself 1."""
+
+    n: int
+    alpha: float = ALPHA
+
+
+@dataclass(frozen=True)
+class Reranking:
+    """The m nearest by k-reciprocal neighbours. k1, k2, weight: as in the paper, weight its lambda,
+    the share of the original distance.
+    """
+
+    m: int
+    k1: int = K1
+    k2: int = K2
+    weight: float = WEIGHT
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """What follows the first search; None is nothing."""
+
+    expand: Neighbourhood | None = None
+    augment: Neighbourhood | None = None
+    rerank: Reranking | None = None
+
+    @classmethod
+    def of(
+        cls, expand: str | None = None, augment: str | None = None, rerank: str | None = None
+    ) -> Refinement:
+        """From specs; None and "none" are nothing. Raises ImgretError.
+
+        >>> Refinement.of(expand="3", rerank="50")
+        Refinement(expand=Neighbourhood(n=3, alpha=1.0), augment=None, rerank=Reranking(m=50, ...
+        """
+        return cls(
+            expand=_neighbourhood("expand", expand),
+            augment=_neighbourhood("augment", augment),
+            rerank=_reranking(rerank),
+        )
+
+
+def _neighbourhood(name: str, spec: str | None) -> Neighbourhood | None:
+    if spec in (None, "none"):
+        return None
+    found = MEAN.fullmatch(str(spec))
+    if not found:
+        raise ImgretError(f"{name} is {spec!r}. Give none, N or N:ALPHA, such as 3:1.0.")
+    return Neighbourhood(int(found[1]), float(found[2] or ALPHA))
+
+
+def _reranking(spec: str | None) -> Reranking | None:
+    if spec in (None, "none"):
+        return None
+    found = RERANK.fullmatch(str(spec))
+    if not found or (found[4] and float(found[4]) > 1):
+        raise ImgretError(
+            f"rerank is {spec!r}. Give none, M or M:K1:K2:WEIGHT, such as 100:20:6:0.3, the weight "
+            "between 0 and 1."
+        )
+    if found[2] is None:
+        return Reranking(int(found[1]))
+    return Reranking(int(found[1]), int(found[2]), int(found[3]), float(found[4]))
+
+
+def weighted_mean(
+    vectors: np.ndarray, neighbours: np.ndarray, scores: np.ndarray, alpha: float
+) -> np.ndarray:
+    """Each vector's weighted mean with its neighbours, of unit length.
+
+    vectors: (n, d). neighbours: (n, m, d). scores: (n, m) their cosine similarities, -inf for
+    none; those below 0 weigh nothing. Returns (n, d) float32.
+    """
+    weights = np.where(scores > 0, np.maximum(scores, 0) ** alpha, 0).astype(np.float32)
+    mean = vectors + np.einsum("nm,nmd->nd", weights, neighbours)
+    lengths = np.linalg.norm(mean, axis=1, keepdims=True)
+    return np.asarray(mean / np.where(lengths == 0, 1, lengths), np.float32)
+
+
+def k_reciprocal_distances(similarities: np.ndarray, reranking: Reranking) -> np.ndarray:
+    """Distances of a query to its candidates by the neighbours that they share.
+
+    similarities: (b, 1 + m, 1 + m) cosine similarities among a query, which comes first, and its m
+    candidates. Returns (b, m) float32: (1 - weight) Jaccard + weight (1 - score). Neighbours are
+    looked for among the candidates alone, not in the whole gallery as in the paper.
+    """
+    s = np.asarray(similarities, np.float32)
+    order = np.argsort(-s, axis=2, kind="stable")
+    reciprocal = _reciprocal(order, reranking.k1)
+    half = _reciprocal(order, max(1, round(reranking.k1 / 2)))
+    shared = reciprocal @ half.transpose(0, 2, 1)
+    similar = reciprocal * (shared > 2 / 3 * half.sum(axis=2)[:, None, :])
+    encoding = np.where(reciprocal + similar @ half > 0, np.exp(s - 1), 0)
+    encoding /= encoding.sum(axis=2, keepdims=True)
+    if reranking.k2 > 1:
+        nearest = _nearest(order, reranking.k2)
+        encoding = nearest @ encoding / nearest.sum(axis=2, keepdims=True)
+    common = np.minimum(encoding[:, :1], encoding[:, 1:]).sum(axis=2)
+    jaccard = 1 - common / (2 - common)
+    weight = np.float32(reranking.weight)
+    return np.asarray((1 - weight) * jaccard + weight * (1 - s[:, 0, 1:]))
+
+
+def _nearest(order: np.ndarray, k: int) -> np.ndarray:
+    """(b, s, s) float32, 1 where j is among the k first of i."""
+    mask = np.zeros(order.shape, np.float32)
+    np.put_along_axis(mask, order[:, :, :k], 1, axis=2)
+    return mask
+
+
+def _reciprocal(order: np.ndarray, k: int) -> np.ndarray:
+    """1 where i and j are among each other's k nearest, themselves not counted."""
+    nearest = _nearest(order, k + 1)
+    return nearest * nearest.transpose(0, 2, 1)
