@@ -14,14 +14,23 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import faiss
 import numpy as np
 
 from retrieval.errors import GalleryError
+from retrieval.index.cells import (
+    RECALL_AT,
+    Batches,
+    exact_neighbours,
+    recalls,
+    sample,
+    trained_ivf,
+)
 from retrieval.index.files import (
     Facts,
     check_file,
@@ -30,35 +39,19 @@ from retrieval.index.files import (
     sha256_of_head,
     steps_of,
 )
+from retrieval.index.steps import AffineMap, apply, chain_of, float32
+from retrieval.refinement import Neighbourhood, weighted_mean
 
 Kind = Literal["exact", "ivf"]
-Batches = Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]
 Progress = Callable[[str, int, int | None], None]
 
 EXACT_UP_TO = 100_000
-RECALL_AT, RECALL_WANTED = 10, 0.99
+RECALL_WANTED = 0.99
 TUNED_ON = 1000
 FEW = 0.2  # of all vectors
-SAME_SCORE = 1e-4  # what float16 changes in a score; neighbours nearer than this are equal
 GPU_MOST_NEIGHBOURS = 2048
-ROWS_PER_CELL = 40  # that k-means is trained on
+ROWS_AT_ONCE = 4096
 ID_BYTES = 8
-
-
-class AffineMap(Protocol):
-    """What the index needs of a transform: y = matrix @ x + bias, then the norm."""
-
-    @property
-    def d_in(self) -> int:
-        """Width of a raw embedding."""
-
-    @property
-    def matrix(self) -> np.ndarray | None:
-        """(d_out, d_in) float32, or None for the norm alone."""
-
-    @property
-    def bias(self) -> np.ndarray | None:
-        """(d_out,) float32."""
 
 
 class Index:
@@ -97,11 +90,11 @@ class Index:
         float32 embeddings. kind: by default chosen by n; of nothing, always exact.
         """
         kind = (kind or choose_kind(n)) if n else "exact"
-        chain, d_out = _chain(transform)
+        chain, d_out = chain_of(transform)
         if kind == "exact":
             inner = faiss.IndexIDMap(faiss.IndexFlatIP(d_out))
         else:
-            inner = _trained_ivf(chain, batches, n, d_out, seed)
+            inner = trained_ivf(chain, batches, n, d_out, seed)
         index = faiss.IndexPreTransform(inner)
         for step in reversed(chain):
             index.prepend_transform(step)
@@ -203,6 +196,21 @@ class Index:
         ]
         return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
+    def vectors(self, ids: np.ndarray) -> np.ndarray:
+        """The transformed vectors of ids of any shape, (..., d_out) float32; zeros for id -1.
+
+        Raises ValueError for an id that it does not hold.
+        """
+        known, order = self._places
+        wanted = np.asarray(ids, np.int64)
+        at = np.minimum(np.searchsorted(known, wanted), max(len(known) - 1, 0))
+        there = wanted >= 0
+        if there.any() and (not len(known) or (known[at] != wanted)[there].any()):
+            raise ValueError("the index does not hold all of these ids")
+        vectors = np.zeros((*wanted.shape, self.d_out), np.float32)
+        vectors[there] = self._stored(order[at[there]])
+        return vectors
+
     def suits(self, n: int) -> bool:
         """Whether its kind is still the right one when it holds n vectors."""
         built_on = int(self._facts["built_on"])
@@ -224,16 +232,60 @@ class Index:
         self.changed |= removed > 0
         return removed
 
+    def augment(self, how: Neighbourhood) -> None:
+        """Replace each vector by the weighted mean of itself and its nearest (refinement.py)."""
+        ids = self.ids
+        vectors = np.empty((len(ids), self.d_out), np.float32)
+        for start in range(0, len(ids), ROWS_AT_ONCE):
+            own = ids[start : start + ROWS_AT_ONCE]
+            x = self.vectors(own)
+            scores, found = self.search_vectors(x, how.n + 1)
+            scores[found == own[:, None]] = -np.inf
+            nearest = np.argsort(-scores, axis=1, kind="stable")[:, : how.n]
+            scores, found = (np.take_along_axis(a, nearest, 1) for a in (scores, found))
+            vectors[start : start + len(own)] = weighted_mean(
+                x, self.vectors(found), scores, how.alpha
+            )
+        self._prepare_change()
+        self._inner.reset()
+        self._inner.add_with_ids(vectors, ids)
+        self._index.ntotal = self._inner.ntotal
+        self.changed = True
+
     def _prepare_change(self) -> None:
         """A mapped index in memory of its own (FAISS ends the process otherwise), none on a GPU."""
         if self._mapped:
             self._index = faiss.deserialize_index(faiss.serialize_index(self._index))
             self._mapped = False
         self._gpu, self._gpu_tried = None, False
+        self.__dict__.pop("_places", None)
+
+    @cached_property
+    def _places(self) -> tuple[np.ndarray, np.ndarray]:
+        """Sorted ids, and the place of each among the stored vectors."""
+        order = np.argsort(self.ids, kind="stable")
+        return self.ids[order], order
+
+    def _stored(self, places: np.ndarray) -> np.ndarray:
+        """(m, d_out) float32 vectors by their places in ids."""
+        if self._facts["kind"] == "exact":
+            flat = faiss.downcast_index(self._inner.index)
+            codes = faiss.rev_swig_ptr(flat.get_xb(), self.ntotal * self.d_out)
+            return np.array(codes.reshape(self.ntotal, self.d_out)[places])
+        lists = self._ivf.invlists
+        ends = np.cumsum([lists.list_size(cell) for cell in range(lists.nlist)])
+        cells = np.searchsorted(ends, places, side="right")
+        vectors = np.empty((len(places), self.d_out), np.float32)
+        for cell in np.unique(cells):
+            size, mine = lists.list_size(int(cell)), cells == cell
+            codes = faiss.rev_swig_ptr(lists.get_codes(int(cell)), size * 2 * self.d_out)
+            halves = codes.view(np.float16).reshape(size, self.d_out)
+            vectors[mine] = halves[places[mine] - (ends[cell] - size)]
+        return vectors
 
     def transform(self, embeddings: np.ndarray) -> np.ndarray:
         """(n, d_in) raw embeddings -> (n, d_out) float32 of unit length."""
-        return _apply(steps_of(self._index), self._raw(embeddings))
+        return apply(steps_of(self._index), self._raw(embeddings))
 
     def search(
         self, embeddings: np.ndarray, k: int, *, allowed: np.ndarray | None = None
@@ -244,7 +296,12 @@ class Index:
         ids, padded with -inf and -1 where fewer than k exist. Raises ValueError for embeddings
         of another width.
         """
-        x = self._raw(embeddings)
+        return self.search_vectors(self.transform(embeddings), k, allowed=allowed)
+
+    def search_vectors(
+        self, x: np.ndarray, k: int, *, allowed: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The same for (q, d_out) vectors that are transformed already."""
         found = min(k, self.ntotal if allowed is None else len(allowed))
         scores = np.full((len(x), k), -np.inf, np.float32)
         ids = np.full((len(x), k), -1, np.int64)
@@ -288,16 +345,11 @@ class Index:
             inner = faiss.SearchParameters(**own)
         else:
             inner = faiss.SearchParametersIVF(nprobe=nprobe, **own)
-        scores, ids = self._index.search(
-            x, k, params=faiss.SearchParametersPreTransform(index_params=inner)
-        )
+        scores, ids = self._inner.search(x, k, params=inner)
         return scores, ids
 
     def _search_on_gpu(self, x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray] | None:
-        """The answer of a copy on the first GPU; None without one, or when it fails.
-
-        The transform is applied here: FAISS cannot copy a NormalizationTransform.
-        """
+        """The answer of a copy on the first GPU; None without one, or when it fails."""
         with self._gpu_turn:
             try:
                 if not self._gpu_tried:
@@ -308,7 +360,7 @@ class Index:
                         self._gpu = resources, copy
                 if self._gpu is None:
                     return None
-                scores, ids = self._gpu[1].search(self.transform(x), k)
+                scores, ids = self._gpu[1].search(x, k)
             except RuntimeError:  # does not fit
                 self._gpu = None
                 return None
@@ -321,22 +373,23 @@ class Index:
         """
         if progress:
             progress("tuning", 0, None)
-        ids, queries = _sample(batches, n, TUNED_ON, seed + 1)
-        exact, least = _exact_neighbours(self, batches, ids, queries)
+        ids, queries = sample(batches, n, TUNED_ON, seed + 1)
+        exact, least = exact_neighbours(self.transform, batches, ids, queries)
+        vectors = self.transform(queries)
         nlist = int(self._ivf.nlist)
         nprobe = min(4, nlist)
         while True:
-            scores, found = self._search_cells(queries, min(n, RECALL_AT + 1), nprobe)
-            recalls = _recalls(scores, found, ids, exact, least)
-            margin = 2 * recalls.std() / math.sqrt(len(recalls))
-            if nprobe == nlist or recalls.mean() - margin >= RECALL_WANTED:
+            scores, found = self._search_cells(vectors, min(n, RECALL_AT + 1), nprobe)
+            found_of = recalls(scores, found, ids, exact, least)
+            margin = 2 * found_of.std() / math.sqrt(len(found_of))
+            if nprobe == nlist or found_of.mean() - margin >= RECALL_WANTED:
                 break
             nprobe = min(nlist, nprobe * 3 // 2)
         self._ivf.nprobe = nprobe  # what a copy on a GPU searches
-        self._facts |= {"nprobe": nprobe, "recall": round(float(recalls.mean()), 5)}
+        self._facts |= {"nprobe": nprobe, "recall": round(float(found_of.mean()), 5)}
 
     def _raw(self, embeddings: np.ndarray) -> np.ndarray:
-        x = _float32(embeddings)
+        x = float32(embeddings)
         if x.ndim != 2 or x.shape[1] != self.d_in:
             raise ValueError(f"the index takes (n, {self.d_in}) embeddings, got {x.shape}")
         return x
@@ -359,90 +412,3 @@ class Index:
 def choose_kind(n: int) -> Kind:
     """The kind for n vectors: exact up to 100,000."""
     return "exact" if n <= EXACT_UP_TO else "ivf"
-
-
-def _chain(transform: AffineMap) -> tuple[list[Any], int]:
-    steps: list[Any] = []
-    d_out = transform.d_in
-    if transform.matrix is not None and transform.bias is not None:
-        d_out = len(transform.matrix)
-        linear = faiss.LinearTransform(transform.d_in, d_out, True)  # noqa: FBT003
-        faiss.copy_array_to_vector(_float32(transform.matrix).ravel(), linear.A)
-        faiss.copy_array_to_vector(_float32(transform.bias), linear.b)
-        linear.is_trained = True
-        steps.append(linear)
-    return [*steps, faiss.NormalizationTransform(d_out, 2.0)], d_out
-
-
-def _apply(steps: Sequence[Any], x: np.ndarray) -> np.ndarray:
-    for step in steps:
-        x = step.apply(x)
-    return np.asarray(x)
-
-
-def _trained_ivf(chain: list[Any], batches: Batches, n: int, d: int, seed: int) -> Any:
-    cells = int(2 ** np.round(np.log2(4 * np.sqrt(max(n, 64)))))
-    cells = max(1, min(cells, n // ROWS_PER_CELL))
-    _, x = _sample(batches, n, cells * ROWS_PER_CELL, seed, chain)
-    quantizer = faiss.IndexFlatIP(d)
-    ivf = faiss.IndexIVFScalarQuantizer(
-        quantizer, d, cells, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
-    )
-    ivf.cp.seed, ivf.cp.min_points_per_centroid = seed + 1, 1
-    ivf.train(x)
-    return ivf
-
-
-def _sample(
-    batches: Batches, n: int, m: int, seed: int, chain: Sequence[Any] = ()
-) -> tuple[np.ndarray, np.ndarray]:
-    """Ids of m of the n embeddings, evenly drawn, and what chain makes of these."""
-    chosen = np.sort(np.random.default_rng(seed).choice(n, min(n, m), replace=False))
-    ids, rows, first = [], [], 0
-    for batch_ids, embeddings in batches():
-        low, high = np.searchsorted(chosen, [first, first + len(batch_ids)])
-        if high > low:
-            ids.append(batch_ids[chosen[low:high] - first])
-            rows.append(_apply(chain, _float32(embeddings[chosen[low:high] - first])))
-        first += len(batch_ids)
-    return np.concatenate(ids), np.concatenate(rows)
-
-
-def _exact_neighbours(
-    index: Index, batches: Batches, ids: np.ndarray, queries: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """True nearest neighbours of vectors of the gallery in float32, themselves left out.
-
-    Returns their (q, k) ids and the (q, 1) score of the last of them; k is RECALL_AT, or less
-    where fewer exist.
-    """
-    x = index.transform(queries)
-    best = np.empty((len(x), 0), np.float32)
-    best_ids = np.empty((len(x), 0), np.int64)
-    for batch_ids, embeddings in batches():
-        scores = x @ index.transform(embeddings).T
-        scores[ids[:, None] == batch_ids] = -np.inf
-        best = np.hstack([best, scores])
-        best_ids = np.hstack([best_ids, np.broadcast_to(batch_ids, scores.shape)])
-        keep = min(RECALL_AT, best.shape[1])
-        order = np.argpartition(-best, keep - 1, axis=1)[:, :keep]
-        best, best_ids = np.take_along_axis(best, order, 1), np.take_along_axis(best_ids, order, 1)
-    best_ids[np.isneginf(best)] = -1  # the query itself, where the gallery is that small
-    return best_ids, np.where(np.isneginf(best), np.inf, best).min(axis=1, keepdims=True)
-
-
-def _recalls(
-    scores: np.ndarray, found: np.ndarray, ids: np.ndarray, exact: np.ndarray, least: np.ndarray
-) -> np.ndarray:
-    """Share of each query's true neighbours among what a search for one more found: (q,) float64.
-
-    What scores as high as the last true neighbour is as good as it: of equal images any will do.
-    """
-    other = (found != ids[:, None]) & (found >= 0)
-    good = (found[:, :, None] == exact[:, None, :]).any(axis=2) | (scores >= least - SAME_SCORE)
-    wanted = (exact >= 0).sum(axis=1)
-    return np.minimum((good & other).sum(axis=1), wanted) / np.maximum(wanted, 1)
-
-
-def _float32(embeddings: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(embeddings, dtype=np.float32)

@@ -1,0 +1,294 @@
+"""Labelled embeddings -> an Evaluation, by one of three protocols.
+
+queries         other images are searched for in the gallery
+leave-one-out   each image of the gallery is searched for among the others
+zero-shot       leave-one-out over the second half of the classes, in sorted order, the transform
+                fitted on the first half: the protocol of Cars196 (Oh Song et al. 2016, "Deep metric
+                learning via lifted structured feature embedding")
+
+A transform that is fitted to labels (lda), and an augmented gallery, have seen the images that are
+left out one by one; leave-one-out is then by fifths: the queries of one fifth search the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from retrieval import transform as transforms
+from retrieval.errors import ImgretError
+from retrieval.evaluation.ranking import (
+    NOBODY,
+    Labelled,
+    Progress,
+    Ranked,
+    augmented,
+    joined,
+    rank,
+)
+from retrieval.evaluation.results import Evaluation
+from retrieval.evaluation.scoring import summarise
+from retrieval.refinement import Refinement
+
+Apply = Callable[[np.ndarray], np.ndarray]
+
+FOLDS = 5
+MOST_QUERIES = 10_000
+CALIBRATED_ON = 10  # matches of each query
+ROWS_AT_ONCE = 16_384
+
+
+@dataclass(frozen=True)
+class Images:
+    """n embedded images. embeddings: (n, d) float16 or float32, raw. labels: "" for none.
+
+    contents: SHA-256 of each file, hex.
+    """
+
+    embeddings: np.ndarray
+    labels: Sequence[str]
+    contents: Sequence[str]
+    paths: Sequence[Path]
+
+    def __len__(self) -> int:
+        return len(self.embeddings)
+
+
+@dataclass(frozen=True)
+class Method:
+    """How matches are found: a transform's spec and what follows the search.
+
+    fitted: applied in place of fitting the spec, where it is fitted already.
+    """
+
+    transform: str = "auto"
+    refinement: Refinement = field(default_factory=Refinement)
+    fitted: Apply | None = None
+
+    @property
+    def sees_labels(self) -> bool:
+        """Whether the transform is fitted to labels."""
+        return self.transform.startswith("lda")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is measured: k of the metrics, ascending, and the neighbours that vote."""
+
+    ks: tuple[int, ...] = (1, 5, 10)
+    vote: int = 5
+    most_queries: int = MOST_QUERIES
+
+    @property
+    def k(self) -> int:
+        """The k of what has one only: the middle of ks."""
+        return self.ks[len(self.ks) // 2]
+
+    @property
+    def depth(self) -> int:
+        """Neighbours that are kept of each query."""
+        return max(*self.ks, self.vote, CALIBRATED_ON)
+
+
+def evaluate(
+    gallery: Images,
+    queries: Images | None = None,
+    *,
+    method: Method | None = None,
+    measured: Measured | None = None,
+    zero_shot: bool = False,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Evaluate matches of labelled images: queries against the gallery, or the gallery itself.
+
+    Raises ImgretError when there is nothing to measure.
+    """
+    method, measured = method or Method(), measured or Measured()
+    ranked, protocol, rows, notices = rank_images(
+        gallery, queries, method=method, measured=measured, zero_shot=zero_shot, progress=progress
+    )
+    asking = queries or gallery
+    return summarise(
+        ranked,
+        protocol=protocol,
+        gallery=len(gallery),
+        k=measured.k,
+        vote=measured.vote,
+        names=label_names(gallery, queries),
+        query_paths=[asking.paths[i] for i in rows],
+        gallery_paths=gallery.paths,
+        notices=notices,
+    )
+
+
+def rank_images(
+    gallery: Images,
+    queries: Images | None,
+    *,
+    method: Method,
+    measured: Measured,
+    zero_shot: bool = False,
+    progress: Progress | None = None,
+) -> tuple[Ranked, str, np.ndarray, list[str]]:
+    """The rankings, the protocol, the rows of the queries, and what limits the figures."""
+    names = label_names(gallery, queries)
+    searched, asking = _coded(gallery, names), _coded(queries or gallery, names)
+    rows, notices = _chosen(asking.labels, measured.most_queries)
+    run = _Run(gallery, searched, method, measured, progress)
+    if queries is not None:
+        _check_shared(searched, asking)
+        return run.queries(queries, asking, rows), "queries", rows, notices
+    if zero_shot:
+        ranked, rows = run.zero_shot(rows)
+        return ranked, "zero-shot", rows, notices
+    if method.sees_labels or method.refinement.augment:
+        ranked, rows = run.by_fifths(rows)
+        notices.append(
+            "The transform or the augmentation has seen every image, so each fifth of the images "
+            "was searched for among the other four, with both made anew."
+        )
+        return ranked, "leave-one-out", rows, notices
+    return run.leave_one_out(rows), "leave-one-out", rows, notices
+
+
+def label_names(gallery: Images, queries: Images | None = None) -> list[str]:
+    """All labels, sorted; a label's place is its code."""
+    return sorted({*gallery.labels, *(queries.labels if queries else ())} - {""})
+
+
+class _Run:
+    def __init__(
+        self,
+        images: Images,
+        gallery: Labelled,
+        method: Method,
+        measured: Measured,
+        progress: Progress | None,
+    ) -> None:
+        self.images = images
+        self.gallery = gallery
+        self.method = method
+        self.measured = measured
+        self.progress = progress
+
+    def queries(self, images: Images, queries: Labelled, rows: np.ndarray) -> Ranked:
+        apply = self._fit(np.arange(len(self.images)))
+        gallery = replace(self.gallery, vectors=_applied(apply, self.images.embeddings))
+        vectors = _applied(apply, images.embeddings[rows])
+        return self._rank(replace(queries.rows(rows), vectors=vectors), gallery)
+
+    def leave_one_out(self, rows: np.ndarray) -> Ranked:
+        apply = self._fit(np.arange(len(self.images)))
+        gallery = replace(self.gallery, vectors=_applied(apply, self.images.embeddings))
+        return self._rank(gallery.rows(rows), gallery)
+
+    def by_fifths(self, rows: np.ndarray) -> tuple[Ranked, np.ndarray]:
+        """Each fifth searched for among the others; and the rows in the order of the answer."""
+        fold = _folds(self.gallery)
+        parts, order = [], []
+        for n in range(FOLDS):
+            inside, mine = np.flatnonzero(fold != n), rows[fold[rows] == n]
+            if not len(mine) or not len(inside):
+                continue
+            apply = self._fit(inside)
+            gallery = self.gallery.rows(inside)
+            gallery = replace(gallery, vectors=_applied(apply, self.images.embeddings[inside]))
+            vectors = _applied(apply, self.images.embeddings[mine])
+            part = self._rank(replace(self.gallery.rows(mine), vectors=vectors), gallery)
+            parts.append(_renumbered(part, inside))
+            order.append(mine)
+        if not parts:
+            raise ImgretError("The gallery holds too few different images to evaluate it.")
+        return joined(parts), np.concatenate(order)
+
+    def zero_shot(self, rows: np.ndarray) -> tuple[Ranked, np.ndarray]:
+        """The images of the later classes among themselves."""
+        classes = np.unique(self.gallery.labels[self.gallery.labels >= 0])
+        if len(classes) < 2:
+            raise ImgretError("--zero-shot needs images of at least two classes.")
+        first = classes[len(classes) // 2]
+        seen = np.flatnonzero((self.gallery.labels >= 0) & (self.gallery.labels < first))
+        inside = np.flatnonzero(self.gallery.labels >= first)
+        apply = self._fit(seen, anew=True)
+        gallery = self.gallery.rows(inside)
+        gallery = replace(gallery, vectors=_applied(apply, self.images.embeddings[inside]))
+        mine = rows[self.gallery.labels[rows] >= first]
+        part = self._rank(gallery.rows(np.searchsorted(inside, mine)), gallery)
+        return _renumbered(part, inside), mine
+
+    def _fit(self, rows: np.ndarray, *, anew: bool = False) -> Apply:
+        whole = len(rows) == len(self.images)
+        if self.method.fitted and whole and not anew:
+            return self.method.fitted
+        if self.progress:
+            self.progress("fitting", 0, None)
+        labels = [self.images.labels[i] or None for i in rows] if self.method.sees_labels else None
+        return transforms.fit(
+            self.method.transform, self.images.embeddings[rows].astype(np.float32), labels
+        ).apply
+
+    def _rank(self, queries: Labelled, gallery: Labelled) -> Ranked:
+        if self.method.refinement.augment:
+            gallery = augmented(gallery, self.method.refinement.augment)
+        return rank(
+            queries,
+            gallery,
+            ks=self.measured.ks,
+            depth=self.measured.depth,
+            refinement=self.method.refinement,
+            progress=self.progress,
+        )
+
+
+def _coded(images: Images, names: Sequence[str]) -> Labelled:
+    """Labels and contents as codes; vectors are put in later."""
+    code = {name: n for n, name in enumerate(names)}
+    labels = np.array([code.get(label, NOBODY) for label in images.labels], np.int64)
+    contents = np.array([int(sha256[:15] or "0", 16) for sha256 in images.contents], np.int64)
+    return Labelled(np.empty((len(images), 0), np.float32), labels, contents)
+
+
+def _chosen(labels: np.ndarray, most: int) -> tuple[np.ndarray, list[str]]:
+    """The rows that are queries: all that have a label, or a fair sample of them."""
+    rows = np.flatnonzero(labels >= 0)
+    if not len(rows):
+        raise ImgretError(
+            "None of the images to evaluate has a label. Put each in a folder named after its "
+            "class, or index with --labels FILE.csv."
+        )
+    if len(rows) <= most:
+        return rows, []
+    chosen = np.sort(np.random.default_rng(0).choice(rows, most, replace=False))
+    return chosen, [f"A fair sample of {most:,} of {len(rows):,} queries was evaluated."]
+
+
+def _check_shared(gallery: Labelled, queries: Labelled) -> None:
+    if not np.isin(queries.labels[queries.labels >= 0], gallery.labels).any():
+        raise ImgretError(
+            "No label of the queries is a label of the gallery, so no match can be right. Labels "
+            "are the names of the folders that hold the images, unless --labels says otherwise."
+        )
+
+
+def _folds(images: Labelled) -> np.ndarray:
+    """(n,) fold of each image, even within each label; copies of one content are in one."""
+    contents, first, inverse = np.unique(images.contents, return_index=True, return_inverse=True)
+    shuffled = np.random.default_rng(0).permutation(len(contents))
+    by_label = shuffled[np.argsort(images.labels[first][shuffled], kind="stable")]
+    fold = np.empty(len(contents), np.int64)
+    fold[by_label] = np.arange(len(contents)) % FOLDS
+    return np.asarray(fold[inverse])
+
+
+def _applied(apply: Apply, embeddings: np.ndarray) -> np.ndarray:
+    starts = range(0, max(1, len(embeddings)), ROWS_AT_ONCE)
+    return np.concatenate([apply(embeddings[i : i + ROWS_AT_ONCE]) for i in starts])
+
+
+def _renumbered(ranked: Ranked, rows: np.ndarray) -> Ranked:
+    """Neighbours by their rows in the whole gallery."""
+    known = ranked.neighbours
+    return replace(ranked, neighbours=np.where(known >= 0, rows[known], NOBODY))

@@ -1,0 +1,85 @@
+"""The cells of an IVF index: trained on vectors of the gallery, their search held against exact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import faiss
+import numpy as np
+
+from retrieval.index.steps import apply, float32
+
+Batches = Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]
+
+RECALL_AT = 10
+SAME_SCORE = 1e-4  # what float16 changes in a score; neighbours nearer than this are equal
+ROWS_PER_CELL = 40  # that k-means is trained on
+
+
+def trained_ivf(chain: list[Any], batches: Batches, n: int, d: int, seed: int) -> Any:
+    """Cells trained by k-means on some of the vectors; their number grows with the root of n."""
+    cells = int(2 ** np.round(np.log2(4 * np.sqrt(max(n, 64)))))
+    cells = max(1, min(cells, n // ROWS_PER_CELL))
+    _, x = sample(batches, n, cells * ROWS_PER_CELL, seed, chain)
+    quantizer = faiss.IndexFlatIP(d)
+    ivf = faiss.IndexIVFScalarQuantizer(
+        quantizer, d, cells, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+    )
+    ivf.cp.seed, ivf.cp.min_points_per_centroid = seed + 1, 1
+    ivf.train(x)
+    return ivf
+
+
+def sample(
+    batches: Batches, n: int, m: int, seed: int, chain: Sequence[Any] = ()
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ids of m of the n embeddings, evenly drawn, and what chain makes of these."""
+    chosen = np.sort(np.random.default_rng(seed).choice(n, min(n, m), replace=False))
+    ids, rows, first = [], [], 0
+    for batch_ids, embeddings in batches():
+        low, high = np.searchsorted(chosen, [first, first + len(batch_ids)])
+        if high > low:
+            ids.append(batch_ids[chosen[low:high] - first])
+            rows.append(apply(chain, float32(embeddings[chosen[low:high] - first])))
+        first += len(batch_ids)
+    return np.concatenate(ids), np.concatenate(rows)
+
+
+def exact_neighbours(
+    transform: Callable[[np.ndarray], np.ndarray],
+    batches: Batches,
+    ids: np.ndarray,
+    queries: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """True nearest neighbours of vectors of the gallery in float32, themselves left out.
+
+    Returns their (q, k) ids and the (q, 1) score of the last of them; k is RECALL_AT, or less
+    where fewer exist.
+    """
+    x = transform(queries)
+    best = np.empty((len(x), 0), np.float32)
+    best_ids = np.empty((len(x), 0), np.int64)
+    for batch_ids, embeddings in batches():
+        scores = x @ transform(embeddings).T
+        scores[ids[:, None] == batch_ids] = -np.inf
+        best = np.hstack([best, scores])
+        best_ids = np.hstack([best_ids, np.broadcast_to(batch_ids, scores.shape)])
+        keep = min(RECALL_AT, best.shape[1])
+        order = np.argpartition(-best, keep - 1, axis=1)[:, :keep]
+        best, best_ids = np.take_along_axis(best, order, 1), np.take_along_axis(best_ids, order, 1)
+    best_ids[np.isneginf(best)] = -1  # the query itself, where the gallery is that small
+    return best_ids, np.where(np.isneginf(best), np.inf, best).min(axis=1, keepdims=True)
+
+
+def recalls(
+    scores: np.ndarray, found: np.ndarray, ids: np.ndarray, exact: np.ndarray, least: np.ndarray
+) -> np.ndarray:
+    """Share of each query's true neighbours among what a search for one more found: (q,) float64.
+
+    What scores as high as the last true neighbour is as good as it: of equal images any will do.
+    """
+    other = (found != ids[:, None]) & (found >= 0)
+    good = (found[:, :, None] == exact[:, None, :]).any(axis=2) | (scores >= least - SAME_SCORE)
+    wanted = (exact >= 0).sum(axis=1)
+    return np.minimum((good & other).sum(axis=1), wanted) / np.maximum(wanted, 1)

@@ -1,0 +1,51 @@
+"""The transform as FAISS applies it, in front of an index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import faiss
+import numpy as np
+
+
+class AffineMap(Protocol):
+    """What the index needs of a transform: y = matrix @ x + bias, then the norm."""
+
+    @property
+    def d_in(self) -> int:
+        """Width of a raw embedding."""
+
+    @property
+    def matrix(self) -> np.ndarray | None:
+        """(d_out, d_in) float32, or None for the norm alone."""
+
+    @property
+    def bias(self) -> np.ndarray | None:
+        """(d_out,) float32."""
+
+
+def chain_of(transform: AffineMap) -> tuple[list[Any], int]:
+    """The steps of a transform as FAISS has them, and the width of what they give."""
+    steps: list[Any] = []
+    d_out = transform.d_in
+    if transform.matrix is not None and transform.bias is not None:
+        d_out = len(transform.matrix)
+        linear = faiss.LinearTransform(transform.d_in, d_out, True)  # noqa: FBT003
+        faiss.copy_array_to_vector(float32(transform.matrix).ravel(), linear.A)
+        faiss.copy_array_to_vector(float32(transform.bias), linear.b)
+        linear.is_trained = True
+        steps.append(linear)
+    return [*steps, faiss.NormalizationTransform(d_out, 2.0)], d_out
+
+
+def apply(steps: Sequence[Any], x: np.ndarray) -> np.ndarray:
+    """(n, d_in) float32 through all steps."""
+    for step in steps:
+        x = step.apply(x)
+    return np.asarray(x)
+
+
+def float32(embeddings: np.ndarray) -> np.ndarray:
+    """As FAISS takes it."""
+    return np.ascontiguousarray(embeddings, dtype=np.float32)
