@@ -10,6 +10,7 @@ import click
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+MOST_NEIGHBOURS = 10_000
 ENGINES = ["openvino-bf16", "openvino-fp32", "torch-cuda-bf16", "torch-fp32"]
 
 
@@ -21,6 +22,43 @@ class NamedPath(click.Path):
         if value == "":
             self.fail("it is empty.", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class Whole(click.ParamType[tuple[int, ...]]):
+    """Whole numbers from 1, with commas in between."""
+
+    name = "N,N,..."
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """Sorted, each once."""
+        try:
+            numbers = sorted({int(part) for part in str(value).split(",")})
+        except ValueError:
+            numbers = []
+        if not numbers or numbers[0] < 1 or numbers[-1] > MOST_NEIGHBOURS:
+            self.fail(f"{value!r} is not whole numbers like 1,5,10.", param, ctx)
+        return tuple(numbers)
+
+
+def refinement_options(function: Function) -> Function:
+    """--expand, --augment and --rerank."""
+    function = click.option(
+        "--rerank",
+        metavar="M[:K1:K2:W]",
+        help="Order the M nearest by the neighbours that they share with the query; or none.",
+    )(function)
+    function = click.option(
+        "--augment",
+        metavar="N[:ALPHA]",
+        help="Replace each image's vector by the mean of itself and its N nearest; or none.",
+    )(function)
+    return click.option(
+        "--expand",
+        metavar="N[:ALPHA]",
+        help="Search again with the mean of the query and its N nearest; or none.",
+    )(function)
 
 
 def gallery_option(function: Function) -> Function:

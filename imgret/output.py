@@ -13,6 +13,7 @@ import click
 from retrieval.retriever import Progress
 
 SECONDS_PER_LINE = 5.0
+NUMERIC = {"rank", "score", "probability", "value", "low", "high", "queries", "F1"}
 WORDS = {
     "finding": "Finding images",
     "encoding": "Encoding",
@@ -20,6 +21,8 @@ WORDS = {
     "indexing": "Building the index",
     "tuning": "Tuning the index",
     "verifying": "Reading rows",
+    "augmenting": "Augmenting the index",
+    "ranking": "Ranking the gallery",
 }
 
 
@@ -51,7 +54,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     table = Table(box=None, pad_edge=False)
     for name in columns:
-        numeric = name in {"rank", "score"}
+        numeric = name in NUMERIC or name.startswith("precision@")
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))

@@ -1,23 +1,189 @@
-"""How good matches are: pure functions on arrays."""
+"""How good matches are, and how sure one can be of it: pure functions on arrays.
+
+labels: (n,) label of each query. neighbours: (n, m) labels of its neighbours, nearest first; a
+query is not among its own. A row that has fewer is padded with a value that is nobody's label.
+totals: (n,) number of images in the gallery that have the query's label.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
+SAMPLES_AT_ONCE = 4_000_000
+
 
 def precision_at_k(labels: np.ndarray, neighbours: np.ndarray, k: int) -> np.ndarray:
     """Share of each query's first k neighbours that have its label.
 
-    labels: (n,) label of each query. neighbours: (n, m) labels of its neighbours, nearest first,
-    m >= k; a query is not among its own. Divides by k, not by the number of relevant images.
-    Returns (n,) float64 in [0, 1]. Raises ValueError when m < k.
+    Divides by k, not by the number of relevant images. Returns (n,) float64 in [0, 1]. Raises
+    ValueError when m < k.
 
     >>> precision_at_k(np.array(["a", "b"]), np.array([["a", "b"], ["b", "b"]]), k=2).tolist()
     [0.5, 1.0]
     """
-    if neighbours.shape[1] < k:
-        raise ValueError(f"precision@{k} needs {k} neighbours a query, got {neighbours.shape[1]}")
-    return np.asarray((neighbours[:, :k] == labels[:, None]).mean(axis=1))
+    return np.asarray(_relevant(labels, neighbours, k).mean(axis=1))
+
+
+def recall_at_k(labels: np.ndarray, neighbours: np.ndarray, k: int) -> np.ndarray:
+    """1 for each query that has its label among its first k neighbours, else 0: the hit rate.
+
+    The recall@k of metric learning (Jégou et al. 2011, "Product quantization for nearest neighbor
+    search"). Returns (n,) float64. Raises ValueError when m < k.
+
+    >>> recall_at_k(np.array(["a", "b"]), np.array([["b", "a"], ["a", "a"]]), k=2).tolist()
+    [1.0, 0.0]
+    """
+    return np.asarray(_relevant(labels, neighbours, k).any(axis=1), np.float64)
+
+
+def average_precision(labels: np.ndarray, neighbours: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    """Mean of the precision at each relevant image, over all of them; mAP is its mean.
+
+    neighbours: the whole ranking; a relevant image beyond it counts as never found. Returns (n,)
+    float64, NaN where totals is 0. Source: Buckley and Voorhees 2000, "Evaluating evaluation
+    measure stability".
+
+    >>> average_precision(np.array([1]), np.array([[1, 0, 1]]), np.array([2])).round(3).tolist()
+    [0.833]
+    """
+    return _precision_at_relevant(_relevant(labels, neighbours, neighbours.shape[1]), totals)
+
+
+def average_precision_at_r(
+    labels: np.ndarray, neighbours: np.ndarray, totals: np.ndarray
+) -> np.ndarray:
+    """Average precision over the first R neighbours, R being totals; MAP@R is its mean.
+
+    Returns (n,) float64, NaN where totals is 0. Raises ValueError when m < max(totals).
+    Source: Musgrave et al. 2020, "A metric learning reality check".
+
+    >>> average_precision_at_r(np.array([1]), np.array([[1, 0, 1]]), np.array([2])).tolist()
+    [0.5]
+    """
+    return _precision_at_relevant(_relevant_at_r(labels, neighbours, totals), totals)
+
+
+def r_precision(labels: np.ndarray, neighbours: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    """Share of the first R neighbours that have the query's label, R being totals.
+
+    Returns (n,) float64, NaN where totals is 0. Raises ValueError when m < max(totals).
+
+    >>> r_precision(np.array([1]), np.array([[1, 0, 1]]), np.array([2])).tolist()
+    [0.5]
+    """
+    return _per_relevant(_relevant_at_r(labels, neighbours, totals).sum(axis=1), totals)
+
+
+def ndcg_at_k(labels: np.ndarray, neighbours: np.ndarray, totals: np.ndarray, k: int) -> np.ndarray:
+    """Normalised discounted cumulative gain of the first k neighbours, gains of 0 and 1.
+
+    Returns (n,) float64, NaN where totals is 0. Raises ValueError when m < k.
+    Source: Järvelin and Kekäläinen 2002, "Cumulated gain-based evaluation of IR techniques".
+
+    >>> ndcg_at_k(np.array([1]), np.array([[0, 1]]), np.array([1]), k=2).round(3).tolist()
+    [0.631]
+    """
+    discounts = 1 / np.log2(np.arange(2, k + 2))
+    gains = _relevant(labels, neighbours, k) @ discounts
+    best = np.concatenate([[0.0], np.cumsum(discounts)])[np.minimum(totals, k)]
+    return _per_relevant(gains, best)
+
+
+def vote(neighbours: np.ndarray, k: int) -> np.ndarray:
+    """The label most frequent among the first k neighbours; of equals the one that comes first.
+
+    neighbours: (n, m) integer labels, -1 for none, which wins only where there is nothing else.
+    Returns (n,) of their dtype. Raises ValueError when m < k.
+
+    >>> vote(np.array([[3, 5, 5], [3, 5, 4]]), k=3).tolist()
+    [5, 3]
+    """
+    first = _first(neighbours, k)
+    counts = (first[:, :, None] == first[:, None, :]).sum(axis=2)
+    winner = np.where(first < 0, 0, counts).argmax(axis=1)
+    return np.asarray(np.take_along_axis(first, winner[:, None], axis=1)[:, 0])
+
+
+def bootstrap_interval(
+    values: np.ndarray, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """The percentile bootstrap interval of the mean of (n,) values; NaN where there are none.
+
+    Source: Efron 1979, "Bootstrap methods: another look at the jackknife", through scipy.
+    """
+    from scipy.stats import bootstrap
+
+    if len(values) == 0:
+        return float("nan"), float("nan")
+    if len(values) == 1 or values.min() == values.max():
+        return float(values.mean()), float(values.mean())
+    result = bootstrap(
+        (values,),
+        np.mean,
+        confidence_level=confidence,
+        n_resamples=resamples,
+        batch=max(1, SAMPLES_AT_ONCE // len(values)),
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def paired_test(
+    first: np.ndarray, second: np.ndarray, *, resamples: int = 10_000, seed: int = 0
+) -> float:
+    """p of a two-sided permutation test of equal means of (n,) paired values.
+
+    Source: Fisher 1935, "The design of experiments" (signs of the differences are exchanged),
+    through scipy.
+    """
+    from scipy.stats import permutation_test
+
+    difference = np.asarray(first, np.float64) - second
+    difference = difference[difference != 0]  # no sign changes a difference of 0
+    if not len(difference):
+        return 1.0
+    result = permutation_test(
+        (difference,),
+        np.sum,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=resamples,
+        batch=max(1, SAMPLES_AT_ONCE // len(difference)),
+        rng=np.random.default_rng(seed),
+    )
+    return float(result.pvalue)
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """(m,) p values, corrected for that there are m of them.
+
+    Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
+
+    >>> holm(np.array([0.01, 0.04, 0.03])).round(3).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    order = np.argsort(p_values, kind="stable")
+    steps = np.asarray(p_values)[order] * np.arange(len(order), 0, -1)
+    corrected = np.empty(len(order))
+    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    return corrected
+
+
+def expected_calibration_error(
+    probabilities: np.ndarray, correct: np.ndarray, bins: int = 10
+) -> float:
+    """Mean distance of predicted probability and share correct, over bins of equal width.
+
+    probabilities: (n,) in [0, 1]. correct: (n,) bool.
+    Source: Naeini et al. 2015, "Obtaining well calibrated probabilities using Bayesian binning".
+
+    >>> round(expected_calibration_error(np.array([0.8, 0.8]), np.array([True, False])), 3)
+    0.3
+    """
+    place = np.minimum((probabilities * bins).astype(int), bins - 1)
+    gaps = np.bincount(place, weights=probabilities - correct, minlength=bins)
+    return float(np.abs(gaps).sum() / len(probabilities))
 
 
 def neighbour_recall(found: np.ndarray, exact: np.ndarray) -> float:
@@ -30,3 +196,31 @@ def neighbour_recall(found: np.ndarray, exact: np.ndarray) -> float:
     0.75
     """
     return float((exact[:, :, None] == found[:, None, :]).any(axis=2).mean())
+
+
+def _first(neighbours: np.ndarray, k: int) -> np.ndarray:
+    if neighbours.shape[1] < k:
+        raise ValueError(f"{k} neighbours a query are needed, got {neighbours.shape[1]}")
+    return neighbours[:, :k]
+
+
+def _relevant(labels: np.ndarray, neighbours: np.ndarray, k: int) -> np.ndarray:
+    return np.asarray(_first(neighbours, k) == labels[:, None])
+
+
+def _relevant_at_r(labels: np.ndarray, neighbours: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    """(n, max R) bool, false beyond each query's own R."""
+    most = int(totals.max(initial=0))
+    return _relevant(labels, neighbours, most) & (np.arange(most) < totals[:, None])
+
+
+def _precision_at_relevant(relevant: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    """Sum over the relevant of the precision there, divided by totals."""
+    found = np.cumsum(relevant, axis=1)
+    precision = found / np.arange(1, relevant.shape[1] + 1)
+    return _per_relevant((precision * relevant).sum(axis=1), totals)
+
+
+def _per_relevant(sums: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    out = np.full(len(sums), np.nan)
+    return np.divide(sums, totals, out=out, where=totals > 0)

@@ -16,6 +16,7 @@ from imgret.options import (
     gallery_option,
     gallery_to_write,
     max_pixels_option,
+    refinement_options,
 )
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ Examples:
     help="none, standard, standard+pca:N, whiten:N, lda or auto (the default: whitened PCA "
     "from 256 images on).",
 )
+@refinement_options
 @click.option("--engine", type=click.Choice(ENGINES), help="What runs the backbone.")
 @click.option(
     "--labels",
@@ -79,6 +81,9 @@ def command(
     size: int | None,
     fit: Any,
     transform: str | None,
+    expand: str | None,
+    augment: str | None,
+    rerank: str | None,
     engine: Any,
     dry_run: bool,
     strict: bool,
@@ -101,6 +106,9 @@ def command(
         size=size,
         fit=fit,
         transform=transform,
+        expand=expand,
+        augment=augment,
+        rerank=rerank,
         engine=engine,
     )
     with shown_progress() as progress:

@@ -156,7 +156,8 @@ def rank_images(
 
 def label_names(gallery: Images, queries: Images | None = None) -> list[str]:
     """All labels, sorted; a label's place is its code."""
-    return sorted({*gallery.labels, *(queries.labels if queries else ())} - {""})
+    labels = {*gallery.labels, *(queries.labels if queries else ())} - {""}
+    return sorted(map(str, labels))
 
 
 class _Run:

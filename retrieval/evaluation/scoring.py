@@ -46,7 +46,7 @@ def summarise(
     right = ranked.found == ranked.labels[:, None]
     calibration = calibrate(ranked.scores, right)
     kept = ranked.rows(has_relevant)
-    paths = [query_paths[i] for i in has_relevant]
+    paths = [query_paths[i] for i in has_relevant.tolist()]
     precision = metrics.precision_at_k(kept.labels, kept.found, k)
     distances = np.where(np.isfinite(kept.scores), 1 - kept.scores, np.nan)[:, :k]
     voted = metrics.vote(kept.found, vote)

@@ -105,7 +105,7 @@ class Gallery:
         except OSError as error:
             raise GalleryError(f"{self.settings_path} cannot be read ({error}).") from error
         true = self.settings_in_table()
-        same = published and published.model_copy(update={"index": None}) == true
+        same = published and published.without_derived() == true
         return published if published and same else true
 
     def settings_in_table(self) -> Settings:

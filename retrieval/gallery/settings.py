@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from retrieval.backbones import BackboneSpec
 from retrieval.encoder import Engine
 from retrieval.errors import GalleryError
 from retrieval.images import Preprocessing
+from retrieval.refinement import Refinement
 
 FORMAT: Literal[1] = 1
 MAX_BYTES = 1 << 20
@@ -77,6 +78,7 @@ class IndexState(_Model):
     """Which index file belongs to which version of which table, and how it was built.
 
     asked, transform: as the user named it ("auto") and as it was fitted ("whiten:512").
+    augment: of its vectors.
     """
 
     table: str
@@ -84,14 +86,35 @@ class IndexState(_Model):
     asked: str
     transform: str
     fitted_on: int = Field(ge=0)
+    augment: str = "none"
     settings: dict[str, int | float | str | bool]
+
+
+class CalibrationState(_Model):
+    """What `imgret evaluate` learnt of the scores of one way to search; see Calibration.
+
+    method: the search whose scores they are; of another one they say nothing.
+    """
+
+    method: str
+    scores: tuple[float, ...] = Field(min_length=1, max_length=1024)
+    probabilities: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+        min_length=1, max_length=1024
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> CalibrationState:
+        if len(self.scores) != len(self.probabilities) or list(self.scores) != sorted(self.scores):
+            raise ValueError("scores must ascend, one for each probability")
+        return self
 
 
 class Settings(_Model):
     """All of gallery.toml.
 
     transform: as asked for, such as "auto". labels: "folder", "none" or a CSV file.
-    index: None until the first index is built.
+    expand, augment, rerank: as retrieval/refinement.py reads them. index: None until the first
+    index is built. calibration: None until the gallery was evaluated.
     """
 
     format: Literal[1] = FORMAT
@@ -99,7 +122,28 @@ class Settings(_Model):
     engine: Engine
     transform: str = "auto"
     labels: str = "folder"
+    expand: str = "none"
+    augment: str = "none"
+    rerank: str = "none"
     index: IndexState | None = None
+    calibration: CalibrationState | None = None
+
+    @property
+    def refinement(self) -> Refinement:
+        """What follows the first search. Raises ImgretError for a spec that is none."""
+        return Refinement.of(self.expand, self.augment, self.rerank)
+
+    @property
+    def method(self) -> str:
+        """One line that changes whenever scores get another meaning."""
+        b, state = self.backbone, self.index
+        transform = f"{state.transform} fitted on {state.fitted_on}" if state else "none"
+        search = f"expand {self.expand}, augment {self.augment}, rerank {self.rerank}"
+        return f"{b.weights_sha256[:16]} at {b.size}, {transform}, {search}"
+
+    def without_derived(self) -> Settings:
+        """What the table carries: all but the index and the calibration."""
+        return self.model_copy(update={"index": None, "calibration": None})
 
 
 def write_text(settings: Settings) -> str:

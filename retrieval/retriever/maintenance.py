@@ -45,7 +45,7 @@ def open_snapshot(gallery: Gallery) -> Snapshot:
     state = gallery.index_state(settings, table)
     if state is not None:
         try:
-            return open_published(gallery, state)
+            return open_published(gallery, state, settings)
         except GalleryError:
             pass
     usable = table.count(INDEXED)
@@ -57,19 +57,19 @@ def open_snapshot(gallery: Gallery) -> Snapshot:
     try:
         with gallery.lock():
             table = gallery.open_table()
-            state = bring_up_index(
-                gallery, table, settings.model_copy(update={"index": None})
-            ).index
+            settings = bring_up_index(gallery, table, settings.without_derived())
+            state = settings.index
     except GalleryError:  # another process writes, or nobody may: then for this search alone
-        index, _ = build_index(table, settings.transform, usable)
-        return Snapshot(gallery, table, index)
+        index, _ = build_index(table, settings, usable)
+        return Snapshot(gallery, table, index, settings)
     assert state is not None  # noqa: S101  for mypy; the table has rows
-    return open_published(gallery, state)
+    return open_published(gallery, state, settings)
 
 
-def open_published(gallery: Gallery, state: IndexState) -> Snapshot:
+def open_published(gallery: Gallery, state: IndexState, settings: Settings) -> Snapshot:
     """The published rows and index. Raises GalleryError when they are damaged."""
-    return Snapshot(gallery, gallery.open_table(state.version), load_index(gallery, state))
+    table = gallery.open_table(state.version)
+    return Snapshot(gallery, table, load_index(gallery, state), settings)
 
 
 def estimate(plan: Plan, encoder: Encoder | None, reading: Reading) -> IndexEstimate:
@@ -166,7 +166,7 @@ def verify(gallery: Gallery, *, repair: bool, progress: Progress | None) -> Veri
         if missing:
             table.remove([i for i, _ in missing])
             repaired.append(f"rows dropped since their files are gone: {len(missing)}")
-        bring_up_index(gallery, table, settings.model_copy(update={"index": None}))
+        bring_up_index(gallery, table, settings.without_derived())
         repaired += [f"index built again: {problem}" for problem in index_problems]
         index_problems = _check_index(gallery, gallery.settings(), table)
     elif missing:

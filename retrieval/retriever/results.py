@@ -12,12 +12,16 @@ Progress = Callable[[str, int, int | None], None]
 
 @dataclass(frozen=True)
 class Match:
-    """One result: where the image lies, its cosine similarity to the query, its label, its row."""
+    """One result: where the image lies, its cosine similarity to the query, its label, its row.
+
+    probability: that it has the query's class, where the gallery was evaluated; else None.
+    """
 
     path: Path
     score: float
     label: str | None
     id: int
+    probability: float | None = None
 
 
 @dataclass(frozen=True)

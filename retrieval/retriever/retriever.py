@@ -19,11 +19,14 @@ from retrieval import transform as transforms
 from retrieval.backbones import Fit
 from retrieval.encoder import Encoder, Engine, normalise
 from retrieval.errors import GalleryError, ImageError, ImgretError
+from retrieval.evaluation import Evaluation
+from retrieval.evaluation.protocols import MOST_QUERIES, Measured
 from retrieval.gallery import Gallery, ImageTable, Settings
 from retrieval.gallery.settings import BackboneState
 from retrieval.images import DEFAULT_MAX_PIXELS, ImageFile, decode, read_bytes
 from retrieval.loader import default_workers, load_images
-from retrieval.retriever import maintenance
+from retrieval.refinement import Refinement
+from retrieval.retriever import evaluating, maintenance
 from retrieval.retriever.encoding import EncoderChoice
 from retrieval.retriever.indexing import Reading, Writer, encode_batches, run_tasks
 from retrieval.retriever.planning import Plan, check_paths, labels_from, make_plan, read_rows
@@ -52,7 +55,9 @@ class Retriever:
     a new gallery is made, and must agree with one that is there already: backbone is a short name
     (mobilenetv2, resnet50, efficientnet-b7), a timm name, "hf-hub:user/model" or a folder; size
     the side of its input in pixels; fit how a picture becomes a square; transform one of none,
-    standard, standard+pca:N, whiten:N, lda, auto; engine what runs the backbone.
+    standard, standard+pca:N, whiten:N, lda, auto; engine what runs the backbone. expand, augment
+    and rerank say what follows a search, as retrieval/refinement.py has it: index() keeps them
+    with the gallery, search() and evaluate() use those given here or else the gallery's.
     Several threads may share a Retriever.
     """
 
@@ -64,10 +69,15 @@ class Retriever:
         size: int | None = None,
         fit: Fit | None = None,
         transform: str | None = None,
+        expand: str | None = None,
+        augment: str | None = None,
+        rerank: str | None = None,
         engine: Engine | None = None,
     ) -> None:
         self.gallery = Gallery(Path(gallery))
-        self.transform = transform
+        self._asked = {
+            "transform": transform, "expand": expand, "augment": augment, "rerank": rerank
+        }  # fmt: skip
         self._encoder = EncoderChoice(backbone, size, fit, engine)
         self._snapshot: tuple[tuple[int, ...], Snapshot] | None = None
         self._opening = threading.RLock()
@@ -98,7 +108,7 @@ class Retriever:
         start = time.monotonic()
         folders = _as_paths(paths)
         check_paths(folders)
-        transforms.parse(self.transform or "auto")
+        self._check_asked()
         reading = Reading(batch_size, workers, max_pixels, progress)
         with self._writing():
             settings, table = self._opened(labels, reading, reembed=reembed)
@@ -148,7 +158,7 @@ class Retriever:
     ) -> IndexEstimate:
         """What index() with the same arguments would do; stores nothing."""
         folders = _as_paths(paths)
-        transforms.parse(self.transform or "auto")
+        self._check_asked()
         settings = self._settings(labels, reembed=reembed) if self.gallery.exists() else None
         table = self.gallery.open_table() if settings else None
         asked = labels or (settings.labels if settings else "folder")
@@ -168,14 +178,14 @@ class Retriever:
     @overload
     def search(  # type: ignore[overload-overlap]  # a str is a Sequence[str] to mypy
         self, query: Query, k: int = 5, *, where: str | None = None,
-        min_score: float | None = None, crop: Box | None = None, exclude_self: bool = False,
-        max_pixels: int = DEFAULT_MAX_PIXELS,
+        min_score: float | None = None, min_confidence: float | None = None,
+        crop: Box | None = None, exclude_self: bool = False, max_pixels: int = DEFAULT_MAX_PIXELS,
     ) -> list[Match]: ...  # fmt: skip
     @overload
     def search(
         self, query: Sequence[Query], k: int = 5, *, where: str | None = None,
-        min_score: float | None = None, crop: Box | None = None, exclude_self: bool = False,
-        max_pixels: int = DEFAULT_MAX_PIXELS,
+        min_score: float | None = None, min_confidence: float | None = None,
+        crop: Box | None = None, exclude_self: bool = False, max_pixels: int = DEFAULT_MAX_PIXELS,
     ) -> list[list[Match]]: ...  # fmt: skip
     def search(
         self,
@@ -184,6 +194,7 @@ class Retriever:
         *,
         where: str | None = None,
         min_score: float | None = None,
+        min_confidence: float | None = None,
         crop: Box | None = None,
         exclude_self: bool = False,
         max_pixels: int = DEFAULT_MAX_PIXELS,
@@ -192,14 +203,19 @@ class Retriever:
 
         query: a path, a PIL image, an (h, w, 3) uint8 RGB array, or a list of these. where:
         Lance's filter syntax, such as "label = 'BMW M3'"; k matches are found where k exist.
-        min_score: least cosine similarity. crop: X, Y, W, H of the region searched by.
+        min_score: least cosine similarity. min_confidence: least probability of a match to have
+        the query's class, which a gallery knows once it was evaluated. crop: X, Y, W, H of the
+        region searched by.
         exclude_self: leave out the query's own file and copies of its content.
         Raises ImageError when a query cannot be read, GalleryError when there is no gallery.
         """
         queries: Sequence[Query] = [query] if _is_one(query) else query  # type: ignore[assignment,list-item]
         embeddings = self.encode(queries, crop=crop, max_pixels=max_pixels)
         excluded = self._selves(queries) if exclude_self else None
-        found = self._search(embeddings, k, where=where, min_score=min_score, excluded=excluded)
+        found = self._search(
+            embeddings, k, where=where, min_score=min_score, min_confidence=min_confidence,
+            excluded=excluded,
+        )  # fmt: skip
         return found[0] if _is_one(query) else found
 
     def search_embeddings(
@@ -209,10 +225,13 @@ class Retriever:
         *,
         where: str | None = None,
         min_score: float | None = None,
+        min_confidence: float | None = None,
     ) -> list[list[Match]]:
         """The k nearest images of each raw embedding, (n, d) float32 of any length."""
         unit = normalise(np.atleast_2d(embeddings))
-        return self._search(unit, k, where=where, min_score=min_score)
+        return self._search(
+            unit, k, where=where, min_score=min_score, min_confidence=min_confidence
+        )
 
     def search_files(
         self,
@@ -221,6 +240,7 @@ class Retriever:
         *,
         where: str | None = None,
         min_score: float | None = None,
+        min_confidence: float | None = None,
         crop: Box | None = None,
         exclude_self: bool = False,
         max_pixels: int = DEFAULT_MAX_PIXELS,
@@ -241,7 +261,14 @@ class Retriever:
                 selves = [self._same(i.file.path, i.sha256) for i in good] if exclude_self else None
                 embeddings = np.stack([e for _, e in batch if e is not None])
                 found = iter(
-                    self._search(embeddings, k, where=where, min_score=min_score, excluded=selves)
+                    self._search(
+                        embeddings,
+                        k,
+                        where=where,
+                        min_score=min_score,
+                        min_confidence=min_confidence,
+                        excluded=selves,
+                    )
                 )
             for item, embedding in batch:
                 matches = () if embedding is None else tuple(next(found))
@@ -254,6 +281,7 @@ class Retriever:
         *,
         where: str | None = None,
         min_score: float | None = None,
+        min_confidence: float | None = None,
         crop: Box | None = None,
         exclude_self: bool = False,
         max_pixels: int = DEFAULT_MAX_PIXELS,
@@ -262,7 +290,10 @@ class Retriever:
         embeddings = self.encode(paths, crop=crop, max_pixels=max_pixels)
         mean = normalise(embeddings.mean(axis=0, keepdims=True))
         excluded = [np.concatenate(self._selves(paths))] if exclude_self else None
-        found = self._search(mean, k, where=where, min_score=min_score, excluded=excluded)
+        found = self._search(
+            mean, k, where=where, min_score=min_score, min_confidence=min_confidence,
+            excluded=excluded,
+        )  # fmt: skip
         yield QueryResult(Path(" + ".join(map(str, paths))), tuple(found[0]))
 
     def encode(
@@ -283,6 +314,50 @@ class Retriever:
                 pixels[place] = _decode_query(query, encoder, crop, max_pixels)
             embeddings[start : start + len(part)] = encoder.encode(pixels)
         return embeddings
+
+    def evaluate(
+        self,
+        queries: Paths | None = None,
+        *,
+        labels: str = "folder",
+        zero_shot: bool = False,
+        k: Sequence[int] = (1, 5, 10),
+        vote: int = 5,
+        most_queries: int = MOST_QUERIES,
+        calibrate: bool = True,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+        progress: Progress | None = None,
+    ) -> Evaluation:
+        """How good matches are, by labels: of the gallery's images among themselves, or of queries.
+
+        queries: folders of labelled images that are not in the gallery; labels: theirs, as in
+        index(). zero_shot: by the classes of the second half, the transform fitted to the first.
+        most_queries: of more, a fair sample is evaluated. calibrate: keep what leave-one-out
+        learnt of the gallery's scores, so that a Match has a probability.
+        Another transform or refinement than the gallery's is tried without reading an image.
+        Raises ImgretError when there is nothing to measure.
+        """
+        self._check_asked()
+        snapshot = self._current()
+        measured = Measured(tuple(sorted({*k})), vote, most_queries)
+        embedded = None
+        if queries is not None:
+            embedded = evaluating.encode_labelled(
+                _as_paths(queries),
+                labels_from(labels),
+                self._encoder.for_queries(snapshot.settings),
+                Reading(max_pixels=max_pixels, progress=progress),
+                most_queries,
+            )
+        return evaluating.evaluate_gallery(
+            snapshot,
+            self._with_asked(snapshot.settings),
+            embedded,
+            measured=measured,
+            zero_shot=zero_shot,
+            calibrate=calibrate,
+            progress=progress,
+        )
 
     def info(self) -> GalleryInfo:
         """The gallery in figures."""
@@ -330,17 +405,26 @@ class Retriever:
         settings = self.gallery.settings()
         if not reembed:
             self._encoder.check(settings.backbone, self.gallery.path)
-        changes = {"transform": self.transform, "labels": labels}
-        return settings.model_copy(update={k: v for k, v in changes.items() if v is not None})
+        return self._with_asked(settings.model_copy(update={"labels": labels} if labels else {}))
+
+    def _with_asked(self, settings: Settings) -> Settings:
+        """Settings with what was asked for in place of what they say."""
+        asked = {name: value for name, value in self._asked.items() if value is not None}
+        return settings.model_copy(update=asked)
+
+    def _check_asked(self) -> None:
+        transforms.parse(self._asked["transform"] or "auto")
+        Refinement.of(self._asked["expand"], self._asked["augment"], self._asked["rerank"])
 
     def _new_settings(self, labels: str, old: Settings | None = None) -> Settings:
         encoder = self._encoder.new(old.backbone if old else None)
-        return Settings(
-            backbone=BackboneState.of(encoder.spec),
-            engine=encoder.engine,
-            transform=self.transform or (old.transform if old else "auto"),
-            labels=labels,
+        new = Settings(
+            backbone=BackboneState.of(encoder.spec), engine=encoder.engine, labels=labels
         )
+        if old is not None:
+            kept = {"transform", "expand", "augment", "rerank"}
+            new = new.model_copy(update=old.model_dump(include=kept))
+        return self._with_asked(new)
 
     def _current(self) -> Snapshot:
         """The published state, reopened when another one was published since."""
@@ -357,11 +441,13 @@ class Retriever:
         *,
         where: str | None = None,
         min_score: float | None = None,
+        min_confidence: float | None = None,
         excluded: Sequence[np.ndarray] | None = None,
     ) -> list[list[Match]]:
         if k < 1:
             raise ImgretError(f"k is {k}; it must be 1 or more.")
-        dim = self._current().table.dim
+        snapshot = self._current()
+        dim = snapshot.table.dim
         if embeddings.shape[1] != dim:
             raise ImgretError(
                 f"The embeddings are {embeddings.shape[1]} wide, those of {self.gallery.path} "
@@ -369,10 +455,11 @@ class Retriever:
             )
         search = partial(
             Snapshot.search, embeddings=embeddings, k=k, where=where, min_score=min_score,
-            excluded=excluded,
+            min_confidence=min_confidence, excluded=excluded,
+            refinement=self._with_asked(snapshot.settings).refinement,
         )  # fmt: skip
         try:
-            return search(self._current())
+            return search(snapshot)
         except (OSError, GalleryError):  # an index run has dropped the version that was open here
             self._snapshot = None
             return search(self._current())

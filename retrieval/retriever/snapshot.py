@@ -9,19 +9,23 @@ from typing import Any
 import numpy as np
 
 from retrieval.errors import GalleryError, ImgretError
-from retrieval.gallery import Gallery, ImageTable
+from retrieval.gallery import Gallery, ImageTable, Settings
 from retrieval.gallery.table import INDEXED, LANCE_ERRORS, first_sentence
 from retrieval.index import Index
+from retrieval.refinement import Refinement, k_reciprocal_distances, weighted_mean
 from retrieval.retriever.results import Match
 
 
 class Snapshot:
     """Rows and index of one version; later writes do not change it."""
 
-    def __init__(self, gallery: Gallery, table: ImageTable, index: Index) -> None:
+    def __init__(
+        self, gallery: Gallery, table: ImageTable, index: Index, settings: Settings
+    ) -> None:
         self.gallery = gallery
         self.table = table
         self.index = index
+        self.settings = settings
         if self.index.d_in != self.table.dim:
             raise GalleryError(f"The index of {gallery.path} does not fit its rows.")
 
@@ -39,23 +43,82 @@ class Snapshot:
         *,
         where: str | None = None,
         min_score: float | None = None,
+        min_confidence: float | None = None,
         excluded: Sequence[np.ndarray] | None = None,
+        refinement: Refinement | None = None,
     ) -> list[list[Match]]:
         """The k nearest rows of each (d,) raw embedding, best first; fewer where fewer pass.
 
-        where: Lance's filter syntax. excluded: for each query, the ids that are not its matches.
+        where: Lance's filter syntax. min_confidence: least probability. excluded: for each query,
+        the ids that are not its matches. refinement: by default the gallery's. Raises ImgretError
+        for min_confidence where the gallery has no calibration of this search.
         """
+        refinement = refinement or self.settings.refinement
         allowed = None if where is None else self._filtered(where)
-        spare = max((len(ids) for ids in excluded), default=0) if excluded else 0
         k = min(k, self.index.ntotal)
-        scores, ids = self.index.search(embeddings, k + spare, allowed=allowed)
+        scores, ids = self._refined(embeddings, k, allowed, excluded, refinement)
         keep = ids >= 0
+        probabilities = self._probabilities(scores, refinement)
         if min_score is not None:
             keep &= scores >= min_score
+        if min_confidence is not None:
+            if probabilities is None:
+                raise ImgretError(
+                    f"{self.gallery.path} has no calibration of this search, so no match has a "
+                    "probability. Run `imgret evaluate` on the labelled gallery first."
+                )
+            keep &= probabilities >= min_confidence
+        return self._matches(scores, ids, keep, probabilities)
+
+    def _refined(
+        self,
+        embeddings: np.ndarray,
+        k: int,
+        allowed: np.ndarray | None,
+        excluded: Sequence[np.ndarray] | None,
+        refinement: Refinement,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(q, k) scores and ids, -inf and -1 where there is none."""
+        vectors = self.index.transform(embeddings)
+        expand, rerank = refinement.expand, refinement.rerank
+        if expand:
+            scores, ids = self._found(vectors, expand.n, allowed, excluded)
+            vectors = weighted_mean(vectors, self.index.vectors(ids), scores, expand.alpha)
+        scores, ids = self._found(vectors, max(k, rerank.m if rerank else 0), allowed, excluded)
+        if rerank and len(ids):
+            first = ids[:, : rerank.m]
+            among = np.concatenate([vectors[:, None], self.index.vectors(first)], axis=1)
+            distances = k_reciprocal_distances(among @ among.transpose(0, 2, 1), rerank)
+            order = np.argsort(np.where(first < 0, np.inf, distances), axis=1, kind="stable")
+            scores[:, : rerank.m] = np.take_along_axis(scores[:, : rerank.m], order, 1)
+            ids[:, : rerank.m] = np.take_along_axis(first, order, 1)
+        return scores[:, :k], ids[:, :k]
+
+    def _found(
+        self,
+        vectors: np.ndarray,
+        k: int,
+        allowed: np.ndarray | None,
+        excluded: Sequence[np.ndarray] | None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The k nearest of transformed vectors, without those excluded."""
+        spare = max((len(ids) for ids in excluded), default=0) if excluded else 0
+        scores, ids = self.index.search_vectors(vectors, k + spare, allowed=allowed)
         for row, left_out in enumerate(excluded or ()):
-            keep[row] &= ~np.isin(ids[row], left_out)
-        keep &= np.cumsum(keep, axis=1) <= k
-        return self._matches(scores, ids, keep)
+            out = np.isin(ids[row], left_out)
+            scores[row, out], ids[row, out] = -np.inf, -1
+        if spare:
+            order = np.argsort(-scores, axis=1, kind="stable")
+            scores, ids = (np.take_along_axis(a, order, 1) for a in (scores, ids))
+        return scores[:, :k], ids[:, :k]
+
+    def _probabilities(self, scores: np.ndarray, refinement: Refinement) -> np.ndarray | None:
+        """What the gallery's calibration says of scores; None without one of this very search."""
+        known = self.settings.calibration
+        same = refinement == self.settings.refinement
+        if known is None or not same or known.method != self.settings.method:
+            return None
+        return np.asarray(np.interp(scores, known.scores, known.probabilities))
 
     def same_content(self, sha256: str, path: str) -> np.ndarray:
         """Ids of the rows with this content or this path."""
@@ -75,21 +138,30 @@ class Snapshot:
                 "mtime_ns, sha256, width, height and label."
             ) from error
 
-    def _matches(self, scores: np.ndarray, ids: np.ndarray, keep: np.ndarray) -> list[list[Match]]:
+    def _matches(
+        self,
+        scores: np.ndarray,
+        ids: np.ndarray,
+        keep: np.ndarray,
+        probabilities: np.ndarray | None,
+    ) -> list[list[Match]]:
         wanted = np.unique(ids[keep])
         rows = self._rows(wanted)
         matches: list[list[Match]] = []
         for row in range(len(ids)):
-            found = zip(scores[row][keep[row]], ids[row][keep[row]], strict=True)
+            places = np.flatnonzero(keep[row])
             matches.append(
                 [
                     Match(
-                        path=self.gallery.full(rows[int(i)]["path"]),
-                        score=float(score),
-                        label=rows[int(i)]["label"],
-                        id=int(i),
+                        path=self.gallery.full(rows[int(ids[row, place])]["path"]),
+                        score=float(scores[row, place]),
+                        label=rows[int(ids[row, place])]["label"],
+                        id=int(ids[row, place]),
+                        probability=(
+                            None if probabilities is None else float(probabilities[row, place])
+                        ),
                     )
-                    for score, i in found
+                    for place in places
                 ]
             )
         return matches

@@ -38,17 +38,18 @@ def bring_up_index(
     state = gallery.index_state(settings, table)
     if n == 0:
         table.write_settings(without_index(settings))
-        settings = settings.model_copy(update={"index": None})
+        settings = settings.without_derived()
         gallery.publish(settings)
         return settings
     index = transform = None
     fitted_on = n
-    if state is not None and not refit and not _needs_fit(state, settings.transform, table, n):
+    if state is not None and not refit and not _needs_fit(state, settings, table, n):
         index = _updated(gallery, table, state, n, progress)
         transform, fitted_on = state.transform, state.fitted_on
     if index is None or transform is None:
-        index, transform = build_index(table, settings.transform, n, progress)
+        index, transform = build_index(table, settings, n, progress)
         fitted_on = n
+        settings = settings.model_copy(update={"calibration": None})
     table.write_settings(without_index(settings))  # now that they are known to work
     _save(gallery, table, state, index)
     settings = settings.model_copy(
@@ -59,6 +60,7 @@ def bring_up_index(
                 asked=settings.transform,
                 transform=transform,
                 fitted_on=fitted_on,
+                augment=settings.augment,
                 settings=index.settings,
             )
         }
@@ -70,22 +72,34 @@ def bring_up_index(
 
 def without_index(settings: Settings) -> str:
     """Settings as the table carries them."""
-    return write_text(settings.model_copy(update={"index": None}))
+    return write_text(settings.without_derived())
 
 
 def build_index(
-    table: ImageTable, asked: str, n: int, progress: Progress | None = None
+    table: ImageTable, settings: Settings, n: int, progress: Progress | None = None
 ) -> tuple[Index, str]:
-    """Fit the transform asked for to a table's n usable rows and index them; both are given."""
+    """Fit the transform asked for to a table's n usable rows, index them and augment the index.
+
+    Gives the index and the transform as it was fitted.
+    """
     if progress:
         progress("fitting", 0, None)
-    wanted = transforms.resolve(asked, n, table.dim)
+    wanted = transforms.resolve(settings.transform, n, table.dim)
     fitted = transforms.fit(wanted, *_sample(table, n, labels=wanted.startswith("lda")))
-    return Index.build(fitted, table.embeddings, n, progress=progress), fitted.spec
+    index = Index.build(fitted, table.embeddings, n, progress=progress)
+    augment = settings.refinement.augment
+    if augment:
+        if progress:
+            progress("augmenting", 0, None)
+        index.augment(augment)
+    return index, fitted.spec
 
 
-def _needs_fit(state: IndexState, asked: str, table: ImageTable, n: int) -> bool:
-    if state.asked != asked:
+def _needs_fit(state: IndexState, settings: Settings, table: ImageTable, n: int) -> bool:
+    asked = settings.transform
+    if state.asked != asked or state.augment != settings.augment:
+        return True
+    if state.augment != "none" and state.version != table.version:  # new rows change old vectors
         return True
     if state.transform == "none":
         return transforms.resolve(asked, n, table.dim) != "none"

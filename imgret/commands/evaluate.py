@@ -1,0 +1,213 @@
+"""imgret evaluate: how good the matches of a labelled gallery are."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from imgret.options import (
+    NamedPath,
+    Whole,
+    existing_gallery,
+    format_option,
+    gallery_option,
+    max_pixels_option,
+    refinement_options,
+)
+
+if TYPE_CHECKING:
+    from retrieval.evaluation import Evaluation
+
+SHOWN = 5
+
+
+@click.command(
+    "evaluate",
+    epilog="""\b
+Examples:
+  imgret evaluate
+  imgret evaluate --queries cars/test --k 1,5,10 --report cars.html
+  imgret evaluate --zero-shot --transform lda:0.1
+  imgret evaluate --expand 3 --format json
+""",
+)
+@gallery_option
+@click.option(
+    "--queries",
+    multiple=True,
+    type=NamedPath(path_type=Path),
+    metavar="DIR",
+    help="Labelled folders that are not in the gallery; may be repeated. By default each image of "
+    "the gallery is searched for among the others.",
+)
+@click.option(
+    "--labels",
+    default="folder",
+    show_default=True,
+    metavar="folder|FILE.csv",
+    help="Labels of the queries, as for index.",
+)
+@click.option(
+    "--zero-shot",
+    is_flag=True,
+    help="Evaluate the second half of the classes, the transform fitted on the first.",
+)
+@click.option("--k", type=Whole(), default="1,5,10", show_default=True, help="Neighbours.")
+@click.option(
+    "--vote", type=click.IntRange(min=1), default=5, show_default=True, help="Neighbours that vote."
+)
+@click.option("--transform", metavar="SPEC", help="Another transform than the gallery's, to try.")
+@refinement_options
+@click.option(
+    "--most-queries",
+    type=click.IntRange(min=2),
+    default=10_000,
+    show_default=True,
+    help="Of more, a fair sample is evaluated.",
+)
+@click.option("--no-calibrate", is_flag=True, help="Keep nothing with the gallery.")
+@click.option("--report", type=NamedPath(path_type=Path), help="Write an HTML page, too.")
+@max_pixels_option
+@format_option("text", "json", "csv")
+def command(
+    gallery: Path | None,
+    queries: tuple[Path, ...],
+    zero_shot: bool,
+    no_calibrate: bool,
+    report: Path | None,
+    output: str,
+    transform: str | None,
+    expand: str | None,
+    augment: str | None,
+    rerank: str | None,
+    **options: Any,
+) -> int:
+    """Measure matches by labels: precision, recall, MAP@R and more, each with its 95 % interval.
+
+    Leave-one-out over the gallery also learns how likely a match of a given score is right, which
+    `imgret query` shows from then on.
+    """
+    from imgret.output import shown_progress
+    from retrieval.retriever import Retriever
+
+    if queries and zero_shot:
+        raise click.UsageError("--zero-shot evaluates the gallery itself, without --queries.")
+    retriever = Retriever(
+        existing_gallery(gallery),
+        transform=transform,
+        expand=expand,
+        augment=augment,
+        rerank=rerank,
+    )
+    with shown_progress() as progress:
+        evaluation = retriever.evaluate(
+            queries or None,
+            zero_shot=zero_shot,
+            calibrate=not no_calibrate,
+            progress=progress,
+            **options,
+        )
+    for notice in evaluation.notices:
+        click.echo(f"imgret: {notice}", err=True)
+    if report is not None:
+        from retrieval.report import write_evaluation
+
+        write_evaluation(report, evaluation)
+    {"text": _print_text, "json": _print_json, "csv": _print_csv}[output](evaluation)
+    return 0 if evaluation.queries else 1
+
+
+def as_json(evaluation: Evaluation) -> dict[str, Any]:
+    """An evaluation without what is only for figures; no NaN, which JSON has not."""
+    import dataclasses
+
+    facts = {
+        field.name: getattr(evaluation, field.name)
+        for field in dataclasses.fields(evaluation)
+        if field.name != "per_query"
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(facts, default=_plain), parse_constant=_none)
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    import dataclasses
+
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    return str(value)
+
+
+def _none(_: str) -> None:
+    return None
+
+
+def _print_json(evaluation: Evaluation) -> None:
+    text = json.dumps(as_json(evaluation), indent=2, ensure_ascii=False)
+    click.echo(text.encode(errors="backslashreplace"))
+
+
+def _print_csv(evaluation: Evaluation) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["metric", "value", "low", "high"])
+    for m in evaluation.metrics:
+        writer.writerow([m.name, *("" if math.isnan(x) else f"{x:.6f}" for x in _values(m))])
+    for name, value in _vote_lines(evaluation):
+        writer.writerow([name, value, "", ""])
+
+
+def _values(metric: Any) -> tuple[float, float, float]:
+    return metric.value, metric.low, metric.high
+
+
+def _vote_lines(evaluation: Evaluation) -> list[tuple[str, str]]:
+    vote = evaluation.vote
+    names = ["accuracy"]
+    names += [f"{a}_{b}" for a in ("precision", "recall", "f1") for b in ("macro", "weighted")]
+    return [(f"vote@{vote.k} {n.replace('_', ' ')}", f"{getattr(vote, n):.6f}") for n in names]
+
+
+def _print_text(evaluation: Evaluation) -> None:
+    from imgret.output import print_facts, print_table, shown_path
+
+    print_facts(
+        [
+            ("protocol", evaluation.protocol),
+            ("gallery", f"{evaluation.gallery:,} images"),
+            ("queries", f"{evaluation.queries:,}"),
+            ("left out", f"{evaluation.without_relevant:,} queries without a relevant image"),
+        ]
+    )
+    click.echo()
+    rows = [[m.name, f"{m.value:.4f}", f"{m.low:.4f}", f"{m.high:.4f}"] for m in evaluation.metrics]
+    rows += [[name, f"{float(value):.4f}", "", ""] for name, value in _vote_lines(evaluation)]
+    print_table(["metric", "value", "low", "high"], rows)
+    classes = evaluation.classes
+    for title, part in (("worst", classes[:SHOWN]), ("best", classes[::-1][:SHOWN])):
+        click.echo(f"\n{title} classes")
+        rows = [[c.label, str(c.queries), f"{c.precision:.3f}", f"{c.f1:.3f}"] for c in part]
+        print_table(["class", "queries", f"precision@{evaluation.k}", "F1"], rows)
+    if evaluation.confused:
+        click.echo("\nmost confused")
+        rows = [
+            [c.label, c.voted, f"{c.count} of {c.queries}"] for c in evaluation.confused[:SHOWN]
+        ]
+        print_table(["class", "voted for", "queries"], rows)
+    if evaluation.worst:
+        click.echo("\nfailed worst")
+        rows = [
+            [shown_path(q.path), q.label, f"{q.precision:.2f}"] for q in evaluation.worst[:SHOWN]
+        ]
+        print_table(["query", "class", f"precision@{evaluation.k}"], rows)
+    if evaluation.calibration is not None:
+        c = evaluation.calibration
+        click.echo(
+            f"\ncalibration: from {c.matches:,} matches, expected error {c.error:.3f}, "
+            f"Brier score {c.brier:.3f} (held-out queries)"
+        )
