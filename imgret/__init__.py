@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from retrieval.errors import GalleryError as GalleryError
     from retrieval.errors import ImageError as ImageError
     from retrieval.errors import ImgretError as ImgretError
+    from retrieval.errors import RecipeError as RecipeError
+    from retrieval.evaluation import Evaluation as Evaluation
     from retrieval.retriever import IndexReport as IndexReport
     from retrieval.retriever import Match as Match
     from retrieval.retriever import Retriever as Retriever
@@ -25,9 +27,11 @@ _PUBLIC = {
     "BackboneError": "retrieval.errors",
     "GalleryError": "retrieval.errors",
     "ImageError": "retrieval.errors",
+    "Evaluation": "retrieval.evaluation",
     "ImgretError": "retrieval.errors",
     "IndexReport": "retrieval.retriever",
     "Match": "retrieval.retriever",
+    "RecipeError": "retrieval.errors",
     "Retriever": "retrieval.retriever",
 }
 _PACKAGES = ("retrieval",)

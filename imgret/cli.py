@@ -18,6 +18,7 @@ COMMANDS = {
     "index": "Embed the images below folders and files, and make them searchable.",
     "query": "Find the images that look like the given ones.",
     "evaluate": "Measure how good matches are, by labels.",
+    "compare": "Compare backbones, sizes, transforms and recipes side by side.",
     "info": "Show what a gallery holds and how it was made.",
     "remove": "Drop images from a gallery; their files stay.",
     "verify": "Check a gallery, and mend it with --repair.",

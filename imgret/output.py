@@ -112,6 +112,9 @@ def _bars() -> Iterator[Progress]:
             if what not in tasks:
                 words = WORDS.get(what, what)
                 tasks[what] = (int(bars.add_task(words, total=total, rate="")), time.monotonic())
+            elif done == 0:  # the same once more, as for another folder
+                tasks[what] = tasks[what][0], time.monotonic()
+                bars.reset(tasks[what][0])  # type: ignore[arg-type]
             task, since = tasks[what]
             rate = done / max(time.monotonic() - since, 1e-9)
             shown = f"{rate:.0f}/s" if what == "encoding" and done > 1 else ""
@@ -122,12 +125,16 @@ def _bars() -> Iterator[Progress]:
 
 def _lines() -> Progress:
     begun: dict[str, float] = {}
+    counted: dict[str, int] = {}
     last = time.monotonic()
 
     def progress(what: str, done: int, total: int | None) -> None:
         nonlocal last
         now = time.monotonic()
         since = begun.setdefault(what, now)
+        if done < counted.get(what, 0):  # the same once more, as for another folder
+            since = begun[what] = now
+        counted[what] = done
         finished = total is not None and done >= total > 0
         if now - last < SECONDS_PER_LINE and not finished:
             return

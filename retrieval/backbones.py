@@ -93,6 +93,11 @@ def folder_fingerprint(name: str) -> str | None:
     return _sha256_of_file(weights) if Path(resolve(name)).is_dir() and weights.is_file() else None
 
 
+def architecture_of(folder: Path) -> str:
+    """timm's name of the network whose weights a folder holds. Raises BackboneError."""
+    return str(_read_config(folder)["architecture"])
+
+
 def load(name: str, *, size: int | None = None, fit: Fit = "squash") -> Backbone:
     """Load a backbone with its pretrained weights, its classifier removed.
 

@@ -3,7 +3,8 @@
     ImgretError            anything imgret says in one sentence instead of a traceback
     ├── ImageError         one image cannot be used: the message is the reason, without the path
     ├── BackboneError      a network or its weights cannot be had, or do not fit
-    └── GalleryError       a gallery is missing, locked, of another format, or damaged
+    ├── GalleryError       a gallery is missing, locked, of another format, or damaged
+    └── RecipeError        a recipe cannot be read, or has a key or value that is none
 
 Library code raises these; only the command line prints them and exits.
 """
@@ -23,3 +24,7 @@ class BackboneError(ImgretError):
 
 class GalleryError(ImgretError):
     """A gallery is missing, locked, damaged, or was made otherwise."""
+
+
+class RecipeError(ImgretError):
+    """A recipe cannot be read, or a key of it is wrong."""

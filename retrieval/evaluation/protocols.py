@@ -84,8 +84,8 @@ class Measured:
 
     @property
     def k(self) -> int:
-        """The k of what has one only: the middle of ks."""
-        return self.ks[len(self.ks) // 2]
+        """The k of what has one only: 5, or else the middle of ks."""
+        return 5 if 5 in self.ks else self.ks[len(self.ks) // 2]
 
     @property
     def depth(self) -> int:
@@ -187,7 +187,7 @@ class _Run:
         return self._rank(gallery.rows(rows), gallery)
 
     def by_fifths(self, rows: np.ndarray) -> tuple[Ranked, np.ndarray]:
-        """Each fifth searched for among the others; and the rows in the order of the answer."""
+        """Each fifth searched for among the others."""
         fold = _folds(self.gallery)
         parts, order = [], []
         for n in range(FOLDS):
@@ -203,7 +203,8 @@ class _Run:
             order.append(mine)
         if not parts:
             raise ImgretError("The gallery holds too few different images to evaluate it.")
-        return joined(parts), np.concatenate(order)
+        back = np.argsort(np.concatenate(order))
+        return joined(parts).rows(back), np.concatenate(order)[back]
 
     def zero_shot(self, rows: np.ndarray) -> tuple[Ranked, np.ndarray]:
         """The images of the later classes among themselves."""

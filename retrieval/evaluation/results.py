@@ -106,11 +106,12 @@ class Calibration:
 class PerQuery:
     """What each of the q evaluated queries gave, for figures and paired tests.
 
-    precision: (q,) float64, precision@k. distances: (q, k) float32, 1 - score of its k nearest,
-    NaN where there are fewer.
+    queries: (q,) int64, the same for the same path in any evaluation. precision: (q,) float64,
+    precision@k. distances: (q, k) float32, 1 - score of its k nearest, NaN where there are fewer.
     """
 
     k: int
+    queries: np.ndarray
     precision: np.ndarray
     distances: np.ndarray
 
@@ -123,6 +124,7 @@ class Evaluation:
     without_relevant: those left out since no gallery image shares their label. k: of
     precision@k by class, of the worst queries and of the distances. classes: worst first.
     confused: most frequent first. worst: the queries that failed worst, worst first.
+    sample: a few queries, the same in each evaluation of the same queries.
     notices: sentences on what limits these figures.
     """
 
@@ -136,6 +138,7 @@ class Evaluation:
     classes: tuple[ClassScore, ...]
     confused: tuple[Confusion, ...]
     worst: tuple[RankedQuery, ...]
+    sample: tuple[RankedQuery, ...]
     calibration: Calibration | None
     per_query: PerQuery
     notices: tuple[str, ...] = ()

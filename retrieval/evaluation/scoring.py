@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from retrieval.evaluation.results import (
     VoteScores,
 )
 
-MOST_CONFUSED, MOST_FAILED = 20, 12
+MOST_CONFUSED, MOST_FAILED, SAMPLED = 20, 12, 8
 
 
 def summarise(
@@ -47,6 +48,7 @@ def summarise(
     calibration = calibrate(ranked.scores, right)
     kept = ranked.rows(has_relevant)
     paths = [query_paths[i] for i in has_relevant.tolist()]
+    codes = np.array([_path_code(path) for path in paths], np.int64)
     precision = metrics.precision_at_k(kept.labels, kept.found, k)
     distances = np.where(np.isfinite(kept.scores), 1 - kept.scores, np.nan)[:, :k]
     voted = metrics.vote(kept.found, vote)
@@ -62,8 +64,12 @@ def summarise(
         classes=_classes(kept.labels, voted, precision, names),
         confused=_confused(kept.labels, voted, names),
         worst=worst_queries(kept, precision, names, paths, gallery_paths, k),
+        sample=tuple(
+            described(kept, row, names, paths[row], gallery_paths, k)
+            for row in np.argsort(codes, kind="stable")[:SAMPLED].tolist()
+        ),
         calibration=calibration,
-        per_query=PerQuery(k, precision, distances.astype(np.float32)),
+        per_query=PerQuery(k, codes, precision, distances.astype(np.float32)),
         notices=tuple(notices),
     )
 
@@ -105,6 +111,10 @@ def worst_queries(
         for row in order
         if precision[row] < 1
     )
+
+
+def _path_code(path: Path) -> int:
+    return int(hashlib.sha256(str(path).encode(errors="surrogateescape")).hexdigest()[:15], 16)
 
 
 def _mean_distances(distances: np.ndarray) -> np.ndarray:

@@ -1,0 +1,255 @@
+"""imgret compare: experiments side by side."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from imgret.options import ENGINES, NamedPath, Whole, format_option
+
+if TYPE_CHECKING:
+    from retrieval.comparison import Comparison, Experiment, ExperimentResult
+
+SPANS = ("backbone", "size", "fit", "pool", "views", "transform", "expand", "augment", "rerank")
+SHOWN = ("precision@1", "precision@5", "MAP@R", "mAP")
+
+
+def _span_options(function: Any) -> Any:
+    """One option for each setting that an experiment has; all may be repeated."""
+    for name in reversed(SPANS):
+        function = click.option(
+            f"--{name}",
+            multiple=True,
+            type=click.IntRange(16, 4096) if name == "size" else str,
+            help="As for index; may be repeated." if name == "backbone" else None,
+        )(function)
+    return function
+
+
+@click.command(
+    "compare",
+    epilog="""\b
+Examples:
+  imgret compare cars/train --queries cars/test --recipe R1 --recipe R2 --recipe R3 \\
+      --report cars.html
+  imgret compare cars/train --queries cars/test --backbone mobilenetv2 --size 128 --size 224 \\
+      --transform none --transform whiten:512
+  imgret compare cars/train --queries cars/test --recipe R2 --random-weights
+""",
+)
+@click.argument("images", type=NamedPath(path_type=Path))
+@click.option(
+    "--queries",
+    type=NamedPath(path_type=Path),
+    metavar="DIR",
+    help="Labelled images to search for; by default each image among the others.",
+)
+@click.option("--zero-shot", is_flag=True, help="Evaluate the second half of the classes.")
+@click.option("--labels", default="folder", metavar="folder|FILE.csv", help="As for index.")
+@click.option(
+    "--query-labels", default="folder", metavar="folder|FILE.csv", help="Labels of the queries."
+)
+@click.option(
+    "--recipe",
+    "recipes",
+    multiple=True,
+    metavar="NAME|FILE",
+    help="R1, R2, R3 or a TOML file; may be repeated.",
+)
+@_span_options
+@click.option(
+    "--weights",
+    multiple=True,
+    type=NamedPath(path_type=Path),
+    metavar="FOLDER",
+    help="Weights of a backbone that a recipe names; the folder says of which. May be repeated.",
+)
+@click.option(
+    "--random-weights",
+    is_flag=True,
+    help="Take random weights where no folder has any: for shape and cost, not for matches.",
+)
+@click.option("--k", type=Whole(), default="1,5,10", show_default=True, help="Neighbours.")
+@click.option("--vote", type=click.IntRange(min=1), default=5, help="Neighbours that vote.")
+@click.option("--engine", type=click.Choice(ENGINES), help="What runs the backbones.")
+@click.option(
+    "--cache",
+    type=NamedPath(path_type=Path),
+    metavar="FOLDER",
+    help="Where embeddings and results are kept; by default in the user's cache folder.",
+)
+@click.option("--report", type=NamedPath(path_type=Path), help="Write an HTML page with figures.")
+@click.option("--figures", type=NamedPath(path_type=Path), help="Write PNG and SVG files here.")
+@format_option("text", "json", "csv")
+def command(
+    images: Path,
+    queries: Path | None,
+    zero_shot: bool,
+    labels: str,
+    query_labels: str,
+    recipes: tuple[str, ...],
+    weights: tuple[Path, ...],
+    random_weights: bool,
+    k: tuple[int, ...],
+    vote: int,
+    engine: Any,
+    cache: Path | None,
+    report: Path | None,
+    figures: Path | None,
+    output: str,
+    **spans: tuple[Any, ...],
+) -> int:
+    """Compare experiments over the same images: recipes, and every combination of the options.
+
+    Each embedding is made once and kept with each result, so that one more experiment costs that
+    experiment alone.
+    """
+    from imgret.output import shown_progress
+    from retrieval.comparison import Data, compare
+    from retrieval.encoder import cache_folder
+    from retrieval.evaluation.protocols import Measured
+
+    if queries and zero_shot:
+        raise click.UsageError("--zero-shot evaluates the gallery itself, without --queries.")
+    experiments = _experiments(recipes, spans, weights, random_weights=random_weights)
+    deepest = {e.recipe.k for e in experiments} | {5}
+    with shown_progress() as progress:
+        comparison = compare(
+            Data(images, queries, labels, query_labels, zero_shot),
+            experiments,
+            cache=cache or cache_folder() / "experiments",
+            measured=Measured(tuple(sorted({*k} | deepest)), vote),
+            engine=engine,
+            progress=progress,
+        )
+    for result in comparison.experiments:
+        for notice in result.evaluation.notices:
+            click.echo(f"imgret: {result.name}: {notice}", err=True)
+        if result.is_random:
+            click.echo(
+                f"imgret: {result.name} has random weights: its row shows shape and cost only.",
+                err=True,
+            )
+    _write(comparison, report, figures)
+    {"text": _print_text, "json": _print_json, "csv": _print_csv}[output](comparison)
+    return 0
+
+
+def _experiments(
+    recipes: Sequence[str],
+    spans: dict[str, tuple[Any, ...]],
+    weights: Sequence[Path],
+    *,
+    random_weights: bool,
+) -> list[Experiment]:
+    from retrieval.comparison import recipes as known
+
+    experiments = [known.read(name) for name in recipes]
+    if any(spans.values()) or not experiments:
+        experiments += known.grid(known.Recipe(), spans)
+    return known.unique(
+        [known.with_weights(e, weights, random_weights=random_weights) for e in experiments]
+    )
+
+
+def _write(comparison: Comparison, report: Path | None, figures: Path | None) -> None:
+    if report is not None:
+        from retrieval.report import write_comparison
+
+        write_comparison(report, comparison)
+    if figures is not None:
+        from retrieval.report.figures import comparison_figures, save_figures
+
+        save_figures(comparison_figures(comparison), figures)
+
+
+def _print_text(comparison: Comparison) -> None:
+    from imgret.output import print_table
+
+    columns = ["experiment", "width", *SHOWN, "distance", "vote F1", "ms/image", "to beat"]
+    print_table(columns, [_row(result) for result in comparison.experiments])
+    if comparison.tests:
+        click.echo("\nprecision@5, difference in pairs (permutation test, Holm)")
+        print_table(
+            ["first", "second", "difference", "low", "high", "p"],
+            [
+                [t.first, t.second, f"{t.difference:+.4f}", f"{t.low:+.4f}", f"{t.high:+.4f}",
+                 f"{t.p:.4f}"]
+                for t in comparison.tests
+            ],
+        )  # fmt: skip
+
+
+def _row(result: ExperimentResult) -> list[str]:
+    e = result.evaluation
+    interval = e.metric("precision@5")
+    row = [result.name + (" (random weights)" if result.is_random else ""), str(result.dim)]
+    for name in SHOWN:
+        value = f"{e.metric(name).value:.3f}"
+        row.append(
+            f"{value} [{interval.low:.3f}, {interval.high:.3f}]" if name == "precision@5" else value
+        )
+    row.append(f"{e.metric(f'distance@{e.k}').value:.3f}")
+    row.append(f"{e.vote.f1_macro:.3f}")
+    row.append("" if result.milliseconds is None else f"{result.milliseconds:.1f}")
+    row.append("" if result.reference is None else f"{result.reference:.2f}")
+    return row
+
+
+def _print_csv(comparison: Comparison) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    names = [m.name for m in comparison.experiments[0].evaluation.metrics]
+    writer.writerow(
+        ["experiment", "settings", "random_weights", "width", "queries", "milliseconds",
+         "reference_precision@5", *[f"{n}{s}" for n in names for s in ("", " low", " high")],
+         "vote_precision_macro", "vote_recall_macro", "vote_f1_macro"]
+    )  # fmt: skip
+    for r in comparison.experiments:
+        e, vote = r.evaluation, r.evaluation.vote
+        figures = [x for n in names for x in _interval(e.metric(n))]
+        writer.writerow(
+            [r.name, "; ".join(f"{k}={v}" for k, v in r.settings), r.is_random, r.dim, e.queries,
+             _number(r.milliseconds), _number(r.reference), *map(_number, figures),
+             *map(_number, (vote.precision_macro, vote.recall_macro, vote.f1_macro))]
+        )  # fmt: skip
+
+
+def _interval(metric: Any) -> tuple[float, float, float]:
+    return metric.value, metric.low, metric.high
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None or math.isnan(value) else f"{value:.6g}"
+
+
+def _print_json(comparison: Comparison) -> None:
+    import dataclasses
+
+    from imgret.commands.evaluate import as_json
+
+    document = {
+        "gallery": comparison.gallery,
+        "queries": comparison.queries,
+        "experiments": [
+            {
+                "name": r.name,
+                "settings": dict(r.settings),
+                "random_weights": r.is_random,
+                "width": r.dim,
+                "milliseconds": r.milliseconds,
+                "reference": r.reference,
+                "evaluation": as_json(r.evaluation),
+            }
+            for r in comparison.experiments
+        ],
+        "tests": [dataclasses.asdict(test) for test in comparison.tests],
+    }
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    click.echo(text.encode(errors="backslashreplace"))

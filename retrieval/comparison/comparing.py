@@ -1,0 +1,165 @@
+"""Run experiments over the same gallery and queries; each result is kept in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from retrieval import metrics
+from retrieval.comparison.embedding import Embedded, embed
+from retrieval.comparison.recipes import Experiment, Recipe
+from retrieval.comparison.results import Comparison, ExperimentResult, PairedTest
+from retrieval.comparison.storing import load_evaluation, store_evaluation
+from retrieval.encoder import Engine
+from retrieval.evaluation import Evaluation
+from retrieval.evaluation.protocols import Measured, Method, evaluate
+from retrieval.retriever import Progress
+
+RESULTS_FORMAT = 1
+ALL_PAIRS_UP_TO = 6
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Data:
+    """What experiments run over. labels, query_labels: "folder" or a CSV file."""
+
+    gallery: Path
+    queries: Path | None = None
+    labels: str = "folder"
+    query_labels: str = "folder"
+    zero_shot: bool = False
+
+
+def compare(
+    data: Data,
+    experiments: Sequence[Experiment],
+    *,
+    cache: Path,
+    measured: Measured | None = None,
+    engine: Engine | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Run the experiments and test in pairs whether they differ.
+
+    cache: folder where embeddings and results are kept, so that one more experiment costs that
+    experiment alone. Raises ImgretError when one cannot be run; what was done stays.
+    """
+    measured = measured or Measured()
+    results = tuple(
+        run(data, experiment, cache=cache, measured=measured, engine=engine, progress=progress)
+        for experiment in experiments
+    )
+    return Comparison(
+        gallery=str(data.gallery),
+        queries=str(data.queries or ("zero-shot" if data.zero_shot else "leave-one-out")),
+        experiments=results,
+        tests=paired_tests(results),
+    )
+
+
+def run(
+    data: Data,
+    experiment: Experiment,
+    *,
+    cache: Path,
+    measured: Measured,
+    engine: Engine | None = None,
+    progress: Progress | None = None,
+) -> ExperimentResult:
+    """One experiment, or what the cache has of it."""
+    recipe = experiment.recipe
+    gallery = embed(
+        data.gallery, recipe.encoding, cache, labels=data.labels, engine=engine, progress=progress
+    )
+    queries = None
+    if data.queries is not None:
+        queries = embed(
+            data.queries, recipe.encoding, cache, labels=data.query_labels, engine=engine,
+            progress=progress,
+        )  # fmt: skip
+    evaluation = _evaluated(data, recipe, gallery, queries, measured, cache, progress)
+    return ExperimentResult(
+        name=experiment.name,
+        settings=settings_of(recipe),
+        evaluation=evaluation,
+        milliseconds=gallery.milliseconds,
+        dim=gallery.images.embeddings.shape[1],
+        reference=recipe.reference.precision_at_5 if recipe.reference else None,
+        is_random=recipe.encoding.is_random,
+        sheet=evaluation.sample,
+    )
+
+
+def settings_of(recipe: Recipe) -> tuple[tuple[str, str], ...]:
+    """Name and value of each setting that says something."""
+    settings = recipe.encoding.model_dump() | recipe.search.model_dump()
+    settings["backbone"] = Path(settings["backbone"]).name
+    return tuple(
+        (k, str(v)) for k, v in settings.items() if v not in (None, "none") or k == "transform"
+    )
+
+
+def paired_tests(results: Sequence[ExperimentResult]) -> tuple[PairedTest, ...]:
+    """Each pair, or of many experiments the best with each other one; p corrected by Holm."""
+    pairs = list(itertools.combinations(results, 2))
+    if len(results) > ALL_PAIRS_UP_TO:
+        best = max(results, key=lambda r: float(r.evaluation.per_query.precision.mean()))
+        pairs = [(best, other) for other in results if other is not best]
+    raw = [_compared(*pair) for pair in pairs]
+    corrected = metrics.holm(np.array([p for *_, p in raw]))
+    return tuple(
+        PairedTest(first.name, second.name, difference, low, high, float(p))
+        for (first, second), (difference, low, high, _), p in zip(
+            pairs, raw, corrected, strict=True
+        )
+    )
+
+
+def _compared(
+    first: ExperimentResult, second: ExperimentResult
+) -> tuple[float, float, float, float]:
+    """Mean difference of precision over the queries of both, its interval, and p."""
+    one, other = first.evaluation.per_query, second.evaluation.per_query
+    _, mine, theirs = np.intersect1d(one.queries, other.queries, return_indices=True)
+    a, b = one.precision[mine], other.precision[theirs]
+    low, high = metrics.bootstrap_interval(a - b)
+    p = metrics.paired_test(a, b, resamples=RESAMPLES)
+    return float((a - b).mean()) if len(a) else float("nan"), low, high, p
+
+
+def _evaluated(
+    data: Data,
+    recipe: Recipe,
+    gallery: Embedded,
+    queries: Embedded | None,
+    measured: Measured,
+    cache: Path,
+    progress: Progress | None,
+) -> Evaluation:
+    facts = [
+        RESULTS_FORMAT, gallery.version, queries.version if queries else None, data.zero_shot,
+        recipe.search.model_dump(), measured.ks, measured.vote, measured.most_queries,
+    ]  # fmt: skip
+    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+    file = cache / "results" / f"{key}.json"
+    known = load_evaluation(file)
+    if known is not None:
+        return known
+    method = Method(recipe.search.transform, recipe.search.refinement)
+    evaluation = evaluate(
+        gallery.images,
+        queries.images if queries else None,
+        method=method,
+        measured=measured,
+        zero_shot=data.zero_shot,
+        progress=progress,
+    )
+    store_evaluation(file, evaluation)
+    return evaluation

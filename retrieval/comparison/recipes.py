@@ -1,0 +1,186 @@
+"""Recipes: named experiments as TOML, ours in retrieval/recipes/ and a user's own."""
+
+from __future__ import annotations
+
+import itertools
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from retrieval import backbones
+from retrieval import transform as transforms
+from retrieval.errors import ImgretError, RecipeError
+from retrieval.refinement import Refinement
+
+MAX_BYTES = 1 << 16
+SUFFIX = ".toml"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Encoding(_Model):
+    """What decides the embeddings. size: side of the input in pixels; None: the backbone's own."""
+
+    backbone: str = "mobilenetv2"
+    size: int | None = Field(default=None, ge=16, le=4096)
+    fit: Literal["squash", "crop", "pad"] = "squash"
+    pool: Literal["avg", "max", "gem", "avg+max", "avg+gem"] | None = None
+    views: Literal["flip", "multiscale", "flip+multiscale"] | None = None
+
+    @property
+    def is_random(self) -> bool:
+        """Whether its weights are random."""
+        return self.backbone.startswith(backbones.RANDOM)
+
+
+class Search(_Model):
+    """What decides the matches, given the embeddings."""
+
+    transform: str = "auto"
+    expand: str = "none"
+    augment: str = "none"
+    rerank: str = "none"
+
+    @property
+    def refinement(self) -> Refinement:
+        """What follows the first search."""
+        return Refinement.of(self.expand, self.augment, self.rerank)
+
+
+class Reference(_Model):
+    """The figure to beat."""
+
+    precision_at_5: float = Field(ge=0, le=1)
+
+
+class Recipe(_Model):
+    """All of a recipe's file. k: neighbours that are looked at."""
+
+    title: str = ""
+    reproduces: str = ""
+    k: int = Field(default=5, ge=1, le=1000)
+    encoding: Encoding = Encoding()
+    search: Search = Search()
+    reference: Reference | None = None
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A recipe under a name that is unique in its comparison."""
+
+    name: str
+    recipe: Recipe
+
+
+def names() -> list[str]:
+    """The recipes of the package."""
+    folder = resources.files("retrieval") / "recipes"
+    return sorted(f.name.removesuffix(SUFFIX) for f in folder.iterdir() if f.name.endswith(SUFFIX))
+
+
+def read(name: str) -> Experiment:
+    """A recipe of the package by its name, or a user's own file.
+
+    Raises RecipeError, naming the file and the key, when it cannot be used.
+    """
+    if name in names():
+        text = (resources.files("retrieval") / "recipes" / f"{name}{SUFFIX}").read_text("utf-8")
+        return Experiment(name, parse(text, name))
+    file = Path(name)
+    try:
+        if file.stat().st_size > MAX_BYTES:
+            raise RecipeError(f"{file} is larger than a recipe can be. Give another file.")
+        return Experiment(file.stem, parse(file.read_text("utf-8", errors="replace"), name))
+    except OSError as error:
+        raise RecipeError(
+            f"There is no recipe {name!r} ({error.strerror}). Give {', '.join(names())}, or a TOML "
+            "file."
+        ) from error
+
+
+def parse(text: str, source: str) -> Recipe:
+    """A recipe from TOML. Raises RecipeError, naming source and the key."""
+    try:
+        recipe = Recipe.model_validate(tomllib.loads(text))
+        transforms.parse(recipe.search.transform)
+        _ = recipe.search.refinement
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{source} is not valid TOML ({error}). Mend it.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise RecipeError(f"{source}: {key}: {first['msg']}. Mend that key.") from error
+    except ImgretError as error:
+        raise RecipeError(f"{source}: search: {error}") from error
+    return recipe
+
+
+def as_toml(recipe: Recipe) -> str:
+    """A recipe as a file of its own."""
+    return tomli_w.dumps(recipe.model_dump(exclude_none=True))
+
+
+def grid(recipe: Recipe, spans: Mapping[str, Sequence[object]]) -> list[Experiment]:
+    """Every combination of the values given for keys of encoding and search.
+
+    An experiment is named by the values that vary. Raises RecipeError for a value that is none.
+    """
+    spans = {key: values for key, values in spans.items() if values}
+    varied = [key for key, values in spans.items() if len(values) > 1] or list(spans)[:1]
+    experiments = []
+    for values in itertools.product(*spans.values()):
+        chosen = dict(zip(spans, values, strict=True))
+        document = recipe.model_dump(exclude_none=True)
+        for key, value in chosen.items():
+            document["encoding" if key in Encoding.model_fields else "search"][key] = value
+        name = " ".join(_short(chosen[key]) for key in varied) or "default"
+        made = parse(tomli_w.dumps(document), f"--{' --'.join(chosen)}" if chosen else "default")
+        experiments.append(Experiment(name, made))
+    return experiments
+
+
+def with_weights(
+    experiment: Experiment, folders: Sequence[Path], *, random_weights: bool
+) -> Experiment:
+    """The experiment with its backbone's weights taken from a folder that holds its architecture.
+
+    random_weights: without such a folder, take random weights, for shape and cost alone.
+    """
+    encoding = experiment.recipe.encoding
+    name = backbones.resolve(encoding.backbone)
+    if encoding.is_random or Path(name).is_dir():
+        return experiment
+    for folder in folders:
+        if backbones.architecture_of(folder) == name.partition(".")[0]:
+            name = str(folder.resolve())
+            break
+    else:
+        if random_weights:
+            name = backbones.resolve(backbones.RANDOM + encoding.backbone)
+    encoding = encoding.model_copy(update={"backbone": name})
+    return replace(experiment, recipe=experiment.recipe.model_copy(update={"encoding": encoding}))
+
+
+def unique(experiments: Sequence[Experiment]) -> list[Experiment]:
+    """The experiments, those of the same name numbered."""
+    seen: dict[str, int] = {}
+    made = []
+    for experiment in experiments:
+        seen[experiment.name] = count = seen.get(experiment.name, 0) + 1
+        made.append(
+            replace(experiment, name=f"{experiment.name} ({count})") if count > 1 else experiment
+        )
+    return made
+
+
+def _short(value: object) -> str:
+    """A value as it stands in a name: of a folder its last part."""
+    return Path(value).name if isinstance(value, str) and "/" in value else str(value)

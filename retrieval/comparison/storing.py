@@ -1,0 +1,55 @@
+"""An Evaluation as JSON, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retrieval.evaluation import Evaluation
+from retrieval.gallery.folder import write_atomically
+
+MAX_BYTES = 1 << 28
+
+
+def store_evaluation(file: Path, evaluation: Evaluation) -> None:
+    """Write an evaluation, atomically."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(dataclasses.asdict(evaluation), default=_plain)
+    write_atomically(file, text.encode(errors="surrogateescape"))
+
+
+def load_evaluation(file: Path) -> Evaluation | None:
+    """What store_evaluation() wrote; None where there is nothing that can be used."""
+    try:
+        if file.stat().st_size > MAX_BYTES:
+            return None
+        evaluation: Evaluation = _made(Evaluation, json.loads(file.read_bytes()))
+        return evaluation
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray) else str(value)
+
+
+def _made(kind: Any, data: Any) -> Any:
+    """data as the type that is wanted: dataclasses, tuples of one type, arrays, paths, plain."""
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        return typing.cast(Any, kind)(**{key: _made(hints[key], data[key]) for key in hints})
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        inner = next(a for a in arguments if a is not type(None))
+        return None if data is None else _made(inner, data)
+    if origin is tuple:
+        return tuple(_made(arguments[0], item) for item in data)
+    if kind is np.ndarray:
+        return np.array(data)
+    return kind(data)
