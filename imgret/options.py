@@ -13,6 +13,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 MOST_NEIGHBOURS = 10_000
 ENGINES = ["openvino-bf16", "openvino-fp32", "torch-cuda-bf16", "torch-fp32"]
 
+POOLS = ["own", "avg", "max", "gem", "avg+max", "avg+gem"]
+VIEWS = ["none", "flip", "multiscale", "flip+multiscale"]
+
 
 class NamedPath(click.Path):
     """A path; "" is none: an unset shell variable must not stand for the working directory."""

@@ -22,6 +22,8 @@ from retrieval.images import Preprocessing
 if TYPE_CHECKING:
     import torch
 
+    from retrieval.pooling import Pool, Views
+
 SHORT_NAMES = {
     "mobilenetv2": "mobilenetv2_100.ra_in1k",
     "resnet50": "resnet50.a1_in1k",
@@ -44,7 +46,7 @@ class BackboneSpec:
 
     name: as the user gave it, folders as absolute paths. architecture: timm's name.
     weights_sha256: of the weight file of a folder, else of the loaded tensors. dim: the width of
-    an embedding. preprocessing: how pixels are prepared.
+    an embedding. preprocessing: how pixels are prepared. pool, views: see retrieval/pooling.py.
     """
 
     name: str
@@ -52,12 +54,15 @@ class BackboneSpec:
     weights_sha256: str
     dim: int
     preprocessing: Preprocessing
+    pool: Pool = "own"
+    views: Views = "none"
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 over everything but the name and the fit, which the network does not see."""
         p = self.preprocessing
         parts = [self.architecture, self.weights_sha256, self.dim, p.size, *p.mean, *p.std]
+        parts += [self.pool, self.views] if (self.pool, self.views) != ("own", "none") else []
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -98,15 +103,25 @@ def architecture_of(folder: Path) -> str:
     return str(_read_config(folder)["architecture"])
 
 
-def load(name: str, *, size: int | None = None, fit: Fit = "squash") -> Backbone:
+def load(
+    name: str,
+    *,
+    size: int | None = None,
+    fit: Fit = "squash",
+    pool: Pool = "own",
+    views: Views = "none",
+) -> Backbone:
     """Load a backbone with its pretrained weights, its classifier removed.
 
     size: side of the input in pixels, by default the model's own. fit: how a picture becomes
-    a square. Raises BackboneError when the name, its weights or the size cannot be used.
+    a square. pool, views: see retrieval/pooling.py. Raises BackboneError when the name,
+    its weights or the size cannot be used.
     """
     name = resolve(name)
     if name.startswith(RANDOM):
-        return with_random_weights(name.removeprefix(RANDOM), size=size, fit=fit)
+        return with_random_weights(
+            name.removeprefix(RANDOM), size=size, fit=fit, pool=pool, views=views
+        )
     if name.startswith("hf-hub:"):
         folder = _from_hub(name, name.removeprefix("hf-hub:"), "config.json").parent
         _from_hub(name, name.removeprefix("hf-hub:"), "model.safetensors")
@@ -115,11 +130,17 @@ def load(name: str, *, size: int | None = None, fit: Fit = "squash") -> Backbone
         network, sha256 = _load_folder(Path(name), size)
     else:
         network, sha256 = _load_named(name, size)
-    return _backbone(name, network, sha256, size, fit)
+    return _backbone(name, network, sha256, size, fit, pool, views)
 
 
 def with_random_weights(
-    architecture: str, *, size: int | None = None, fit: Fit = "squash", seed: int = 0
+    architecture: str,
+    *,
+    size: int | None = None,
+    fit: Fit = "squash",
+    pool: Pool = "own",
+    views: Views = "none",
+    seed: int = 0,
 ) -> Backbone:
     """A timm architecture with random weights: for its shape and cost, never for matches."""
     import torch
@@ -127,7 +148,7 @@ def with_random_weights(
     torch.manual_seed(seed)
     network = _create(architecture, size)
     sha256 = _sha256_of_tensors(network.state_dict())
-    return _backbone(RANDOM + architecture, network, sha256, size, fit)
+    return _backbone(RANDOM + architecture, network, sha256, size, fit, pool, views)
 
 
 def _load_folder(folder: Path, size: int | None) -> tuple[torch.nn.Module, str]:
@@ -306,16 +327,30 @@ def _without_network(name: str) -> str:
 
 
 def _backbone(
-    name: str, network: torch.nn.Module, sha256: str, size: int | None, fit: Fit
+    name: str,
+    network: torch.nn.Module,
+    sha256: str,
+    size: int | None,
+    fit: Fit,
+    pool: Pool,
+    views: Views,
 ) -> Backbone:
     import torch
 
+    from retrieval.pooling import arranged
+
     preprocessing = _preprocessing(name, network, size, fit)
+    architecture = getattr(network, "pretrained_cfg", {}).get("architecture") or name
+    fixed_size = _needs_image_size(architecture, getattr(network, "pretrained_cfg", None))
+    network = arranged(network, pool, views, preprocessing.size, name=name, fixed_size=fixed_size)
+    network = network.eval()
     probe = torch.zeros(1, 3, preprocessing.size, preprocessing.size)
     try:
         with torch.inference_mode():
             embedding = network(probe)
             shape = tuple(embedding.shape)
+    except BackboneError:
+        raise
     except Exception as error:  # whatever a network raises on pixels that it cannot take
         raise BackboneError(
             f"{name} cannot take {preprocessing.size} px images ({_reason(error)}). "
@@ -325,8 +360,8 @@ def _backbone(
         raise BackboneError(f"{name} gives embeddings that are not finite. Replace its weights.")
     if len(shape) != 2:
         raise BackboneError(f"{name} gives no embedding but {shape[1:]}. Choose another backbone.")
-    architecture = getattr(network, "pretrained_cfg", {}).get("architecture") or name
-    return Backbone(BackboneSpec(name, architecture, sha256, shape[1], preprocessing), network)
+    spec = BackboneSpec(name, architecture, sha256, shape[1], preprocessing, pool, views)
+    return Backbone(spec, network)
 
 
 def _preprocessing(

@@ -11,6 +11,8 @@ import click
 
 from imgret.options import (
     ENGINES,
+    POOLS,
+    VIEWS,
     NamedPath,
     format_option,
     gallery_option,
@@ -50,6 +52,16 @@ Examples:
     help="How a picture becomes a square. By default squash: nothing of it is lost.",
 )
 @click.option(
+    "--pool",
+    type=click.Choice(POOLS),
+    help="How the backbone's last map becomes an embedding. By default its own way.",
+)
+@click.option(
+    "--views",
+    type=click.Choice(VIEWS),
+    help="Embed the mean of several views of a picture: better matches, 2, 3 or 6 times the work.",
+)
+@click.option(
     "--transform",
     metavar="SPEC",
     help="none, standard, standard+pca:N, whiten:N, lda or auto (the default: whitened PCA "
@@ -80,6 +92,8 @@ def command(
     backbone: str | None,
     size: int | None,
     fit: Any,
+    pool: Any,
+    views: Any,
     transform: str | None,
     expand: str | None,
     augment: str | None,
@@ -105,6 +119,8 @@ def command(
         backbone=backbone,
         size=size,
         fit=fit,
+        pool=pool,
+        views=views,
         transform=transform,
         expand=expand,
         augment=augment,

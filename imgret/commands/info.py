@@ -59,7 +59,7 @@ def _print(info: GalleryInfo) -> None:
             ("labels", f"{info.labels:,}"),
             ("backbone", info.backbone),
             ("weights", info.weights_sha256[:16]),
-            ("input", f"{info.size} px, {info.fit}"),
+            ("input", f"{info.size} px, {info.fit}, pool {info.pool}, views {info.views}"),
             ("engine", info.engine),
             ("transform", transform if info.transform else f"none yet ({info.transform_asked})"),
             ("index", index),

@@ -102,7 +102,9 @@ def settings_of(recipe: Recipe) -> tuple[tuple[str, str], ...]:
     settings = recipe.encoding.model_dump() | recipe.search.model_dump()
     settings["backbone"] = Path(settings["backbone"]).name
     return tuple(
-        (k, str(v)) for k, v in settings.items() if v not in (None, "none") or k == "transform"
+        (k, str(v))
+        for k, v in settings.items()
+        if v not in (None, "none", "own") or k == "transform"
     )
 
 

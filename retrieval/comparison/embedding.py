@@ -55,6 +55,8 @@ def embed(
         backbone=encoding.backbone,
         size=encoding.size,
         fit=encoding.fit,
+        pool=encoding.pool,
+        views=encoding.views,
         transform="none",
         engine=engine,
     )

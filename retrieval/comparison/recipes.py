@@ -32,8 +32,8 @@ class Encoding(_Model):
     backbone: str = "mobilenetv2"
     size: int | None = Field(default=None, ge=16, le=4096)
     fit: Literal["squash", "crop", "pad"] = "squash"
-    pool: Literal["avg", "max", "gem", "avg+max", "avg+gem"] | None = None
-    views: Literal["flip", "multiscale", "flip+multiscale"] | None = None
+    pool: Literal["own", "avg", "max", "gem", "avg+max", "avg+gem"] = "own"
+    views: Literal["none", "flip", "multiscale", "flip+multiscale"] = "none"
 
     @property
     def is_random(self) -> bool:

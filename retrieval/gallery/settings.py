@@ -40,6 +40,8 @@ class BackboneState(_Model):
     interpolation: str
     fit: Literal["squash", "crop", "pad"]
     crop_pct: float = Field(gt=0, le=4)
+    pool: Literal["own", "avg", "max", "gem", "avg+max", "avg+gem"] = "own"
+    views: Literal["none", "flip", "multiscale", "flip+multiscale"] = "none"
 
     @classmethod
     def of(cls, spec: BackboneSpec) -> BackboneState:
@@ -56,6 +58,8 @@ class BackboneState(_Model):
             interpolation=p.interpolation,
             fit=p.fit,
             crop_pct=p.crop_pct,
+            pool=spec.pool,
+            views=spec.views,
         )
 
     @property
@@ -70,7 +74,13 @@ class BackboneState(_Model):
             crop_pct=self.crop_pct,
         )
         return BackboneSpec(
-            self.name, self.architecture, self.weights_sha256, self.dim, preprocessing
+            self.name,
+            self.architecture,
+            self.weights_sha256,
+            self.dim,
+            preprocessing,
+            self.pool,
+            self.views,
         )
 
 
@@ -139,7 +149,8 @@ class Settings(_Model):
         b, state = self.backbone, self.index
         transform = f"{state.transform} fitted on {state.fitted_on}" if state else "none"
         search = f"expand {self.expand}, augment {self.augment}, rerank {self.rerank}"
-        return f"{b.weights_sha256[:16]} at {b.size}, {transform}, {search}"
+        encoding = f"{b.weights_sha256[:16]} at {b.size}, {b.fit}, pool {b.pool}, views {b.views}"
+        return f"{encoding}, {transform}, {search}"
 
     def without_derived(self) -> Settings:
         """What the table carries: all but the index and the calibration."""

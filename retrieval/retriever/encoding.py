@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from retrieval import backbones
 from retrieval.backbones import Backbone, BackboneSpec, Fit
@@ -11,6 +12,9 @@ from retrieval.encoder import Encoder, Engine, cache_folder, exported_encoder, o
 from retrieval.errors import GalleryError
 from retrieval.gallery import Settings
 from retrieval.gallery.settings import BackboneState
+
+if TYPE_CHECKING:
+    from retrieval.pooling import Pool, Views
 
 DEFAULT_BACKBONE = "mobilenetv2"
 
@@ -22,11 +26,19 @@ class EncoderChoice:
     """
 
     def __init__(
-        self, backbone: str | None, size: int | None, fit: Fit | None, engine: Engine | None
+        self,
+        backbone: str | None,
+        size: int | None,
+        fit: Fit | None,
+        pool: Pool | None,
+        views: Views | None,
+        engine: Engine | None,
     ) -> None:
         self.backbone = backbone
         self.size = size
         self.fit = fit
+        self.pool = pool
+        self.views = views
         self.engine = engine
         self.current: Encoder | None = None
         self._opening = threading.RLock()
@@ -34,11 +46,13 @@ class EncoderChoice:
     def new(self, old: BackboneState | None = None) -> Encoder:
         """The encoder for embedding anew; what was not asked for stays as it was in old."""
         name, size, fit = self.backbone or DEFAULT_BACKBONE, self.size, self.fit or "squash"
+        pool, views = self.pool or "own", self.views or "none"
         if old is not None:
-            fit = self.fit or old.fit
+            fit, pool = self.fit or old.fit, self.pool or old.pool
+            views = self.views or old.views
             if not self.backbone or backbones.resolve(self.backbone) == old.name:
                 name, size = old.name, self.size or old.size
-        backbone = backbones.load(name, size=size, fit=fit)
+        backbone = backbones.load(name, size=size, fit=fit, pool=pool, views=views)
         self.current = open_encoder(
             backbone.spec, lambda: backbone, engine=self.engine, cache=cache_folder()
         )
@@ -83,10 +97,10 @@ class EncoderChoice:
             sha256 = backbones.folder_fingerprint(asked) or stored.weights_sha256
             if sha256 != stored.weights_sha256:
                 differs.append(f"other weights of {asked} ({stored.weights_sha256[:12]})")
-        if self.size and self.size != stored.size:
-            differs.append(f"--size {stored.size}, not {self.size}")
-        if self.fit and self.fit != stored.fit:
-            differs.append(f"--fit {stored.fit}, not {self.fit}")
+        for name in ("size", "fit", "pool", "views"):
+            wanted, there = getattr(self, name), getattr(stored, name)
+            if wanted and wanted != there:
+                differs.append(f"--{name} {there}, not {wanted}")
         if differs:
             raise GalleryError(
                 f"{gallery} was made with {' and '.join(differs)}. Run `imgret index` with "
@@ -97,4 +111,4 @@ class EncoderChoice:
         name, p = spec.name, spec.preprocessing
         if self.backbone and backbones.folder_fingerprint(self.backbone) == spec.weights_sha256:
             name = self.backbone
-        return backbones.load(name, size=p.size, fit=p.fit)
+        return backbones.load(name, size=p.size, fit=p.fit, pool=spec.pool, views=spec.views)

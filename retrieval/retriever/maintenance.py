@@ -126,6 +126,8 @@ def describe(gallery: Gallery) -> GalleryInfo:
         weights_sha256=b.weights_sha256,
         size=b.size,
         fit=b.fit,
+        pool=b.pool,
+        views=b.views,
         dim=b.dim,
         engine=settings.engine,
         transform=state.transform if state else "",

@@ -94,6 +94,8 @@ class GalleryInfo:
     weights_sha256: str
     size: int
     fit: str
+    pool: str
+    views: str
     dim: int
     engine: str
     transform: str

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias, overload
+from typing import TYPE_CHECKING, TypeAlias, overload
 
 import numpy as np
 from PIL import Image
@@ -43,6 +43,9 @@ from retrieval.retriever.results import (
 from retrieval.retriever.snapshot import Snapshot
 from retrieval.retriever.upkeep import bring_up_index
 
+if TYPE_CHECKING:
+    from retrieval.pooling import Pool, Views
+
 Query: TypeAlias = str | Path | Image.Image | np.ndarray
 Paths: TypeAlias = str | Path | Sequence[str | Path]
 Box: TypeAlias = tuple[int, int, int, int]
@@ -54,7 +57,8 @@ class Retriever:
     gallery: the gallery's folder; it is made by the first index(). The other parameters say how
     a new gallery is made, and must agree with one that is there already: backbone is a short name
     (mobilenetv2, resnet50, efficientnet-b7), a timm name, "hf-hub:user/model" or a folder; size
-    the side of its input in pixels; fit how a picture becomes a square; transform one of none,
+    the side of its input in pixels; fit how a picture becomes a square; pool and views what
+    retrieval/pooling.py has; transform one of none,
     standard, standard+pca:N, whiten:N, lda, auto; engine what runs the backbone. expand, augment
     and rerank say what follows a search, as retrieval/refinement.py has it: index() keeps them
     with the gallery, search() and evaluate() use those given here or else the gallery's.
@@ -68,6 +72,8 @@ class Retriever:
         backbone: str | None = None,
         size: int | None = None,
         fit: Fit | None = None,
+        pool: Pool | None = None,
+        views: Views | None = None,
         transform: str | None = None,
         expand: str | None = None,
         augment: str | None = None,
@@ -78,7 +84,7 @@ class Retriever:
         self._asked = {
             "transform": transform, "expand": expand, "augment": augment, "rerank": rerank
         }  # fmt: skip
-        self._encoder = EncoderChoice(backbone, size, fit, engine)
+        self._encoder = EncoderChoice(backbone, size, fit, pool, views, engine)
         self._snapshot: tuple[tuple[int, ...], Snapshot] | None = None
         self._opening = threading.RLock()
 
