@@ -19,6 +19,7 @@ COMMANDS = {
     "query": "Find the images that look like the given ones.",
     "evaluate": "Measure how good matches are, by labels.",
     "compare": "Compare backbones, sizes, transforms and recipes side by side.",
+    "tune": "Find the best setting for one's own labelled images.",
     "info": "Show what a gallery holds and how it was made.",
     "remove": "Drop images from a gallery; their files stay.",
     "verify": "Check a gallery, and mend it with --repair.",

@@ -103,6 +103,18 @@ def architecture_of(folder: Path) -> str:
     return str(_read_config(folder)["architecture"])
 
 
+def input_size(name: str) -> int | None:
+    """The side of a backbone's own input in pixels; None where that is not known without it."""
+    name = resolve(name).removeprefix(RANDOM)
+    if name.startswith("hf-hub:"):
+        return None
+    architecture = architecture_of(Path(name)) if "/" in name else name
+    config = _read_config(Path(name)) if "/" in name else {}
+    said = config.get("pretrained_cfg", config).get("input_size")
+    side = (said or _defaults(architecture).get("input_size") or [None])[-1]
+    return int(side) if isinstance(side, int) else None
+
+
 def load(
     name: str,
     *,

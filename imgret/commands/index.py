@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from retrieval.retriever import IndexEstimate, IndexReport
 
 NOTHING, ERROR = 1, 2
+SETTINGS = ("backbone", "size", "fit", "pool", "views", "transform", "expand", "augment", "rerank")
 
 
 @click.command(
@@ -40,6 +41,11 @@ Examples:
 )
 @click.argument("paths", nargs=-1, required=True, type=NamedPath(path_type=Path))
 @gallery_option
+@click.option(
+    "--recipe",
+    metavar="NAME|FILE",
+    help="Take what is not given from a recipe, such as `imgret tune` writes.",
+)
 @click.option(
     "--backbone",
     help="mobilenetv2 (the default), resnet50, efficientnet-b7, any timm name, "
@@ -89,15 +95,7 @@ Examples:
 def command(
     paths: tuple[Path, ...],
     gallery: Path | None,
-    backbone: str | None,
-    size: int | None,
-    fit: Any,
-    pool: Any,
-    views: Any,
-    transform: str | None,
-    expand: str | None,
-    augment: str | None,
-    rerank: str | None,
+    recipe: str | None,
     engine: Any,
     dry_run: bool,
     strict: bool,
@@ -114,19 +112,14 @@ def command(
     from imgret.output import shown_progress
     from retrieval.retriever import Retriever
 
-    retriever = Retriever(
-        gallery_to_write(gallery),
-        backbone=backbone,
-        size=size,
-        fit=fit,
-        pool=pool,
-        views=views,
-        transform=transform,
-        expand=expand,
-        augment=augment,
-        rerank=rerank,
-        engine=engine,
-    )
+    settings: dict[str, Any] = {name: options.pop(name) for name in SETTINGS}
+    if recipe:
+        from retrieval.comparison.recipes import read
+
+        known = read(recipe).recipe
+        asked = {name: value for name, value in settings.items() if value is not None}
+        settings = known.encoding.model_dump() | known.search.model_dump() | asked
+    retriever = Retriever(gallery_to_write(gallery), engine=engine, **settings)
     with shown_progress() as progress:
         if dry_run:
             estimate = retriever.estimate(paths, reembed=reembed, progress=progress, **options)

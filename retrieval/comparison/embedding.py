@@ -11,12 +11,15 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from retrieval import backbones
 from retrieval.comparison.recipes import Encoding
 from retrieval.encoder import Engine
 from retrieval.errors import ImgretError
 from retrieval.evaluation.protocols import Images
 from retrieval.gallery.folder import write_atomically
+from retrieval.images import find_images
 from retrieval.retriever import Progress, Retriever
 from retrieval.retriever.evaluating import read_images
 
@@ -41,14 +44,19 @@ def embed(
     cache: Path,
     *,
     labels: str = "folder",
+    most: int | None = None,
     engine: Engine | None = None,
     progress: Progress | None = None,
 ) -> Embedded:
     """Embed the images below a folder, or read what the cache has of them.
 
+    most: of more images than this, a fair sample is embedded.
+
     Raises BackboneError, GalleryError, and ImgretError when no image can be read.
     """
-    place = cache / "embeddings" / _key(folder, encoding, labels, engine)
+    paths = [folder] if most is None else _sample(folder, most)
+    sampled = most if len(paths) > 1 else None
+    place = cache / "embeddings" / _key(folder, encoding, labels, engine, sampled)
     place.mkdir(parents=True, exist_ok=True)
     retriever = Retriever(
         place / "gallery",
@@ -60,7 +68,7 @@ def embed(
         transform="none",
         engine=engine,
     )
-    report = retriever.index(folder, labels=labels, progress=progress)
+    report = retriever.index(paths, labels=labels, progress=progress)
     if not report.added + report.changed + report.unchanged:
         raise ImgretError(f"There is no image that can be read below {folder}.")
     if report.encoded:
@@ -74,12 +82,23 @@ def embed(
     )
 
 
-def _key(folder: Path, encoding: Encoding, labels: str, engine: Engine | None) -> str:
+def _sample(folder: Path, most: int) -> list[Path]:
+    """The folder itself, or `most` of its images, evenly drawn."""
+    found = [file.path for file in find_images([folder]) if file.error is None]
+    if len(found) <= most:
+        return [folder]
+    chosen = np.random.default_rng(0).choice(len(found), most, replace=False)
+    return [found[i] for i in np.sort(chosen)]
+
+
+def _key(
+    folder: Path, encoding: Encoding, labels: str, engine: Engine | None, sampled: int | None
+) -> str:
     """Readable, and different for whatever gives other embeddings or labels."""
     name = backbones.resolve(encoding.backbone)
     facts = [
         str(folder.resolve()), labels, engine, name, backbones.folder_fingerprint(name),
-        encoding.size, encoding.fit, encoding.pool, encoding.views,
+        encoding.size, encoding.fit, encoding.pool, encoding.views, *([sampled] if sampled else []),
     ]  # fmt: skip
     digest = hashlib.sha256(json.dumps(facts).encode(errors="surrogateescape")).hexdigest()
     return f"{folder.resolve().name}-{Path(name).name}-{digest[:16]}".replace(":", "-")

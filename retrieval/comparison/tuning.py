@@ -1,0 +1,257 @@
+"""Find the setting that suits a user's own labelled images, within a budget of time.
+
+A fifth of the images of each class is held out and searched for among the others. One thing is
+changed at a time, what gains is kept: transform, pooling, views, size, the transform again,
+augmentation, expansion, re-ranking. What is judged later is never looked at.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retrieval import backbones, metrics
+from retrieval.comparison.embedding import Embedded, embed
+from retrieval.comparison.recipes import Recipe
+from retrieval.encoder import Engine
+from retrieval.errors import BackboneError, ImgretError
+from retrieval.evaluation.protocols import Images, Measured, Method, rank_images
+from retrieval.retriever import Progress
+
+HELD_OUT = 0.2
+MOST_IMAGES = 20_000
+LEAST_GAIN, SURE = 0.002, 0.05
+WHITENING = [f"whiten:{n}:{p}" for n in (256, 512, 1024) for p in (1.0, 0.75, 0.5)]
+LDA = [f"lda:{p}" for p in (0.02, 0.05, 0.1, 0.2, 0.4)]
+MEANS = ["1", "2", "3", "10", "3:2.0", "10:3.0"]
+STRIDE = 32
+
+Change = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One change that was tried. precision: of held-out images. gain, p: against the best so far,
+    of a paired permutation test. kept: whether it is part of the best setting from here on.
+    skipped: why it was not tried, else "".
+    """
+
+    change: str
+    precision: float
+    gain: float
+    p: float
+    kept: bool
+    seconds: float
+    skipped: str = ""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The best setting, how it was found, and precision@k before and after, on held-out images."""
+
+    recipe: Recipe
+    steps: tuple[Step, ...]
+    k: int
+    images: int
+    held_out: int
+    before: float
+    after: float
+
+
+class OutOfTime(Exception):
+    """The budget is spent."""
+
+
+def tune(
+    folder: Path,
+    *,
+    minutes: float,
+    cache: Path,
+    start: Recipe | None = None,
+    use_labels: bool = True,
+    labels: str = "folder",
+    k: int = 5,
+    most_images: int = MOST_IMAGES,
+    engine: Engine | None = None,
+    progress: Progress | None = None,
+    on_step: Callable[[Step], None] | None = None,
+) -> Tuning:
+    """Try what may gain, in the order of what it costs, until the time is up.
+
+    use_labels: whether the transform may be fitted to the labels. The first embedding is made
+    whatever it takes. Raises ImgretError when there are too few labelled images to hold some out.
+    """
+    run = _Run(folder, cache, labels, k, most_images, engine, progress, minutes)
+    run.begin(start or Recipe())
+    for change in _changes(run, use_labels=use_labels):
+        step = run.step(change)
+        if step is not None and on_step:
+            on_step(step)
+    return Tuning(
+        recipe=run.recipe,
+        steps=tuple(run.steps),
+        k=k,
+        images=run.images,
+        held_out=run.held_out,
+        before=run.before,
+        after=float(run.best.mean()),
+    )
+
+
+def _changes(run: _Run, *, use_labels: bool) -> Iterator[Change]:
+    """What is tried, one after the other; a later change builds on those that were kept."""
+    transforms = ["none", "standard", *WHITENING, *(LDA if use_labels else [])]
+    yield from ({"transform": spec} for spec in transforms)
+    yield from ({"pool": pool} for pool in ("avg+gem", "avg+max", "gem", "max"))
+    yield {"views": "flip"}
+    size = run.size
+    for factor in (9 / 7, 11 / 7):
+        yield {"size": STRIDE * round(size * factor / STRIDE)}
+    yield {"views": "flip+multiscale"}
+    yield from ({"transform": spec} for spec in transforms[2:])
+    yield from ({"augment": spec} for spec in MEANS)
+    yield from ({"expand": spec} for spec in MEANS)
+    yield from ({"rerank": spec} for spec in ("50", "100"))
+
+
+class _Run:
+    """The best setting so far and what its held-out queries gave."""
+
+    def __init__(
+        self,
+        folder: Path,
+        cache: Path,
+        labels: str,
+        k: int,
+        most: int,
+        engine: Engine | None,
+        progress: Progress | None,
+        minutes: float,
+    ) -> None:
+        self.folder = folder
+        self.cache = cache
+        self.labels = labels
+        self.k = k
+        self.most = most
+        self.engine = engine
+        self.progress = progress
+        self.deadline = time.monotonic() + 60 * minutes
+        self.steps: list[Step] = []
+        self._tried: set[str] = set()
+
+    def begin(self, recipe: Recipe) -> None:
+        """Measure the setting to start from; this embedding is made whatever it takes."""
+        deadline, self.deadline = self.deadline, float("inf")
+        self.recipe = recipe
+        self.best = self._measure(recipe)
+        self.before = float(self.best.mean())
+        self.deadline = deadline
+        self._tried.add(recipe.model_dump_json())
+
+    @property
+    def size(self) -> int:
+        """The side of the input that the start has, in pixels."""
+        encoding = self.recipe.encoding
+        return encoding.size or backbones.input_size(encoding.backbone) or 224
+
+    def step(self, change: Change) -> Step | None:
+        """Try a change; None where it changes nothing."""
+        changed = _changed(self.recipe, change)
+        text = changed.model_dump_json()
+        if text in self._tried:
+            return None
+        self._tried.add(text)
+        name = ", ".join(f"{key} {value}" for key, value in change.items())
+        begun = time.monotonic()
+        try:
+            measured = self._measure(changed)
+        except (OutOfTime, BackboneError) as error:
+            why = str(error) or "the time is up"
+            step = Step(name, float("nan"), float("nan"), float("nan"), False, 0.0, why)  # noqa: FBT003
+            self.steps.append(step)
+            return step
+        gain = float((measured - self.best).mean())
+        p = metrics.paired_test(measured, self.best) if gain > 0 else 1.0
+        kept = gain >= LEAST_GAIN and p < SURE
+        step = Step(name, float(measured.mean()), gain, p, kept, time.monotonic() - begun)
+        self.steps.append(step)
+        if kept:
+            self.recipe, self.best = changed, measured
+        return step
+
+    def _measure(self, recipe: Recipe) -> np.ndarray:
+        """(q,) precision@k of the held-out queries."""
+        self._check_time()
+        embedded = self._embedded(recipe)
+        gallery, queries = _split(embedded.images)
+        self.images, self.held_out = len(gallery) + len(queries), len(queries)
+        measured = Measured((self.k,), vote=self.k)
+        method = Method(recipe.search.transform, recipe.search.refinement)
+        ranked, *_ = rank_images(gallery, queries, method=method, measured=measured)
+        return ranked.values[f"precision@{self.k}"]
+
+    def _embedded(self, recipe: Recipe) -> Embedded:
+        return embed(
+            self.folder,
+            recipe.encoding,
+            self.cache,
+            labels=self.labels,
+            most=self.most,
+            engine=self.engine,
+            progress=self._watch,
+        )
+
+    def _watch(self, what: str, done: int, total: int | None) -> None:
+        """Progress that ends an embedding when the time is up; what was embedded stays."""
+        self._check_time()
+        if self.progress:
+            self.progress(what, done, total)
+
+    def _check_time(self) -> None:
+        if time.monotonic() > self.deadline:
+            raise OutOfTime
+
+
+def _changed(recipe: Recipe, change: Change) -> Recipe:
+    document = recipe.model_dump()
+    for key, value in change.items():
+        document["encoding" if key in document["encoding"] else "search"][key] = value
+    return Recipe.model_validate(document)
+
+
+def _split(images: Images) -> tuple[Images, Images]:
+    """The gallery and the held-out queries: of each class the same fifth, whatever embeds it.
+
+    Copies of one content stay on one side. Raises ImgretError when no class can be split.
+    """
+    by_label: dict[str, dict[str, list[int]]] = {}
+    for row, (label, content) in enumerate(zip(images.labels, images.contents, strict=True)):
+        if label:
+            by_label.setdefault(label, {}).setdefault(content, []).append(row)
+    held: list[int] = []
+    for contents in by_label.values():
+        count = min(len(contents) - 1, max(1, round(HELD_OUT * len(contents))))
+        held += [row for content in sorted(contents)[:count] for row in contents[content]]
+    if not held or len(by_label) < 2:
+        raise ImgretError(
+            "Tuning needs labelled images of at least two classes, and classes of at least two "
+            "images. Put each image in a folder named after its class, or give --labels FILE.csv."
+        )
+    mask = np.zeros(len(images), bool)
+    mask[held] = True
+    order = sorted(held, key=lambda row: images.contents[row])
+    return _rows(images, np.flatnonzero(~mask)), _rows(images, np.array(order))
+
+
+def _rows(images: Images, rows: Sequence[int] | np.ndarray) -> Images:
+    return Images(
+        images.embeddings[np.asarray(rows)],
+        [images.labels[i] for i in rows],
+        [images.contents[i] for i in rows],
+        [images.paths[i] for i in rows],
+    )
