@@ -55,7 +55,7 @@ def measure(*, quick: bool) -> list[Table]:
     table = Table(
         "Options for better matches",
         "MobileNetV2 at 224 px (CIFAR-10 at 96 px, `--size 288` there at 128 px), whiten:512 "
-        "unless said otherwise. P@5, each option alone against none: cars/train (4,858) and cars/test "
+        "unless said otherwise. P@5, each option alone against none: cars/train (4,858), cars/test "
         "(1,632) with the difference, its 95 % interval and p (paired permutation test); 10,000 "
         "and 2,000 images of CIFAR-10; 400 and 40 parts. ms: to decode and encode one image of "
         "cars; per query: to transform, search and refine one of 1,632 in a batch.",

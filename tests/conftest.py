@@ -12,12 +12,16 @@ import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.samples import command_environment, command_line, picture, save_weights
 
 ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("IMGRET_TEST_DATA", ROOT.parent / "shared"))
+
+hypothesis.settings.register_profile("imgret", deadline=None)  # no test asserts a time
+hypothesis.settings.load_profile("imgret")
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 

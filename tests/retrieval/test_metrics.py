@@ -34,7 +34,7 @@ def test_precision_at_k_is_scikit_learns_precision_of_predicting_relevance(
 
 
 def test_precision_at_k_refuses_too_few_neighbours() -> None:
-    with pytest.raises(ValueError, match="precision@5 needs 5 neighbours a query, got 2"):
+    with pytest.raises(ValueError, match="5 neighbours a query are needed, got 2"):
         precision_at_k(np.array([1]), np.array([[1, 1]]), 5)
 
 
