@@ -28,12 +28,8 @@ def ranking(
     np.fill_diagonal(scores, -np.inf)
     order = np.argsort(-scores, axis=1)[:, :-1]
     found = labels[order]
-    return (
-        labels,
-        found,
-        (found == labels[:, None]).sum(axis=1),
-        np.take_along_axis(scores, order, 1),
-    )
+    positive = np.broadcast_to(np.arange(gallery - 1, 0, -1) / gallery, found.shape)
+    return labels, found, (found == labels[:, None]).sum(axis=1), positive.copy()
 
 
 def per_query(measure, labels, found, scores, **options):  # type: ignore[no-untyped-def]
