@@ -1,0 +1,102 @@
+"""How our figures look: legible in print at the width of a column, and for colour-blind readers."""
+
+from __future__ import annotations
+
+import re
+from io import BytesIO
+from pathlib import Path
+from textwrap import fill
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from retrieval.errors import ImgretError
+
+WIDTH, DPI = 3.5, 300  # inches: a column of a two-column page
+INK, SOFT = "#222222", "#767676"
+# Okabe and Ito 2008, "Color universal design", in an order that also differs in lightness
+COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000"]
+MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
+LINES = ["-", "--", "-.", ":"]
+HATCHES = ["", "////", "....", "xxxx", "\\\\\\\\", "++++", "oooo", "----"]
+STYLE = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "legend.fontsize": 7,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": SOFT,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "hatch.linewidth": 0.5,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "imgret",
+    "text.parse_math": False,  # names may hold dollar signs
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Arial", "Helvetica", "sans-serif"],
+}
+
+
+def new_figure(height: float = 2.4, width: float = WIDTH) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes, inches."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        return figure, figure.subplots()
+
+
+def styled(place: int) -> dict[str, str]:
+    """Colour, marker and line of the n-th experiment; no two of 24 are alike."""
+    return {
+        "color": COLOURS[place % len(COLOURS)],
+        "marker": MARKERS[place % len(MARKERS)],
+        "linestyle": LINES[(place + place // len(COLOURS)) % len(LINES)],
+    }
+
+
+def short(name: str, width: int = 22) -> str:
+    """A name for an axis: wrapped, and cut after three lines."""
+    lines = fill(name, width).split("\n")
+    return "\n".join([*lines[:2], lines[2] + " ..."] if len(lines) > 3 else lines)
+
+
+def as_svg(figure: Figure, prefix: str) -> str:
+    """A figure as an <svg> element for a page; prefix keeps its ids apart from other figures'."""
+    stream = BytesIO()
+    with mpl.rc_context(STYLE):
+        FigureCanvasSVG(figure)
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    text = stream.getvalue().decode()
+    text = text[text.index("<svg") :]
+    text = re.sub(r'\bid="', f'id="{prefix}-', text)
+    return re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}-", text)
+
+
+def save_figures(figures: dict[str, Figure], folder: Path) -> list[Path]:
+    """Write NAME.png (300 dpi) and NAME.svg of each figure.
+
+    Raises ImgretError when the folder cannot be written.
+    """
+    written = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, figure in figures.items():
+            for kind in ("png", "svg"):
+                file = folder / f"{name}.{kind}"
+                with mpl.rc_context(STYLE):
+                    FigureCanvasAgg(figure)
+                    metadata = {"Date": None} if kind == "svg" else {}
+                    figure.savefig(file, dpi=DPI, format=kind, metadata=metadata)
+                written.append(file)
+    except OSError as error:
+        raise ImgretError(
+            f"The figures cannot be written to {folder} ({error.strerror}). Name another folder."
+        ) from error
+    return written
