@@ -45,7 +45,7 @@ class Snapshot:
 
         where: Lance's filter syntax. excluded: for each query, the ids that are not its matches.
         """
-        allowed = None if where is None else self._filtered(where)
+        allowed = None if where is None else ids_passing(self.table, where)
         spare = max((len(ids) for ids in excluded), default=0) if excluded else 0
         k = min(k, self.index.ntotal)
         scores, ids = self.index.search(embeddings, k + spare, allowed=allowed)
@@ -62,18 +62,6 @@ class Snapshot:
         quoted = path.replace("'", "''")
         found = self.table.columns(["id"], f"sha256 = '{sha256}' OR path = '{quoted}'")
         return np.asarray(found["id"].to_numpy())
-
-    def _filtered(self, where: str) -> np.ndarray:
-        try:
-            return self.table.ids_where(f"({where}) AND {INDEXED}")
-        except OSError:
-            raise
-        except LANCE_ERRORS as error:
-            raise ImgretError(
-                f"The filter {where!r} cannot be used ({first_sentence(error)}). Write it like "
-                "\"label = 'BMW M3' AND width >= 640\", over the columns id, path, root, size, "
-                "mtime_ns, sha256, width, height and label."
-            ) from error
 
     def _matches(self, scores: np.ndarray, ids: np.ndarray, keep: np.ndarray) -> list[list[Match]]:
         wanted = np.unique(ids[keep])
@@ -104,3 +92,17 @@ class Snapshot:
             )
         rows = self.table.take(order[at].tolist(), ["path", "label"]) if len(ids) else []
         return {int(i): row for i, row in zip(ids, rows, strict=True)}
+
+
+def ids_passing(table: ImageTable, where: str) -> np.ndarray:
+    """Ids of the usable rows that pass a filter in Lance's syntax. Raises ImgretError."""
+    try:
+        return table.ids_where(f"({where}) AND {INDEXED}")
+    except OSError:
+        raise
+    except LANCE_ERRORS as error:
+        raise ImgretError(
+            f"The filter {where!r} cannot be used ({first_sentence(error)}). Write it like "
+            "\"label = 'BMW M3' AND width >= 640\", over the columns id, path, root, size, "
+            "mtime_ns, sha256, width, height and label."
+        ) from error
