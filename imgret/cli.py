@@ -17,6 +17,7 @@ from imgret import check_packages
 COMMANDS = {
     "index": "Embed the images below folders and files, and make them searchable.",
     "query": "Find the images that look like the given ones.",
+    "duplicates": "Find groups of near-identical images; deletes nothing.",
     "info": "Show what a gallery holds and how it was made.",
     "remove": "Drop images from a gallery; their files stay.",
     "verify": "Check a gallery, and mend it with --repair.",

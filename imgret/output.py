@@ -20,6 +20,9 @@ WORDS = {
     "indexing": "Building the index",
     "tuning": "Tuning the index",
     "verifying": "Reading rows",
+    "comparing": "Comparing embeddings",
+    "decoding": "Comparing pixels",
+    "grouping": "Grouping",
 }
 
 

@@ -132,6 +132,7 @@ class _Search:
             centre, score = self._nearest_across(np.flatnonzero(mine), used.score)
         else:
             near = np.flatnonzero(mine & (self.nearest >= used.score))
+            self._tell("grouping", 0, len(near))
             centre, score = stars(len(mine), near, partial(self._above, least=used.score))
         self.centre, self.score = centre[self.picture], score[self.picture]
         return used

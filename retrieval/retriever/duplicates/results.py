@@ -68,3 +68,9 @@ class DuplicateReport:
     groups: tuple[DuplicateGroup, ...]
     threshold: Threshold | None = None
     failures: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def counts(self) -> dict[Tier, tuple[int, int]]:
+        """For each tier its groups, and the images in these but the representatives."""
+        found = {tier: [g for g in self.groups if g.tier == tier] for tier in TIERS}
+        return {t: (len(gs), sum(len(g.others) for g in gs)) for t, gs in found.items()}
