@@ -97,7 +97,7 @@ def _tell(report: DuplicateReport) -> None:
     if report.threshold is not None:
         click.echo(f"threshold  {report.threshold.score:.4f}, {report.threshold.how}", err=True)
     for tier, (groups, others) in report.counts.items():
-        click.echo(f"{tier:<9}  {groups:,} groups, {others:,} images but the kept", err=True)
+        click.echo(f"{tier:<9}  {groups:,} groups, {others:,} images besides the kept", err=True)
 
 
 def _print(report: DuplicateReport, output: str, *, end: str) -> None:

@@ -31,7 +31,7 @@ def stars(n: int, places: np.ndarray, neighbours: Neighbours) -> tuple[np.ndarra
     """The representative of each of n images, best to keep first, and the score to it.
 
     places: (m,) int64, rising, the images that may be near another one. An image that no earlier
-    representative is near becomes one; at the end each other belongs to the one it is nearest to.
+    representative is near becomes one; each other belongs to the nearest one of those before it.
     Returns (n,) int64 places and (n,) float32 scores; an image alone is its own, with 1.
     """
     centre, score = np.arange(n), np.full(n, -np.inf, np.float32)
