@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import indexing, quality, searching, starting
+from benchmarks import duplicates, indexing, quality, searching, starting
 from benchmarks.photographs import ROOT, SHARED
 from benchmarks.table import Table, machine
 
@@ -18,6 +18,7 @@ PARTS = {
     "searching": searching,
     "starting": starting,
     "quality": quality,
+    "duplicates": duplicates,
 }
 
 
