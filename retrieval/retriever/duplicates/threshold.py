@@ -51,9 +51,7 @@ def estimate_threshold(scores: np.ndarray, pictures: int, images: int) -> Thresh
     if pictures < FEWEST:
         how = f"assumed: {pictures} different pictures are too few to estimate it from"
         return Threshold(ASSUMED, how)
-    distances = np.sqrt(np.clip(2.0 - 2.0 * scores.astype(np.float64), 1e-6, None))
-    wide = [k for k in WINDOWS if k <= scores.shape[1]]
-    found = 1 - max(_chance_distance(distances, k, images) for k in wide) ** 2 / 2
+    found = score_by_chance(scores, images)
     score = round(min(max(found, LEAST), MOST), 4)
     how = (
         f"estimated from the nearest neighbours of {len(scores):,} of {pictures:,} different "
@@ -62,6 +60,13 @@ def estimate_threshold(scores: np.ndarray, pictures: int, images: int) -> Thresh
     if score != round(found, 4):
         how += f", kept between {LEAST} and {MOST}"
     return Threshold(score, how)
+
+
+def score_by_chance(scores: np.ndarray, images: int) -> float:
+    """The same without limits: where F(t) = 1, for scores of FEWEST pictures or more."""
+    distances = np.sqrt(np.clip(2.0 - 2.0 * scores.astype(np.float64), 1e-6, None))
+    wide = [k for k in WINDOWS if k <= scores.shape[1]]
+    return 1 - max(_chance_distance(distances, k, images) for k in wide) ** 2 / 2
 
 
 def neighbours_needed(pictures: int) -> int:
