@@ -97,7 +97,7 @@ def _tell(report: DuplicateReport) -> None:
     if report.threshold is not None:
         click.echo(f"threshold  {report.threshold.score:.4f}, {report.threshold.how}", err=True)
     for tier, (groups, others) in report.counts.items():
-        click.echo(f"{tier:<9}  {groups:,} groups, {others:,} images besides the kept", err=True)
+        click.echo(f"{tier:<9}  groups: {groups:,}, images besides the kept: {others:,}", err=True)
 
 
 def _print(report: DuplicateReport, output: str, *, end: str) -> None:
@@ -146,11 +146,15 @@ def _others(report: DuplicateReport) -> list[str]:
 
 
 def _as_json(report: DuplicateReport) -> dict[str, Any]:
+    from imgret.output import shown_path
+
     threshold = report.threshold
     return {
         "threshold": threshold and {"score": threshold.score, "how": threshold.how},
         "images": report.images,
-        "left_out": [{"path": path, "reason": reason} for path, reason in report.failures],
+        "left_out": [
+            {"path": shown_path(Path(path)), "reason": reason} for path, reason in report.failures
+        ],
         "groups": [
             {"tier": group.tier, "members": [_member(row) for row in _rows(number, group)]}
             for number, group in enumerate(report.groups, start=1)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from retrieval.loader import default_workers
 from retrieval.report.pages import embedded_thumbnail, render, write_page
 from retrieval.retriever import DuplicateGroup, DuplicateMember, DuplicateReport
 from retrieval.retriever.duplicates import TIERS
@@ -19,12 +21,16 @@ def duplicate_sheet(report: DuplicateReport, title: str = "Duplicates") -> str:
     Thumbnails are embedded, so the page needs no other file. At most GROUPS groups and MEMBERS
     images of each are drawn; the page says how many are not.
     """
+    groups = _drawn(report.groups)
+    shown = [member.path for group in groups for member in group.members[: MEMBERS + 1]]
+    with ThreadPoolExecutor(default_workers()) as pool:
+        thumbnails = dict(zip(shown, pool.map(embedded_thumbnail, shown), strict=True))
     return render(
         "duplicates.html.jinja",
         title=title,
         report=report,
         words=WORDS,
-        groups=[_group(group, report) for group in _drawn(report.groups)],
+        groups=[_group(group, report, thumbnails) for group in groups],
     )
 
 
@@ -43,13 +49,18 @@ def _drawn(groups: Sequence[DuplicateGroup]) -> list[DuplicateGroup]:
     return [group for tier in tiers for group in tier[: shares[id(tier)]]]
 
 
-def _group(group: DuplicateGroup, report: DuplicateReport) -> dict[str, object]:
+def _group(
+    group: DuplicateGroup, report: DuplicateReport, thumbnails: dict[Path, str | None]
+) -> dict[str, object]:
+    drawn = [
+        _member(member, report) | {"thumbnail": thumbnails[member.path]}
+        for member in group.members[: MEMBERS + 1]
+    ]
     return {
         "tier": group.tier,
         "order": TIERS.index(group.tier),
-        "size": len(group.members),
-        "keep": _member(group.representative, report),
-        "others": [_member(member, report) for member in group.others[:MEMBERS]],
+        "keep": drawn[0],
+        "others": drawn[1:],
         "undrawn": max(0, len(group.others) - MEMBERS),
     }
 
@@ -61,7 +72,6 @@ def _member(member: DuplicateMember, report: DuplicateReport) -> dict[str, objec
         "score": member.score,
         "tier": member.tier,
         "pixels": f"{member.width} × {member.height}",
-        "bytes": f"{member.size:,} B" if member.size < 10_000 else f"{member.size // 1000:,} kB",
+        "bytes": f"{member.size / 1000:,.1f} kB",
         "gallery": member.gallery.name if report.against else None,
-        "thumbnail": embedded_thumbnail(member.path),
     }

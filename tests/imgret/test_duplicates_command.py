@@ -62,9 +62,7 @@ def test_json_has_all_members_and_the_threshold(imgret: Command, folder: Path) -
     report = json.loads(imgret("duplicates", "--threshold", 0.9999, "--format", "json").stdout)
     assert report["threshold"] == {"score": 0.9999, "how": "as given"}
     assert report["images"] == 23
-    assert report["left_out"] == [
-        {"path": str(folder / "pictures" / GONE), "reason": "does not exist"}
-    ]
+    assert report["left_out"] == [{"path": f"pictures/{GONE}", "reason": "does not exist"}]
     assert [group["tier"] for group in report["groups"]] == ["bytes", "picture"]
     keep, other = report["groups"][0]["members"]
     assert keep == {
@@ -123,7 +121,7 @@ def test_stderr_tells_the_threshold_its_source_the_counts_and_what_is_left_out(
     assert f"imgret: left out: pictures/{GONE}: does not exist" in lines
     score = json.loads(done.stdout)["threshold"]["score"]
     assert any(line.startswith(f"threshold  {score:.4f}, estimated from") for line in lines)
-    assert "bytes      1 groups, 1 images besides the kept" in lines
+    assert "bytes      groups: 1, images besides the kept: 1" in lines
     assert "Comparing embeddings: 22 of 22" in done.stderr
     assert "threshold" not in imgret("duplicates", "--tier", "bytes").stderr
 
@@ -145,7 +143,8 @@ def test_the_sheet_needs_no_other_file_and_escapes_names(imgret: Command, folder
     assert 'src="' not in page.replace('src="data:', "")
     assert "http" not in page
     assert page.count('<figure class="keep">') == 2
-    assert "1 files were left out" in page
+    assert "Left out, since they are gone, changed or unreadable: 1" in page
+    assert "gone.jpg: does not exist" in page
 
 
 def test_the_sheet_counts_what_it_does_not_draw(

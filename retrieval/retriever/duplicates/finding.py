@@ -132,8 +132,8 @@ class _Search:
             centre, score = self._nearest_across(np.flatnonzero(mine), used.score)
         else:
             near = np.flatnonzero(mine & (self.nearest >= used.score))
-            self._tell("grouping", 0, len(near))
-            centre, score = stars(len(mine), near, partial(self._above, least=used.score))
+            above = partial(self._above, least=used.score, near=near)
+            centre, score = stars(len(mine), near, above)
         self.centre, self.score = centre[self.picture], score[self.picture]
         return used
 
@@ -179,7 +179,9 @@ class _Search:
             other = ids != places[row]
             yield row, ids[other], scores[other]
 
-    def _above(self, places: np.ndarray, least: float) -> Found:
+    def _above(self, places: np.ndarray, least: float, near: np.ndarray) -> Found:
+        """For grouping: what scores enough; near: all the places that are asked for by and by."""
+        self._tell("grouping", int(np.searchsorted(near, places[-1])) + 1, len(near))
         for row, ids, scores in self._neighbours(places, least):
             yield row, ids[scores >= least], scores[scores >= least]
 

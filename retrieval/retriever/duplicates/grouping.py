@@ -38,6 +38,8 @@ def stars(n: int, places: np.ndarray, neighbours: Neighbours) -> tuple[np.ndarra
     for start in range(0, len(places), BLOCK):
         block = places[start : start + BLOCK]
         block = block[centre[block] == block]  # the others have a representative already
+        if not len(block):
+            continue
         found = {row: (ids, near) for row, ids, near in neighbours(block)}
         for row, place in enumerate(block):
             if centre[place] != place:
