@@ -17,6 +17,7 @@ from retrieval.errors import GalleryError, ImgretError
 from retrieval.retriever import DuplicateReport, Retriever
 from retrieval.retriever.duplicates.grouping import stars
 from retrieval.retriever.duplicates.neighbours import index_of, neighbours_down_to
+from retrieval.retriever.duplicates.pixels import hash_pixels
 from retrieval.retriever.duplicates.threshold import estimate_threshold, neighbours_needed
 from tests.samples import picture
 
@@ -97,6 +98,29 @@ def test_a_turned_file_and_the_upright_one_are_the_same_picture(
     (group,) = retriever.duplicates(tier="picture").groups
     assert {m.path.name for m in group.members} == {"upright.png", "turned.png"}
     assert {(m.width, m.height) for m in group.members} == {(80, 60)}
+
+
+def test_a_large_jpeg_that_is_decoded_at_a_reduced_scale_and_its_png_are_the_same_picture(
+    retriever: Retriever, pictures: Path
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (150, 200, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize((1600, 1200)).save(pictures / "large.jpg", quality=80)
+    png(pictures / "large.png", Image.open(pictures / "large.jpg"))
+    retriever.index(pictures)
+    x, y = retriever.encode([pictures / "large.jpg", pictures / "large.png"])
+    assert x @ y < 0.9999999  # they are not embedded equally
+    assert names(retriever.duplicates(tier="picture")) == [("picture", ["large.png", "large.jpg"])]
+
+
+def test_each_pixel_and_the_shape_are_part_of_the_hash() -> None:
+    tall, wide = (Image.new("RGB", size, "red") for size in ((1000, 2200), (2200, 1000)))
+    hashes = {hash_pixels(tall), hash_pixels(wide)}
+    for place in ((0, 0), (999, 2199), (0, 1048), (999, 1047)):
+        other = tall.copy()
+        other.putpixel(place, (255, 0, 1))
+        hashes.add(hash_pixels(other))
+    assert len(hashes) == 6
+    assert hash_pixels(tall.copy()) == hash_pixels(tall)
 
 
 def test_one_pixel_makes_another_picture(retriever: Retriever, pictures: Path) -> None:
@@ -209,6 +233,7 @@ def test_a_file_that_was_rewritten_behind_its_times_is_found_out_when_decoded(
 ) -> None:
     one = png(pictures / "one.bmp", picture(90))
     picture(90).save(pictures / "two.png")
+    shutil.copy(one, pictures / "z copy.bmp")  # the same content as one that cannot be trusted
     retriever.index(pictures)
     before = one.stat()
     data = bytearray(one.read_bytes())
