@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import indexing, matching, quality, searching, starting
+from benchmarks import duplicates, indexing, matching, quality, searching, starting
 from benchmarks.photographs import ROOT, SHARED
 from benchmarks.table import Table, machine
 
@@ -19,6 +19,7 @@ PARTS = {
     "starting": starting,
     "quality": quality,
     "matching": matching,
+    "duplicates": duplicates,
 }
 
 

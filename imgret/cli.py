@@ -20,6 +20,7 @@ COMMANDS = {
     "evaluate": "Measure how good matches are, by labels.",
     "compare": "Compare backbones, sizes, transforms and recipes side by side.",
     "tune": "Find the best setting for one's own labelled images.",
+    "duplicates": "Find groups of near-identical images; deletes nothing.",
     "info": "Show what a gallery holds and how it was made.",
     "remove": "Drop images from a gallery; their files stay.",
     "verify": "Check a gallery, and mend it with --repair.",

@@ -23,6 +23,9 @@ WORDS = {
     "verifying": "Reading rows",
     "augmenting": "Augmenting the index",
     "ranking": "Ranking the gallery",
+    "comparing": "Comparing embeddings",
+    "decoding": "Comparing pixels",
+    "grouping": "Grouping",
 }
 
 

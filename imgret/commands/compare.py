@@ -165,7 +165,8 @@ def _write(comparison: Comparison, report: Path | None, figures: Path | None) ->
 
         write_comparison(report, comparison)
     if figures is not None:
-        from retrieval.report.figures import comparison_figures, save_figures
+        from retrieval.report.figures import comparison_figures
+        from retrieval.report.style import save_figures
 
         save_figures(comparison_figures(comparison), figures)
 

@@ -6,6 +6,7 @@ import re
 from io import BytesIO
 from pathlib import Path
 from textwrap import fill
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -52,7 +53,7 @@ def new_figure(height: float = 2.4, width: float = WIDTH) -> tuple[Figure, Axes]
         return figure, figure.subplots()
 
 
-def styled(place: int) -> dict[str, str]:
+def styled(place: int) -> dict[str, Any]:
     """Colour, marker and line of the n-th experiment; no two of 24 are alike."""
     return {
         "color": COLOURS[place % len(COLOURS)],

@@ -1,9 +1,11 @@
 """Retriever: index a folder, search it by image. The only place that joins the steps.
 
 retriever.py joins them; planning.py and indexing.py are one run of index, upkeep.py keeps the
-index in step, snapshot.py is what is searched, maintenance.py looks after what is stored.
+index in step, snapshot.py is what is searched, maintenance.py looks after what is stored,
+duplicates/ groups near-identical images.
 """
 
+from retrieval.retriever.duplicates import DuplicateGroup, DuplicateMember, DuplicateReport
 from retrieval.retriever.results import (
     GalleryInfo,
     IndexEstimate,
@@ -16,6 +18,9 @@ from retrieval.retriever.results import (
 from retrieval.retriever.retriever import Query, Retriever
 
 __all__ = [
+    "DuplicateGroup",
+    "DuplicateMember",
+    "DuplicateReport",
     "GalleryInfo",
     "IndexEstimate",
     "IndexReport",

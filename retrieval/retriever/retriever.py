@@ -27,6 +27,7 @@ from retrieval.images import DEFAULT_MAX_PIXELS, ImageFile, decode, read_bytes
 from retrieval.loader import default_workers, load_images
 from retrieval.refinement import Refinement
 from retrieval.retriever import evaluating, maintenance
+from retrieval.retriever.duplicates import DuplicateReport, Tier, find_duplicates
 from retrieval.retriever.encoding import EncoderChoice
 from retrieval.retriever.indexing import Reading, Writer, encode_batches, run_tasks
 from retrieval.retriever.planning import Plan, check_paths, labels_from, make_plan, read_rows
@@ -364,6 +365,27 @@ class Retriever:
             calibrate=calibrate,
             progress=progress,
         )
+
+    def duplicates(
+        self,
+        *,
+        against: str | Path | None = None,
+        threshold: float | None = None,
+        tier: Tier = "similar",
+        where: str | None = None,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+        progress: Progress | None = None,
+    ) -> DuplicateReport:
+        """Groups of near-identical images, here or between here and another gallery.
+
+        tier: the most lenient looked for: same "bytes", same "picture", "similar". See
+        find_duplicates. Raises GalleryError, ImgretError; a file that is gone is in the report.
+        """
+        other = None if against is None else Gallery(Path(against))
+        return find_duplicates(
+            self.gallery, other, threshold=threshold, tier=tier, where=where,
+            max_pixels=max_pixels, progress=progress,
+        )  # fmt: skip
 
     def info(self) -> GalleryInfo:
         """The gallery in figures."""

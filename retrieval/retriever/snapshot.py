@@ -54,7 +54,7 @@ class Snapshot:
         for min_confidence where the gallery has no calibration of this search.
         """
         refinement = refinement or self.settings.refinement
-        allowed = None if where is None else self._filtered(where)
+        allowed = None if where is None else ids_passing(self.table, where)
         k = min(k, self.index.ntotal)
         scores, ids = self._refined(embeddings, k, allowed, excluded, refinement)
         keep = ids >= 0
@@ -126,18 +126,6 @@ class Snapshot:
         found = self.table.columns(["id"], f"sha256 = '{sha256}' OR path = '{quoted}'")
         return np.asarray(found["id"].to_numpy())
 
-    def _filtered(self, where: str) -> np.ndarray:
-        try:
-            return self.table.ids_where(f"({where}) AND {INDEXED}")
-        except OSError:
-            raise
-        except LANCE_ERRORS as error:
-            raise ImgretError(
-                f"The filter {where!r} cannot be used ({first_sentence(error)}). Write it like "
-                "\"label = 'BMW M3' AND width >= 640\", over the columns id, path, root, size, "
-                "mtime_ns, sha256, width, height and label."
-            ) from error
-
     def _matches(
         self,
         scores: np.ndarray,
@@ -176,3 +164,17 @@ class Snapshot:
             )
         rows = self.table.take(order[at].tolist(), ["path", "label"]) if len(ids) else []
         return {int(i): row for i, row in zip(ids, rows, strict=True)}
+
+
+def ids_passing(table: ImageTable, where: str) -> np.ndarray:
+    """Ids of the usable rows that pass a filter in Lance's syntax. Raises ImgretError."""
+    try:
+        return table.ids_where(f"({where}) AND {INDEXED}")
+    except OSError:
+        raise
+    except LANCE_ERRORS as error:
+        raise ImgretError(
+            f"The filter {where!r} cannot be used ({first_sentence(error)}). Write it like "
+            "\"label = 'BMW M3' AND width >= 640\", over the columns id, path, root, size, "
+            "mtime_ns, sha256, width, height and label."
+        ) from error

@@ -20,5 +20,5 @@ def test_the_benchmarks_run_and_write_their_tables(
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     results = json.loads((tmp_path / "results.json").read_text())
-    assert list(results) == ["indexing", "searching", "starting", "quality"]
+    assert list(results) == ["indexing", "searching", "starting", "quality", "duplicates"]
     assert "### Searching" in (tmp_path / "benchmarks.md").read_text()

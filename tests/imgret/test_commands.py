@@ -74,11 +74,22 @@ def test_help_names_all_commands_and_imports_little(imgret: Command, cache: Path
     )
     assert done.returncode == 0
     assert done.stdout.endswith("[]\n")
-    for name in ("index", "query", "info", "remove", "verify", "export", "Exit codes"):
+    for name in (
+        "index",
+        "query",
+        "duplicates",
+        "info",
+        "remove",
+        "verify",
+        "export",
+        "Exit codes",
+    ):
         assert name in done.stdout
 
 
-@pytest.mark.parametrize("name", ["index", "query", "info", "remove", "verify", "export"])
+@pytest.mark.parametrize(
+    "name", ["index", "query", "duplicates", "info", "remove", "verify", "export"]
+)
 def test_each_command_has_help_with_examples(imgret: Command, name: str) -> None:
     done = imgret(name, "--help")
     assert done.returncode == 0

@@ -1,0 +1,187 @@
+"""imgret duplicates: groups of near-identical images; nothing is deleted."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from imgret.options import (
+    NamedPath,
+    existing_gallery,
+    format_option,
+    gallery_option,
+    max_pixels_option,
+)
+
+if TYPE_CHECKING:
+    from retrieval.retriever import DuplicateGroup, DuplicateReport
+
+FOUND, NOTHING = 0, 1
+COLUMNS = (
+    "group", "group_tier", "tier", "score", "width", "height", "size", "label", "gallery", "path"
+)  # fmt: skip
+
+
+@click.command(
+    "duplicates",
+    epilog="""\b
+Examples:
+  imgret duplicates
+  imgret duplicates --tier picture --html duplicates.html
+  imgret duplicates --gallery test.imgret --against train.imgret
+  imgret duplicates --tier bytes --format paths -0 | xargs -0 mv -t aside/
+""",
+)
+@gallery_option
+@click.option(
+    "--against",
+    type=NamedPath(path_type=Path),
+    help="Another gallery: only groups with images of both, kept is the other's image.",
+)
+@click.option(
+    "--tier",
+    type=click.Choice(["bytes", "picture", "similar"]),
+    default="similar",
+    show_default=True,
+    help="The most lenient: the same bytes, the same pixels turned upright, or similar.",
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(-1, 1),
+    help="Least cosine similarity of similar images; by default estimated from the gallery.",
+)
+@click.option("--where", metavar="FILTER", help="Look only at rows that pass, in Lance's syntax.")
+@click.option("--html", type=NamedPath(path_type=Path), help="Write a contact sheet, too.")
+@click.option("-0", "--null", is_flag=True, help="With --format paths: end each with a NUL.")
+@max_pixels_option
+@format_option("text", "json", "csv", "paths")
+def command(
+    gallery: Path | None, html: Path | None, null: bool, output: str, **options: Any
+) -> int:
+    """Find groups of near-identical images. Nothing is deleted or changed.
+
+    Each group stands around the image to keep: that with the most pixels, then the most bytes.
+    --format paths names all others, so that what becomes of them is up to you. Files that are
+    gone or were written to since they were indexed are named on stderr and left out. Exit code 0:
+    groups were found, 1: none, 2: an error.
+    """
+    from imgret.output import shown_progress
+    from retrieval.retriever import Retriever
+
+    if null and output != "paths":
+        raise click.UsageError("-0 goes with --format paths.")
+    if options["threshold"] is not None and options["tier"] != "similar":
+        raise click.UsageError("--threshold goes with --tier similar.")
+    with shown_progress() as progress:
+        report = Retriever(existing_gallery(gallery)).duplicates(**options, progress=progress)
+    _tell(report)
+    if html is not None:
+        from retrieval.report import write_duplicate_sheet
+
+        write_duplicate_sheet(html, report)
+    _print(report, output, end="\0" if null else "\n")
+    return FOUND if report.groups else NOTHING
+
+
+def _tell(report: DuplicateReport) -> None:
+    """What was left out, the threshold and the counts, on stderr."""
+    from imgret.output import shown_path
+
+    for path, reason in report.failures:
+        click.echo(f"imgret: left out: {shown_path(Path(path))}: {reason}", err=True)
+    if report.threshold is not None:
+        click.echo(f"threshold  {report.threshold.score:.4f}, {report.threshold.how}", err=True)
+    for tier, (groups, others) in report.counts.items():
+        click.echo(f"{tier:<9}  groups: {groups:,}, images besides the kept: {others:,}", err=True)
+
+
+def _print(report: DuplicateReport, output: str, *, end: str) -> None:
+    if output == "json":
+        text = json.dumps(_as_json(report), indent=2, ensure_ascii=False)
+        click.echo(text.encode(errors="backslashreplace"))
+    elif output == "csv":
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for number, group in enumerate(report.groups, start=1):
+            writer.writerows([row[name] for name in COLUMNS] for row in _rows(number, group))
+    elif output == "paths":
+        sys.stdout.write("".join(f"{path}{end}" for path in _others(report)))
+    else:
+        _print_table(report)
+    sys.stdout.flush()
+
+
+def _print_table(report: DuplicateReport) -> None:
+    from imgret.output import as_size, print_table
+
+    columns = ["group", "tier", "score", "pixels", "bytes", "label", "path"]
+    lines = [
+        [str(row["group"]), row["tier"], f"{row['score']:.3f}", f"{row['width']}x{row['height']}",
+         as_size(row["size"]), row["label"] or "", row["path"]]
+        for number, group in enumerate(report.groups, start=1)
+        for row in _rows(number, group)
+    ]  # fmt: skip
+    if lines or sys.stdout.isatty():
+        print_table(columns, lines)
+
+
+def _others(report: DuplicateReport) -> list[str]:
+    """All but the representatives and, against another gallery, its images and links to them."""
+    from imgret.output import shown_path
+
+    return [
+        shown_path(member.path)
+        for group in report.groups
+        for member in group.others
+        if report.against is None
+        or (
+            member.gallery == report.gallery and not member.path.samefile(group.representative.path)
+        )
+    ]
+
+
+def _as_json(report: DuplicateReport) -> dict[str, Any]:
+    from imgret.output import shown_path
+
+    threshold = report.threshold
+    return {
+        "threshold": threshold and {"score": threshold.score, "how": threshold.how},
+        "images": report.images,
+        "left_out": [
+            {"path": shown_path(Path(path)), "reason": reason} for path, reason in report.failures
+        ],
+        "groups": [
+            {"tier": group.tier, "members": [_member(row) for row in _rows(number, group)]}
+            for number, group in enumerate(report.groups, start=1)
+        ],
+    }
+
+
+def _member(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in {"group", "group_tier"}}
+
+
+def _rows(number: int, group: DuplicateGroup) -> list[dict[str, Any]]:
+    """One row a member, in the columns' words; the representative's tier is "keep"."""
+    from imgret.output import shown_path
+
+    return [
+        {
+            "group": number,
+            "group_tier": group.tier,
+            "tier": member.tier or "keep",
+            "score": round(member.score, 6),
+            "width": member.width,
+            "height": member.height,
+            "size": member.size,
+            "label": member.label,
+            "gallery": shown_path(member.gallery),
+            "path": shown_path(member.path),
+        }
+        for member in group.members
+    ]

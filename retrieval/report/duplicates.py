@@ -1,0 +1,77 @@
+"""Duplicates: each group beside the image to keep, as one self-contained HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from retrieval.loader import default_workers
+from retrieval.report.pages import embedded_thumbnail, render, write_page
+from retrieval.retriever import DuplicateGroup, DuplicateMember, DuplicateReport
+from retrieval.retriever.duplicates import TIERS
+
+GROUPS, MEMBERS = 200, 24  # drawn; the rest is counted
+WORDS = {"bytes": "same bytes", "picture": "same picture", "similar": "similar"}
+
+
+def duplicate_sheet(report: DuplicateReport, title: str = "Duplicates") -> str:
+    """An HTML page of the groups: the image to keep, then the others with tier and score.
+
+    Thumbnails are embedded, so the page needs no other file. At most GROUPS groups and MEMBERS
+    images of each are drawn; the page says how many are not.
+    """
+    groups = _drawn(report.groups)
+    shown = [member.path for group in groups for member in group.members[: MEMBERS + 1]]
+    with ThreadPoolExecutor(default_workers()) as pool:
+        thumbnails = dict(zip(shown, pool.map(embedded_thumbnail, shown), strict=True))
+    return render(
+        "duplicates.html.jinja",
+        title=title,
+        report=report,
+        words=WORDS,
+        groups=[_group(group, report, thumbnails) for group in groups],
+    )
+
+
+def write_duplicate_sheet(file: Path, report: DuplicateReport, title: str = "Duplicates") -> None:
+    """Write duplicate_sheet() to a file, atomically. Raises ImgretError when that fails."""
+    write_page(file, duplicate_sheet(report, title))
+
+
+def _drawn(groups: Sequence[DuplicateGroup]) -> list[DuplicateGroup]:
+    """At most GROUPS groups, an even share of each tier that has so many, in their order."""
+    tiers = [[group for group in groups if group.tier == tier] for tier in WORDS]
+    left, shares = GROUPS, {}
+    for place, tier in enumerate(sorted(tiers, key=len)):
+        shares[id(tier)] = min(len(tier), left // (len(tiers) - place))
+        left -= shares[id(tier)]
+    return [group for tier in tiers for group in tier[: shares[id(tier)]]]
+
+
+def _group(
+    group: DuplicateGroup, report: DuplicateReport, thumbnails: dict[Path, str | None]
+) -> dict[str, object]:
+    drawn = [
+        _member(member, report) | {"thumbnail": thumbnails[member.path]}
+        for member in group.members[: MEMBERS + 1]
+    ]
+    return {
+        "tier": group.tier,
+        "order": TIERS.index(group.tier),
+        "keep": drawn[0],
+        "others": drawn[1:],
+        "undrawn": max(0, len(group.others) - MEMBERS),
+    }
+
+
+def _member(member: DuplicateMember, report: DuplicateReport) -> dict[str, object]:
+    return {
+        "path": member.path,
+        "label": member.label,
+        "score": member.score,
+        "tier": member.tier,
+        "pixels": f"{member.width} × {member.height}",
+        "bytes": f"{member.size / 1000:,.1f} kB",
+        "gallery": member.gallery.name if report.against else None,
+    }

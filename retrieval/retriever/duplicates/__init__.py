@@ -1,0 +1,30 @@
+"""Groups of near-identical images, in one gallery or between two.
+
+stored.py      a gallery's rows -> the files that are still what was indexed, best to keep first
+neighbours.py  unit embeddings -> for each the others above a score, in bounded memory
+pixels.py      files -> a hash of their upright RGB pixels
+threshold.py   scores of nearest neighbours -> the least score of a near-duplicate
+grouping.py    who is like whom -> groups, each around the image to keep
+finding.py     joins these
+results.py     what is given back
+"""
+
+from retrieval.retriever.duplicates.finding import find_duplicates
+from retrieval.retriever.duplicates.results import (
+    TIERS,
+    DuplicateGroup,
+    DuplicateMember,
+    DuplicateReport,
+    Tier,
+)
+from retrieval.retriever.duplicates.threshold import Threshold
+
+__all__ = [
+    "TIERS",
+    "DuplicateGroup",
+    "DuplicateMember",
+    "DuplicateReport",
+    "Threshold",
+    "Tier",
+    "find_duplicates",
+]

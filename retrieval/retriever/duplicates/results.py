@@ -1,0 +1,76 @@
+"""What a search for duplicates gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from retrieval.retriever.duplicates.threshold import Threshold
+
+Tier = Literal["bytes", "picture", "similar"]
+TIERS: tuple[Tier, ...] = ("bytes", "picture", "similar")
+"""From strict to lenient: the same bytes, the same upright pixels, a score above the threshold."""
+
+
+@dataclass(frozen=True)
+class DuplicateMember:
+    """One image of a group.
+
+    width, height: upright, pixels. size: bytes. score: cosine similarity of the embeddings of its
+    picture and the representative's, 1 where the picture is the same. tier: what it shares with
+    the representative, None for the representative itself. gallery: which it is a row of.
+    """
+
+    path: Path
+    width: int
+    height: int
+    size: int
+    label: str | None
+    score: float
+    tier: Tier | None
+    gallery: Path
+
+
+@dataclass(frozen=True)
+class DuplicateGroup:
+    """Images that are one image, more or less.
+
+    members: the representative, which is the one to keep, and then the others, nearest first.
+    tier: the most lenient one of the members.
+    """
+
+    tier: Tier
+    members: tuple[DuplicateMember, ...]
+
+    @property
+    def representative(self) -> DuplicateMember:
+        """The image to keep."""
+        return self.members[0]
+
+    @property
+    def others(self) -> tuple[DuplicateMember, ...]:
+        """The members but the representative."""
+        return self.members[1:]
+
+
+@dataclass(frozen=True)
+class DuplicateReport:
+    """Groups of near-identical images: strict tiers first, large groups first.
+
+    images: files compared. threshold: None where similar images were not asked for. failures: path
+    and reason of the files that were left out.
+    """
+
+    gallery: Path
+    against: Path | None
+    images: int
+    groups: tuple[DuplicateGroup, ...]
+    threshold: Threshold | None = None
+    failures: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def counts(self) -> dict[Tier, tuple[int, int]]:
+        """For each tier its groups, and the images in these but the representatives."""
+        found = {tier: [g for g in self.groups if g.tier == tier] for tier in TIERS}
+        return {t: (len(gs), sum(len(g.others) for g in gs)) for t, gs in found.items()}

@@ -1,0 +1,87 @@
+"""The least score of a near-duplicate, estimated from a gallery without labels.
+
+Around an image the number of others within a distance r grows as r^m, where m is the local
+intrinsic dimension; that is what extreme-value theory says of the lower tail of any smooth
+distribution of distances (Amsaleg et al. 2015, "Estimating Local Intrinsic Dimensionality"; Houle
+2013). With r_k the distance of the k-th neighbour, an image is expected to have k (t / r_k)^m
+others within t by chance, so the whole gallery has
+
+    F(t) = sum over images of k (t / r_k)^m
+
+and the threshold is the t where F(t) = 1: one image in the whole gallery, as in the a-contrario
+tests of Desolneux, Moisan and Morel (2000). Near-duplicates are no chance, and must not be what m
+and r_k are learnt from: m is the median over images of ln(k / j) / ln(r_k / r_j) with j = k / 4, so
+that j - 1 duplicates of an image do not count, and of several k the most lenient threshold is
+taken, since duplicates can only make it stricter.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+WINDOWS = (8, 16, 64, 128)  # k
+INNER = 4  # k / j
+BY_CHANCE = 1.0  # images expected above the threshold though they are no duplicates
+FEWEST = 2 * WINDOWS[0] + 1  # pictures that an estimate needs
+ASSUMED = 0.95
+LEAST, MOST = 0.8, 0.9999  # less is another picture, however rare; more is float16's rounding
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The least cosine similarity of images called similar, and where it is from, in words."""
+
+    score: float
+    how: str
+
+
+def estimate_threshold(scores: np.ndarray, pictures: int, images: int) -> Threshold:
+    """The score that about one of `images` images reaches by chance.
+
+    scores: (q, k) float32, of a sample of the pictures the cosine similarities to their k nearest
+    others, best first; k = neighbours_needed(pictures). pictures: how many there are to be near
+    to. images: how many are held against them.
+
+    >>> estimate_threshold(np.empty((2, 0)), 2, 2).score
+    0.95
+    """
+    if pictures < FEWEST:
+        how = f"assumed: {pictures} different pictures are too few to estimate it from"
+        return Threshold(ASSUMED, how)
+    found = score_by_chance(scores, images)
+    score = round(min(max(found, LEAST), MOST), 4)
+    how = (
+        f"estimated from the nearest neighbours of {len(scores):,} of {pictures:,} different "
+        f"pictures: about one of {images:,} images reaches it by chance"
+    )
+    if score != round(found, 4):
+        how += f", kept between {LEAST} and {MOST}"
+    return Threshold(score, how)
+
+
+def score_by_chance(scores: np.ndarray, images: int) -> float:
+    """The same without limits: where F(t) = 1, for scores of FEWEST pictures or more."""
+    distances = np.sqrt(np.clip(2.0 - 2.0 * scores.astype(np.float64), 1e-6, None))
+    wide = [k for k in WINDOWS if k <= scores.shape[1]]
+    return 1 - max(_chance_distance(distances, k, images) for k in wide) ** 2 / 2
+
+
+def neighbours_needed(pictures: int) -> int:
+    """How many neighbours of each picture an estimate takes: at most half of the others.
+
+    >>> neighbours_needed(10), neighbours_needed(40), neighbours_needed(1_000_000)
+    (0, 16, 128)
+    """
+    return max((k for k in WINDOWS if 2 * k < pictures), default=0)
+
+
+def _chance_distance(distances: np.ndarray, k: int, images: int) -> float:
+    """The t where F(t) is BY_CHANCE, in logarithms: r^m of a large m is no float."""
+    outer, inner = np.log(distances[:, k - 1]), np.log(distances[:, k // INNER - 1])
+    dimension = math.log(INNER) / max(float(np.median(outer - inner)), 1e-3)
+    middle = float(np.median(outer))
+    crowding = float(np.logaddexp.reduce(-dimension * (outer - middle))) - math.log(len(outer))
+    return math.exp(middle + (math.log(BY_CHANCE / (k * images)) - crowding) / dimension)
