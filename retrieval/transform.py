@@ -11,7 +11,7 @@ whiten:N[:P]      PCA to N components, each divided by its deviation to the powe
 lda[:N][:P]       linear discriminant analysis with the labels, at most classes - 1 components; the
                   covariance within classes shrunk by P towards a multiple of the identity
                   (Friedman 1989, "Regularized discriminant analysis")
-auto              whiten:min(512, d, n / 4) from 256 embeddings on, none below
+auto              whiten:min(512, d, n / 4):0.75 from 256 embeddings on, none below
 
 N is a whole number, P has a decimal point and lies above 0 and at most at 1.
 """
@@ -31,7 +31,7 @@ SPEC = re.compile(
     r"(none|auto|standard)|(standard\+pca|pca|whiten|lda)(?::([1-9]\d{0,4}))?(?::(\d\.\d{1,6}))?"
 )
 NAMES = "none, standard, standard+pca:N, pca:N, whiten:N[:P], lda[:N][:P] or auto"
-AUTO_FROM, AUTO_COMPONENTS = 256, 512
+AUTO_FROM, AUTO_COMPONENTS, AUTO_POWER = 256, 512, 0.75
 FIT_ROWS = 100_000
 LEAST_VARIANCE = 1e-7  # of the largest; below it a direction is rounding noise
 
@@ -99,13 +99,13 @@ def resolve(spec: str, n: int, d: int) -> str:
     """The spec that is fitted to n embeddings of width d.
 
     >>> resolve("auto", 2000, 1280), resolve("auto", 100, 1280), resolve("whiten:512", 300, 1280)
-    ('whiten:500', 'none', 'whiten:299')
+    ('whiten:500:0.75', 'none', 'whiten:299')
     """
     asked = parse(spec)
     if asked.name == "auto":
         if n < AUTO_FROM:
             return "none"
-        asked = Spec("whiten", min(AUTO_COMPONENTS, n // 4))
+        asked = Spec("whiten", min(AUTO_COMPONENTS, n // 4), AUTO_POWER)
     if asked.name in {"none", "standard", "lda"}:
         return spec
     if n < 2:

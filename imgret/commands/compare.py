@@ -161,7 +161,7 @@ def _experiments(
 
 def _write(comparison: Comparison, report: Path | None, figures: Path | None) -> None:
     if report is not None:
-        from retrieval.report import write_comparison
+        from retrieval.report.comparison import write_comparison
 
         write_comparison(report, comparison)
     if figures is not None:

@@ -116,7 +116,7 @@ def command(
     for notice in evaluation.notices:
         click.echo(f"imgret: {notice}", err=True)
     if report is not None:
-        from retrieval.report import write_evaluation
+        from retrieval.report.evaluation import write_evaluation
 
         write_evaluation(report, evaluation)
     {"text": _print_text, "json": _print_json, "csv": _print_csv}[output](evaluation)

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
 
 from retrieval.comparison import Comparison, ExperimentResult
 from retrieval.evaluation import Calibration, ClassScore, Evaluation, PerQuery
-from retrieval.report.style import COLOURS, HATCHES, INK, SOFT, STYLE, new_figure, short, styled
+from retrieval.report.style import (
+    COLOURS,
+    HATCHES,
+    INK,
+    SOFT,
+    STYLE,
+    WIDTH,
+    new_figure,
+    short,
+    styled,
+)
 
 ROW = 0.34  # inches a bar
 LEGEND_UP_TO = 12
@@ -66,7 +77,7 @@ def _named(result: ExperimentResult) -> str:
     return f"{name}\n(random weights)" if result.is_random else name
 
 
-def _looks(results: Results) -> dict[str, list[str]]:
+def _looks(results: Results) -> dict[str, Any]:
     """Grey and hatched for random weights."""
     return {
         "color": ["#d8d8d8" if r.is_random else COLOURS[0] for r in results],
@@ -84,7 +95,7 @@ def _interval_bars(axes: Axes, results: Results, name: str, digits: int) -> None
               xerr=[low, high], error_kw={"elinewidth": 0.8, "capsize": 2},
               **_looks(results))  # fmt: skip
     most = float(np.nanmax(values + high, initial=0)) or 1.0
-    for place, value, up in zip(places, values, high, strict=True):
+    for place, (value, up) in enumerate(zip(values, high, strict=True)):
         axes.text(value + up + 0.015 * most, place, f"{value:.{digits}f}", va="center", fontsize=7)
     axes.set_xlim(0, 1.16 * most)
 
@@ -106,7 +117,7 @@ def _precision(results: Results, k: int) -> Figure:
 def _distance(results: Results, k: int) -> Figure:
     figure, axes, _ = _bars(results)
     _interval_bars(axes, results, f"distance@{k}", 3)
-    axes.set_xlabel(f"mean distance to the {k} nearest (1 - cosine)")
+    axes.set_xlabel(f"mean distance to the {k} nearest\n(1 - cosine), 95 % interval")
     return figure
 
 
@@ -127,13 +138,13 @@ def _precision_distribution(results: Results, k: int) -> Figure:
         )
         axes.barh(places, share, left=left, height=0.62, color=shades[right], edgecolor="white",
                   linewidth=0.4, label=str(right))  # fmt: skip
-        for place in np.flatnonzero(share > 0.07):
+        for place in np.flatnonzero(share > 0.07).tolist():
             dark = right < 0.6 * k
             axes.text(left[place] + share[place] / 2, place, str(right), ha="center", va="center",
                       fontsize=6, color="white" if dark else "black")  # fmt: skip
         left += share
     axes.set_xlim(0, 1)
-    axes.set_xlabel(f"share of queries, by how many of {k} matches are right")
+    axes.set_xlabel(f"share of queries,\nby how many of {k} matches are right")
     return figure
 
 
@@ -182,7 +193,7 @@ def _vote(results: Results) -> Figure:
     axes.set_ylim(len(results) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.margins(x=0.14)
-    axes.set_xlabel(f"macro average of the label that {votes[0].k} neighbours vote for")
+    axes.set_xlabel(f"macro average of the label\nthat {votes[0].k} neighbours vote for")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=3,
                   frameon=False)  # fmt: skip
     return figure
@@ -210,6 +221,8 @@ def _cost(results: Results, k: int) -> Figure | None:
         axes.errorbar(cost, metric.value, yerr=spread, markersize=5, elinewidth=0.8, capsize=2,
                       label=_named(results[place]).replace("\n", " "), **looks)  # fmt: skip
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("milliseconds to decode and encode an image")
     axes.set_ylabel(f"mean precision@{k}")
     axes.set_ylim(bottom=0)
@@ -224,15 +237,15 @@ def _legend(figure: Figure, axes: Axes, results: Results) -> None:
 
 
 def _reliability(calibration: Calibration) -> Figure:
-    figure, axes = new_figure(height=3.0)
-    counts = axes.inset_axes((0, -0.42, 1, 0.22))
+    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
+    axes, counts = figure.subplots(2, sharex=True, height_ratios=[3, 1])
     predicted = [b.predicted for b in calibration.reliability]
     axes.plot([0, 1], [0, 1], color=SOFT, linestyle="--", linewidth=0.8, label="perfect")
     axes.plot(predicted, [b.observed for b in calibration.reliability], color=COLOURS[0],
               marker="o", markersize=4, linewidth=1.2, label="held-out matches")  # fmt: skip
     axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="share that is right")
     axes.set_title(
-        f"expected calibration error {calibration.error:.3f}, Brier score {calibration.brier:.3f}",
+        f"calibration error {calibration.error:.3f}, Brier score {calibration.brier:.3f}",
         loc="left",
     )
     axes.legend(frameon=False, loc="upper left")
@@ -240,6 +253,8 @@ def _reliability(calibration: Calibration) -> Figure:
     counts.set(xlim=(0, 1), xlabel="predicted probability that a match is right")
     counts.set_ylabel("matches", fontsize=7)
     counts.set_yscale("log")
+    counts.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    counts.yaxis.set_minor_formatter(NullFormatter())
     return figure
 
 

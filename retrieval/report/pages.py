@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from retrieval.errors import ImageError, ImgretError
 from retrieval.gallery.folder import write_atomically
 from retrieval.images import thumbnail
+from retrieval.loader import default_workers
 
 THUMBNAIL = 256  # longest side, pixels
 
@@ -42,3 +45,12 @@ def embedded_thumbnail(path: Path, side: int = THUMBNAIL) -> str | None:
     stream = BytesIO()
     picture.save(stream, "JPEG", quality=82)
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def thumbnails(paths: Iterable[Path], side: int = THUMBNAIL) -> dict[Path, str | None]:
+    """embedded_thumbnail() of each path, made in threads."""
+    wanted = list(paths)
+    with ThreadPoolExecutor(default_workers()) as pool:
+        return dict(
+            zip(wanted, pool.map(lambda p: embedded_thumbnail(p, side), wanted), strict=True)
+        )

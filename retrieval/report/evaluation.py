@@ -1,0 +1,77 @@
+"""The page of one evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from retrieval.evaluation import Evaluation, RankedQuery
+from retrieval.report.figures import evaluation_figures
+from retrieval.report.pages import render, thumbnails, write_page
+from retrieval.report.style import as_svg
+
+CLASSES_SHOWN = 10
+SIDE = 128  # of a thumbnail, pixels
+CAPTIONS = {
+    "reliability": "Is a predicted probability right that often?",
+    "precision-distribution": "Right matches of a query",
+    "distance-by-rank": "Distance of the neighbours by rank",
+    "classes": "Precision of each class",
+}
+
+
+def evaluation_page(evaluation: Evaluation) -> str:
+    """Metrics with intervals, figures, classes, confusions and failed queries as an HTML page."""
+    e = evaluation
+    pictures = Pictures([*e.worst, *e.sample])
+    figures = evaluation_figures(e)
+    return render(
+        "evaluation.html.jinja",
+        title="How good the matches are",
+        lead=_lead(e),
+        e=e,
+        figures=[(CAPTIONS[n], as_svg(figure, n)) for n, figure in figures.items()],
+        worst_classes=e.classes[:CLASSES_SHOWN],
+        best_classes=e.classes[::-1][:CLASSES_SHOWN],
+        worst=[pictures.query(q) for q in e.worst],
+        sample=[pictures.query(q) for q in e.sample],
+    )
+
+
+def write_evaluation(file: Path, evaluation: Evaluation) -> None:
+    """Write evaluation_page() to a file, atomically. Raises ImgretError when that fails."""
+    write_page(file, evaluation_page(evaluation))
+
+
+class Pictures:
+    """Thumbnails of queries and their neighbours, each made once."""
+
+    def __init__(self, queries: Sequence[RankedQuery]) -> None:
+        paths = {q.path for q in queries} | {n.path for q in queries for n in q.neighbours}
+        self._made = thumbnails(paths, SIDE)
+
+    def query(self, query: RankedQuery) -> dict[str, Any]:
+        """A query as the templates want it."""
+        return {
+            "name": query.path.name,
+            "label": query.label,
+            "thumbnail": self._made[query.path],
+            "neighbours": [vars(n) | {"thumbnail": self._made[n.path]} for n in query.neighbours],
+        }
+
+
+def _lead(e: Evaluation) -> str:
+    how = {
+        "queries": f"Each of {e.queries:,} queries was searched for in a gallery of {e.gallery:,}.",
+        "leave-one-out": f"Each of {e.queries:,} images was searched for among the others "
+        f"({e.gallery:,}).",
+        "zero-shot": f"Each of {e.queries:,} images of the second half of the classes was searched "
+        "for among the others of these classes; the transform was fitted to the first half.",
+    }[e.protocol]
+    p = e.metric(f"precision@{e.k}")
+    text = f"{how} Of its first {e.k} matches {p.value:.1%} have its class "
+    text += f"(95 % interval {p.low:.1%} to {p.high:.1%})."
+    if e.without_relevant:
+        text += f" {e.without_relevant:,} queries have no image of their class and are left out."
+    return text
