@@ -21,6 +21,7 @@ COMMANDS = {
     "compare": "Compare backbones, sizes, transforms and recipes side by side.",
     "tune": "Find the best setting for one's own labelled images.",
     "duplicates": "Find groups of near-identical images; deletes nothing.",
+    "map": "Draw the gallery as a map, one HTML page.",
     "info": "Show what a gallery holds and how it was made.",
     "remove": "Drop images from a gallery; their files stay.",
     "verify": "Check a gallery, and mend it with --repair.",

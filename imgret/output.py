@@ -22,6 +22,8 @@ WORDS = {
     "tuning": "Tuning the index",
     "verifying": "Reading rows",
     "augmenting": "Augmenting the index",
+    "projecting": "Projecting to two dimensions",
+    "drawing": "Drawing thumbnails",
     "ranking": "Ranking the gallery",
     "comparing": "Comparing embeddings",
     "decoding": "Comparing pixels",

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from retrieval.loader import default_workers
-from retrieval.report.pages import embedded_thumbnail, render, write_page
+from retrieval.report.pages import render, thumbnails, write_page
 from retrieval.retriever import DuplicateGroup, DuplicateMember, DuplicateReport
 from retrieval.retriever.duplicates import TIERS
 
@@ -23,14 +21,13 @@ def duplicate_sheet(report: DuplicateReport, title: str = "Duplicates") -> str:
     """
     groups = _drawn(report.groups)
     shown = [member.path for group in groups for member in group.members[: MEMBERS + 1]]
-    with ThreadPoolExecutor(default_workers()) as pool:
-        thumbnails = dict(zip(shown, pool.map(embedded_thumbnail, shown), strict=True))
+    made = thumbnails(shown)
     return render(
         "duplicates.html.jinja",
         title=title,
         report=report,
         words=WORDS,
-        groups=[_group(group, report, thumbnails) for group in groups],
+        groups=[_group(group, report, made) for group in groups],
     )
 
 
@@ -50,10 +47,10 @@ def _drawn(groups: Sequence[DuplicateGroup]) -> list[DuplicateGroup]:
 
 
 def _group(
-    group: DuplicateGroup, report: DuplicateReport, thumbnails: dict[Path, str | None]
+    group: DuplicateGroup, report: DuplicateReport, made: dict[Path, str | None]
 ) -> dict[str, object]:
     drawn = [
-        _member(member, report) | {"thumbnail": thumbnails[member.path]}
+        _member(member, report) | {"thumbnail": made[member.path]}
         for member in group.members[: MEMBERS + 1]
     ]
     return {

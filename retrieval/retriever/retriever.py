@@ -25,11 +25,13 @@ from retrieval.gallery import Gallery, ImageTable, Settings
 from retrieval.gallery.settings import BackboneState
 from retrieval.images import DEFAULT_MAX_PIXELS, ImageFile, decode, read_bytes
 from retrieval.loader import default_workers, load_images
+from retrieval.projection import Method
 from retrieval.refinement import Refinement
 from retrieval.retriever import evaluating, maintenance
 from retrieval.retriever.duplicates import DuplicateReport, Tier, find_duplicates
 from retrieval.retriever.encoding import EncoderChoice
 from retrieval.retriever.indexing import Reading, Writer, encode_batches, run_tasks
+from retrieval.retriever.mapping import GalleryMap, map_gallery
 from retrieval.retriever.planning import Plan, check_paths, labels_from, make_plan, read_rows
 from retrieval.retriever.reembedding import reembed_rows
 from retrieval.retriever.results import (
@@ -386,6 +388,23 @@ class Retriever:
             self.gallery, other, threshold=threshold, tier=tier, where=where,
             max_pixels=max_pixels, progress=progress,
         )  # fmt: skip
+
+    def map(
+        self,
+        method: Method = "tsne",
+        *,
+        most_images: int = 5_000,
+        where: str | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> GalleryMap:
+        """The gallery's images in two dimensions; of more than most_images a fair sample.
+
+        method: "tsne", or "umap" where umap-learn is installed. Raises ImgretError.
+        """
+        return map_gallery(
+            self._current(), method, most=most_images, where=where, seed=seed, progress=progress
+        )
 
     def info(self) -> GalleryInfo:
         """The gallery in figures."""

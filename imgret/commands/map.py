@@ -1,0 +1,69 @@
+"""imgret map: the gallery in two dimensions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from imgret.options import NamedPath, existing_gallery, gallery_option
+
+EXTRA = 'pip install "imgret[map]"'
+
+
+@click.command(
+    "map",
+    epilog="""\b
+Examples:
+  imgret map cars.html
+  imgret map cars.html --method tsne --where "label LIKE 'BMW%'"
+""",
+)
+@click.argument("file", type=NamedPath(path_type=Path, dir_okay=False))
+@gallery_option
+@click.option(
+    "--method",
+    type=click.Choice(["umap", "tsne"]),
+    help="By default umap where umap-learn is installed, else tsne.",
+)
+@click.option(
+    "--most-images",
+    type=click.IntRange(1, 50_000),
+    default=5_000,
+    show_default=True,
+    help="Of more, a fair sample is drawn.",
+)
+@click.option("--where", metavar="FILTER", help="Draw only rows that pass, in Lance's syntax.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Another seed, another map.")
+def command(
+    file: Path,
+    gallery: Path | None,
+    method: Literal["umap", "tsne"] | None,
+    most_images: int,
+    where: str | None,
+    seed: int,
+) -> int:
+    """Draw the gallery as a map: images that look alike lie together.
+
+    An HTML page of its own: thumbnails on hover, colours by label, zoom and search.
+    """
+    from imgret.output import print_facts, shown_progress
+    from retrieval.projection import has_umap
+    from retrieval.report.map import write_map
+    from retrieval.retriever import Retriever
+
+    if method is None:
+        method = "umap" if has_umap() else "tsne"
+        if method == "tsne":
+            click.echo(f"imgret: t-SNE draws the map; {EXTRA} brings UMAP.", err=True)
+    with shown_progress() as progress:
+        drawn = Retriever(existing_gallery(gallery)).map(
+            method, most_images=most_images, where=where, seed=seed, progress=progress
+        )
+        write_map(file, drawn, progress)
+    shown = f"{len(drawn.points):,}"
+    if len(drawn.points) < drawn.total:
+        shown += f" of {drawn.total:,}, a fair sample"
+    print_facts([("images", shown), ("method", drawn.method), ("written", str(file))])
+    return 0

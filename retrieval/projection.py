@@ -1,0 +1,93 @@
+"""Embeddings -> points of a map: near ones stay near.
+
+tsne    van der Maaten and Hinton 2008, "Visualizing data using t-SNE", by scikit-learn
+umap    McInnes et al. 2018, "UMAP: uniform manifold approximation and projection", by umap-learn,
+        which `pip install "imgret[map]"` brings
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Literal
+
+import numpy as np
+
+from retrieval.errors import ImgretError
+
+Method = Literal["umap", "tsne"]
+FEWEST = 5  # below it points lie on a circle: there is no neighbourhood to keep
+PERPLEXITY, NEIGHBOURS = 30, 15
+
+
+def has_umap() -> bool:
+    """Whether umap-learn is installed; it is not imported for that, which takes seconds."""
+    return find_spec("umap") is not None
+
+
+def project(vectors: np.ndarray, method: Method, seed: int = 0) -> np.ndarray:
+    """(n, d) float32 unit vectors -> (n, 2) float32 points in [0, 1].
+
+    The same seed gives the same points. Raises ImgretError for umap without umap-learn.
+    """
+    if method == "umap" and not has_umap():
+        raise ImgretError(
+            'UMAP needs umap-learn. Install it with pip install "imgret[map]", or take --method '
+            "tsne."
+        )
+    n = len(vectors)
+    if n < FEWEST or (vectors == vectors[:1]).all():
+        angles = 2 * np.pi * np.arange(n) / max(n, 1)
+        return (0.5 + 0.4 * np.stack([np.cos(angles), np.sin(angles)], axis=1)).astype(np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # both warn of what a map need not care about
+        points = _tsne(vectors, seed) if method == "tsne" else _umap(vectors, seed)
+    points = np.nan_to_num(points - points.mean(axis=0))
+    half = np.abs(points).max() or 1.0
+    return np.asarray(0.5 + points / (2 * half), np.float32)
+
+
+def fair_sample(labels: Sequence[str], most: int, seed: int = 0) -> np.ndarray:
+    """Rows of at most `most` images, each label in proportion and with at least one.
+
+    Where there are more labels than places, the most frequent have one. Returns sorted int64.
+    """
+    names, codes, counts = np.unique(
+        np.asarray(labels, object).astype(str), return_inverse=True, return_counts=True
+    )
+    if len(codes) <= most:
+        return np.arange(len(codes))
+    random = np.random.default_rng(seed)
+    places = np.zeros(len(names), np.int64)
+    places[np.argsort(-counts, kind="stable")[:most]] = 1
+    spare = most - int(places.sum())
+    share = spare * (counts - places) / max(1, int((counts - places).sum()))
+    places += np.floor(share).astype(np.int64)
+    for code in np.argsort(-(share % 1), kind="stable")[: most - int(places.sum())]:
+        places[code] += 1
+    chosen = [
+        random.choice(np.flatnonzero(codes == code), min(count, counts[code]), replace=False)
+        for code, count in enumerate(places)
+        if count
+    ]
+    return np.sort(np.concatenate(chosen))
+
+
+def _tsne(vectors: np.ndarray, seed: int) -> np.ndarray:
+    from sklearn.manifold import TSNE
+
+    perplexity = min(PERPLEXITY, (len(vectors) - 1) / 3)
+    model = TSNE(perplexity=perplexity, init="pca", random_state=seed)
+    return np.asarray(model.fit_transform(vectors))
+
+
+def _umap(vectors: np.ndarray, seed: int) -> np.ndarray:
+    import umap
+
+    neighbours = min(NEIGHBOURS, len(vectors) - 1)
+    init = "spectral" if len(vectors) > 2 * NEIGHBOURS else "random"
+    model = umap.UMAP(
+        n_neighbors=neighbours, metric="cosine", init=init, random_state=seed, n_jobs=1
+    )
+    return np.asarray(model.fit_transform(vectors))

@@ -1,0 +1,65 @@
+"""The map of a gallery as one self-contained HTML page."""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
+
+from retrieval.errors import ImageError
+from retrieval.images import thumbnail
+from retrieval.loader import default_workers
+from retrieval.report.pages import render, write_page
+from retrieval.retriever.mapping import GalleryMap
+from retrieval.retriever.results import Progress
+
+SIDE, QUALITY = 96, 70  # of a thumbnail: pixels, JPEG
+
+
+def map_page(drawn: GalleryMap, progress: Progress | None = None) -> str:
+    """A page on which one zooms, hovers, searches and picks labels; it needs no other file."""
+    thumbnails: list[str] = []
+    with ThreadPoolExecutor(default_workers()) as pool:
+        for done, made in enumerate(pool.map(_thumbnail, (p.path for p in drawn.points)), start=1):
+            thumbnails.append(made)
+            if progress and (done % 50 == 0 or done == len(drawn.points)):
+                progress("drawing", done, len(drawn.points))
+    labels = [label for label, _ in Counter(p.label for p in drawn.points).most_common()]
+    code = {label: n for n, label in enumerate(labels)}
+    data = {
+        "labels": labels,
+        "points": [
+            [round(p.x, 4), round(p.y, 4), code[p.label], _shown(p.path)] for p in drawn.points
+        ],
+        "thumbnails": thumbnails,
+    }
+    shown, total = len(drawn.points), drawn.total
+    return render(
+        "map.html.jinja",
+        gallery=_shown(drawn.gallery),
+        method={"umap": "UMAP", "tsne": "t-SNE"}[drawn.method],
+        images=f"{shown:,} images" if shown == total else f"{shown:,} of {total:,} images",
+        data=data,
+    )
+
+
+def write_map(file: Path, drawn: GalleryMap, progress: Progress | None = None) -> None:
+    """Write map_page() to a file, atomically. Raises ImgretError when that fails."""
+    write_page(file, map_page(drawn, progress))
+
+
+def _thumbnail(path: Path) -> str:
+    """Base64 of a small JPEG; "" where the file is gone."""
+    try:
+        picture = thumbnail(path, SIDE)
+    except ImageError:
+        return ""
+    stream = BytesIO()
+    picture.save(stream, "JPEG", quality=QUALITY)
+    return base64.b64encode(stream.getvalue()).decode()
+
+
+def _shown(path: Path) -> str:
+    return str(path).encode(errors="backslashreplace").decode()

@@ -1,0 +1,85 @@
+"""A gallery as points on a map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from retrieval.errors import ImgretError
+from retrieval.gallery.table import INDEXED, as_matrix
+from retrieval.projection import Method, fair_sample, project
+from retrieval.retriever.results import Progress
+from retrieval.retriever.snapshot import Snapshot, ids_passing
+
+
+@dataclass(frozen=True)
+class Point:
+    """One image of a map, x and y in [0, 1]."""
+
+    path: Path
+    label: str
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
+class GalleryMap:
+    """Images in two dimensions. total: images of the gallery, of which points are a fair sample."""
+
+    gallery: Path
+    method: Method
+    total: int
+    points: tuple[Point, ...]
+
+
+def map_gallery(
+    snapshot: Snapshot,
+    method: Method,
+    *,
+    most: int,
+    where: str | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> GalleryMap:
+    """Project at most `most` images; only theirs are transformed and held in memory.
+
+    Raises ImgretError when there is none, or the method cannot be had.
+    """
+    facts = snapshot.table.columns(["id", "path", "label"], INDEXED)
+    ids = facts["id"].to_numpy()
+    rows = np.arange(len(ids))
+    if where is not None:
+        rows = np.flatnonzero(np.isin(ids, ids_passing(snapshot.table, where)))
+    labels = [label or "" for label in facts["label"].to_pylist()]
+    if not len(rows):
+        raise ImgretError("There is no image to draw. Leave --where out, or index some images.")
+    chosen = rows[fair_sample([labels[i] for i in rows], most, seed)]
+    vectors = _vectors(snapshot, ids[chosen])
+    if progress:
+        progress("projecting", 0, None)
+    points = project(vectors, method, seed)
+    paths = facts["path"].to_pylist()
+    return GalleryMap(
+        gallery=snapshot.gallery.path,
+        method=method,
+        total=len(rows),
+        points=tuple(
+            Point(snapshot.gallery.full(paths[i]), labels[i], float(x), float(y))
+            for i, (x, y) in zip(chosen.tolist(), points, strict=True)
+        ),
+    )
+
+
+def _vectors(snapshot: Snapshot, ids: np.ndarray) -> np.ndarray:
+    """(n, d_out) float32 transformed embeddings of ids, in their order."""
+    place = {int(i): n for n, i in enumerate(ids)}
+    vectors = np.zeros((len(ids), snapshot.index.d_out), np.float32)
+    for batch in snapshot.table.batches(["id", "embedding"]):
+        found = batch["id"].to_numpy()
+        mine = np.isin(found, ids)
+        if mine.any():
+            rows = [place[int(i)] for i in found[mine]]
+            vectors[rows] = snapshot.index.transform(as_matrix(batch["embedding"])[mine])
+    return vectors
