@@ -1,0 +1,233 @@
+"""Recipes, grids, cached experiments, paired tests, tuning."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from retrieval.comparison import Data, Experiment, compare
+from retrieval.comparison import recipes as known
+from retrieval.comparison.embedding import embed
+from retrieval.comparison.recipes import Encoding, Recipe
+from retrieval.comparison.storing import load_evaluation, store_evaluation
+from retrieval.comparison.tuning import tune
+from retrieval.errors import ImgretError, RecipeError
+from retrieval.evaluation.protocols import Measured
+
+
+@pytest.fixture
+def experiments(weights: Path) -> list[Experiment]:
+    spans = {"backbone": [str(weights)], "transform": ["none", "whiten:8", "lda:0.5"]}
+    return known.grid(Recipe(), spans)
+
+
+def test_our_recipes_are_the_rows_to_reproduce() -> None:
+    assert known.names() == ["R1", "R2", "R3"]
+    r1, r2, r3 = (known.read(name).recipe for name in known.names())
+    assert (r1.encoding.backbone, r1.encoding.size, r1.search.transform, r1.k) == (
+        "mobilenetv2", 128, "none", 5
+    )  # fmt: skip
+    assert (r2.encoding.backbone, r2.encoding.size, r2.k) == ("resnet50", 224, 5)
+    assert (r3.encoding.backbone, r3.encoding.size, r3.search.transform, r3.k) == (
+        "efficientnet-b7", 600, "standard+pca:512", 10
+    )  # fmt: skip
+    beaten = [r.reference.precision_at_5 for r in (r1, r2, r3) if r.reference]
+    assert beaten == [0.05, 0.18, 0.20]
+
+
+def test_a_recipe_of_ones_own_is_read_and_written(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('k = 3\n[encoding]\nsize = 160\npool = "gem"\n[search]\nexpand = "3"\n')
+    experiment = known.read(str(file))
+    assert experiment.name == "mine"
+    assert experiment.recipe.encoding.pool == "gem"
+    assert known.parse(known.as_toml(experiment.recipe), "again") == experiment.recipe
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[encoding]\nsiez = 3", "encoding.siez"),
+        ("[encoding]\nsize = 3", "encoding.size"),
+        ('[search]\ntransform = "pca:x"', "search"),
+        ('[search]\nrerank = "0"', "search"),
+        ("k = 0", "k"),
+        ("k = ", "TOML"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_by_file_and_key(tmp_path: Path, text: str, named: str) -> None:
+    file = tmp_path / "wrong.toml"
+    file.write_text(text)
+    with pytest.raises(RecipeError, match=named) as error:
+        known.read(str(file))
+    assert "wrong.toml" in str(error.value)
+
+
+def test_a_recipe_that_is_not_there_is_said_with_those_that_are() -> None:
+    with pytest.raises(RecipeError, match="R1, R2, R3"):
+        known.read("R9")
+
+
+def test_repeated_options_span_a_grid_named_by_what_varies() -> None:
+    spans = {"backbone": ["resnet50"], "size": [128, 224], "transform": ["none", "auto"]}
+    assert [e.name for e in known.grid(Recipe(), spans)] == [
+        "128 none", "128 auto", "224 none", "224 auto"
+    ]  # fmt: skip
+
+
+def test_weights_go_to_the_backbone_whose_architecture_they_are(
+    weights: Path, tmp_path: Path
+) -> None:
+    mine = Experiment("x", Recipe(encoding=Encoding(backbone="mobilenetv3_small_050")))
+    assert known.with_weights(
+        mine, [weights], random_weights=False
+    ).recipe.encoding.backbone == str(weights)
+    other = Experiment("y", Recipe(encoding=Encoding(backbone="resnet50")))
+    random = known.with_weights(other, [weights], random_weights=True).recipe.encoding
+    assert random.backbone == "random:resnet50"
+    assert random.is_random
+
+
+def test_experiments_share_an_embedding_and_what_was_run_is_not_run_again(
+    pictures: Path, experiments: list[Experiment], tmp_path: Path
+) -> None:
+    cache, encoded = tmp_path / "cache", []
+
+    def progress(what: str, done: int, total: int | None) -> None:
+        encoded.append(done if what == "encoding" else 0)
+
+    first = compare(Data(pictures), experiments[:2], cache=cache, progress=progress)
+    assert max(encoded) == 24
+    assert len(list((cache / "embeddings").iterdir())) == 1
+    encoded.clear()
+    again = compare(Data(pictures), experiments, cache=cache, progress=progress)
+    assert max(encoded) == 0
+    assert len(list((cache / "results").iterdir())) == 3
+    for old, new in zip(first.experiments, again.experiments, strict=False):
+        assert old.evaluation.metrics == new.evaluation.metrics
+        assert old.sheet == new.sheet
+        np.testing.assert_array_equal(
+            old.evaluation.per_query.distances, new.evaluation.per_query.distances
+        )
+
+
+def test_a_new_image_is_noticed(
+    pictures: Path, experiments: list[Experiment], tmp_path: Path
+) -> None:
+    from tests.samples import picture
+
+    before = compare(Data(pictures), experiments[:1], cache=tmp_path / "cache")
+    picture(77).save(pictures / "class0" / "new.jpg")
+    after = compare(Data(pictures), experiments[:1], cache=tmp_path / "cache")
+    assert [c.experiments[0].evaluation.gallery for c in (before, after)] == [24, 25]
+
+
+def test_pairs_are_tested_and_an_experiment_does_not_differ_from_itself(
+    pictures: Path, experiments: list[Experiment], tmp_path: Path
+) -> None:
+    twice = known.unique([experiments[0], experiments[0]])
+    assert [e.name for e in twice] == ["none", "none (2)"]
+    (test,) = compare(Data(pictures), twice, cache=tmp_path / "cache").tests
+    assert (test.difference, test.p) == (0, 1)
+
+
+def test_a_damaged_result_is_made_again(
+    pictures: Path, experiments: list[Experiment], tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    first = compare(Data(pictures), experiments[:1], cache=cache)
+    (file,) = (cache / "results").iterdir()
+    for content in ("", "{", "{}", json.dumps({"metrics": 3})):
+        file.write_text(content)
+        again = compare(Data(pictures), experiments[:1], cache=cache)
+        assert again.experiments[0].evaluation.metrics == first.experiments[0].evaluation.metrics
+
+
+def test_an_evaluation_is_stored_whole(
+    pictures: Path, experiments: list[Experiment], tmp_path: Path
+) -> None:
+    made = compare(Data(pictures), experiments[:1], cache=tmp_path / "c").experiments[0].evaluation
+    store_evaluation(tmp_path / "e.json", made)
+    read = load_evaluation(tmp_path / "e.json")
+    assert read is not None
+    for name in ("metrics", "vote", "classes", "confused", "worst", "sample", "calibration"):
+        assert getattr(read, name) == getattr(made, name), name
+    np.testing.assert_array_equal(read.per_query.queries, made.per_query.queries)
+
+
+def test_a_folder_without_images_is_said(tmp_path: Path, weights: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ImgretError, match="no image"):
+        embed(tmp_path / "empty", Encoding(backbone=str(weights)), tmp_path / "cache")
+
+
+def test_tuning_keeps_what_gains_and_holds_out_a_fifth_of_each_class(
+    tmp_path: Path, weights: Path
+) -> None:
+    """Classes told apart by a faint tint under strong noise: the plain cosine sees the noise."""
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    for n in range(150):
+        tint = np.array([[60, 0, 0], [0, 60, 0], [0, 0, 60]])[n % 3]
+        coarse = random.integers(0, 196, (6, 6, 3)) + tint
+        file = tmp_path / "set" / f"class{n % 3}" / f"{n}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(coarse.astype(np.uint8)).resize((64, 64)).save(file)
+    steps = []
+    tuning = tune(
+        tmp_path / "set",
+        minutes=5,
+        cache=tmp_path / "cache",
+        start=Recipe.model_validate(
+            {"encoding": {"backbone": str(weights)}, "search": {"transform": "none"}}
+        ),
+        on_step=steps.append,
+    )
+    assert (tuning.images, tuning.held_out) == (150, 30)
+    kept = [step for step in tuning.steps if step.kept]
+    assert kept
+    assert tuning.after == pytest.approx(kept[-1].precision)
+    assert tuning.after > tuning.before + 0.1
+    assert all(step.p < 0.05 and step.gain > 0 for step in kept)
+    assert list(tuning.steps) == steps
+    assert tuning.recipe.search.transform != "none"
+    assert tomllib.loads(known.as_toml(tuning.recipe))["search"]
+
+
+def test_tuning_without_labels_fits_none_and_out_of_time_tries_nothing(
+    pictures: Path, weights: Path, tmp_path: Path
+) -> None:
+    start = Recipe(encoding=Encoding(backbone=str(weights)))
+    tuning = tune(pictures, minutes=1e-9, cache=tmp_path / "cache", start=start, use_labels=False)
+    assert tuning.before == tuning.after
+    assert all(step.skipped == "the time is up" for step in tuning.steps)
+    assert not any("lda" in step.change for step in tuning.steps)
+
+
+def test_tuning_needs_classes_to_hold_images_out_of(tmp_path: Path, weights: Path) -> None:
+    from tests.samples import picture
+
+    for n in range(3):
+        (tmp_path / "set" / f"class{n}").mkdir(parents=True)
+        picture(n).save(tmp_path / "set" / f"class{n}" / "one.png")
+    with pytest.raises(ImgretError, match="at least two"):
+        tune(tmp_path / "set", minutes=1, cache=tmp_path / "cache",
+             start=Recipe(encoding=Encoding(backbone=str(weights))))  # fmt: skip
+
+
+def test_r1_beats_its_figure_on_the_cars(cars: Path, mobilenetv2: Path, tmp_path: Path) -> None:
+    r1 = known.with_weights(known.read("R1"), [mobilenetv2], random_weights=False)
+    comparison = compare(
+        Data(cars / "train", cars / "test"), [r1], cache=tmp_path, measured=Measured()
+    )
+    result = comparison.experiments[0]
+    assert result.evaluation.queries == 1632
+    assert result.evaluation.metric("precision@1").value == pytest.approx(0.221, abs=0.01)
+    assert result.evaluation.metric("precision@5").value == pytest.approx(0.131, abs=0.01)
+    assert result.evaluation.metric("precision@5").low > 0.05
+    assert result.milliseconds is not None
