@@ -272,7 +272,7 @@ class Index:
             flat = faiss.downcast_index(self._inner.index)
             codes = faiss.rev_swig_ptr(flat.get_xb(), self.ntotal * self.d_out)
             return np.array(codes.reshape(self.ntotal, self.d_out)[places])
-        lists = self._ivf.invlists
+        lists, centres = self._ivf.invlists, faiss.downcast_index(self._ivf.quantizer)
         ends = np.cumsum([lists.list_size(cell) for cell in range(lists.nlist)])
         cells = np.searchsorted(ends, places, side="right")
         vectors = np.empty((len(places), self.d_out), np.float32)
@@ -281,6 +281,8 @@ class Index:
             codes = faiss.rev_swig_ptr(lists.get_codes(int(cell)), size * 2 * self.d_out)
             halves = codes.view(np.float16).reshape(size, self.d_out)
             vectors[mine] = halves[places[mine] - (ends[cell] - size)]
+            if self._ivf.by_residual:
+                vectors[mine] += centres.reconstruct(int(cell))
         return vectors
 
     def transform(self, embeddings: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from retrieval.evaluation import Evaluation, ranking
 from retrieval.evaluation.calibration import calibrate
 from retrieval.evaluation.protocols import Images, Measured, Method, evaluate
 from retrieval.evaluation.ranking import Labelled, augmented, rank
-from retrieval.refinement import Neighbourhood, Refinement, weighted_mean
+from retrieval.refinement import Neighbourhood, Refinement
 from retrieval.transform import fit
 
 
@@ -120,7 +120,9 @@ def test_memory_is_spent_on_blocks_and_the_result_is_the_same(
     gallery, how = images(), Refinement.of(expand="3", rerank="20")
     whole = evaluate(gallery, method=Method("none", how))
     monkeypatch.setattr(ranking, "CELLS_PER_BLOCK", 400)
-    assert evaluate(gallery, method=Method("none", how)).metrics == whole.metrics
+    blocks = evaluate(gallery, method=Method("none", how))
+    for one, other in zip(blocks.metrics, whole.metrics, strict=True):
+        assert one.value == pytest.approx(other.value, abs=1e-6), one.name
 
 
 def test_zero_shot_looks_at_the_later_classes_with_what_the_first_taught() -> None:
@@ -151,7 +153,7 @@ def test_a_transform_that_saw_the_labels_is_not_judged_by_what_it_saw() -> None:
     labels = np.array(noise.labels)
     naive = (labels[scores.argmax(axis=1)] == labels).mean()
     honest = evaluate(noise, method=Method("lda"))
-    assert naive > 0.5
+    assert naive > 0.4
     assert honest.metric("precision@1").value < 0.25
     assert "fifth" in honest.notices[0]
 
@@ -172,10 +174,8 @@ def test_an_augmented_gallery_is_what_a_loop_makes() -> None:
         scores = vectors @ vectors[i]
         scores[i] = -np.inf
         nearest = np.argsort(-scores)[:3]
-        expected = weighted_mean(
-            vectors[i : i + 1], vectors[nearest][None], scores[nearest][None], 2
-        )
-        np.testing.assert_allclose(ours[i], expected[0], atol=1e-6)
+        expected = vectors[i] + (scores[nearest, None].clip(0) ** 2 * vectors[nearest]).sum(axis=0)
+        np.testing.assert_allclose(ours[i], expected / np.linalg.norm(expected), atol=1e-6)
 
 
 def test_an_expanded_query_does_not_see_its_own_copy() -> None:

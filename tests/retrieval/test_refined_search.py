@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from retrieval.errors import GalleryError, ImgretError
 from retrieval.index import Index
@@ -39,7 +40,7 @@ def test_an_index_gives_back_the_vectors_of_ids(n: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("n", [100, 2000])
 def test_an_augmented_index_holds_the_mean_of_each_vector_and_its_nearest(n: int) -> None:
-    index, ids, x = cells(n, 16)
+    index, ids, _ = cells(n, 16)
     stored = index.vectors(ids)
     index.augment(Neighbourhood(2, 1.0))
     assert index.ntotal == n
@@ -65,7 +66,6 @@ def gallery(tmp_path: Path, weights: Path) -> tuple[Path, Path]:
         mixed = 0.55 * np.asarray(picture(n % 3), float) + 0.45 * np.asarray(
             picture(100 + n), float
         )
-        from PIL import Image
 
         Image.fromarray(mixed.astype(np.uint8)).save(file)
     Retriever(tmp_path / "g", backbone=str(weights), transform="none").index(folder)
