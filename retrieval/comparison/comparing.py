@@ -17,6 +17,7 @@ from retrieval.comparison.recipes import Experiment, Recipe
 from retrieval.comparison.results import Comparison, ExperimentResult, PairedTest
 from retrieval.comparison.storing import load_evaluation, store_evaluation
 from retrieval.encoder import Engine
+from retrieval.errors import ImgretError
 from retrieval.evaluation import Evaluation
 from retrieval.evaluation.protocols import Measured, Method, evaluate
 from retrieval.retriever import Progress
@@ -85,6 +86,11 @@ def run(
             progress=progress,
         )  # fmt: skip
     evaluation = _evaluated(data, recipe, gallery, queries, measured, cache, progress)
+    if not evaluation.queries:
+        raise ImgretError(
+            f"No query of {data.queries or data.gallery} has another image of its class in the "
+            "gallery, so there is nothing to compare by."
+        )
     return ExperimentResult(
         name=experiment.name,
         settings=settings_of(recipe),

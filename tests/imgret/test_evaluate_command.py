@@ -1,0 +1,178 @@
+"""evaluate, compare and tune as users run them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.conftest import Command
+from tests.samples import picture
+
+
+@pytest.fixture
+def indexed(imgret: Command, pictures: Path, weights: Path) -> Path:
+    assert imgret("index", pictures, "--backbone", weights, "--transform", "none").returncode == 0
+    return pictures
+
+
+def test_evaluate_prints_every_metric_with_its_interval(imgret: Command, indexed: Path) -> None:
+    done = imgret("evaluate")
+    assert done.returncode == 0
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    shown = {line[0]: line[1:] for line in lines}
+    for name in ("precision@1", "recall@5", "MAP@R", "R-precision", "mAP", "nDCG@10", "distance@5"):
+        value, low, high = map(float, shown[name])
+        assert low <= value <= high
+    assert "vote@5 f1 macro" in shown
+    assert "24 images" in done.stdout
+
+
+def test_evaluate_as_json_and_csv_says_the_same(imgret: Command, indexed: Path) -> None:
+    document = json.loads(imgret("evaluate", "--format", "json", "--k", "1,3").stdout)
+    rows = list(csv.reader(io.StringIO(imgret("evaluate", "--format", "csv", "--k", "1,3").stdout)))
+    known = {metric["name"]: metric["value"] for metric in document["metrics"]}
+    assert {"precision@1", "precision@3"} <= set(known)
+    for name, value, *_ in rows[1:]:
+        if name in known:
+            assert float(value) == pytest.approx(known[name], abs=1e-6)
+    assert document["protocol"] == "leave-one-out"
+    assert "per_query" not in document
+
+
+def test_queries_of_a_folder_and_a_bad_one_are_evaluated(
+    imgret: Command, indexed: Path, tmp_path: Path
+) -> None:
+    for n in range(6):
+        (tmp_path / "q" / f"class{n % 3}").mkdir(parents=True, exist_ok=True)
+        picture(n).save(tmp_path / "q" / f"class{n % 3}" / f"{n}.png")
+    (tmp_path / "q" / "class0" / "bad.jpg").write_bytes(b"no image")
+    done = imgret("evaluate", "--queries", tmp_path / "q", "--format", "json")
+    document = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert (document["protocol"], document["queries"]) == ("queries", 6)
+    assert "bad.jpg" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--k", "0"], "whole numbers"),
+        (["--k", "five"], "whole numbers"),
+        (["--zero-shot", "--queries", "pictures"], "--zero-shot"),
+        (["--transform", "pca:x"], "no transform"),
+        (["--expand", "x"], "expand"),
+        (["--queries", "nowhere"], "nowhere"),
+        (["--report", "no/such/folder/x.html"], "cannot be written"),
+    ],
+)
+def test_wrong_use_is_one_sentence(
+    imgret: Command, indexed: Path, arguments: list[str], said: str
+) -> None:
+    done = imgret("evaluate", *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_gallery_without_labels_says_what_to_do(
+    imgret: Command, pictures: Path, weights: Path
+) -> None:
+    imgret("index", pictures, "--backbone", weights, "--labels", "none")
+    done = imgret("evaluate")
+    assert done.returncode == 2
+    assert "folder named after its class" in done.stderr
+
+
+def test_query_shows_probabilities_and_can_say_that_nothing_matches(
+    imgret: Command, indexed: Path, tmp_path: Path
+) -> None:
+    query = indexed / "class0" / "00.jpg"
+    before = imgret("query", query, "--min-confidence", "0.5")
+    assert before.returncode == 2
+    assert "imgret evaluate" in before.stderr
+    assert imgret("evaluate").returncode == 0
+    document = json.loads(imgret("query", query, "--format", "json").stdout)
+    probabilities = [match["probability"] for match in document[0]["matches"]]
+    assert all(0 <= p <= 1 for p in probabilities)
+    Image.new("RGB", (64, 64), (255, 0, 255)).save(tmp_path / "odd.png")
+    none = imgret("query", tmp_path / "odd.png", "--min-confidence", "1.0")
+    assert none.returncode == 1
+    assert "no match is likely to be right" in none.stderr
+    assert none.stdout == ""
+
+
+def test_compare_spans_a_grid_writes_page_and_figures_and_remembers(
+    imgret: Command, pictures: Path, weights: Path, tmp_path: Path
+) -> None:
+    command = [
+        "compare", pictures, "--backbone", weights, "--transform", "none", "--transform",
+        "whiten:8",
+        "--cache", tmp_path / "c", "--report", "page.html", "--figures", "figures",
+    ]  # fmt: skip
+    first, again = imgret(*command), imgret(*command)
+    assert first.returncode == again.returncode == 0, first.stderr
+    assert first.stdout == again.stdout
+    assert "Encoding" in first.stderr
+    assert "Encoding" not in again.stderr
+    names = [line.split("\t")[0] for line in first.stdout.splitlines()]
+    assert names[:2] == ["none", "whiten:8"]
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("<svg") == 7
+    assert {f.name for f in (tmp_path / "figures").iterdir()} >= {"precision.png", "cost.svg"}
+
+
+def test_compare_runs_recipes_with_random_weights_and_says_so(
+    imgret: Command, pictures: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "small.toml"
+    recipe.write_text(
+        '[encoding]\nbackbone = "mobilenetv3_small_050"\nsize = 64\n[search]\ntransform = "none"\n'
+        "[reference]\nprecision_at_5 = 0.5\n"
+    )
+    done = imgret("compare", pictures, "--recipe", recipe, "--random-weights", "--format", "json")
+    document = json.loads(done.stdout)
+    assert document["experiments"][0]["random_weights"] is True
+    assert document["experiments"][0]["reference"] == 0.5
+    assert "random weights" in done.stderr
+    rows = imgret("compare", pictures, "--recipe", recipe, "--random-weights", "--format", "csv")
+    assert "small" in rows.stdout.splitlines()[1]
+
+
+def test_compare_without_weights_or_network_says_what_to_do(
+    imgret: Command, pictures: Path
+) -> None:
+    done = imgret("compare", pictures, "--recipe", "R2")
+    assert done.returncode == 2
+    assert "not on this machine" in done.stderr
+    assert imgret("compare", pictures, "--recipe", "R7").returncode == 2
+
+
+def test_tune_writes_a_recipe_that_index_and_compare_read(
+    imgret: Command, pictures: Path, weights: Path, tmp_path: Path
+) -> None:
+    done = imgret("tune", pictures, "--backbone", weights, "--minutes", "0.02", "--out", "t.toml")
+    assert done.returncode == 0, done.stderr
+    assert "held out" in done.stdout
+    indexed = imgret("index", pictures, "--recipe", "t.toml", "--transform", "none")
+    assert indexed.returncode == 0, indexed.stderr
+    assert "asked for: none" in imgret("info").stdout
+    compared = imgret("compare", pictures, "--recipe", "t.toml")
+    assert compared.returncode == 0, compared.stderr
+
+
+def test_index_keeps_pooling_views_and_refinement(
+    imgret: Command, pictures: Path, weights: Path
+) -> None:
+    options = ["--pool", "avg+max", "--views", "flip", "--expand", "2", "--rerank", "10"]
+    done = imgret("index", pictures, "--backbone", weights, *options)
+    assert done.returncode == 0, done.stderr
+    assert "pool avg+max, views flip" in imgret("info").stdout
+    assert imgret("query", pictures / "class0" / "00.jpg").returncode == 0
+    other = imgret("index", pictures, "--pool", "gem")
+    assert other.returncode == 2
+    assert "--reembed" in other.stderr
