@@ -112,7 +112,8 @@ def browser() -> str:
 def opened(page: Path, profile: Path, hash_: str = "") -> str:
     """The document after its script has run."""
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-quic",
-               "--disable-background-networking", f"--user-data-dir={profile}",
+               "--disable-background-networking", "--disable-component-update", "--disable-sync",
+               f"--user-data-dir={profile}",
                "--virtual-time-budget=5000", "--window-size=1200,800"]  # fmt: skip
     done = subprocess.run(
         [browser(), *options, "--dump-dom", f"{page.as_uri()}{hash_}"],
