@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from retrieval.errors import ImgretError
-from retrieval.transform import Transform, fit, parse, resolve
+from retrieval.transform import Spec, Transform, fit, parse, resolve
 
 
 def embeddings(n: int = 400, d: int = 24, seed: int = 0) -> np.ndarray:
@@ -110,8 +110,8 @@ def test_lda_without_two_classes_says_so(labels: list[str | None] | None) -> Non
 
 def test_auto_is_whitened_pca_from_256_images_on() -> None:
     assert resolve("auto", 255, 1280) == "none"
-    assert resolve("auto", 256, 1280) == "whiten:64"
-    assert resolve("auto", 100_000, 1280) == "whiten:512"
+    assert resolve("auto", 256, 1280) == "whiten:64:0.75"
+    assert resolve("auto", 100_000, 1280) == "whiten:512:0.75"
     assert resolve("auto", 100_000, 384) == "whiten:384"
 
 
@@ -197,3 +197,69 @@ def test_a_transformed_embedding_has_unit_length_or_none(n: int, d: int, spec: s
 def test_importing_transform_imports_no_scikit_learn() -> None:
     code = "import sys, retrieval.transform; sys.exit('sklearn' in sys.modules)"
     assert run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_shrunk_lda_solves_the_generalised_eigenproblem_as_scipy_does() -> None:
+    from scipy.linalg import eigh
+
+    random, shrinkage = np.random.default_rng(0), 0.2
+    y = np.arange(120) % 5
+    x = random.normal(size=(5, 12))[y] + random.normal(size=(120, 12)) @ random.normal(
+        size=(12, 12)
+    )
+    means = np.stack([x[y == c].mean(axis=0) for c in range(5)])
+    within = np.cov((x - means[y]).T, bias=True)
+    between = np.cov(means[y].T, bias=True)
+    shrunk = (1 - shrinkage) * within + shrinkage * np.trace(within) / 12 * np.eye(12)
+    _, directions = eigh(between, shrunk)
+    theirs = (x - x.mean(axis=0)) @ directions[:, ::-1][:, :4]
+    theirs /= np.linalg.norm(theirs, axis=1, keepdims=True)
+    ours = fit("lda:0.2", x.astype(np.float32), [str(c) for c in y])
+    assert ours.spec == "lda:4:0.2"
+    z = ours.apply(x)
+    np.testing.assert_allclose(z @ z.T, theirs @ theirs.T, atol=1e-3)
+
+
+def test_shrunk_lda_tells_classes_apart_where_plain_lda_learns_noise() -> None:
+    random = np.random.default_rng(0)
+    y = np.arange(120) % 10
+    centres = random.normal(size=(10, 100))
+    x, other = (centres[y] + 2.5 * random.normal(size=(120, 100)) for _ in range(2))
+    names = [str(c) for c in y]
+
+    def right(spec: str) -> float:
+        t = fit(spec, x.astype(np.float32), names)
+        return float((y[(t.apply(other) @ t.apply(x).T).argmax(axis=1)] == y).mean())
+
+    assert right("lda:0.3") > right("lda") + 0.1
+
+
+def test_a_power_of_whitening_leaves_that_much_variance() -> None:
+    x = (np.random.default_rng(0).normal(size=(500, 6)) * [9, 5, 3, 2, 1, 0.5]).astype(np.float32)
+    for power in (1.0, 0.75, 0.25):
+        t = fit(f"whiten:4:{power}", x)
+        assert t.matrix is not None
+        assert t.bias is not None
+        deviation = (x @ t.matrix.T + t.bias).std(axis=0)
+        plain = fit("pca:4", x)
+        assert plain.matrix is not None
+        expected = (x @ plain.matrix.T).std(axis=0) ** (1 - power)
+        np.testing.assert_allclose(deviation, expected, rtol=5e-3)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    ["whiten:1.5", "whiten:0.0", "pca:0.5", "lda:512:2.0", "none:0.5", "whiten:0.5:512", "lda:"],
+)
+def test_a_power_that_is_none_is_refused(spec: str) -> None:
+    with pytest.raises(ImgretError, match="no transform"):
+        parse(spec)
+
+
+@given(
+    st.sampled_from(["whiten", "lda"]),
+    st.none() | st.integers(1, 4096),
+    st.none() | st.sampled_from([0.05, 0.5, 0.75, 1.0]),
+)
+def test_a_spec_is_read_as_it_is_written(name: str, n: int | None, power: float | None) -> None:
+    assert str(parse(str(Spec(name, n, power)))) == str(Spec(name, n, power))
