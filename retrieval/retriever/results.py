@@ -5,9 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 Progress = Callable[[str, int, int | None], None]
 """Called with what is being done, how many are done, and how many there are (None: unknown)."""
+
+
+class Filters(TypedDict, total=False):
+    """Which of the nearest images are matches.
+
+    where: Lance's filter syntax, such as "label = 'BMW M3'". min_score: least cosine similarity.
+    min_confidence: least probability of a match to have the query's class, which a gallery knows
+    once it was evaluated.
+    """
+
+    where: str | None
+    min_score: float | None
+    min_confidence: float | None
 
 
 @dataclass(frozen=True)

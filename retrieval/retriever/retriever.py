@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, overload
+from typing import TYPE_CHECKING, TypeAlias, Unpack, overload
 
 import numpy as np
 from PIL import Image
@@ -35,6 +35,7 @@ from retrieval.retriever.mapping import GalleryMap, map_gallery
 from retrieval.retriever.planning import Plan, check_paths, labels_from, make_plan, read_rows
 from retrieval.retriever.reembedding import reembed_rows
 from retrieval.retriever.results import (
+    Filters,
     GalleryInfo,
     IndexEstimate,
     IndexReport,
@@ -186,73 +187,58 @@ class Retriever:
 
     @overload
     def search(  # type: ignore[overload-overlap]  # a str is a Sequence[str] to mypy
-        self, query: Query, k: int = 5, *, where: str | None = None,
-        min_score: float | None = None, min_confidence: float | None = None,
-        crop: Box | None = None, exclude_self: bool = False, max_pixels: int = DEFAULT_MAX_PIXELS,
+        self, query: Query, k: int = 5, *, crop: Box | None = None, exclude_self: bool = False,
+        max_pixels: int = DEFAULT_MAX_PIXELS, **filters: Unpack[Filters],
     ) -> list[Match]: ...  # fmt: skip
     @overload
     def search(
-        self, query: Sequence[Query], k: int = 5, *, where: str | None = None,
-        min_score: float | None = None, min_confidence: float | None = None,
-        crop: Box | None = None, exclude_self: bool = False, max_pixels: int = DEFAULT_MAX_PIXELS,
+        self, query: Sequence[Query], k: int = 5, *, crop: Box | None = None,
+        exclude_self: bool = False, max_pixels: int = DEFAULT_MAX_PIXELS,
+        **filters: Unpack[Filters],
     ) -> list[list[Match]]: ...  # fmt: skip
     def search(
         self,
         query: Query | Sequence[Query],
         k: int = 5,
         *,
-        where: str | None = None,
-        min_score: float | None = None,
-        min_confidence: float | None = None,
         crop: Box | None = None,
         exclude_self: bool = False,
         max_pixels: int = DEFAULT_MAX_PIXELS,
+        **filters: Unpack[Filters],
     ) -> list[Match] | list[list[Match]]:
         """The k images most like the query, best first: a list, or one list a query.
 
-        query: a path, a PIL image, an (h, w, 3) uint8 RGB array, or a list of these. where:
-        Lance's filter syntax, such as "label = 'BMW M3'"; k matches are found where k exist.
-        min_score: least cosine similarity. min_confidence: least probability of a match to have
-        the query's class, which a gallery knows once it was evaluated. crop: X, Y, W, H of the
-        region searched by.
-        exclude_self: leave out the query's own file and copies of its content.
+        query: a path, a PIL image, an (h, w, 3) uint8 RGB array, or a list of these. crop: X, Y,
+        W, H of the region searched by. exclude_self: leave out the query's own file and copies of
+        its content. filters: where, min_score and min_confidence, see Filters; k matches are
+        found where k pass.
         Raises ImageError when a query cannot be read, GalleryError when there is no gallery.
         """
         queries: Sequence[Query] = [query] if _is_one(query) else query  # type: ignore[assignment,list-item]
         embeddings = self.encode(queries, crop=crop, max_pixels=max_pixels)
         excluded = self._selves(queries) if exclude_self else None
-        found = self._search(
-            embeddings, k, where=where, min_score=min_score, min_confidence=min_confidence,
-            excluded=excluded,
-        )  # fmt: skip
+        found = self._search(embeddings, k, excluded=excluded, **filters)
         return found[0] if _is_one(query) else found
 
     def search_embeddings(
         self,
         embeddings: np.ndarray,
         k: int = 5,
-        *,
-        where: str | None = None,
-        min_score: float | None = None,
-        min_confidence: float | None = None,
+        **filters: Unpack[Filters],
     ) -> list[list[Match]]:
         """The k nearest images of each raw embedding, (n, d) float32 of any length."""
         unit = normalise(np.atleast_2d(embeddings))
-        return self._search(
-            unit, k, where=where, min_score=min_score, min_confidence=min_confidence
-        )
+        return self._search(unit, k, **filters)
 
     def search_files(
         self,
         paths: Sequence[Path],
         k: int = 5,
         *,
-        where: str | None = None,
-        min_score: float | None = None,
-        min_confidence: float | None = None,
         crop: Box | None = None,
         exclude_self: bool = False,
         max_pixels: int = DEFAULT_MAX_PIXELS,
+        **filters: Unpack[Filters],
     ) -> Iterator[QueryResult]:
         """search() for many files, as a stream: a file that cannot be read is a result, too."""
         encoder = self._encoder.for_queries(self.gallery.settings())
@@ -269,16 +255,7 @@ class Retriever:
             if good:
                 selves = [self._same(i.file.path, i.sha256) for i in good] if exclude_self else None
                 embeddings = np.stack([e for _, e in batch if e is not None])
-                found = iter(
-                    self._search(
-                        embeddings,
-                        k,
-                        where=where,
-                        min_score=min_score,
-                        min_confidence=min_confidence,
-                        excluded=selves,
-                    )
-                )
+                found = iter(self._search(embeddings, k, excluded=selves, **filters))
             for item, embedding in batch:
                 matches = () if embedding is None else tuple(next(found))
                 yield QueryResult(item.file.path, matches, item.error)
@@ -288,21 +265,16 @@ class Retriever:
         paths: Sequence[Path],
         k: int = 5,
         *,
-        where: str | None = None,
-        min_score: float | None = None,
-        min_confidence: float | None = None,
         crop: Box | None = None,
         exclude_self: bool = False,
         max_pixels: int = DEFAULT_MAX_PIXELS,
+        **filters: Unpack[Filters],
     ) -> Iterator[QueryResult]:
         """One query of several files: the mean of their embeddings. One bad file is an error."""
         embeddings = self.encode(paths, crop=crop, max_pixels=max_pixels)
         mean = normalise(embeddings.mean(axis=0, keepdims=True))
         excluded = [np.concatenate(self._selves(paths))] if exclude_self else None
-        found = self._search(
-            mean, k, where=where, min_score=min_score, min_confidence=min_confidence,
-            excluded=excluded,
-        )  # fmt: skip
+        found = self._search(mean, k, excluded=excluded, **filters)
         yield QueryResult(Path(" + ".join(map(str, paths))), tuple(found[0]))
 
     def encode(
@@ -486,10 +458,8 @@ class Retriever:
         embeddings: np.ndarray,
         k: int,
         *,
-        where: str | None = None,
-        min_score: float | None = None,
-        min_confidence: float | None = None,
         excluded: Sequence[np.ndarray] | None = None,
+        **filters: Unpack[Filters],
     ) -> list[list[Match]]:
         if k < 1:
             raise ImgretError(f"k is {k}; it must be 1 or more.")
@@ -501,8 +471,7 @@ class Retriever:
                 f"{dim}. Encode the queries with the gallery's own backbone."
             )
         search = partial(
-            Snapshot.search, embeddings=embeddings, k=k, where=where, min_score=min_score,
-            min_confidence=min_confidence, excluded=excluded,
+            Snapshot.search, embeddings=embeddings, k=k, excluded=excluded, **filters,
             refinement=self._with_asked(snapshot.settings).refinement,
         )  # fmt: skip
         try:

@@ -254,9 +254,9 @@ def test_auto_whitens_from_256_images_on_and_fits_again_when_they_have_doubled(
         retriever.index(pictures)
         return retriever.info().transform, retriever.info().fitted_on
 
-    assert grow(256) == ("whiten:64", 256)
-    assert grow(300) == ("whiten:64", 256)
-    assert grow(512) == ("whiten:128", 512)
+    assert grow(256) == ("whiten:64:0.75", 256)
+    assert grow(300) == ("whiten:64:0.75", 256)
+    assert grow(512) == ("whiten:128:0.75", 512)
 
 
 def test_another_transform_reads_no_image(retriever: Retriever, pictures: Path) -> None:

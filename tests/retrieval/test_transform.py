@@ -112,7 +112,7 @@ def test_auto_is_whitened_pca_from_256_images_on() -> None:
     assert resolve("auto", 255, 1280) == "none"
     assert resolve("auto", 256, 1280) == "whiten:64:0.75"
     assert resolve("auto", 100_000, 1280) == "whiten:512:0.75"
-    assert resolve("auto", 100_000, 384) == "whiten:384"
+    assert resolve("auto", 100_000, 384) == "whiten:384:0.75"
 
 
 @pytest.mark.parametrize("spec", ["whitening", "pca:0", "pca:x", "none:3", "", "auto:4", "lda:-1"])
