@@ -15,7 +15,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tests.samples import command_environment, command_line, picture, save_weights
+from tests.samples import command_environment, command_line, save_pictures, save_weights
 
 ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("IMGRET_TEST_DATA", ROOT.parent / "shared"))
@@ -56,12 +56,7 @@ def other_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     """A folder of 24 pictures in 3 classes: pictures/<class>/<n>.jpg."""
-    folder = tmp_path / "pictures"
-    for n in range(24):
-        file = folder / f"class{n % 3}" / f"{n:02}.jpg"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        picture(n).save(file, quality=95)
-    return folder
+    return save_pictures(tmp_path / "pictures")
 
 
 @pytest.fixture

@@ -37,6 +37,15 @@ def picture(seed: int, width: int = 80, height: int = 60) -> Image.Image:
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
 
 
+def save_pictures(folder: Path) -> Path:
+    """24 pictures in 3 classes: <class>/<n>.jpg."""
+    for n in range(24):
+        file = folder / f"class{n % 3}" / f"{n:02}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        picture(n).save(file, quality=95)
+    return folder
+
+
 def command_line(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "imgret", *map(str, arguments)]
 

@@ -347,7 +347,9 @@ class Index:
             inner = faiss.SearchParameters(**own)
         else:
             inner = faiss.SearchParametersIVF(nprobe=nprobe, **own)
-        scores, ids = self._inner.search(x, k, params=inner)
+        # faiss.contrib.torch_utils, once anything imports it, puts a search without params in front
+        search = getattr(self._inner, "search_numpy", self._inner.search)
+        scores, ids = search(x, k, params=inner)
         return scores, ids
 
     def _search_on_gpu(self, x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray] | None:

@@ -192,10 +192,10 @@ def test_query_in_json_csv_and_paths(imgret: Command, folder: Path) -> None:
     query = "pictures/class 1/04.jpg"
     (result,) = json.loads(imgret("query", query, "--k", 2, "--format", "json").stdout)
     assert result["query"] == query
-    assert set(result["matches"][0]) == {"rank", "score", "label", "path"}
+    assert set(result["matches"][0]) == {"rank", "score", "label", "path", "probability"}
     assert (result["matches"][0]["rank"], result["matches"][0]["path"]) == (1, query)
     rows = list(csv.DictReader(io.StringIO(imgret("query", query, "--format", "csv").stdout)))
-    assert list(rows[0]) == ["query", "rank", "score", "label", "path"]
+    assert list(rows[0]) == ["query", "rank", "score", "label", "path", "probability"]
     assert len(rows) == 5
     paths = imgret("query", query, "--k", 2, "--format", "paths").stdout.splitlines()
     assert paths[0] == query

@@ -5,19 +5,34 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from tests.conftest import Command
-from tests.samples import picture
+from tests.samples import command_environment, command_line, picture, save_pictures
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory, weights: Path, cache: Path) -> Path:
+    """24 pictures in 3 classes and their gallery."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    save_pictures(folder / "pictures")
+    subprocess.run(
+        command_line("index", "pictures", "--backbone", weights, "--transform", "none"),
+        cwd=folder, env=command_environment(cache), check=True, capture_output=True,
+    )  # fmt: skip
+    return folder
 
 
 @pytest.fixture
-def indexed(imgret: Command, pictures: Path, weights: Path) -> Path:
-    assert imgret("index", pictures, "--backbone", weights, "--transform", "none").returncode == 0
-    return pictures
+def indexed(prepared: Path, tmp_path: Path) -> Path:
+    """The same, in the working directory of the command, for a test to change."""
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "pictures"
 
 
 def test_evaluate_prints_every_metric_with_its_interval(imgret: Command, indexed: Path) -> None:

@@ -394,3 +394,17 @@ def test_a_file_forged_with_its_hash_never_ends_the_process(kind: Kind, tmp_path
 def test_importing_index_imports_no_scikit_learn() -> None:
     code = "import sys, retrieval.index; sys.exit('sklearn' in sys.modules)"
     assert run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_searching_works_beside_the_torch_methods_of_faiss() -> None:
+    """pytorch-metric-learning imports them, and they replace faiss's own methods for good."""
+    code = (
+        "import faiss.contrib.torch_utils, numpy as np\n"
+        "from retrieval.index import Index\n"
+        "from retrieval.transform import fit\n"
+        "points, ids = np.eye(8, dtype=np.float32), np.arange(8)\n"
+        "index = Index.build(fit('none', points), lambda: iter([(ids, points)]), 8)\n"
+        "print(index.search(points, 1)[1].ravel().tolist())\n"
+    )
+    done = run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == list(range(8))
