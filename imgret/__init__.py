@@ -34,7 +34,7 @@ _PUBLIC = {
     "RecipeError": "retrieval.errors",
     "Retriever": "retrieval.retriever",
 }
-_PACKAGES = ("retrieval",)
+_PACKAGES = ("classify", "retrieval")
 
 __all__ = list(_PUBLIC)
 

@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,6 +31,7 @@ SHORT_NAMES = {
     "efficientnet-b7": "tf_efficientnet_b7.ns_jft_in1k",
 }
 RANDOM = "random:"
+ARCHITECTURES = "imgret.architectures"  # entry points: modules that register networks with timm
 MAX_CONFIG_BYTES = 1 << 20
 MAX_SIDE, LEAST_STD = 4096, 1e-6
 CONFIG_KEYS = {  # what a stranger's config may say of preprocessing and layout; never where to load
@@ -304,9 +306,14 @@ def _check_complete(network: torch.nn.Module, weights: Path) -> None:
 
 
 def _check_architecture(name: str) -> None:
+    """Raise BackboneError unless timm knows it, by itself or from an installed package."""
     import timm
 
-    if not timm.is_model(name.partition(".")[0]):
+    name = name.partition(".")[0]
+    if not timm.is_model(name):
+        for entry in metadata.entry_points(group=ARCHITECTURES):
+            entry.load()
+    if not timm.is_model(name):
         raise BackboneError(f"timm knows no architecture {name[:80]!r}. Mend config.json.")
 
 

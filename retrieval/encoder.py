@@ -310,7 +310,7 @@ def _normalised(backbone: Backbone, dtype: torch.dtype | None = None) -> torch.n
 def _torch_runner(backbone: Backbone) -> Runner:
     import torch
 
-    _keep_freed_memory()
+    keep_freed_memory()
     network = _normalised(backbone)
 
     def run(pixels: np.ndarray) -> np.ndarray:
@@ -336,7 +336,7 @@ def _cuda_runner(backbone: Backbone) -> Runner:
     return run
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Tell glibc to keep large freed blocks, else torch spends its time in page faults.
 
     MobileNetV2 at batch 32 in eager float32 went from 23-70 to 170 images/s here.

@@ -1,0 +1,225 @@
+"""Pixels -> training pictures, a whole batch at a time, as a recipe's [augmentation] says.
+
+Everything geometric is one matrix a picture and one resampling; pictures are resampled where the
+network runs. RandAugment, mixup, CutMix and erasing are timm's.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from classify.recipe import Augmentation
+from retrieval.images import Preprocessing
+
+MARGIN = 8 / 7  # how much larger pictures are kept when random crops are cut from them
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+ASPECT = (3 / 4, 4 / 3)
+
+
+def kept_side(augmentation: Augmentation, size: int) -> int:
+    """The side at which training pictures are kept in memory, pixels."""
+    return round(size * MARGIN) if augmentation.crop else size
+
+
+class Augmenter:
+    """uint8 pixels -> normalised float32 pictures; the same seed gives the same pictures."""
+
+    def __init__(self, augmentation: Augmentation, preprocessing: Preprocessing) -> None:
+        self.augmentation = augmentation
+        self.preprocessing = preprocessing
+        self.size = preprocessing.size
+        self._mean = torch.tensor(preprocessing.mean).view(1, 3, 1, 1) * 255
+        self._std = torch.tensor(preprocessing.std).view(1, 3, 1, 1) * 255
+        self._rand = _rand_augment(augmentation.rand, preprocessing) if augmentation.rand else None
+
+    def __call__(self, pixels: np.ndarray, seed: int, device: torch.device) -> torch.Tensor:
+        """(n, s, s, 3) uint8 -> (n, 3, size, size) float32, channels last in memory."""
+        a, random = self.augmentation, torch.Generator().manual_seed(seed)
+        if self._rand is not None:
+            pixels = self._randomly_augmented(pixels, seed)
+        x = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float()
+        x = _moved(x, a, self.size, random)
+        x = _coloured(x, a, random)
+        x = (x - self._mean.to(device)) / self._std.to(device)
+        if a.erase:
+            x = _erased(x, a.erase, random)
+        return x.contiguous(memory_format=torch.channels_last)
+
+    def plain(self, pixels: np.ndarray, device: torch.device) -> torch.Tensor:
+        """(n, size, size, 3) uint8 -> (n, 3, size, size) float32, not augmented."""
+        x = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float()
+        x = (x - self._mean.to(device)) / self._std.to(device)
+        return x.contiguous(memory_format=torch.channels_last)
+
+    def _randomly_augmented(self, pixels: np.ndarray, seed: int) -> np.ndarray:
+        """timm's RandAugment, which draws from Python's and NumPy's global generators."""
+        import random as python_random
+
+        states = python_random.getstate(), np.random.get_state()  # noqa: NPY002
+        python_random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        try:
+            return np.stack([np.asarray(self._rand(Image.fromarray(p))) for p in pixels])  # type: ignore[misc]
+        finally:
+            python_random.setstate(states[0])
+            np.random.set_state(states[1])  # noqa: NPY002
+
+
+def mixer(augmentation: Augmentation, smoothing: float, num_classes: int) -> Any:
+    """timm's mixup and CutMix, (pictures, labels) -> (pictures, (n, classes)); None for neither."""
+    if not (augmentation.mixup or augmentation.cutmix):
+        return None
+    from timm.data import Mixup
+
+    return Mixup(
+        mixup_alpha=augmentation.mixup,
+        cutmix_alpha=augmentation.cutmix,
+        label_smoothing=smoothing,
+        num_classes=num_classes,
+    )
+
+
+def _moved(x: torch.Tensor, a: Augmentation, size: int, random: torch.Generator) -> torch.Tensor:
+    """Everything geometric: one 3x3 matrix a picture, from places in the result to the source."""
+    n = len(x)
+    if not any((a.rotation, a.shear, a.translation, a.zoom, a.perspective, a.crop)):
+        if a.flip:
+            flipped = torch.rand(n, generator=random) < a.flip
+            x = torch.where(flipped.to(x.device)[:, None, None, None], x.flip(3), x)
+        return x if x.shape[-1] == size else functional.interpolate(x, (size, size), mode="area")
+    matrix = _identity(n)
+    if a.flip:
+        matrix[:, 0, 0] = torch.where(torch.rand(n, generator=random) < a.flip, -1.0, 1.0)
+    if a.crop:
+        matrix = _crops(n, a.crop, random) @ matrix
+    if a.zoom or a.translation:
+        moves = _identity(n)
+        if a.zoom:
+            moves[:, [0, 1], [0, 1]] = (1 + _even(n, a.zoom, random))[:, None].expand(n, 2)
+        if a.translation:
+            moves[:, 0, 2] = 2 * _even(n, a.translation, random)
+            moves[:, 1, 2] = 2 * _even(n, a.translation, random)
+        matrix = moves @ matrix
+    if a.rotation or a.shear:
+        matrix = _turns(n, a, random) @ matrix
+    if a.perspective:
+        tilts = _identity(n)
+        tilts[:, 2, 0] = _even(n, a.perspective, random) / 2
+        tilts[:, 2, 1] = _even(n, a.perspective, random) / 2
+        matrix = tilts @ matrix
+    grid = _grid(matrix, size).to(x.device)
+    return functional.grid_sample(x, grid, padding_mode=a.fill, align_corners=False)
+
+
+def _grid(matrix: torch.Tensor, size: int) -> torch.Tensor:
+    """Where each pixel of the result lies in the source: (n, size, size, 2), both from -1 to 1."""
+    if torch.equal(matrix[:, 2], torch.tensor([0.0, 0.0, 1.0]).expand(len(matrix), 3)):
+        return functional.affine_grid(
+            matrix[:, :2], [len(matrix), 1, size, size], align_corners=False
+        )
+    line = (2 * torch.arange(size) + 1) / size - 1
+    points = torch.stack(
+        [line.expand(size, size), line[:, None].expand(size, size), torch.ones(size, size)], dim=-1
+    )
+    found = points.view(1, -1, 3) @ matrix.transpose(1, 2)
+    return (found[..., :2] / found[..., 2:].clamp(min=0.1)).view(-1, size, size, 2)
+
+
+def _crops(n: int, area: tuple[float, float], random: torch.Generator) -> torch.Tensor:
+    """Random areas and aspects, placed anywhere inside (Szegedy et al. 2015, "Going deeper")."""
+    share = area[0] + (area[1] - area[0]) * torch.rand(n, generator=random)
+    low, high = math.log(ASPECT[0]), math.log(ASPECT[1])
+    aspect = torch.exp(low + (high - low) * torch.rand(n, generator=random))
+    width = (share * aspect).sqrt().clamp(max=1)
+    height = (share / aspect).sqrt().clamp(max=1)
+    matrix = _identity(n)
+    for axis, side in enumerate((width, height)):
+        matrix[:, axis, axis] = side
+        matrix[:, axis, 2] = (1 - side) * (2 * torch.rand(n, generator=random) - 1)
+    return matrix
+
+
+def _turns(n: int, a: Augmentation, random: torch.Generator) -> torch.Tensor:
+    angle = torch.deg2rad(_even(n, a.rotation, random))
+    shear = torch.tan(torch.deg2rad(_even(n, a.shear, random)))
+    matrix = _identity(n)
+    matrix[:, 0, 0] = matrix[:, 1, 1] = torch.cos(angle)
+    matrix[:, 0, 1], matrix[:, 1, 0] = -torch.sin(angle), torch.sin(angle)
+    slant = _identity(n)
+    slant[:, 0, 1] = shear
+    return matrix @ slant
+
+
+def _coloured(x: torch.Tensor, a: Augmentation, random: torch.Generator) -> torch.Tensor:
+    """Brightness, contrast, saturation and hue, as torchvision's ColorJitter defines them."""
+    n, device = len(x), x.device
+
+    def factor(most: float) -> torch.Tensor:
+        return (1 + _even(n, most, random)).to(device).view(n, 1, 1, 1)
+
+    if a.brightness:
+        x = (x * factor(a.brightness)).clamp(0, 255)
+    if a.contrast:
+        mean = _grey(x).mean((1, 2, 3), keepdim=True)
+        x = torch.lerp(mean, x, factor(a.contrast)).clamp(0, 255)
+    if a.saturation:
+        x = torch.lerp(_grey(x).expand_as(x), x, factor(a.saturation)).clamp(0, 255)
+    if a.hue:
+        x = _hue_turned(x, 2 * math.pi * _even(n, a.hue, random).to(device)).clamp(0, 255)
+    if a.greyscale:
+        grey = (torch.rand(n, generator=random) < a.greyscale).to(device)
+        x = torch.where(grey[:, None, None, None], _grey(x).expand_as(x), x)
+    return x
+
+
+def _hue_turned(x: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
+    """Colours turned about the grey axis, which is a matrix and close to a change of hue."""
+    cos, sin = torch.cos(angle)[:, None, None], torch.sin(angle)[:, None, None]
+    third, root = 1 / 3, math.sqrt(1 / 3)
+    ones = torch.full((3, 3), third, device=x.device)
+    cross = root * torch.tensor(
+        [[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]], device=x.device
+    )
+    turn = cos * torch.eye(3, device=x.device) + (1 - cos) * ones + sin * cross
+    return torch.einsum("nij,njhw->nihw", turn, x)
+
+
+def _grey(x: torch.Tensor) -> torch.Tensor:
+    weights = torch.tensor(LUMA, device=x.device).view(1, 3, 1, 1)
+    return (x * weights).sum(1, keepdim=True)
+
+
+def _erased(x: torch.Tensor, p: float, random: torch.Generator) -> torch.Tensor:
+    """A rectangle of each chosen picture set to the mean (Zhong et al. 2020, "Random erasing")."""
+    size = x.shape[-1]
+    draws = torch.rand(len(x), 5, generator=random)
+    for place, (chance, area, aspect, left, top) in enumerate(draws.tolist()):
+        if chance < p:
+            ratio = math.exp((2 * aspect - 1) * math.log(3.3))
+            share = 0.02 + 0.31 * area
+            width = min(size, max(1, round(size * math.sqrt(share * ratio))))
+            height = min(size, max(1, round(size * math.sqrt(share / ratio))))
+            x0, y0 = round(left * (size - width)), round(top * (size - height))
+            x[place, :, y0 : y0 + height, x0 : x0 + width] = 0
+    return x
+
+
+def _rand_augment(policy: str, preprocessing: Preprocessing) -> Any:
+    from timm.data.auto_augment import rand_augment_transform
+
+    mean = tuple(round(255 * value) for value in preprocessing.mean)
+    return rand_augment_transform(policy, {"img_mean": mean})
+
+
+def _identity(n: int) -> torch.Tensor:
+    return torch.eye(3).repeat(n, 1, 1)
+
+
+def _even(n: int, most: float, random: torch.Generator) -> torch.Tensor:
+    return most * (2 * torch.rand(n, generator=random) - 1)

@@ -1,0 +1,366 @@
+"""Recipes: a named, declarative experiment as TOML, ours in classify/recipes/ and a user's own."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from retrieval.errors import RecipeError
+
+MAX_BYTES = 1 << 16
+SUFFIX = ".toml"
+Share = Annotated[float, Field(ge=0, le=1)]
+Below1 = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Width = Annotated[int, Field(ge=1, le=16384)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Data(_Model):
+    """Where the labelled images come from.
+
+    name: of the data set it was made for. validation: share of the training images that is held
+    out where there is no val/ folder; test: the same, of plain class folders, for a test split.
+    fraction: share of the training images that is used, for trying out.
+    """
+
+    name: str = ""
+    validation: Below1 = 0.2
+    test: Below1 = 0.0
+    fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
+class Input(_Model):
+    """The pixels. size: side of the square, pixels; None: the backbone's own. mean, std: None:
+    the backbone's own, or ImageNet's."""
+
+    size: Annotated[int, Field(ge=16, le=1024)] | None = None
+    fit: Literal["squash", "crop", "pad"] = "squash"
+    mean: tuple[float, float, float] | None = None
+    std: tuple[Positive, Positive, Positive] | None = None
+
+
+class Augmentation(_Model):
+    """What training pictures go through. Shares are of the picture's side, angles in degrees.
+
+    flip, greyscale, erase: probabilities. rotation, shear, translation, zoom, perspective: largest,
+    drawn evenly in both directions. crop: range of the area of a random crop; its aspect is
+    between 3/4 and 4/3. brightness, contrast, saturation, hue: largest change. rand: a RandAugment
+    policy as timm writes it, such as "rand-m9-n2". mixup, cutmix: alpha (Zhang et al. 2018,
+    "mixup"; Yun et al. 2019, "CutMix"). fill: what lies outside of the picture.
+    """
+
+    flip: Share = 0.0
+    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
+    shear: Annotated[float, Field(ge=0, le=60)] = 0.0
+    translation: Share = 0.0
+    zoom: Below1 = 0.0
+    perspective: Below1 = 0.0
+    crop: tuple[Positive, Positive] | None = None
+    brightness: Share = 0.0
+    contrast: Share = 0.0
+    saturation: Share = 0.0
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    greyscale: Share = 0.0
+    erase: Share = 0.0
+    rand: str = ""
+    mixup: NotNegative = 0.0
+    cutmix: NotNegative = 0.0
+    fill: Literal["zeros", "border", "reflection"] = "reflection"
+
+    @model_validator(mode="after")
+    def _crop_ascends(self) -> Augmentation:
+        if self.crop is not None and not self.crop[0] <= self.crop[1] <= 1:
+            raise ValueError("crop is a range of areas such as [0.5, 1.0]")
+        return self
+
+
+class Head(_Model):
+    """From the last map to the classes.
+
+    pool: "own" keeps a timm model's own head and puts a linear layer behind it. dense: widths.
+    norm_input: batch norm before the first dense layer; norm: one after each. dropout: before the
+    first dense layer and after each, or one number for the last of these places. l2: penalty on the
+    dense weights, as Keras counts it.
+    """
+
+    pool: Literal["own", "avg", "max", "avg+max", "flatten"] = "own"
+    dense: tuple[Width, ...] = Field(default=(), max_length=8)
+    norm_input: bool = False
+    norm: bool = False
+    dropout: Below1 | tuple[Below1, ...] = 0.0
+    l2: NotNegative = 0.0
+
+    @property
+    def dropouts(self) -> tuple[float, ...]:
+        """One for each of the len(dense) + 1 places."""
+        if isinstance(self.dropout, tuple):
+            return self.dropout
+        return (0.0,) * len(self.dense) + (self.dropout,)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Head:
+        if len(self.dropouts) != len(self.dense) + 1:
+            raise ValueError(f"dropout needs one number, or {len(self.dense) + 1} for this head")
+        if self.pool == "own" and (self.dense or self.norm_input):
+            raise ValueError("dense layers need pool = avg, max, avg+max or flatten")
+        return self
+
+
+class ModelSpec(_Model):
+    """The network.
+
+    backbone: "cnn", a timm name, or "torchvision:NAME". layers, norm: of a "cnn": a number is a
+    3x3 convolution with so many filters and ReLU, "pool" a 2x2 max pooling, "avgpool" its mean,
+    "dropout:P", "residual:FILTERS:BLOCKS:STRIDE" a stage of He et al. 2016, "Deep residual
+    learning for image recognition". norm: batch norm after each convolution. conv_bias: give the
+    convolutions of a backbone a bias, as Keras does. drop_path: stochastic depth of a timm model.
+    weights: a folder with the backbone's weights, "pretrained" for those of its name, "random".
+    """
+
+    backbone: str = "cnn"
+    layers: tuple[Annotated[int, Field(ge=1, le=4096)] | str, ...] = Field((), max_length=256)
+    norm: bool = True
+    conv_bias: bool | None = None
+    drop_path: Below1 = 0.0
+    weights: str = "random"
+    head: Head = Head()
+
+    @model_validator(mode="after")
+    def _layers_of_a_cnn(self) -> ModelSpec:
+        if (self.backbone == "cnn") != bool(self.layers):
+            raise ValueError('layers go with backbone = "cnn", and only with it')
+        if self.head.pool == "own" and not self.is_timm:
+            raise ValueError("only a timm model has a head of its own; choose another head.pool")
+        return self
+
+    @property
+    def is_timm(self) -> bool:
+        """Whether timm knows the backbone."""
+        return self.backbone != "cnn" and not self.backbone.startswith("torchvision:")
+
+
+class Metric(_Model):
+    """A metric loss on the embedding, added to the loss of the classifier."""
+
+    name: Literal["arcface", "proxy-anchor"]
+    weight: Positive = 1.0
+
+
+class Loss(_Model):
+    """smoothing: of the labels. gamma, alpha: of the focal loss (Lin et al. 2017). class_weights:
+    "none", "balanced", or a weight for some classes by name."""
+
+    name: Literal["cross-entropy", "focal"] = "cross-entropy"
+    smoothing: Below1 = 0.0
+    gamma: NotNegative = 2.0
+    alpha: Positive = 0.25
+    class_weights: Literal["none", "balanced"] | dict[str, Positive] = "none"
+    metric: Metric | None = None
+
+
+Epochs = Annotated[int, Field(ge=1, le=10_000)]
+
+
+class Settings(_Model):
+    """How a phase is trained.
+
+    schedule: "cosine" to zero over the phase, "plateau" by `factor` after `wait` epochs without
+    gain, "step" by `factor` every `wait` epochs. warmup: epochs. patience: epochs without gain
+    after which the phase ends; 0: never. monitor: what gain is measured in, on the validation
+    images. backbone_lr: learning rate of the backbone as a share of the head's. clip: largest norm
+    of the gradient; 0: any.
+    """
+
+    epochs: Epochs = 20
+    optimiser: str = "adamw"
+    lr: Positive = 1e-3
+    backbone_lr: Positive = 1.0
+    weight_decay: NotNegative = 0.0
+    schedule: Literal["constant", "cosine", "plateau", "step"] = "cosine"
+    warmup: NotNegative = 0.0
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    wait: Epochs = 3
+    patience: Annotated[int, Field(ge=0)] = 0
+    clip: NotNegative = 0.0
+
+
+class Training(Settings):
+    """The settings of all phases, and those of the whole run. ema: decay; 0: none."""
+
+    batch: Annotated[int, Field(ge=2, le=65536)] = 32
+    ema: Below1 = 0.0
+    monitor: Literal["accuracy", "loss"] = "accuracy"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+
+class Phase(_Model):
+    """A stage of training. open: which layers learn: "head", "all", or how many of the backbone's
+    last layers besides the head. The rest: as in Settings, where they differ from training's."""
+
+    open: Literal["head", "all"] | Annotated[int, Field(ge=1, le=10_000)] = "all"
+    epochs: Epochs | None = None
+    optimiser: str | None = None
+    lr: Positive | None = None
+    backbone_lr: Positive | None = None
+    weight_decay: NotNegative | None = None
+    schedule: Literal["constant", "cosine", "plateau", "step"] | None = None
+    warmup: NotNegative | None = None
+    factor: Annotated[float, Field(gt=0, lt=1)] | None = None
+    wait: Epochs | None = None
+    patience: Annotated[int, Field(ge=0)] | None = None
+    clip: NotNegative | None = None
+
+
+class Figures(_Model):
+    """Figures on the test images: to beat, or measured here. parameters: Keras' total. note: what
+    stands in the way of comparing them."""
+
+    accuracy: Share | None = None
+    top5: Share | None = None
+    loss: float | None = None
+    f1: Share | None = None
+    parameters: int | None = None
+    note: str = ""
+
+
+class Recipe(_Model):
+    """All of a recipe's file."""
+
+    title: str = ""
+    reproduces: str = ""
+    data: Data = Data()
+    input: Input = Input()
+    augmentation: Augmentation = Augmentation()
+    model: ModelSpec
+    loss: Loss = Loss()
+    training: Training = Training()
+    phases: tuple[Phase, ...] = Field((Phase(),), min_length=1, max_length=16)
+    reference: Figures = Figures()
+    measured: Figures = Figures()
+
+    def settings(self, phase: int) -> Settings:
+        """The settings of a phase: its own, and the rest from training."""
+        own = self.phases[phase].model_dump(exclude={"open"}, exclude_none=True)
+        kept = {key: getattr(self.training, key) for key in Settings.model_fields}
+        return Settings.model_validate(kept | own)
+
+
+@cache
+def _known() -> dict[str, Traversable]:
+    found = {}
+    root = resources.files("classify") / "recipes"
+    for folder in sorted(root.iterdir(), key=lambda f: f.name):
+        if folder.is_dir():
+            for file in sorted(folder.iterdir(), key=lambda f: f.name):
+                if file.name.endswith(SUFFIX):
+                    found[f"{folder.name}/{file.name.removesuffix(SUFFIX)}"] = file
+    return found
+
+
+def names() -> list[str]:
+    """The recipes of the package."""
+    return list(_known())
+
+
+def read(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe of the package by its name or the row it reproduces, or a user's own file.
+
+    overrides: KEY=VALUE, see with_overrides(). Raises RecipeError, naming file and key.
+    """
+    return parse(_text(name), name, overrides)
+
+
+def _text(name: str) -> str:
+    known = _known()
+    if name in known:
+        return known[name].read_text("utf-8")
+    for file in known.values():
+        text = file.read_text("utf-8")
+        if name in str(tomllib.loads(text).get("reproduces", "")).partition(":")[0].split(", "):
+            return text
+    file = Path(name)
+    try:
+        if file.stat().st_size > MAX_BYTES:
+            raise RecipeError(f"{file} is larger than a recipe can be. Give another file.")
+        return file.read_text("utf-8", errors="replace")
+    except OSError as error:
+        raise RecipeError(
+            f"There is no recipe {name!r} ({error.strerror}). `imgret recipes` lists ours; a path "
+            "to a TOML file is one's own."
+        ) from error
+
+
+def parse(text: str, source: str, overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe from TOML. Raises RecipeError, naming source and the key."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{source} is not valid TOML ({error}). Mend it.") from error
+    return check(with_overrides(document, overrides), source)
+
+
+def check(document: dict[str, Any], source: str) -> Recipe:
+    """A recipe from its parsed file. Raises RecipeError, naming source and the key."""
+    try:
+        return Recipe.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise RecipeError(f"{source}: {key}: {first['msg']}. Mend that key.") from error
+
+
+def with_overrides(document: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A parsed recipe with keys replaced: "training.epochs=5", "phases.1.lr=1e-5".
+
+    A value is TOML; what is none is taken as text. A key of training counts for all phases.
+    Raises RecipeError for what is no KEY=VALUE or leads nowhere.
+
+    >>> with_overrides({"training": {"epochs": 9}}, ["training.epochs=5"])
+    {'training': {'epochs': 5}}
+    """
+    made: dict[str, Any] = tomllib.loads(tomli_w.dumps(document))
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        *way, last = key.strip().split(".")
+        if not equals or not last:
+            raise RecipeError(f"--set {override} is no KEY=VALUE, such as training.epochs=5.")
+        place: Any = made
+        for part in way:
+            if isinstance(place, list) and part.isdecimal() and int(part) < len(place):
+                place = place[int(part)]
+            elif isinstance(place, dict):
+                place = place.setdefault(part, {})
+            else:
+                place = None
+        if not isinstance(place, dict):
+            raise RecipeError(f"--set {key}: the recipe has no such key. Give another.")
+        place[last] = _value(value.strip())
+        if way == ["training"]:
+            for phase in made.get("phases", []):
+                phase.pop(last, None)
+    return made
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def as_toml(recipe: Recipe) -> str:
+    """A recipe as a file of its own, all settings spelled out."""
+    return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))

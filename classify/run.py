@@ -1,0 +1,184 @@
+"""A run: the folder that training writes, and what reads it.
+
+config.json           network, class names, preprocessing, as timm writes it
+model.safetensors     the best weights
+recipe.toml           all settings
+history.jsonl         one line an epoch
+run.json              format version, data, number of parameters, how it ended
+last.safetensors      the last weights and the optimiser's state, to go on from
+report.html           curves, and what they led to
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from classify import recipe as recipes
+from classify.recipe import Recipe
+from retrieval.errors import ImgretError
+from retrieval.gallery.folder import write_atomically
+from retrieval.images import Preprocessing
+
+if TYPE_CHECKING:
+    from torch import nn
+
+FORMAT = 1
+MAX_BYTES = 64 << 20
+WEIGHTS, CONFIG, LAST = "model.safetensors", "config.json", "last.safetensors"
+HISTORY, RECIPE, FACTS, REPORT = "history.jsonl", "recipe.toml", "run.json", "report.html"
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch came to. Accuracies are shares; images_per_second counts training images;
+    validation figures are None without validation images."""
+
+    epoch: int
+    phase: int
+    lr: float
+    loss: float
+    accuracy: float
+    validation_loss: float | None
+    validation_accuracy: float | None
+    images_per_second: float
+    seconds: float
+    is_best: bool
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What run.json says. data: the folder. ended: why training stopped, "" while it goes on.
+    best_epoch: whose weights are kept, from 1. failed: images that were left out."""
+
+    format: int
+    data: str
+    fingerprint: str
+    parameters: int
+    trained_on: int
+    validated_on: int
+    failed: int
+    best_epoch: int
+    ended: str
+    seconds: float
+    machine: str
+
+
+class Run:
+    """A folder of training. Raises ImgretError when it is none, or of another version."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        if not (folder / FACTS).is_file():
+            raise ImgretError(
+                f"{folder} is no run of `imgret train`: it has no {FACTS}. Give such a folder."
+            )
+        document = _read_json(folder / FACTS)
+        if document.get("format") != FORMAT:
+            raise ImgretError(
+                f"{folder} has run format {document.get('format')!r}, and this imgret reads "
+                f"{FORMAT}. Use the imgret that made it, or train again."
+            )
+        names = {field.name for field in dataclasses.fields(Facts)}
+        if set(document) != names:
+            raise ImgretError(f"{folder / FACTS} is damaged. Train again.")
+        self.facts = Facts(**document)
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.resolve().name
+
+    @property
+    def recipe(self) -> Recipe:
+        """All settings."""
+        file = self.folder / RECIPE
+        return recipes.parse(_read_text(file), str(file))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, in the order of the network's scores."""
+        names = _read_json(self.folder / CONFIG).get("label_names")
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ImgretError(f"{self.folder / CONFIG} has no class names. Train again.")
+        return tuple(names)
+
+    @property
+    def history(self) -> list[Epoch]:
+        """What each epoch came to."""
+        return read_history(self.folder / HISTORY)
+
+
+def read_history(file: Path) -> list[Epoch]:
+    """The epochs of a run so far. Raises ImgretError when the file is damaged."""
+    if not file.is_file():
+        return []
+    try:
+        return [Epoch(**json.loads(line)) for line in _read_text(file).splitlines()]
+    except (ValueError, TypeError) as error:
+        raise ImgretError(f"{file} is damaged ({error}). Train again.") from error
+
+
+def write_history(file: Path, history: Sequence[Epoch]) -> None:
+    """All epochs, atomically."""
+    lines = [json.dumps(dataclasses.asdict(epoch)) + "\n" for epoch in history]
+    write_atomically(file, "".join(lines).encode())
+
+
+def write_facts(folder: Path, facts: Facts) -> None:
+    """run.json, atomically."""
+    text = json.dumps(dataclasses.asdict(facts), indent=2) + "\n"
+    write_atomically(folder / FACTS, text.encode())
+
+
+def save_model(
+    folder: Path, network: nn.Module, preprocessing: Preprocessing, classes: Sequence[str]
+) -> None:
+    """config.json and model.safetensors, as timm and the hub write them, each atomically."""
+    import torch
+    from timm.models import save_for_hf
+
+    data_config = {
+        "input_size": (3, preprocessing.size, preprocessing.size),
+        "mean": preprocessing.mean,
+        "std": preprocessing.std,
+        "interpolation": preprocessing.interpolation,
+        "crop_pct": preprocessing.crop_pct,
+        "crop_mode": {"squash": "squash", "crop": "center", "pad": "border"}[preprocessing.fit],
+    }
+    plain = copy.deepcopy(network).cpu().to(memory_format=torch.contiguous_format)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        save_for_hf(
+            plain,
+            scratch,
+            model_config={"label_names": list(classes)},
+            safe_serialization=True,
+            data_config=data_config,
+        )
+        for name in (WEIGHTS, CONFIG):
+            (Path(scratch) / name).replace(folder / name)
+
+
+def _read_text(file: Path) -> str:
+    try:
+        if file.stat().st_size > MAX_BYTES:
+            raise ImgretError(f"{file} is larger than such a file can be. Replace it.")
+        return file.read_text("utf-8", errors="replace")
+    except OSError as error:
+        raise ImgretError(f"{file} cannot be read ({error.strerror}). Train again.") from error
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(_read_text(file))
+    except (ValueError, RecursionError) as error:
+        raise ImgretError(f"{file} is damaged ({error}). Train again.") from error
+    if not isinstance(document, dict):
+        raise ImgretError(f"{file} is damaged. Train again.")
+    return document

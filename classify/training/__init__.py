@@ -1,0 +1,11 @@
+"""A recipe and labelled images -> a run.
+
+starting.py    what is trained, on what, where; goes on with a run that was interrupted
+loop.py        the one loop: phases, epochs, steps
+optimising.py  which layers learn, in which groups, how fast
+saving.py      all that a run needs to go on, as one safetensors file
+"""
+
+from classify.training.starting import Trained, train
+
+__all__ = ["Trained", "train"]

@@ -1,0 +1,324 @@
+"""The one loop that runs every recipe: phases, epochs, steps."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from timm.utils import ModelEmaV3
+from torch import nn
+
+from classify.augmentation import Augmenter, mixer
+from classify.data import Pixels, batches
+from classify.losses import ClassificationLoss, class_weights, metric_loss
+from classify.models import embed
+from classify.models.classifier import Classifier
+from classify.recipe import Recipe
+from classify.run import LAST, Epoch
+from classify.training.optimising import Rate, make_optimiser, open_layers, training_mode
+from classify.training.saving import load_state, save_state
+from retrieval.encoder import keep_freed_memory
+
+Progress = Callable[[str, int, int | None], None]
+EVALUATED = 256  # images a batch of evaluation, at 64 px; fewer when larger
+SECONDS_BETWEEN_SAVES = 300.0
+
+
+class DivergedError(Exception):
+    """The loss is no number any more."""
+
+
+@dataclass
+class Place:
+    """How far a run is. best: the monitored figure of the best epoch, higher is better; None
+    before the first. phase_best: the same within the phase. gains: for each epoch of the phase."""
+
+    phase: int = 0
+    epoch: int = 0
+    step: int = 0
+    best: float | None = None
+    best_epoch: int = 0
+    phase_best: float | None = None
+    gains: list[bool] = field(default_factory=list)
+    loss_sum: float = 0.0
+    correct: float = 0.0
+    seen: int = 0
+    seconds: float = 0.0
+    total_seconds: float = 0.0
+
+
+class Loop:
+    """Trains one network; all that it is after a step is in place, network and optimiser.
+
+    on_best: called with the network whose weights are the best so far. on_epoch: called after each
+    epoch. should_stop: asked after each step; when it says so, the state is saved and run() ends.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        network: nn.Module,
+        augmenter: Augmenter,
+        train: Pixels,
+        validation: Pixels,
+        folder: Path,
+    ) -> None:
+        keep_freed_memory()
+        self.recipe = recipe
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.network = network.to(self.device).to(memory_format=torch.channels_last)
+        self.augmenter = augmenter
+        self.train, self.validation = train, validation
+        self.folder = folder
+        self.place = Place()
+        classes = train.images.classes
+        weights = class_weights(recipe.loss, train.images.labels, classes)
+        self.loss = ClassificationLoss(recipe.loss, weights).to(self.device)
+        width = int(getattr(network, "head_hidden_size", network.num_features))  # type: ignore[arg-type]
+        self.metric = metric_loss(recipe.loss, width, len(classes))
+        self.mix = mixer(recipe.augmentation, recipe.loss.smoothing, len(classes))
+        self.ema: Any = None
+        self._begin_phase()
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of an epoch; the last short one is left out."""
+        return max(1, len(self.train.images) // self.recipe.training.batch)
+
+    @property
+    def settings(self) -> Any:
+        """Of the phase."""
+        return self.recipe.settings(self.place.phase)
+
+    def run(
+        self,
+        history: list[Epoch],
+        *,
+        on_best: Callable[[nn.Module], None],
+        on_epoch: Callable[[Epoch], None],
+        restore_best: Callable[[nn.Module], None],
+        should_stop: Callable[[], bool],
+        progress: Progress | None = None,
+    ) -> str:
+        """Train to the end; returns why it ended, "" when it was stopped.
+
+        Raises DivergedError when the loss is no number; what was best is kept.
+        """
+        why = ""
+        for phase in range(self.place.phase, len(self.recipe.phases)):
+            if phase != self.place.phase:
+                restore_best(self.network)
+                self.place.phase, self.place.gains, self.place.phase_best = phase, [], None
+                self._begin_phase()
+            why = "all epochs are done"
+            while len(self.place.gains) < self.settings.epochs and not self._out_of_patience():
+                if not self._epoch(should_stop, progress):
+                    return ""
+                history.append(self._close_epoch(on_best))
+                on_epoch(history[-1])
+                self._save()
+            if self._out_of_patience():
+                why = f"{self.settings.patience} epochs without gain"
+        return why
+
+    def resume(self, place: Place) -> None:
+        """Go on from the last state in the folder."""
+        self.place = place
+        self._begin_phase()
+        load_state(self.folder / LAST, self._modules(), self.optimiser)
+
+    def _begin_phase(self) -> None:
+        open_layers(self.network, self.recipe.phases[self.place.phase])
+        extra = list(self.metric.parameters()) if self.metric is not None else []
+        self.optimiser = make_optimiser(self.network, self.settings, extra)
+        self.rate = Rate(self.optimiser, self.settings, self.steps_per_epoch)
+        decay = self.recipe.training.ema
+        self.ema = ModelEmaV3(self.network, decay=decay, use_warmup=True) if decay else None
+
+    def _modules(self) -> dict[str, nn.Module]:
+        modules = {"network": self.network}
+        if self.ema is not None:
+            modules["ema"] = self.ema.module
+        if self.metric is not None:
+            modules["metric"] = self.metric
+        return modules
+
+    def _save(self) -> None:
+        save_state(self.folder / LAST, self._modules(), self.optimiser, vars(self.place))
+
+    def _epoch(self, should_stop: Callable[[], bool], progress: Progress | None) -> bool:
+        """Train one epoch, or the rest of it; False when stopped."""
+        place, saved, began = self.place, time.monotonic(), time.monotonic()
+        training_mode(self.network)
+        for places in self._batches():
+            self._step(places)
+            place.step += 1
+            now = time.monotonic()
+            place.seconds += now - began
+            began = now
+            if progress:
+                progress(f"epoch {place.epoch + 1}", place.step, self.steps_per_epoch)
+            if should_stop():
+                self._save()
+                return False
+            if now - saved > SECONDS_BETWEEN_SAVES:
+                self._save()
+                saved = began = time.monotonic()
+        return True
+
+    def _batches(self) -> Iterator[np.ndarray]:
+        recipe, n = self.recipe.training, len(self.train.images)
+        order = np.random.default_rng([recipe.seed, self.place.epoch]).permutation(n)
+        size = min(recipe.batch, n)
+        if self.mix is not None:
+            size -= size % 2  # timm mixes pairs
+        return iter(list(batches(n, size, order))[self.place.step :])
+
+    def _step(self, places: np.ndarray) -> None:
+        seed = _mixed(self.recipe.training.seed, self.place.epoch, self.place.step)
+        torch.manual_seed(seed)
+        x = self.augmenter(self.train.pixels[places], seed, self.device)
+        labels = torch.from_numpy(self.train.images.labels[places]).to(self.device)
+        target = labels
+        if self.mix is not None:
+            x, target = _seeded_mix(self.mix, x, labels, seed)
+        lr_step = len(self.place.gains) * self.steps_per_epoch + self.place.step
+        self.rate.set(lr_step, self.place.gains)
+        with autocast(self.device):
+            embeddings, scores = embed(self.network, x)
+        loss = self.loss(scores.float(), target)
+        if self.metric is not None and self.recipe.loss.metric is not None:
+            loss = loss + self.recipe.loss.metric.weight * self.metric(embeddings.float(), labels)
+        if self.recipe.model.head.l2:
+            loss = loss + self.recipe.model.head.l2 * _squared_dense_weights(self.network)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise DivergedError
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.settings.clip:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
+        self.optimiser.step()
+        if self.ema is not None:
+            self.ema.update(self.network, step=lr_step)
+        self.place.loss_sum += value * len(places)
+        self.place.correct += float((scores.argmax(1) == labels).sum())
+        self.place.seen += len(places)
+
+    def _close_epoch(self, on_best: Callable[[nn.Module], None]) -> Epoch:
+        place, began = self.place, time.monotonic()
+        judged = self.ema.module if self.ema is not None else self.network
+        loss = accuracy = None
+        if len(self.validation.images):
+            scores = self.scores(judged, self.validation)
+            loss, accuracy = judge(scores, self.validation.images.labels)
+        figure = accuracy if self.recipe.training.monitor == "accuracy" else loss
+        if figure is None:
+            figure = float(place.epoch)  # nothing to choose by: the last is kept
+        elif self.recipe.training.monitor == "loss":
+            figure = -figure
+        gained = place.phase_best is None or figure > place.phase_best
+        is_best = place.best is None or figure > place.best
+        if gained:
+            place.phase_best = figure
+        if is_best:
+            place.best, place.best_epoch = figure, place.epoch + 1
+            on_best(judged)
+        place.gains.append(gained)
+        spent = place.seconds + time.monotonic() - began
+        epoch = Epoch(
+            epoch=place.epoch + 1,
+            phase=place.phase + 1,
+            lr=max(group["lr"] for group in self.optimiser.param_groups),
+            loss=place.loss_sum / place.seen,
+            accuracy=place.correct / place.seen,
+            validation_loss=loss,
+            validation_accuracy=accuracy,
+            images_per_second=place.seen / max(place.seconds, 1e-9),
+            seconds=spent,
+            is_best=is_best,
+        )
+        place.epoch, place.step = place.epoch + 1, 0
+        place.loss_sum = place.correct = place.seconds = 0.0
+        place.seen = 0
+        place.total_seconds += spent
+        return epoch
+
+    def _out_of_patience(self) -> bool:
+        patience = self.settings.patience
+        recent = self.place.gains[-patience:] if patience else []
+        return bool(patience) and len(recent) == patience and not any(recent)
+
+    def scores(self, network: nn.Module, images: Pixels) -> np.ndarray:
+        """Class scores, (n, classes) float32, of pictures that are not augmented."""
+        return score_all(network, images.pixels, self.augmenter, self.device)
+
+
+def score_all(
+    network: nn.Module,
+    pixels: np.ndarray,
+    augmenter: Augmenter,
+    device: torch.device,
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """(n, size, size, 3) uint8 -> class scores, (n, classes) float32."""
+    found = []
+    size = max(1, min(EVALUATED, EVALUATED * 64**2 // pixels.shape[1] ** 2))
+    network.eval()
+    with torch.inference_mode():
+        for places in batches(len(pixels), size):
+            with autocast(device):
+                scores = network(augmenter.plain(pixels[places], device))
+            found.append(scores.float().cpu().numpy())
+            if progress:
+                progress("scoring", int(places[-1]) + 1, len(pixels))
+    return np.concatenate(found)
+
+
+def judge(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy."""
+    x = torch.from_numpy(scores)
+    y = torch.from_numpy(labels)
+    loss = nn.functional.cross_entropy(x, y)
+    return float(loss), float((x.argmax(1) == y).float().mean())
+
+
+def autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """bfloat16 where the machine computes in it."""
+    gains = device.type == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.autocast(device.type, torch.bfloat16, enabled=bool(gains))
+
+
+def _squared_dense_weights(network: nn.Module) -> torch.Tensor:
+    steps = list(network.head.steps) if isinstance(network, Classifier) else []
+    dense = [step.weight for step in steps if isinstance(step, nn.Linear)]
+    return torch.stack([(weight**2).sum() for weight in dense]).sum()
+
+
+def _seeded_mix(
+    mix: Any, x: torch.Tensor, labels: torch.Tensor, seed: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """timm's Mixup draws from NumPy's global generator."""
+    state = np.random.get_state()  # noqa: NPY002
+    np.random.seed(seed)  # noqa: NPY002
+    try:
+        return mix(x, labels)
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+
+
+def _mixed(*numbers: int) -> int:
+    """One seed of several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def with_best(history: Sequence[Epoch]) -> Epoch | None:
+    """The epoch whose weights are kept."""
+    return next((epoch for epoch in reversed(history) if epoch.is_best), None)

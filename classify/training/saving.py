@@ -1,0 +1,94 @@
+"""All that a run needs to go on, as one safetensors file: nothing is pickled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from retrieval.errors import ImgretError
+
+OPTIMISER = "optimiser"
+
+
+def save_state(
+    file: Path,
+    modules: Mapping[str, nn.Module],
+    optimiser: torch.optim.Optimizer,
+    facts: Mapping[str, Any],
+) -> None:
+    """Write modules, the optimiser's moments and facts (JSON), atomically."""
+    tensors = {
+        f"{name}.{key}": value.detach().cpu().contiguous()
+        for name, module in modules.items()
+        for key, value in module.state_dict().items()
+    }
+    numbers: dict[str, Any] = {}
+    for place, moments in optimiser.state_dict()["state"].items():
+        for key, value in moments.items():
+            if isinstance(value, torch.Tensor):
+                tensors[f"{OPTIMISER}.{place}.{key}"] = value.detach().cpu().contiguous()
+            else:
+                numbers[f"{place}.{key}"] = value
+    document = json.dumps({"facts": dict(facts), "numbers": numbers})
+    temporary = file.with_name(f".{file.name}.new")
+    try:
+        save_file(tensors, temporary, metadata={"state": document})
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_facts(file: Path) -> dict[str, Any]:
+    """The facts of a saved state. Raises ImgretError when it cannot be read."""
+    document = _document(file)
+    return dict(document["facts"])
+
+
+def load_state(
+    file: Path, modules: Mapping[str, nn.Module], optimiser: torch.optim.Optimizer
+) -> None:
+    """Put a saved state into modules and optimiser. Raises ImgretError when it does not fit."""
+    numbers = _document(file)["numbers"]
+    moments: dict[int, dict[str, Any]] = {}
+    states: dict[str, dict[str, torch.Tensor]] = {name: {} for name in modules}
+    try:
+        with safe_open(file, "pt") as stored:
+            for key in stored.keys():  # noqa: SIM118  no mapping
+                kind, _, rest = key.partition(".")
+                if kind == OPTIMISER:
+                    place, _, name = rest.partition(".")
+                    moments.setdefault(int(place), {})[name] = stored.get_tensor(key)
+                else:
+                    states[kind][rest] = stored.get_tensor(key)
+        for key, value in numbers.items():
+            place, _, name = key.partition(".")
+            moments.setdefault(int(place), {})[name] = value
+        for name, module in modules.items():
+            module.load_state_dict(states[name])
+        groups = optimiser.state_dict()["param_groups"]
+        optimiser.load_state_dict({"state": moments, "param_groups": groups})
+    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        raise _damaged(file, error) from error
+
+
+def _document(file: Path) -> dict[str, Any]:
+    try:
+        with safe_open(file, "pt") as stored:
+            document = json.loads((stored.metadata() or {})["state"])
+        if not isinstance(document["facts"], dict) or not isinstance(document["numbers"], dict):
+            raise ValueError("it has no facts")
+        return dict(document)
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise _damaged(file, error) from error
+
+
+def _damaged(file: Path, error: Exception) -> ImgretError:
+    reason = " ".join(str(error).split())[:200]
+    return ImgretError(f"{file} cannot be gone on from ({reason}). Train again into a new folder.")

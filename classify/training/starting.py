@@ -1,0 +1,176 @@
+"""What is trained, on what, where; goes on with a run that was interrupted."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from classify import recipe as recipes
+from classify.augmentation import Augmenter, kept_side
+from classify.data import Progress, Splits, decode_all, find_splits, fingerprint
+from classify.models import create, parameters
+from classify.recipe import Recipe
+from classify.run import (
+    FACTS,
+    FORMAT,
+    HISTORY,
+    LAST,
+    RECIPE,
+    WEIGHTS,
+    Epoch,
+    Facts,
+    Run,
+    read_history,
+    save_model,
+    write_facts,
+    write_history,
+)
+from classify.training.loop import DivergedError, Loop, Place, with_best
+from classify.training.saving import read_facts
+from retrieval.errors import ImgretError
+from retrieval.gallery.folder import write_atomically
+from retrieval.loader import default_workers
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run and what became of it. failed: images that were left out, and why. is_random: whether
+    the backbone began with random weights."""
+
+    run: Run
+    history: tuple[Epoch, ...]
+    best: Epoch | None
+    failed: tuple[tuple[Path, str], ...]
+    is_random: bool
+
+
+def train(
+    folder: Path,
+    recipe: Recipe,
+    out: Path,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Trained:
+    """Train a classifier on the class folders of a folder, or on its train/ and val/.
+
+    out: the run, a folder that is made. resume: go on with the run that is there, to the same
+    result as if it had never stopped; recipe is then the run's own. should_stop: asked after each
+    step. Raises ImgretError for data that cannot be trained on, for a run that is there already or
+    does not fit the data, and when the loss becomes NaN; what was best is kept.
+    """
+    if resume:
+        run = Run(out)
+        recipe = run.recipe
+        if run.facts.ended:
+            raise ImgretError(f"{out} is finished ({run.facts.ended}). Train into another folder.")
+    elif (out / FACTS).exists():
+        raise ImgretError(f"{out} holds a run already. Give --resume, or another --out.")
+    splits = find_splits(folder, recipe.data, recipe.training.seed)
+    if resume and fingerprint(splits) != run.facts.fingerprint:
+        raise ImgretError(
+            f"{folder} does not hold the images that {out} was begun with. Bring them back, or "
+            "train into another folder."
+        )
+    loop, failed, is_random = _prepared(recipe, splits, out, progress)
+    preprocessing = loop.augmenter.preprocessing
+    classes = splits.train.classes
+    with _writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        history = read_history(out / HISTORY) if resume else []
+        facts = Facts(
+            format=FORMAT,
+            data=str(folder.resolve()),
+            fingerprint=fingerprint(splits),
+            parameters=parameters(loop.network),
+            trained_on=len(loop.train.images),
+            validated_on=len(loop.validation.images),
+            failed=len(failed),
+            best_epoch=0,
+            ended="",
+            seconds=0.0,
+            machine=machine(),
+        )
+        if not resume:
+            write_atomically(out / RECIPE, recipes.as_toml(recipe).encode())
+            write_facts(out, facts)
+        elif (out / LAST).is_file():
+            loop.resume(Place(**read_facts(out / LAST)))
+            history = history[: loop.place.epoch]
+
+        def note(epoch: Epoch) -> None:
+            write_history(out / HISTORY, history)
+            if on_epoch:
+                on_epoch(epoch)
+
+        try:
+            why = loop.run(
+                history,
+                on_best=lambda network: save_model(out, network, preprocessing, classes),
+                on_epoch=note,
+                restore_best=lambda network: _restore(network, out),
+                should_stop=should_stop,
+                progress=progress,
+            )
+        except DivergedError as error:
+            raise _diverged(out, loop.place, facts) from error
+        place = loop.place
+        facts = replace(
+            facts, best_epoch=place.best_epoch, ended=why, seconds=round(place.total_seconds, 1)
+        )
+        write_facts(out, facts)
+    return Trained(Run(out), tuple(history), with_best(history), failed, is_random)
+
+
+def machine() -> str:
+    """What it was trained on."""
+    if torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    return f"{platform.machine()}, {default_workers()} cores"
+
+
+def _prepared(
+    recipe: Recipe, splits: Splits, out: Path, progress: Progress | None
+) -> tuple[Loop, tuple[tuple[Path, str], ...], bool]:
+    torch.manual_seed(recipe.training.seed)
+    created = create(recipe.model, recipe.input, len(splits.train.classes))
+    side = kept_side(recipe.augmentation, created.preprocessing.size)
+    train = decode_all(splits.train, replace(created.preprocessing, size=side), progress)
+    validation = decode_all(splits.validation, created.preprocessing, progress)
+    augmenter = Augmenter(recipe.augmentation, created.preprocessing)
+    loop = Loop(recipe, created.network, augmenter, train, validation, out)
+    return loop, train.failed + validation.failed, created.is_random
+
+
+def _restore(network: nn.Module, out: Path) -> None:
+    network.load_state_dict(load_file(out / WEIGHTS))
+
+
+def _diverged(out: Path, place: Place, facts: Facts) -> ImgretError:
+    ended = f"the loss was no number in epoch {place.epoch + 1}"
+    write_facts(out, replace(facts, best_epoch=place.best_epoch, ended=ended))
+    kept = f"The weights of epoch {place.best_epoch} are kept in {out}." if place.best_epoch else ""
+    return ImgretError(
+        f"The loss became NaN in epoch {place.epoch + 1}, so training stopped. {kept} Set "
+        "training.lr lower, or training.clip=1."
+    )
+
+
+@contextlib.contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ImgretError(
+            f"{out} cannot be written ({error.strerror or error}). Make room there, and go on with "
+            "--resume."
+        ) from error
