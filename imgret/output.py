@@ -28,6 +28,8 @@ WORDS = {
     "comparing": "Comparing embeddings",
     "decoding": "Comparing pixels",
     "grouping": "Grouping",
+    "reading": "Reading images",
+    "scoring": "Classifying",
 }
 
 

@@ -340,7 +340,7 @@ def _needs_image_size(name: str, cfg: Mapping[str, Any] | None) -> bool:
 def _without_network(name: str) -> str:
     return (
         f"The weights of {name} are not on this machine and no hub could be reached for them. "
-        "Give --backbone a folder with config.json and model.safetensors, or fill the hub cache "
+        "Give a folder with config.json and model.safetensors in its place, or fill the hub cache "
         "where there is a network (HF_HOME says where it is) and set HF_HUB_OFFLINE=1 here."
     )
 

@@ -76,10 +76,21 @@ def head_parameters(network: nn.Module) -> list[nn.Parameter]:
 
 
 def layers_of(network: nn.Module) -> list[nn.Module]:
-    """The backbone's layers without layers inside, as Keras counts them, first to last."""
+    """The backbone's layers, first to last: convolutions, norms, activations, poolings."""
     head = network.head if isinstance(network, Classifier) else network.get_classifier()  # type: ignore[operator]
-    within = set(map(id, head.modules()))
-    return [m for m in network.modules() if not list(m.children()) and id(m) not in within]
+    passed_over = set(map(id, head.modules()))
+    return [
+        module
+        for module in network.modules()
+        if id(module) not in passed_over and _is_layer(module)
+    ]
+
+
+def _is_layer(module: nn.Module) -> bool:
+    """Has weights of its own (timm's norms hold their activation), or nothing inside."""
+    if next(module.parameters(recurse=False), None) is not None:
+        return True
+    return not list(module.children()) and not isinstance(module, (nn.Identity, nn.Dropout))
 
 
 def parameters(network: nn.Module) -> int:

@@ -9,7 +9,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from retrieval.errors import ImageError, ImgretError
 from retrieval.gallery.folder import write_atomically
@@ -19,11 +19,10 @@ from retrieval.loader import default_workers
 THUMBNAIL = 256  # longest side, pixels
 
 
-def render(template: str, **values: Any) -> str:
-    """A page from retrieval/templates; all values are escaped."""
-    environment = Environment(
-        loader=PackageLoader("retrieval"), autoescape=True, undefined=StrictUndefined
-    )
+def render(template: str, package: str = "retrieval", /, **values: Any) -> str:
+    """A page from a package's templates/, or else from ours; all values are escaped."""
+    places = ChoiceLoader([PackageLoader(name) for name in dict.fromkeys([package, "retrieval"])])
+    environment = Environment(loader=places, autoescape=True, undefined=StrictUndefined)
     page: Any = environment.get_template(template)
     return str(page.render(**values))
 

@@ -1,0 +1,42 @@
+"""A recipe for data that none was named for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from classify import recipe as recipes
+from classify.data import find_splits
+from classify.recipe import Data, Recipe
+from retrieval.errors import ImageError
+from retrieval.images import open_image
+
+LOOKED_AT, SMALL_SIDE, MANY = 16, 64, 5000  # images, pixels, images
+
+
+def default_recipe(folder: Path) -> str:
+    """The name of a recipe of ours that fits the pictures' size and their number.
+
+    Raises ImgretError where the folder has no labelled images.
+    """
+    images = find_splits(folder, Data(), seed=0).train
+    sides = []
+    for place in np.linspace(0, len(images) - 1, LOOKED_AT).astype(int):
+        try:
+            _, width, height = open_image(images.files[place].path)
+            sides.append(max(width, height))
+        except ImageError:
+            continue
+    if sides and np.median(sides) <= SMALL_SIDE:
+        return "default/tiny-pictures"
+    return "default/many-images" if len(images) >= MANY else "default/few-images"
+
+
+def with_weights(recipe: Recipe, weights: str | None) -> Recipe:
+    """The recipe with its backbone's weights from a folder, "pretrained" or "random"."""
+    if weights is None:
+        return recipe
+    document = recipe.model_dump(mode="json", exclude_none=True)
+    document["model"]["weights"] = weights
+    return recipes.check(document, "--weights")

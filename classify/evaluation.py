@@ -1,0 +1,200 @@
+"""How good a classifier is: accuracy, top-5, per-class report, confusions, calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+from retrieval.evaluation import ReliabilityBin
+from retrieval.metrics import expected_calibration_error
+
+MOST_CONFUSED, BINS = 10, 10
+
+
+@dataclass(frozen=True)
+class Average:
+    """Precision, recall and F1 over the classes; "macro": each alike, "weighted": by support."""
+
+    name: str
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True)
+class ClassReport:
+    """One class. support: its images."""
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True)
+class Confused:
+    """Images of one class that were taken for another: count of all `support` of that class."""
+
+    label: str
+    predicted: str
+    count: int
+    support: int
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A misclassified image. probability: of the class that was predicted."""
+
+    path: Path
+    label: str
+    predicted: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A classifier on labelled images. Shares are in [0, 1].
+
+    loss: mean cross-entropy, nats. calibration_error: expected, of the predicted class. confusion:
+    (classes, classes), true by predicted. classes: in the model's order. confused: most frequent
+    first. mistakes: the surest first. failed: images that cannot be used, and why.
+    """
+
+    model: str
+    data: str
+    images: int
+    parameters: int
+    top1: float
+    top5: float
+    loss: float
+    calibration_error: float
+    averages: tuple[Average, ...]
+    classes: tuple[ClassReport, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    confused: tuple[Confused, ...]
+    mistakes: tuple[Mistake, ...]
+    reliability: tuple[ReliabilityBin, ...]
+    failed: tuple[tuple[Path, str], ...] = ()
+
+    def average(self, name: str) -> Average:
+        """One of the averages by its name. Raises KeyError."""
+        return {average.name: average for average in self.averages}[name]
+
+
+def evaluate(
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    paths: Sequence[Path],
+    *,
+    model: str,
+    data: str,
+    parameters: int,
+    failed: tuple[tuple[Path, str], ...] = (),
+) -> Evaluation:
+    """Judge predictions.
+
+    probabilities: (n, classes) float, rows sum to 1. labels: (n,) places in classes, n > 0.
+    Averages are over the classes that have images.
+    """
+    predicted = probabilities.argmax(axis=1)
+    sure = probabilities[np.arange(len(labels)), predicted]
+    right = predicted == labels
+    every = np.arange(len(classes))
+    p, r, f1, support = precision_recall_fscore_support(
+        labels, predicted, labels=every, zero_division=0
+    )
+    confusion = confusion_matrix(labels, predicted, labels=every)
+    reports = [
+        ClassReport(name, float(p[n]), float(r[n]), float(f1[n]), int(support[n]))
+        for n, name in enumerate(classes)
+    ]
+    return Evaluation(
+        model=model,
+        data=data,
+        images=len(labels),
+        parameters=parameters,
+        top1=float(right.mean()),
+        top5=top_k_accuracy(probabilities, labels, 5),
+        loss=cross_entropy(probabilities, labels),
+        calibration_error=expected_calibration_error(sure, right),
+        averages=tuple(_average(name, labels, predicted) for name in ("macro", "weighted")),
+        classes=tuple(reports),
+        confusion=tuple(tuple(map(int, row)) for row in confusion),
+        confused=most_confused(confusion, classes),
+        mistakes=_mistakes(predicted, sure, labels, classes, paths),
+        reliability=_reliability(sure, right),
+        failed=failed,
+    )
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Class scores -> probabilities, (n, classes) float64."""
+    x = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))
+    return np.asarray(x / x.sum(axis=1, keepdims=True))
+
+
+def cross_entropy(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Mean negative logarithm of the right class' probability, nats."""
+    of_right = probabilities[np.arange(len(labels)), labels]
+    return float(-np.log(np.maximum(of_right, np.finfo(np.float64).tiny)).mean())
+
+
+def top_k_accuracy(probabilities: np.ndarray, labels: np.ndarray, k: int) -> float:
+    """Share of rows whose label is among the k most probable; ties count against it.
+
+    >>> top_k_accuracy(np.array([[0.5, 0.3, 0.2]]), np.array([1]), 2)
+    1.0
+    """
+    of_right = probabilities[np.arange(len(labels)), labels][:, None]
+    others = (probabilities >= of_right).sum(axis=1) - 1
+    return float((others < k).mean())
+
+
+def most_confused(
+    confusion: np.ndarray, classes: Sequence[str], most: int = MOST_CONFUSED
+) -> tuple[Confused, ...]:
+    """The class pairs that are taken for one another most often."""
+    wrong = confusion * (1 - np.eye(len(confusion), dtype=confusion.dtype))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:most]
+    rows, columns = np.unravel_index(order, wrong.shape)
+    return tuple(
+        Confused(classes[i], classes[j], int(wrong[i, j]), int(confusion[i].sum()))
+        for i, j in zip(rows.tolist(), columns.tolist(), strict=True)
+        if wrong[i, j]
+    )
+
+
+def _average(name: str, labels: np.ndarray, predicted: np.ndarray) -> Average:
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        labels, predicted, labels=np.unique(labels), average=name, zero_division=0
+    )
+    return Average(name, float(precision), float(recall), float(f1))
+
+
+def _mistakes(
+    predicted: np.ndarray,
+    sure: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    paths: Sequence[Path],
+) -> tuple[Mistake, ...]:
+    wrong = np.flatnonzero(predicted != labels)
+    return tuple(
+        Mistake(paths[n], classes[labels[n]], classes[predicted[n]], float(sure[n]))
+        for n in wrong[np.argsort(-sure[wrong], kind="stable")]
+    )
+
+
+def _reliability(sure: np.ndarray, right: np.ndarray) -> tuple[ReliabilityBin, ...]:
+    place = np.minimum((sure * BINS).astype(int), BINS - 1)
+    return tuple(
+        ReliabilityBin(float(sure[place == b].mean()), float(right[place == b].mean()), int(n))
+        for b, n in enumerate(np.bincount(place, minlength=BINS))
+        if n
+    )

@@ -1,0 +1,121 @@
+"""Several runs as one table: what each is, and how good it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from classify.evaluation import Evaluation
+from classify.recipe import Augmentation, Recipe
+from classify.run import Run
+from retrieval.errors import ImgretError
+from retrieval.gallery.folder import write_atomically
+
+TESTED = "test.json"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run. The figures on test images are None until `imgret test` has measured them."""
+
+    run: str
+    model: str
+    parameters: int
+    epochs: int
+    augmentation: bool
+    norm: bool | None
+    dropout: float
+    optimiser: str
+    loss_name: str
+    loss: float | None
+    validation_accuracy: float | None
+    test_accuracy: float | None
+    test_top5: float | None
+    test_loss: float | None
+    test_f1: float | None
+    test_recall: float | None
+
+
+def row(run: Run) -> Row:
+    """What a run's folder says. Raises ImgretError when it is damaged."""
+    recipe, history = run.recipe, run.history
+    best = next((epoch for epoch in reversed(history) if epoch.is_best), None)
+    tested = read_tested(run)
+    return Row(
+        run=run.name,
+        model=recipe.title or recipe.model.backbone,
+        parameters=run.facts.parameters,
+        epochs=len(history),
+        augmentation=recipe.augmentation != Augmentation(),
+        norm=_has_norm(recipe),
+        dropout=max(recipe.model.head.dropouts),
+        optimiser=" then ".join(
+            dict.fromkeys(recipe.settings(n).optimiser for n in range(len(recipe.phases)))
+        ),
+        loss_name=recipe.loss.name,
+        loss=best.loss if best else None,
+        validation_accuracy=best.validation_accuracy if best else None,
+        test_accuracy=tested.get("top1"),
+        test_top5=tested.get("top5"),
+        test_loss=tested.get("loss"),
+        test_f1=tested.get("f1"),
+        test_recall=tested.get("recall"),
+    )
+
+
+def write_tested(run: Run, evaluation: Evaluation) -> None:
+    """Keep the figures of a test with the run. Raises ImgretError when that fails."""
+    macro = evaluation.average("macro")
+    figures = {
+        "data": evaluation.data,
+        "images": evaluation.images,
+        "top1": evaluation.top1,
+        "top5": evaluation.top5,
+        "loss": evaluation.loss,
+        "f1": macro.f1,
+        "recall": macro.recall,
+        "calibration_error": evaluation.calibration_error,
+    }
+    try:
+        write_atomically(run.folder / TESTED, (json.dumps(figures, indent=2) + "\n").encode())
+    except OSError as error:
+        raise ImgretError(f"{run.folder / TESTED} cannot be written ({error.strerror}).") from error
+
+
+def read_tested(run: Run) -> dict[str, Any]:
+    """The figures of the last test; none where there was none or they cannot be read."""
+    try:
+        document = json.loads((run.folder / TESTED).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def as_text(value: object) -> str:
+    """A cell of the table."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else _number(value)
+
+
+def columns() -> list[str]:
+    """Names of the table's columns."""
+    return [field.name.replace("_", " ") for field in dataclasses.fields(Row)]
+
+
+def cells(found: Row) -> list[str]:
+    """A row as text."""
+    return [as_text(getattr(found, field.name)) for field in dataclasses.fields(Row)]
+
+
+def _number(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _has_norm(recipe: Recipe) -> bool | None:
+    """Of a small CNN; what a backbone of others has inside is theirs."""
+    return recipe.model.norm if recipe.model.backbone == "cnn" else None

@@ -1,0 +1,84 @@
+"""Runs and a folder of labelled images -> how good they are, alone or together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from classify.data import Labelled, Progress, decode_all, find_labelled, find_splits
+from classify.evaluation import Evaluation, evaluate, softmax
+from classify.predicting import Predictor
+from classify.run import Run
+from retrieval.errors import ImgretError
+
+
+def evaluate_run(
+    folder: Path, data: Path | None = None, progress: Progress | None = None
+) -> Evaluation:
+    """Evaluate a run on the class folders of data, or on the images it was validated with.
+
+    Raises ImgretError when data has classes that the run does not know, or no image.
+    """
+    predictor = Predictor(folder)
+    images, where = labelled_for(folder, data, predictor.classes)
+    probabilities, kept, failed = _probabilities(predictor, images, progress)
+    return evaluate(
+        probabilities,
+        kept.labels,
+        predictor.classes,
+        [file.path for file in kept.files],
+        model=predictor.name,
+        data=where,
+        parameters=Run(folder).facts.parameters,
+        failed=failed,
+    )
+
+
+def evaluate_ensemble(
+    folders: Sequence[Path], data: Path | None = None, progress: Progress | None = None
+) -> Evaluation:
+    """Evaluate the mean of several runs' probabilities. Their classes must be the same."""
+    predictors = [Predictor(folder) for folder in folders]
+    classes = predictors[0].classes
+    for predictor in predictors[1:]:
+        if predictor.classes != classes:
+            raise ImgretError(
+                f"{predictor.name} and {predictors[0].name} know different classes, so they make "
+                "no ensemble. Give runs that were trained on the same data."
+            )
+    images, where = labelled_for(folders[0], data, classes)
+    found = [_probabilities(predictor, images, progress) for predictor in predictors]
+    _, kept, failed = found[0]
+    return evaluate(
+        np.mean([probabilities for probabilities, _, _ in found], axis=0),
+        kept.labels,
+        classes,
+        [file.path for file in kept.files],
+        model=" + ".join(predictor.name for predictor in predictors),
+        data=where,
+        parameters=sum(Run(folder).facts.parameters for folder in folders),
+        failed=failed,
+    )
+
+
+def labelled_for(folder: Path, data: Path | None, classes: Sequence[str]) -> tuple[Labelled, str]:
+    """The images to test on, and what to call them."""
+    if data is not None:
+        images = find_labelled(data).of_classes(classes, str(data))
+        return images, str(data)
+    run = Run(folder)
+    splits = find_splits(Path(run.facts.data), run.recipe.data, run.recipe.training.seed)
+    images = splits.test if len(splits.test) else splits.validation
+    kind = "test" if len(splits.test) else "validation"
+    if not len(images):
+        raise ImgretError(f"{folder} held no images out. Name some with --data.")
+    return images.of_classes(classes, run.facts.data), f"{run.facts.data} ({kind} images)"
+
+
+def _probabilities(
+    predictor: Predictor, images: Labelled, progress: Progress | None
+) -> tuple[np.ndarray, Labelled, tuple[tuple[Path, str], ...]]:
+    pixels = decode_all(images, predictor.preprocessing, progress)
+    return softmax(predictor.scores(pixels.pixels)), pixels.images, pixels.failed

@@ -1,0 +1,88 @@
+"""imgret predict: the class of images."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from imgret.options import NamedPath, format_option
+
+if TYPE_CHECKING:
+    from classify.predicting import Prediction
+
+
+@click.command(
+    "predict",
+    epilog="""\b
+Examples:
+  imgret predict photo.jpg --model runs/parts --top 5
+  imgret predict photos/ --model runs/parts --format csv > classes.csv
+""",
+)
+@click.argument("images", type=NamedPath(path_type=Path), nargs=-1, required=True)
+@click.option(
+    "--model", type=NamedPath(path_type=Path), required=True, help="A run of `imgret train`."
+)
+@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Classes.")
+@format_option("text", "json", "csv")
+def command(images: tuple[Path, ...], model: Path, top: int, output: str) -> int:
+    """Tell the class of IMAGES, files or folders: the most probable first."""
+    from classify.predicting import Predictor
+
+    from imgret.output import shown_progress
+
+    predictor = Predictor(model)
+    with shown_progress() as progress:
+        predictions = predictor.predict(images, top=top, progress=progress)
+    for prediction in predictions:
+        if prediction.error is not None:
+            click.echo(f"{prediction.path}: {prediction.error}", err=True)
+    {"text": _print_text, "json": _print_json, "csv": _print_csv}[output](predictions)
+    return 0 if any(p.error is None for p in predictions) else 1
+
+
+def _print_json(predictions: list[Prediction]) -> None:
+    document = [
+        {
+            "path": str(p.path),
+            "error": p.error,
+            "classes": [
+                {"label": label, "probability": round(probability, 6)}
+                for label, probability in zip(p.classes, p.probabilities, strict=True)
+            ],
+        }
+        for p in predictions
+    ]
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    click.echo(text.encode(errors="backslashreplace"))
+
+
+def _print_csv(predictions: list[Prediction]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["path", "rank", "label", "probability", "error"])
+    for p in predictions:
+        if p.error is not None:
+            writer.writerow([p.path, "", "", "", p.error])
+        for rank, (label, probability) in enumerate(
+            zip(p.classes, p.probabilities, strict=True), start=1
+        ):
+            writer.writerow([p.path, rank, label, f"{probability:.6f}", ""])
+
+
+def _print_text(predictions: list[Prediction]) -> None:
+    from imgret.output import print_table, shown_path
+
+    rows = [
+        [shown_path(p.path), str(rank), f"{probability:.3f}", label]
+        for p in predictions
+        for rank, (label, probability) in enumerate(
+            zip(p.classes, p.probabilities, strict=True), start=1
+        )
+    ]
+    if rows:
+        print_table(["image", "rank", "probability", "class"], rows)

@@ -1,0 +1,104 @@
+"""imgret recipes: the experiments that come with imgret."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from imgret.options import format_option
+
+
+@click.command("recipes")
+@click.argument("name", required=False)
+@format_option("text", "json")
+def command(name: str | None, output: str) -> int:
+    """List the recipes, or show the file of one by NAME.
+
+    Each row: its name, the row that it reproduces, data, model, parameters, the figure to beat
+    (share of right answers on the test images) and ours.
+    """
+    from imgret.output import print_table
+
+    if name is not None:
+        return _show(name)
+    rows = [*_of_retrieval(), *_of_classify()]
+    if output == "json":
+        click.echo(json.dumps(rows, indent=2))
+        return 0
+    print_table(list(rows[0]), [[_cell(value) for value in row.values()] for row in rows])
+    return 0
+
+
+def _show(name: str) -> int:
+    from classify import recipe as classifiers
+    from retrieval.comparison import recipes as searches
+
+    if name in searches.names():
+        click.echo(searches.as_toml(searches.read(name).recipe), nl=False)
+    else:
+        click.echo(classifiers.as_toml(classifiers.read(name)), nl=False)
+    return 0
+
+
+def _of_retrieval() -> list[dict[str, Any]]:
+    from retrieval.comparison import recipes
+
+    rows = []
+    for name in recipes.names():
+        recipe = recipes.read(name).recipe
+        beat = recipe.reference.precision_at_5 if recipe.reference else None
+        rows.append(_row(name, name, "cars", recipe.title, None, beat, None, "precision@5"))
+    return rows
+
+
+def _of_classify() -> list[dict[str, Any]]:
+    from classify import recipe as recipes
+
+    rows = []
+    for name in recipes.names():
+        recipe = recipes.read(name)
+        rows.append(
+            _row(
+                name,
+                recipe.reproduces,
+                recipe.data.name,
+                recipe.title or recipe.model.backbone,
+                recipe.measured.parameters or recipe.reference.parameters,
+                recipe.reference.accuracy,
+                recipe.measured.accuracy,
+                recipe.measured.note,
+            )
+        )
+    return rows
+
+
+def _row(
+    name: str,
+    reproduces: str,
+    data: str,
+    model: str,
+    parameters: int | None,
+    beat: float | None,
+    ours: float | None,
+    note: str,
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "row": reproduces,
+        "data": data,
+        "model": model,
+        "parameters": parameters,
+        "to beat": beat,
+        "ours": ours,
+        "note": note,
+    }
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,139 @@
+"""imgret test: how good trained classifiers are."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from imgret.options import NamedPath, format_option
+
+if TYPE_CHECKING:
+    from classify.evaluation import Evaluation
+
+SHOWN = 20
+
+
+@click.command(
+    "test",
+    epilog="""\b
+Examples:
+  imgret test runs/parts --data parts/test --report parts.html
+  imgret test runs/a runs/b --ensemble --data cars/test
+""",
+)
+@click.argument("runs", type=NamedPath(path_type=Path), nargs=-1, required=True)
+@click.option(
+    "--data",
+    type=NamedPath(path_type=Path),
+    metavar="FOLDER",
+    help="Class folders; by default the images that the run held out.",
+)
+@click.option("--ensemble", is_flag=True, help="Judge the mean of the runs' probabilities.")
+@click.option("--report", type=NamedPath(path_type=Path, dir_okay=False), metavar="FILE.html")
+@click.option(
+    "--figures",
+    type=NamedPath(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Write the figures as PNG and SVG.",
+)
+@format_option("text", "json", "csv")
+def command(
+    runs: tuple[Path, ...],
+    data: Path | None,
+    ensemble: bool,
+    report: Path | None,
+    figures: Path | None,
+    output: str,
+) -> int:
+    """Test runs on labelled images: accuracy, top-5, loss, each class, confusions, mistakes."""
+    if len(runs) > 1 and not ensemble:
+        raise click.UsageError("Several runs are tested as one with --ensemble, or one by one.")
+    if ensemble and len(runs) < 2:
+        raise click.UsageError("--ensemble takes two runs or more.")
+    from classify.leaderboard import write_tested
+    from classify.report import write_evaluation
+    from classify.run import Run
+    from classify.testing import evaluate_ensemble, evaluate_run
+    from imgret.output import shown_progress
+
+    with shown_progress() as progress:
+        if ensemble:
+            evaluation = evaluate_ensemble(runs, data, progress)
+        else:
+            evaluation = evaluate_run(runs[0], data, progress)
+            if data is not None:
+                write_tested(Run(runs[0]), evaluation)
+    for path, reason in evaluation.failed:
+        click.echo(f"{path}: {reason}", err=True)
+    if report is not None:
+        write_evaluation(report, evaluation)
+    if figures is not None:
+        from classify.report.figures import evaluation_figures
+        from retrieval.report.style import save_figures
+
+        save_figures(evaluation_figures(evaluation), figures)
+    {"text": _print_text, "json": _print_json, "csv": _print_csv}[output](evaluation)
+    return 0
+
+
+def _print_json(evaluation: Evaluation) -> None:
+    document = dataclasses.asdict(evaluation)
+    document["averages"] = {a.pop("name"): a for a in document["averages"]}
+    text = json.dumps(document, indent=2, ensure_ascii=False, default=str)
+    click.echo(text.encode(errors="backslashreplace"))
+
+
+def _print_csv(evaluation: Evaluation) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["class", "precision", "recall", "F1", "support"])
+    for c in evaluation.classes:
+        writer.writerow([c.label, *(f"{v:.6f}" for v in (c.precision, c.recall, c.f1)), c.support])
+    for a in evaluation.averages:
+        values = (a.precision, a.recall, a.f1)
+        writer.writerow([f"{a.name} average", *(f"{v:.6f}" for v in values), evaluation.images])
+
+
+def _print_text(evaluation: Evaluation) -> None:
+    from imgret.output import print_facts, print_table, shown_path
+
+    e = evaluation
+    print_facts(
+        [
+            ("model", e.model),
+            ("data", f"{e.data}, {e.images:,} images, {len(e.failed):,} failed"),
+            ("top-1", f"{e.top1:.4f}"),
+            ("top-5", f"{e.top5:.4f}"),
+            ("loss", f"{e.loss:.4f}"),
+            ("calibration", f"expected error {e.calibration_error:.4f}"),
+        ]
+    )
+    click.echo()
+    rows = [
+        [c.label, f"{c.precision:.3f}", f"{c.recall:.3f}", f"{c.f1:.3f}", str(c.support)]
+        for c in e.classes
+    ]
+    for a in e.averages:
+        values = [f"{v:.3f}" for v in (a.precision, a.recall, a.f1)]
+        rows.append([f"({a.name} average)", *values, str(e.images)])
+    print_table(["class", "precision", "recall", "F1", "support"], rows)
+    if e.confused:
+        click.echo("\nmost confused")
+        print_table(
+            ["class", "taken for", "images"],
+            [[c.label, c.predicted, f"{c.count} of {c.support}"] for c in e.confused],
+        )
+    if e.mistakes:
+        click.echo(f"\nmisclassified: {len(e.mistakes):,}, the surest first")
+        print_table(
+            ["image", "true", "predicted", "probability"],
+            [
+                [shown_path(m.path), m.label, m.predicted, f"{m.probability:.3f}"]
+                for m in e.mistakes[:SHOWN]
+            ],
+        )

@@ -1,0 +1,166 @@
+"""imgret train: a classifier from folders of labelled images."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import click
+
+from imgret.options import NamedPath
+
+if TYPE_CHECKING:
+    from classify.recipe import Recipe
+    from classify.run import Epoch
+    from classify.training import Trained
+
+INTERRUPTED = 130
+
+
+@click.command(
+    "train",
+    epilog="""\b
+Examples:
+  imgret train photos/ --out runs/photos
+  imgret train parts/ --recipe parts/mobilenetv3-small --out runs/parts
+  imgret train cars/ --recipe cars/best --weights mobilenetv2_100/ --set training.batch=64
+  imgret train cars/ --out runs/cars --resume
+""",
+)
+@click.argument("images", type=NamedPath(path_type=Path))
+@click.option("--recipe", metavar="NAME|FILE", help="`imgret recipes` lists ours.")
+@click.option(
+    "--out",
+    type=NamedPath(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="The run that is written; by default runs/ and the name of IMAGES.",
+)
+@click.option(
+    "--weights",
+    metavar="FOLDER|pretrained|random",
+    help="What the backbone starts from; by default what the recipe says.",
+)
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override a key of the recipe, such as training.epochs=5 or phases.1.lr=1e-5.",
+)
+@click.option("--resume", is_flag=True, help="Go on with the run that is there.")
+def command(
+    images: Path,
+    recipe: str | None,
+    out: Path | None,
+    weights: str | None,
+    overrides: tuple[str, ...],
+    resume: bool,
+) -> int:
+    """Train a classifier on IMAGES: class folders, or train/ and perhaps val/ and test/ with them.
+
+    The run is a folder that timm and `imgret index --backbone` read. Ctrl-C saves; --resume goes
+    on to the same result as an unbroken run.
+    """
+    if resume and (recipe or weights or overrides):
+        raise click.UsageError("--resume goes on with the settings of the run; give none.")
+    from classify import recipe as recipes
+    from classify.defaults import default_recipe, with_weights
+    from classify.report import report_run
+    from classify.run import Run
+    from classify.training import train
+    from imgret.output import shown_progress
+
+    out = out or Path("runs") / images.resolve().name
+    if resume:
+        chosen = Run(out).recipe
+    else:
+        name = recipe or default_recipe(images)
+        if not recipe:
+            click.echo(f"Recipe: {name}", err=True)
+        chosen = with_weights(recipes.read(name, overrides), weights)
+    with shown_progress() as progress, _interruptible() as stopped:
+        trained = train(
+            images,
+            chosen,
+            out,
+            resume=resume,
+            progress=progress,
+            on_epoch=_reporter(chosen),
+            should_stop=stopped,
+        )
+        if not trained.run.facts.ended:
+            click.echo(f"Saved in {out}. The same command with --resume goes on.", err=True)
+            return INTERRUPTED
+        for path, reason in trained.failed:
+            click.echo(f"{path}: {reason}", err=True)
+        report_run(out, progress)
+    _print(trained, out)
+    return 0
+
+
+def _reporter(recipe: Recipe) -> Callable[[Epoch], None]:
+    lengths = [recipe.settings(n).epochs for n in range(len(recipe.phases))]
+
+    def report(epoch: Epoch) -> None:
+        from imgret.output import as_time
+
+        left = max(0, sum(lengths) - epoch.epoch) * epoch.seconds
+        line = f"epoch {epoch.epoch} of {sum(lengths)}"
+        if len(lengths) > 1:
+            line += f", phase {epoch.phase}"
+        line += f": loss {epoch.loss:.4f}, accuracy {epoch.accuracy:.4f}"
+        if epoch.validation_loss is not None and epoch.validation_accuracy is not None:
+            line += f"; validation loss {epoch.validation_loss:.4f}, "
+            line += f"accuracy {epoch.validation_accuracy:.4f}{' *' if epoch.is_best else ''}"
+        line += f"; lr {epoch.lr:.2e}, {epoch.images_per_second:,.0f} images/s, "
+        click.echo(line + f"at most {as_time(left)} left", err=True)
+
+    return report
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """The first Ctrl-C asks to stop after the step, the second stops at once."""
+    asked = False
+
+    def ask(_number: int, _frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        click.echo("\nSaving; once more Ctrl-C stops without.", err=True)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _print(trained: Trained, out: Path) -> None:
+    from imgret.output import as_time, print_facts
+
+    facts, best = trained.run.facts, trained.best
+    lines = [
+        ("run", str(out)),
+        ("images", f"{facts.trained_on:,} to train, {facts.validated_on:,} to validate"),
+        ("failed", f"{facts.failed:,}"),
+        ("parameters", f"{facts.parameters:,}"),
+        ("ended", f"{facts.ended}, after {as_time(facts.seconds)}"),
+    ]
+    if best is not None:
+        kept = f"epoch {best.epoch}"
+        if best.validation_accuracy is not None:
+            kept += f", validation accuracy {best.validation_accuracy:.4f}"
+        lines.append(("kept", kept))
+    if trained.is_random:
+        lines.append(("note", "the backbone began with random weights"))
+    lines.append(("report", str(out / "report.html")))
+    print_facts(lines)
+    sys.stdout.flush()
