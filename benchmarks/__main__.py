@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import duplicates, indexing, matching, quality, searching, starting
+from benchmarks import duplicates, indexing, matching, quality, searching, starting, training
 from benchmarks.photographs import ROOT, SHARED
 from benchmarks.table import Table, machine
 
@@ -20,6 +20,7 @@ PARTS = {
     "quality": quality,
     "matching": matching,
     "duplicates": duplicates,
+    "training": training,
 }
 
 

@@ -15,14 +15,19 @@ from retrieval.errors import ImgretError
 
 
 def evaluate_run(
-    folder: Path, data: Path | None = None, progress: Progress | None = None
+    folder: Path,
+    data: Path | None = None,
+    progress: Progress | None = None,
+    *,
+    validation: bool = False,
 ) -> Evaluation:
-    """Evaluate a run on the class folders of data, or on the images it was validated with.
+    """Evaluate a run on the class folders of data, else on what the run held out.
 
-    Raises ImgretError when data has classes that the run does not know, or no image.
+    validation: on the images that the run was chosen by, though its data has test images. Raises
+    ImgretError when data has classes that the run does not know, or no image.
     """
     predictor = Predictor(folder)
-    images, where = labelled_for(folder, data, predictor.classes)
+    images, where = labelled_for(folder, data, predictor.classes, validation=validation)
     probabilities, kept, failed = _probabilities(predictor, images, progress)
     return evaluate(
         probabilities,
@@ -63,15 +68,16 @@ def evaluate_ensemble(
     )
 
 
-def labelled_for(folder: Path, data: Path | None, classes: Sequence[str]) -> tuple[Labelled, str]:
+def labelled_for(
+    folder: Path, data: Path | None, classes: Sequence[str], *, validation: bool = False
+) -> tuple[Labelled, str]:
     """The images to test on, and what to call them."""
     if data is not None:
-        images = find_labelled(data).of_classes(classes, str(data))
-        return images, str(data)
+        return find_labelled(data).of_classes(classes, str(data)), str(data)
     run = Run(folder)
     splits = find_splits(Path(run.facts.data), run.recipe.data, run.recipe.training.seed)
-    images = splits.test if len(splits.test) else splits.validation
-    kind = "test" if len(splits.test) else "validation"
+    kind = "validation" if validation or not len(splits.test) else "test"
+    images = splits.validation if kind == "validation" else splits.test
     if not len(images):
         raise ImgretError(f"{folder} held no images out. Name some with --data.")
     return images.of_classes(classes, run.facts.data), f"{run.facts.data} ({kind} images)"

@@ -29,7 +29,8 @@ WORDS = {
     "decoding": "Comparing pixels",
     "grouping": "Grouping",
     "reading": "Reading images",
-    "scoring": "Classifying",
+    "scoring": "Scoring",
+    "classifying": "Classifying",
 }
 
 

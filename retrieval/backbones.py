@@ -40,6 +40,7 @@ CONFIG_KEYS = {  # what a stranger's config may say of preprocessing and layout;
 }  # fmt: skip
 
 Fit = Literal["squash", "crop", "pad"]
+FITS: dict[str, Fit] = {"squash": "squash", "center": "crop", "border": "pad"}  # timm's crop_mode
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,40 @@ def with_random_weights(
     return _backbone(RANDOM + architecture, network, sha256, size, fit, pool, views)
 
 
-def _load_folder(folder: Path, size: int | None) -> tuple[torch.nn.Module, str]:
+@dataclass(frozen=True)
+class Classifier:
+    """A network with its classifier: (n, 3, size, size) float32 normalised -> (n, classes)."""
+
+    network: torch.nn.Module
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+
+
+def load_classifier(folder: Path) -> Classifier:
+    """A folder's network with its classifier, whose classes config.json names, as timm has it.
+
+    Raises BackboneError when the folder cannot be used or names no classes.
+    """
+    config = _read_config(folder)
+    classes = config.get("label_names")
+    if (
+        not isinstance(classes, list)
+        or not all(isinstance(name, str) for name in classes)
+        or len(set(classes)) != len(classes)
+        or not 2 <= len(classes) == config.get("num_classes")
+    ):
+        raise BackboneError(
+            f"{folder / 'config.json'} does not name the classes. Give a run of `imgret train`."
+        )
+    network, _ = _load_folder(folder, None, num_classes=len(classes))
+    mode = config.get("pretrained_cfg", config).get("crop_mode")
+    fit = FITS.get(mode, "crop") if isinstance(mode, str) else "crop"
+    return Classifier(network, _preprocessing(str(folder), network, None, fit), tuple(classes))
+
+
+def _load_folder(
+    folder: Path, size: int | None, *, num_classes: int = 0
+) -> tuple[torch.nn.Module, str]:
     weights, config = folder / "model.safetensors", _read_config(folder)
     if not weights.is_file():
         raise BackboneError(
@@ -181,6 +215,7 @@ def _load_folder(folder: Path, size: int | None) -> tuple[torch.nn.Module, str]:
         if key not in {"num_classes", "pretrained", "in_chans", "img_size"}
         and not key.startswith(("checkpoint", "cache", "features", "pretrained_cfg"))
     }
+    arguments |= {"num_classes": num_classes}
     network = _create(architecture, size, weights=weights, cfg=cfg, arguments=arguments)
     _check_complete(network, weights)
     return network, _sha256_of_file(weights)
@@ -258,7 +293,7 @@ def _create(
     cfg: Mapping[str, Any] | None = None,
     arguments: Mapping[str, Any] | None = None,
 ) -> torch.nn.Module:
-    """timm.create_model without its classifier, its many errors told apart.
+    """timm.create_model, without its classifier by default, its many errors told apart.
 
     weights: a safetensors file; None for random ones. arguments: of the architecture.
     """
@@ -275,8 +310,7 @@ def _create(
             name,
             pretrained=weights is not None,
             pretrained_cfg=cfg,
-            num_classes=0,
-            **arguments,
+            **{"num_classes": 0} | arguments,
         )
     except Exception as error:  # timm and safetensors raise all kinds on a bad file
         raise BackboneError(

@@ -40,7 +40,9 @@ CAPTIONS = {
 def report_run(folder: Path, progress: Progress | None = None) -> None:
     """Write report.html into a run, with an evaluation on its validation images, if it has any."""
     run, preprocessing = Run(folder), Predictor(folder).preprocessing
-    evaluation = evaluate_run(folder, progress=progress) if run.facts.validated_on else None
+    evaluation = None
+    if run.facts.validated_on:
+        evaluation = evaluate_run(folder, progress=progress, validation=True)
     figures = run_figures(run.history)
     samples = _samples(run, preprocessing)
     page = render(

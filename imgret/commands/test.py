@@ -32,7 +32,7 @@ Examples:
     "--data",
     type=NamedPath(path_type=Path),
     metavar="FOLDER",
-    help="Class folders; by default the images that the run held out.",
+    help="Class folders; by default test/ of what the run was trained on, or what it held out.",
 )
 @click.option("--ensemble", is_flag=True, help="Judge the mean of the runs' probabilities.")
 @click.option("--report", type=NamedPath(path_type=Path, dir_okay=False), metavar="FILE.html")

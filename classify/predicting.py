@@ -1,0 +1,91 @@
+"""A trained run and images -> classes and their probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from classify.augmentation import Augmenter
+from classify.data import Progress
+from classify.evaluation import softmax
+from classify.recipe import Augmentation
+from classify.training.loop import score_all
+from retrieval import backbones
+from retrieval.encoder import keep_freed_memory
+from retrieval.images import find_images
+from retrieval.loader import Loaded, load_images
+
+AT_ONCE = 256  # images decoded before they are classified
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The classes of one image, the most probable first; or why it cannot be used."""
+
+    path: Path
+    classes: tuple[str, ...] = ()
+    probabilities: tuple[float, ...] = ()
+    error: str | None = None
+
+
+class Predictor:
+    """A run, or another folder of timm's with class names, ready to classify.
+
+    classes: in the order of the scores. preprocessing: of its images. network: in evaluation mode.
+    Raises BackboneError when the folder cannot be used.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        keep_freed_memory()
+        loaded = backbones.load_classifier(folder)
+        self.name = folder.resolve().name
+        self.classes = loaded.classes
+        self.preprocessing = loaded.preprocessing
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.network = loaded.network.to(self.device).to(memory_format=torch.channels_last)
+        self._augmenter = Augmenter(Augmentation(), self.preprocessing)
+
+    def scores(self, pixels: np.ndarray, progress: Progress | None = None) -> np.ndarray:
+        """(n, size, size, 3) uint8 -> class scores before the softmax, (n, classes) float32."""
+        return score_all(self.network, pixels, self._augmenter, self.device, progress)
+
+    def predict(
+        self, paths: Sequence[Path], *, top: int = 5, progress: Progress | None = None
+    ) -> list[Prediction]:
+        """The top classes of files and of all images in folders; a bad image has its error.
+
+        Raises ImgretError when a path does not exist.
+        """
+        files = list(find_images(paths))
+        predictions: list[Prediction] = []
+        waiting: list[Loaded] = []
+        for loaded in load_images(files, self.preprocessing):
+            waiting.append(loaded)
+            if len(waiting) == AT_ONCE:
+                predictions += self._predictions(waiting, top)
+                waiting = []
+            if progress:
+                progress("classifying", len(predictions) + len(waiting), len(files))
+        return predictions + self._predictions(waiting, top)
+
+    def _predictions(self, images: Sequence[Loaded], top: int) -> list[Prediction]:
+        pixels = [image.pixels for image in images if image.pixels is not None]
+        found = iter(softmax(self.scores(np.stack(pixels))) if pixels else ())
+        return [
+            Prediction(image.file.path, error=image.error or "it cannot be used")
+            if image.pixels is None
+            else self._prediction(image.file.path, next(found), top)
+            for image in images
+        ]
+
+    def _prediction(self, path: Path, probabilities: np.ndarray, top: int) -> Prediction:
+        order = np.argsort(-probabilities, kind="stable")[:top]
+        return Prediction(
+            path,
+            tuple(self.classes[n] for n in order),
+            tuple(float(probabilities[n]) for n in order),
+        )
