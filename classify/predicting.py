@@ -16,7 +16,8 @@ from classify.recipe import Augmentation
 from classify.training.loop import score_all
 from retrieval import backbones
 from retrieval.encoder import keep_freed_memory
-from retrieval.images import find_images
+from retrieval.errors import ImageError
+from retrieval.images import decode, find_images
 from retrieval.loader import Loaded, load_images
 
 AT_ONCE = 256  # images decoded before they are classified
@@ -71,6 +72,14 @@ class Predictor:
             if progress:
                 progress("classifying", len(predictions) + len(waiting), len(files))
         return predictions + self._predictions(waiting, top)
+
+    def predict_bytes(self, content: bytes, *, top: int = 5) -> Prediction:
+        """The top classes of one encoded image, or its error."""
+        try:
+            pixels = decode(content, self.preprocessing).pixels
+        except ImageError as error:
+            return Prediction(Path(), error=str(error))
+        return self._prediction(Path(), softmax(self.scores(pixels[None]))[0], top)
 
     def _predictions(self, images: Sequence[Loaded], top: int) -> list[Prediction]:
         pixels = [image.pixels for image in images if image.pixels is not None]

@@ -27,6 +27,7 @@ COMMANDS = {
     "predict": "Tell the class of images.",
     "test": "Measure how good a trained classifier is.",
     "explain": "Show what a classifier looks at.",
+    "serve": "Open a page that tells the class of dropped images.",
     "leaderboard": "Compare trained classifiers side by side.",
     "info": "Show what a gallery holds and how it was made.",
     "remove": "Drop images from a gallery; their files stay.",

@@ -1,0 +1,41 @@
+"""imgret serve: a page on which one drops an image and sees its classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from imgret.options import NamedPath
+
+
+@click.command(
+    "serve",
+    epilog="""\b
+Example:
+  imgret serve --model runs/parts
+""",
+)
+@click.option(
+    "--model", type=NamedPath(path_type=Path), required=True, help="A run of `imgret train`."
+)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="By default any that is free."
+)
+@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Classes.")
+def command(model: Path, port: int, top: int) -> int:
+    """Open a page on this machine on which one drops an image and sees its classes.
+
+    Nothing is stored, and other machines cannot reach it. Ctrl-C ends it.
+    """
+    from classify.predicting import Predictor
+    from classify.serving import PageServer
+
+    with PageServer(Predictor(model), port, top) as server:
+        click.echo(server.address)
+        click.echo("Ctrl-C ends it.", err=True)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            return 0
+    return 0
