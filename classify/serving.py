@@ -14,8 +14,6 @@ from retrieval.images import MAX_FILE_BYTES
 
 HOST = "127.0.0.1"
 POLICY = "default-src 'none'; img-src blob:; style-src 'unsafe-inline'; connect-src 'self'; "
-    "default-src 'none'; img-src blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-)
 POLICY += "script-src 'unsafe-inline'"
 
 
@@ -66,7 +64,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(HTTPStatus.NOT_FOUND, "text/plain", b"Send an image to /predict.\n")
             return
         if int(length) > MAX_FILE_BYTES:
-            self._answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "text/plain", b"The image is too large.\n")
+            self._answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "text/plain", b"It is too large.\n")
             return
         prediction = self.server.predict(self.rfile.read(int(length)))
         document = {
