@@ -30,6 +30,7 @@ WORDS = {
     "grouping": "Grouping",
     "reading": "Reading images",
     "scoring": "Scoring",
+    "explaining": "Explaining",
     "classifying": "Classifying",
 }
 

@@ -1,0 +1,124 @@
+"""imgret explain: what a classifier looks at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from imgret.options import NamedPath
+
+if TYPE_CHECKING:
+    from classify.explain import Show
+    from retrieval.images import ImageFile
+
+
+class Several(click.Command):
+    """A command whose --model takes all that follows it up to the next option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put --model before each of its values, as click wants it."""
+        spread: list[str] = []
+        in_models = False
+        for argument in args:
+            if argument.startswith("-"):
+                in_models = argument == "--model"
+                spread += [] if in_models else [argument]
+            else:
+                spread += ["--model", argument] if in_models else [argument]
+        return super().parse_args(ctx, spread)
+
+
+@click.command(
+    "explain",
+    cls=Several,
+    epilog="""\b
+Examples:
+  imgret explain photo.jpg --model runs/parts runs/other --out cam.png
+  imgret explain parts/test --show misclassified --model runs/parts --out wrong.png
+""",
+)
+@click.argument("images", type=NamedPath(path_type=Path), nargs=-1, required=True)
+@click.option(
+    "--model",
+    "models",
+    type=NamedPath(path_type=Path),
+    multiple=True,
+    required=True,
+    metavar="RUN...",
+    help="One run of `imgret train`, or several side by side.",
+)
+@click.option(
+    "--out",
+    type=NamedPath(path_type=Path, dir_okay=False),
+    default="explained.png",
+    show_default=True,
+    help="The picture that is written.",
+)
+@click.option("--class", "of_class", metavar="NAME", help="By default the predicted class.")
+@click.option(
+    "--show",
+    type=click.Choice(["all", "correct", "misclassified"]),
+    default="all",
+    show_default=True,
+    help="Of a folder with class folders: which images, by the first model.",
+)
+@click.option("--limit", type=click.IntRange(1, 100), default=16, show_default=True)
+def command(
+    images: tuple[Path, ...],
+    models: tuple[Path, ...],
+    out: Path,
+    of_class: str | None,
+    show: Show,
+    limit: int,
+) -> int:
+    """Draw what speaks for a class in IMAGES, by Grad-CAM: a row an image, a column a model.
+
+    Of one folder that holds class folders, the true classes are shown too.
+    """
+    from classify.explain import explain, write_grid
+    from classify.predicting import Predictor
+    from imgret.output import shown_progress
+
+    files, labels = _files(images)
+    if labels is None and show != "all":
+        raise click.UsageError(f"--show {show} needs a folder that holds class folders.")
+    predictors = [Predictor(model) for model in models]
+    with shown_progress() as progress:
+        made, failed = explain(
+            predictors,
+            files,
+            labels=labels,
+            of_class=of_class,
+            show=show,
+            limit=limit,
+            progress=progress,
+        )
+    for path, reason in failed:
+        click.echo(f"{path}: {reason}", err=True)
+    if not made:
+        click.echo("imgret: there is no such image to show.", err=True)
+        return 1
+    write_grid(out, made)
+    for explanation in made:
+        for model in explanation.models:
+            found = [str(explanation.path), model.model, model.predicted]
+            click.echo("\t".join([*found, f"{model.probability:.4f}", explanation.label or ""]))
+    click.echo(f"Written: {out}", err=True)
+    return 0
+
+
+def _files(images: tuple[Path, ...]) -> tuple[list[ImageFile], list[str] | None]:
+    """Files, and their labels where they lie in class folders."""
+    from classify.data import find_labelled
+    from classify.explain import files_of
+    from retrieval.images import find_images
+
+    if len(images) == 1 and any(p.is_dir() for p in _inside(images[0])):
+        return files_of(find_labelled(images[0]))
+    return list(find_images(images)), None
+
+
+def _inside(path: Path) -> Any:
+    return path.iterdir() if path.is_dir() else ()
