@@ -90,7 +90,8 @@ class Augmentation(_Model):
 class Head(_Model):
     """From the last map to the classes.
 
-    pool: "own" keeps a timm model's own head and puts a linear layer behind it. dense: widths.
+    pool: "own" keeps a timm model's own head and puts a linear layer behind it; to another network
+    it is "avg". dense: widths.
     norm_input: batch norm before the first dense layer; norm: one after each. dropout: before the
     first dense layer and after each, or one number for the last of these places. l2: penalty on the
     dense weights, as Keras counts it.
@@ -142,8 +143,6 @@ class ModelSpec(_Model):
     def _layers_of_a_cnn(self) -> ModelSpec:
         if (self.backbone == "cnn") != bool(self.layers):
             raise ValueError('layers go with backbone = "cnn", and only with it')
-        if self.head.pool == "own" and not self.is_timm:
-            raise ValueError("only a timm model has a head of its own; choose another head.pool")
         return self
 
     @property
@@ -319,7 +318,9 @@ def check(document: dict[str, Any], source: str) -> Recipe:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise RecipeError(f"{source}: {key}: {first['msg']}. Mend that key.") from error
+        raise RecipeError(
+            f"{source}: {key}: {first['msg'].removeprefix('Value error, ')}. Mend that key."
+        ) from error
 
 
 def with_overrides(document: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

@@ -97,7 +97,7 @@ class ClassifierHead(nn.Module):
 
     def __init__(self, spec: Head, channels: int, side: int, num_classes: int) -> None:
         super().__init__()
-        self.pool = spec.pool
+        self.pool = "avg" if spec.pool == "own" else spec.pool
         width = channels * (side**2 if spec.pool == "flatten" else 2 if "+" in spec.pool else 1)
         steps: list[nn.Module] = [nn.BatchNorm1d(width)] if spec.norm_input else []
         steps += _dropout(spec.dropouts[0])

@@ -23,7 +23,7 @@ from classify.models.classifier import Classifier
 from classify.recipe import Recipe
 from classify.run import LAST, Epoch
 from classify.training.optimising import Rate, make_optimiser, open_layers, training_mode
-from classify.training.saving import load_state, save_state
+from classify.training.saving import damaged, load_state, read_facts, save_state
 from retrieval.encoder import keep_freed_memory
 
 Progress = Callable[[str, int, int | None], None]
@@ -52,6 +52,14 @@ class Place:
     seen: int = 0
     seconds: float = 0.0
     total_seconds: float = 0.0
+
+    @classmethod
+    def read(cls, file: Path) -> Place:
+        """The place that save_state() wrote. Raises ImgretError when it is none."""
+        try:
+            return cls(**read_facts(file))
+        except TypeError as error:
+            raise damaged(file, error) from error
 
 
 class Loop:

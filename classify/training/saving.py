@@ -75,7 +75,7 @@ def load_state(
         groups = optimiser.state_dict()["param_groups"]
         optimiser.load_state_dict({"state": moments, "param_groups": groups})
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
-        raise _damaged(file, error) from error
+        raise damaged(file, error) from error
 
 
 def _document(file: Path) -> dict[str, Any]:
@@ -86,9 +86,10 @@ def _document(file: Path) -> dict[str, Any]:
             raise ValueError("it has no facts")
         return dict(document)
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise _damaged(file, error) from error
+        raise damaged(file, error) from error
 
 
-def _damaged(file: Path, error: Exception) -> ImgretError:
+def damaged(file: Path, error: Exception) -> ImgretError:
+    """What to say of a state that cannot be used."""
     reason = " ".join(str(error).split())[:200]
     return ImgretError(f"{file} cannot be gone on from ({reason}). Train again into a new folder.")

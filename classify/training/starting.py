@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -33,7 +34,6 @@ from classify.run import (
     write_history,
 )
 from classify.training.loop import DivergedError, Loop, Place, with_best
-from classify.training.saving import read_facts
 from retrieval.errors import ImgretError
 from retrieval.gallery.folder import write_atomically
 from retrieval.loader import default_workers
@@ -104,7 +104,7 @@ def train(
             write_atomically(out / RECIPE, recipes.as_toml(recipe).encode())
             write_facts(out, facts)
         elif (out / LAST).is_file():
-            loop.resume(Place(**read_facts(out / LAST)))
+            loop.resume(Place.read(out / LAST))
             history = history[: loop.place.epoch]
 
         def note(epoch: Epoch) -> None:
@@ -169,8 +169,8 @@ def _diverged(out: Path, place: Place, facts: Facts) -> ImgretError:
 def _writing(out: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise ImgretError(
-            f"{out} cannot be written ({error.strerror or error}). Make room there, and go on with "
-            "--resume."
+            f"{out} cannot be written ({reason}). Make room there, and go on with --resume."
         ) from error

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from classify.data import decode_all, find_labelled, find_splits, fingerprint
+from classify.recipe import Data
+from retrieval.errors import ImgretError
+from retrieval.images import Preprocessing
+from tests.classify.blobs import save_blobs
+
+PLAIN = Preprocessing(size=16, mean=(0.5,) * 3, std=(0.5,) * 3)
+
+
+def names(images: object) -> list[str]:
+    return [str(file.path) for file in images.files]  # type: ignore[attr-defined]
+
+
+def test_class_folders_are_split_by_class_and_seed(tmp_path: Path) -> None:
+    save_blobs(tmp_path, 10)
+    splits = find_splits(tmp_path, Data(validation=0.2), seed=3)
+    assert np.bincount(splits.train.labels).tolist() == [8, 8, 8]
+    assert np.bincount(splits.validation.labels).tolist() == [2, 2, 2]
+    assert not set(names(splits.train)) & set(names(splits.validation))
+    again = find_splits(tmp_path, Data(validation=0.2), seed=3)
+    other = find_splits(tmp_path, Data(validation=0.2), seed=4)
+    assert names(again.validation) == names(splits.validation) != names(other.validation)
+    assert fingerprint(again) == fingerprint(splits) != fingerprint(other)
+
+
+def test_a_test_split_is_held_out_where_it_is_asked_for(tmp_path: Path) -> None:
+    save_blobs(tmp_path, 10)
+    splits = find_splits(tmp_path, Data(validation=0.2, test=0.3), seed=0)
+    found = [set(names(part)) for part in (splits.train, splits.validation, splits.test)]
+    assert [len(part) for part in found] == [18, 3, 9]
+    assert len(set.union(*found)) == 30
+
+
+def test_folders_for_each_split_are_taken_as_they_are(tmp_path: Path) -> None:
+    for name, each in (("train", 6), ("val", 2), ("test", 3)):
+        save_blobs(tmp_path / name, each)
+    splits = find_splits(tmp_path, Data(), seed=0)
+    assert [len(s) for s in (splits.train, splits.validation, splits.test)] == [18, 6, 9]
+
+
+def test_a_fraction_keeps_the_shares_of_the_classes(tmp_path: Path) -> None:
+    save_blobs(tmp_path, 20)
+    splits = find_splits(tmp_path, Data(validation=0.2, fraction=0.5), seed=0)
+    assert np.bincount(splits.train.labels).tolist() == [8, 8, 8]
+
+
+def test_a_class_of_the_test_images_that_training_lacks_is_named(tmp_path: Path) -> None:
+    save_blobs(tmp_path / "train", 4)
+    save_blobs(tmp_path / "test", 2)
+    (tmp_path / "test" / "red").rename(tmp_path / "test" / "purple")
+    with pytest.raises(ImgretError, match=r"'purple'.*does not know"):
+        find_splits(tmp_path, Data(), seed=0)
+
+
+def test_labels_follow_the_names_of_the_model(tmp_path: Path) -> None:
+    save_blobs(tmp_path, 2)
+    shutil.rmtree(tmp_path / "blue")
+    images = find_labelled(tmp_path).of_classes(("red", "blue", "green"), "x")
+    assert images.labels.tolist() == [2, 2, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("keep", "said"),
+    [(["red"], "one class only, 'red'"), ([], "no class folders"), (["red", "one"], "one image")],
+)
+def test_what_cannot_be_trained_on_is_said(tmp_path: Path, keep: list[str], said: str) -> None:
+    save_blobs(tmp_path / "all", 3)
+    (tmp_path / "some").mkdir()
+    for name in keep:
+        source = tmp_path / "all" / ("green" if name == "one" else name)
+        shutil.copytree(source, tmp_path / "some" / name)
+    if "one" in keep:
+        for file in sorted((tmp_path / "some" / "one").iterdir())[1:]:
+            file.unlink()
+    with pytest.raises(ImgretError, match=said):
+        find_splits(tmp_path / "some", Data(), seed=0)
+
+
+def test_a_folder_that_is_none_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ImgretError, match="no folder"):
+        find_splits(tmp_path / "nothing", Data(), seed=0)
+
+
+def test_a_bad_image_is_left_out_and_named(tmp_path: Path) -> None:
+    save_blobs(tmp_path, 2)
+    (tmp_path / "green" / "bad.png").write_bytes(b"no image")
+    images = find_labelled(tmp_path)
+    pixels = decode_all(images, PLAIN)
+    assert [path.name for path, _ in pixels.failed] == ["bad.png"]
+    assert pixels.pixels.shape == (6, 16, 16, 3)
+    assert pixels.images.labels.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_no_usable_image_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "bad.png").write_bytes(b"no image")
+    with pytest.raises(ImgretError, match=r"No image can be used; .*bad\.png"):
+        decode_all(find_labelled(tmp_path), PLAIN)
+
+
+def test_more_pixels_than_memory_are_refused_before_any_is_read(tmp_path: Path) -> None:
+    save_blobs(tmp_path, 2)
+    images = find_labelled(tmp_path)
+    many = images.subset(np.zeros(10_000_000, np.int64))
+    with pytest.raises(ImgretError, match=r"GB of memory.*input\.size"):
+        decode_all(many, Preprocessing(size=1024, mean=(0.5,) * 3, std=(0.5,) * 3))

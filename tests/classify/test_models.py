@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from classify.models import create, embed, head_parameters, layers_of, parameters
+from classify.models.cnn import ConvNet, Residual
+from classify.recipe import Input, ModelSpec
+from retrieval.errors import BackboneError
+from tests.samples import save_weights
+
+SMALL = "mobilenetv3_small_050"
+
+
+def made(size: int = 32, classes: int = 3, **spec: Any) -> nn.Module:
+    return create(ModelSpec.model_validate(spec), Input(size=size), classes).network.eval()
+
+
+def test_a_list_of_layers_is_the_network_written_out() -> None:
+    torch.manual_seed(0)
+    ours = ConvNet([4, "pool", 8, "dropout:0.5", "avgpool"], norm=True).eval()
+    convs = [m for m in ours if isinstance(m, nn.Conv2d)]
+    norms = [m for m in ours if isinstance(m, nn.BatchNorm2d)]
+    theirs = nn.Sequential(
+        convs[0], norms[0], nn.ReLU(), nn.MaxPool2d(2), convs[1], norms[1], nn.ReLU(),
+        nn.AvgPool2d(2),
+    ).eval()  # fmt: skip
+    x = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(ours(x), theirs(x))
+    assert ours.channels == 8
+
+
+def test_a_residual_block_is_torchvisions() -> None:
+    from torchvision.models.resnet import BasicBlock
+
+    torch.manual_seed(0)
+    down = nn.Sequential(nn.Conv2d(8, 16, 1, 2, bias=False), nn.BatchNorm2d(16))
+    theirs = BasicBlock(8, 16, 2, down).eval()
+    ours = Residual(8, 16, 2).eval()
+    state = {k.replace("downsample", "shortcut"): v for k, v in theirs.state_dict().items()}
+    ours.load_state_dict(state)
+    x = torch.randn(2, 8, 8, 8)
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
+@pytest.mark.parametrize(
+    ("pool", "width"), [("avg", 8), ("max", 8), ("avg+max", 16), ("flatten", 8 * 4 * 4)]
+)
+def test_pooling_decides_the_width_of_the_head(pool: str, width: int) -> None:
+    network = made(16, layers=[8, "pool", "pool"], head={"pool": pool})
+    assert network.head.fc.in_features == width  # type: ignore[union-attr]
+    assert network(torch.randn(2, 3, 16, 16)).shape == (2, 3)
+
+
+def test_embedding_and_scores_are_those_of_the_network() -> None:
+    for network in (
+        made(16, layers=[8], head={"pool": "avg", "dense": [5], "norm": True, "dropout": 0.5}),
+        made(64, backbone=SMALL, head={"dropout": 0.3}),
+    ):
+        x = torch.randn(2, 3, 64, 64)
+        embeddings, scores = embed(network, x)
+        torch.testing.assert_close(scores, network(x))
+        assert embeddings.shape[1] == network.get_classifier().in_features  # type: ignore[operator]
+
+
+def test_a_network_without_classes_gives_the_embedding() -> None:
+    network = made(16, layers=[8], head={"pool": "avg", "dense": [5]})
+    x = torch.randn(2, 3, 16, 16)
+    embeddings, _ = embed(network, x)
+    network.reset_classifier(0)  # type: ignore[operator]
+    torch.testing.assert_close(network(x), embeddings)
+
+
+def test_the_parts_of_timms_head_that_a_declared_one_replaces_are_gone() -> None:
+    network = made(64, backbone=SMALL, head={"pool": "avg"})
+    assert not any("conv_head" in name for name, _ in network.named_parameters())
+    network(torch.randn(1, 3, 64, 64)).sum().backward()
+    assert all(p.grad is not None for p in network.parameters())
+
+
+def test_parameters_count_running_statistics_as_keras_does() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
+    assert parameters(network) == 3 * 8 * 9 + 8 + 4 * 8
+
+
+def test_layers_are_counted_with_timms_norms_and_without_identities() -> None:
+    network = made(64, backbone=SMALL, head={"pool": "avg"})
+    layers = layers_of(network)
+    assert sum(p.numel() for m in layers for p in m.parameters(recurse=False)) == sum(
+        p.numel()
+        for p in network.backbone.parameters()  # type: ignore[union-attr]
+    )
+    assert not any(isinstance(m, (nn.Identity, nn.Dropout)) for m in layers)
+    heads = {id(p) for p in head_parameters(network)}
+    assert not any(id(p) in heads for m in layers for p in m.parameters())
+
+
+def test_weights_of_a_folder_become_the_backbones(tmp_path: Path) -> None:
+    folder = save_weights(tmp_path / "w", seed=3)
+    torch.manual_seed(3)
+    theirs = timm.create_model(SMALL, num_classes=0).eval()
+    x = torch.randn(2, 3, 64, 64)
+    plain = made(64, backbone=SMALL, weights=str(folder))
+    torch.testing.assert_close(embed(plain, x)[0], theirs(x))
+    headed = made(64, backbone=SMALL, weights=str(folder), head={"pool": "avg", "dense": [4]})
+    torch.testing.assert_close(headed.forward_features(x), theirs.forward_features(x))  # type: ignore[operator]
+
+
+def test_biases_that_keras_has_change_nothing(tmp_path: Path) -> None:
+    folder = str(save_weights(tmp_path / "w", seed=3))
+    head = {"pool": "avg"}
+    with_bias = made(64, backbone=SMALL, weights=folder, conv_bias=True, head=head)
+    without = made(64, backbone=SMALL, weights=folder, head=head)
+    x = torch.randn(2, 3, 64, 64)
+    maps = [n.forward_features(x) for n in (with_bias, without)]  # type: ignore[operator]
+    torch.testing.assert_close(*maps)
+    assert parameters(with_bias) > parameters(without)
+
+
+def test_weights_of_torchvision_become_the_backbones(tmp_path: Path) -> None:
+    import torchvision
+
+    theirs = torchvision.models.squeezenet1_1(weights=None).eval()
+    save_file(theirs.state_dict(), tmp_path / "model.safetensors")
+    head = {"pool": "avg"}
+    ours = made(64, backbone="torchvision:squeezenet1_1", weights=str(tmp_path), head=head)
+    x = torch.randn(1, 3, 64, 64)
+    torch.testing.assert_close(ours.forward_features(x), theirs.features(x))  # type: ignore[operator]
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
+    folder = save_weights(tmp_path / "w", seed=3)
+    with pytest.raises(BackboneError, match=r"mobilenetv3_small_050.*resnet18"):
+        made(64, backbone="resnet18", weights=str(folder))
+    with pytest.raises(BackboneError, match="lacks"):
+        made(64, backbone="torchvision:squeezenet1_1", weights=str(folder), head={"pool": "avg"})
+
+
+def test_weights_that_are_damaged_or_not_there_are_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"not safetensors")
+    for weights in (str(tmp_path), str(tmp_path / "nothing")):
+        with pytest.raises(BackboneError, match="cannot be read"):
+            made(64, backbone="torchvision:squeezenet1_1", weights=weights, head={"pool": "avg"})
+
+
+def test_the_small_networks_have_no_weights_to_be_had() -> None:
+    with pytest.raises(BackboneError, match="no weights at a hub"):
+        made(32, layers=[8], weights="pretrained")
+
+
+def test_a_hostile_layout_is_refused() -> None:
+    import classify.models.classifier  # noqa: F401  registers it
+
+    for layout in ({"layers": [10**9]}, {"layers": [8], "head": {"pool": "avg", "dense": [10**9]}}):
+        with pytest.raises(Exception, match="model: "):
+            timm.create_model("imgret_classifier", layout=layout, num_classes=2)

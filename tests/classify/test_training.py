@@ -1,0 +1,363 @@
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from classify.models import create
+from classify.recipe import Input, ModelSpec, Phase, Recipe, Settings
+from classify.run import Epoch, Run
+from classify.training import train
+from classify.training.optimising import Rate, make_optimiser, open_layers, training_mode
+from retrieval import backbones
+from retrieval.errors import ImgretError, RecipeError
+from retrieval.images import Preprocessing
+from tests.classify.blobs import TINY, save_blobs, tiny
+from tests.conftest import ROOT
+
+TWO_PHASES = """
+[[phases]]
+open = "head"
+epochs = 2
+[[phases]]
+open = 4
+epochs = 3
+lr = 5e-3
+schedule = "plateau"
+wait = 1
+"""
+EMA = ["training.ema=0.9", "augmentation.mixup=0.2", "augmentation.rand=rand-m5-n1"]
+METRIC = ["loss.metric.name=arcface", "loss.class_weights=balanced"]
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "model.safetensors")
+
+
+def timeless(history: tuple[Epoch, ...] | list[Epoch]) -> list[dict[str, object]]:
+    return [
+        {
+            k: v
+            for k, v in dataclasses.asdict(e).items()
+            if k not in ("images_per_second", "seconds")
+        }
+        for e in history
+    ]
+
+
+def same(one: Path, other: Path) -> bool:
+    ours, theirs = weights(one), weights(other)
+    return set(ours) == set(theirs) and all(torch.equal(ours[k], theirs[k]) for k in ours)
+
+
+def two_phases(*overrides: str) -> Recipe:
+    from classify import recipe as recipes
+
+    return recipes.parse(TINY + TWO_PHASES, "two", overrides)
+
+
+def after(steps: int) -> Callable[[], bool]:
+    counter = itertools.count(1)
+    return lambda: next(counter) == steps
+
+
+def test_it_learns(run: Path) -> None:
+    history = Run(run).history
+    assert history[-1].loss < history[0].loss / 2
+    best = max(history, key=lambda e: e.validation_accuracy or 0)
+    assert best.validation_accuracy is not None
+    assert best.validation_accuracy > 0.8
+    assert Run(run).facts.ended == "all epochs are done"
+
+
+def test_a_seed_gives_the_same_run_twice(blobs: Path, tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train(blobs, tiny(f"training.seed={seed}", *EMA), tmp_path / name)
+    assert same(tmp_path / "a", tmp_path / "b")
+    assert not same(tmp_path / "a", tmp_path / "c")
+
+
+@pytest.mark.parametrize("steps", [1, 3, 7, 10])
+@pytest.mark.parametrize("overrides", [EMA, METRIC])
+def test_an_interrupted_run_ends_as_an_unbroken_one(
+    blobs: Path, tmp_path: Path, steps: int, overrides: list[str]
+) -> None:
+    recipe = two_phases(*overrides)
+    unbroken = train(blobs, recipe, tmp_path / "unbroken")
+    stopped = train(blobs, recipe, tmp_path / "run", should_stop=after(steps))
+    assert stopped.run.facts.ended == ""
+    resumed = train(blobs, recipe, tmp_path / "run", resume=True)
+    assert timeless(resumed.history) == timeless(unbroken.history)
+    assert same(tmp_path / "run", tmp_path / "unbroken")
+    assert resumed.run.facts.ended == unbroken.run.facts.ended
+
+
+def test_a_run_may_be_interrupted_many_times(blobs: Path, tmp_path: Path) -> None:
+    recipe = two_phases()
+    unbroken = train(blobs, recipe, tmp_path / "unbroken")
+    trained = train(blobs, recipe, tmp_path / "run", should_stop=after(2))
+    while not trained.run.facts.ended:
+        trained = train(blobs, recipe, tmp_path / "run", resume=True, should_stop=after(2))
+    assert timeless(trained.history) == timeless(unbroken.history)
+    assert same(tmp_path / "run", tmp_path / "unbroken")
+
+
+def test_the_best_weights_are_kept(blobs: Path, tmp_path: Path) -> None:
+    trained = train(blobs, tiny("training.epochs=6", "training.lr=0.05"), tmp_path / "run")
+    accuracies = [epoch.validation_accuracy for epoch in trained.history]
+    assert trained.best is not None
+    assert (
+        trained.best.epoch
+        == trained.run.facts.best_epoch
+        == 1 + accuracies.index(max(a for a in accuracies if a is not None))
+    )
+    (tmp_path / "cut").mkdir()
+    cut = tiny(f"training.epochs={trained.best.epoch}", "training.lr=0.05")
+    train(blobs, cut, tmp_path / "cut" / "run")
+    assert same(tmp_path / "run", tmp_path / "cut" / "run")
+
+
+def test_training_ends_early_without_gain(blobs: Path, tmp_path: Path) -> None:
+    recipe = tiny("training.epochs=50", "training.patience=2", "training.lr=1e-9")
+    trained = train(blobs, recipe, tmp_path / "run")
+    assert len(trained.history) < 10
+    assert trained.run.facts.ended == "2 epochs without gain"
+    assert not any(epoch.is_best for epoch in trained.history[-2:])
+
+
+def test_timm_reads_a_run_and_knows_its_classes(run: Path, blobs: Path) -> None:
+    network = timm.create_model(f"local-dir:{run}", pretrained=True).eval()
+    recipe = Run(run).recipe
+    ours = create(recipe.model, recipe.input, 3).network.eval()
+    ours.load_state_dict(weights(run))
+    x = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(network(x), ours(x))
+    assert json.loads((run / "config.json").read_text())["label_names"] == ["blue", "green", "red"]
+    assert Run(run).classes == ("blue", "green", "red")
+
+
+def test_a_run_with_timms_own_head_is_timms_own(blobs: Path, tmp_path: Path) -> None:
+    model = {"backbone": "mobilenetv3_small_050", "head": {"dropout": 0.1}}
+    recipe = tiny("training.epochs=1", "input.size=32").model_copy(
+        update={"model": ModelSpec.model_validate(model)}
+    )
+    train(blobs, recipe, tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["architecture"] == (
+        "mobilenetv3_small_050"
+    )
+    assert timm.create_model(f"local-dir:{tmp_path / 'run'}", pretrained=True).num_classes == 3
+
+
+def test_a_run_is_a_backbone_of_retrieval(run: Path) -> None:
+    backbone = backbones.load(str(run))
+    assert backbone.spec.dim == 12
+    assert backbone.spec.preprocessing.size == 16
+    pooled = backbones.load(str(run), pool="avg")
+    assert pooled.spec.dim == 16
+    assert backbones.load_classifier(run).preprocessing == Preprocessing(
+        size=16, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
+    )
+
+
+def small() -> nn.Module:
+    spec = {"backbone": "mobilenetv3_small_050", "head": {"pool": "avg", "dense": [8]}}
+    return create(ModelSpec.model_validate(spec), Input(size=32), 3).network
+
+
+def test_a_frozen_backbone_does_not_move_nor_do_its_batch_norms() -> None:
+    network = small()
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    open_layers(network, Phase(open="head"))
+    optimiser = make_optimiser(network, Settings(lr=0.1), [])
+    for _ in range(3):
+        training_mode(network)
+        network(torch.randn(4, 3, 32, 32)).square().sum().backward()
+        optimiser.step()
+    moved = {k for k, v in network.state_dict().items() if not torch.equal(v, before[k])}
+    assert moved
+    assert all(key.startswith("head.") for key in moved)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 20])
+def test_the_last_layers_are_opened(count: int) -> None:
+    from classify.models import layers_of
+
+    network = small()
+    open_layers(network, Phase(open=count))
+    layers = layers_of(network)
+    opened = [any(p.requires_grad for p in m.parameters(recurse=False)) for m in layers]
+    has = [next(m.parameters(recurse=False), None) is not None for m in layers]
+    assert opened == [n >= len(layers) - count and has[n] for n in range(len(layers))]
+    assert all(p.requires_grad for p in network.head.parameters())  # type: ignore[union-attr]
+
+
+def rates(epochs: int, gains: list[bool] | None = None, **what: object) -> list[float]:
+    """The rate of each of 4 steps an epoch."""
+    network = nn.Linear(2, 2)
+    settings = Settings.model_validate({"lr": 0.8, "epochs": epochs} | what)
+    rate = Rate(torch.optim.SGD(network.parameters(), 0.8), settings, 4)
+    return [rate.set(step, (gains or [])[: step // 4]) for step in range(4 * epochs)]
+
+
+def test_a_constant_rate_and_a_warmup() -> None:
+    assert rates(2, schedule="constant") == pytest.approx([0.8] * 8)
+    warm = rates(3, schedule="constant", warmup=1)
+    assert warm == pytest.approx([0, 0.2, 0.4, 0.6] + [0.8] * 8)
+
+
+def test_a_cosine_falls_to_zero() -> None:
+    import math
+
+    expected = [0.4 * (1 + math.cos(math.pi * step / 12)) for step in range(12)]
+    assert rates(3, schedule="cosine") == pytest.approx(expected)
+
+
+def test_a_step_falls_by_its_factor() -> None:
+    found = rates(5, schedule="step", wait=2, factor=0.5)
+    assert found[::4] == pytest.approx([0.8, 0.8, 0.4, 0.4, 0.2])
+
+
+def test_a_plateau_is_torchs() -> None:
+    gains = [True, False, False, False, True, False, False, False, False]
+    optimiser = torch.optim.SGD(nn.Linear(2, 2).parameters(), 0.8)
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimiser, factor=0.5, patience=2, mode="max", threshold=0
+    )
+    expected, best = [], 0.0
+    for gained in gains:
+        expected.append(optimiser.param_groups[0]["lr"])
+        best += gained
+        theirs.step(best if gained else best - 0.5)
+    assert rates(9, gains, schedule="plateau", wait=2, factor=0.5)[::4] == pytest.approx(expected)
+
+
+def test_the_backbone_may_learn_slower_than_the_head() -> None:
+    network = small()
+    optimiser = make_optimiser(network, Settings(lr=0.1, backbone_lr=0.01, weight_decay=0.3), [])
+    found = {
+        id(p): (g["lr"], g["weight_decay"]) for g in optimiser.param_groups for p in g["params"]
+    }
+    head, stem = network.head.fc, network.backbone.conv_stem  # type: ignore[union-attr]
+    assert found[id(head.weight)] == pytest.approx((0.1, 0.3))
+    assert found[id(head.bias)] == pytest.approx((0.1, 0.0))
+    assert found[id(stem.weight)] == pytest.approx((0.001, 0.3))
+    assert len(found) == len(list(network.parameters()))
+
+
+def test_an_optimiser_that_is_none_is_said() -> None:
+    with pytest.raises(RecipeError, match=r"training\.optimiser"):
+        make_optimiser(small(), Settings(optimiser="adamx"), [])
+
+
+def test_a_loss_that_becomes_nan_stops_and_the_best_is_kept(blobs: Path, tmp_path: Path) -> None:
+    # the second phase alone diverges
+    recipe = two_phases("phases.1.lr=1e35", "phases.1.open=all", "phases.1.optimiser=sgd")
+    with pytest.raises(ImgretError, match=r"NaN in epoch 3.*epoch [12] are kept.*training\.lr"):
+        train(blobs, recipe, tmp_path / "run")
+    run = Run(tmp_path / "run")
+    assert "no number" in run.facts.ended
+    assert run.facts.best_epoch in (1, 2)
+    assert all(torch.isfinite(v).all() for v in weights(tmp_path / "run").values())
+
+
+def test_a_run_that_is_there_is_not_written_over(run: Path, blobs: Path) -> None:
+    before = (run / "model.safetensors").read_bytes()
+    with pytest.raises(ImgretError, match="holds a run already"):
+        train(blobs, tiny(), run)
+    with pytest.raises(ImgretError, match="is finished"):
+        train(blobs, tiny(), run, resume=True)
+    assert (run / "model.safetensors").read_bytes() == before
+
+
+@pytest.fixture
+def stopped(blobs: Path, tmp_path: Path) -> Path:
+    """A run that was interrupted in its second epoch."""
+    train(blobs, tiny(), tmp_path / "run", should_stop=after(5))
+    return tmp_path / "run"
+
+
+def test_other_images_are_refused_when_a_run_goes_on(stopped: Path, tmp_path: Path) -> None:
+    save_blobs(tmp_path / "other" / "train", 12, first=40)
+    with pytest.raises(ImgretError, match="does not hold the images"):
+        train(tmp_path / "other", tiny(), stopped, resume=True)
+
+
+@pytest.mark.parametrize("damage", ["cut", "other", "text", "facts"])
+def test_a_damaged_state_is_one_sentence(stopped: Path, blobs: Path, damage: str) -> None:
+    file = stopped / "last.safetensors"
+    content = file.read_bytes()
+    if damage == "cut":
+        file.write_bytes(content[: len(content) // 2])
+    elif damage == "other":
+        shutil.copy(stopped / "model.safetensors", file)
+    elif damage == "text":
+        file.write_text("no tensors")
+    else:
+        file.write_bytes(content.replace(b"gains", b"gainz"))
+    with pytest.raises(ImgretError, match=r"last\.safetensors cannot be gone on from"):
+        train(blobs, tiny(), stopped, resume=True)
+
+
+def test_a_run_of_another_format_is_refused(stopped: Path, blobs: Path) -> None:
+    facts = json.loads((stopped / "run.json").read_text())
+    (stopped / "run.json").write_text(json.dumps(facts | {"format": 99}))
+    with pytest.raises(ImgretError, match="run format 99"):
+        train(blobs, tiny(), stopped, resume=True)
+    (stopped / "run.json").write_text(json.dumps({"format": 1}))
+    with pytest.raises(ImgretError, match=r"run\.json is damaged"):
+        Run(stopped)
+
+
+def test_bad_images_are_left_out_and_named(tmp_path: Path) -> None:
+    save_blobs(tmp_path / "data", 6)
+    (tmp_path / "data" / "red" / "bad.png").write_bytes(b"no image")
+    trained = train(tmp_path / "data", tiny("training.epochs=1"), tmp_path / "run")
+    assert [path.name for path, _ in trained.failed] == ["bad.png"]
+    assert trained.run.facts.failed == 1
+    assert trained.run.facts.trained_on + trained.run.facts.validated_on == 18
+
+
+def test_without_validation_images_the_last_weights_are_kept(tmp_path: Path) -> None:
+    save_blobs(tmp_path / "data", 6)
+    trained = train(tmp_path / "data", tiny("data.validation=0"), tmp_path / "run")
+    assert trained.run.facts.best_epoch == 3
+    assert trained.history[-1].validation_loss is None
+
+
+def test_the_penalty_on_dense_weights_shrinks_them(blobs: Path, tmp_path: Path) -> None:
+    norms = []
+    for name, l2 in (("free", 0.0), ("held", 0.05)):
+        train(blobs, tiny(f"model.head.l2={l2}", "data.validation=0"), tmp_path / name)
+        norms.append(float(weights(tmp_path / name)["head.steps.0.weight"].norm()))
+    assert norms[1] < 0.9 * norms[0]
+
+
+def test_a_full_disk_is_one_sentence(blobs: Path, tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import resource, signal, sys\n"
+        "from pathlib import Path\n"
+        "from classify.training import train\n"
+        "from tests.classify.blobs import tiny\n"
+        "from retrieval.errors import ImgretError\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\n"
+        f"try: train(Path({str(blobs)!r}), tiny(), Path({str(tmp_path / 'run')!r}))\n"
+        "except ImgretError as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "cannot be written" in done.stdout
+    assert "--resume" in done.stdout
