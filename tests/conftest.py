@@ -6,9 +6,12 @@ are skipped, saying so, where they are absent.
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
+import sys
 import tarfile
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -73,6 +76,29 @@ def imgret(tmp_path: Path, cache: Path) -> Command:
             text=True,
             timeout=300,
         )
+
+    return run
+
+
+@pytest.fixture
+def inline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Command:
+    """The command's main() in this process, in tmp_path: spares each call seconds of imports."""
+    from imgret.cli import main
+
+    def run(*arguments: object, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        argv = ["imgret", *map(str, arguments)]
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", argv)
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((stdin or "").encode())))
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        monkeypatch.setenv("COLUMNS", "200")
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended, warnings.catch_warnings():
+            main()
+        out, err = capfd.readouterr()
+        return subprocess.CompletedProcess(argv, int(str(ended.value.code)), out, err)
 
     return run
 

@@ -17,6 +17,12 @@ from tests.samples import command_environment, command_line, picture
 GONE = "class 0/gone.jpg"
 
 
+@pytest.fixture
+def imgret(inline: Command) -> Command:
+    """In this process; test_commands.py runs it as one of its own."""
+    return inline
+
+
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory, weights: Path, cache: Path) -> Path:
     """18 pictures; 00 copied, 01 as PNG and WebP, 02 recompressed; one file gone; their gallery."""

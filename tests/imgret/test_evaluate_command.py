@@ -16,6 +16,12 @@ from tests.conftest import Command
 from tests.samples import command_environment, command_line, picture, save_pictures
 
 
+@pytest.fixture
+def imgret(inline: Command) -> Command:
+    """In this process; test_commands.py runs it as one of its own."""
+    return inline
+
+
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory, weights: Path, cache: Path) -> Path:
     """24 pictures in 3 classes and their gallery."""

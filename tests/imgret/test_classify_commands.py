@@ -1,0 +1,257 @@
+"""train, test, predict, explain, leaderboard, recipes and serve as users run them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from classify import recipe as recipes
+from classify.run import Run
+from classify.training import train
+from tests.classify.blobs import TINY, save_blobs, tiny
+from tests.conftest import Command
+from tests.samples import command_environment, command_line
+
+
+@pytest.fixture
+def imgret(inline: Command) -> Command:
+    """In this process, but for Ctrl-C and serve, which need one of their own."""
+    return inline
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """data/train, data/test and two runs on them. Not to be changed."""
+    folder = tmp_path_factory.mktemp("trained")
+    save_blobs(folder / "data" / "train", 12)
+    save_blobs(folder / "data" / "test", 4, first=500)
+    for name, epochs in (("good", 12), ("poor", 1)):
+        train(folder / "data", tiny(f"training.epochs={epochs}"), folder / "runs" / name)
+    return folder
+
+
+def test_train_writes_a_run_and_a_report(imgret: Command, tmp_path: Path) -> None:
+    save_blobs(tmp_path / "blobs", 8)
+    (tmp_path / "blobs" / "red" / "bad.png").write_bytes(b"no image")
+    (tmp_path / "mine.toml").write_text(TINY)
+    done = imgret("train", "blobs", "--recipe", "mine.toml", "--set", "training.epochs=2")
+    assert done.returncode == 0, done.stderr
+    facts = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    assert facts["run"] == "runs/blobs"
+    assert facts["failed"] == "1"
+    assert "bad.png" in done.stderr
+    assert done.stderr.count("validation loss") == 2
+    assert "images/s" in done.stderr
+    page = (tmp_path / "runs" / "blobs" / "report.html").read_text()
+    assert "Training pictures" in page
+    assert "Confusion matrix" in page
+    run = Run(tmp_path / "runs" / "blobs")
+    assert run.recipe.training.epochs == 2
+    again = imgret("train", "blobs", "--recipe", "mine.toml")
+    assert again.returncode == 2
+    assert "holds a run already" in again.stderr
+
+
+def test_a_recipe_is_chosen_by_the_pictures(imgret: Command, tmp_path: Path) -> None:
+    save_blobs(tmp_path / "blobs", 6)
+    done = imgret("train", "blobs", "--set", "training.epochs=1", "--set", "training.batch=4")
+    assert done.returncode == 0, done.stderr
+    assert "Recipe: default/tiny-pictures" in done.stderr
+    for file in (tmp_path / "blobs").rglob("*.png"):
+        Image.open(file).resize((200, 200)).save(file)
+    offline = imgret("train", "blobs", "--out", "runs/large")
+    assert "Recipe: default/few-images" in offline.stderr
+    assert offline.returncode == 2
+    assert "no hub could be reached" in offline.stderr
+
+
+def test_ctrl_c_saves_and_resume_ends_as_an_unbroken_run(
+    imgret: Command, tmp_path: Path, cache: Path
+) -> None:
+    save_blobs(tmp_path / "blobs", 40)
+    (tmp_path / "mine.toml").write_text(TINY)
+    settings = ["--recipe", "mine.toml", "--set", "training.epochs=6", "--set", "input.size=96"]
+    process = subprocess.Popen(
+        command_line("train", "blobs", *settings, "--out", "run"),
+        cwd=tmp_path, env=command_environment(cache), stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    history = tmp_path / "run" / "history.jsonl"
+    while not history.is_file() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--resume goes on" in said
+    assert not Run(tmp_path / "run").facts.ended
+    resumed = imgret("train", "blobs", "--out", "run", "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    chosen = recipes.parse(TINY, "x", ["training.epochs=6", "input.size=96"])
+    train(tmp_path / "blobs", chosen, tmp_path / "unbroken")
+    ours, theirs = ((tmp_path / n / "model.safetensors").read_bytes() for n in ("run", "unbroken"))
+    assert ours == theirs
+    finished = imgret("train", "blobs", "--out", "run", "--resume")
+    assert finished.returncode == 2
+    assert "is finished" in finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere"], "no folder"),
+        (["data", "--recipe", "no/such"], "imgret recipes"),
+        (["data", "--recipe", "P1", "--set", "training.epoch=1"], "training.epoch"),
+        (["data", "--recipe", "P1", "--set", "nonsense"], "KEY=VALUE"),
+        (["data", "--resume", "--recipe", "P1"], "give none"),
+        (["data", "--resume", "--out", "data"], "no run"),
+        (["data", "--recipe", "P3", "--weights", "nowhere"], "nowhere"),
+        (["data/train/red"], "no class folders"),
+    ],
+)
+def test_wrong_use_of_train_is_one_sentence(
+    imgret: Command, trained: Path, tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    (tmp_path / "data").symlink_to(trained / "data")
+    done = imgret("train", *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_test_says_the_same_as_text_json_and_csv(imgret: Command, trained: Path) -> None:
+    run, data = trained / "runs" / "good", trained / "data" / "test"
+    report = trained / "page.html"
+    text = imgret("test", run, "--data", data, "--report", report, "--figures", trained / "figs")
+    document = json.loads(imgret("test", run, "--data", data, "--format", "json").stdout)
+    rows = list(csv.DictReader(io.StringIO(imgret("test", run, "--data", data, "--format", "csv")
+                                           .stdout)))  # fmt: skip
+    assert text.returncode == 0, text.stderr
+    assert f"top-1        {document['top1']:.4f}" in text.stdout
+    assert [row["class"] for row in rows[:3]] == ["blue", "green", "red"]
+    assert float(rows[0]["F1"]) == pytest.approx(document["classes"][0]["f1"], abs=1e-6)
+    assert "(weighted average)" in text.stdout
+    assert "Confusion matrix" in report.read_text()
+    assert (trained / "figs" / "confusion.svg").is_file()
+    assert len(document["mistakes"]) == round(12 * (1 - document["top1"]))
+
+
+def test_runs_are_tested_together_as_an_ensemble(imgret: Command, trained: Path) -> None:
+    runs = [trained / "runs" / name for name in ("good", "poor")]
+    done = imgret("test", *runs, "--ensemble", "--data", trained / "data" / "test")
+    assert done.returncode == 0, done.stderr
+    assert "good + poor" in done.stdout
+    assert imgret("test", *runs).returncode == 2
+
+
+def test_the_leaderboard_shows_the_best_first(imgret: Command, trained: Path) -> None:
+    runs = [trained / "runs" / name for name in ("poor", "good")]
+    page = trained / "runs.html"
+    done = imgret("leaderboard", *runs, trained / "data", "--report", page, "--format", "json")
+    assert done.returncode == 0
+    assert "no run" in done.stderr
+    assert [row["run"] for row in json.loads(done.stdout)] == ["good", "poor"]
+    assert "Validation accuracy" in page.read_text()
+    assert imgret("leaderboard", trained / "data").returncode == 1
+
+
+def test_predict_tells_the_class(imgret: Command, trained: Path, tmp_path: Path) -> None:
+    run, red = trained / "runs" / "good", trained / "data" / "train" / "red"
+    rows = json.loads(imgret("predict", red, "--model", run, "--format", "json").stdout)
+    assert len(rows) == 12
+    first = [row["classes"][0]["label"] for row in rows]
+    assert first.count("red") >= 10
+    assert sum(c["probability"] for c in rows[0]["classes"]) == pytest.approx(1, abs=1e-4)
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    bad = imgret("predict", "bad.png", "--model", run, "--format", "csv")
+    assert bad.returncode == 1
+    assert "bad.png" in bad.stderr
+    assert "bad.png" in bad.stdout
+    assert imgret("predict", red, "--model", "nowhere").returncode == 2
+
+
+def test_explain_draws_several_models_side_by_side(
+    imgret: Command, trained: Path, tmp_path: Path
+) -> None:
+    file = next((trained / "data" / "test" / "red").iterdir())
+    runs = [trained / "runs" / name for name in ("good", "poor")]
+    done = imgret("explain", file, "--model", *runs, "--out", "cam.png")
+    assert done.returncode == 0, done.stderr
+    assert [line.split("\t")[1] for line in done.stdout.splitlines()] == ["good", "poor"]
+    with Image.open(tmp_path / "cam.png") as drawn:
+        assert drawn.width > 300
+    wrong = imgret("explain", trained / "data" / "test", "--model", runs[0], "--show", "correct",
+                   "--class", "green", "--limit", 2)  # fmt: skip
+    assert wrong.returncode == 0, wrong.stderr
+    assert len(wrong.stdout.splitlines()) == 2
+    assert imgret("explain", file, "--model", runs[0], "--show", "correct").returncode == 2
+    assert imgret("explain", file, "--model", runs[0], "--class", "cow").returncode == 2
+
+
+def test_recipes_are_listed_and_shown(imgret: Command) -> None:
+    listed = imgret("recipes")
+    lines = {line.split("\t")[0]: line.split("\t") for line in listed.stdout.splitlines()}
+    assert listed.returncode == 0
+    assert {"R1", *recipes.names()} <= set(lines)
+    assert lines["parts/cnn"][1] == "P1"
+    assert lines["parts/cnn"][4] == "305,957"
+    shown = imgret("recipes", "parts/cnn").stdout
+    assert recipes.parse(shown, "shown") == recipes.read("parts/cnn")
+    assert imgret("recipes", "no/such").returncode == 2
+
+
+def test_a_run_is_a_backbone_of_a_gallery(imgret: Command, trained: Path) -> None:
+    run, data = trained / "runs" / "good", trained / "data"
+    indexed = imgret("index", data / "train", "--backbone", run, "--transform", "none")
+    assert indexed.returncode == 0, indexed.stderr
+    query = next((data / "test" / "red").iterdir())
+    found = json.loads(imgret("query", query, "--k", 3, "--format", "json").stdout)
+    assert [m["label"] for m in found[0]["matches"]] == ["red"] * 3
+
+
+@pytest.fixture
+def address(trained: Path, cache: Path) -> Iterator[str]:
+    """A page that is being served."""
+    with subprocess.Popen(
+        command_line("serve", "--model", trained / "runs" / "good"),
+        env=command_environment(cache) | {"PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 0
+
+
+def answer(url: str, data: bytes | None = None, **headers: str) -> tuple[int, str]:
+    request = urllib.request.Request(url, data, headers)  # noqa: S310  our own server
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_serve_tells_the_class_of_an_image_to_this_machine_only(
+    address: str, trained: Path
+) -> None:
+    assert "Drop an image" in answer(address)[1]
+    content = (trained / "data" / "train" / "red" / "000.png").read_bytes()
+    status, text = answer(address + "predict", content)
+    assert status == 200
+    assert {label for label, _ in json.loads(text)["classes"]} == {"red", "green", "blue"}
+    assert json.loads(answer(address + "predict", b"no image")[1])["error"]
+    assert answer(address, Host="elsewhere.example")[0] == 404
+    assert answer(address + "../../etc/passwd")[0] == 404
+    too_large = {"Content-Length": str(10**12)}
+    assert answer(address + "predict", b"", **too_large)[0] == 413
