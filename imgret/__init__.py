@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from classify.predicting import Predictor as Predictor
+    from classify.run import Run as Run
+    from classify.training import train as train
     from retrieval.errors import BackboneError as BackboneError
     from retrieval.errors import GalleryError as GalleryError
     from retrieval.errors import ImageError as ImageError
@@ -31,8 +34,11 @@ _PUBLIC = {
     "ImgretError": "retrieval.errors",
     "IndexReport": "retrieval.retriever",
     "Match": "retrieval.retriever",
+    "Predictor": "classify.predicting",
     "RecipeError": "retrieval.errors",
     "Retriever": "retrieval.retriever",
+    "Run": "classify.run",
+    "train": "classify.training",
 }
 _PACKAGES = ("classify", "retrieval")
 
