@@ -1,9 +1,11 @@
-"""Folders of labelled images -> splits -> pixels, decoded once and kept in memory."""
+"""Folders of labelled images -> splits -> pixels, decoded once."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +20,7 @@ from retrieval.loader import load_images
 
 Progress = Callable[[str, int, int | None], None]
 TRAIN, VALIDATION, TEST = ("train",), ("val", "valid", "validation"), ("test",)
-MEMORY_SHARE = 0.5  # of the machine's memory that pixels may take
+MEMORY_SHARE, DISK_SHARE = 0.5, 0.9  # of what is there that pixels may take
 
 
 @dataclass(frozen=True)
@@ -127,11 +129,11 @@ def decode_all(
 ) -> Pixels:
     """All images as (n, size, size, 3) uint8; those that cannot be used are left out and named.
 
-    Raises ImgretError when they would not fit into memory, or none can be used.
+    They are kept in memory, or in a temporary file where they would take more than half of it.
+    Raises ImgretError when there is no room for them, or none can be used.
     """
     side = preprocessing.size
-    _check_memory(len(images), side)
-    pixels = np.empty((len(images), side, side, 3), np.uint8)
+    pixels = _room(len(images), side)
     kept: list[int] = []
     failed: list[tuple[Path, str]] = []
     for place, loaded in enumerate(load_images(images.files, preprocessing)):
@@ -206,11 +208,21 @@ def _check(train: Labelled, folder: Path) -> None:
         )
 
 
-def _check_memory(count: int, side: int) -> None:
-    needed = count * side * side * 3
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > MEMORY_SHARE * there:
+def _room(count: int, side: int) -> np.ndarray:
+    """Room for the pixels: in memory, or in a nameless file where they would fill it.
+
+    Raises ImgretError where the disk has no room either.
+    """
+    shape, needed = (count, side, side, 3), count * side * side * 3
+    if needed <= MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
+        return np.empty(shape, np.uint8)
+    folder = tempfile.gettempdir()
+    there = shutil.disk_usage(folder).free
+    if needed > DISK_SHARE * there:
         raise ImgretError(
-            f"{count:,} images of {side} px take {needed / 1e9:.0f} GB of memory, and this machine "
-            f"has {there / 1e9:.0f} GB. Set input.size smaller, or data.fraction below 1."
+            f"{count:,} images of {side} px take {needed / 1e9:.0f} GB, more than memory has, and "
+            f"{folder} has {there / 1e9:.0f} GB. Set TMPDIR to a larger disk, input.size smaller, "
+            "or data.fraction below 1."
         )
+    with tempfile.TemporaryFile() as file:
+        return np.memmap(file, np.uint8, "w+", shape=shape)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from classify import data
 from classify.data import decode_all, find_labelled, find_splits, fingerprint
 from classify.recipe import Data
 from retrieval.errors import ImgretError
@@ -106,9 +107,23 @@ def test_no_usable_image_is_an_error(tmp_path: Path) -> None:
         decode_all(find_labelled(tmp_path), PLAIN)
 
 
-def test_more_pixels_than_memory_are_refused_before_any_is_read(tmp_path: Path) -> None:
+def test_more_pixels_than_memory_lie_in_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_blobs(tmp_path, 3)
+    (tmp_path / "green" / "bad.png").write_bytes(b"no image")
+    images = find_labelled(tmp_path)
+    in_memory = decode_all(images, PLAIN)
+    monkeypatch.setattr(data, "MEMORY_SHARE", 0.0)
+    in_file = decode_all(images, PLAIN)
+    assert isinstance(in_file.pixels, np.memmap)
+    assert (in_file.pixels == in_memory.pixels).all()
+    assert in_file.failed == in_memory.failed
+
+
+def test_more_pixels_than_disk_are_refused_before_any_is_read(tmp_path: Path) -> None:
     save_blobs(tmp_path, 2)
     images = find_labelled(tmp_path)
     many = images.subset(np.zeros(10_000_000, np.int64))
-    with pytest.raises(ImgretError, match=r"GB of memory.*input\.size"):
+    with pytest.raises(ImgretError, match=r"GB, more than memory has.*TMPDIR"):
         decode_all(many, Preprocessing(size=1024, mean=(0.5,) * 3, std=(0.5,) * 3))
