@@ -1,0 +1,130 @@
+"""An architecture and a file of weights -> a network, and how its pixels are prepared."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from retrieval.backbones.names import check_architecture, needs_image_size, reason
+from retrieval.backbones.spec import Fit
+from retrieval.errors import BackboneError
+from retrieval.images import Preprocessing
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_SIDE, LEAST_STD = 4096, 1e-6
+
+
+def create(
+    name: str,
+    size: int | None,
+    *,
+    weights: Path | None = None,
+    cfg: Mapping[str, Any] | None = None,
+    arguments: Mapping[str, Any] | None = None,
+) -> torch.nn.Module:
+    """timm.create_model, without its classifier by default, its many errors told apart.
+
+    weights: a safetensors file; None for random ones. arguments: of the architecture.
+    """
+    import timm
+
+    check_architecture(name)
+    arguments = dict(arguments or {})
+    if size and needs_image_size(name, cfg):
+        arguments["img_size"] = size
+    if weights:
+        cfg = dict(cfg or {}) | {"file": str(weights), "custom_load": False}
+    try:
+        network = timm.create_model(
+            name,
+            pretrained=weights is not None,
+            pretrained_cfg=cfg,
+            **{"num_classes": 0} | arguments,
+        )
+    except Exception as error:  # timm and safetensors raise all kinds on a bad file
+        raise BackboneError(
+            f"The backbone {weights.parent if weights else name} cannot be loaded "
+            f"({reason(error)}). Its weights and its config.json must be of the same timm "
+            "architecture."
+        ) from error
+    return network.eval().requires_grad_(requires_grad=False)
+
+
+def check_complete(network: torch.nn.Module, weights: Path) -> None:
+    """Raise BackboneError where timm left random what a file has no weights for."""
+    from safetensors import safe_open
+
+    with safe_open(weights, "pt") as file:
+        stored = set(file.keys())
+    lacking = [
+        key
+        for key in network.state_dict()
+        if key not in stored and not key.endswith("num_batches_tracked")
+    ]
+    if lacking:
+        raise BackboneError(
+            f"{weights} lacks {len(lacking)} of the network's weights, such as {lacking[0]}. "
+            "It and config.json must be of the same timm architecture."
+        )
+
+
+def preprocessing_of(
+    name: str, network: torch.nn.Module, size: int | None, fit: Fit
+) -> Preprocessing:
+    """What the network's configuration says of its pixels, checked."""
+    from timm.data import resolve_model_data_config
+
+    try:
+        cfg = resolve_model_data_config(network)
+        channels, height, width = map(int, cfg["input_size"])
+        if channels != 3 or (size is None and height != width):
+            raise BackboneError(
+                f"{name} takes {channels} x {height} x {width} inputs; imgret needs 3 channels and "
+                "a square. Choose another backbone, or give --size."
+            )
+        mean, std = _three(cfg["mean"]), _three(cfg["std"])
+        if not 1 <= height <= MAX_SIDE or min(std) < LEAST_STD:
+            raise ValueError(f"an input of {height} px, a standard deviation of {min(std)}")
+        preprocessing = Preprocessing(
+            size=size or height,
+            mean=mean,
+            std=std,
+            interpolation=cfg["interpolation"],
+            fit=fit,
+            crop_pct=float(cfg["crop_pct"]),
+        )
+    except (TypeError, ValueError, OverflowError) as error:
+        raise BackboneError(
+            f"{name} has a configuration that cannot be used ({reason(error)}). Mend config.json."
+        ) from error
+    patch, _ = getattr(getattr(network, "patch_embed", None), "patch_size", (1, 1))
+    if preprocessing.size % patch and preprocessing.size != height:
+        raise BackboneError(
+            f"{name} looks at patches of {patch} px, and {preprocessing.size} px are no multiple "
+            "of that. Choose another --size."
+        )
+    return preprocessing
+
+
+def _three(values: Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = map(float, values)
+    if not all(map(math.isfinite, (red, green, blue))):
+        raise ValueError(f"{values} are not three numbers")
+    return red, green, blue
+
+
+def sha256_of_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Of names, types, shapes and bytes, hex."""
+    import torch
+
+    digest = hashlib.sha256()
+    for key in sorted(tensors):
+        tensor = tensors[key].detach().contiguous()
+        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

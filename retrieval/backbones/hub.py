@@ -1,0 +1,59 @@
+"""Files of the Hugging Face hub, or of its cache where no hub can be reached."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from retrieval.errors import BackboneError
+
+
+def from_hub(name: str, repository: str, file: str) -> Path:
+    """A file of a hub repository, from the hub's cache where it lies there.
+
+    Weights are safetensors, whatever else a repository holds: nothing is ever unpickled.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    repository, _, revision = repository.partition("@")
+    try:
+        with _one_try_at_the_hub():
+            return Path(hf_hub_download(repository, file, revision=revision or None))
+    except LocalEntryNotFoundError as error:
+        raise BackboneError(_without_network(name)) from error
+    except EntryNotFoundError as error:
+        raise BackboneError(f"{name} has no {file} at the hub. Choose another backbone.") from error
+    except (OSError, ValueError) as error:  # no such repository, no right to it, a wrong name
+        reason = " ".join(str(error).split())[:300]
+        raise BackboneError(f"{_without_network(name)} ({reason})") from error
+
+
+@contextmanager
+def _one_try_at_the_hub() -> Iterator[None]:
+    """Let the hub library use its cache alone where no hub answers.
+
+    By itself it tries five times and waits in between, 45 seconds in all, before it looks into
+    its cache or gives up.
+    """
+    from huggingface_hub import constants, get_session
+
+    was = constants.HF_HUB_OFFLINE
+    if not was:
+        try:
+            get_session().head(constants.ENDPOINT, timeout=5)
+        except Exception:  # noqa: BLE001  whatever the transport says, it did not answer
+            constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = was
+
+
+def _without_network(name: str) -> str:
+    return (
+        f"The weights of {name} are not on this machine and no hub could be reached for them. "
+        "Give a folder with config.json and model.safetensors in its place, or fill the hub cache "
+        "where there is a network (HF_HOME says where it is) and set HF_HUB_OFFLINE=1 here."
+    )

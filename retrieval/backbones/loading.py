@@ -1,0 +1,188 @@
+"""A name -> a network with its weights, checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from retrieval.backbones.creating import (
+    check_complete,
+    create,
+    preprocessing_of,
+    sha256_of_tensors,
+)
+from retrieval.backbones.hub import from_hub
+from retrieval.backbones.names import (
+    RANDOM,
+    defaults,
+    needs_image_size,
+    read_config,
+    reason,
+    resolve,
+    sha256_of_file,
+)
+from retrieval.backbones.spec import Backbone, BackboneSpec, Classifier, Fit
+from retrieval.errors import BackboneError
+
+if TYPE_CHECKING:
+    import torch
+
+    from retrieval.pooling import Pool, Views
+
+CONFIG_KEYS = {  # what a stranger's config may say of preprocessing and layout; never where to load
+    "input_size", "fixed_input_size", "min_input_size", "interpolation", "crop_pct", "crop_mode",
+    "mean", "std", "num_classes", "pool_size", "first_conv", "classifier",
+}  # fmt: skip
+FITS: dict[str, Fit] = {"squash": "squash", "center": "crop", "border": "pad"}  # timm's crop_mode
+
+
+def load(
+    name: str,
+    *,
+    size: int | None = None,
+    fit: Fit = "squash",
+    pool: Pool = "own",
+    views: Views = "none",
+) -> Backbone:
+    """Load a backbone with its pretrained weights, its classifier removed.
+
+    size: side of the input in pixels, by default the model's own. fit: how a picture becomes
+    a square. pool, views: see retrieval/pooling.py. Raises BackboneError when the name,
+    its weights or the size cannot be used.
+    """
+    name = resolve(name)
+    if name.startswith(RANDOM):
+        return with_random_weights(
+            name.removeprefix(RANDOM), size=size, fit=fit, pool=pool, views=views
+        )
+    if name.startswith("hf-hub:"):
+        folder = from_hub(name, name.removeprefix("hf-hub:"), "config.json").parent
+        from_hub(name, name.removeprefix("hf-hub:"), "model.safetensors")
+        network, sha256 = _load_folder(folder, size)
+    elif "/" in name:
+        network, sha256 = _load_folder(Path(name), size)
+    else:
+        network, sha256 = _load_named(name, size)
+    return _backbone(name, network, sha256, size, fit, pool, views)
+
+
+def with_random_weights(
+    architecture: str,
+    *,
+    size: int | None = None,
+    fit: Fit = "squash",
+    pool: Pool = "own",
+    views: Views = "none",
+    seed: int = 0,
+) -> Backbone:
+    """A timm architecture with random weights: for its shape and cost, never for matches."""
+    import torch
+
+    torch.manual_seed(seed)
+    network = create(architecture, size)
+    sha256 = sha256_of_tensors(network.state_dict())
+    return _backbone(RANDOM + architecture, network, sha256, size, fit, pool, views)
+
+
+def load_classifier(folder: Path) -> Classifier:
+    """A folder's network with its classifier, whose classes config.json names, as timm has it.
+
+    Raises BackboneError when the folder cannot be used or names no classes.
+    """
+    config = read_config(folder)
+    classes = config.get("label_names")
+    if (
+        not isinstance(classes, list)
+        or not all(isinstance(name, str) for name in classes)
+        or len(set(classes)) != len(classes)
+        or not 2 <= len(classes) == config.get("num_classes")
+    ):
+        raise BackboneError(
+            f"{folder / 'config.json'} does not name the classes. Give a run of `imgret train`."
+        )
+    network, _ = _load_folder(folder, None, num_classes=len(classes))
+    mode = config.get("pretrained_cfg", config).get("crop_mode")
+    fit = FITS.get(mode, "crop") if isinstance(mode, str) else "crop"
+    return Classifier(network, preprocessing_of(str(folder), network, None, fit), tuple(classes))
+
+
+def _load_folder(
+    folder: Path, size: int | None, *, num_classes: int = 0
+) -> tuple[torch.nn.Module, str]:
+    weights, config = folder / "model.safetensors", read_config(folder)
+    if not weights.is_file():
+        raise BackboneError(
+            f"{folder} has no model.safetensors. Give a folder with config.json and "
+            "model.safetensors as timm writes it, or the name of a timm model."
+        )
+    architecture = config["architecture"]
+    said = config.get("pretrained_cfg", config) | {"num_classes": config.get("num_classes", 1000)}
+    cfg = {k: v for k, v in (defaults(architecture) | said).items() if k in CONFIG_KEYS}
+    arguments = {
+        key: value
+        for key, value in config.get("model_args", {}).items()
+        if key not in {"num_classes", "pretrained", "in_chans", "img_size"}
+        and not key.startswith(("checkpoint", "cache", "features", "pretrained_cfg"))
+    }
+    arguments |= {"num_classes": num_classes}
+    network = create(architecture, size, weights=weights, cfg=cfg, arguments=arguments)
+    check_complete(network, weights)
+    return network, sha256_of_file(weights)
+
+
+def _load_named(name: str, size: int | None) -> tuple[torch.nn.Module, str]:
+    import timm
+
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        near = ", ".join(timm.list_models(f"*{architecture}*")[:5])
+        raise BackboneError(
+            f"There is no backbone named {name!r}. "
+            + (f"Did you mean {near}?" if near else "Give a timm name or a folder.")
+        )
+    tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
+    if tag and tag not in tags:
+        raise BackboneError(f"{architecture} has no weights {tag!r}, only {', '.join(tags)}.")
+    cfg = defaults(name)
+    if not cfg.get("hf_hub_id"):
+        raise BackboneError(f"{name} has no weights in safetensors. Choose another backbone.")
+    weights = from_hub(name, cfg["hf_hub_id"], "model.safetensors")
+    return create(name, size, weights=weights, cfg=cfg), sha256_of_file(weights)
+
+
+def _backbone(
+    name: str,
+    network: torch.nn.Module,
+    sha256: str,
+    size: int | None,
+    fit: Fit,
+    pool: Pool,
+    views: Views,
+) -> Backbone:
+    import torch
+
+    from retrieval.pooling import arranged
+
+    preprocessing = preprocessing_of(name, network, size, fit)
+    architecture = getattr(network, "pretrained_cfg", {}).get("architecture") or name
+    fixed_size = needs_image_size(architecture, getattr(network, "pretrained_cfg", None))
+    network = arranged(network, pool, views, preprocessing.size, name=name, fixed_size=fixed_size)
+    network = network.eval()
+    probe = torch.zeros(1, 3, preprocessing.size, preprocessing.size)
+    try:
+        with torch.inference_mode():
+            embedding = network(probe)
+            shape = tuple(embedding.shape)
+    except BackboneError:
+        raise
+    except Exception as error:  # whatever a network raises on pixels that it cannot take
+        raise BackboneError(
+            f"{name} cannot take {preprocessing.size} px images ({reason(error)}). "
+            "Choose another --size."
+        ) from error
+    if not torch.isfinite(embedding).all():
+        raise BackboneError(f"{name} gives embeddings that are not finite. Replace its weights.")
+    if len(shape) != 2:
+        raise BackboneError(f"{name} gives no embedding but {shape[1:]}. Choose another backbone.")
+    spec = BackboneSpec(name, architecture, sha256, shape[1], preprocessing, pool, views)
+    return Backbone(spec, network)

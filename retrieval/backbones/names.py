@@ -1,0 +1,129 @@
+"""Names of backbones, and what their configurations say; no network is made here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from retrieval.errors import BackboneError
+
+SHORT_NAMES = {
+    "mobilenetv2": "mobilenetv2_100.ra_in1k",
+    "resnet50": "resnet50.a1_in1k",
+    "efficientnet-b7": "tf_efficientnet_b7.ns_jft_in1k",
+}
+RANDOM = "random:"
+ARCHITECTURES = "imgret.architectures"  # entry points: modules that register networks with timm
+MAX_CONFIG_BYTES = 1 << 20
+
+
+def resolve(name: str) -> str:
+    """The name in the one form that is stored: short names and folders spelled out.
+
+    >>> resolve("resnet50")
+    'resnet50.a1_in1k'
+    """
+    if name in SHORT_NAMES:
+        return SHORT_NAMES[name]
+    if name.startswith("hf-hub:"):
+        return name
+    if name.startswith(RANDOM):
+        return RANDOM + resolve(name.removeprefix(RANDOM)).partition(".")[0]
+    folder = Path(name.removeprefix("local-dir:")).expanduser()
+    if name.startswith("local-dir:") or folder.is_dir() or "/" in name:
+        return str(folder.resolve())
+    return name
+
+
+def folder_fingerprint(name: str) -> str | None:
+    """SHA-256 of a folder's weights, which needs no torch; None where name is not a folder."""
+    weights = Path(resolve(name)) / "model.safetensors"
+    return sha256_of_file(weights) if Path(resolve(name)).is_dir() and weights.is_file() else None
+
+
+def architecture_of(folder: Path) -> str:
+    """timm's name of the network whose weights a folder holds. Raises BackboneError."""
+    return str(read_config(folder)["architecture"])
+
+
+def input_size(name: str) -> int | None:
+    """The side of a backbone's own input in pixels; None where that is not known without it."""
+    name = resolve(name).removeprefix(RANDOM)
+    if name.startswith("hf-hub:"):
+        return None
+    architecture = architecture_of(Path(name)) if "/" in name else name
+    config = read_config(Path(name)) if "/" in name else {}
+    said = config.get("pretrained_cfg", config).get("input_size")
+    side = (said or defaults(architecture).get("input_size") or [None])[-1]
+    return int(side) if isinstance(side, int) else None
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """A folder's config.json, its parts checked. Raises BackboneError."""
+    file = folder / "config.json"
+    try:
+        if file.stat().st_size > MAX_CONFIG_BYTES:
+            raise ValueError("it is larger than a configuration can be")
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        what = "does not exist" if not folder.is_dir() else "has no config.json"
+        raise BackboneError(
+            f"The backbone folder {folder} {what}. Give a folder with config.json and "
+            "model.safetensors as timm writes it, or the name of a timm model."
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise BackboneError(f"{file} cannot be read ({error}). Mend or replace it.") from error
+    parts = [config] if isinstance(config, dict) else []
+    parts += [config.get(key, {}) for key in ("model_args", "pretrained_cfg")] if parts else []
+    if not parts or not all(isinstance(part, dict) for part in parts):
+        raise BackboneError(f"{file} is not a timm configuration. Mend or replace it.")
+    if not isinstance(config.get("architecture"), str):
+        raise BackboneError(f"{file} names no architecture. Mend or replace it.")
+    return config
+
+
+def check_architecture(name: str) -> None:
+    """Raise BackboneError unless timm knows it, by itself or from an installed package."""
+    import timm
+
+    name = name.partition(".")[0]
+    if not timm.is_model(name):
+        for entry in metadata.entry_points(group=ARCHITECTURES):
+            entry.load()
+    if not timm.is_model(name):
+        raise BackboneError(f"timm knows no architecture {name[:80]!r}. Mend config.json.")
+
+
+def defaults(architecture: str) -> dict[str, Any]:
+    """What timm knows of an architecture, for what a config does not say."""
+    from timm.models import get_pretrained_cfg
+
+    check_architecture(architecture)
+    try:
+        known = get_pretrained_cfg(architecture, allow_unregistered=True)
+    except RuntimeError as error:
+        raise BackboneError(f"timm does not know {architecture} ({reason(error)}).") from error
+    return dict(known.to_dict()) if known else {}
+
+
+def needs_image_size(name: str, cfg: Mapping[str, Any] | None) -> bool:
+    """Whether the network is built for one input size, as most transformers are."""
+    from timm.models import get_pretrained_cfg
+
+    known = get_pretrained_cfg(name, allow_unregistered=True)
+    return bool((cfg or {}).get("fixed_input_size", known and known.fixed_input_size))
+
+
+def reason(error: BaseException) -> str:
+    """What an error says, on one line."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def sha256_of_file(file: Path) -> str:
+    """Of its content, hex."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,60 @@
+"""What is known of a backbone: all that decides its embeddings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from retrieval.images import Preprocessing
+
+if TYPE_CHECKING:
+    import torch
+
+    from retrieval.pooling import Pool, Views
+
+Fit = Literal["squash", "crop", "pad"]
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """All that must be the same for two embeddings to be comparable.
+
+    name: as the user gave it, folders as absolute paths. architecture: timm's name.
+    weights_sha256: of the weight file of a folder, else of the loaded tensors. dim: the width of
+    an embedding. preprocessing: how pixels are prepared. pool, views: see retrieval/pooling.py.
+    """
+
+    name: str
+    architecture: str
+    weights_sha256: str
+    dim: int
+    preprocessing: Preprocessing
+    pool: Pool = "own"
+    views: Views = "none"
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over everything but the name and the fit, which the network does not see."""
+        p = self.preprocessing
+        parts = [self.architecture, self.weights_sha256, self.dim, p.size, *p.mean, *p.std]
+        parts += [self.pool, self.views] if (self.pool, self.views) != ("own", "none") else []
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network in evaluation mode, (n, 3, size, size) float32 normalised -> (n, dim)."""
+
+    spec: BackboneSpec
+    network: torch.nn.Module
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A network with its classifier: (n, 3, size, size) float32 normalised -> (n, classes)."""
+
+    network: torch.nn.Module
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
