@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -16,14 +17,14 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from classify.augmentation import Augmenter
-from classify.data import Labelled, Progress
+from classify.data import Progress, find_labelled
 from classify.evaluation import softmax
 from classify.predicting import Predictor
 from classify.recipe import Augmentation
 from retrieval.errors import ImgretError
 from retrieval.gallery.folder import write_atomically
-from retrieval.images import ImageFile
-from retrieval.loader import Loaded, load_images
+from retrieval.images import ImageFile, find_images
+from retrieval.loader import load_images
 from retrieval.report.style import INK, STYLE, short
 
 Show = Literal["all", "correct", "misclassified"]
@@ -60,17 +61,21 @@ class Explanation:
 def grad_cam(network: nn.Module, x: torch.Tensor, target: int) -> np.ndarray:
     """How much each place of a picture speaks for a class: (size, size) float32 in [0, 1].
 
-    x: (1, 3, size, size) float32, normalised. The last map of the network is explained. Source:
-    Selvaraju et al. 2017, "Grad-CAM", by the grad-cam package. Raises ImgretError for a network
-    without a map.
+    network: (1, 3, size, size) -> (1, classes), in evaluation mode; frozen or not. x: float32,
+    normalised. The last map of the network is explained. Source: Selvaraju et al. 2017,
+    "Grad-CAM", by the grad-cam package. Raises ImgretError for a network that does not end in a
+    map, as transformers do not, and IndexError for a class that it does not have.
     """
     from pytorch_grad_cam import GradCAM
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-    layer = _last_map(network, x)
-    with GradCAM(model=network, target_layers=[layer]) as cam:
+    cam = GradCAM(model=network, target_layers=[_last_map(network, x)])
+    try:  # as a context manager it would print an IndexError and go on
         # frozen weights pass no gradient on, so the picture has to ask for one
-        heat = cam(x.detach().requires_grad_(), targets=[ClassifierOutputTarget(target)])
+        asking = x.detach().clone().requires_grad_()
+        heat = cam(asking, targets=[ClassifierOutputTarget(target)])
+    finally:
+        cam.activations_and_grads.release()
     return np.asarray(heat[0], np.float32)
 
 
@@ -98,31 +103,45 @@ def explain(
             )
     made: list[Explanation] = []
     failed: list[tuple[Path, str]] = []
-    loading = [load_images(files, predictor.preprocessing) for predictor in predictors]
-    for place, loaded in enumerate(zip(*loading, strict=True)):
-        label = labels[place] if labels is not None else None
-        if loaded[0].pixels is None:
-            failed.append((loaded[0].file.path, loaded[0].error or "it cannot be used"))
-            continue
-        explained = _shown(predictors, loaded, label, of_class, show)
-        if explained is not None:
-            made.append(explained)
-        if progress:
-            progress("explaining", len(made), limit)
-        if len(made) == limit:
-            break
-    for loader in loading:
-        loader.close()
+    with ExitStack() as stack:
+        loading = [
+            stack.enter_context(closing(load_images(files, predictor.preprocessing)))
+            for predictor in predictors
+        ]
+        for place, loaded in enumerate(zip(*loading, strict=True)):
+            label = labels[place] if labels is not None else None
+            pixels = [image.pixels for image in loaded if image.pixels is not None]
+            if len(pixels) < len(loaded):
+                reasons = [image.error for image in loaded if image.error is not None]
+                failed.append((loaded[0].file.path, reasons[0] if reasons else "it cannot be used"))
+                continue
+            path = loaded[0].file.path
+            explanation = _explanation(predictors, path, pixels, label, of_class, show)
+            if explanation is not None:
+                made.append(explanation)
+            if progress:
+                progress("explaining", len(made), min(limit, len(files)))
+            if len(made) == limit:
+                break
     return made, failed
 
 
-def files_of(images: Labelled) -> tuple[list[ImageFile], list[str]]:
-    """Files and the label of each, the classes by turns."""
+def find_files(
+    paths: Sequence[Path], classes: Sequence[str]
+) -> tuple[list[ImageFile], list[str] | None]:
+    """The images of files and folders; and of one folder with class folders, the label of each.
+
+    A folder has class folders when one of them bears the name of one of `classes`; then images
+    come class by class in turn, so that the first few show all. Raises ImgretError when a path
+    does not exist.
+    """
+    found = list(find_images(paths))
+    folders = [folder for path in paths if path.is_dir() for folder in path.iterdir()]
+    if len(paths) != 1 or not any(f.name in classes and f.is_dir() for f in folders):
+        return found, None
+    images = find_labelled(paths[0])
     order = np.argsort(_rank_within_class(images.labels), kind="stable")
-    return (
-        [images.files[n] for n in order],
-        [images.classes[images.labels[n]] for n in order],
-    )
+    return [images.files[n] for n in order], [images.classes[images.labels[n]] for n in order]
 
 
 def draw_grid(explanations: Sequence[Explanation]) -> Figure:
@@ -160,58 +179,65 @@ def write_grid(file: Path, explanations: Sequence[Explanation]) -> None:
         raise ImgretError(f"{file} cannot be written ({error.strerror}).") from error
 
 
-def _shown(
+def _explanation(
     predictors: Sequence[Predictor],
-    loaded: Sequence[Loaded],
+    path: Path,
+    pictures: Sequence[np.ndarray],
     label: str | None,
     of_class: str | None,
     show: Show,
 ) -> Explanation | None:
     """The explanation of one image, or None where it is not among those to show."""
     models: list[Explained] = []
-    for predictor, image in zip(predictors, loaded, strict=True):
-        if image.pixels is None:
-            return None
-        probabilities = softmax(predictor.scores(image.pixels[None]))[0]
+    for predictor, pixels in zip(predictors, pictures, strict=True):
+        probabilities = softmax(predictor.scores(pixels[None]))[0]
         best = int(probabilities.argmax())
         predicted = predictor.classes[best]
         if not models and show != "all" and (predicted == label) != (show == "correct"):
             return None
         target = best if of_class is None else predictor.classes.index(of_class)
         augmenter = Augmenter(Augmentation(), predictor.preprocessing)
-        x = augmenter.plain(image.pixels[None], predictor.device)
+        x = augmenter.plain(pixels[None], predictor.device)
         models.append(
             Explained(
                 model=predictor.name,
                 predicted=predicted,
                 probability=float(probabilities[best]),
                 explained=predictor.classes[target],
-                pixels=image.pixels,
+                pixels=pixels,
                 heat=grad_cam(predictor.network, x, target),
             )
         )
-    return Explanation(loaded[0].file.path, label, tuple(models))
+    return Explanation(path, label, tuple(models))
 
 
 def _last_map(network: nn.Module, x: torch.Tensor) -> nn.Module:
-    """The last module whose output is (n, c, h, w) with several places."""
-    found: list[nn.Module] = []
+    """The last module whose output is (n, c, h, w) with several places.
+
+    The head of a network with timm's interface is left out, since it may attend over tokens.
+    """
+    found: list[tuple[nn.Module, torch.Size]] = []
 
     def note(module: nn.Module, _inputs: object, output: object) -> None:
-        if isinstance(output, torch.Tensor) and output.ndim == 4 and output[0, 0].numel() > 1:
-            found.append(module)
+        if isinstance(output, torch.Tensor) and output.shape[2:].numel() > 1:
+            found.append((module, output.shape))
 
+    forward = getattr(network, "forward_features", network)
     hooks = [module.register_forward_hook(note) for module in network.modules()]
-    with torch.inference_mode():
-        network(x)
-    for hook in hooks:
-        hook.remove()
-    if not found:
+    try:
+        with torch.inference_mode():
+            forward(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    layer, shape = found[-1] if found else (network, torch.Size())
+    # a square picture has a square map: (n, tokens, c) and (n, h, w, c) are those of transformers
+    if len(shape) != 4 or shape[2] != shape[3]:
         raise ImgretError(
-            "This network makes no map of the picture, so Grad-CAM cannot explain it. Explain a "
-            "convolutional one."
+            "This network does not end in a map of the picture, (channels, height, width), so "
+            "Grad-CAM cannot explain it. Explain a convolutional one."
         )
-    return found[-1]
+    return layer
 
 
 def _rank_within_class(labels: np.ndarray) -> np.ndarray:

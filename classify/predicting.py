@@ -16,7 +16,7 @@ from classify.recipe import Augmentation
 from classify.training.loop import score_all
 from retrieval import backbones
 from retrieval.encoder import keep_freed_memory
-from retrieval.errors import ImageError
+from retrieval.errors import BackboneError, ImageError
 from retrieval.images import decode, find_images
 from retrieval.loader import Loaded, load_images
 
@@ -37,7 +37,7 @@ class Predictor:
     """A run, or another folder of timm's with class names, ready to classify.
 
     classes: in the order of the scores. preprocessing: of its images. network: in evaluation mode.
-    Raises BackboneError when the folder cannot be used.
+    Raises BackboneError when the folder cannot be used, or its network gives no finite scores.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -49,9 +49,12 @@ class Predictor:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.network = loaded.network.to(self.device).to(memory_format=torch.channels_last)
         self._augmenter = Augmenter(Augmentation(), self.preprocessing)
+        self._check(folder)
 
     def scores(self, pixels: np.ndarray, progress: Progress | None = None) -> np.ndarray:
         """(n, size, size, 3) uint8 -> class scores before the softmax, (n, classes) float32."""
+        if not len(pixels):
+            return np.zeros((0, len(self.classes)), np.float32)
         return score_all(self.network, pixels, self._augmenter, self.device, progress)
 
     def predict(
@@ -80,6 +83,22 @@ class Predictor:
         except ImageError as error:
             return Prediction(Path(), error=str(error))
         return self._prediction(Path(), softmax(self.scores(pixels[None]))[0], top)
+
+    def _check(self, folder: Path) -> None:
+        side = self.preprocessing.size
+        try:
+            scores = self.scores(np.zeros((1, side, side, 3), np.uint8))
+        except (RuntimeError, ValueError, AssertionError) as error:  # torch's and timm's of shapes
+            reason = " ".join(str(error).split())[:200]
+            raise BackboneError(
+                f"{folder} cannot take the {side} px images that its config.json says ({reason}). "
+                "Mend config.json, or give another run."
+            ) from error
+        if scores.shape != (1, len(self.classes)) or not np.isfinite(scores).all():
+            raise BackboneError(
+                f"{folder} gives no finite score for each of its {len(self.classes)} classes. "
+                "Its weights are damaged: train again, or give another run."
+            )
 
     def _predictions(self, images: Sequence[Loaded], top: int) -> list[Prediction]:
         pixels = [image.pixels for image in images if image.pixels is not None]

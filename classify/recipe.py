@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Sequence
 from functools import cache
@@ -21,6 +22,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Below1 = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+RAND = re.compile(r"rand(-(m|n|inc|mmax)\d+|-(p|mstd)\d+(\.\d+)?|-t\w+)*")
 Width = Annotated[int, Field(ge=1, le=16384)]
 
 
@@ -86,6 +88,12 @@ class Augmentation(_Model):
             raise ValueError("crop is a range of areas such as [0.5, 1.0]")
         return self
 
+    @model_validator(mode="after")
+    def _rand_is_timms(self) -> Augmentation:
+        if self.rand and not RAND.fullmatch(self.rand):
+            raise ValueError("rand is a policy such as rand-m9-n2 or rand-m9-mstd0.5-inc1")
+        return self
+
 
 class Head(_Model):
     """From the last map to the classes.
@@ -117,6 +125,8 @@ class Head(_Model):
             raise ValueError(f"dropout needs one number, or {len(self.dense) + 1} for this head")
         if self.pool == "own" and (self.dense or self.norm_input):
             raise ValueError("dense layers need pool = avg, max, avg+max or flatten")
+        if self.l2 and not self.dense:
+            raise ValueError("l2 is a penalty on dense layers, and this head has none")
         return self
 
 
@@ -288,7 +298,8 @@ def _text(name: str) -> str:
         return known[name].read_text("utf-8")
     for file in known.values():
         text = file.read_text("utf-8")
-        if name in str(tomllib.loads(text).get("reproduces", "")).partition(":")[0].split(", "):
+        rows = str(tomllib.loads(text).get("reproduces", "")).partition(":")[0]
+        if name and name in rows.split(", "):
             return text
     file = Path(name)
     try:
@@ -306,7 +317,7 @@ def parse(text: str, source: str, overrides: Sequence[str] = ()) -> Recipe:
     """A recipe from TOML. Raises RecipeError, naming source and the key."""
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise RecipeError(f"{source} is not valid TOML ({error}). Mend it.") from error
     return check(with_overrides(document, overrides), source)
 
@@ -358,7 +369,7 @@ def with_overrides(document: dict[str, Any], overrides: Sequence[str]) -> dict[s
 def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"x = {text}")["x"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text
 
 

@@ -178,8 +178,14 @@ def _drop_what_follows_the_map(backbone: nn.Module) -> None:
         for name, module in backbone.named_modules()
         if name
     ]
-    with torch.inference_mode():
-        backbone.eval().forward_features(torch.zeros(1, 3, 64, 64))  # type: ignore[operator]
+    try:
+        with torch.inference_mode():
+            backbone.eval().forward_features(torch.zeros(1, 3, 64, 64))  # type: ignore[operator]
+    except (RuntimeError, AssertionError) as error:
+        raise RecipeError(
+            f"model.head: this backbone takes no declared head ({error}). Use pool = own, or "
+            "another backbone."
+        ) from error
     for hook in hooks:
         hook.remove()
     for name in names:
@@ -196,8 +202,13 @@ def _give_bias(backbone: nn.Module) -> None:
 
 def _map_shape(backbone: nn.Module, size: int) -> tuple[int, int]:
     was = backbone.training
-    with torch.inference_mode():
-        found = backbone.eval().forward_features(torch.zeros(1, 3, size, size))  # type: ignore[operator]
+    try:
+        with torch.inference_mode():
+            found = backbone.eval().forward_features(torch.zeros(1, 3, size, size))  # type: ignore[operator]
+    except RuntimeError as error:
+        raise RecipeError(
+            f"model: {size} px are too few for this network ({error}). Set input.size larger."
+        ) from error
     backbone.train(was)
     if found.ndim != 4 or found.shape[2] != found.shape[3]:
         raise RecipeError(

@@ -62,6 +62,8 @@ def _layer(layer: int | str, channels: int, *, norm: bool) -> list[tuple[str, nn
             return [("pool", nn.AvgPool2d(2))]
         if kind == "dropout":
             (p,) = map(float, said)
+            if not 0 <= p < 1:
+                raise ValueError
             return [("dropout", nn.Dropout(p))]
         if kind == "residual":
             filters, blocks, stride = map(int, said)

@@ -98,7 +98,12 @@ class Loop:
     @property
     def steps_per_epoch(self) -> int:
         """Batches of an epoch; the last short one is left out."""
-        return max(1, len(self.train.images) // self.recipe.training.batch)
+        return len(self.train.images) // self._batch
+
+    @property
+    def _batch(self) -> int:
+        size = min(self.recipe.training.batch, len(self.train.images))
+        return size - size % 2 if self.mix is not None else size  # timm mixes pairs
 
     @property
     def settings(self) -> Any:
@@ -143,6 +148,7 @@ class Loop:
         load_state(self.folder / LAST, self._modules(), self.optimiser)
 
     def _begin_phase(self) -> None:
+        self.network.zero_grad(set_to_none=True)  # clipping would count those of frozen layers
         open_layers(self.network, self.recipe.phases[self.place.phase])
         extra = list(self.metric.parameters()) if self.metric is not None else []
         self.optimiser = make_optimiser(self.network, self.settings, extra)
@@ -184,10 +190,7 @@ class Loop:
     def _batches(self) -> Iterator[np.ndarray]:
         recipe, n = self.recipe.training, len(self.train.images)
         order = np.random.default_rng([recipe.seed, self.place.epoch]).permutation(n)
-        size = min(recipe.batch, n)
-        if self.mix is not None:
-            size -= size % 2  # timm mixes pairs
-        return iter(list(batches(n, size, order))[self.place.step :])
+        return iter(list(batches(n, self._batch, order))[self.place.step :])
 
     def _step(self, places: np.ndarray) -> None:
         seed = _mixed(self.recipe.training.seed, self.place.epoch, self.place.step)
@@ -227,6 +230,8 @@ class Loop:
         if len(self.validation.images):
             scores = self.scores(judged, self.validation)
             loss, accuracy = judge(scores, self.validation.images.labels)
+            if not math.isfinite(loss):
+                raise DivergedError
         figure = accuracy if self.recipe.training.monitor == "accuracy" else loss
         if figure is None:
             figure = float(place.epoch)  # nothing to choose by: the last is kept

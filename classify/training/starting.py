@@ -105,7 +105,7 @@ def train(
             write_facts(out, facts)
         elif (out / LAST).is_file():
             loop.resume(Place.read(out / LAST))
-            history = history[: loop.place.epoch]
+        history = history[: loop.place.epoch]
 
         def note(epoch: Epoch) -> None:
             write_history(out / HISTORY, history)
@@ -158,9 +158,9 @@ def _restore(network: nn.Module, out: Path) -> None:
 def _diverged(out: Path, place: Place, facts: Facts) -> ImgretError:
     ended = f"the loss was no number in epoch {place.epoch + 1}"
     write_facts(out, replace(facts, best_epoch=place.best_epoch, ended=ended))
-    kept = f"The weights of epoch {place.best_epoch} are kept in {out}." if place.best_epoch else ""
+    kept = f"The weights of epoch {place.best_epoch} are kept in {out}. " * bool(place.best_epoch)
     return ImgretError(
-        f"The loss became NaN in epoch {place.epoch + 1}, so training stopped. {kept} Set "
+        f"The loss became NaN in epoch {place.epoch + 1}, so training stopped. {kept}Set "
         "training.lr lower, or training.clip=1."
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,7 +11,6 @@ from imgret.options import NamedPath
 
 if TYPE_CHECKING:
     from classify.explain import Show
-    from retrieval.images import ImageFile
 
 
 class Several(click.Command):
@@ -47,14 +46,14 @@ Examples:
     multiple=True,
     required=True,
     metavar="RUN...",
-    help="One run of `imgret train`, or several side by side.",
+    help="One run of `imgret train` or several; takes all names up to the next option.",
 )
 @click.option(
     "--out",
     type=NamedPath(path_type=Path, dir_okay=False),
     default="explained.png",
     show_default=True,
-    help="The picture that is written.",
+    help="The picture that is written, a PNG.",
 )
 @click.option("--class", "of_class", metavar="NAME", help="By default the predicted class.")
 @click.option(
@@ -62,9 +61,11 @@ Examples:
     type=click.Choice(["all", "correct", "misclassified"]),
     default="all",
     show_default=True,
-    help="Of a folder with class folders: which images, by the first model.",
+    help="Of a folder with class folders: only what the first model has right, or wrong.",
 )
-@click.option("--limit", type=click.IntRange(1, 100), default=16, show_default=True)
+@click.option(
+    "--limit", type=click.IntRange(1, 100), default=16, show_default=True, help="Images, at most."
+)
 def command(
     images: tuple[Path, ...],
     models: tuple[Path, ...],
@@ -75,16 +76,21 @@ def command(
 ) -> int:
     """Draw what speaks for a class in IMAGES, by Grad-CAM: a row an image, a column a model.
 
-    Of one folder that holds class folders, the true classes are shown too.
+    Of one folder with class folders, the true classes are shown too. Exit code 0: drawn, 1: there
+    is no image to show, 2: an error.
     """
-    from classify.explain import explain, write_grid
+    from classify.explain import explain, find_files, write_grid
     from classify.predicting import Predictor
     from imgret.output import shown_progress
 
-    files, labels = _files(images)
-    if labels is None and show != "all":
-        raise click.UsageError(f"--show {show} needs a folder that holds class folders.")
+    if out.suffix.lower() != ".png":
+        raise click.UsageError(f"--out {out} is no name of a PNG. End it in .png.")
     predictors = [Predictor(model) for model in models]
+    files, labels = find_files(images, predictors[0].classes)
+    if labels is None and show != "all":
+        raise click.UsageError(
+            f"--show {show} needs one folder with a subfolder a class of {predictors[0].name}."
+        )
     with shown_progress() as progress:
         made, failed = explain(
             predictors,
@@ -107,18 +113,3 @@ def command(
             click.echo("\t".join([*found, f"{model.probability:.4f}", explanation.label or ""]))
     click.echo(f"Written: {out}", err=True)
     return 0
-
-
-def _files(images: tuple[Path, ...]) -> tuple[list[ImageFile], list[str] | None]:
-    """Files, and their labels where they lie in class folders."""
-    from classify.data import find_labelled
-    from classify.explain import files_of
-    from retrieval.images import find_images
-
-    if len(images) == 1 and any(p.is_dir() for p in _inside(images[0])):
-        return files_of(find_labelled(images[0]))
-    return list(find_images(images)), None
-
-
-def _inside(path: Path) -> Any:
-    return path.iterdir() if path.is_dir() else ()

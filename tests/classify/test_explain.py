@@ -4,17 +4,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 from torch import nn
 
-from classify.data import find_labelled
-from classify.explain import explain, files_of, grad_cam, write_grid
+from classify.explain import draw_grid, explain, find_files, grad_cam, write_grid
 from classify.models import create
 from classify.predicting import Predictor
 from classify.recipe import Input, ModelSpec
 from retrieval.errors import ImgretError
 from retrieval.images import find_images
+from tests.classify.blobs import CLASSES, blob
 
 
 class Pooled(nn.Module):
@@ -61,10 +62,57 @@ def test_any_convolutional_network_is_explained(spec: dict[str, object]) -> None
     assert 0 <= heat.min() <= heat.max() <= 1.0001
 
 
+@pytest.mark.parametrize("name", ["mobilenetv2_035", "convnext_atto"])
+def test_the_heat_is_that_of_the_paper(name: str) -> None:
+    torch.manual_seed(0)
+    network = timm.create_model(name, num_classes=3).eval().requires_grad_(False)
+    x = torch.randn(1, 3, 96, 96)
+    last = network.forward_features(x).requires_grad_()
+    for target, score in enumerate(network.forward_head(last)[0]):
+        (gradient,) = torch.autograd.grad(score, last, retain_graph=True)
+        plane = torch.einsum("c,chw->hw", gradient[0].mean((1, 2)), last[0]).relu().detach()
+        plane = (plane - plane.min()) / (plane.max() - plane.min() + 1e-7)
+        grown = Image.fromarray(plane.numpy()).resize((96, 96), Image.Resampling.BILINEAR)
+        assert grad_cam(network, x, target) == pytest.approx(np.array(grown), abs=0.02)
+
+
+def test_a_frozen_network_gives_the_same_heat() -> None:
+    torch.manual_seed(0)
+    network, x = Pooled().eval(), torch.randn(1, 3, 16, 16)
+    free = grad_cam(network, x, 0)
+    assert np.ptp(free) > 0.9
+    assert (free == grad_cam(network.requires_grad_(requires_grad=False), x, 0)).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("vit_tiny_patch16_224", {"img_size": 64, "depth": 1}),
+        ("mixer_s32_224", {"img_size": 64}),
+        ("swin_tiny_patch4_window7_224", {"img_size": 112, "depths": (1, 1, 1, 1)}),
+    ],
+)
+def test_a_transformer_is_not_explained_by_some_map_inside(
+    name: str, options: dict[str, object]
+) -> None:
+    network = timm.create_model(name, num_classes=2, **options).eval()
+    side = int(str(options["img_size"]))
+    with pytest.raises(ImgretError, match="Explain a convolutional one"):
+        grad_cam(network, torch.randn(1, 3, side, side), 0)
+
+
 def test_a_network_without_a_map_is_said() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2))
-    with pytest.raises(ImgretError, match="no map"):
+    with pytest.raises(ImgretError, match="does not end in a map"):
         grad_cam(network, torch.randn(1, 3, 8, 8), 0)
+
+
+def test_a_class_beyond_the_last_is_an_error_and_prints_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(IndexError):
+        grad_cam(Pooled().eval(), torch.randn(1, 3, 16, 16), 4)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_the_heat_lies_where_the_disc_is(run: Path, blobs: Path) -> None:
@@ -80,8 +128,42 @@ def test_the_heat_lies_where_the_disc_is(run: Path, blobs: Path) -> None:
     assert nearer >= 3
 
 
+@pytest.mark.parametrize(("left", "right"), [("red", "blue"), ("blue", "red")])
+def test_of_two_discs_the_one_of_the_class_is_hot(
+    run: Path, tmp_path: Path, left: str, right: str
+) -> None:
+    pixels = np.random.default_rng(3).integers(90, 150, (24, 24, 3))
+    rows, columns = np.mgrid[:24, :24]
+    pixels[(columns - 5) ** 2 + (rows - 12) ** 2 < 16] = CLASSES[left]
+    pixels[(columns - 18) ** 2 + (rows - 12) ** 2 < 16] = CLASSES[right]
+    Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "two.png")
+    files = list(find_images([tmp_path / "two.png"]))
+    for name, half, other in (
+        (left, np.s_[:, :8], np.s_[:, 8:]),
+        (right, np.s_[:, 8:], np.s_[:, :8]),
+    ):
+        (made,), _ = explain([Predictor(run)], files, of_class=name)
+        heat = made.models[0].heat
+        assert heat[half].mean() > 4 * heat[other].mean()
+
+
+def test_naming_a_class_changes_what_is_explained_and_not_what_is_predicted(
+    run: Path, blobs: Path
+) -> None:
+    file = next((blobs / "test" / "green").iterdir())
+    predictor = Predictor(run)
+    (prediction,) = predictor.predict([file], top=1)
+    (own,), _ = explain([predictor], list(find_images([file])))
+    (other,), _ = explain([predictor], list(find_images([file])), of_class="blue")
+    assert (own.models[0].explained, other.models[0].explained) == (*prediction.classes, "blue")
+    for model in (own.models[0], other.models[0]):
+        assert model.predicted == prediction.classes[0]
+        assert model.probability == pytest.approx(prediction.probabilities[0], abs=0.01)
+
+
 def test_right_and_wrong_images_are_told_apart(run: Path, blobs: Path) -> None:
-    files, labels = files_of(find_labelled(blobs / "test"))
+    files, labels = find_files([blobs / "test"], ["red"])
+    assert labels is not None
     assert labels[:3] == ["blue", "green", "red"]
     swapped = ["red" if label == "blue" else label for label in labels]
     everything, _ = explain([Predictor(run)], files, labels=swapped)
@@ -93,6 +175,32 @@ def test_right_and_wrong_images_are_told_apart(run: Path, blobs: Path) -> None:
     assert len(explain([Predictor(run)], files, limit=2)[0]) == 2
 
 
+def test_only_folders_named_like_classes_are_true_labels(tmp_path: Path) -> None:
+    for name in ("a.png", "2024/b.png", ".imgret/c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        blob((200, 0, 0), seed=0).save(tmp_path / name)
+    files, labels = find_files([tmp_path], ["red"])
+    assert [file.path.name for file in files] == ["a.png", "b.png"]
+    assert labels is None
+
+
+def test_a_row_is_an_image_and_a_column_a_model(run: Path, blobs: Path) -> None:
+    files, labels = find_files([blobs / "test"], ["red"])
+    made, _ = explain([Predictor(run)] * 2, files, labels=labels, limit=4)
+    titles = [axes.get_title() for axes in draw_grid(made).axes]
+    assert len(titles) == 4 * 3
+    assert titles[0::3] == ["blue", "green", "red", "blue"]
+    assert titles[1].startswith("tiny\n✓ blue ")  # the first row names the models
+    assert titles[4].startswith("✓ green ")
+
+
+def test_a_picture_that_cannot_be_written_is_said(run: Path, tmp_path: Path, blobs: Path) -> None:
+    made, _ = explain([Predictor(run)], list(find_images([blobs / "test"])), limit=1)
+    with pytest.raises(ImgretError, match="cannot be written"):
+        write_grid(tmp_path / "nowhere" / "grid.png", made)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_bad_image_is_named_and_the_rest_drawn(run: Path, tmp_path: Path, blobs: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"no image")
     files = list(find_images([tmp_path, next((blobs / "test" / "red").iterdir())]))
@@ -100,6 +208,7 @@ def test_a_bad_image_is_named_and_the_rest_drawn(run: Path, tmp_path: Path, blob
     assert [path.name for path, _ in failed] == ["bad.png"]
     write_grid(tmp_path / "grid.png", made)
     with Image.open(tmp_path / "grid.png") as grid:
+        assert grid.format == "PNG"
         assert grid.width > grid.height
 
 

@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from classify.predicting import Predictor
 from classify.testing import evaluate_ensemble, evaluate_run
@@ -103,6 +104,31 @@ def test_a_hostile_or_damaged_run_is_one_sentence(run: Path, tmp_path: Path, dam
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(BackboneError):
         Predictor(folder)
+
+
+def test_weights_that_are_no_numbers_are_one_sentence(run: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(run, tmp_path / "run")
+    weights = load_file(folder / "model.safetensors")
+    save_file({k: v * float("nan") for k, v in weights.items()}, folder / "model.safetensors")
+    with pytest.raises(BackboneError, match="no finite score"):
+        Predictor(folder)
+
+
+@pytest.mark.parametrize("side", [1, 64])
+def test_a_run_whose_network_cannot_take_its_own_images_is_one_sentence(
+    blobs: Path, tmp_path: Path, side: int
+) -> None:
+    train(blobs, tiny("training.epochs=1", "model.head.pool=flatten"), tmp_path / "flat")
+    file = tmp_path / "flat" / "config.json"
+    config = json.loads(file.read_text())
+    config["pretrained_cfg"]["input_size"] = [3, side, side]
+    file.write_text(json.dumps(config))
+    with pytest.raises(BackboneError, match=f"cannot take the {side} px images"):
+        Predictor(tmp_path / "flat")
+
+
+def test_no_pictures_have_no_scores(run: Path) -> None:
+    assert Predictor(run).scores(np.zeros((0, 16, 16, 3), np.uint8)).shape == (0, 3)
 
 
 def test_a_folder_that_is_no_run_is_said(tmp_path: Path) -> None:

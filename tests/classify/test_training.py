@@ -3,17 +3,25 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import math
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import nn
 
-from classify.models import create
+from classify import recipe as recipes
+from classify.data import decode_all, find_labelled
+from classify.models import create, layers_of
 from classify.recipe import Input, ModelSpec, Phase, Recipe, Settings
 from classify.run import Epoch, Run
 from classify.training import train
@@ -55,13 +63,15 @@ def timeless(history: tuple[Epoch, ...] | list[Epoch]) -> list[dict[str, object]
 
 
 def same(one: Path, other: Path) -> bool:
-    ours, theirs = weights(one), weights(other)
-    return set(ours) == set(theirs) and all(torch.equal(ours[k], theirs[k]) for k in ours)
+    """Whether two runs are equal bit by bit: the best weights, the last, and the optimiser's."""
+    for name in ("model.safetensors", "last.safetensors"):
+        ours, theirs = load_file(one / name), load_file(other / name)
+        if set(ours) != set(theirs) or not all(torch.equal(ours[k], theirs[k]) for k in ours):
+            return False
+    return True
 
 
 def two_phases(*overrides: str) -> Recipe:
-    from classify import recipe as recipes
-
     return recipes.parse(TINY + TWO_PHASES, "two", overrides)
 
 
@@ -76,7 +86,32 @@ def test_it_learns(run: Path) -> None:
     best = max(history, key=lambda e: e.validation_accuracy or 0)
     assert best.validation_accuracy is not None
     assert best.validation_accuracy > 0.8
+    assert best.accuracy > 0.8
     assert Run(run).facts.ended == "all epochs are done"
+
+
+def test_the_figures_of_an_epoch_are_scikit_learns(blobs: Path, tmp_path: Path) -> None:
+    from sklearn.metrics import accuracy_score, log_loss
+
+    data = tmp_path / "data"
+    shutil.copytree(blobs / "train", data / "train")
+    shutil.copytree(blobs / "test", data / "val")
+    trained = train(data, tiny("training.epochs=4"), tmp_path / "run")
+    network = timm.create_model(f"local-dir:{trained.run.folder}", pretrained=True).eval()
+    preprocessing = backbones.load_classifier(trained.run.folder).preprocessing
+    seen = decode_all(find_labelled(data / "val"), preprocessing)
+    x = torch.from_numpy(seen.pixels).permute(0, 3, 1, 2).float() / 255
+    x = (x - torch.tensor(preprocessing.mean).view(3, 1, 1)) / torch.tensor(preprocessing.std).view(
+        3, 1, 1
+    )
+    probabilities = network(x).softmax(dim=1).detach().double().numpy()
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    best, labels = trained.best, seen.images.labels
+    assert best is not None
+    assert best.validation_loss == pytest.approx(log_loss(labels, probabilities), abs=0.02)
+    assert best.validation_accuracy == pytest.approx(
+        accuracy_score(labels, probabilities.argmax(axis=1)), abs=0.1
+    )
 
 
 def test_a_seed_gives_the_same_run_twice(blobs: Path, tmp_path: Path) -> None:
@@ -86,7 +121,7 @@ def test_a_seed_gives_the_same_run_twice(blobs: Path, tmp_path: Path) -> None:
     assert not same(tmp_path / "a", tmp_path / "c")
 
 
-@pytest.mark.parametrize("steps", [1, 3, 7, 10])
+@pytest.mark.parametrize("steps", [1, 3, 6, 7, 15])  # 3 an epoch; the first phase ends after 6
 @pytest.mark.parametrize("overrides", [EMA, METRIC])
 def test_an_interrupted_run_ends_as_an_unbroken_one(
     blobs: Path, tmp_path: Path, steps: int, overrides: list[str]
@@ -99,6 +134,39 @@ def test_an_interrupted_run_ends_as_an_unbroken_one(
     assert timeless(resumed.history) == timeless(unbroken.history)
     assert same(tmp_path / "run", tmp_path / "unbroken")
     assert resumed.run.facts.ended == unbroken.run.facts.ended
+
+
+class Killed(Exception):
+    """As if the power went."""
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 4])
+def test_a_run_that_was_killed_before_it_saved_ends_as_an_unbroken_one(
+    blobs: Path, tmp_path: Path, epoch: int
+) -> None:
+    def kill(done: Epoch) -> None:
+        if done.epoch == epoch:
+            raise Killed
+
+    recipe = two_phases(*EMA)
+    unbroken = train(blobs, recipe, tmp_path / "unbroken")
+    with pytest.raises(Killed):
+        train(blobs, recipe, tmp_path / "run", on_epoch=kill)
+    resumed = train(blobs, recipe, tmp_path / "run", resume=True)
+    assert timeless(resumed.history) == timeless(unbroken.history)
+    assert same(tmp_path / "run", tmp_path / "unbroken")
+
+
+def test_layers_that_were_frozen_between_phases_do_not_count_when_gradients_are_clipped(
+    blobs: Path, tmp_path: Path
+) -> None:
+    phases = "[[phases]]\nepochs=1\n[[phases]]\nopen='head'\nepochs=1\nclip=0.1\nlr=1.0"
+    recipe = recipes.parse(TINY + phases, "clipped")
+    unbroken = train(blobs, recipe, tmp_path / "unbroken")
+    train(blobs, recipe, tmp_path / "run", should_stop=after(3))
+    resumed = train(blobs, recipe, tmp_path / "run", resume=True)
+    assert timeless(resumed.history) == timeless(unbroken.history)
+    assert same(tmp_path / "run", tmp_path / "unbroken")
 
 
 def test_a_run_may_be_interrupted_many_times(blobs: Path, tmp_path: Path) -> None:
@@ -123,7 +191,64 @@ def test_the_best_weights_are_kept(blobs: Path, tmp_path: Path) -> None:
     (tmp_path / "cut").mkdir()
     cut = tiny(f"training.epochs={trained.best.epoch}", "training.lr=0.05")
     train(blobs, cut, tmp_path / "cut" / "run")
-    assert same(tmp_path / "run", tmp_path / "cut" / "run")
+    ours, theirs = weights(tmp_path / "run"), weights(tmp_path / "cut" / "run")
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_the_lowest_loss_may_choose_the_best(blobs: Path, tmp_path: Path) -> None:
+    recipe = tiny("training.epochs=8", "training.lr=0.05", "training.monitor=loss")
+    trained = train(blobs, recipe, tmp_path / "run")
+    losses = [epoch.validation_loss or 0.0 for epoch in trained.history]
+    assert trained.run.facts.best_epoch == 1 + int(np.argmin(losses))
+    assert losses[-1] > min(losses), "the last is the best, which tells nothing"
+
+
+def test_a_phase_goes_on_from_the_best_weights(blobs: Path, tmp_path: Path) -> None:
+    phases = "[[phases]]\nepochs=8\nlr=0.05\n[[phases]]\nopen='head'\nepochs=1\nlr=1e-12"
+    trained = train(blobs, recipes.parse(TINY + phases, "x"), tmp_path / "run")
+    *_, last, still = trained.history
+    assert trained.best is not None
+    assert trained.best.epoch < last.epoch
+    assert still.validation_loss == pytest.approx(trained.best.validation_loss, rel=1e-4)
+    assert still.validation_loss != pytest.approx(last.validation_loss, rel=1e-4)
+
+
+def test_the_weights_that_are_kept_are_the_averaged_ones(tmp_path: Path) -> None:
+    save_blobs(tmp_path / "data", 6)
+    train(tmp_path / "data", tiny("training.ema=0.9", "data.validation=0"), tmp_path / "run")
+    last = load_file(tmp_path / "run" / "last.safetensors")
+    kept = weights(tmp_path / "run")
+    assert all(torch.equal(kept[key], last[f"ema.{key}"]) for key in kept)
+    assert not torch.equal(kept["head.fc.weight"], last["network.head.fc.weight"])
+
+
+def test_a_clipped_step_is_as_long_as_it_may_be(blobs: Path, tmp_path: Path) -> None:
+    recipe = tiny(
+        "training.batch=30", "training.epochs=1", "training.optimiser=momentum",
+        "training.lr=0.5", "training.clip=0.01", "data.validation=0.2",
+    )  # fmt: skip
+    train(blobs, recipe, tmp_path / "run")
+    torch.manual_seed(recipe.training.seed)
+    before = dict(create(recipe.model, recipe.input, 3).network.named_parameters())
+    now = weights(tmp_path / "run")
+    moved = sum(float(((now[k] - p) ** 2).sum().detach()) for k, p in before.items())
+    assert math.sqrt(moved) == pytest.approx(0.5 * 0.01, rel=0.01)
+
+
+@pytest.mark.parametrize("batch", [11, 3, 100])
+def test_an_odd_batch_is_mixed_in_pairs_and_the_steps_are_counted_so(
+    blobs: Path, tmp_path: Path, batch: int
+) -> None:
+    seen: list[tuple[int, int | None]] = []
+    trained = train(
+        blobs,
+        tiny("augmentation.mixup=0.2", "training.epochs=1", f"training.batch={batch}"),
+        tmp_path / "run",
+        progress=lambda what, n, of: seen.append((n, of)) if what == "epoch 1" else None,
+    )
+    pairs = min(batch, 30) // 2 * 2  # 30 images to train on
+    assert trained.run.facts.trained_on == 30
+    assert seen == [(n + 1, 30 // pairs) for n in range(30 // pairs)]
 
 
 def test_training_ends_early_without_gain(blobs: Path, tmp_path: Path) -> None:
@@ -145,6 +270,16 @@ def test_timm_reads_a_run_and_knows_its_classes(run: Path, blobs: Path) -> None:
     assert Run(run).classes == ("blue", "green", "red")
 
 
+def test_a_process_that_knows_only_of_retrieval_reads_a_run(run: Path) -> None:
+    code = (
+        f"import sys; from retrieval import backbones\nprint(backbones.load({str(run)!r}).spec.dim)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["12"]
+
+
 def test_a_run_with_timms_own_head_is_timms_own(blobs: Path, tmp_path: Path) -> None:
     model = {"backbone": "mobilenetv3_small_050", "head": {"dropout": 0.1}}
     recipe = tiny("training.epochs=1", "input.size=32").model_copy(
@@ -161,6 +296,9 @@ def test_a_run_is_a_backbone_of_retrieval(run: Path) -> None:
     backbone = backbones.load(str(run))
     assert backbone.spec.dim == 12
     assert backbone.spec.preprocessing.size == 16
+    trained = timm.create_model(f"local-dir:{run}", pretrained=True).eval()
+    x = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(trained.get_classifier()(backbone.network(x)), trained(x))
     pooled = backbones.load(str(run), pool="avg")
     assert pooled.spec.dim == 16
     assert backbones.load_classifier(run).preprocessing == Preprocessing(
@@ -187,10 +325,26 @@ def test_a_frozen_backbone_does_not_move_nor_do_its_batch_norms() -> None:
     assert all(key.startswith("head.") for key in moved)
 
 
+@pytest.mark.parametrize(("opened", "moves"), [("head", set()), (4, {"2"}), (7, {"0", "2"})])
+def test_layers_that_are_not_open_stay_as_they_were(
+    blobs: Path, tmp_path: Path, opened: str | int, moves: set[str]
+) -> None:
+    # the layers are conv, norm, act, pool; conv, norm, act, pool: the last 7 begin at a norm
+    recipe = recipes.parse(TINY + f"[[phases]]\nopen={opened!r}", "x", ["training.weight_decay=1"])
+    train(blobs, recipe, tmp_path / "run")
+    torch.manual_seed(recipe.training.seed)
+    before = create(recipe.model, recipe.input, 3).network.state_dict()
+    now = weights(tmp_path / "run")
+    moved = {key for key in before if not torch.equal(before[key], now[key])}
+    assert "head.fc.weight" in moved
+    backbone = {key.split(".")[1] for key in moved if key.startswith("backbone.")}
+    assert {name.split("_")[0] for name in backbone} == moves
+    if opened == 7:
+        assert "0_conv" not in backbone
+
+
 @pytest.mark.parametrize("count", [1, 2, 5, 20])
 def test_the_last_layers_are_opened(count: int) -> None:
-    from classify.models import layers_of
-
     network = small()
     open_layers(network, Phase(open=count))
     layers = layers_of(network)
@@ -215,10 +369,20 @@ def test_a_constant_rate_and_a_warmup() -> None:
 
 
 def test_a_cosine_falls_to_zero() -> None:
-    import math
-
     expected = [0.4 * (1 + math.cos(math.pi * step / 12)) for step in range(12)]
     assert rates(3, schedule="cosine") == pytest.approx(expected)
+
+
+@given(st.integers(2, 9), st.sampled_from([0.25, 0.5, 1, 1.5]))
+def test_a_warmup_rises_evenly_and_the_cosine_falls_over_the_rest(
+    epochs: int, warmup: float
+) -> None:
+    rise, total = round(4 * warmup), 4 * epochs
+    expected = [0.8 * step / rise for step in range(rise)]
+    expected += [
+        0.4 * (1 + math.cos(math.pi * step / (total - rise))) for step in range(total - rise)
+    ]
+    assert rates(epochs, schedule="cosine", warmup=warmup) == pytest.approx(expected)
 
 
 def test_a_step_falls_by_its_factor() -> None:
@@ -226,18 +390,20 @@ def test_a_step_falls_by_its_factor() -> None:
     assert found[::4] == pytest.approx([0.8, 0.8, 0.4, 0.4, 0.2])
 
 
-def test_a_plateau_is_torchs() -> None:
-    gains = [True, False, False, False, True, False, False, False, False]
+@given(st.lists(st.booleans(), min_size=1, max_size=20), st.integers(1, 4))
+def test_a_plateau_is_torchs(gains: list[bool], wait: int) -> None:
+    gains = [True, *gains]  # the first epoch always is one
     optimiser = torch.optim.SGD(nn.Linear(2, 2).parameters(), 0.8)
     theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(
-        optimiser, factor=0.5, patience=2, mode="max", threshold=0
+        optimiser, factor=0.5, patience=wait, mode="max", threshold=0
     )
     expected, best = [], 0.0
     for gained in gains:
         expected.append(optimiser.param_groups[0]["lr"])
         best += gained
         theirs.step(best if gained else best - 0.5)
-    assert rates(9, gains, schedule="plateau", wait=2, factor=0.5)[::4] == pytest.approx(expected)
+    found = rates(len(gains), gains, schedule="plateau", wait=wait, factor=0.5)
+    assert found[::4] == pytest.approx(expected)
 
 
 def test_the_backbone_may_learn_slower_than_the_head() -> None:
@@ -269,6 +435,20 @@ def test_a_loss_that_becomes_nan_stops_and_the_best_is_kept(blobs: Path, tmp_pat
     assert all(torch.isfinite(v).all() for v in weights(tmp_path / "run").values())
 
 
+@pytest.mark.parametrize("monitor", ["accuracy", "loss"])
+def test_weights_that_give_no_numbers_are_never_the_best(
+    blobs: Path, tmp_path: Path, monitor: str
+) -> None:
+    # one step an epoch: the loss of training is still a number, that of validation is not
+    recipe = tiny("training.lr=1e35", "training.optimiser=sgd", "training.batch=30",
+                  "training.epochs=1", f"training.monitor={monitor}")  # fmt: skip
+    with pytest.raises(ImgretError, match=r"NaN in epoch 1, so training stopped\. Set training"):
+        train(blobs, recipe, tmp_path / "run")
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    with pytest.raises(ImgretError, match="is finished"):
+        train(blobs, recipe, tmp_path / "run", resume=True)
+
+
 def test_a_run_that_is_there_is_not_written_over(run: Path, blobs: Path) -> None:
     before = (run / "model.safetensors").read_bytes()
     with pytest.raises(ImgretError, match="holds a run already"):
@@ -283,6 +463,21 @@ def stopped(blobs: Path, tmp_path: Path) -> Path:
     """A run that was interrupted in its second epoch."""
     train(blobs, tiny(), tmp_path / "run", should_stop=after(5))
     return tmp_path / "run"
+
+
+def test_a_file_that_changed_is_refused_when_a_run_goes_on(stopped: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(Run(stopped).facts.data, copy)
+    file = copy / "train" / "red" / "003.png"
+    file.write_bytes(file.read_bytes() + b"\0")
+    with pytest.raises(ImgretError, match="does not hold the images"):
+        train(copy, tiny(), stopped, resume=True)
+
+
+def test_the_same_images_elsewhere_will_do(stopped: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "moved"
+    shutil.copytree(Run(stopped).facts.data, copy)
+    assert train(copy, tiny(), stopped, resume=True).run.facts.ended == "all epochs are done"
 
 
 def test_other_images_are_refused_when_a_run_goes_on(stopped: Path, tmp_path: Path) -> None:
@@ -342,9 +537,6 @@ def test_the_penalty_on_dense_weights_shrinks_them(blobs: Path, tmp_path: Path) 
 
 
 def test_a_full_disk_is_one_sentence(blobs: Path, tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
     code = (
         "import resource, signal, sys\n"
         "from pathlib import Path\n"
