@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from classify import data
-from classify.data import decode_all, find_labelled, find_splits, fingerprint
+from classify.data import batches, decode_all, find_labelled, find_splits, fingerprint
 from classify.recipe import Data
 from retrieval.errors import ImgretError
 from retrieval.images import Preprocessing
@@ -45,6 +47,52 @@ def test_folders_for_each_split_are_taken_as_they_are(tmp_path: Path) -> None:
         save_blobs(tmp_path / name, each)
     splits = find_splits(tmp_path, Data(), seed=0)
     assert [len(s) for s in (splits.train, splits.validation, splits.test)] == [18, 6, 9]
+
+
+def test_validation_images_are_held_out_where_there_is_no_folder_of_them(tmp_path: Path) -> None:
+    save_blobs(tmp_path / "train", 10)
+    save_blobs(tmp_path / "test", 3)
+    splits = find_splits(tmp_path, Data(validation=0.2, test=0.5), seed=0)
+    assert [len(s) for s in (splits.train, splits.validation, splits.test)] == [24, 6, 9]
+    assert all("test" in name for name in names(splits.test))
+    assert all("train" in name for name in names(splits.validation))
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_a_folder_of_validation_images_has_three_names(tmp_path: Path, name: str) -> None:
+    save_blobs(tmp_path / "train", 3)
+    save_blobs(tmp_path / name, 1)
+    splits = find_splits(tmp_path, Data(), seed=0)
+    assert [len(splits.train), len(splits.validation)] == [9, 3]
+
+
+def test_a_class_with_one_image_will_do_where_validation_has_a_folder(tmp_path: Path) -> None:
+    save_blobs(tmp_path / "train", 1)
+    save_blobs(tmp_path / "val", 1)
+    assert len(find_splits(tmp_path, Data(), seed=0).train) == 3
+
+
+def test_every_class_is_in_every_split_however_small_it_is(tmp_path: Path) -> None:
+    save_blobs(tmp_path, 20)
+    for keep, name in ((2, "red"), (3, "green")):
+        for file in sorted((tmp_path / name).iterdir())[keep:]:
+            file.unlink()
+    for share in (0.01, 0.2, 0.9, 0.99):
+        splits = find_splits(tmp_path, Data(validation=share), seed=0)
+        for part in (splits.train, splits.validation):
+            assert (np.bincount(part.labels, minlength=3) >= 1).all()
+        assert len(splits.train) + len(splits.validation) == 25
+
+
+def test_hidden_and_empty_folders_and_loose_files_are_no_classes(tmp_path: Path) -> None:
+    save_blobs(tmp_path, 2)
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / "empty").mkdir()
+    shutil.copy(tmp_path / "red" / "000.png", tmp_path / ".cache")
+    shutil.copy(tmp_path / "red" / "000.png", tmp_path / "loose.png")
+    images = find_labelled(tmp_path)
+    assert images.classes == ("blue", "green", "red")
+    assert len(images) == 6
 
 
 def test_a_fraction_keeps_the_shares_of_the_classes(tmp_path: Path) -> None:
@@ -88,6 +136,32 @@ def test_what_cannot_be_trained_on_is_said(tmp_path: Path, keep: list[str], said
 def test_a_folder_that_is_none_is_said(tmp_path: Path) -> None:
     with pytest.raises(ImgretError, match="no folder"):
         find_splits(tmp_path / "nothing", Data(), seed=0)
+
+
+def test_a_fingerprint_tells_of_a_moved_and_of_a_changed_image(tmp_path: Path) -> None:
+    save_blobs(tmp_path, 4, first=0)
+    begun = fingerprint(find_splits(tmp_path, Data(), seed=0))
+    file = tmp_path / "red" / "001.png"
+    content = file.read_bytes()
+    file.write_bytes(content + b"\0")
+    changed = fingerprint(find_splits(tmp_path, Data(), seed=0))
+    file.write_bytes(content)
+    assert fingerprint(find_splits(tmp_path, Data(), seed=0)) == begun
+    file.rename(tmp_path / "blue" / "red001.png")
+    moved = fingerprint(find_splits(tmp_path, Data(), seed=0))
+    assert len({begun, changed, moved}) == 3
+
+
+@given(st.integers(1, 60), st.integers(1, 20), st.integers(0, 99))
+def test_batches_hold_each_image_once_and_in_an_order_only_full_ones(
+    n: int, size: int, seed: int
+) -> None:
+    assert np.concatenate(list(batches(n, size))).tolist() == list(range(n))
+    order = np.random.default_rng(seed).permutation(n)
+    full = list(batches(n, size, order))
+    assert {len(places) for places in full} == {min(size, n)}
+    assert np.concatenate(full).tolist() == order[: sum(map(len, full))].tolist()
+    assert n - sum(map(len, full)) < min(size, n)
 
 
 def test_a_bad_image_is_left_out_and_named(tmp_path: Path) -> None:

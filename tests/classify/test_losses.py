@@ -3,6 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional
 from torchvision.ops import sigmoid_focal_loss
@@ -59,6 +61,38 @@ def test_focal_loss_of_two_classes_is_torchvisions() -> None:
     assert float(ours) == pytest.approx(float(theirs), rel=1e-5)
 
 
+@given(st.floats(0, 5), st.floats(0.01, 2), st.floats(0, 0.5), st.integers(0, 99))
+def test_focal_loss_is_keras_formula_of_smoothed_labels(
+    gamma: float, alpha: float, smoothing: float, seed: int
+) -> None:
+    x, y = scores(seed=seed)
+    p = np.exp(x.double().numpy())
+    p /= p.sum(axis=1, keepdims=True)
+    truth = np.eye(3)[y.numpy()] * (1 - smoothing) + smoothing / 3
+    by_hand = (alpha * (1 - p) ** gamma * -np.log(p) * truth).sum(axis=1).mean()
+    ours = loss(name="focal", gamma=gamma, alpha=alpha, smoothing=smoothing)(x, y)
+    assert float(ours) == pytest.approx(by_hand, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["cross-entropy", "focal"])
+@pytest.mark.parametrize("weights", [None, torch.tensor([1.0, 2.0, 0.5])])
+def test_a_label_is_a_share_of_one(name: str, weights: torch.Tensor | None) -> None:
+    x, y = scores()
+    ours = loss(weights, name=name)
+    shares = functional.one_hot(y, 3).float()
+    assert float(ours(x, shares)) == pytest.approx(float(ours(x, y)), rel=1e-5)
+
+
+def test_scores_far_apart_give_a_finite_loss_and_gradient() -> None:
+    for name in ("cross-entropy", "focal"):
+        x = torch.tensor([[1e4, -1e4, 0.0], [-1e4, 1e4, 0.0]], requires_grad=True)
+        value = loss(name=name)(x, torch.tensor([0, 0]))
+        value.backward()
+        assert torch.isfinite(value)
+        assert x.grad is not None
+        assert torch.isfinite(x.grad).all()
+
+
 def test_weights_count_in_the_focal_loss() -> None:
     x, y = scores(2)
     each = [float(loss(name="focal")(x[n : n + 1], y[n : n + 1])) for n in (0, 1)]
@@ -81,6 +115,37 @@ def test_weights_by_name_are_one_for_the_rest_and_a_wrong_name_is_said() -> None
     assert ours.tolist() == [1.0, 2.0, 1.0]
     with pytest.raises(RecipeError, match="no class 'cow'"):
         class_weights(Loss(class_weights={"cow": 2.0}), np.array([0]), CLASSES)
+
+
+def test_balanced_weights_of_a_class_without_images_are_finite() -> None:
+    ours = class_weights(Loss(class_weights="balanced"), np.array([0, 0, 2]), CLASSES)
+    assert ours is not None
+    assert torch.isfinite(ours).all()
+
+
+def test_arcface_is_the_formula_of_its_paper() -> None:
+    torch.manual_seed(0)
+    metric = metric_loss(Loss.model_validate({"metric": {"name": "arcface"}}), 4, 3)
+    x, y = torch.randn(6, 4), torch.arange(6) % 3
+    (proxies,) = metric.parameters()  # (4, 3)
+    cosines = functional.normalize(x) @ functional.normalize(proxies.detach(), dim=0)
+    angles = torch.arccos(cosines)
+    margin = functional.one_hot(y, 3) * np.deg2rad(28.6)
+    by_hand = functional.cross_entropy(64 * torch.cos(angles + margin), y)
+    assert float(metric(x, y).detach()) == pytest.approx(float(by_hand), rel=1e-3)
+
+
+def test_proxy_anchor_is_the_formula_of_its_paper() -> None:
+    torch.manual_seed(0)
+    metric = metric_loss(Loss.model_validate({"metric": {"name": "proxy-anchor"}}), 4, 3)
+    x, y = torch.randn(6, 4), torch.arange(6) % 3
+    (proxies,) = metric.parameters()  # (3, 4)
+    cosines = functional.normalize(x) @ functional.normalize(proxies.detach()).T
+    alike = functional.one_hot(y, 3).bool()
+    pulls = torch.where(alike, torch.exp(-32 * (cosines - 0.1)), 0).sum(dim=0)
+    pushes = torch.where(alike, 0, torch.exp(32 * (cosines + 0.1))).sum(dim=0)
+    by_hand = torch.log(1 + pulls).mean() + torch.log(1 + pushes).mean()
+    assert float(metric(x, y).detach()) == pytest.approx(float(by_hand), rel=1e-3)
 
 
 @pytest.mark.parametrize("name", ["arcface", "proxy-anchor"])

@@ -58,6 +58,38 @@ def test_pooling_decides_the_width_of_the_head(pool: str, width: int) -> None:
     assert network(torch.randn(2, 3, 16, 16)).shape == (2, 3)
 
 
+def test_poolings_are_torchs() -> None:
+    maps = {"avg": nn.AdaptiveAvgPool2d(1), "max": nn.AdaptiveMaxPool2d(1)}
+    for pool in ("avg", "max", "avg+max"):
+        network = made(16, layers=[8, "pool"], head={"pool": pool})
+        x = torch.randn(2, 3, 16, 16)
+        features = network.forward_features(x)  # type: ignore[operator]
+        theirs = torch.cat([maps[name](features).flatten(1) for name in pool.split("+")], dim=1)
+        torch.testing.assert_close(embed(network, x)[0], theirs)
+
+
+def test_a_head_is_its_layers_written_out() -> None:
+    head = {"pool": "flatten", "dense": [6, 5], "norm_input": True, "norm": True,
+            "dropout": [0.1, 0.2, 0.3]}  # fmt: skip
+    network = made(16, layers=[4, "pool", "pool"], head=head)
+    kinds = [type(step).__name__ for step in network.head.steps]  # type: ignore[union-attr]
+    dense = ["Linear", "BatchNorm1d", "ReLU", "Dropout"]
+    assert kinds == ["BatchNorm1d", "Dropout", *dense, *dense]
+    rates = [s.p for s in network.head.steps if isinstance(s, nn.Dropout)]  # type: ignore[union-attr]
+    assert rates == [0.1, 0.2, 0.3]
+    x = torch.randn(2, 3, 16, 16)
+    flat = network.forward_features(x).flatten(1)  # type: ignore[operator]
+    theirs = nn.Sequential(*network.head.steps, network.head.fc)(flat)  # type: ignore[union-attr]
+    torch.testing.assert_close(network(x), theirs)
+    assert network.head.fc.in_features == 5  # type: ignore[union-attr]
+
+
+def test_regularisation_of_timms_own_head_is_timms() -> None:
+    network = made(64, backbone=SMALL, head={"dropout": 0.4}, drop_path=0.2)
+    assert network.drop_rate == 0.4
+    assert any(getattr(m, "drop_prob", None) for m in network.modules())
+
+
 def test_embedding_and_scores_are_those_of_the_network() -> None:
     for network in (
         made(16, layers=[8], head={"pool": "avg", "dense": [5], "norm": True, "dropout": 0.5}),
