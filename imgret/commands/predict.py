@@ -33,7 +33,6 @@ Examples:
 def command(images: tuple[Path, ...], model: Path, top: int, output: str) -> int:
     """Tell the class of IMAGES, files or folders: the most probable first."""
     from classify.predicting import Predictor
-
     from imgret.output import shown_progress
 
     predictor = Predictor(model)
