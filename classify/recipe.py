@@ -207,10 +207,15 @@ class Settings(_Model):
 
 
 class Training(Settings):
-    """The settings of all phases, and those of the whole run. ema: decay; 0: none."""
+    """The settings of all phases, and those of the whole run.
+
+    ema: decay; 0: none. precise_norm: batches of training pictures over which the statistics of
+    batch norms are measured anew before each validation (Wu and Johnson 2021); 0: moving averages.
+    """
 
     batch: Annotated[int, Field(ge=2, le=65536)] = 32
     ema: Below1 = 0.0
+    precise_norm: Annotated[int, Field(ge=0, le=10_000)] = 0
     monitor: Literal["accuracy", "loss"] = "accuracy"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,13 +23,15 @@ from classify.models import embed
 from classify.models.classifier import Classifier
 from classify.recipe import Recipe
 from classify.run import LAST, Epoch
-from classify.training.optimising import Rate, make_optimiser, open_layers, training_mode
+from classify.training.norms import measure_norms, training_mode
+from classify.training.optimising import Rate, make_optimiser, open_layers
 from classify.training.saving import damaged, load_state, read_facts, save_state
 from retrieval.encoder import keep_freed_memory
 
 Progress = Callable[[str, int, int | None], None]
 EVALUATED = 256  # images a batch of evaluation, at 64 px; fewer when larger
 SECONDS_BETWEEN_SAVES = 300.0
+NORMS_STEP = 2**31  # no step of an epoch: its own random numbers
 
 
 class DivergedError(Exception):
@@ -226,6 +229,8 @@ class Loop:
     def _close_epoch(self, on_best: Callable[[nn.Module], None]) -> Epoch:
         place, began = self.place, time.monotonic()
         judged = self.ema.module if self.ema is not None else self.network
+        if self.recipe.training.precise_norm:
+            self._measure_norms(judged)
         loss = accuracy = None
         if len(self.validation.images):
             scores = self.scores(judged, self.validation)
@@ -263,6 +268,17 @@ class Loop:
         place.seen = 0
         place.total_seconds += spent
         return epoch
+
+    def _measure_norms(self, network: nn.Module) -> None:
+        n, epoch = len(self.train.images), self.place.epoch
+        seed = _mixed(self.recipe.training.seed, epoch, NORMS_STEP)
+        order = np.random.default_rng(seed).permutation(n)
+        torch.manual_seed(seed)
+        chosen = itertools.islice(batches(n, self._batch, order), self.recipe.training.precise_norm)
+        with autocast(self.device):
+            measure_norms(
+                network, (self.augmenter(self.train.pixels[p], seed, self.device) for p in chosen)
+            )
 
     def _out_of_patience(self) -> bool:
         patience = self.settings.patience

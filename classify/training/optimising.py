@@ -14,7 +14,6 @@ from classify.models import head_parameters, layers_of
 from classify.recipe import Phase, Settings
 from retrieval.errors import RecipeError
 
-NORMS = (nn.modules.batchnorm._BatchNorm,)
 NEVER = 10**9  # steps
 
 
@@ -26,14 +25,6 @@ def open_layers(network: nn.Module, phase: Phase) -> None:
             layer.requires_grad_(requires_grad=True)
     for parameter in head_parameters(network):
         parameter.requires_grad = True
-
-
-def training_mode(network: nn.Module) -> None:
-    """Training mode, but for frozen batch norms, whose statistics must not move either."""
-    network.train()
-    for module in network.modules():
-        if isinstance(module, NORMS) and module.weight is not None:
-            module.train(module.weight.requires_grad)
 
 
 def make_optimiser(

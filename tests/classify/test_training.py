@@ -25,7 +25,8 @@ from classify.models import create, layers_of
 from classify.recipe import Input, ModelSpec, Phase, Recipe, Settings
 from classify.run import Epoch, Run
 from classify.training import train
-from classify.training.optimising import Rate, make_optimiser, open_layers, training_mode
+from classify.training.norms import training_mode
+from classify.training.optimising import Rate, make_optimiser, open_layers
 from retrieval import backbones
 from retrieval.errors import ImgretError, RecipeError
 from retrieval.images import Preprocessing
@@ -44,7 +45,11 @@ schedule = "plateau"
 wait = 1
 """
 EMA = ["training.ema=0.9", "augmentation.mixup=0.2", "augmentation.rand=rand-m5-n1"]
-METRIC = ["loss.metric.name=arcface", "loss.class_weights=balanced"]
+METRIC = [
+    "loss.metric.name=arcface",
+    "loss.class_weights=balanced",
+    "training.precise_norm=2",
+]
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
