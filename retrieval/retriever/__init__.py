@@ -15,7 +15,8 @@ from retrieval.retriever.results import (
     QueryResult,
     VerifyReport,
 )
-from retrieval.retriever.retriever import Query, Retriever
+from retrieval.retriever.retriever import Retriever
+from retrieval.retriever.searching import Query
 
 __all__ = [
     "DuplicateGroup",
