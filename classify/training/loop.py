@@ -6,7 +6,6 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from classify.recipe import Recipe
 from classify.run import LAST, Epoch
 from classify.training.norms import measure_norms, training_mode
 from classify.training.optimising import Rate, make_optimiser, open_layers
+from classify.training.precision import autocast
 from classify.training.saving import damaged, load_state, read_facts, save_state
 from retrieval.encoder import keep_freed_memory
 
@@ -205,7 +205,7 @@ class Loop:
             x, target = _seeded_mix(self.mix, x, labels, seed)
         lr_step = len(self.place.gains) * self.steps_per_epoch + self.place.step
         self.rate.set(lr_step, self.place.gains)
-        with autocast(self.device):
+        with autocast(self.network, self.device):
             embeddings, scores = embed(self.network, x)
         loss = self.loss(scores.float(), target)
         if self.metric is not None and self.recipe.loss.metric is not None:
@@ -275,7 +275,7 @@ class Loop:
         order = np.random.default_rng(seed).permutation(n)
         torch.manual_seed(seed)
         chosen = itertools.islice(batches(n, self._batch, order), self.recipe.training.precise_norm)
-        with autocast(self.device):
+        with autocast(network, self.device):
             measure_norms(
                 network, (self.augmenter(self.train.pixels[p], seed, self.device) for p in chosen)
             )
@@ -303,7 +303,7 @@ def score_all(
     network.eval()
     with torch.inference_mode():
         for places in batches(len(pixels), size):
-            with autocast(device):
+            with autocast(network, device):
                 scores = network(augmenter.plain(pixels[places], device))
             found.append(scores.float().cpu().numpy())
             if progress:
@@ -317,12 +317,6 @@ def judge(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     y = torch.from_numpy(labels)
     loss = nn.functional.cross_entropy(x, y)
     return float(loss), float((x.argmax(1) == y).float().mean())
-
-
-def autocast(device: torch.device) -> AbstractContextManager[Any]:
-    """bfloat16 where the machine computes in it."""
-    gains = device.type == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return torch.autocast(device.type, torch.bfloat16, enabled=bool(gains))
 
 
 def _squared_dense_weights(network: nn.Module) -> torch.Tensor:
