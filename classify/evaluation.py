@@ -62,7 +62,8 @@ class Evaluation:
 
     loss: mean cross-entropy, nats. calibration_error: expected, of the predicted class. confusion:
     (classes, classes), true by predicted. classes: in the model's order. confused: most frequent
-    first. mistakes: the surest first. failed: images that cannot be used, and why.
+    first. mistakes: the surest first. failed: images that cannot be used, and why. is_validation:
+    whether the model was chosen by these images.
     """
 
     model: str
@@ -80,6 +81,7 @@ class Evaluation:
     mistakes: tuple[Mistake, ...]
     reliability: tuple[ReliabilityBin, ...]
     failed: tuple[tuple[Path, str], ...] = ()
+    is_validation: bool = False
 
     def average(self, name: str) -> Average:
         """One of the averages by its name. Raises KeyError."""
@@ -96,6 +98,7 @@ def evaluate(
     data: str,
     parameters: int,
     failed: tuple[tuple[Path, str], ...] = (),
+    is_validation: bool = False,
 ) -> Evaluation:
     """Judge predictions.
 
@@ -130,6 +133,7 @@ def evaluate(
         mistakes=_mistakes(predicted, sure, labels, classes, paths),
         reliability=_reliability(sure, right),
         failed=failed,
+        is_validation=is_validation,
     )
 
 

@@ -27,7 +27,7 @@ def evaluate_run(
     ImgretError when data has classes that the run does not know, or no image.
     """
     predictor = Predictor(folder)
-    images, where = labelled_for(folder, data, predictor.classes, validation=validation)
+    images, where, seen = _labelled_for(folder, data, predictor.classes, validation=validation)
     probabilities, kept, failed = _probabilities(predictor, images, progress)
     return evaluate(
         probabilities,
@@ -38,6 +38,7 @@ def evaluate_run(
         data=where,
         parameters=Run(folder).facts.parameters,
         failed=failed,
+        is_validation=seen,
     )
 
 
@@ -53,7 +54,7 @@ def evaluate_ensemble(
                 f"{predictor.name} and {predictors[0].name} know different classes, so they make "
                 "no ensemble. Give runs that were trained on the same data."
             )
-    images, where = labelled_for(folders[0], data, classes)
+    images, where, seen = _labelled_for(folders[0], data, classes, validation=False)
     found = [_probabilities(predictor, images, progress) for predictor in predictors]
     _, kept, failed = found[0]
     return evaluate(
@@ -65,22 +66,24 @@ def evaluate_ensemble(
         data=where,
         parameters=sum(Run(folder).facts.parameters for folder in folders),
         failed=failed,
+        is_validation=seen,
     )
 
 
-def labelled_for(
-    folder: Path, data: Path | None, classes: Sequence[str], *, validation: bool = False
-) -> tuple[Labelled, str]:
-    """The images to test on, and what to call them."""
+def _labelled_for(
+    folder: Path, data: Path | None, classes: Sequence[str], *, validation: bool
+) -> tuple[Labelled, str, bool]:
+    """The images to test on, what to call them, and whether the run was chosen by them."""
     if data is not None:
-        return find_labelled(data).of_classes(classes, str(data)), str(data)
+        return find_labelled(data).of_classes(classes, str(data)), str(data), False
     run = Run(folder)
     splits = find_splits(Path(run.facts.data), run.recipe.data, run.recipe.training.seed)
-    kind = "validation" if validation or not len(splits.test) else "test"
-    images = splits.validation if kind == "validation" else splits.test
+    validation = validation or not len(splits.test)
+    images = splits.validation if validation else splits.test
     if not len(images):
         raise ImgretError(f"{folder} held no images out. Name some with --data.")
-    return images.of_classes(classes, run.facts.data), f"{run.facts.data} ({kind} images)"
+    where = f"{run.facts.data} ({'validation' if validation else 'test'} images)"
+    return images.of_classes(classes, run.facts.data), where, validation
 
 
 def _probabilities(

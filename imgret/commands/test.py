@@ -67,7 +67,7 @@ def command(
             evaluation = evaluate_ensemble(runs, data, progress)
         else:
             evaluation = evaluate_run(runs[0], data, progress)
-            if data is not None:
+            if not evaluation.is_validation:
                 write_tested(Run(runs[0]), evaluation)
     for path, reason in evaluation.failed:
         click.echo(f"{path}: {reason}", err=True)

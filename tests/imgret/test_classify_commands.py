@@ -165,6 +165,17 @@ def test_the_leaderboard_shows_the_best_first(imgret: Command, trained: Path) ->
     assert imgret("leaderboard", trained / "data").returncode == 1
 
 
+@pytest.mark.parametrize("split", ["train", "."])
+def test_the_leaderboard_shows_only_what_images_say_that_chose_nothing(
+    imgret: Command, trained: Path, tmp_path: Path, split: str
+) -> None:
+    run = tmp_path / "run"
+    train(trained / "data" / split, tiny("training.epochs=1"), run)
+    assert imgret("test", run).returncode == 0
+    (row,) = json.loads(imgret("leaderboard", run, "--format", "json").stdout)
+    assert (row["test_accuracy"] is None) == (split == "train")  # it has no test images
+
+
 def test_predict_tells_the_class(imgret: Command, trained: Path, tmp_path: Path) -> None:
     run, red = trained / "runs" / "good", trained / "data" / "train" / "red"
     rows = json.loads(imgret("predict", red, "--model", run, "--format", "json").stdout)
