@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from classify import recipe as recipes
@@ -28,6 +29,15 @@ from tests.samples import command_environment, command_line
 def imgret(inline: Command) -> Command:
     """In this process, but for Ctrl-C and serve, which need one of their own."""
     return inline
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """As many here as in processes: sums of another order end in other last bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +94,8 @@ def test_ctrl_c_saves_and_resume_ends_as_an_unbroken_run(
     settings = ["--recipe", "mine.toml", "--set", "training.epochs=6", "--set", "input.size=96"]
     process = subprocess.Popen(
         command_line("train", "blobs", *settings, "--out", "run"),
-        cwd=tmp_path, env=command_environment(cache), stderr=subprocess.PIPE, text=True,
+        cwd=tmp_path, env=command_environment(cache) | {"OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     history = tmp_path / "run" / "history.jsonl"
     while not history.is_file() and process.poll() is None:
@@ -215,7 +226,7 @@ def test_recipes_are_listed_and_shown(imgret: Command) -> None:
     assert listed.returncode == 0
     assert {"R1", *recipes.names()} <= set(lines)
     assert lines["parts/cnn"][1] == "P1"
-    assert lines["parts/cnn"][4] == "305,957"
+    assert lines["parts/mobilenetv3-small"][4] == "1,013,621"
     shown = imgret("recipes", "parts/cnn").stdout
     assert recipes.parse(shown, "shown") == recipes.read("parts/cnn")
     assert imgret("recipes", "no/such").returncode == 2
