@@ -282,7 +282,8 @@ class Index:
             halves = codes.view(np.float16).reshape(size, self.d_out)
             vectors[mine] = halves[places[mine] - (ends[cell] - size)]
             if self._ivf.by_residual:
-                vectors[mine] += centres.reconstruct(int(cell))
+                # into an array of ours: others' imports make FAISS return torch's by default
+                vectors[mine] += centres.reconstruct(int(cell), np.empty(self.d_out, np.float32))
         return vectors
 
     def transform(self, embeddings: np.ndarray) -> np.ndarray:

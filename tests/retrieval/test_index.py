@@ -396,15 +396,27 @@ def test_importing_index_imports_no_scikit_learn() -> None:
     assert run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_searching_works_beside_the_torch_methods_of_faiss() -> None:
+@pytest.mark.parametrize("kind", ["exact", "ivf"])
+def test_an_index_works_beside_the_torch_methods_of_faiss(kind: str, tmp_path: Path) -> None:
     """pytorch-metric-learning imports them, and they replace faiss's own methods for good."""
-    code = (
-        "import faiss.contrib.torch_utils, numpy as np\n"
-        "from retrieval.index import Index\n"
-        "from retrieval.transform import fit\n"
-        "points, ids = np.eye(8, dtype=np.float32), np.arange(8)\n"
-        "index = Index.build(fit('none', points), lambda: iter([(ids, points)]), 8)\n"
-        "print(index.search(points, 1)[1].ravel().tolist())\n"
-    )
-    done = run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == list(range(8))
+    program = f"""
+import faiss.contrib.torch_utils, numpy as np
+from pathlib import Path
+from retrieval.index import Index
+from retrieval.transform import fit
+
+ids, points = np.arange(1000), np.random.default_rng(0).normal(size=(1000, 16))
+points = (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
+index = Index.build(fit("none", points), lambda: iter([(ids, points)]), 1000, kind={kind!r})
+index.remove(ids[:10])
+index.add(ids[:10], points[:10])
+index.save(Path("index"))
+index = Index.load(Path("index"), index.settings)
+found = (index.search(points, 1)[1].ravel() == ids).mean()
+print(found, np.abs(index.vectors(ids) - points).max())
+"""
+    done = run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True,
+               check=True)  # fmt: skip
+    found, farthest = map(float, done.stdout.split())
+    assert found > 0.98
+    assert farthest < 1e-3

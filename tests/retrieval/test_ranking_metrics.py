@@ -190,6 +190,10 @@ def test_the_paired_test_agrees_with_wilcoxon_on_clear_and_on_no_differences() -
     assert metrics.paired_test(a, a) == 1.0
 
 
+def test_one_difference_among_pairs_proves_nothing() -> None:
+    assert metrics.paired_test(np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 2.0])) == 1.0
+
+
 def test_holm_is_the_worked_example() -> None:
     assert metrics.holm(np.array([0.01, 0.04, 0.03, 0.005])) == pytest.approx(
         [0.03, 0.06, 0.06, 0.02]
