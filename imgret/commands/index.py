@@ -48,8 +48,9 @@ Examples:
 )
 @click.option(
     "--backbone",
-    help="mobilenetv2 (the default), resnet50, efficientnet-b7, any timm name, "
-    "hf-hub:user/model, or a folder with config.json and model.safetensors.",
+    help="mini (the default: imgret's own small encoder, which needs no network), mobilenetv2, "
+    "resnet50, efficientnet-b7, any timm name, hf-hub:user/model, or a folder with config.json and "
+    "model.safetensors.",
 )
 @click.option("--size", type=click.IntRange(16, 4096), help="Side of the input in pixels.")
 @click.option(

@@ -1,28 +1,36 @@
 """A name -> a network, its preprocessing, its fingerprint.
 
-A name is a short name, any timm model name, ``hf-hub:user/model``, a folder that holds
-``config.json`` and ``model.safetensors`` as timm writes it, or ``random:`` and a timm name for
-random weights, whose embeddings show shape and cost and are a floor to compare with.
+A name is ``mini`` (imgret's own, in the package), a short name, any timm model name,
+``hf-hub:user/model``, a folder that holds ``config.json`` and ``model.safetensors`` as timm writes
+it, or ``random:`` and a timm name for random weights, whose embeddings show shape and cost and are
+a floor to compare with.
 
 spec.py        all that decides embeddings, and its fingerprint
 names.py       names and configurations; no network is made
 hub.py         files of the Hugging Face hub
+packaged.py    imgret's own encoder, from its files alone
 creating.py    an architecture and weights -> a network, its preprocessing
 loading.py     a name -> a backbone, or a network with its classifier
 """
 
 from retrieval.backbones.loading import load, load_classifier, with_random_weights
 from retrieval.backbones.names import (
+    DEFAULT_BACKBONE,
+    MINI,
     RANDOM,
     SHORT_NAMES,
     architecture_of,
     folder_fingerprint,
+    folder_of,
     input_size,
     resolve,
 )
+from retrieval.backbones.packaged import packaged_spec, packaged_weights
 from retrieval.backbones.spec import Backbone, BackboneSpec, Classifier, Fit
 
 __all__ = [
+    "DEFAULT_BACKBONE",
+    "MINI",
     "RANDOM",
     "SHORT_NAMES",
     "Backbone",
@@ -31,9 +39,12 @@ __all__ = [
     "Fit",
     "architecture_of",
     "folder_fingerprint",
+    "folder_of",
     "input_size",
     "load",
     "load_classifier",
+    "packaged_spec",
+    "packaged_weights",
     "resolve",
     "with_random_weights",
 ]

@@ -81,6 +81,23 @@ def preprocessing_of(
 
     try:
         cfg = resolve_model_data_config(network)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise _unusable(name, error) from error
+    preprocessing = preprocessing_from(name, cfg, size, fit)
+    patch, _ = getattr(getattr(network, "patch_embed", None), "patch_size", (1, 1))
+    if preprocessing.size % patch and preprocessing.size != cfg["input_size"][1]:
+        raise BackboneError(
+            f"{name} looks at patches of {patch} px, and {preprocessing.size} px are no multiple "
+            "of that. Choose another --size."
+        )
+    return preprocessing
+
+
+def preprocessing_from(
+    name: str, cfg: Mapping[str, Any], size: int | None, fit: Fit
+) -> Preprocessing:
+    """What a whole configuration says of pixels, checked; needs neither timm nor the network."""
+    try:
         channels, height, width = map(int, cfg["input_size"])
         if channels != 3 or (size is None and height != width):
             raise BackboneError(
@@ -90,7 +107,7 @@ def preprocessing_of(
         mean, std = _three(cfg["mean"]), _three(cfg["std"])
         if not 1 <= height <= MAX_SIDE or min(std) < LEAST_STD:
             raise ValueError(f"an input of {height} px, a standard deviation of {min(std)}")
-        preprocessing = Preprocessing(
+        return Preprocessing(
             size=size or height,
             mean=mean,
             std=std,
@@ -98,17 +115,14 @@ def preprocessing_of(
             fit=fit,
             crop_pct=float(cfg["crop_pct"]),
         )
-    except (TypeError, ValueError, OverflowError) as error:
-        raise BackboneError(
-            f"{name} has a configuration that cannot be used ({reason(error)}). Mend config.json."
-        ) from error
-    patch, _ = getattr(getattr(network, "patch_embed", None), "patch_size", (1, 1))
-    if preprocessing.size % patch and preprocessing.size != height:
-        raise BackboneError(
-            f"{name} looks at patches of {patch} px, and {preprocessing.size} px are no multiple "
-            "of that. Choose another --size."
-        )
-    return preprocessing
+    except (TypeError, ValueError, OverflowError, LookupError) as error:
+        raise _unusable(name, error) from error
+
+
+def _unusable(name: str, error: Exception) -> BackboneError:
+    return BackboneError(
+        f"{name} has a configuration that cannot be used ({reason(error)}). Mend config.json."
+    )
 
 
 def _three(values: Sequence[float]) -> tuple[float, float, float]:

@@ -15,6 +15,7 @@ from retrieval.backbones.hub import from_hub
 from retrieval.backbones.names import (
     RANDOM,
     defaults,
+    folder_of,
     needs_image_size,
     read_config,
     reason,
@@ -59,8 +60,8 @@ def load(
         folder = from_hub(name, name.removeprefix("hf-hub:"), "config.json").parent
         from_hub(name, name.removeprefix("hf-hub:"), "model.safetensors")
         network, sha256 = _load_folder(folder, size)
-    elif "/" in name:
-        network, sha256 = _load_folder(Path(name), size)
+    elif (known := folder_of(name)) is not None:
+        network, sha256 = _load_folder(known, size)
     else:
         network, sha256 = _load_named(name, size)
     return _backbone(name, network, sha256, size, fit, pool, views)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from importlib import metadata
+from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ SHORT_NAMES = {
     "resnet50": "resnet50.a1_in1k",
     "efficientnet-b7": "tf_efficientnet_b7.ns_jft_in1k",
 }
+MINI = DEFAULT_BACKBONE = "mini"  # imgret's own, whose weights are in the package
 RANDOM = "random:"
 ARCHITECTURES = "imgret.architectures"  # entry points: modules that register networks with timm
 MAX_CONFIG_BYTES = 1 << 20
@@ -24,11 +25,15 @@ MAX_CONFIG_BYTES = 1 << 20
 def resolve(name: str) -> str:
     """The name in the one form that is stored: short names and folders spelled out.
 
+    >>> resolve("mini")
+    'mini'
     >>> resolve("resnet50")
     'resnet50.a1_in1k'
     """
     if name in SHORT_NAMES:
         return SHORT_NAMES[name]
+    if name == MINI:
+        return MINI
     if name.startswith("hf-hub:"):
         return name
     if name.startswith(RANDOM):
@@ -39,10 +44,19 @@ def resolve(name: str) -> str:
     return name
 
 
+def folder_of(name: str) -> Path | None:
+    """Where the weights of a folder's or the package's backbone lie; None for any other name."""
+    name = resolve(name)
+    if name == MINI:
+        return Path(str(resources.files("retrieval") / MINI))
+    return Path(name) if Path(name).is_absolute() else None
+
+
 def folder_fingerprint(name: str) -> str | None:
-    """SHA-256 of a folder's weights, which needs no torch; None where name is not a folder."""
-    weights = Path(resolve(name)) / "model.safetensors"
-    return sha256_of_file(weights) if Path(resolve(name)).is_dir() and weights.is_file() else None
+    """SHA-256 of weights in a folder, which needs no torch; None where name has no such folder."""
+    folder = folder_of(name)
+    weights = folder / "model.safetensors" if folder else None
+    return sha256_of_file(weights) if weights and weights.is_file() else None
 
 
 def architecture_of(folder: Path) -> str:
@@ -55,8 +69,9 @@ def input_size(name: str) -> int | None:
     name = resolve(name).removeprefix(RANDOM)
     if name.startswith("hf-hub:"):
         return None
-    architecture = architecture_of(Path(name)) if "/" in name else name
-    config = read_config(Path(name)) if "/" in name else {}
+    folder = folder_of(name)
+    architecture = architecture_of(folder) if folder else name
+    config = read_config(folder) if folder else {}
     said = config.get("pretrained_cfg", config).get("input_size")
     side = (said or defaults(architecture).get("input_size") or [None])[-1]
     return int(side) if isinstance(side, int) else None

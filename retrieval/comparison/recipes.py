@@ -29,7 +29,7 @@ class _Model(BaseModel):
 class Encoding(_Model):
     """What decides the embeddings. size: side of the input in pixels; None: the backbone's own."""
 
-    backbone: str = "mobilenetv2"
+    backbone: str = backbones.DEFAULT_BACKBONE
     size: int | None = Field(default=None, ge=16, le=4096)
     fit: Literal["squash", "crop", "pad"] = "squash"
     pool: Literal["own", "avg", "max", "gem", "avg+max", "avg+gem"] = "own"
@@ -156,7 +156,7 @@ def with_weights(
     """
     encoding = experiment.recipe.encoding
     name = backbones.resolve(encoding.backbone)
-    if encoding.is_random or Path(name).is_dir():
+    if encoding.is_random or backbones.folder_of(name) is not None:
         return experiment
     for folder in folders:
         if backbones.architecture_of(folder) == name.partition(".")[0]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from retrieval import backbones
-from retrieval.backbones import Backbone, BackboneSpec, Fit
+from retrieval.backbones import DEFAULT_BACKBONE, Backbone, BackboneSpec, Fit
 from retrieval.encoder import Encoder, Engine, cache_folder, exported_encoder, open_encoder
 from retrieval.errors import GalleryError
 from retrieval.gallery import Settings
@@ -16,7 +18,10 @@ from retrieval.gallery.settings import BackboneState
 if TYPE_CHECKING:
     from retrieval.pooling import Pool, Views
 
-DEFAULT_BACKBONE = "mobilenetv2"
+LIMITS = (
+    "Backbone: mini, imgret's own small encoder, which works offline; --backbone mobilenetv2 or a "
+    "folder of weights finds better matches (docs/mini.md)."
+)
 
 
 class EncoderChoice:
@@ -52,10 +57,13 @@ class EncoderChoice:
             views = self.views or old.views
             if not self.backbone or backbones.resolve(self.backbone) == old.name:
                 name, size = old.name, self.size or old.size
-        backbone = backbones.load(name, size=size, fit=fit, pool=pool, views=views)
-        self.current = open_encoder(
-            backbone.spec, lambda: backbone, engine=self.engine, cache=cache_folder()
-        )
+        asked: dict[str, Any] = {"size": size, "fit": fit, "pool": pool, "views": views}
+        load: Callable[[], Backbone] = partial(backbones.load, name, **asked)
+        spec = backbones.packaged_spec(name, **asked)
+        if spec is None:
+            backbone = load()
+            spec, load = backbone.spec, lambda: backbone
+        self.current = open_encoder(spec, load, engine=self.engine, cache=cache_folder())
         return self.current
 
     def of(self, settings: Settings) -> Encoder:
@@ -83,6 +91,15 @@ class EncoderChoice:
                 self.current = exported_encoder(spec, engine, cache_folder())
             return self.current or self.of(settings)
 
+    def notice(self, *, anew: bool) -> str | None:
+        """What a user should know of the encoder in use. anew: whether it made a new gallery."""
+        if self.current is None:
+            return None
+        is_default = self.backbone is None and self.current.spec.name == DEFAULT_BACKBONE
+        said = [LIMITS] if anew and is_default else []
+        said += [self.current.notice] if self.current.notice else []
+        return " ".join(said) or None
+
     def check(self, stored: BackboneState, gallery: Path) -> None:
         """Raise GalleryError when another backbone was asked for than the gallery's."""
         asked = backbones.resolve(self.backbone) if self.backbone else stored.name
@@ -93,7 +110,7 @@ class EncoderChoice:
                 backbones.load(asked)  # raises, saying what is wrong with the folder
             if sha256 != stored.weights_sha256:
                 differs.append(f"the backbone {stored.name}, not {asked}")
-        elif Path(asked).is_absolute():
+        elif backbones.folder_of(asked) is not None:
             sha256 = backbones.folder_fingerprint(asked) or stored.weights_sha256
             if sha256 != stored.weights_sha256:
                 differs.append(f"other weights of {asked} ({stored.weights_sha256[:12]})")

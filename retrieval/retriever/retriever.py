@@ -46,13 +46,14 @@ class Retriever(Searcher):
     """Index folders of images into a gallery and search it by image.
 
     gallery: the gallery's folder; it is made by the first index(). The other parameters say how
-    a new gallery is made, and must agree with one that is there already: backbone is a short name
-    (mobilenetv2, resnet50, efficientnet-b7), a timm name, "hf-hub:user/model" or a folder; size
-    the side of its input in pixels; fit how a picture becomes a square; pool and views what
-    retrieval/pooling.py has; transform one of none,
-    standard, standard+pca:N, whiten:N, lda, auto; engine what runs the backbone. expand, augment
-    and rerank say what follows a search, as retrieval/refinement.py has it: index() keeps them
-    with the gallery, search() and evaluate() use those given here or else the gallery's.
+    a new gallery is made, and must agree with one that is there already: backbone is mini (the
+    default: imgret's own, small, in the package), another short name (mobilenetv2, resnet50,
+    efficientnet-b7), a timm name, "hf-hub:user/model" or a folder; size the side of its input in
+    pixels; fit how a picture becomes a square; pool and views what retrieval/pooling.py has;
+    transform one of none, standard, standard+pca:N, whiten:N, lda, auto; engine what runs the
+    backbone. expand, augment and rerank say what follows a search, as retrieval/refinement.py has
+    it: index() keeps them with the gallery, search() and evaluate() use those given here or else
+    the gallery's.
     Several threads may share a Retriever.
     """
 
@@ -104,6 +105,7 @@ class Retriever(Searcher):
         self._check_asked()
         reading = Reading(batch_size, workers, max_pixels, progress)
         with self._writing():
+            anew = reembed or not self.gallery.exists()
             settings, table = self._opened(labels, reading, reembed=reembed)
             asked = labels or (settings.labels if settings else "folder")
             rows = read_rows(table)
@@ -121,7 +123,8 @@ class Retriever(Searcher):
                 run_tasks(plan, writer, self._encoder.of(settings), reading)
             writer.finish(plan)
             bring_up_index(self.gallery, table, settings, refit=refit, progress=progress)
-        return self._report(plan, writer, start, settings)
+        notice = self._encoder.notice(anew=anew)
+        return self._report(plan, writer, start, settings, notice)
 
     def _opened(
         self, labels: str | None, reading: Reading, *, reembed: bool
@@ -313,7 +316,12 @@ class Retriever(Searcher):
         return self._with_asked(new)
 
     def _report(
-        self, plan: Plan, writer: Writer | None, start: float, settings: Settings | None = None
+        self,
+        plan: Plan,
+        writer: Writer | None,
+        start: float,
+        settings: Settings | None = None,
+        notice: str | None = None,
     ) -> IndexReport:
         tally = writer.tally if writer else None
         encoded, seconds = (tally.encoded, tally.seconds) if tally else (0, 0.0)
@@ -331,7 +339,7 @@ class Retriever(Searcher):
             gallery=self.gallery.path,
             backbone=settings.backbone.name if settings else "",
             engine=encoder.engine if encoder else settings.engine if settings else "",
-            notice=encoder.notice if encoder else None,
+            notice=notice,
             failures=tuple(tally.failures) if tally else (),
         )
 

@@ -1,0 +1,33 @@
+"""A backbone on an engine: (n, size, size, 3) uint8 RGB -> (n, dim) float32.
+
+Embeddings have unit length. Engines, best first: torch in bfloat16 on CUDA; OpenVINO on a CPU, in
+bfloat16 where the processor has it; torch in float32 where OpenVINO cannot convert the network.
+OpenVINO takes the uint8 pixels themselves, since normalisation is part of what is exported, and
+the exported file needs neither torch nor timm. imgret's own encoder needs no export either: its
+network is built from its tensors. What each engine is worth is measured by benchmarks/ and stands
+in docs/benchmarks.md.
+
+encoder.py        an Encoder, and the names of engines
+opening.py        a backbone -> the best engine that runs it here
+exports.py        a network -> OpenVINO's files in a cache folder
+mobilenetv2.py    a file of tensors -> the same, without torch
+openvino_cpu.py   OpenVINO's files or model -> what runs them
+torch_runners.py  a network -> what runs it in torch, on a CPU or CUDA
+"""
+
+from retrieval.encoder.encoder import ENGINES, Encoder, Engine, Runner, normalise
+from retrieval.encoder.exports import cache_folder
+from retrieval.encoder.opening import exported_encoder, open_encoder
+from retrieval.encoder.torch_runners import keep_freed_memory
+
+__all__ = [
+    "ENGINES",
+    "Encoder",
+    "Engine",
+    "Runner",
+    "cache_folder",
+    "exported_encoder",
+    "keep_freed_memory",
+    "normalise",
+    "open_encoder",
+]

@@ -1,0 +1,74 @@
+"""A network -> OpenVINO's files in a cache folder, which need neither torch nor timm."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import platformdirs
+
+from retrieval.backbones import Backbone, BackboneSpec
+from retrieval.encoder.openvino_cpu import openvino
+from retrieval.encoder.torch_runners import normalised
+
+EXPORTED = ("model.xml", "model.bin")
+
+
+def cache_folder() -> Path:
+    """Where exports are kept: IMGRET_CACHE, or imgret's folder in the user's cache."""
+    return Path(os.environ.get("IMGRET_CACHE") or platformdirs.user_cache_path("imgret"))
+
+
+def export_folder(spec: BackboneSpec, precision: str, cache: Path) -> Path:
+    """Where the export of a backbone lies, or is to lie."""
+    size = spec.preprocessing.size
+    return cache / "encoders" / f"{spec.fingerprint[:32]}-{size}-{precision}"
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether an export is there, all of it."""
+    try:
+        sizes = json.loads((folder / "encoder.json").read_text())["bytes"]
+        return all((folder / name).stat().st_size == sizes[name] for name in EXPORTED)
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+
+
+def check_writable(folder: Path) -> None:
+    """Raise OSError where nothing can be written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
+def export(backbone: Backbone, folder: Path) -> None:
+    """Write the network, its normalisation included, as OpenVINO reads it; atomically."""
+    import torch
+
+    if is_whole(folder):
+        return
+    spec, size = backbone.spec, backbone.spec.preprocessing.size
+    example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    batch = torch.export.Dim("batch", min=1, max=4096)
+    program = torch.export.export(
+        normalised(backbone), (example,), dynamic_shapes=({0: batch},), strict=False
+    )
+    model = openvino().convert_model(program)
+    model.reshape([-1, size, size, 3])
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        made = Path(temporary) / "made"
+        made.mkdir()
+        openvino().save_model(model, made / "model.xml", compress_to_fp16=False)
+        sizes = {name: (made / name).stat().st_size for name in EXPORTED}
+        facts = {"name": spec.name, "fingerprint": spec.fingerprint, "bytes": sizes}
+        (made / "encoder.json").write_text(json.dumps(facts, indent=1))
+        try:
+            if not is_whole(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+            made.replace(folder)
+        except OSError:  # another process made it meanwhile
+            if not is_whole(folder):
+                raise

@@ -1,0 +1,131 @@
+"""A backbone -> an encoder on the engine that was asked for, or on the best that runs it here."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from retrieval.backbones import Backbone, BackboneSpec, packaged_weights
+from retrieval.encoder.encoder import Encoder, Engine
+from retrieval.encoder.exports import check_writable, export, export_folder, is_whole
+from retrieval.encoder.mobilenetv2 import read_model
+from retrieval.encoder.openvino_cpu import compiled, precision_of
+from retrieval.encoder.torch_runners import agreement, cuda_runner, torch_runner
+from retrieval.errors import BackboneError
+
+AGREEMENT = {"bf16": 0.99, "fp32": 0.9999}  # least cosine with torch on noise; photos agree better
+_EXPORTING = threading.Lock()  # torch.export is not made for several threads
+
+
+def open_encoder(
+    spec: BackboneSpec,
+    load: Callable[[], Backbone],
+    *,
+    engine: Engine | None = None,
+    cache: Path,
+    insist: bool = True,
+) -> Encoder:
+    """The encoder of a backbone on the given engine, or on the best that runs it here.
+
+    load: gives the network; called only where OpenVINO can have it neither from imgret's own
+    weights nor from an export in cache. insist: whether
+    another engine will not do. Raises BackboneError when the engine insisted on cannot run the
+    network, or when load gives another network than spec.
+    """
+    if engine is not None and not insist and not _runs_here(engine):
+        engine = None
+    if engine in (None, "openvino-bf16", "openvino-fp32"):
+        exported = _opened(spec, precision_of(engine), cache)
+        if exported is not None:
+            return exported
+    backbone = load()
+    if backbone.spec.fingerprint != spec.fingerprint:
+        raise BackboneError(
+            f"The weights of {spec.name} are not those that were used before "
+            f"({backbone.spec.weights_sha256[:12]} instead of {spec.weights_sha256[:12]}). "
+            "Bring the old weights back, or index again with --reembed."
+        )
+    import torch
+
+    if engine == "torch-cuda-bf16" or (engine is None and torch.cuda.is_available()):
+        return Encoder(spec, "torch-cuda-bf16", cuda_runner(backbone))
+    if engine == "torch-fp32":
+        return Encoder(spec, "torch-fp32", torch_runner(backbone))
+    with _EXPORTING:
+        return _exported_encoder(backbone, engine, cache, insist=insist)
+
+
+def exported_encoder(spec: BackboneSpec, engine: Engine, cache: Path) -> Encoder | None:
+    """The encoder without torch: of imgret's own weights or from an export in cache, or None."""
+    is_openvino = engine.startswith("openvino") and _runs_here(engine)
+    return _opened(spec, precision_of(engine if is_openvino else None), cache)
+
+
+def _opened(spec: BackboneSpec, precision: str, cache: Path) -> Encoder | None:
+    """The encoder of imgret's own weights, or from an export; None where OpenVINO reads neither."""
+    weights = packaged_weights(spec)
+    if weights is not None:
+        return _openvino_encoder(spec, read_model(weights, spec.preprocessing), precision)
+    folder = export_folder(spec, precision, cache)
+    if not is_whole(folder):
+        return None
+    try:
+        return _openvino_encoder(spec, folder, precision)
+    except RuntimeError:  # what OpenVINO raises on a damaged file
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
+
+
+def _runs_here(engine: Engine) -> bool:
+    if engine == "torch-cuda-bf16":
+        import torch
+
+        return torch.cuda.is_available()
+    return engine != "openvino-bf16" or precision_of(None) == "bf16"
+
+
+def _exported_encoder(
+    backbone: Backbone, engine: Engine | None, cache: Path, *, insist: bool
+) -> Encoder:
+    """Export with OpenVINO, in the first precision that agrees with torch; else run torch."""
+    spec, first = backbone.spec, precision_of(engine)
+    try:
+        check_writable(cache / "encoders")
+    except OSError as error:
+        with tempfile.TemporaryDirectory(prefix="imgret-") as folder:
+            encoder = _exported_encoder(backbone, engine, Path(folder), insist=insist)
+        encoder.notice = encoder.notice or (
+            f"{cache} cannot be written ({error.strerror}), so that {spec.name} is exported again "
+            "in each run. Name a folder that can be with IMGRET_CACHE."
+        )
+        return encoder
+    reason = ""
+    for precision in [first] if engine and insist else dict.fromkeys([first, "fp32"]):
+        place = export_folder(spec, precision, cache)
+        try:
+            export(backbone, place)
+            encoder = _openvino_encoder(spec, place, precision)
+            cosine = agreement(encoder, backbone)
+        except Exception as error:  # noqa: BLE001  torch.export and OpenVINO raise all kinds
+            reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
+            shutil.rmtree(place, ignore_errors=True)
+            continue
+        if cosine >= AGREEMENT[precision]:
+            return encoder
+        reason = f"{precision} embeddings agree with torch to cosine {cosine:.4f} only"
+        shutil.rmtree(place, ignore_errors=True)
+    if engine and insist:
+        raise BackboneError(
+            f"{engine} cannot run {spec.name} ({reason}). Use --engine torch-fp32 or leave it out."
+        )
+    notice = f"OpenVINO cannot run {spec.name} ({reason}); torch runs it, more slowly."
+    return Encoder(spec, "torch-fp32", torch_runner(backbone), notice)
+
+
+def _openvino_encoder(spec: BackboneSpec, model: Any, precision: str) -> Encoder:
+    engine: Engine = "openvino-bf16" if precision == "bf16" else "openvino-fp32"
+    return Encoder(spec, engine, compiled(model, precision))
