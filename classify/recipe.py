@@ -180,6 +180,23 @@ class Loss(_Model):
     metric: Metric | None = None
 
 
+class Distillation(_Model):
+    """A teacher that the network learns to agree with; see classify/training/distilling.py.
+
+    teacher: a timm name or a folder with weights. size: the side at which it sees a picture,
+    pixels; None: the network's. embedding, maps, labels: weights of the distance of embeddings
+    (1 - cosine), of the error of maps, and of the loss on the labels. layers: whose outputs the
+    maps are, by name, a star for one part of it.
+    """
+
+    teacher: str
+    size: Annotated[int, Field(ge=16, le=1024)] | None = None
+    embedding: NotNegative = 1.0
+    maps: NotNegative = 0.0
+    labels: NotNegative = 0.0
+    layers: tuple[str, ...] = Field((), max_length=64)
+
+
 Epochs = Annotated[int, Field(ge=1, le=10_000)]
 
 
@@ -260,10 +277,18 @@ class Recipe(_Model):
     augmentation: Augmentation = Augmentation()
     model: ModelSpec
     loss: Loss = Loss()
+    distillation: Distillation | None = None
     training: Training = Training()
     phases: tuple[Phase, ...] = Field((Phase(),), min_length=1, max_length=16)
     reference: Figures = Figures()
     measured: Figures = Figures()
+
+    @model_validator(mode="after")
+    def _teachers_take_whole_pictures(self) -> Recipe:
+        mixed = self.augmentation.mixup or self.augmentation.cutmix or self.augmentation.erase
+        if self.distillation is not None and mixed:
+            raise ValueError("distillation takes no mixup, cutmix or erase")
+        return self
 
     def settings(self, phase: int) -> Settings:
         """The settings of a phase: its own, and the rest from training."""

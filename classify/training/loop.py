@@ -6,6 +6,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,20 +17,20 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from classify.augmentation import Augmenter, mixer
-from classify.data import Pixels, batches
+from classify.data import Pixels, Progress, batches
 from classify.losses import ClassificationLoss, class_weights, metric_loss
 from classify.models import embed
 from classify.models.classifier import Classifier
 from classify.recipe import Recipe
 from classify.run import LAST, Epoch
+from classify.training.distilling import Distilling, Embedding, Maps
 from classify.training.norms import measure_norms, training_mode
 from classify.training.optimising import Rate, make_optimiser, open_layers
 from classify.training.precision import autocast
 from classify.training.saving import damaged, load_state, read_facts, save_state
+from classify.training.scoring import device, judge, score_all
 from retrieval.encoder import keep_freed_memory
 
-Progress = Callable[[str, int, int | None], None]
-EVALUATED = 256  # images a batch of evaluation, at 64 px; fewer when larger
 SECONDS_BETWEEN_SAVES = 300.0
 NORMS_STEP = 2**31  # no step of an epoch: its own random numbers
 
@@ -80,10 +81,12 @@ class Loop:
         train: Pixels,
         validation: Pixels,
         folder: Path,
+        distilling: Distilling | None = None,
     ) -> None:
         keep_freed_memory()
         self.recipe = recipe
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device()
+        self.distilling = distilling
         self.network = network.to(self.device).to(memory_format=torch.channels_last)
         self.augmenter = augmenter
         self.train, self.validation = train, validation
@@ -190,6 +193,9 @@ class Loop:
                 saved = began = time.monotonic()
         return True
 
+    def _watching(self) -> AbstractContextManager[Maps]:
+        return self.distilling.watching(self.network) if self.distilling else nullcontext({})
+
     def _batches(self) -> Iterator[np.ndarray]:
         recipe, n = self.recipe.training, len(self.train.images)
         order = np.random.default_rng([recipe.seed, self.place.epoch]).permutation(n)
@@ -205,9 +211,14 @@ class Loop:
             x, target = _seeded_mix(self.mix, x, labels, seed)
         lr_step = len(self.place.gains) * self.steps_per_epoch + self.place.step
         self.rate.set(lr_step, self.place.gains)
-        with autocast(self.network, self.device):
+        with autocast(self.network, self.device), self._watching() as maps:
             embeddings, scores = embed(self.network, x)
         loss = self.loss(scores.float(), target)
+        if self.distilling is not None:
+            pictures = self.distilling.augmenter(self.train.pixels[places], seed, self.device)
+            with autocast(self.network, self.device):
+                distance = self.distilling.loss(embeddings, maps, pictures)
+            loss = distance + self.distilling.spec.labels * loss
         if self.metric is not None and self.recipe.loss.metric is not None:
             loss = loss + self.recipe.loss.metric.weight * self.metric(embeddings.float(), labels)
         if self.recipe.model.head.l2:
@@ -235,6 +246,8 @@ class Loop:
         if len(self.validation.images):
             scores = self.scores(judged, self.validation)
             loss, accuracy = judge(scores, self.validation.images.labels)
+            if self.distilling is not None:
+                loss = self.distilling.disagreement(self.scores(Embedding(judged), self.validation))
             if not math.isfinite(loss):
                 raise DivergedError
         figure = accuracy if self.recipe.training.monitor == "accuracy" else loss
@@ -288,35 +301,6 @@ class Loop:
     def scores(self, network: nn.Module, images: Pixels) -> np.ndarray:
         """Class scores, (n, classes) float32, of pictures that are not augmented."""
         return score_all(network, images.pixels, self.augmenter, self.device)
-
-
-def score_all(
-    network: nn.Module,
-    pixels: np.ndarray,
-    augmenter: Augmenter,
-    device: torch.device,
-    progress: Progress | None = None,
-) -> np.ndarray:
-    """(n, size, size, 3) uint8 -> class scores, (n, classes) float32."""
-    found = []
-    size = max(1, min(EVALUATED, EVALUATED * 64**2 // pixels.shape[1] ** 2))
-    network.eval()
-    with torch.inference_mode():
-        for places in batches(len(pixels), size):
-            with autocast(network, device):
-                scores = network(augmenter.plain(pixels[places], device))
-            found.append(scores.float().cpu().numpy())
-            if progress:
-                progress("scoring", int(places[-1]) + 1, len(pixels))
-    return np.concatenate(found)
-
-
-def judge(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """Mean cross-entropy and accuracy."""
-    x = torch.from_numpy(scores)
-    y = torch.from_numpy(labels)
-    loss = nn.functional.cross_entropy(x, y)
-    return float(loss), float((x.argmax(1) == y).float().mean())
 
 
 def _squared_dense_weights(network: nn.Module) -> torch.Tensor:

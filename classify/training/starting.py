@@ -33,7 +33,9 @@ from classify.run import (
     write_facts,
     write_history,
 )
+from classify.training.distilling import Distilling
 from classify.training.loop import DivergedError, Loop, Place, with_best
+from classify.training.scoring import device
 from retrieval.errors import ImgretError
 from retrieval.gallery.folder import write_atomically
 from retrieval.loader import default_workers
@@ -143,11 +145,20 @@ def _prepared(
 ) -> tuple[Loop, tuple[tuple[Path, str], ...], bool]:
     torch.manual_seed(recipe.training.seed)
     created = create(recipe.model, recipe.input, len(splits.train.classes))
-    side = kept_side(recipe.augmentation, created.preprocessing.size)
-    train = decode_all(splits.train, replace(created.preprocessing, size=side), progress)
-    validation = decode_all(splits.validation, created.preprocessing, progress)
-    augmenter = Augmenter(recipe.augmentation, created.preprocessing)
-    loop = Loop(recipe, created.network, augmenter, train, validation, out)
+    pixels, distilling = created.preprocessing, None
+    if recipe.distillation is not None:
+        distilling = Distilling(
+            recipe.distillation, created.network, recipe.augmentation, pixels, device()
+        )
+    largest = max(pixels.size, distilling.size if distilling else 0)
+    side = kept_side(recipe.augmentation, largest)
+    train = decode_all(splits.train, replace(pixels, size=side), progress)
+    validation = decode_all(splits.validation, pixels, progress)
+    if distilling is not None and len(validation.images):
+        seen = replace(pixels, size=distilling.size)
+        distilling.learn_targets(decode_all(validation.images, seen, progress).pixels, progress)
+    augmenter = Augmenter(recipe.augmentation, pixels)
+    loop = Loop(recipe, created.network, augmenter, train, validation, out, distilling)
     return loop, train.failed + validation.failed, created.is_random
 
 

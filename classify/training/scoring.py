@@ -1,0 +1,47 @@
+"""Scores of pictures that are not augmented, and how good they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from classify.augmentation import Augmenter
+from classify.data import Progress, batches
+from classify.training.precision import autocast
+
+EVALUATED = 256  # images a batch of evaluation, at 64 px; fewer when larger
+
+
+def device() -> torch.device:
+    """What networks are trained on here."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def score_all(
+    network: nn.Module,
+    pixels: np.ndarray,
+    augmenter: Augmenter,
+    device: torch.device,
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """(n, size, size, 3) uint8 -> class scores, (n, classes) float32."""
+    found = []
+    size = max(1, min(EVALUATED, EVALUATED * 64**2 // pixels.shape[1] ** 2))
+    network.eval()
+    with torch.inference_mode():
+        for places in batches(len(pixels), size):
+            with autocast(network, device):
+                scores = network(augmenter.plain(pixels[places], device))
+            found.append(scores.float().cpu().numpy())
+            if progress:
+                progress("scoring", int(places[-1]) + 1, len(pixels))
+    return np.concatenate(found)
+
+
+def judge(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy."""
+    x = torch.from_numpy(scores)
+    y = torch.from_numpy(labels)
+    loss = nn.functional.cross_entropy(x, y)
+    return float(loss), float((x.argmax(1) == y).float().mean())
