@@ -32,6 +32,7 @@ WORDS = {
     "scoring": "Scoring",
     "explaining": "Explaining",
     "classifying": "Classifying",
+    "rendering": "Rendering pictures",
 }
 
 

@@ -1,0 +1,185 @@
+"""A folder of labelled pictures, written once and never overwritten."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tomllib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tomli_w
+
+from classify.samples.rendering import render
+from retrieval.errors import ImgretError
+
+Progress = Callable[[str, int, int | None], None]
+
+CLASSES = ("bolt", "carton_box", "cement_bag", "nut", "washer")
+SPLITS = ("train", "test")
+SETTINGS = "sample.toml"
+VERSION = 1  # of the pictures: with another one the same seed gives others
+SIZES = (32, 1024)
+THREADS = 4
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A folder of pictures: DIR/train/<class>/<class>_<number>.jpg, and DIR/test likewise.
+
+    train, test: images a class. written: how many this call wrote; the others were there.
+    """
+
+    folder: Path
+    train: int
+    test: int
+    written: int
+
+    @property
+    def images(self) -> int:
+        """All of them, written now or before."""
+        return (self.train + self.test) * len(CLASSES)
+
+
+def make_samples(
+    folder: Path,
+    *,
+    train: int = 100,
+    test: int = 10,
+    size: int = 224,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Samples:
+    """Write pictures of rendered parts, one part a picture.
+
+    folder: new or empty, or of an earlier call with the same size and seed; then what is missing
+    is added. train, test: images a class. size: of the square pictures, in pixels.
+    A picture depends on seed, split, class, number and size alone, so that more images extend a
+    folder and change none of it.
+
+    Raises ImgretError when a number is out of range, the folder holds anything else or cannot be
+    written.
+    """
+    _check(train, test, size, seed)
+    folder = Path(folder)
+    try:
+        train, test = _prepare(folder, train, test, size, seed)
+        wanted = list(_pictures(folder, train, test))
+        missing = [picture for picture in wanted if not picture[0].exists()]
+        for parent in {path.parent for path, _ in missing}:
+            parent.mkdir(parents=True, exist_ok=True)
+        _write_all(missing, size, seed, len(wanted), progress)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ImgretError(
+            f"The pictures cannot be written to {folder}: {reason}. "
+            "Make room or get the right to write there, or name another folder."
+        ) from error
+    return Samples(folder, train, test, len(missing))
+
+
+def _check(train: int, test: int, size: int, seed: int) -> None:
+    if train < 0 or test < 0 or train + test == 0:
+        raise ImgretError(
+            f"{train} images to train and {test} to test a class make no data set. "
+            "Ask for at least one."
+        )
+    if not SIZES[0] <= size <= SIZES[1]:
+        raise ImgretError(
+            f"Pictures of {size} px cannot be made. Give a size from {SIZES[0]} to {SIZES[1]}."
+        )
+    if seed < 0:
+        raise ImgretError(f"{seed} is no seed. Give a whole number from 0.")
+
+
+def _prepare(folder: Path, train: int, test: int, size: int, seed: int) -> tuple[int, int]:
+    """Make the folder ours; images a class (train, test) that it holds when all is written."""
+    there = _settings(folder)
+    same = {"version": VERSION, "size": size, "seed": seed}
+    if there is not None:
+        if {key: there.get(key) for key in same} != same:
+            raise ImgretError(
+                f"{folder} holds other pictures: size {there.get('size')}, "
+                f"seed {there.get('seed')}, version {there.get('version')}. "
+                "Give that size and seed to go on with it, or name another folder."
+            )
+        train, test = max(train, there.get("train", 0)), max(test, there.get("test", 0))
+    settings = {**same, "train": train, "test": test, "classes": list(CLASSES)}
+    if settings != there:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _replaced(folder / SETTINGS) as partial:
+            partial.write_text(tomli_w.dumps(settings), encoding="utf-8")
+    return train, test
+
+
+def _settings(folder: Path) -> dict[str, int] | None:
+    """What an earlier call has noted; None where the folder is new or empty."""
+    try:
+        names = {entry.name for entry in folder.iterdir()} - {f".{SETTINGS}.part"}
+    except FileNotFoundError:
+        return None
+    if not names:
+        return None
+    try:
+        if SETTINGS in names:
+            noted = tomllib.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+            if all(isinstance(noted.get(key), int) for key in ("size", "seed", "train", "test")):
+                return noted
+    except ValueError:
+        pass
+    raise ImgretError(
+        f"{folder} is not empty, and what it holds is not from here. Name a new or empty folder."
+    )
+
+
+def _pictures(folder: Path, train: int, test: int) -> Iterator[tuple[Path, tuple[int, int, int]]]:
+    """(path, (split, class, number)) of each picture, the classes in turn."""
+    for split, count in enumerate((train, test)):
+        for number in range(count):
+            for label, name in enumerate(CLASSES):
+                file = f"{name}_{number:03}.jpg"
+                yield folder / SPLITS[split] / name / file, (split, label, number)
+
+
+def _write_all(
+    missing: list[tuple[Path, tuple[int, int, int]]],
+    size: int,
+    seed: int,
+    total: int,
+    progress: Progress | None,
+) -> None:
+    done = total - len(missing)
+    if progress is not None and missing:
+        progress("rendering", done, total)
+    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
+        try:
+            for _ in pool.map(lambda picture: _write(picture[0], picture[1], size, seed), missing):
+                done += 1
+                if progress is not None:
+                    progress("rendering", done, total)
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _write(path: Path, key: tuple[int, int, int], size: int, seed: int) -> None:
+    rng = np.random.default_rng([seed, *key])
+    picture, _ = render(CLASSES[key[1]], size, rng)
+    with _replaced(path) as partial:
+        picture.save(partial, "JPEG", quality=int(rng.integers(78, 96)))
+
+
+@contextlib.contextmanager
+def _replaced(path: Path) -> Iterator[Path]:
+    """A hidden file beside the path, which takes its place when all is written."""
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        yield partial
+        partial.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise

@@ -1,0 +1,67 @@
+"""imgret sample: a folder of labelled pictures to try things on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from shlex import quote
+
+import click
+
+from imgret.options import NamedPath
+
+
+@click.command(
+    "sample",
+    epilog="""\b
+Examples:
+  imgret sample parts/
+  imgret sample parts/ --train 400 --test 50
+  imgret sample small/ --train 10 --test 2 --size 96 --seed 7
+""",
+)
+@click.argument("folder", metavar="DIR", type=NamedPath(path_type=Path))
+@click.option(
+    "--train", type=click.IntRange(min=0), default=100, show_default=True,
+    metavar="N", help="Images a class in DIR/train.",
+)  # fmt: skip
+@click.option(
+    "--test", type=click.IntRange(min=0), default=10, show_default=True,
+    metavar="N", help="Images a class in DIR/test.",
+)  # fmt: skip
+@click.option(
+    "--size", type=click.IntRange(32, 1024), default=224, show_default=True,
+    metavar="PX", help="Edge of the square pictures.",
+)  # fmt: skip
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True,
+    metavar="N", help="Another seed, other pictures.",
+)  # fmt: skip
+def command(folder: Path, train: int, test: int, size: int, seed: int) -> int:
+    """Write pictures of rendered bolts, nuts, washers, carton boxes and cement bags to DIR.
+
+    DIR must be new or empty, or of an earlier run with the same size and seed: then what is
+    missing is added, and nothing that is there is changed.
+    """
+    from classify.samples import CLASSES, make_samples
+    from imgret.output import print_facts, shown_progress
+
+    with shown_progress() as progress:
+        made = make_samples(folder, train=train, test=test, size=size, seed=seed, progress=progress)
+    train, test = made.train * len(CLASSES), made.test * len(CLASSES)
+    print_facts(
+        [
+            ("folder", str(folder)),
+            ("images", f"{made.images:,}: {train:,} to train, {test:,} to test"),
+            ("written", f"{made.written:,}"),
+            ("classes", ", ".join(CLASSES)),
+        ]
+    )
+    if made.train and made.test:
+        name = CLASSES[0]
+        query = folder / "test" / name / f"{name}_000.jpg"
+        click.echo(
+            f"Try:\n  imgret index {quote(str(folder / 'train'))}\n"
+            f"  imgret query {quote(str(query))}",
+            err=True,
+        )
+    return 0
