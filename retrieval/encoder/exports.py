@@ -14,7 +14,7 @@ from retrieval.backbones import Backbone, BackboneSpec
 from retrieval.encoder.openvino_cpu import openvino
 from retrieval.encoder.torch_runners import normalised
 
-EXPORTED = ("model.xml", "model.bin")
+NETWORK, WEIGHTS = "model.xml", "model.bin"
 
 
 def cache_folder() -> Path:
@@ -32,7 +32,7 @@ def is_whole(folder: Path) -> bool:
     """Whether an export is there, all of it."""
     try:
         sizes = json.loads((folder / "encoder.json").read_text())["bytes"]
-        return all((folder / name).stat().st_size == sizes[name] for name in EXPORTED)
+        return all((folder / name).stat().st_size == sizes[name] for name in (NETWORK, WEIGHTS))
     except (OSError, ValueError, LookupError, TypeError):
         return False
 
@@ -61,8 +61,8 @@ def export(backbone: Backbone, folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         made = Path(temporary) / "made"
         made.mkdir()
-        openvino().save_model(model, made / "model.xml", compress_to_fp16=False)
-        sizes = {name: (made / name).stat().st_size for name in EXPORTED}
+        openvino().save_model(model, made / NETWORK, compress_to_fp16=False)
+        sizes = {name: (made / name).stat().st_size for name in (NETWORK, WEIGHTS)}
         facts = {"name": spec.name, "fingerprint": spec.fingerprint, "bytes": sizes}
         (made / "encoder.json").write_text(json.dumps(facts, indent=1))
         try:

@@ -78,10 +78,9 @@ class _Graph:
         operations, channels = _operations(), _channels(x)
         kernel = self._take(f"{name}.weight")
         per_channel = name.endswith("conv_dw")
-        side = kernel.shape[-1] if kernel.ndim == 4 else 0
-        width = channels if per_channel else len(kernel)
-        inputs = 1 if per_channel else channels
-        if kernel.shape != (width, inputs, side, side) or side % 2 == 0:
+        width, *_, side = kernel.shape if kernel.ndim == 4 else (0, 0)
+        expected = (channels, 1) if per_channel else (width, channels)
+        if kernel.shape != (*expected, side, side) or width == 0 or side % 2 == 0:
             raise self._wrong(f"{name}.weight has the shape {kernel.shape}")
         kernel, shift = self._folded(kernel, norm)
         around = [side // 2] * 2

@@ -11,7 +11,7 @@ from typing import Any
 
 from retrieval.backbones import Backbone, BackboneSpec, packaged_weights
 from retrieval.encoder.encoder import Encoder, Engine
-from retrieval.encoder.exports import check_writable, export, export_folder, is_whole
+from retrieval.encoder.exports import NETWORK, check_writable, export, export_folder, is_whole
 from retrieval.encoder.mobilenetv2 import read_model
 from retrieval.encoder.openvino_cpu import compiled, precision_of
 from retrieval.encoder.torch_runners import agreement, cuda_runner, torch_runner
@@ -74,7 +74,7 @@ def _opened(spec: BackboneSpec, precision: str, cache: Path) -> Encoder | None:
     if not is_whole(folder):
         return None
     try:
-        return _openvino_encoder(spec, folder, precision)
+        return _openvino_encoder(spec, folder / NETWORK, precision)
     except RuntimeError:  # what OpenVINO raises on a damaged file
         shutil.rmtree(folder, ignore_errors=True)
         return None
@@ -108,7 +108,7 @@ def _exported_encoder(
         place = export_folder(spec, precision, cache)
         try:
             export(backbone, place)
-            encoder = _openvino_encoder(spec, place, precision)
+            encoder = _openvino_encoder(spec, place / NETWORK, precision)
             cosine = agreement(encoder, backbone)
         except Exception as error:  # noqa: BLE001  torch.export and OpenVINO raise all kinds
             reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,16 +36,8 @@ def compiled(model: Any, precision: str) -> Runner:
 
     model: an openvino.Model, or the path of its .xml file. Raises RuntimeError on a damaged file.
     """
-    request = (
-        openvino()
-        .Core()
-        .compile_model(
-            str(model) if isinstance(model, Path) else model,
-            "CPU",
-            {"INFERENCE_PRECISION_HINT": HINTS[precision], "PERFORMANCE_HINT": "LATENCY"},
-        )
-        .create_infer_request()
-    )
+    hints = {"INFERENCE_PRECISION_HINT": HINTS[precision], "PERFORMANCE_HINT": "LATENCY"}
+    request = openvino().Core().compile_model(model, "CPU", hints).create_infer_request()
 
     def run(pixels: np.ndarray) -> np.ndarray:
         return np.array(request.infer([pixels], share_inputs=True)[0])
