@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import tomllib
 from collections.abc import Callable, Iterator
@@ -30,7 +31,8 @@ THREADS = 4
 class Samples:
     """A folder of pictures: DIR/train/<class>/<class>_<number>.jpg, and DIR/test likewise.
 
-    train, test: images a class. written: how many this call wrote; the others were there.
+    train, test: images a class that were asked for; the folder may hold more from before.
+    written: how many this call wrote; the others were there.
     """
 
     folder: Path
@@ -40,7 +42,7 @@ class Samples:
 
     @property
     def images(self) -> int:
-        """All of them, written now or before."""
+        """All that were asked for, written now or before."""
         return (self.train + self.test) * len(CLASSES)
 
 
@@ -66,7 +68,7 @@ def make_samples(
     _check(train, test, size, seed)
     folder = Path(folder)
     try:
-        train, test = _prepare(folder, train, test, size, seed)
+        _prepare(folder, train, test, size, seed)
         wanted = list(_pictures(folder, train, test))
         missing = [picture for picture in wanted if not picture[0].exists()]
         for parent in {path.parent for path, _ in missing}:
@@ -95,8 +97,8 @@ def _check(train: int, test: int, size: int, seed: int) -> None:
         raise ImgretError(f"{seed} is no seed. Give a whole number from 0.")
 
 
-def _prepare(folder: Path, train: int, test: int, size: int, seed: int) -> tuple[int, int]:
-    """Make the folder ours; images a class (train, test) that it holds when all is written."""
+def _prepare(folder: Path, train: int, test: int, size: int, seed: int) -> None:
+    """Make the folder ours, and note in it what it holds when all is written."""
     there = _settings(folder)
     same = {"version": VERSION, "size": size, "seed": seed}
     if there is not None:
@@ -112,7 +114,6 @@ def _prepare(folder: Path, train: int, test: int, size: int, seed: int) -> tuple
         folder.mkdir(parents=True, exist_ok=True)
         with _replaced(folder / SETTINGS) as partial:
             partial.write_text(tomli_w.dumps(settings), encoding="utf-8")
-    return train, test
 
 
 def _settings(folder: Path) -> dict[str, int] | None:
@@ -168,8 +169,10 @@ def _write_all(
 def _write(path: Path, key: tuple[int, int, int], size: int, seed: int) -> None:
     rng = np.random.default_rng([seed, *key])
     picture, _ = render(CLASSES[key[1]], size, rng)
+    encoded = io.BytesIO()
+    picture.save(encoded, "JPEG", quality=int(rng.integers(78, 96)))
     with _replaced(path) as partial:
-        picture.save(partial, "JPEG", quality=int(rng.integers(78, 96)))
+        partial.write_bytes(encoded.getvalue())
 
 
 @contextlib.contextmanager

@@ -64,7 +64,7 @@ def render(kind: str, size: int, rng: Rng) -> tuple[Image.Image, np.ndarray]:
         rng=rng,
     )
     part, share = _averaged(pixel, _toned(colours), size), cover.reshape(size, size, 1)
-    whole = _toned(ground) * (1 - share) + part * share
+    whole = _unsharp(_toned(ground), rng) * (1 - share) + part * share
     return _photograph(whole, rng), share[..., 0]
 
 
@@ -95,6 +95,13 @@ def _ground(seen: Camera, size: int, tile: np.ndarray, lights: Light, rng: Rng) 
     lit = lights.sky + lights.lamp * lights.direction[2]
     picture = ((colours * (1 - far) + wall * far) * lit).astype(np.float32)
     return picture.reshape(size, size, 3)
+
+
+def _unsharp(picture: np.ndarray, rng: Rng) -> np.ndarray:
+    """The ground as a lens that is focused on the part sees it; hides the texture's pixels."""
+    image = Image.fromarray((picture * 255).astype(np.uint8))
+    radius = float(rng.uniform(0.5, 1.4)) * len(picture) / 224
+    return np.asarray(image.filter(ImageFilter.GaussianBlur(radius)), np.float32) / 255
 
 
 def _folded(place: np.ndarray) -> np.ndarray:
