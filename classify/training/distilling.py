@@ -146,7 +146,8 @@ def _named(network: nn.Module, patterns: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(
         name
         for name, _ in network.named_modules()
-        if any(
+        if name
+        and any(
             name.count(".") == pattern.count(".")
             and all(map(fnmatchcase, name.split("."), pattern.split(".")))
             for pattern in patterns

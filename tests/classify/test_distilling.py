@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from torch.nn import functional
+
+from classify import recipe as recipes
+from classify.augmentation import Augmenter
+from classify.recipe import Augmentation, Recipe
+from classify.training import train
+from classify.training.distilling import _error, _named
+from retrieval import backbones
+from retrieval.errors import RecipeError
+from retrieval.images import Preprocessing
+from tests.classify.blobs import TINY
+
+DISTILLED = """
+[distillation]
+teacher = "TEACHER"
+maps = 1.0
+layers = ["backbone.*_pool"]
+"""
+
+
+def distilled(teacher: Path, *overrides: str) -> Recipe:
+    text = TINY.replace("epochs = 3", 'epochs = 6\nmonitor = "loss"\nseed = 5') + DISTILLED
+    return recipes.parse(text.replace("TEACHER", str(teacher)), "distilled.toml", overrides)
+
+
+def test_a_network_learns_to_agree_with_its_teacher(blobs: Path, run: Path, tmp_path: Path) -> None:
+    trained = train(blobs, distilled(run, "training.epochs=40"), tmp_path / "run")
+    first, last = trained.history[0].validation_loss, trained.history[-1].validation_loss
+    assert first is not None
+    assert last is not None
+    assert last < first / 2
+
+
+def test_a_distilled_network_gives_embeddings_like_the_teachers(
+    blobs: Path, run: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    trained = train(blobs, distilled(run, "training.epochs=40"), out)
+    untrained = _untrained(blobs, run, tmp_path)
+    x = torch.randn(64, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        ours, theirs = (backbones.load(str(f)).network(x) for f in (out, run))
+        fresh = backbones.load(str(untrained)).network(x)
+    agreement = functional.cosine_similarity(ours, theirs).mean()
+    assert agreement > functional.cosine_similarity(fresh, theirs).mean() + 0.1
+    assert trained.best is not None
+
+
+def _untrained(blobs: Path, run: Path, tmp_path: Path) -> Path:
+    train(blobs, distilled(run, "training.epochs=1", "training.lr=1e-9"), tmp_path / "fresh")
+    return tmp_path / "fresh"
+
+
+def test_the_teacher_does_not_change_and_is_not_kept(
+    blobs: Path, run: Path, tmp_path: Path
+) -> None:
+    before = load_file(run / "model.safetensors")
+    train(blobs, distilled(run, "training.epochs=1"), tmp_path / "run")
+    after = load_file(run / "model.safetensors")
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    kept = load_file(tmp_path / "run" / "last.safetensors")
+    assert not any("teacher" in key for key in kept)
+
+
+def test_a_distilled_run_goes_on_to_the_same_weights(
+    blobs: Path, run: Path, tmp_path: Path
+) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train(blobs, distilled(run), whole)
+    steps = iter(range(10**6))
+    train(blobs, distilled(run), broken, should_stop=lambda: next(steps) == 5)
+    train(blobs, distilled(run), broken, resume=True)
+    ours, theirs = (load_file(f / "model.safetensors") for f in (whole, broken))
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_labels_count_when_they_are_given_a_weight(blobs: Path, run: Path, tmp_path: Path) -> None:
+    quiet = train(blobs, distilled(run), tmp_path / "quiet")
+    taught = train(blobs, distilled(run, "distillation.labels=1.0"), tmp_path / "taught")
+    assert taught.history[-1].accuracy > quiet.history[-1].accuracy
+    assert taught.history[-1].accuracy > 0.6
+
+
+def test_a_larger_teacher_sees_the_same_picture(tmp_path: Path) -> None:
+    augmentation = Augmentation(flip=0.5, crop=(0.4, 0.9), brightness=0.4, hue=0.1)
+    small, large = (
+        Augmenter(augmentation, Preprocessing(s, (0.5,) * 3, (0.5,) * 3, "bicubic", "squash"))
+        for s in (32, 64)
+    )
+    ramp = np.linspace(0, 255, 74)
+    channels = [
+        np.add.outer(ramp, ramp) / 2,
+        np.add.outer(ramp, -ramp) / 2 + 127,
+        ramp + 0 * ramp[:, None],
+    ]
+    pixels = np.stack(channels, axis=-1).astype(np.uint8)[None].repeat(8, 0)
+    device = torch.device("cpu")
+    ours, theirs = (a(pixels, 7, device) for a in (small, large))
+    assert theirs.shape == (8, 3, 64, 64)
+    assert (ours - functional.avg_pool2d(theirs, 2)).abs().max() < 0.02
+
+
+def test_a_larger_teacher_is_learnt_from(blobs: Path, run: Path, tmp_path: Path) -> None:
+    trained = train(blobs, distilled(run, "distillation.size=24"), tmp_path / "run")
+    assert trained.history[-1].validation_loss < trained.history[0].validation_loss  # type: ignore[operator]
+
+
+@given(st.integers(0, 1000), st.floats(0.1, 10), st.floats(-5, 5))
+def test_the_error_of_maps_is_one_less_correlation(seed: int, scale: float, shift: float) -> None:
+    theirs = torch.randn(3, 4, 5, 6, generator=torch.Generator().manual_seed(seed))
+    ours = theirs + torch.randn(3, 4, 5, 6, generator=torch.Generator().manual_seed(seed + 1))
+    rows = [x.transpose(0, 1).flatten(1).numpy() for x in (ours, theirs)]
+    correlations = [np.corrcoef(a, b)[0, 1] for a, b in zip(*rows, strict=True)]
+    power = rows[1].var(axis=1)
+    alive = np.sqrt(power / (power + 0.05 * power.mean()))
+    expected = 1 - (correlations * alive).mean()
+    assert float(_error(ours, theirs)) == pytest.approx(expected, abs=1e-4)
+    assert float(_error(scale * ours + shift, theirs)) == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_dead_channel_of_the_teacher_counts_little() -> None:
+    theirs = torch.randn(4, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    theirs[:, 1] = 3.0
+    ours = theirs.clone()
+    ours[:, 1] = torch.randn(4, 8, 8)
+    assert float(_error(ours, theirs)) == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_map_of_another_side_is_pooled() -> None:
+    theirs = torch.randn(4, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert float(_error(functional.avg_pool2d(theirs, 2), theirs)) < 0.06
+
+
+def test_a_star_stands_for_one_part_of_a_name(run: Path) -> None:
+    network = backbones.load(str(run)).network
+    assert _named(network, ("backbone.*",)) == tuple(
+        f"backbone.{name}"
+        for name, _ in network.backbone.named_children()  # type: ignore[union-attr]
+    )
+    assert _named(network, ("*",)) == tuple(name for name, _ in network.named_children())
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("distillation.layers=[\"nothing.*\"]", "both have nothing"),
+        ("model.head.dense=[13]", "its embedding is"),
+        ("model.layers=[9, \"pool\", 16, \"dropout:0.1\", \"pool\"]", "the layer backbone"),
+        ("input.mean=[0.1, 0.2, 0.3]", "other pixels"),
+    ],
+)  # fmt: skip
+def test_a_teacher_that_does_not_fit_is_refused(
+    blobs: Path, run: Path, tmp_path: Path, override: str, sentence: str
+) -> None:
+    with pytest.raises(RecipeError, match=sentence):
+        train(blobs, distilled(run, override), tmp_path / "run")
+
+
+def test_a_mixed_picture_has_no_teacher(run: Path) -> None:
+    with pytest.raises(RecipeError, match="distillation takes no mixup"):
+        distilled(run, "augmentation.mixup=0.2")
