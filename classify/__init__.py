@@ -8,5 +8,6 @@ training/      phases, losses, schedules, checkpoints: a recipe and data -> a ru
 run.py         the folder that training writes, and what reads it
 evaluation.py  accuracy, top-5, per-class report, confusion, calibration
 explain.py     Grad-CAM
+samples/       rendered pictures of parts, to try all this on
 report/        curves, matrices, grids, the comparison table
 """

@@ -73,8 +73,9 @@ def _fragments(
     one = np.stack([(y[2] - y[0]) * scale, (x[0] - x[2]) * scale])
     two = np.stack([(y[0] - y[1]) * scale, (x[1] - x[0]) * scale])
     starts = [part[0] * (0.5 - x[0]) + part[1] * (0.5 - y[0]) for part in (one, two)]
-    second = one[0][row] * pixel_x + one[1][row] * pixel_y + starts[0][row]
-    third = two[0][row] * pixel_x + two[1][row] * pixel_y + starts[1][row]
+    across, along = pixel_x.astype(np.float32), pixel_y.astype(np.float32)
+    second = one[0][row] * across + one[1][row] * along + starts[0][row]
+    third = two[0][row] * across + two[1][row] * along + starts[1][row]
     edge = np.float32(-1e-3)
     inside = np.flatnonzero((second >= edge) & (third >= edge) & (second + third <= 1 - edge))
     pixels = pixel_y[inside] * size + pixel_x[inside]
