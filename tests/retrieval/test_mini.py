@@ -1,0 +1,236 @@
+"""imgret's own encoder: the default, read from the package, run without torch or timm."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from retrieval import backbones
+from retrieval.backbones import MINI, Backbone, BackboneSpec, folder_of, packaged_spec
+from retrieval.comparison import recipes
+from retrieval.encoder import Engine, open_encoder
+from retrieval.encoder.mobilenetv2 import read_model
+from retrieval.encoder.openvino_cpu import compiled, precision_of
+from retrieval.errors import BackboneError, GalleryError
+from retrieval.gallery import Gallery
+from retrieval.images import Preprocessing
+from retrieval.retriever import Retriever
+from tests.samples import picture, save_weights
+
+SMALL = Preprocessing(size=64, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
+
+def never() -> Backbone:
+    raise AssertionError("imgret's own encoder needs no network of torch's")
+
+
+def spec_of(**options: object) -> BackboneSpec:
+    spec = packaged_spec(MINI, **options)  # type: ignore[arg-type]
+    assert spec is not None
+    return spec
+
+
+def pixels_of(size: int) -> np.ndarray:
+    return np.stack([np.asarray(picture(n, size, size)) for n in range(5)])
+
+
+def worst_cosine(one: np.ndarray, other: np.ndarray) -> float:
+    return float((one * other).sum(axis=1).min())
+
+
+def test_its_name_is_stored_and_hides_a_folder_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mini").mkdir()
+    assert backbones.resolve("mini") == "mini"
+    assert backbones.resolve("./mini") == str(tmp_path / "mini")
+    assert backbones.input_size("mini") == spec_of().preprocessing.size
+
+
+@pytest.mark.parametrize("options", [{}, {"size": 96, "fit": "crop"}])
+def test_its_files_alone_tell_what_timm_makes_of_them(options: dict[str, object]) -> None:
+    assert spec_of(**options) == backbones.load("mini", **options).spec  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [None, 96, 224])
+def test_it_embeds_as_torch_and_an_export_do(size: int | None, cache: Path) -> None:
+    spec, from_folder = spec_of(size=size), backbones.load(str(folder_of(MINI)), size=size)
+    pixels = pixels_of(spec.preprocessing.size)
+
+    def embed(spec: BackboneSpec, load: Callable[[], Backbone], engine: Engine) -> np.ndarray:
+        return open_encoder(spec, load, engine=engine, cache=cache).encode(pixels)
+
+    direct = embed(spec, never, "openvino-fp32")
+    exported = embed(from_folder.spec, lambda: from_folder, "openvino-fp32")
+    in_torch = embed(from_folder.spec, lambda: from_folder, "torch-fp32")
+    assert worst_cosine(direct, exported) > 0.9999
+    assert worst_cosine(direct, in_torch) > 0.9999
+
+
+@pytest.mark.skipif(precision_of(None) != "bf16", reason="this processor has no bfloat16")
+def test_in_bfloat16_it_embeds_nearly_the_same(cache: Path) -> None:
+    spec, pixels = spec_of(), pixels_of(spec_of().preprocessing.size)
+    engines: tuple[Engine, Engine] = ("openvino-bf16", "openvino-fp32")
+    one, other = (open_encoder(spec, never, engine=e, cache=cache).encode(pixels) for e in engines)
+    assert worst_cosine(one, other) > 0.999
+
+
+def test_nothing_is_exported_for_it(tmp_path: Path) -> None:
+    encoder = open_encoder(spec_of(), never, cache=tmp_path / "cache")
+    assert encoder.engine.startswith("openvino")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_other_pools_and_views_go_through_timm(cache: Path) -> None:
+    for options in ({"pool": "gem"}, {"views": "flip"}):
+        assert packaged_spec("mini", **options) is None  # type: ignore[arg-type]
+        backbone = backbones.load("mini", **options)  # type: ignore[arg-type]
+        encoder = open_encoder(backbone.spec, lambda b=backbone: b, cache=cache)  # type: ignore[misc]
+        pixels = pixels_of(backbone.spec.preprocessing.size)
+        assert encoder.encode(pixels).shape == (5, backbone.spec.dim)
+
+
+def test_it_is_the_default_and_says_so_once_a_gallery(pictures: Path, tmp_path: Path) -> None:
+    retriever = Retriever(tmp_path / "g")
+    report = retriever.index(pictures)
+    assert (report.backbone, report.added) == ("mini", 24)
+    assert "imgret's own small encoder" in str(report.notice)
+    assert retriever.index(pictures).notice is None
+    assert "imgret's own small encoder" in str(retriever.index(pictures, reembed=True).notice)
+    assert Retriever(tmp_path / "named", backbone="mini").index(pictures).notice is None
+    assert retriever.search(picture(3), k=1)[0].path.name == "03.jpg"
+
+
+def test_a_gallery_of_another_engine_is_searched_without_it(pictures: Path, tmp_path: Path) -> None:
+    Retriever(tmp_path / "g", backbone="mini", engine="torch-fp32").index(pictures)
+    (best,) = Retriever(tmp_path / "g").search(pictures / "class0" / "03.jpg", k=1)
+    assert (best.path.name, best.score) == ("03.jpg", pytest.approx(1, abs=1e-3))
+
+
+def test_a_folder_of_the_same_weights_is_the_same_backbone(pictures: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(str(folder_of(MINI)), tmp_path / "copy")
+    Retriever(tmp_path / "g", backbone=str(copy)).index(pictures)
+    assert Retriever(tmp_path / "g", backbone="mini").index(pictures).unchanged == 24
+
+
+def test_a_gallery_of_other_weights_of_it_asks_for_reembed(pictures: Path, tmp_path: Path) -> None:
+    retriever = Retriever(tmp_path / "g")
+    retriever.index(pictures)
+    settings = retriever.gallery.settings().without_derived()
+    old = settings.backbone.model_copy(update={"weights_sha256": "0" * 64})
+    Gallery(tmp_path / "old").create(settings.model_copy(update={"backbone": old}))
+    for again in (Retriever(tmp_path / "old"), Retriever(tmp_path / "old", backbone="mini")):
+        with pytest.raises(GalleryError, match=r"other weights of mini .* --reembed"):
+            again.index(pictures)
+    with pytest.raises(BackboneError, match="--reembed"):
+        Retriever(tmp_path / "old").encode([picture(3)])
+    assert Retriever(tmp_path / "old").index(pictures, reembed=True).added == 24
+
+
+def test_recipes_take_it_by_default_and_need_no_weights_for_it(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('[search]\ntransform = "none"\n')
+    experiment = recipes.read(str(tmp_path / "mine.toml"))
+    assert experiment.recipe.encoding.backbone == "mini"
+    assert recipes.with_weights(experiment, [], random_weights=True) == experiment
+
+
+def test_index_and_query_import_neither_torch_nor_timm(
+    pictures: Path, tmp_path: Path, cache: Path
+) -> None:
+    code = (
+        "import json, sys; from pathlib import Path; from imgret import Retriever\n"
+        "retriever = Retriever(sys.argv[2])\n"
+        "if sys.argv[1] == 'index': assert retriever.index(sys.argv[3]).added == 24\n"
+        "else: assert len(retriever.search(sys.argv[3] + '/class0/03.jpg', k=3)) == 3\n"
+        "print(json.dumps([m for m in ('torch', 'timm', 'sklearn', 'scipy', 'matplotlib',"
+        " 'huggingface_hub') if m in sys.modules]))"
+    )
+    for verb in ("index", "query"):
+        done = subprocess.run(
+            [sys.executable, "-c", code, verb, str(tmp_path / "g"), str(pictures)],
+            env=os.environ | {"IMGRET_CACHE": str(tmp_path / "cache")},
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-1000:]
+        assert json.loads(done.stdout) == [], verb
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The smallest mobilenetv2 of timm's, with random weights."""
+    folder = tmp_path_factory.mktemp("weights") / "narrow"
+    return save_weights(folder, seed=0, architecture="mobilenetv2_035")
+
+
+@pytest.fixture
+def copy(narrow: Path, tmp_path: Path) -> Path:
+    """Its weights, for a test to damage."""
+    return Path(shutil.copy(narrow / "model.safetensors", tmp_path))
+
+
+def test_other_widths_of_the_network_are_read_from_the_tensors(narrow: Path) -> None:
+    import torch
+
+    network = backbones.load(str(narrow)).network
+    planes = torch.from_numpy(pixels_of(64)).permute(0, 3, 1, 2) / 255
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (SMALL.mean, SMALL.std))
+    with torch.inference_mode():
+        wanted = network((planes - mean) / std).numpy()
+    run = compiled(read_model(narrow / "model.safetensors", SMALL), "fp32")
+    assert run(pixels_of(64)) == pytest.approx(wanted, abs=1e-4)
+
+
+STEM, NORM, LAST = "conv_stem.weight", "bn1.running_var", "blocks.6.0.conv_pwl.weight"
+Tensors = dict[str, np.ndarray]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t: t.pop(STEM), f"has no {STEM}"),
+        (lambda t: t.pop(NORM), f"has no {NORM}"),
+        (lambda t: t.pop(LAST), "blocks.6.0"),
+        (lambda t: t.update({"classifier.weight": t[STEM]}), "classifier.weight has no place"),
+        (lambda t: t.update({"blocks.7.0.conv_pw.weight": t[STEM]}), "has no place"),
+        (lambda t: t.update({"blocks.3.x.conv_pw.weight": t[STEM]}), "has no blocks.3.4"),
+        (lambda t: t.update({STEM: t[STEM][:, :2]}), "has the shape"),
+        (lambda t: t.update({STEM: t[STEM][..., :2]}), "has the shape"),
+        (lambda t: t.update({STEM: t[STEM][0]}), "has the shape"),
+        (lambda t: t.update({STEM: np.zeros((), np.float32)}), "has the shape"),
+        (lambda t: t.update({STEM: t[STEM][:0]}), "has the shape"),
+        (lambda t: t.update({NORM: t[NORM][:3]}), "bn1 is not of"),
+        (lambda t: t.update({NORM: -1 - t[NORM]}), "not finite"),
+        (lambda t: t.update({STEM: t[STEM] * np.float32(np.nan)}), "not finite"),
+        (lambda t: t.update({STEM: t[STEM].astype(np.int8)}), "is of type int8"),
+    ],
+)
+def test_anything_but_that_network_is_one_sentence(
+    copy: Path, change: Callable[[Tensors], object], said: str
+) -> None:
+    tensors = load_file(copy)
+    change(tensors)
+    save_file({key: tensor.copy() for key, tensor in tensors.items()}, copy)
+    with pytest.raises(BackboneError, match="Replace it") as caught:
+        read_model(copy, SMALL)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage" * 99, b"\x02\0\0\0\0\0\0\0{}"])
+def test_a_file_that_is_none_is_one_sentence(copy: Path, content: bytes) -> None:
+    copy.write_bytes(content)
+    with pytest.raises(BackboneError, match="Replace it"):
+        read_model(copy, SMALL)
+    copy.unlink()
+    with pytest.raises(BackboneError, match="cannot be read"):
+        read_model(copy, SMALL)
