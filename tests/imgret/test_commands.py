@@ -112,6 +112,20 @@ def test_index_prints_its_summary_and_nothing_else_to_stdout(
     assert "Encoding: " in done.stderr
 
 
+def test_index_without_a_backbone_takes_imgrets_own_and_says_so_once(
+    imgret: Command, folder: Path
+) -> None:
+    done = imgret("index", "pictures", "--gallery", "own.imgret")
+    assert done.returncode == 0
+    (said,) = (line for line in done.stderr.splitlines() if "Backbone: mini" in line)
+    assert "--backbone mobilenetv2" in said
+    assert "mini" not in imgret("index", "pictures", "--gallery", "own.imgret").stderr
+    query = imgret("query", "pictures/class 1/04.jpg", "--k", 1, "--gallery", "own.imgret")
+    assert query.stdout.endswith("pictures/class 1/04.jpg\n")
+    assert query.stderr == ""
+    assert "mini" in imgret("info", "--gallery", "own.imgret").stdout
+
+
 def test_index_in_json(imgret: Command, folder: Path) -> None:
     report = json.loads(imgret("index", "pictures", "--format", "json").stdout)
     assert (report["unchanged"], report["failed"], report["encoded"]) == (12, 1, 0)
