@@ -1,13 +1,10 @@
-# make demo   makes the environment, installs imgret, indexes real images and answers a query
+# make demo   makes the environment, installs imgret, renders parts, indexes them and answers queries
 # make test   makes the environment, installs imgret and passes the tests
 # make bench  measures, and writes docs/benchmarks.md and benchmarks/results.json
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-SHARED ?= ../shared
-IMAGES ?= $(SHARED)/data/cars.tar
-WEIGHTS ?= $(SHARED)/weights/mobilenetv2_100.in1k
 
 .PHONY: demo test slow lint bench clean
 
@@ -18,7 +15,7 @@ $(VENV)/installed: pyproject.toml
 	touch $@
 
 demo: $(VENV)/installed
-	@IMAGES='$(IMAGES)' WEIGHTS='$(WEIGHTS)' BIN='$(abspath $(BIN))' sh demo.sh
+	@IMAGES='$(IMAGES)' BIN='$(abspath $(BIN))' sh demo.sh
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest

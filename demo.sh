@@ -1,21 +1,10 @@
 #!/bin/sh
-# `make demo`: index real images and answer a query, offline.
-# IMAGES is a folder of images or a .tar of one, WEIGHTS a folder as timm writes it.
+# `make demo`: render parts, index them, answer queries, evaluate; needs nothing but the repository.
+# BIN is the folder of the imgret command. IMAGES, if given, is a folder of one's own images.
 set -eu
 
-if [ ! -e "$IMAGES" ] || [ ! -d "$WEIGHTS" ]; then
-    echo "The demo needs images and weights: make demo IMAGES=a-folder-or.tar" \
-        "WEIGHTS=a-folder-with-config.json-and-model.safetensors" >&2
-    exit 2
-fi
-
 here=$(pwd)
-weights=$(cd "$WEIGHTS" && pwd)
 mkdir -p demo
-case $IMAGES in
-    *.tar) [ -d demo/images ] || { mkdir demo/images.part && tar -xf "$IMAGES" -C demo/images.part && mv demo/images.part demo/images; } ;;
-    *) ln -sfn "$(cd "$IMAGES" && pwd)" demo/images ;;
-esac
 cd demo
 
 run() {
@@ -23,14 +12,24 @@ run() {
     "$BIN/imgret" "$@"
 }
 
-# where the images are split, queries come from images that the gallery does not hold
-gallery=$(find -L images -type d -name train | head -n 1)
-queries=$(find -L images -type d -name test | head -n 1)
-[ -n "$gallery" ] || gallery=images
-query=$(find -L "${queries:-$gallery}" -type f -name '*.[jJp][pPn]*[gG]' | sort | sed -n 100p)
-[ -n "$query" ] || query=$(find -L "${queries:-$gallery}" -type f | sort | head -n 1)
-
-run index "$gallery" --backbone "$weights"
-run query "$query" --k 5 --html matches.html
+if [ -n "${IMAGES:-}" ]; then
+    images=$(cd "$here" && cd "$IMAGES" && pwd)
+    query=$(find -L "$images" -type f -name '*.[jJp][pPn]*[gG]' | sort | head -n 1)
+    if [ -z "$query" ]; then
+        echo "There is no JPEG or PNG below $images. Name another folder with IMAGES." >&2
+        exit 2
+    fi
+    run index "$images"
+    run query "$query" --k 5 --html matches.html
+else
+    run sample parts
+    run index parts/train
+    run query parts/test/nut/nut_000.jpg --k 5
+    run query parts/test/*/*_00[012].jpg --k 5 --format csv --html matches.html >matches.csv
+    run evaluate --queries parts/test --report evaluation.html
+fi
 run info
-printf '\nThe query and its matches as a page: %s\n' "$here/demo/matches.html"
+printf '\nThe queries and their matches as a page: %s\n' "$here/demo/matches.html"
+if [ -z "${IMAGES:-}" ]; then
+    printf 'How good the matches are:                %s\n' "$here/demo/evaluation.html"
+fi

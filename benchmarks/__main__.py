@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import duplicates, indexing, matching, quality, searching, starting, training
+from benchmarks import duplicates, indexing, matching, mini, quality, searching, starting, training
 from benchmarks.photographs import ROOT, SHARED
 from benchmarks.table import Table, machine
 
@@ -21,6 +21,7 @@ PARTS = {
     "matching": matching,
     "duplicates": duplicates,
     "training": training,
+    "mini": mini,
 }
 
 

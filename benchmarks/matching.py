@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
-from benchmarks.photographs import CACHE, WEIGHTS, unpacked
+from benchmarks.photographs import CACHE, WEIGHTS, cifar_part, unpacked
 from benchmarks.table import Table
 
 BASE = {"backbone": str(WEIGHTS), "size": 224, "transform": "whiten:512"}
@@ -39,7 +38,6 @@ OPTIONS: dict[str, dict[str, object]] = {
     },
 }  # fmt: skip
 CIFAR_SIZE = 96
-PER_CLASS = {"train": 1000, "test": 200}
 
 
 def measure(*, quick: bool) -> list[Table]:
@@ -47,9 +45,7 @@ def measure(*, quick: bool) -> list[Table]:
     from retrieval.comparison import Data
 
     cars, parts = unpacked("cars"), unpacked("parts")
-    cifar = CACHE / "cifar10-part"
-    for split, count in PER_CLASS.items():
-        _part(unpacked("cifar10") / split, cifar / split, 20 if quick else count)
+    cifar = cifar_part(quick=quick)
     if quick:
         cars = parts
     table = Table(
@@ -104,13 +100,3 @@ def _row(name, row, base):  # type: ignore[no-untyped-def]
         p = f"{test.p:.4f}"
     ms = "" if cars.milliseconds is None else f"{cars.milliseconds:.1f}"
     return (name, f"{p5[0]:.3f}", difference, p, f"{p5[1]:.3f}", f"{p5[2]:.3f}", ms, f"{query:.1f}")
-
-
-def _part(source: Path, target: Path, count: int) -> None:
-    """Links to the first images of each class."""
-    for folder in sorted(source.iterdir()):
-        (target / folder.name).mkdir(parents=True, exist_ok=True)
-        for file in sorted(folder.iterdir())[:count]:
-            link = target / folder.name / file.name
-            if not link.exists():
-                link.symlink_to(file)

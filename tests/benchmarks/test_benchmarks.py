@@ -21,6 +21,6 @@ def test_the_benchmarks_run_and_write_their_tables(
     assert done.returncode == 0, done.stderr[-2000:]
     results = json.loads((tmp_path / "results.json").read_text())
     parts = ["indexing", "searching", "starting", "quality", "matching", "duplicates"]
-    parts += ["training"]
+    parts += ["training", "mini"]
     assert list(results) == parts
     assert "### Searching" in (tmp_path / "benchmarks.md").read_text()

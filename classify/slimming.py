@@ -1,0 +1,65 @@
+"""A run -> its backbone alone, in half the bytes: what the package ships as `mini`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from retrieval.backbones import load
+from retrieval.errors import BackboneError, ImgretError
+from retrieval.gallery.folder import write_atomically
+
+if TYPE_CHECKING:
+    import torch
+
+CROP_MODES = {"squash": "squash", "crop": "center", "pad": "border"}
+
+
+def slim(run: Path, out: Path) -> None:
+    """Write a run's backbone without its classifier, in float16, to a folder that timm reads.
+
+    Raises BackboneError when the run cannot be read or its weights do not fit float16, ImgretError
+    when out cannot be written.
+    """
+    from safetensors.torch import save
+
+    backbone = load(str(run))
+    spec, p = backbone.spec, backbone.spec.preprocessing
+    config = {
+        "architecture": spec.architecture.partition(".")[0],
+        "num_classes": 0,
+        "num_features": spec.dim,
+        "pretrained_cfg": {
+            "input_size": [3, p.size, p.size],
+            "interpolation": p.interpolation,
+            "crop_pct": p.crop_pct,
+            "crop_mode": CROP_MODES[p.fit],
+            "mean": p.mean,
+            "std": p.std,
+            "num_classes": 0,
+        },
+    }
+    tensors = {
+        name: _halved(name, tensor)
+        for name, tensor in backbone.network.state_dict().items()
+        if tensor.is_floating_point()
+    }
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(out / "model.safetensors", save(tensors, {"format": "pt"}))
+        write_atomically(out / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+    except OSError as error:
+        raise ImgretError(
+            f"{out} cannot be written ({error.strerror}). Name another folder."
+        ) from error
+
+
+def _halved(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """Float16, contiguous."""
+    import torch
+
+    half = tensor.detach().to(torch.float16).contiguous()
+    if not torch.isfinite(half).all():
+        raise BackboneError(f"{name} has numbers that float16 cannot hold. Keep the run as it is.")
+    return half
