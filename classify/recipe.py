@@ -186,7 +186,9 @@ class Distillation(_Model):
     teacher: a timm name or a folder with weights. size: the side at which it sees a picture,
     pixels; None: the network's. embedding, maps, labels: weights of the distance of embeddings
     (1 - cosine), of the error of maps, and of the loss on the labels. layers: whose outputs the
-    maps are, by name, a star for one part of it.
+    maps are, by name, a star for one part of it; "a>b" are two that follow one another and count
+    as one. apart: give each of these layers what the
+    teacher's is given, and train nothing but their errors.
     """
 
     teacher: str
@@ -195,6 +197,15 @@ class Distillation(_Model):
     maps: NotNegative = 0.0
     labels: NotNegative = 0.0
     layers: tuple[str, ...] = Field((), max_length=64)
+    apart: bool = False
+
+    @model_validator(mode="after")
+    def _layers_apart(self) -> Distillation:
+        if self.apart and not self.layers:
+            raise ValueError("apart needs layers")
+        if self.apart and self.size is not None:
+            raise ValueError("layers that are trained apart have a teacher of the same size")
+        return self
 
 
 Epochs = Annotated[int, Field(ge=1, le=10_000)]

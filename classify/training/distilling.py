@@ -1,8 +1,10 @@
 """A teacher: a network whose embeddings, and maps on the way there, another one learns to give.
 
 Embeddings: Hinton et al. 2015, "Distilling the knowledge in a neural network", on cosines instead
-of classes. Maps: Romero et al. 2015, "FitNets". The teacher sees every augmented picture that the
-network sees: Beyer et al. 2022, "Knowledge distillation: a good teacher is patient and consistent".
+of classes. Maps: Romero et al. 2015, "FitNets". Layers apart, each given the teacher's input: Wang
+et al. 2018, "Progressive blockwise knowledge distillation for neural network acceleration", but all
+at once. The teacher sees every augmented picture that the network sees: Beyer et al. 2022,
+"Knowledge distillation: a good teacher is patient and consistent".
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from retrieval.images import Preprocessing
 FLOOR = 0.05  # of the mean variance of a map's channels, below which a channel counts as dead
 EPSILON = 1e-12
 
-Maps = dict[str, torch.Tensor]
+Maps = dict[str, tuple[torch.Tensor, torch.Tensor]]  # what goes in, what comes out
 
 
 class Distilling:
@@ -59,9 +61,10 @@ class Distilling:
             )
         self.teacher = loaded.network.to(device).to(memory_format=torch.channels_last)
         self.augmenter = Augmenter(augmentation, replace(preprocessing, size=self.size))
-        self.names = _named(self.teacher, spec.layers)
+        self.chains = _chains(self.teacher, spec.layers)
+        self.names = tuple(sorted({name for chain in self.chains for name in chain}))
         missing = [name for name in self.names if name not in dict(network.named_modules())]
-        if missing or (spec.layers and not self.names):
+        if missing or (spec.layers and not self.chains):
             lacking = missing[0] if missing else ", ".join(spec.layers)
             raise RecipeError(
                 f"distillation.layers: teacher and network do not both have {lacking}. Name "
@@ -72,12 +75,12 @@ class Distilling:
 
     @contextmanager
     def watching(self, network: nn.Module) -> Iterator[Maps]:
-        """The outputs of the watched layers, by name, of what runs inside."""
+        """What goes into each watched layer and what comes out, by name, of what runs inside."""
         maps: Maps = {}
         modules = dict(network.named_modules())
         hooks = [
             modules[name].register_forward_hook(
-                lambda _module, _given, out, name=name: maps.__setitem__(name, out)
+                lambda _module, given, out, name=name: maps.__setitem__(name, (given[0], out))
             )
             for name in self.names
         ]
@@ -89,15 +92,30 @@ class Distilling:
 
     def loss(self, embeddings: torch.Tensor, maps: Maps, pictures: torch.Tensor) -> torch.Tensor:
         """How far (n, d) embeddings and maps are from the teacher's of (n, 3, size, size)."""
-        with torch.no_grad(), self.watching(self.teacher) as right:
-            target = self.teacher(pictures)
+        target, right = self._teach(pictures)
         found = self.spec.embedding * _distances(embeddings.float(), target.float()).mean()
         if self.spec.maps:
-            pairs = [(maps[name], right[name]) for name in self.names]
-            pairs.append((embeddings[:, :, None, None], target[:, :, None, None]))
-            errors = [_error(ours.float(), theirs.float()) for ours, theirs in pairs]
+            errors = [
+                _error(maps[chain[-1]][1], right[chain[0]][0], right[chain[-1]][1])
+                for chain in self.chains
+            ]
+            errors.append(_error(embeddings, target, target))
             found = found + self.spec.maps * torch.stack(errors).mean()
         return found
+
+    def loss_of_layers(self, network: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
+        """How far each layer is from the teacher's when it is given what the teacher's is given."""
+        _, right = self._teach(pictures)
+        modules, errors = dict(network.named_modules()), []
+        for chain in self.chains:
+            given = right[chain[0]][0]
+            ours = nn.Sequential(*(modules[name] for name in chain))(given)
+            errors.append(_error(ours, given, right[chain[-1]][1]))
+        return torch.stack(errors).mean()
+
+    def _teach(self, pictures: torch.Tensor) -> tuple[torch.Tensor, Maps]:
+        with torch.no_grad(), self.watching(self.teacher) as right:
+            return self.teacher(pictures), right
 
     def learn_targets(self, pixels: np.ndarray, progress: Progress | None = None) -> None:
         """Keep the teacher's embeddings of validation pictures, (n, size, size, 3) uint8."""
@@ -116,10 +134,10 @@ class Distilling:
             for module, side in sides:
                 with self.watching(module) as maps:
                     out = embed(module, torch.zeros(1, 3, side, side, device=device))[0]
-                found.append(maps | {"": out})
+                found.append(maps | {"": (out, out)})
         network.train(was)
-        for name, ours in found[0].items():
-            theirs = found[1][name]
+        for name, (_, ours) in found[0].items():
+            theirs = found[1][name][1]
             if ours.ndim not in (2, 4) or ours.shape[1] != theirs.shape[1]:
                 what = f"the layer {name}" if name else "its embedding"
                 raise RecipeError(
@@ -141,34 +159,40 @@ class Embedding(nn.Module):
         return embed(self.network, x)[0]
 
 
-def _named(network: nn.Module, patterns: tuple[str, ...]) -> tuple[str, ...]:
-    """The modules that a pattern names, its stars standing for one part of a name each."""
-    return tuple(
-        name
-        for name, _ in network.named_modules()
-        if name
-        and any(
-            name.count(".") == pattern.count(".")
-            and all(map(fnmatchcase, name.split("."), pattern.split(".")))
-            for pattern in patterns
-        )
-    )
+def _chains(network: nn.Module, patterns: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    """The modules that each pattern names: a star stands for one part of a name, and "a>b" for
+    two that follow one another and count as one."""
+    names = [name for name, _ in network.named_modules() if name]
+    found: list[tuple[str, ...]] = []
+    for pattern in patterns:
+        if ">" in pattern:
+            chain = tuple(pattern.split(">"))
+            found += [chain] if set(chain) <= set(names) else []
+        else:
+            found += [(name,) for name in names if _fits(name, pattern)]
+    return tuple(found)
+
+
+def _fits(name: str, pattern: str) -> bool:
+    parts, wanted = name.split("."), pattern.split(".")
+    return len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted))
 
 
 def _distances(ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
     return 1 - functional.cosine_similarity(ours, theirs)
 
 
-def _error(ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
-    """1 - correlation with the teacher's map, mean over channels: (n, c, h, w) twice -> ().
+def _error(ours: torch.Tensor, given: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
+    """Mean squared error of (n, c, ...) outputs, each channel in units of its variance.
 
-    It asks for no scale: a layer's own starts far from the teacher's and would be most of an error.
-    Channels that are dead in the teacher count little.
+    given: the input of the teacher's layer; of a layer that adds to its input, the variance is that
+    of what it adds. Channels that hardly vary count little.
     """
+    ours, given, theirs = ours.float(), given.float(), theirs.float()
     if ours.shape[2:] != theirs.shape[2:]:
-        theirs = functional.adaptive_avg_pool2d(theirs, (ours.shape[2], ours.shape[3]))
-    ours = ours - ours.mean(dim=(0, 2, 3), keepdim=True)
-    theirs = theirs - theirs.mean(dim=(0, 2, 3), keepdim=True)
-    power = (theirs**2).mean(dim=(0, 2, 3))
-    scale = ((ours**2).mean(dim=(0, 2, 3)) * (power + FLOOR * power.mean()) + EPSILON).sqrt()
-    return 1 - ((ours * theirs).mean(dim=(0, 2, 3)) / scale).mean()
+        sides = (ours.shape[2], ours.shape[3])
+        given, theirs = (functional.adaptive_avg_pool2d(x, sides) for x in (given, theirs))
+    added = theirs - given if given.shape == theirs.shape and given is not theirs else theirs
+    over = [0, *range(2, theirs.ndim)]
+    variance = added.var(dim=over, keepdim=True)
+    return ((ours - theirs) ** 2 / (variance + FLOOR * variance.mean() + EPSILON)).mean()

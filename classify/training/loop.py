@@ -211,18 +211,11 @@ class Loop:
             x, target = _seeded_mix(self.mix, x, labels, seed)
         lr_step = len(self.place.gains) * self.steps_per_epoch + self.place.step
         self.rate.set(lr_step, self.place.gains)
-        with autocast(self.network, self.device), self._watching() as maps:
-            embeddings, scores = embed(self.network, x)
-        loss = self.loss(scores.float(), target)
-        if self.distilling is not None:
-            pictures = self.distilling.augmenter(self.train.pixels[places], seed, self.device)
+        if self.distilling is not None and self.distilling.spec.apart:
             with autocast(self.network, self.device):
-                distance = self.distilling.loss(embeddings, maps, pictures)
-            loss = distance + self.distilling.spec.labels * loss
-        if self.metric is not None and self.recipe.loss.metric is not None:
-            loss = loss + self.recipe.loss.metric.weight * self.metric(embeddings.float(), labels)
-        if self.recipe.model.head.l2:
-            loss = loss + self.recipe.model.head.l2 * _squared_dense_weights(self.network)
+                loss = self.distilling.loss_of_layers(self.network, x)
+        else:
+            loss = self._loss(places, x, target, labels, seed)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise DivergedError
@@ -234,8 +227,30 @@ class Loop:
         if self.ema is not None:
             self.ema.update(self.network, step=lr_step)
         self.place.loss_sum += value * len(places)
-        self.place.correct += float((scores.argmax(1) == labels).sum())
         self.place.seen += len(places)
+
+    def _loss(
+        self,
+        places: np.ndarray,
+        x: torch.Tensor,
+        target: torch.Tensor,
+        labels: torch.Tensor,
+        seed: int,
+    ) -> torch.Tensor:
+        with autocast(self.network, self.device), self._watching() as maps:
+            embeddings, scores = embed(self.network, x)
+        loss: torch.Tensor = self.loss(scores.float(), target)
+        if self.distilling is not None:
+            pictures = self.distilling.augmenter(self.train.pixels[places], seed, self.device)
+            with autocast(self.network, self.device):
+                distance = self.distilling.loss(embeddings, maps, pictures)
+            loss = distance + self.distilling.spec.labels * loss
+        if self.metric is not None and self.recipe.loss.metric is not None:
+            loss = loss + self.recipe.loss.metric.weight * self.metric(embeddings.float(), labels)
+        if self.recipe.model.head.l2:
+            loss = loss + self.recipe.model.head.l2 * _squared_dense_weights(self.network)
+        self.place.correct += float((scores.argmax(1) == labels).sum())
+        return loss
 
     def _close_epoch(self, on_best: Callable[[nn.Module], None]) -> Epoch:
         place, began = self.place, time.monotonic()

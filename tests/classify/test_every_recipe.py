@@ -24,7 +24,10 @@ def animals(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", recipes.names())
 def test_every_recipe_of_ours_starts(name: str, animals: Path, tmp_path: Path) -> None:
-    recipe = recipes.read(name, ["model.weights=random", "training.epochs=1", "training.batch=8"])
+    overrides = ["model.weights=random", "training.epochs=1", "training.batch=8"]
+    if recipes.read(name).distillation is not None:
+        overrides.append("distillation.teacher=random:mobilenetv2_100")
+    recipe = recipes.read(name, overrides)
     trained = train(animals, recipe, tmp_path / "run")
     assert not trained.failed
     epochs = (tmp_path / "run" / "history.jsonl").read_text().splitlines()
