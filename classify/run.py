@@ -144,14 +144,6 @@ def save_model(
     import torch
     from timm.models import save_for_hf
 
-    data_config = {
-        "input_size": (3, preprocessing.size, preprocessing.size),
-        "mean": preprocessing.mean,
-        "std": preprocessing.std,
-        "interpolation": preprocessing.interpolation,
-        "crop_pct": preprocessing.crop_pct,
-        "crop_mode": {"squash": "squash", "crop": "center", "pad": "border"}[preprocessing.fit],
-    }
     plain = copy.deepcopy(network).cpu().to(memory_format=torch.contiguous_format)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         save_for_hf(
@@ -159,10 +151,22 @@ def save_model(
             scratch,
             model_config={"label_names": list(classes)},
             safe_serialization=True,
-            data_config=data_config,
+            data_config=data_config(preprocessing),
         )
         for name in (WEIGHTS, CONFIG):
             (Path(scratch) / name).replace(folder / name)
+
+
+def data_config(preprocessing: Preprocessing) -> dict[str, Any]:
+    """What timm's config.json says of pixels."""
+    return {
+        "input_size": (3, preprocessing.size, preprocessing.size),
+        "mean": preprocessing.mean,
+        "std": preprocessing.std,
+        "interpolation": preprocessing.interpolation,
+        "crop_pct": preprocessing.crop_pct,
+        "crop_mode": {"squash": "squash", "crop": "center", "pad": "border"}[preprocessing.fit],
+    }
 
 
 def _read_text(file: Path) -> str:

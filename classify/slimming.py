@@ -6,14 +6,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from classify.run import data_config
 from retrieval.backbones import load
 from retrieval.errors import BackboneError, ImgretError
 from retrieval.gallery.folder import write_atomically
 
 if TYPE_CHECKING:
     import torch
-
-CROP_MODES = {"squash": "squash", "crop": "center", "pad": "border"}
 
 
 def slim(run: Path, out: Path) -> None:
@@ -25,20 +24,12 @@ def slim(run: Path, out: Path) -> None:
     from safetensors.torch import save
 
     backbone = load(str(run))
-    spec, p = backbone.spec, backbone.spec.preprocessing
+    spec = backbone.spec
     config = {
         "architecture": spec.architecture.partition(".")[0],
         "num_classes": 0,
         "num_features": spec.dim,
-        "pretrained_cfg": {
-            "input_size": [3, p.size, p.size],
-            "interpolation": p.interpolation,
-            "crop_pct": p.crop_pct,
-            "crop_mode": CROP_MODES[p.fit],
-            "mean": p.mean,
-            "std": p.std,
-            "num_classes": 0,
-        },
+        "pretrained_cfg": data_config(spec.preprocessing) | {"num_classes": 0},
     }
     tensors = {
         name: _halved(name, tensor)
