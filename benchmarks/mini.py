@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -76,7 +77,9 @@ def _images(folder: Path, setting):  # type: ignore[no-untyped-def]
     images = embed(folder, encoding, CACHE / "experiments").images
     if setting:
         return images
-    return replace(images, embeddings=np.stack([_colours_and_gradients(p) for p in images.paths]))
+    with ProcessPoolExecutor(2) as pool:
+        found = list(pool.map(_colours_and_gradients, images.paths, chunksize=64))
+    return replace(images, embeddings=np.stack(found))
 
 
 def _colours_and_gradients(path: Path) -> np.ndarray:
@@ -103,7 +106,8 @@ def _speed(rounds: int) -> Table:
     )
     encoders = {}
     for kind in ("mini", "MobileNetV2, 224 px"):
-        backbone = backbones.load(**ENCODERS[kind])  # type: ignore[arg-type]
+        setting = ENCODERS[kind]
+        backbone = backbones.load(str(setting["backbone"]), size=setting.get("size"))  # type: ignore[arg-type]
         encoders[kind] = open_encoder(backbone.spec, lambda b=backbone: b, cache=cache_folder())
     rates: dict[str, list[float]] = {kind: [] for kind in encoders}
     for turn in range(rounds + 1):
