@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 
@@ -77,7 +78,7 @@ def _images(folder: Path, setting):  # type: ignore[no-untyped-def]
     images = embed(folder, encoding, CACHE / "experiments").images
     if setting:
         return images
-    with ProcessPoolExecutor(2) as pool:
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
         found = list(pool.map(_colours_and_gradients, images.paths, chunksize=64))
     return replace(images, embeddings=np.stack(found))
 
