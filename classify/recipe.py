@@ -187,8 +187,8 @@ class Distillation(_Model):
     pixels; None: the network's. embedding, maps, labels: weights of the distance of embeddings
     (1 - cosine), of the error of maps, and of the loss on the labels. layers: whose outputs the
     maps are, by name, a star for one part of it; "a>b" are two that follow one another and count
-    as one. apart: give each of these layers what the
-    teacher's is given, and train nothing but their errors.
+    as one. apart: give each of these layers what the teacher's is given, and train nothing but
+    their errors.
     """
 
     teacher: str

@@ -241,7 +241,9 @@ class Loop:
             embeddings, scores = embed(self.network, x)
         loss: torch.Tensor = self.loss(scores.float(), target)
         if self.distilling is not None:
-            pictures = self.distilling.augmenter(self.train.pixels[places], seed, self.device)
+            pictures = x
+            if self.distilling.size != self.augmenter.size:
+                pictures = self.distilling.augmenter(self.train.pixels[places], seed, self.device)
             with autocast(self.network, self.device):
                 distance = self.distilling.loss(embeddings, maps, pictures)
             loss = distance + self.distilling.spec.labels * loss

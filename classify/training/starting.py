@@ -155,8 +155,11 @@ def _prepared(
     train = decode_all(splits.train, replace(pixels, size=side), progress)
     validation = decode_all(splits.validation, pixels, progress)
     if distilling is not None and len(validation.images):
-        seen = replace(pixels, size=distilling.size)
-        distilling.learn_targets(decode_all(validation.images, seen, progress).pixels, progress)
+        seen = validation
+        if distilling.size != pixels.size:
+            larger = replace(pixels, size=distilling.size)
+            seen = decode_all(validation.images, larger, progress)
+        distilling.learn_targets(seen.pixels, progress)
     augmenter = Augmenter(recipe.augmentation, pixels)
     loop = Loop(recipe, created.network, augmenter, train, validation, out, distilling)
     return loop, train.failed + validation.failed, created.is_random
