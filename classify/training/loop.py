@@ -204,7 +204,7 @@ class Loop:
     def _step(self, places: np.ndarray) -> None:
         seed = _mixed(self.recipe.training.seed, self.place.epoch, self.place.step)
         torch.manual_seed(seed)
-        x = self.augmenter(self.train.pixels[places], seed, self.device)
+        x, taught = self._pictures(places, seed)
         labels = torch.from_numpy(self.train.images.labels[places]).to(self.device)
         target = labels
         if self.mix is not None:
@@ -215,7 +215,7 @@ class Loop:
             with autocast(self.network, self.device):
                 loss = self.distilling.loss_of_layers(self.network, x)
         else:
-            loss = self._loss(places, x, target, labels, seed)
+            loss = self._loss(x, target, labels, taught)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise DivergedError
@@ -229,23 +229,27 @@ class Loop:
         self.place.loss_sum += value * len(places)
         self.place.seen += len(places)
 
+    def _pictures(self, places: np.ndarray, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Augmented, for the network and for the teacher."""
+        pixels = self.train.pixels[places]
+        if self.distilling is not None:
+            return self.distilling.pictures(pixels, seed, self.augmenter.size)
+        x = self.augmenter(pixels, seed, self.device)
+        return x, x
+
     def _loss(
         self,
-        places: np.ndarray,
         x: torch.Tensor,
         target: torch.Tensor,
         labels: torch.Tensor,
-        seed: int,
+        taught: torch.Tensor,
     ) -> torch.Tensor:
         with autocast(self.network, self.device), self._watching() as maps:
             embeddings, scores = embed(self.network, x)
         loss: torch.Tensor = self.loss(scores.float(), target)
         if self.distilling is not None:
-            pictures = x
-            if self.distilling.size != self.augmenter.size:
-                pictures = self.distilling.augmenter(self.train.pixels[places], seed, self.device)
             with autocast(self.network, self.device):
-                distance = self.distilling.loss(embeddings, maps, pictures)
+                distance = self.distilling.loss(embeddings, maps, taught)
             loss = distance + self.distilling.spec.labels * loss
         if self.metric is not None and self.recipe.loss.metric is not None:
             loss = loss + self.recipe.loss.metric.weight * self.metric(embeddings.float(), labels)

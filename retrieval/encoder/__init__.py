@@ -16,8 +16,9 @@ torch_runners.py  a network -> what runs it in torch, on a CPU or CUDA
 """
 
 from retrieval.encoder.encoder import ENGINES, Encoder, Engine, Runner, normalise
-from retrieval.encoder.exports import cache_folder
+from retrieval.encoder.exports import cache_folder, converted
 from retrieval.encoder.opening import exported_encoder, open_encoder
+from retrieval.encoder.openvino_cpu import compiled, precision_of
 from retrieval.encoder.torch_runners import keep_freed_memory
 
 __all__ = [
@@ -26,8 +27,11 @@ __all__ = [
     "Engine",
     "Runner",
     "cache_folder",
+    "compiled",
+    "converted",
     "exported_encoder",
     "keep_freed_memory",
     "normalise",
     "open_encoder",
+    "precision_of",
 ]

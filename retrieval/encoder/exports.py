@@ -7,12 +7,16 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
 from retrieval.backbones import Backbone, BackboneSpec
 from retrieval.encoder.openvino_cpu import openvino
 from retrieval.encoder.torch_runners import normalised
+
+if TYPE_CHECKING:
+    import torch
 
 NETWORK, WEIGHTS = "model.xml", "model.bin"
 
@@ -44,6 +48,20 @@ def check_writable(folder: Path) -> None:
         pass
 
 
+def converted(network: torch.nn.Module, example: torch.Tensor) -> Any:
+    """A network of one input and one output as OpenVINO's model, for batches of any size.
+
+    example: an input of more than one row. Raises what torch.export and OpenVINO raise.
+    """
+    import torch
+
+    batch = torch.export.Dim("batch", min=1, max=4096)
+    program = torch.export.export(network, (example,), dynamic_shapes=({0: batch},), strict=False)
+    model = openvino().convert_model(program)
+    model.reshape([-1, *example.shape[1:]])
+    return model
+
+
 def export(backbone: Backbone, folder: Path) -> None:
     """Write the network, its normalisation included, as OpenVINO reads it; atomically."""
     import torch
@@ -51,13 +69,7 @@ def export(backbone: Backbone, folder: Path) -> None:
     if is_whole(folder):
         return
     spec, size = backbone.spec, backbone.spec.preprocessing.size
-    example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
-    batch = torch.export.Dim("batch", min=1, max=4096)
-    program = torch.export.export(
-        normalised(backbone), (example,), dynamic_shapes=({0: batch},), strict=False
-    )
-    model = openvino().convert_model(program)
-    model.reshape([-1, size, size, 3])
+    model = converted(normalised(backbone), torch.zeros(2, size, size, 3, dtype=torch.uint8))
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         made = Path(temporary) / "made"
         made.mkdir()
