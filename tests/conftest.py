@@ -24,6 +24,10 @@ from tests.samples import command_environment, command_line, save_pictures, save
 ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("IMGRET_TEST_DATA", ROOT.parent / "shared"))
 
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if WORKERS > 1:  # each its share, before torch counts the cores
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
+
 hypothesis.settings.register_profile("imgret", deadline=None)  # no test asserts a time
 hypothesis.settings.load_profile("imgret")
 

@@ -165,16 +165,16 @@ class Distilling:
                 )
 
 
-class Embedding(nn.Module):
-    """A network without its classes: (n, 3, s, s) -> (n, d)."""
+class EmbeddingAndScores(nn.Module):
+    """A network's embedding and its class scores, side by side."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(n, 3, s, s) -> (n, d)."""
-        return embed(self.network, x)[0]
+        """(n, 3, s, s) -> (n, d + classes)."""
+        return torch.cat(embed(self.network, x), dim=1)
 
 
 def _in_openvino(network: nn.Module, size: int) -> Runner | None:

@@ -23,7 +23,7 @@ from classify.models import embed
 from classify.models.classifier import Classifier
 from classify.recipe import Recipe
 from classify.run import LAST, Epoch
-from classify.training.distilling import Distilling, Embedding, Maps
+from classify.training.distilling import Distilling, EmbeddingAndScores, Maps
 from classify.training.norms import measure_norms, training_mode
 from classify.training.optimising import Rate, make_optimiser, open_layers
 from classify.training.precision import autocast
@@ -265,10 +265,12 @@ class Loop:
             self._measure_norms(judged)
         loss = accuracy = None
         if len(self.validation.images):
-            scores = self.scores(judged, self.validation)
+            network = judged if self.distilling is None else EmbeddingAndScores(judged)
+            found = self.scores(network, self.validation)
+            scores = found[:, -len(self.train.images.classes) :]
             loss, accuracy = judge(scores, self.validation.images.labels)
             if self.distilling is not None:
-                loss = self.distilling.disagreement(self.scores(Embedding(judged), self.validation))
+                loss = self.distilling.disagreement(found[:, : -scores.shape[1]])
             if not math.isfinite(loss):
                 raise DivergedError
         figure = accuracy if self.recipe.training.monitor == "accuracy" else loss
@@ -320,7 +322,7 @@ class Loop:
         return bool(patience) and len(recent) == patience and not any(recent)
 
     def scores(self, network: nn.Module, images: Pixels) -> np.ndarray:
-        """Class scores, (n, classes) float32, of pictures that are not augmented."""
+        """What a network gives of pictures that are not augmented, (n, width) float32."""
         return score_all(network, images.pixels, self.augmenter, self.device)
 
 
