@@ -20,7 +20,7 @@ ENCODERS = {
     "mini": {"backbone": "mini"},
     "MobileNetV2, 224 px": {"backbone": str(WEIGHTS), "size": 224},
     "floor: colours and HOG": {},
-    "floor: random weights": {"backbone": "random:mobilenetv2_100", "size": 144},
+    "floor: random weights": {"backbone": "random:mobilenetv2_100", "size": 152},
 }
 SIDE, BINS, CELL, DIRECTIONS = 128, 4, 16, 9  # of the floor that needs no network
 ROUNDS, BATCH = 9, 32

@@ -183,6 +183,7 @@ def test_tuning_keeps_what_gains_and_holds_out_a_fifth_of_each_class(
         tmp_path / "set",
         minutes=5,
         cache=tmp_path / "cache",
+        engine="torch-fp32",
         start=Recipe.model_validate(
             {"encoding": {"backbone": str(weights)}, "search": {"transform": "none"}}
         ),
@@ -220,6 +221,7 @@ def test_tuning_needs_classes_to_hold_images_out_of(tmp_path: Path, weights: Pat
              start=Recipe(encoding=Encoding(backbone=str(weights))))  # fmt: skip
 
 
+@pytest.mark.slow
 def test_r1_beats_its_figure_on_the_cars(cars: Path, mobilenetv2: Path, tmp_path: Path) -> None:
     r1 = known.with_weights(known.read("R1"), [mobilenetv2], random_weights=False)
     comparison = compare(

@@ -82,7 +82,12 @@ def test_several_scales_are_the_mean_of_each(weights: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pool", "views"), [("avg+max", "none"), ("avg+gem", "flip"), ("own", "flip+multiscale")]
+    ("pool", "views"),
+    [
+        ("avg+max", "none"),
+        ("avg+gem", "flip"),
+        pytest.param("own", "flip+multiscale", marks=pytest.mark.slow),
+    ],
 )
 def test_openvino_agrees_with_torch(weights: Path, cache: Path, pool: Pool, views: Views) -> None:
     backbone = backbones.load(str(weights), pool=pool, views=views)

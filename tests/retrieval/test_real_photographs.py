@@ -44,7 +44,7 @@ def least_cosine(one: np.ndarray, other: np.ndarray) -> float:
     return float((one * other).sum(axis=1).min())
 
 
-@pytest.mark.parametrize("size", FIGURES)
+@pytest.mark.parametrize("size", [128, pytest.param(224, marks=pytest.mark.slow)])
 def test_the_reference_figures_are_reproduced(
     cars: Path, mobilenetv2: Path, tmp_path: Path, size: int
 ) -> None:
