@@ -1,6 +1,6 @@
 """Train, evaluate and explain classifiers of images; what is trained here, retrieval can load.
 
-recipe.py      a named, declarative experiment: recipes/*.toml, or a user's own file
+recipe/        a named, declarative experiment: recipes/*.toml, or a user's own file
 data.py        folders of labelled images -> splits -> pixels in memory
 augmentation.py   pixels -> the picture that is trained on, a batch at a time
 models/        the small CNNs, and heads on timm and torchvision backbones

@@ -1,4 +1,4 @@
-"""Small convolutional networks from a list of layers, as classify/recipe.py describes it."""
+"""Small convolutional networks from a list of layers, as classify/recipe/schema.py describes it."""
 
 from __future__ import annotations
 

@@ -1,23 +1,12 @@
-"""Recipes: a named, declarative experiment as TOML, ours in classify/recipes/ and a user's own."""
+"""What a recipe may say."""
 
 from __future__ import annotations
 
 import re
-import tomllib
-from collections.abc import Sequence
-from functools import cache
-from importlib import resources
-from importlib.resources.abc import Traversable
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from retrieval.errors import RecipeError
-
-MAX_BYTES = 1 << 16
-SUFFIX = ".toml"
 Share = Annotated[float, Field(ge=0, le=1)]
 Below1 = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -306,114 +295,3 @@ class Recipe(_Model):
         own = self.phases[phase].model_dump(exclude={"open"}, exclude_none=True)
         kept = {key: getattr(self.training, key) for key in Settings.model_fields}
         return Settings.model_validate(kept | own)
-
-
-@cache
-def _known() -> dict[str, Traversable]:
-    found = {}
-    root = resources.files("classify") / "recipes"
-    for folder in sorted(root.iterdir(), key=lambda f: f.name):
-        if folder.is_dir():
-            for file in sorted(folder.iterdir(), key=lambda f: f.name):
-                if file.name.endswith(SUFFIX):
-                    found[f"{folder.name}/{file.name.removesuffix(SUFFIX)}"] = file
-    return found
-
-
-def names() -> list[str]:
-    """The recipes of the package."""
-    return list(_known())
-
-
-def read(name: str, overrides: Sequence[str] = ()) -> Recipe:
-    """A recipe of the package by its name or the row it reproduces, or a user's own file.
-
-    overrides: KEY=VALUE, see with_overrides(). Raises RecipeError, naming file and key.
-    """
-    return parse(_text(name), name, overrides)
-
-
-def _text(name: str) -> str:
-    known = _known()
-    if name in known:
-        return known[name].read_text("utf-8")
-    for file in known.values():
-        text = file.read_text("utf-8")
-        rows = str(tomllib.loads(text).get("reproduces", "")).partition(":")[0]
-        if name and name in rows.split(", "):
-            return text
-    file = Path(name)
-    try:
-        if file.stat().st_size > MAX_BYTES:
-            raise RecipeError(f"{file} is larger than a recipe can be. Give another file.")
-        return file.read_text("utf-8", errors="replace")
-    except OSError as error:
-        raise RecipeError(
-            f"There is no recipe {name!r} ({error.strerror}). `imgret recipes` lists ours; a path "
-            "to a TOML file is one's own."
-        ) from error
-
-
-def parse(text: str, source: str, overrides: Sequence[str] = ()) -> Recipe:
-    """A recipe from TOML. Raises RecipeError, naming source and the key."""
-    try:
-        document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise RecipeError(f"{source} is not valid TOML ({error}). Mend it.") from error
-    return check(with_overrides(document, overrides), source)
-
-
-def check(document: dict[str, Any], source: str) -> Recipe:
-    """A recipe from its parsed file. Raises RecipeError, naming source and the key."""
-    try:
-        return Recipe.model_validate(document)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise RecipeError(
-            f"{source}: {key}: {first['msg'].removeprefix('Value error, ')}. Mend that key."
-        ) from error
-
-
-def with_overrides(document: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """A parsed recipe with keys replaced: "training.epochs=5", "phases.1.lr=1e-5".
-
-    A value is TOML; what is none is taken as text. A key of training counts for all phases.
-    Raises RecipeError for what is no KEY=VALUE or leads nowhere.
-
-    >>> with_overrides({"training": {"epochs": 9}}, ["training.epochs=5"])
-    {'training': {'epochs': 5}}
-    """
-    made: dict[str, Any] = tomllib.loads(tomli_w.dumps(document))
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        *way, last = key.strip().split(".")
-        if not equals or not last:
-            raise RecipeError(f"--set {override} is no KEY=VALUE, such as training.epochs=5.")
-        place: Any = made
-        for part in way:
-            if isinstance(place, list) and part.isdecimal() and int(part) < len(place):
-                place = place[int(part)]
-            elif isinstance(place, dict):
-                place = place.setdefault(part, {})
-            else:
-                place = None
-        if not isinstance(place, dict):
-            raise RecipeError(f"--set {key}: the recipe has no such key. Give another.")
-        place[last] = _value(value.strip())
-        if way == ["training"]:
-            for phase in made.get("phases", []):
-                phase.pop(last, None)
-    return made
-
-
-def _value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"x = {text}")["x"]
-    except (tomllib.TOMLDecodeError, RecursionError):
-        return text
-
-
-def as_toml(recipe: Recipe) -> str:
-    """A recipe as a file of its own, all settings spelled out."""
-    return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))
