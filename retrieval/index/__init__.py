@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 import os
-import threading
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +38,7 @@ from retrieval.index.files import (
     sha256_of_head,
     steps_of,
 )
+from retrieval.index.gpu import GpuCopy
 from retrieval.index.steps import AffineMap, apply, chain_of, float32
 from retrieval.refinement import Neighbourhood, weighted_mean
 
@@ -49,7 +49,6 @@ EXACT_UP_TO = 100_000
 RECALL_WANTED = 0.99
 TUNED_ON = 1000
 FEW = 0.2  # of all vectors
-GPU_MOST_NEIGHBOURS = 2048
 ROWS_AT_ONCE = 4096
 ID_BYTES = 8
 
@@ -68,9 +67,7 @@ class Index:
         self._index = faiss_index
         self._facts = facts
         self._mapped = mapped
-        self._gpu: Any = None
-        self._gpu_tried = False
-        self._gpu_turn = threading.Lock()  # FAISS searches on a GPU for one thread at a time
+        self._gpu = GpuCopy()
         self.changed = changed
 
     @classmethod
@@ -257,7 +254,7 @@ class Index:
         if self._mapped:
             self._index = faiss.deserialize_index(faiss.serialize_index(self._index))
             self._mapped = False
-        self._gpu, self._gpu_tried = None, False
+        self._gpu = GpuCopy()
         self.__dict__.pop("_places", None)
 
     @cached_property
@@ -318,8 +315,8 @@ class Index:
     ) -> tuple[np.ndarray, np.ndarray]:
         nprobe = self._effort(k, self.ntotal if allowed is None else len(allowed))
         answer = None
-        if allowed is None and nprobe == self._facts.get("nprobe") and k <= GPU_MOST_NEIGHBOURS:
-            answer = self._search_on_gpu(x, k)
+        if allowed is None and nprobe == self._facts.get("nprobe"):
+            answer = self._gpu.search(self._inner, x, k)
         scores, ids = answer or self._search_cells(x, k, nprobe, allowed)
         if nprobe is not None and (ids < 0).any():  # the cells searched hold too few
             scores, ids = self._search_cells(x, k, int(self._ivf.nlist), allowed)
@@ -352,24 +349,6 @@ class Index:
         search = getattr(self._inner, "search_numpy", self._inner.search)
         scores, ids = search(x, k, params=inner)
         return scores, ids
-
-    def _search_on_gpu(self, x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray] | None:
-        """The answer of a copy on the first GPU; None without one, or when it fails."""
-        with self._gpu_turn:
-            try:
-                if not self._gpu_tried:
-                    self._gpu_tried = True
-                    if hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0:
-                        resources = faiss.StandardGpuResources()
-                        copy = faiss.index_cpu_to_gpu(resources, 0, self._inner)
-                        self._gpu = resources, copy
-                if self._gpu is None:
-                    return None
-                scores, ids = self._gpu[1].search(x, k)
-            except RuntimeError:  # does not fit
-                self._gpu = None
-                return None
-            return scores, ids
 
     def _tune(self, batches: Batches, n: int, seed: int, progress: Progress | None) -> None:
         """Search as few cells as give the recall wanted, on TUNED_ON vectors of the gallery.
