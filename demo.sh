@@ -24,7 +24,7 @@ if [ -n "${IMAGES:-}" ]; then
 else
     run sample parts
     run index parts/train
-    run query parts/test/nut/nut_000.jpg --k 5
+    run query parts/test/bolt/bolt_000.jpg --k 5
     run query parts/test/*/*_00[012].jpg --k 5 --format csv --html matches.html >matches.csv
     run evaluate --queries parts/test --report evaluation.html
 fi
