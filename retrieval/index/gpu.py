@@ -15,8 +15,7 @@ class GpuCopy:
     """Made at the first search, and given up for good when it fails; any thread may search it."""
 
     def __init__(self) -> None:
-        self._copy: Any = None
-        self._resources: Any = None
+        self._copy: Any = None  # with the resources that it needs
         self._is_tried = False
         self._turn = threading.Lock()  # FAISS searches on a GPU for one thread at a time
 
@@ -29,9 +28,9 @@ class GpuCopy:
                 if not self._is_tried:
                     self._is_tried = True
                     if hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0:
-                        self._resources = faiss.StandardGpuResources()
-                        self._copy = faiss.index_cpu_to_gpu(self._resources, 0, index)
-                return None if self._copy is None else self._copy.search(x, k)
+                        resources = faiss.StandardGpuResources()
+                        self._copy = resources, faiss.index_cpu_to_gpu(resources, 0, index)
+                return None if self._copy is None else self._copy[1].search(x, k)
             except RuntimeError:  # does not fit
                 self._copy = None
                 return None
