@@ -9,6 +9,13 @@
 Library code raises these; only the command line prints them and exits.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
 
 class ImgretError(Exception):
     """Says what is wrong and what to do, for a person to read."""
@@ -28,3 +35,9 @@ class GalleryError(ImgretError):
 
 class RecipeError(ImgretError):
     """A recipe cannot be read, or a key of it is wrong."""
+
+
+def first_fault(error: ValidationError) -> tuple[str, str]:
+    """The first key that pydantic found wrong, and what it says of it."""
+    first = error.errors()[0]
+    return ".".join(str(part) for part in first["loc"]), first["msg"]

@@ -14,7 +14,7 @@ import tomli_w
 from pydantic import ValidationError
 
 from classify.recipe.schema import Recipe
-from retrieval.errors import RecipeError
+from retrieval.errors import RecipeError, first_fault
 
 MAX_BYTES = 1 << 16
 SUFFIX = ".toml"
@@ -80,10 +80,9 @@ def check(document: dict[str, Any], source: str) -> Recipe:
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+        key, fault = first_fault(error)
         raise RecipeError(
-            f"{source}: {key}: {first['msg'].removeprefix('Value error, ')}. Mend that key."
+            f"{source}: {key}: {fault.removeprefix('Value error, ')}. Mend that key."
         ) from error
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from retrieval import backbones
 from retrieval import transform as transforms
-from retrieval.errors import ImgretError, RecipeError
+from retrieval.errors import ImgretError, RecipeError, first_fault
 from retrieval.refinement import Refinement
 
 MAX_BYTES = 1 << 16
@@ -115,9 +115,8 @@ def parse(text: str, source: str) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{source} is not valid TOML ({error}). Mend it.") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise RecipeError(f"{source}: {key}: {first['msg']}. Mend that key.") from error
+        key, fault = first_fault(error)
+        raise RecipeError(f"{source}: {key}: {fault}. Mend that key.") from error
     except ImgretError as error:
         raise RecipeError(f"{source}: search: {error}") from error
     return recipe

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from retrieval.backbones import BackboneSpec
 from retrieval.encoder import Engine
-from retrieval.errors import GalleryError
+from retrieval.errors import GalleryError, first_fault
 from retrieval.images import Preprocessing
 from retrieval.refinement import Refinement
 
@@ -179,10 +179,9 @@ def read_text(text: str, source: Path) -> Settings:
     try:
         return Settings.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+        key, fault = first_fault(error)
         raise GalleryError(
-            f"{source}: {key}: {first['msg']}. Delete the file and run `imgret verify --repair`: "
+            f"{source}: {key}: {fault}. Delete the file and run `imgret verify --repair`: "
             "it is written again from images.lance."
         ) from error
 
