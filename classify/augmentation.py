@@ -1,7 +1,7 @@
 """Pixels -> training pictures, a whole batch at a time, as a recipe's [augmentation] says.
 
-Everything geometric is one matrix a picture and one resampling; pictures are resampled where the
-network runs. RandAugment, mixup, CutMix and erasing are timm's.
+Everything geometric is one matrix a picture and one resampling, or none where whole pixels are
+moved; it happens where the network runs. RandAugment, mixup, CutMix and erasing are timm's.
 """
 
 from __future__ import annotations
@@ -88,11 +88,10 @@ def mixer(augmentation: Augmentation, smoothing: float, num_classes: int) -> Any
 def _moved(x: torch.Tensor, a: Augmentation, size: int, random: torch.Generator) -> torch.Tensor:
     """Everything geometric: one 3x3 matrix a picture, from places in the result to the source."""
     n = len(x)
-    if not any((a.rotation, a.shear, a.translation, a.zoom, a.perspective, a.crop)):
-        if a.flip:
-            flipped = torch.rand(n, generator=random) < a.flip
-            x = torch.where(flipped.to(x.device)[:, None, None, None], x.flip(3), x)
-        return x if x.shape[-1] == size else functional.interpolate(x, (size, size), mode="area")
+    if not any((a.rotation, a.shear, a.zoom, a.perspective, a.crop)):
+        if x.shape[-1] != size:
+            x = functional.interpolate(x, (size, size), mode="area")
+        return _shifted(x, a, random) if a.flip or a.translation else x
     matrix = _identity(n)
     if a.flip:
         matrix[:, 0, 0] = torch.where(torch.rand(n, generator=random) < a.flip, -1.0, 1.0)
@@ -115,6 +114,32 @@ def _moved(x: torch.Tensor, a: Augmentation, size: int, random: torch.Generator)
         matrix = tilts @ matrix
     grid = _grid(matrix, size).to(x.device)
     return functional.grid_sample(x, grid, padding_mode=a.fill, align_corners=False)
+
+
+def _shifted(x: torch.Tensor, a: Augmentation, random: torch.Generator) -> torch.Tensor:
+    """Flip and translation by whole pixels, which resampling would blur."""
+    n, size = len(x), x.shape[-1]
+    most = round(a.translation * size)
+    columns, rows = torch.arange(size) + torch.randint(-most, most + 1, (2, n, 1), generator=random)
+    flipped = torch.rand(n, 1, generator=random) < a.flip
+    columns = torch.where(flipped, size - 1 - columns, columns)
+    (columns, outside_x), (rows, outside_y) = (_inside(at, size, a.fill) for at in (columns, rows))
+    rows, columns = rows.to(x.device)[:, :, None], columns.to(x.device)[:, None, :]
+    picture = torch.arange(n, device=x.device)[:, None, None]
+    moved = x.permute(0, 2, 3, 1)[picture, rows, columns]
+    if a.fill == "zeros":
+        outside = outside_y[:, :, None] | outside_x[:, None, :]
+        moved.masked_fill_(outside.to(x.device)[..., None], 0)
+    return moved.permute(0, 3, 1, 2)
+
+
+def _inside(places: torch.Tensor, size: int, fill: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where to read each pixel of a line, as grid_sample does, and which lay outside."""
+    outside = (places < 0) | (places >= size)
+    if fill == "reflection":
+        places = torch.where(places < 0, -1 - places, places)
+        places = torch.where(places >= size, 2 * size - 1 - places, places)
+    return places.clamp(0, size - 1), outside
 
 
 def _grid(matrix: torch.Tensor, size: int) -> torch.Tensor:

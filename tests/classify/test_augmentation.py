@@ -124,6 +124,26 @@ def test_a_translation_is_torchvisions() -> None:
     assert min(found) < 0 < max(found)
 
 
+@pytest.mark.parametrize(
+    ("fill", "padding"), [("zeros", "constant"), ("border", "edge"), ("reflection", "symmetric")]
+)
+def test_flips_and_translations_alone_move_whole_pixels(fill: str, padding: Any) -> None:
+    pixels = np.random.default_rng(0).integers(1, 256, (64, SIZE, SIZE, 3), dtype=np.uint8)
+    ours = augmented(pixels, seed=2, flip=0.5, translation=0.125, fill=fill)
+    seen = set()
+    for picture, found in zip(pixels, ours, strict=True):
+        padded = np.pad(picture, ((4, 4), (4, 4), (0, 0)), padding)
+        for flip, top, left in itertools.product((1, -1), range(9), range(9)):
+            cut = padded[top : top + SIZE, left : left + SIZE][:, ::flip]
+            if np.array_equal(channels_first(cut[None])[0], found.round()):
+                seen.add((flip, top, left))
+                break
+        else:
+            pytest.fail("it is no flipped and translated copy")
+    assert {flip for flip, _, _ in seen} == {1, -1}
+    assert {top for _, top, _ in seen} == {left for _, _, left in seen} == set(range(9))
+
+
 def test_a_zoom_is_torchvisions() -> None:
     pixels = smooth(10)
     scales = []
