@@ -22,7 +22,7 @@ from classify.evaluation import softmax
 from classify.predicting import Predictor
 from classify.recipe import Augmentation
 from retrieval.errors import ImgretError
-from retrieval.gallery.folder import write_atomically
+from retrieval.files import write_atomically
 from retrieval.images import ImageFile, find_images
 from retrieval.loader import load_images
 from retrieval.report.style import INK, STYLE, short

@@ -11,7 +11,7 @@ from classify.evaluation import Evaluation
 from classify.recipe import Augmentation, Recipe
 from classify.run import Run
 from retrieval.errors import ImgretError
-from retrieval.gallery.folder import write_atomically
+from retrieval.files import write_atomically
 
 TESTED = "test.json"
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from classify import recipe as recipes
 from classify.recipe import Recipe
 from retrieval.errors import ImgretError
-from retrieval.gallery.folder import write_atomically
+from retrieval.files import write_atomically
 from retrieval.images import Preprocessing
 
 if TYPE_CHECKING:

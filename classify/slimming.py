@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from classify.run import data_config
 from retrieval.backbones import load
 from retrieval.errors import BackboneError, ImgretError
-from retrieval.gallery.folder import write_atomically
+from retrieval.files import write_atomically
 
 if TYPE_CHECKING:
     import torch

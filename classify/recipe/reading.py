@@ -7,17 +7,14 @@ from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
-from pathlib import Path
 from typing import Any
 
 import tomli_w
 from pydantic import ValidationError
 
 from classify.recipe.schema import Recipe
-from retrieval.errors import RecipeError, first_fault
-
-MAX_BYTES = 1 << 16
-SUFFIX = ".toml"
+from retrieval.errors import RecipeError
+from retrieval.recipe_files import SUFFIX, document_of, faulty, text_of
 
 
 @cache
@@ -54,25 +51,12 @@ def _text(name: str) -> str:
         rows = str(tomllib.loads(text).get("reproduces", "")).partition(":")[0]
         if name and name in rows.split(", "):
             return text
-    file = Path(name)
-    try:
-        if file.stat().st_size > MAX_BYTES:
-            raise RecipeError(f"{file} is larger than a recipe can be. Give another file.")
-        return file.read_text("utf-8", errors="replace")
-    except OSError as error:
-        raise RecipeError(
-            f"There is no recipe {name!r} ({error.strerror}). `imgret recipes` lists ours; a path "
-            "to a TOML file is one's own."
-        ) from error
+    return text_of(name, "`imgret recipes` lists ours; a path to a TOML file is one's own.")
 
 
 def parse(text: str, source: str, overrides: Sequence[str] = ()) -> Recipe:
     """A recipe from TOML. Raises RecipeError, naming source and the key."""
-    try:
-        document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise RecipeError(f"{source} is not valid TOML ({error}). Mend it.") from error
-    return check(with_overrides(document, overrides), source)
+    return check(with_overrides(document_of(text, source), overrides), source)
 
 
 def check(document: dict[str, Any], source: str) -> Recipe:
@@ -80,10 +64,7 @@ def check(document: dict[str, Any], source: str) -> Recipe:
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
-        key, fault = first_fault(error)
-        raise RecipeError(
-            f"{source}: {key}: {fault.removeprefix('Value error, ')}. Mend that key."
-        ) from error
+        raise faulty(source, error) from error
 
 
 def with_overrides(document: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

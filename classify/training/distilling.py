@@ -25,13 +25,12 @@ from classify.models import embed
 from classify.recipe import Augmentation, Distillation
 from classify.training.scoring import score_all
 from retrieval import backbones
-from retrieval.encoder import Runner, compiled, converted, precision_of
+from retrieval.encoder import AGREEMENT, Runner, compiled, converted, precision_of
 from retrieval.errors import RecipeError
 from retrieval.images import Preprocessing
 
 FLOOR = 0.05  # of the mean variance of a map's channels, below which a channel counts as dead
 EPSILON = 1e-12
-AGREEMENT = 0.01  # 1 - cosine to torch, below which OpenVINO gives the teacher's embeddings
 
 Maps = dict[str, tuple[torch.Tensor, torch.Tensor]]  # what goes in, what comes out
 
@@ -184,12 +183,14 @@ def _in_openvino(network: nn.Module, size: int) -> Runner | None:
     """
     noise = torch.randn(4, 3, size, size, generator=torch.Generator().manual_seed(0))
     try:
-        run = compiled(converted(network, noise), precision_of(None))
+        precision = precision_of(None)
+        run = compiled(converted(network, noise), precision)
         found = torch.from_numpy(run(noise.numpy()))
     except Exception:  # noqa: BLE001  torch.export and OpenVINO raise all kinds
         return None
     with torch.inference_mode():
-        return run if _distances(found, network(noise)).max() < AGREEMENT else None
+        worst = _distances(found, network(noise)).max()
+    return run if 1 - worst >= AGREEMENT[precision] else None
 
 
 def _chains(network: nn.Module, patterns: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:

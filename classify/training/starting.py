@@ -37,7 +37,7 @@ from classify.training.distilling import Distilling
 from classify.training.loop import DivergedError, Loop, Place, with_best
 from classify.training.scoring import device
 from retrieval.errors import ImgretError
-from retrieval.gallery.folder import write_atomically
+from retrieval.files import write_atomically
 from retrieval.loader import default_workers
 
 

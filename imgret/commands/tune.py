@@ -72,7 +72,7 @@ def command(
     from retrieval.comparison import recipes
     from retrieval.comparison.tuning import tune
     from retrieval.encoder import cache_folder
-    from retrieval.gallery.folder import write_atomically
+    from retrieval.files import write_atomically
 
     start = recipes.read(recipe).recipe if recipe else recipes.Recipe()
     if backbone:

@@ -18,7 +18,7 @@ from retrieval.comparison.recipes import Encoding
 from retrieval.encoder import Engine
 from retrieval.errors import ImgretError
 from retrieval.evaluation.protocols import Images
-from retrieval.gallery.folder import write_atomically
+from retrieval.files import write_atomically
 from retrieval.images import find_images
 from retrieval.retriever import Progress, Retriever
 from retrieval.retriever.evaluating import read_images

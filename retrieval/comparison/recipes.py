@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -15,11 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from retrieval import backbones
 from retrieval import transform as transforms
-from retrieval.errors import ImgretError, RecipeError, first_fault
+from retrieval.errors import ImgretError, RecipeError
+from retrieval.recipe_files import SUFFIX, document_of, faulty, text_of
 from retrieval.refinement import Refinement
-
-MAX_BYTES = 1 << 16
-SUFFIX = ".toml"
 
 
 class _Model(BaseModel):
@@ -94,29 +91,19 @@ def read(name: str) -> Experiment:
     if name in names():
         text = (resources.files("retrieval") / "recipes" / f"{name}{SUFFIX}").read_text("utf-8")
         return Experiment(name, parse(text, name))
-    file = Path(name)
-    try:
-        if file.stat().st_size > MAX_BYTES:
-            raise RecipeError(f"{file} is larger than a recipe can be. Give another file.")
-        return Experiment(file.stem, parse(file.read_text("utf-8", errors="replace"), name))
-    except OSError as error:
-        raise RecipeError(
-            f"There is no recipe {name!r} ({error.strerror}). Give {', '.join(names())}, or a TOML "
-            "file."
-        ) from error
+    text = text_of(name, f"Give {', '.join(names())}, or a TOML file.")
+    return Experiment(Path(name).stem, parse(text, name))
 
 
 def parse(text: str, source: str) -> Recipe:
     """A recipe from TOML. Raises RecipeError, naming source and the key."""
+    document = document_of(text, source)
     try:
-        recipe = Recipe.model_validate(tomllib.loads(text))
+        recipe = Recipe.model_validate(document)
         transforms.parse(recipe.search.transform)
         _ = recipe.search.refinement
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{source} is not valid TOML ({error}). Mend it.") from error
     except ValidationError as error:
-        key, fault = first_fault(error)
-        raise RecipeError(f"{source}: {key}: {fault}. Mend that key.") from error
+        raise faulty(source, error) from error
     except ImgretError as error:
         raise RecipeError(f"{source}: search: {error}") from error
     return recipe

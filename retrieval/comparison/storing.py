@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from retrieval.evaluation import Evaluation
-from retrieval.gallery.folder import write_atomically
+from retrieval.files import write_atomically
 
 MAX_BYTES = 1 << 28
 

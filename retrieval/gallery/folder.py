@@ -7,13 +7,13 @@ import datetime
 import os
 import shutil
 import socket
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from retrieval.errors import GalleryError
+from retrieval.files import write_atomically
 from retrieval.gallery.settings import IndexState, Settings, read_file, read_text, write_text
 from retrieval.gallery.table import ImageTable
 
@@ -193,19 +193,3 @@ class Gallery:
     def delete(self) -> None:
         """Delete the folder and all in it."""
         shutil.rmtree(self.path, ignore_errors=True)
-
-
-def write_atomically(file: Path, content: bytes) -> None:
-    """Replace a file's content so that any crash leaves the old or the new one."""
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(file)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

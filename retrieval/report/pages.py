@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from retrieval.errors import ImageError, ImgretError
-from retrieval.gallery.folder import write_atomically
+from retrieval.files import write_atomically
 from retrieval.images import thumbnail
 from retrieval.loader import default_workers
 

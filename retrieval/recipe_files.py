@@ -1,0 +1,40 @@
+"""Recipes as files: what both kinds, of retrieval and of classifiers, have in common."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from retrieval.errors import RecipeError, first_fault
+
+MAX_BYTES = 1 << 16
+SUFFIX = ".toml"
+
+
+def text_of(name: str, instead: str) -> str:
+    """A user's own file. instead: what else to give. Raises RecipeError."""
+    file = Path(name)
+    try:
+        if file.stat().st_size > MAX_BYTES:
+            raise RecipeError(f"{file} is larger than a recipe can be. Give another file.")
+        return file.read_text("utf-8", errors="replace")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RecipeError(f"There is no recipe {name!r} ({reason}). {instead}") from error
+
+
+def document_of(text: str, source: str) -> dict[str, Any]:
+    """A recipe's keys. Raises RecipeError, naming source."""
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise RecipeError(f"{source} is not valid TOML ({error}). Mend it.") from error
+
+
+def faulty(source: str, error: ValidationError) -> RecipeError:
+    """What pydantic found wrong, as an error that names source and the key."""
+    key, fault = first_fault(error)
+    return RecipeError(f"{source}: {key}: {fault.removeprefix('Value error, ')}. Mend that key.")
