@@ -48,9 +48,10 @@ class Augmentation(_Model):
 
     flip, greyscale, erase: probabilities. rotation, shear, translation, zoom, perspective: largest,
     drawn evenly in both directions. crop: range of the area of a random crop; its aspect is
-    between 3/4 and 4/3. Flips and translations alone move whole pixels. brightness, contrast, saturation, hue: largest change. rand: a RandAugment
-    policy as timm writes it, such as "rand-m9-n2". mixup, cutmix: alpha (Zhang et al. 2018,
-    "mixup"; Yun et al. 2019, "CutMix"). fill: what lies outside of the picture.
+    between 3/4 and 4/3. Flips and translations alone move whole pixels. brightness, contrast,
+    saturation, hue: largest change. rand: a RandAugment policy as timm writes it, such as
+    "rand-m9-n2". mixup, cutmix: alpha (Zhang et al. 2018, "mixup"; Yun et al. 2019, "CutMix").
+    fill: what lies outside of the picture.
     """
 
     flip: Share = 0.0
