@@ -208,7 +208,9 @@ class Settings(_Model):
     gain, "step" by `factor` every `wait` epochs. warmup: epochs. patience: epochs without gain
     after which the phase ends; 0: never. monitor: what gain is measured in, on the validation
     images. backbone_lr: learning rate of the backbone as a share of the head's. clip: largest norm
-    of the gradient; 0: any.
+    of the gradient; 0: any. statistics: what batch norms normalise with, those of the "batch" or
+    the "running" ones, which then stay as they are: a batch's are noise to a network that has
+    almost learnt what it should.
     """
 
     epochs: Epochs = 20
@@ -222,6 +224,7 @@ class Settings(_Model):
     wait: Epochs = 3
     patience: Annotated[int, Field(ge=0)] = 0
     clip: NotNegative = 0.0
+    statistics: Literal["batch", "running"] = "batch"
 
 
 class Training(Settings):
@@ -254,6 +257,7 @@ class Phase(_Model):
     wait: Epochs | None = None
     patience: Annotated[int, Field(ge=0)] | None = None
     clip: NotNegative | None = None
+    statistics: Literal["batch", "running"] | None = None
 
 
 class Figures(_Model):

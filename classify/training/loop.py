@@ -176,7 +176,7 @@ class Loop:
     def _epoch(self, should_stop: Callable[[], bool], progress: Progress | None) -> bool:
         """Train one epoch, or the rest of it; False when stopped."""
         place, saved, began = self.place, time.monotonic(), time.monotonic()
-        training_mode(self.network)
+        training_mode(self.network, running=self.settings.statistics == "running")
         for places in self._batches():
             self._step(places)
             place.step += 1
@@ -261,7 +261,7 @@ class Loop:
     def _close_epoch(self, on_best: Callable[[nn.Module], None]) -> Epoch:
         place, began = self.place, time.monotonic()
         judged = self.ema.module if self.ema is not None else self.network
-        if self.recipe.training.precise_norm:
+        if self.recipe.training.precise_norm and self.settings.statistics == "batch":
             self._measure_norms(judged)
         loss = accuracy = None
         if len(self.validation.images):

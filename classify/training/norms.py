@@ -10,12 +10,15 @@ from torch import nn
 NORMS = (nn.modules.batchnorm._BatchNorm,)
 
 
-def training_mode(network: nn.Module) -> None:
-    """Training mode, but for frozen batch norms, whose statistics must not move either."""
+def training_mode(network: nn.Module, *, running: bool = False) -> None:
+    """Training mode, but for frozen batch norms, whose statistics must not move either.
+
+    running: all batch norms keep and use their moving statistics, while their weights may learn.
+    """
     network.train()
     for module in network.modules():
         if isinstance(module, NORMS) and module.weight is not None:
-            module.train(module.weight.requires_grad)
+            module.train(module.weight.requires_grad and not running)
 
 
 def measure_norms(network: nn.Module, pictures: Iterable[torch.Tensor]) -> None:

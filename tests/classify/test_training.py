@@ -330,6 +330,32 @@ def test_a_frozen_backbone_does_not_move_nor_do_its_batch_norms() -> None:
     assert all(key.startswith("head.") for key in moved)
 
 
+def test_running_statistics_are_used_and_kept_while_weights_learn(
+    blobs: Path, tmp_path: Path
+) -> None:
+    phases = """
+    [[phases]]
+    epochs = 2
+    [[phases]]
+    epochs = 2
+    statistics = "running"
+    """
+    recipe = recipes.parse(TINY + phases, "x", ["training.precise_norm=2", "data.validation=0"])
+    states: list[dict[str, torch.Tensor]] = []
+
+    def keep(_: Epoch) -> None:
+        states.append(load_file(tmp_path / "run" / "model.safetensors"))
+
+    train(blobs, recipe, tmp_path / "run", on_epoch=keep)
+    running = {
+        key for key in states[0] if key.rpartition(".")[2] in ("running_mean", "running_var")
+    }
+    assert running
+    assert not all(torch.equal(states[0][key], states[1][key]) for key in running)
+    assert all(torch.equal(states[1][key], states[3][key]) for key in running)
+    assert not torch.equal(states[1]["backbone.0_norm.weight"], states[3]["backbone.0_norm.weight"])
+
+
 @pytest.mark.parametrize(("opened", "moves"), [("head", set()), (4, {"2"}), (7, {"0", "2"})])
 def test_layers_that_are_not_open_stay_as_they_were(
     blobs: Path, tmp_path: Path, opened: str | int, moves: set[str]
