@@ -137,7 +137,8 @@ def machine() -> str:
     """What it was trained on."""
     if torch.cuda.is_available():
         return str(torch.cuda.get_device_name())
-    return f"{platform.machine()}, {default_workers()} cores"
+    cores = default_workers()
+    return f"{platform.machine()}, {cores} core{'s' * (cores > 1)}"
 
 
 def _prepared(
