@@ -16,7 +16,7 @@ from torch import nn
 
 from classify.models.cnn import ConvNet
 from classify.recipe import Head, ModelSpec
-from retrieval.errors import RecipeError
+from retrieval.errors import RecipeError, first_fault
 
 NAME = "imgret_classifier"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -60,7 +60,7 @@ class Classifier(nn.Module):
         try:
             spec = ModelSpec.model_validate(layout)
         except ValidationError as error:
-            raise RecipeError(f"model: {error.errors()[0]['msg']}. Mend the layout.") from error
+            raise RecipeError(f"model: {first_fault(error)[1]}. Mend the layout.") from error
         self.num_classes = num_classes
         self.backbone = make_backbone(spec)
         self.num_features, side = _map_shape(self.backbone, size)
