@@ -16,20 +16,20 @@ torch_runners.py  a network -> what runs it in torch, on a CPU or CUDA
 """
 
 from retrieval.encoder.encoder import ENGINES, Encoder, Engine, Runner, normalise
-from retrieval.encoder.exports import cache_folder, converted
+from retrieval.encoder.exports import CONVERSIONS, cache_folder
 from retrieval.encoder.opening import AGREEMENT, exported_encoder, open_encoder
 from retrieval.encoder.openvino_cpu import compiled, precision_of
 from retrieval.encoder.torch_runners import keep_freed_memory
 
 __all__ = [
     "AGREEMENT",
+    "CONVERSIONS",
     "ENGINES",
     "Encoder",
     "Engine",
     "Runner",
     "cache_folder",
     "compiled",
-    "converted",
     "exported_encoder",
     "keep_freed_memory",
     "normalise",

@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import tempfile
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,8 @@ from retrieval.encoder.torch_runners import normalised
 
 if TYPE_CHECKING:
     import torch
+
+    Conversion = Callable[[torch.nn.Module, torch.Tensor], Any]
 
 NETWORK, WEIGHTS = "model.xml", "model.bin"
 
@@ -48,10 +52,30 @@ def check_writable(folder: Path) -> None:
         pass
 
 
-def converted(network: torch.nn.Module, example: torch.Tensor) -> Any:
+def traced(network: torch.nn.Module, example: torch.Tensor) -> Any:
     """A network of one input and one output as OpenVINO's model, for batches of any size.
 
-    example: an input of more than one row. Raises what torch.export and OpenVINO raise.
+    example: an input of more than one row. A trace follows what the network does with it: a way
+    that depends on the pixels is refused, one that depends on the size of the batch comes out
+    wrong, so hold it against torch with a batch of another size. Raises what torch and OpenVINO
+    raise.
+    """
+    import torch
+
+    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    weightless = {name: tensor.detach().to("meta") for name, tensor in tensors.items()}
+    with torch.no_grad():  # raises where values are asked for, since there are none
+        torch.func.functional_call(network, weightless, (example.to("meta"),))
+    shape = openvino().PartialShape([-1, *example.shape[1:]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated; exported() does without
+        return openvino().convert_model(network, example_input=example, input=[shape])
+
+
+def exported(network: torch.nn.Module, example: torch.Tensor) -> Any:
+    """The same by torch.export, in two to four times the time.
+
+    Raises what torch.export and OpenVINO raise.
     """
     import torch
 
@@ -62,14 +86,17 @@ def converted(network: torch.nn.Module, example: torch.Tensor) -> Any:
     return model
 
 
-def export(backbone: Backbone, folder: Path) -> None:
+CONVERSIONS: tuple[Conversion, ...] = (traced, exported)  # in the order to be tried
+
+
+def export(backbone: Backbone, folder: Path, convert: Conversion) -> None:
     """Write the network, its normalisation included, as OpenVINO reads it; atomically."""
     import torch
 
     if is_whole(folder):
         return
     spec, size = backbone.spec, backbone.spec.preprocessing.size
-    model = converted(normalised(backbone), torch.zeros(2, size, size, 3, dtype=torch.uint8))
+    model = convert(normalised(backbone), torch.zeros(2, size, size, 3, dtype=torch.uint8))
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         made = Path(temporary) / "made"
         made.mkdir()

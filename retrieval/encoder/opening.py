@@ -6,19 +6,27 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from retrieval.backbones import Backbone, BackboneSpec, packaged_weights
 from retrieval.encoder.encoder import Encoder, Engine
-from retrieval.encoder.exports import NETWORK, check_writable, export, export_folder, is_whole
+from retrieval.encoder.exports import (
+    CONVERSIONS,
+    NETWORK,
+    check_writable,
+    export,
+    export_folder,
+    is_whole,
+)
 from retrieval.encoder.mobilenetv2 import read_model
 from retrieval.encoder.openvino_cpu import compiled, precision_of
 from retrieval.encoder.torch_runners import agreement, cuda_runner, torch_runner
 from retrieval.errors import BackboneError
 
 AGREEMENT = {"bf16": 0.99, "fp32": 0.9999}  # least cosine with torch on noise; photos agree better
-_EXPORTING = threading.Lock()  # torch.export is not made for several threads
+_EXPORTING = threading.Lock()  # neither torch.jit nor torch.export is made for several threads
 
 
 def open_encoder(
@@ -91,7 +99,7 @@ def _runs_here(engine: Engine) -> bool:
 def _exported_encoder(
     backbone: Backbone, engine: Engine | None, cache: Path, *, insist: bool
 ) -> Encoder:
-    """Export with OpenVINO, in the first precision that agrees with torch; else run torch."""
+    """Export with OpenVINO, in the first way that agrees with torch; else run torch."""
     spec, first = backbone.spec, precision_of(engine)
     try:
         check_writable(cache / "encoders")
@@ -104,13 +112,14 @@ def _exported_encoder(
         )
         return encoder
     reason = ""
-    for precision in [first] if engine and insist else dict.fromkeys([first, "fp32"]):
+    precisions = [first] if engine and insist else dict.fromkeys([first, "fp32"])
+    for precision, convert in product(precisions, CONVERSIONS):
         place = export_folder(spec, precision, cache)
         try:
-            export(backbone, place)
+            export(backbone, place, convert)
             encoder = _openvino_encoder(spec, place / NETWORK, precision)
             cosine = agreement(encoder, backbone)
-        except Exception as error:  # noqa: BLE001  torch.export and OpenVINO raise all kinds
+        except Exception as error:  # noqa: BLE001  torch and OpenVINO raise all kinds
             reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
             shutil.rmtree(place, ignore_errors=True)
             continue

@@ -15,6 +15,7 @@ import torch
 
 from retrieval.backbones import Backbone, load
 from retrieval.encoder import Engine, cache_folder, exported_encoder, normalise, open_encoder
+from retrieval.encoder.torch_runners import normalised
 from retrieval.errors import BackboneError
 from tests.samples import picture
 
@@ -194,6 +195,25 @@ def test_torch_runs_what_openvino_cannot_convert(
     with pytest.raises(BackboneError, match="Use --engine torch-fp32"):
         open_encoder(spec, lambda: stubborn, engine="openvino-fp32", cache=tmp_path)
     assert list((tmp_path / "encoders").iterdir()) == []
+
+
+class Baked(torch.nn.Module):
+    """A network whose trace holds the size of the batch that it was traced with."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = int(x.shape[0]) if torch.jit.is_tracing() else x.shape[0]
+        return x.mean(dim=(2, 3)).reshape(rows, 3)
+
+
+def test_what_cannot_be_traced_goes_through_torch_export(
+    backbone: Backbone, tmp_path: Path
+) -> None:
+    spec = replace(backbone.spec, dim=3, weights_sha256="0" * 64)
+    encoder = open_encoder(spec, lambda: Backbone(spec, Baked()), cache=tmp_path)
+    assert encoder.engine.startswith("openvino")
+    assert encoder.notice is None
+    by_hand = normalise(normalised(Backbone(spec, Baked()))(torch.from_numpy(PIXELS)).numpy())
+    assert (encoder.encode(PIXELS) * by_hand).sum(axis=1).min() > 0.9999
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
