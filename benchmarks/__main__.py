@@ -9,7 +9,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import duplicates, indexing, matching, mini, quality, searching, starting, training
+from benchmarks import (
+    duplicates,
+    exporting,
+    indexing,
+    matching,
+    mini,
+    quality,
+    searching,
+    starting,
+    training,
+)
 from benchmarks.photographs import ROOT, SHARED
 from benchmarks.table import Table, machine
 
@@ -17,6 +27,7 @@ PARTS = {
     "indexing": indexing,
     "searching": searching,
     "starting": starting,
+    "exporting": exporting,
     "quality": quality,
     "matching": matching,
     "duplicates": duplicates,
@@ -39,6 +50,7 @@ def main() -> int:
         return 2
     page = Path(arguments.out or ROOT / "docs") / "benchmarks.md"
     data = Path(arguments.out or ROOT / "benchmarks") / "results.json"
+    data.parent.mkdir(parents=True, exist_ok=True)
     results = json.loads(data.read_text()) if data.is_file() else {}
     for name in arguments.names or PARTS:
         print(f"measuring {name} ...", file=sys.stderr, flush=True)

@@ -73,7 +73,7 @@ def traced(network: torch.nn.Module, example: torch.Tensor) -> Any:
 
 
 def exported(network: torch.nn.Module, example: torch.Tensor) -> Any:
-    """The same by torch.export, in two to four times the time.
+    """The same by torch.export, which takes one to three times as long.
 
     Raises what torch.export and OpenVINO raise.
     """

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import lance
 import numpy as np
 import pytest
 
@@ -16,12 +17,14 @@ from retrieval.retriever import Retriever
 from tests.samples import command_environment, picture
 
 IMAGES = 160
-# many small commits, so that a short run can be killed between and within them
+SIZE = (320, 240)
+# many small commits, so that a short run can be killed between and within them; mini, since a
+# process that needs no torch starts sooner
 RUN = """
 import sys
 from retrieval.retriever import Retriever, indexing
 indexing.ROWS_PER_COMMIT = 8
-Retriever(sys.argv[1], backbone=sys.argv[2]).index(sys.argv[3], batch_size=8)
+Retriever(sys.argv[1], backbone="mini").index(sys.argv[2], batch_size=8)
 """
 
 
@@ -31,13 +34,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for n in range(IMAGES):
         file = root / "pictures" / f"class{n % 4}" / f"{n:03}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
-        picture(n, 640, 480).save(file)
+        picture(n, *SIZE).save(file)
     return root
 
 
-def start(gallery: Path, weights: Path, folder: Path, cache: Path) -> subprocess.Popen[bytes]:
+def start(gallery: Path, folder: Path, cache: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-c", RUN, str(gallery), str(weights), str(folder / "pictures")],
+        [sys.executable, "-c", RUN, str(gallery), str(folder / "pictures")],
         env=command_environment(cache),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -54,7 +57,8 @@ def stored(gallery: Path) -> dict[str, tuple[object, ...]]:
 
 
 def rows_in(gallery: Path) -> int:
-    return len(stored(gallery)) if (gallery / "images.lance").is_dir() else 0
+    table = gallery / "images.lance"
+    return lance.dataset(str(table)).count_rows() if table.is_dir() else 0
 
 
 def wait_for_rows(gallery: Path, process: subprocess.Popen[bytes], more_than: int) -> None:
@@ -63,13 +67,13 @@ def wait_for_rows(gallery: Path, process: subprocess.Popen[bytes], more_than: in
 
 
 def test_a_run_that_is_killed_at_random_moments_ends_as_an_undisturbed_one(
-    folder: Path, weights: Path, cache: Path
+    folder: Path, cache: Path
 ) -> None:
     calm, killed = folder / "calm.imgret", folder / "killed.imgret"
-    assert start(calm, weights, folder, cache).wait(timeout=120) == 0
+    assert start(calm, folder, cache).wait(timeout=120) == 0
     moments, before, kills = random.Random(0), 0, 0  # noqa: S311
     for _ in range(8):
-        process = start(killed, weights, folder, cache)
+        process = start(killed, folder, cache)
         wait_for_rows(killed, process, before)
         time.sleep(moments.uniform(0, 0.1))
         process.kill()
@@ -78,7 +82,7 @@ def test_a_run_that_is_killed_at_random_moments_ends_as_an_undisturbed_one(
         assert now >= before, "what was committed is lost"
         before = now
     assert kills >= 3
-    assert start(killed, weights, folder, cache).wait(timeout=120) == 0
+    assert start(killed, folder, cache).wait(timeout=120) == 0
     # the bytes of a PNG decide its pixels, and its pixels its embedding, in whichever batch
     ours, theirs = stored(killed), stored(calm)
     assert {p: row[:-1] for p, row in ours.items()} == {p: row[:-1] for p, row in theirs.items()}
@@ -88,15 +92,15 @@ def test_a_run_that_is_killed_at_random_moments_ends_as_an_undisturbed_one(
     assert Retriever(killed).verify().ok
     for n in range(0, IMAGES, 16):
         for gallery in (killed, calm):
-            (match,) = Retriever(gallery).search(picture(n, 640, 480), k=1)
+            (match,) = Retriever(gallery).search(picture(n, *SIZE), k=1)
             assert match.path.name == f"{n:03}.png"
 
 
 def test_an_interrupt_stores_what_is_encoded_and_the_next_run_goes_on(
-    folder: Path, weights: Path, cache: Path
+    folder: Path, cache: Path
 ) -> None:
     gallery = folder / "interrupted.imgret"
-    process = start(gallery, weights, folder, cache)
+    process = start(gallery, folder, cache)
     wait_for_rows(gallery, process, 0)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) != 0
@@ -106,13 +110,11 @@ def test_an_interrupt_stores_what_is_encoded_and_the_next_run_goes_on(
     assert (report.unchanged, report.added) == (before, IMAGES - before)
 
 
-def test_a_gallery_whose_first_run_was_killed_can_be_searched(
-    folder: Path, weights: Path, cache: Path
-) -> None:
+def test_a_gallery_whose_first_run_was_killed_can_be_searched(folder: Path, cache: Path) -> None:
     gallery = folder / "partial.imgret"
-    process = start(gallery, weights, folder, cache)
+    process = start(gallery, folder, cache)
     wait_for_rows(gallery, process, 0)
     process.kill()
     process.wait()
-    found = Retriever(gallery).search(picture(0, 640, 480), k=1)
+    found = Retriever(gallery).search(picture(0, *SIZE), k=1)
     assert len(found) == 1
