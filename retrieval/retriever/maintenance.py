@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
 from collections.abc import Sequence
@@ -41,29 +42,36 @@ def open_snapshot(gallery: Gallery) -> Snapshot:
 
     Raises GalleryError when there is nothing to search yet.
     """
-    settings, table = gallery.settings(), gallery.open_table()
-    state = gallery.index_state(settings, table)
-    if state is not None:
-        try:
-            return open_published(gallery, state, settings)
-        except GalleryError:
-            pass
+    while True:
+        seen = stamp(gallery)
+        settings, table = gallery.settings(), gallery.open_table()
+        state = gallery.index_state(settings, table)
+        if state is not None:
+            with contextlib.suppress(GalleryError):
+                return open_published(gallery, state, settings)
+        if stamp(gallery) == seen:  # else a writer has published anew, and taken away what we read
+            break
     usable = table.count(INDEXED)
     if usable == 0:
-        raise GalleryError(
-            f"{gallery.path} holds no image that could be embedded. Run `imgret index FOLDER`; "
-            "`imgret info --failed` tells why images failed."
-        )
+        raise _nothing_in(gallery)
     try:
         with gallery.lock():
-            table = gallery.open_table()
-            settings = bring_up_index(gallery, table, settings.without_derived())
-            state = settings.index
+            settings = bring_up_index(
+                gallery, gallery.open_table(), gallery.settings().without_derived()
+            )
     except GalleryError:  # another process writes, or nobody may: then for this search alone
         index, _ = build_index(table, settings, usable)
         return Snapshot(gallery, table, index, settings)
-    assert state is not None  # noqa: S101  for mypy; the table has rows
-    return open_published(gallery, state, settings)
+    if settings.index is None:
+        raise _nothing_in(gallery)
+    return open_published(gallery, settings.index, settings)
+
+
+def _nothing_in(gallery: Gallery) -> GalleryError:
+    return GalleryError(
+        f"{gallery.path} holds no image that could be embedded. Run `imgret index FOLDER`; "
+        "`imgret info --failed` tells why images failed."
+    )
 
 
 def open_published(gallery: Gallery, state: IndexState, settings: Settings) -> Snapshot:
