@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from classify import recipe as recipes
 from classify.recipe import Recipe
 from retrieval.errors import ImgretError
-from retrieval.files import write_atomically
+from retrieval.files import put, write_atomically
 from retrieval.images import Preprocessing
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def save_model(
             data_config=data_config(preprocessing),
         )
         for name in (WEIGHTS, CONFIG):
-            (Path(scratch) / name).replace(folder / name)
+            put(Path(scratch) / name, folder / name)
 
 
 def data_config(preprocessing: Preprocessing) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from retrieval.errors import ImgretError
+from retrieval.files import put
 
 OPTIMISER = "optimiser"
 
@@ -40,7 +41,7 @@ def save_state(
     temporary = file.with_name(f".{file.name}.new")
     try:
         save_file(tensors, temporary, metadata={"state": document})
-        temporary.replace(file)
+        put(temporary, file)
     finally:
         temporary.unlink(missing_ok=True)
 

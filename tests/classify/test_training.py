@@ -276,6 +276,14 @@ def test_timm_reads_a_run_and_knows_its_classes(run: Path, blobs: Path) -> None:
     assert Run(run).classes == ("blue", "green", "red")
 
 
+def test_all_files_of_a_run_may_be_read_by_whom_the_umask_lets(run: Path) -> None:
+    made = run / "new"
+    made.touch()
+    modes = {file.name: file.stat().st_mode for file in run.iterdir()}
+    made.unlink()
+    assert set(modes.values()) == {modes["new"]}, modes
+
+
 def test_a_process_that_knows_only_of_retrieval_reads_a_run(run: Path) -> None:
     code = (
         f"import sys; from retrieval import backbones\nprint(backbones.load({str(run)!r}).spec.dim)"
