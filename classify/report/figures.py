@@ -155,8 +155,9 @@ def _reliability(evaluation: Evaluation) -> Figure:
     figure, axes = new_figure(height=2.8)
     axes.plot([0, 1], [0, 1], color=SOFT, linestyle="--", linewidth=0.8, label="perfect")
     bins = evaluation.reliability
-    axes.plot([b.predicted for b in bins], [b.observed for b in bins], color=COLOURS[0],
-              marker="o", markersize=4, linewidth=1.2, label="this model")  # fmt: skip
+    found = [b.predicted for b in bins], [b.observed for b in bins]
+    axes.plot(*found, color=COLOURS[0], marker="o", markersize=4, linewidth=1.2, clip_on=False,
+              label="this model")  # fmt: skip
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="predicted probability", ylabel="share that is right")
     axes.set_title(f"expected calibration error {evaluation.calibration_error:.3f}", loc="left")
     axes.legend(frameon=False, loc="upper left")

@@ -52,8 +52,8 @@ class Search(_Model):
         return Refinement.of(self.expand, self.augment, self.rerank)
 
 
-class Reference(_Model):
-    """The figure to beat."""
+class Figures(_Model):
+    """On the queries of cars/test: to beat, or measured here."""
 
     precision_at_5: float = Field(ge=0, le=1)
 
@@ -66,7 +66,8 @@ class Recipe(_Model):
     k: int = Field(default=5, ge=1, le=1000)
     encoding: Encoding = Encoding()
     search: Search = Search()
-    reference: Reference | None = None
+    reference: Figures | None = None
+    measured: Figures | None = None
 
 
 @dataclass(frozen=True)

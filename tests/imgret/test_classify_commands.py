@@ -226,6 +226,7 @@ def test_recipes_are_listed_and_shown(imgret: Command) -> None:
     assert listed.returncode == 0
     assert {"R1", *recipes.names()} <= set(lines)
     assert lines["parts/cnn"][1] == "P1"
+    assert lines["R1"][5:7] == ["0.0500", "0.1330"]
     assert lines["parts/mobilenetv3-small"][4] == "1,013,621"
     shown = imgret("recipes", "parts/cnn").stdout
     assert recipes.parse(shown, "shown") == recipes.read("parts/cnn")
