@@ -128,12 +128,13 @@ class Gallery:
         return state if self.index_path(state.version).is_file() else None
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Be the one writer. Raises GalleryError, naming the holder, when there is another."""
+    def lock(self, wait: float = 1) -> Iterator[None]:
+        """Be the one writer. Raises GalleryError, naming the holder, when there is another still
+        after so many seconds."""
         holder = self.path / "lock-holder"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / "lock", timeout=0)
+            lock = FileLock(self.path / "lock", timeout=wait)
             lock.acquire()
         except Timeout:
             who = "another process"

@@ -55,7 +55,7 @@ def open_snapshot(gallery: Gallery) -> Snapshot:
     if usable == 0:
         raise _nothing_in(gallery)
     try:
-        with gallery.lock():
+        with gallery.lock(wait=0):
             settings = bring_up_index(
                 gallery, gallery.open_table(), gallery.settings().without_derived()
             )

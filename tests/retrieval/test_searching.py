@@ -314,6 +314,14 @@ def test_a_second_writer_is_told_who_writes(own: Retriever) -> None:
     assert own.index(own.gallery.base / "pictures").unchanged == 24
 
 
+def test_a_writer_waits_for_one_that_is_soon_done(own: Retriever) -> None:
+    with own.gallery.lock():
+        writer = ThreadPoolExecutor(1).submit(own.index, own.gallery.base / "pictures")
+        with pytest.raises(TimeoutError):
+            writer.result(timeout=0.3)
+    assert writer.result().unchanged == 24
+
+
 def test_rows_can_be_searched_while_the_first_run_has_not_published_them(own: Retriever) -> None:
     before = [m.id for m in own.search(picture(4), k=5)]
     own.gallery.settings_path.unlink()
