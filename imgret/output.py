@@ -13,6 +13,7 @@ import click
 from retrieval.retriever import Progress
 
 SECONDS_PER_LINE = 5.0
+SHARE_PER_LINE = 0.05  # of the time since the job began
 NUMERIC = {"rank", "score", "probability", "value", "low", "high", "queries", "F1"}
 WORDS = {
     "finding": "Finding images",
@@ -95,6 +96,13 @@ def as_time(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
+def as_rate(per_second: float) -> str:
+    """A rate for a person: 1,200/s, 2.5/s, 4.0 s each."""
+    if per_second < 1:
+        return f"{as_time(1 / per_second)} each"
+    return f"{per_second:,.0f}/s" if per_second >= 10 else f"{per_second:.1f}/s"
+
+
 @contextmanager
 def _bars() -> Iterator[Progress]:
     from rich.console import Console
@@ -127,7 +135,7 @@ def _bars() -> Iterator[Progress]:
                 bars.reset(tasks[what][0])  # type: ignore[arg-type]
             task, since = tasks[what]
             rate = done / max(time.monotonic() - since, 1e-9)
-            shown = f"{rate:.0f}/s" if what == "encoding" and done > 1 else ""
+            shown = as_rate(rate) if what == "encoding" and done > 1 else ""
             bars.update(task, completed=done, total=total, rate=shown)  # type: ignore[arg-type]
 
         yield progress
@@ -146,13 +154,14 @@ def _lines() -> Progress:
             since = begun[what] = now
         counted[what] = done
         finished = total is not None and done >= total > 0
-        if now - last < SECONDS_PER_LINE and not finished:
+        pause = max(SECONDS_PER_LINE, SHARE_PER_LINE * (now - since))  # fewer in a long job
+        if now - last < pause and not finished:
             return
         last = now
         line = f"{WORDS.get(what, what)}: {done:,}" + (f" of {total:,}" if total else "")
         if total and now > since and done:
             rate = done / (now - since)
-            line += f", {rate:,.0f}/s, {as_time((total - done) / rate)} left"
+            line += f", {as_rate(rate)}, {as_time((total - done) / rate)} left"
         click.echo(line, err=True)
 
     return progress
