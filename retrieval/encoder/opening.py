@@ -113,7 +113,7 @@ def _exported_encoder(
         return encoder
     reason = ""
     precisions = [first] if engine and insist else dict.fromkeys([first, "fp32"])
-    for precision, convert in product(precisions, CONVERSIONS):
+    for convert, precision in product(CONVERSIONS, precisions):
         place = export_folder(spec, precision, cache)
         try:
             export(backbone, place, convert)
