@@ -182,11 +182,11 @@ def _in_openvino(network: nn.Module, size: int) -> Runner | None:
     (n, 3, size, size) float32 -> (n, d) float32.
     """
     noise = torch.randn(4, 3, size, size, generator=torch.Generator().manual_seed(0))
-    precision = precision_of(None)
     with torch.inference_mode():
         wanted = network(noise)
     for convert in CONVERSIONS:
         try:
+            precision = precision_of(None)
             run = compiled(convert(network, noise[:2]), precision)
             worst = _distances(torch.from_numpy(run(noise.numpy())), wanted).max()
         except Exception:  # noqa: BLE001, S112  torch and OpenVINO raise all kinds
