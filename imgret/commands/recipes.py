@@ -48,8 +48,8 @@ def _of_retrieval() -> list[dict[str, Any]]:
     rows = []
     for name in recipes.names():
         recipe = recipes.read(name).recipe
-        beat = recipe.reference.precision_at_5 if recipe.reference else None
-        ours = recipe.measured.precision_at_5 if recipe.measured else None
+        figures = (recipe.reference, recipe.measured)
+        beat, ours = (found.precision_at_5 if found else None for found in figures)
         rows.append(_row(name, name, "cars", recipe.title, None, beat, ours, "precision@5"))
     return rows
 

@@ -9,10 +9,10 @@ import sys
 import time
 from pathlib import Path
 
-import lance
 import numpy as np
 import pytest
 
+from retrieval.gallery import Gallery
 from retrieval.retriever import Retriever
 from tests.samples import command_environment, picture
 
@@ -57,8 +57,7 @@ def stored(gallery: Path) -> dict[str, tuple[object, ...]]:
 
 
 def rows_in(gallery: Path) -> int:
-    table = gallery / "images.lance"
-    return lance.dataset(str(table)).count_rows() if table.is_dir() else 0
+    return Gallery(gallery).open_table().count() if (gallery / "images.lance").is_dir() else 0
 
 
 def wait_for_rows(gallery: Path, process: subprocess.Popen[bytes], more_than: int) -> None:
