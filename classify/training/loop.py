@@ -96,7 +96,8 @@ class Loop:
         weights = class_weights(recipe.loss, train.images.labels, classes)
         self.loss = ClassificationLoss(recipe.loss, weights).to(self.device)
         width = int(getattr(network, "head_hidden_size", network.num_features))  # type: ignore[arg-type]
-        self.metric = metric_loss(recipe.loss, width, len(classes))
+        metric = metric_loss(recipe.loss, width, len(classes))
+        self.metric = metric.to(self.device) if metric is not None else None
         self.mix = mixer(recipe.augmentation, recipe.loss.smoothing, len(classes))
         self.ema: Any = None
         self._begin_phase()
