@@ -112,7 +112,7 @@ def _moved(x: torch.Tensor, a: Augmentation, size: int, random: torch.Generator)
         tilts[:, 2, 0] = _even(n, a.perspective, random) / 2
         tilts[:, 2, 1] = _even(n, a.perspective, random) / 2
         matrix = tilts @ matrix
-    grid = _grid(matrix, size).to(x.device)
+    grid = _grid(matrix, size, x.device)
     return functional.grid_sample(x, grid, padding_mode=a.fill, align_corners=False)
 
 
@@ -142,16 +142,17 @@ def _inside(places: torch.Tensor, size: int, fill: str) -> tuple[torch.Tensor, t
     return places.clamp(0, size - 1), outside
 
 
-def _grid(matrix: torch.Tensor, size: int) -> torch.Tensor:
+def _grid(matrix: torch.Tensor, size: int, device: torch.device) -> torch.Tensor:
     """Where each pixel of the result lies in the source: (n, size, size, 2), both from -1 to 1."""
-    if torch.equal(matrix[:, 2], torch.tensor([0.0, 0.0, 1.0]).expand(len(matrix), 3)):
+    is_affine = torch.equal(matrix[:, 2], torch.tensor([0.0, 0.0, 1.0]).expand(len(matrix), 3))
+    matrix = matrix.to(device)
+    if is_affine:
         return functional.affine_grid(
             matrix[:, :2], [len(matrix), 1, size, size], align_corners=False
         )
-    line = (2 * torch.arange(size) + 1) / size - 1
-    points = torch.stack(
-        [line.expand(size, size), line[:, None].expand(size, size), torch.ones(size, size)], dim=-1
-    )
+    line = (2 * torch.arange(size, device=device) + 1) / size - 1
+    ones = torch.ones(size, size, device=device)
+    points = torch.stack([line.expand(size, size), line[:, None].expand(size, size), ones], dim=-1)
     found = points.view(1, -1, 3) @ matrix.transpose(1, 2)
     return (found[..., :2] / found[..., 2:].clamp(min=0.1)).view(-1, size, size, 2)
 

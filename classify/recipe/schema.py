@@ -175,10 +175,11 @@ class Distillation(_Model):
 
     teacher: a timm name or a folder with weights. size: the side at which it sees a picture,
     pixels; None: the network's. embedding, maps, labels: weights of the distance of embeddings
-    (1 - cosine), of the error of maps, and of the loss on the labels. layers: whose outputs the
-    maps are, by name, a star for one part of it; "a>b" are two that follow one another and count
-    as one. apart: give each of these layers what the teacher's is given, and train nothing but
-    their errors.
+    (1 - cosine), of the error of maps, and of the loss on the labels. whitened: weight of the
+    distance of embeddings after retrieval's transform `auto`, fitted to the teacher's. layers:
+    whose outputs the maps are, by name, a star for one part of it; "a>b" are two that follow one
+    another and count as one. apart: give each of these layers what the teacher's is given, and
+    train nothing but their errors.
     """
 
     teacher: str
@@ -186,6 +187,7 @@ class Distillation(_Model):
     embedding: NotNegative = 1.0
     maps: NotNegative = 0.0
     labels: NotNegative = 0.0
+    whitened: NotNegative = 0.0
     layers: tuple[str, ...] = Field((), max_length=64)
     apart: bool = False
 

@@ -4,7 +4,8 @@ Embeddings: Hinton et al. 2015, "Distilling the knowledge in a neural network", 
 of classes. Maps: Romero et al. 2015, "FitNets". Layers apart, each given the teacher's input: Wang
 et al. 2018, "Progressive blockwise knowledge distillation for neural network acceleration", but all
 at once. The teacher sees every augmented picture that the network sees: Beyer et al. 2022,
-"Knowledge distillation: a good teacher is patient and consistent".
+"Knowledge distillation: a good teacher is patient and consistent". Embeddings can also be compared
+as retrieval compares them, whitened: rare directions count then, which a plain cosine hardly sees.
 """
 
 from __future__ import annotations
@@ -20,15 +21,16 @@ from torch import nn
 from torch.nn import functional
 
 from classify.augmentation import Augmenter
-from classify.data import Progress
+from classify.data import Progress, batches
 from classify.models import embed
 from classify.recipe import Augmentation, Distillation
 from classify.training.scoring import score_all
-from retrieval import backbones
-from retrieval.encoder import AGREEMENT, CONVERSIONS, Runner, compiled, precision_of
+from retrieval import backbones, transform
+from retrieval.encoder import AGREEMENT, CONVERSIONS, Runner, compiled, normalise, precision_of
 from retrieval.errors import RecipeError
 from retrieval.images import Preprocessing
 
+WHITENED_ON, WHITENED_AT_ONCE = 4096, 64  # training pictures that whitening is fitted to
 FLOOR = 0.05  # of the mean variance of a map's channels, below which a channel counts as dead
 EPSILON = 1e-12
 
@@ -74,6 +76,7 @@ class Distilling:
             )
         self._check_widths(network, loaded.spec.dim, preprocessing.size, device)
         self._targets = np.empty((0, loaded.spec.dim), np.float32)
+        self._whitening: _Whitening | None = None
         is_plain = not self.names and device.type == "cpu"
         self._run = _in_openvino(self.teacher, self.size) if is_plain else None
 
@@ -108,7 +111,12 @@ class Distilling:
     def loss(self, embeddings: torch.Tensor, maps: Maps, pictures: torch.Tensor) -> torch.Tensor:
         """How far (n, d) embeddings and maps are from the teacher's of (n, 3, size, size)."""
         target, right = self._teach(pictures)
-        found = self.spec.embedding * _distances(embeddings.float(), target.float()).mean()
+        target = target.float()  # once: _error knows it by its identity
+        ours = embeddings.float()
+        found = self.spec.embedding * _distances(ours, target).mean()
+        if self._whitening is not None:
+            distances = _distances(self._whitening(ours), self._whitening(target))
+            found = found + self.spec.whitened * distances.mean()
         if self.spec.maps:
             errors = [
                 _error(maps[chain[-1]][1], right[chain[0]][0], right[chain[-1]][1])
@@ -138,9 +146,30 @@ class Distilling:
         """Keep the teacher's embeddings of validation pictures, (n, size, size, 3) uint8."""
         self._targets = score_all(self.teacher, pixels, self.augmenter, self.device, progress)
 
+    def learn_whitening(self, pixels: np.ndarray, progress: Progress | None = None) -> None:
+        """Fit retrieval's transform `auto` to the teacher's embeddings of training pictures.
+
+        pixels: (n, s, s, 3) uint8, of which 4,096 are drawn and augmented.
+        """
+        random = np.random.default_rng(0)
+        chosen = np.sort(random.permutation(len(pixels))[:WHITENED_ON])
+        found = []
+        for places in batches(len(chosen), WHITENED_AT_ONCE):
+            seed = int(random.integers(2**31))
+            pictures = _shrunk(self.augmenter(pixels[chosen[places]], seed, self.device), self.size)
+            found.append(self._teach(pictures)[0].float().cpu().numpy())
+            if progress:
+                progress("asking the teacher", int(places[-1]) + 1, len(chosen))
+        self._whitening = _Whitening(transform.fit("auto", normalise(np.concatenate(found))))
+
     def disagreement(self, embeddings: np.ndarray) -> float:
-        """Mean of 1 - cosine between (n, d) embeddings of those pictures and the teacher's."""
+        """Mean of 1 - cosine between (n, d) embeddings of those pictures and the teacher's.
+
+        Of whitened ones where it is those that are learnt.
+        """
         ours, theirs = torch.from_numpy(embeddings), torch.from_numpy(self._targets)
+        if self._whitening is not None:
+            ours, theirs = self._whitening(ours), self._whitening(theirs)
         return float(_distances(ours, theirs).mean())
 
     def _check_widths(self, network: nn.Module, dim: int, size: int, device: torch.device) -> None:
@@ -162,6 +191,20 @@ class Distilling:
                     f"whose embedding has {dim} numbers, and {tuple(ours.shape[1:])} in the "
                     "network. Give networks of the same widths, or other layers."
                 )
+
+
+class _Whitening:
+    """A fitted transform in torch, without its last norm: (n, d) -> (n, d_out) float32."""
+
+    def __init__(self, fitted: transform.Transform) -> None:
+        matrix = np.eye(fitted.d_in) if fitted.matrix is None else fitted.matrix
+        bias = np.zeros(fitted.d_out) if fitted.bias is None else fitted.bias
+        self._matrix, self._bias = (torch.from_numpy(x).float() for x in (matrix, bias))
+
+    def __call__(self, embeddings: torch.Tensor) -> torch.Tensor:
+        matrix, bias = self._matrix.to(embeddings.device), self._bias.to(embeddings.device)
+        with torch.autocast(embeddings.device.type, enabled=False):
+            return functional.linear(functional.normalize(embeddings), matrix, bias)
 
 
 class EmbeddingAndScores(nn.Module):

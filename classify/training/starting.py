@@ -161,6 +161,8 @@ def _prepared(
             larger = replace(pixels, size=distilling.size)
             seen = decode_all(validation.images, larger, progress)
         distilling.learn_targets(seen.pixels, progress)
+    if distilling is not None and distilling.spec.whitened:
+        distilling.learn_whitening(train.pixels, progress)
     augmenter = Augmenter(recipe.augmentation, pixels)
     loop = Loop(recipe, created.network, augmenter, train, validation, out, distilling)
     return loop, train.failed + validation.failed, created.is_random

@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from classify import recipe as recipes
-from classify.models import create
+from classify.models import create, embed
 from classify.recipe import Recipe
 from classify.training import train
-from classify.training.distilling import Distilling, _chains, _error
-from retrieval import backbones
+from classify.training.distilling import Distilling, _chains, _error, _Whitening
+from retrieval import backbones, transform
 from retrieval.errors import RecipeError
 from tests.classify.blobs import TINY
 
@@ -134,6 +134,52 @@ def _distilling(run: Path, *overrides: str) -> Distilling:
 def test_a_larger_teacher_is_learnt_from(blobs: Path, run: Path, tmp_path: Path) -> None:
     trained = train(blobs, distilled(run, "distillation.size=24"), tmp_path / "run")
     assert trained.history[-1].validation_loss < trained.history[0].validation_loss  # type: ignore[operator]
+
+
+def test_whitened_embeddings_are_those_that_retrieval_searches() -> None:
+    random = np.random.default_rng(0)
+    x = np.maximum(random.normal(0.3, 1, (300, 20)) * np.linspace(0.1, 2, 20), 0)
+    x = np.asarray(x / np.linalg.norm(x, axis=1, keepdims=True), np.float32)
+    fitted = transform.fit("auto", x)
+    assert fitted.spec == "whiten:20:0.75"
+    found = functional.normalize(_Whitening(fitted)(torch.from_numpy(7 * x))).numpy()
+    assert np.abs(found - fitted.apply(x)).max() < 1e-5
+
+
+def test_embeddings_that_learn_whitened_agree_whitened(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transform, "AUTO_FROM", 4)
+    whitened = ["distillation.embedding=0", "distillation.maps=0", "distillation.whitened=1"]
+    distilling = _distilling(run, *whitened)
+    random = torch.Generator().manual_seed(0)
+    distilling.learn_whitening(np.random.default_rng(0).integers(0, 256, (64, 16, 16, 3), np.uint8))
+    pictures = torch.randn(16, 3, 16, 16, generator=random)
+    learnt = torch.rand(16, 12, generator=random).requires_grad_()
+    optimiser = torch.optim.Adam([learnt], lr=0.03)
+    losses = []
+    for _ in range(300):
+        loss = distilling.loss(learnt, {}, pictures)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[0] > 0.3
+    assert losses[-1] < 0.05
+
+
+def test_a_loss_in_bfloat16_is_that_in_float32(run: Path) -> None:
+    torch.manual_seed(0)
+    distilling = _distilling(run)
+    network = create(distilled(run).model, distilled(run).input, 3).network
+    x = torch.randn(16, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    found = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            with distilling.watching(network) as maps:
+                embeddings, _ = embed(network, x)
+            found.append(float(distilling.loss(embeddings, maps, x).detach()))
+    assert found[1] == pytest.approx(found[0], rel=0.3)
 
 
 @given(st.integers(0, 1000))
