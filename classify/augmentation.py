@@ -123,13 +123,14 @@ def _shifted(x: torch.Tensor, a: Augmentation, random: torch.Generator) -> torch
     columns, rows = torch.arange(size) + torch.randint(-most, most + 1, (2, n, 1), generator=random)
     flipped = torch.rand(n, 1, generator=random) < a.flip
     columns = torch.where(flipped, size - 1 - columns, columns)
-    (columns, outside_x), (rows, outside_y) = (_inside(at, size, a.fill) for at in (columns, rows))
-    rows, columns = rows.to(x.device)[:, :, None], columns.to(x.device)[:, None, :]
+    places = (at.to(x.device) for at in (columns, rows))
+    (columns, outside_x), (rows, outside_y) = (_inside(at, size, a.fill) for at in places)
+    rows, columns = rows[:, :, None], columns[:, None, :]
     picture = torch.arange(n, device=x.device)[:, None, None]
     moved = x.permute(0, 2, 3, 1)[picture, rows, columns]
     if a.fill == "zeros":
         outside = outside_y[:, :, None] | outside_x[:, None, :]
-        moved.masked_fill_(outside.to(x.device)[..., None], 0)
+        moved.masked_fill_(outside[..., None], 0)
     return moved.permute(0, 3, 1, 2)
 
 
