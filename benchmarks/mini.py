@@ -12,6 +12,7 @@ from statistics import median
 import numpy as np
 from PIL import Image
 
+from benchmarks.agreement import agreement
 from benchmarks.photographs import CACHE, WEIGHTS, cifar_part, unpacked
 from benchmarks.table import Table, spread
 
@@ -35,7 +36,11 @@ def measure(*, quick: bool) -> list[Table]:
     }
     if (CACHE / "clothing").is_dir():
         sets["clothing"] = CACHE / "clothing"
-    return [_matches(sets), _speed(3 if quick else ROUNDS)]
+    tables = [_matches(sets), _speed(3 if quick else ROUNDS)]
+    if (CACHE / "samples").is_dir() and not quick:
+        networks = {kind: setting for kind, setting in ENCODERS.items() if setting}
+        tables.insert(1, agreement(CACHE / "samples", networks, "MobileNetV2, 224 px"))
+    return tables
 
 
 def _matches(sets: dict[str, Path]) -> Table:
