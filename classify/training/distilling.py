@@ -111,8 +111,7 @@ class Distilling:
     def loss(self, embeddings: torch.Tensor, maps: Maps, pictures: torch.Tensor) -> torch.Tensor:
         """How far (n, d) embeddings and maps are from the teacher's of (n, 3, size, size)."""
         target, right = self._teach(pictures)
-        target = target.float()  # once: _error knows it by its identity
-        ours = embeddings.float()
+        target, ours = target.float(), embeddings.float()
         found = self.spec.embedding * _distances(ours, target).mean()
         if self._whitening is not None:
             distances = _distances(self._whitening(ours), self._whitening(target))
@@ -160,14 +159,16 @@ class Distilling:
             found.append(self._teach(pictures)[0].float().cpu().numpy())
             if progress:
                 progress("asking the teacher", int(places[-1]) + 1, len(chosen))
-        self._whitening = _Whitening(transform.fit("auto", normalise(np.concatenate(found))))
+        self._whitening = _Whitening(
+            transform.fit("auto", normalise(np.concatenate(found))), self.device
+        )
 
     def disagreement(self, embeddings: np.ndarray) -> float:
         """Mean of 1 - cosine between (n, d) embeddings of those pictures and the teacher's.
 
         Of whitened ones where it is those that are learnt.
         """
-        ours, theirs = torch.from_numpy(embeddings), torch.from_numpy(self._targets)
+        ours, theirs = (torch.from_numpy(x).to(self.device) for x in (embeddings, self._targets))
         if self._whitening is not None:
             ours, theirs = self._whitening(ours), self._whitening(theirs)
         return float(_distances(ours, theirs).mean())
@@ -196,15 +197,14 @@ class Distilling:
 class _Whitening:
     """A fitted transform in torch, without its last norm: (n, d) -> (n, d_out) float32."""
 
-    def __init__(self, fitted: transform.Transform) -> None:
+    def __init__(self, fitted: transform.Transform, device: torch.device) -> None:
         matrix = np.eye(fitted.d_in) if fitted.matrix is None else fitted.matrix
         bias = np.zeros(fitted.d_out) if fitted.bias is None else fitted.bias
-        self._matrix, self._bias = (torch.from_numpy(x).float() for x in (matrix, bias))
+        self._matrix, self._bias = (torch.from_numpy(x).float().to(device) for x in (matrix, bias))
 
     def __call__(self, embeddings: torch.Tensor) -> torch.Tensor:
-        matrix, bias = self._matrix.to(embeddings.device), self._bias.to(embeddings.device)
         with torch.autocast(embeddings.device.type, enabled=False):
-            return functional.linear(functional.normalize(embeddings), matrix, bias)
+            return functional.linear(functional.normalize(embeddings), self._matrix, self._bias)
 
 
 class EmbeddingAndScores(nn.Module):
@@ -275,11 +275,12 @@ def _error(ours: torch.Tensor, given: torch.Tensor, theirs: torch.Tensor) -> tor
     given: the input of the teacher's layer; of a layer that adds to its input, the variance is that
     of what it adds. Channels that hardly vary count little.
     """
+    adds = given is not theirs  # asked first: a conversion makes two of one
     ours, given, theirs = ours.float(), given.float(), theirs.float()
     if ours.shape[2:] != theirs.shape[2:]:
         sides = (ours.shape[2], ours.shape[3])
         given, theirs = (functional.adaptive_avg_pool2d(x, sides) for x in (given, theirs))
-    added = theirs - given if given.shape == theirs.shape and given is not theirs else theirs
+    added = theirs - given if adds and given.shape == theirs.shape else theirs
     over = [0, *range(2, theirs.ndim)]
     variance = added.var(dim=over, keepdim=True)
     return ((ours - theirs) ** 2 / (variance + FLOOR * variance.mean() + EPSILON)).mean()

@@ -142,7 +142,9 @@ def test_whitened_embeddings_are_those_that_retrieval_searches() -> None:
     x = np.asarray(x / np.linalg.norm(x, axis=1, keepdims=True), np.float32)
     fitted = transform.fit("auto", x)
     assert fitted.spec == "whiten:20:0.75"
-    found = functional.normalize(_Whitening(fitted)(torch.from_numpy(7 * x))).numpy()
+    found = functional.normalize(
+        _Whitening(fitted, torch.device("cpu"))(torch.from_numpy(7 * x))
+    ).numpy()
     assert np.abs(found - fitted.apply(x)).max() < 1e-5
 
 
