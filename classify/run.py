@@ -14,7 +14,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from classify import recipe as recipes
 from classify.recipe import Recipe
 from retrieval.errors import ImgretError
-from retrieval.files import put, write_atomically
+from retrieval.files import replaced, scratch_folder, write_atomically
 from retrieval.images import Preprocessing
 
 if TYPE_CHECKING:
@@ -145,16 +144,17 @@ def save_model(
     from timm.models import save_for_hf
 
     plain = copy.deepcopy(network).cpu().to(memory_format=torch.contiguous_format)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+    with scratch_folder(folder) as scratch:
         save_for_hf(
             plain,
-            scratch,
+            str(scratch),
             model_config={"label_names": list(classes)},
             safe_serialization=True,
             data_config=data_config(preprocessing),
         )
         for name in (WEIGHTS, CONFIG):
-            put(Path(scratch) / name, folder / name)
+            with replaced(folder / name) as made:
+                (scratch / name).replace(made)
 
 
 def data_config(preprocessing: Preprocessing) -> dict[str, Any]:

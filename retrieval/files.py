@@ -1,31 +1,174 @@
-"""Files that are replaced whole or not at all."""
+"""Files and folders that are replaced whole or not at all, and are on the disk when that is said.
+
+A new file is made beside the old one under a name of ours, synced, renamed, and then its folder is
+synced: a process that dies, or a machine that loses its power, leaves the old one or the new one
+(Pillai et al. 2014, "All file systems are not created equal"). While a file is being made its maker
+holds a lock on it, so that what a killed process left is told from what is still being written.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
-import tempfile
+import secrets
+import shutil
+from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
-UMASK = os.umask(0o077)  # there is no way to read it but to set it
-os.umask(UMASK)
+try:
+    import fcntl
+except ImportError:  # Windows: an open file cannot be deleted there, which is all that is needed
+    fcntl = None  # type: ignore[assignment]
+
+PREFIX = ".imgret-part-"
 
 
 def write_atomically(file: Path, content: bytes) -> None:
     """Replace a file's content so that any crash leaves the old or the new one."""
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    temporary = Path(name)
+    with replaced(file) as made:
+        made.write_bytes(content)
+
+
+@contextlib.contextmanager
+def replaced(file: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Give a new file to write, of the same suffix; at the end it takes the place of `file`.
+
+    After an exception the old file is as it was. durable: whether the new one is on the disk when
+    this returns; what can be made again at no cost need not be. Raises OSError.
+    """
+    folder = file.parent
+    _sweep_once(folder)
+    made, handle = _new_file(folder, file.suffix)
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        put(temporary, file)
+        yield made
+        if durable:
+            sync(made)
+        made.replace(file)
+        if durable:
+            sync(folder)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            made.unlink(missing_ok=True)
         raise
+    finally:
+        os.close(handle)
 
 
-def put(made: Path, file: Path) -> None:
-    """Rename a file that was made for its owner alone, and let others read it as the umask does."""
-    made.chmod(0o666 & ~UMASK)
-    made.replace(file)
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Give a new folder to fill; at the end it is renamed to `folder`, which must not be there.
+
+    After an exception nothing is left. Raises OSError.
+    """
+    with scratch_folder(folder.parent) as made:
+        yield made
+        sync_tree(made)
+        made.rename(folder)
+        sync(folder.parent)
+
+
+@contextlib.contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """Give an empty folder in parent, and delete what is left of it at the end. Raises OSError."""
+    _sweep_once(parent)
+    made = parent / f"{PREFIX}{secrets.token_hex(6)}"
+    made.mkdir()
+    handle = os.open(made, os.O_RDONLY) if fcntl else None
+    try:
+        if handle is not None:
+            _lock(handle)
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+        if handle is not None:
+            os.close(handle)
+
+
+def sync(path: Path) -> None:
+    """Have the disk hold a file's content, or a folder's names. Raises OSError for a file."""
+    if path.is_dir():
+        with contextlib.suppress(OSError):  # Windows and some network shares know no such thing
+            _sync(path, os.O_RDONLY)
+    else:
+        _sync(path, os.O_RDWR)
+
+
+def sync_tree(folder: Path) -> None:
+    """sync() of all files in a folder, and of every folder, the inner ones first."""
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            sync_tree(entry)
+        elif entry.is_file():
+            sync(entry)
+    sync(folder)
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """What killed processes were making in a folder; what is still being made is not among it."""
+    try:
+        names = [entry.name for entry in os.scandir(folder) if entry.name.startswith(PREFIX)]
+    except OSError:
+        return []
+    return [folder / name for name in sorted(names) if _is_abandoned(folder / name)]
+
+
+def sweep(folder: Path) -> None:
+    """Delete leftovers()."""
+    for left in leftovers(folder):
+        delete(left)
+
+
+def delete(path: Path) -> None:
+    """Delete a file or a folder and all in it, as far as that goes; a link, not what it names."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+@lru_cache(maxsize=4096)
+def _sweep_once(folder: Path) -> None:
+    sweep(folder)
+
+
+def _new_file(folder: Path, suffix: str) -> tuple[Path, int]:
+    """An empty file that is ours, and the handle that holds its lock."""
+    while True:
+        made = folder / f"{PREFIX}{secrets.token_hex(6)}{suffix[:32]}"
+        handle = os.open(made, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)  # what the umask leaves
+        _lock(handle)
+        if made.exists():  # else another process swept it in the moment before the lock
+            return made, handle
+        os.close(handle)
+
+
+def _lock(handle: int) -> None:
+    if fcntl:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _is_abandoned(path: Path) -> bool:
+    if not fcntl:
+        return False
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return True
+
+
+def _sync(path: Path, flags: int) -> None:
+    handle = os.open(path, flags)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

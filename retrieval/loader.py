@@ -14,7 +14,14 @@ from itertools import islice
 import numpy as np
 
 from retrieval.errors import ImageError
-from retrieval.images import DEFAULT_MAX_PIXELS, ImageFile, Preprocessing, decode, read_bytes
+from retrieval.images import (
+    DEFAULT_MAX_PIXELS,
+    ImageFile,
+    PictureFacts,
+    Preprocessing,
+    decode,
+    read_bytes,
+)
 
 
 def _never(_: str) -> bool:
@@ -27,7 +34,7 @@ class Loaded:
 
     size, mtime_ns: of what was read. sha256: of its content, hex; "" where it could not be read.
     width, height: upright, 0 where unknown. pixels: (s, s, 3) uint8, or None where the content
-    was known already or error says why it cannot be used.
+    was known already or error says why it cannot be used. facts: None where it was not decoded.
     """
 
     file: ImageFile
@@ -38,6 +45,7 @@ class Loaded:
     height: int = 0
     pixels: np.ndarray | None = None
     error: str | None = None
+    facts: PictureFacts | None = None
 
 
 def default_workers() -> int:
@@ -71,7 +79,9 @@ def load_image(
         image = decode(data, preprocessing, max_pixels=max_pixels, crop=crop)
     except ImageError as error:
         return Loaded(file, size, mtime_ns, sha256, error=str(error))
-    return Loaded(file, size, mtime_ns, sha256, image.width, image.height, image.pixels)
+    return Loaded(
+        file, size, mtime_ns, sha256, image.width, image.height, image.pixels, facts=image.facts
+    )
 
 
 def load_images(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import resource
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -53,3 +57,16 @@ def command_line(*arguments: object) -> list[str]:
 def command_environment(cache: Path) -> dict[str, str]:
     environment = {k: v for k, v in os.environ.items() if k != "IMGRET_GALLERY"}
     return environment | {"IMGRET_CACHE": str(cache), "COLUMNS": "200", "HF_HUB_OFFLINE": "1"}
+
+
+@contextlib.contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """This process can write no larger file, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    heeded = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, heeded)

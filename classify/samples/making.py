@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import tomllib
@@ -16,6 +15,7 @@ import tomli_w
 
 from classify.samples.rendering import render
 from retrieval.errors import ImgretError
+from retrieval.files import leftovers, replaced, write_atomically
 
 Progress = Callable[[str, int, int | None], None]
 
@@ -112,14 +112,13 @@ def _prepare(folder: Path, train: int, test: int, size: int, seed: int) -> None:
     settings = {**same, "train": train, "test": test, "classes": list(CLASSES)}
     if settings != there:
         folder.mkdir(parents=True, exist_ok=True)
-        with _replaced(folder / SETTINGS) as partial:
-            partial.write_text(tomli_w.dumps(settings), encoding="utf-8")
+        write_atomically(folder / SETTINGS, tomli_w.dumps(settings).encode())
 
 
 def _settings(folder: Path) -> dict[str, int] | None:
     """What an earlier call has noted; None where the folder is new or empty."""
     try:
-        names = {entry.name for entry in folder.iterdir()} - {f".{SETTINGS}.part"}
+        names = {e.name for e in folder.iterdir()} - {left.name for left in leftovers(folder)}
     except FileNotFoundError:
         return None
     if not names:
@@ -171,18 +170,5 @@ def _write(path: Path, key: tuple[int, int, int], size: int, seed: int) -> None:
     picture, _ = render(CLASSES[key[1]], size, rng)
     encoded = io.BytesIO()
     picture.save(encoded, "JPEG", quality=int(rng.integers(78, 96)))
-    with _replaced(path) as partial:
-        partial.write_bytes(encoded.getvalue())
-
-
-@contextlib.contextmanager
-def _replaced(path: Path) -> Iterator[Path]:
-    """A hidden file beside the path, which takes its place when all is written."""
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        yield partial
-        partial.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise
+    with replaced(path, durable=False) as made:  # it can be drawn again
+        made.write_bytes(encoded.getvalue())

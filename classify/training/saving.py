@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from retrieval.errors import ImgretError
-from retrieval.files import put
+from retrieval.files import replaced
 
 OPTIMISER = "optimiser"
 
@@ -24,7 +24,7 @@ def save_state(
     optimiser: torch.optim.Optimizer,
     facts: Mapping[str, Any],
 ) -> None:
-    """Write modules, the optimiser's moments and facts (JSON), atomically."""
+    """Write modules, the optimiser's moments and facts (JSON), replacing the file whole."""
     tensors = {
         f"{name}.{key}": value.detach().cpu().contiguous()
         for name, module in modules.items()
@@ -38,12 +38,8 @@ def save_state(
             else:
                 numbers[f"{place}.{key}"] = value
     document = json.dumps({"facts": dict(facts), "numbers": numbers})
-    temporary = file.with_name(f".{file.name}.new")
-    try:
-        save_file(tensors, temporary, metadata={"state": document})
-        put(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replaced(file) as made:
+        save_file(tensors, made, metadata={"state": document})
 
 
 def read_facts(file: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import platformdirs
 from retrieval.backbones import Backbone, BackboneSpec
 from retrieval.encoder.openvino_cpu import openvino
 from retrieval.encoder.torch_runners import normalised
+from retrieval.files import scratch_folder, sync, sync_tree
 
 if TYPE_CHECKING:
     import torch
@@ -97,9 +98,7 @@ def export(backbone: Backbone, folder: Path, convert: Conversion) -> None:
         return
     spec, size = backbone.spec, backbone.spec.preprocessing.size
     model = convert(normalised(backbone), torch.zeros(2, size, size, 3, dtype=torch.uint8))
-    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        made = Path(temporary) / "made"
-        made.mkdir()
+    with scratch_folder(folder.parent) as made:
         openvino().save_model(model, made / NETWORK, compress_to_fp16=False)
         sizes = {name: (made / name).stat().st_size for name in (NETWORK, WEIGHTS)}
         facts = {"name": spec.name, "fingerprint": spec.fingerprint, "bytes": sizes}
@@ -107,7 +106,9 @@ def export(backbone: Backbone, folder: Path, convert: Conversion) -> None:
         try:
             if not is_whole(folder):
                 shutil.rmtree(folder, ignore_errors=True)
+            sync_tree(made)
             made.replace(folder)
+            sync(folder.parent)
         except OSError:  # another process made it meanwhile
             if not is_whole(folder):
                 raise

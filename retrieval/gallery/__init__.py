@@ -9,8 +9,9 @@ Settings also lie in the table itself, so that everything but images.lance can b
 """
 
 from retrieval.gallery.folder import FOLDER_NAME, Gallery, find_gallery
+from retrieval.gallery.rows import Row, as_matrix, facts_of
 from retrieval.gallery.settings import IndexState, Settings
-from retrieval.gallery.table import ImageTable, Row
+from retrieval.gallery.table import ImageTable
 
 __all__ = [
     "FOLDER_NAME",
@@ -19,5 +20,7 @@ __all__ = [
     "IndexState",
     "Row",
     "Settings",
+    "as_matrix",
+    "facts_of",
     "find_gallery",
 ]

@@ -15,7 +15,7 @@ from retrieval.errors import GalleryError, first_fault
 from retrieval.images import Preprocessing
 from retrieval.refinement import Refinement
 
-FORMAT: Literal[1] = 1
+FORMAT: Literal[2] = 2
 MAX_BYTES = 1 << 20
 HEADER = "# Written by imgret; change it with the options of `imgret index`, not by hand.\n"
 
@@ -127,7 +127,7 @@ class Settings(_Model):
     index is built. calibration: None until the gallery was evaluated.
     """
 
-    format: Literal[1] = FORMAT
+    format: Literal[2] = FORMAT
     backbone: BackboneState
     engine: Engine
     transform: str = "auto"

@@ -1,16 +1,17 @@
 """images.lance: one row per image, changed by whole commits, read at any version.
 
-A row's id stands for one embedding: it stays when a file was merely touched and is new when the
-content is, and none is used twice. So an index is brought up to date by comparing ids alone.
+A row's id stands for one embedding: it stays when a file was merely touched or moved and is new
+when the content is, and none is used twice. So an index is brought up to date by comparing ids
+alone. After each commit all that it needs is on the disk (versions.py).
 """
 
 from __future__ import annotations
 
 import contextlib
-import shutil
+import logging
+import re
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,71 +21,89 @@ import numpy as np
 import pyarrow as pa
 
 from retrieval.errors import GalleryError
+from retrieval.files import new_folder
+from retrieval.gallery import rows as stored
+from retrieval.gallery.rows import SETTINGS, TABLE, Row, as_matrix
+from retrieval.gallery.versions import (
+    Durability,
+    check_files,
+    check_manifest,
+    manifest_of,
+    versions_of,
+)
 
 IDS_PER_VERSION = 100_000  # more rows than one commit holds
 FRAGMENTS_KEPT = 16
+FEW_IDS = 1_000
 INDEXED = "embedding IS NOT NULL"
-SETTINGS, TABLE = b"imgret.settings", b"imgret.table"
+STEPPED_BACK = (
+    "%s: version %d cannot be read (%s), so version %d is used. Run `imgret verify --repair`, or "
+    "`imgret index` again: it goes on from there."
+)
 LANCE_ERRORS = (OSError, ValueError, RuntimeError, KeyError, pa.ArrowException)
 
-
-@dataclass(frozen=True)
-class Row:
-    """One image as it is stored.
-
-    path, root: relative to the folder that holds the gallery where they lie below it.
-    size: bytes. mtime_ns: of the file. sha256: of its content, hex; "" where it was not read.
-    width, height: upright, in pixels. embedding: (d,) float16, or None with the reason in error.
-    """
-
-    id: int
-    path: str
-    root: str
-    size: int
-    mtime_ns: int
-    sha256: str = ""
-    width: int = 0
-    height: int = 0
-    label: str | None = None
-    embedding: np.ndarray | None = None
-    error: str | None = None
+_log = logging.getLogger("imgret")
 
 
 class ImageTable:
-    """The table at one version; writing moves it on to the version written."""
+    """The table at one version; writing moves it on to the version written.
 
-    def __init__(self, dataset: Any) -> None:
+    stepped_back: why a newer version cannot be read, or None.
+    """
+
+    def __init__(self, dataset: Any, stepped_back: str | None = None) -> None:
         self._dataset = dataset
+        self._path = Path(dataset.uri)
+        self._place = _identity(self._path)
+        self._durability = Durability(self._path)
+        self.stepped_back = stepped_back
 
     @classmethod
     def create(cls, path: Path, dim: int, settings: str) -> ImageTable:
         """A new, empty table for embeddings of width dim; whole or not there, whatever happens."""
-        schema = _schema(dim, settings, uuid.uuid4().hex)
-        making = path.with_name(f".{path.name}.making")
-        shutil.rmtree(making, ignore_errors=True)
-        lance.write_dataset(schema.empty_table(), str(making))
-        making.rename(path)
+        schema = stored.schema(dim, settings, uuid.uuid4().hex)
+        with new_folder(path) as making:
+            lance.write_dataset(schema.empty_table(), str(making))
         return cls(lance.dataset(str(path)))
 
     @classmethod
     def open(cls, path: Path, version: int | None = None) -> ImageTable:
-        """The table at a version, by default its newest. Raises GalleryError when it is damaged."""
+        """The table at a version, by default the newest that can be read.
+
+        Where that is not the newest one, a line in the log says so. Raises GalleryError when the
+        version, or every version, is damaged.
+        """
         with _damage_as_gallery_errors(path):
-            table = cls(lance.dataset(str(path), version=version))
-            table._check_schema()
-        return table
+            if version is not None:
+                return cls(_opened(path, version))
+            versions = versions_of(path)
+            reason = None
+            for candidate in versions:
+                try:
+                    table = cls(_opened(path, candidate), reason)
+                except LANCE_ERRORS as error:
+                    if candidate == versions[-1] or _is_passing(error):
+                        raise
+                    reason = reason or first_sentence(error)
+                    continue
+                if reason:
+                    _log.warning(STEPPED_BACK, path, versions[0], reason, candidate)
+                return table
+            raise ValueError("it has no version")
 
     def frozen(self) -> ImageTable:
         """The table as it is now, whatever is written later."""
         return ImageTable(lance.dataset(self._dataset.uri, version=self.version))
 
-    def _check_schema(self) -> None:
-        found = self._dataset.schema
-        if TABLE not in (found.metadata or {}):
-            raise ValueError("it is not a table of imgret's")
-        expected = _schema(self.dim, "", "")
-        if {f.name: f.type for f in found} != {f.name: f.type for f in expected}:
-            raise ValueError("its columns are not those of imgret's tables")
+    def drop_damaged_versions(self) -> None:
+        """Make this version the newest, where a newer one cannot be read."""
+        if self.stepped_back is None:
+            return
+        with self._committing():
+            for version in versions_of(self._path):
+                if version > self.version:
+                    manifest_of(self._path, version).unlink()
+        self.stepped_back = None
 
     @property
     def version(self) -> int:
@@ -121,26 +140,43 @@ class ImageTable:
         """
         if not rows:
             return
-        data = _to_arrow(rows, self._dataset.schema)
-        try:
+        data = stored.to_arrow(rows, self._dataset.schema)
+        with self._committing():
             if replace:
                 merge = self._dataset.merge_insert("path")
                 merge.when_matched_update_all().when_not_matched_insert_all().execute(data)
-                self._dataset.checkout_latest()
             else:
                 self._dataset.insert(data)
-        except LANCE_ERRORS as error:
-            raise GalleryError(
-                f"{self._dataset.uri} cannot be written ({first_sentence(error)}). Free some space "
-                "and run the same command again: it goes on where it stopped."
-            ) from error
 
     def update(self, columns: dict[str, list[Any]]) -> None:
         """Commit new values of some columns; columns["id"] names the rows."""
-        schema = pa.schema([self._dataset.schema.field(name) for name in columns])
-        merge = self._dataset.merge_insert("id").when_matched_update_all()
-        merge.execute(pa.table(columns, schema=schema))
-        self._dataset.checkout_latest()
+        for start in range(0, len(columns["id"]), IDS_PER_VERSION):
+            part = {name: c[start : start + IDS_PER_VERSION] for name, c in columns.items()}
+            self._update(part)
+
+    def _update(self, columns: dict[str, list[Any]]) -> None:
+        schema = self._dataset.schema
+        names = [field.name for field in schema if field.name != "embedding"]
+        before = self._in_order(np.array(columns["id"], np.int64), names)
+        kept = set(before["id"].to_pylist())
+        places = [i for i, row in enumerate(columns["id"]) if row in kept]
+        after = before
+        for name, values in columns.items():
+            new = pa.array([stored.storable(values[i]) for i in places], schema.field(name).type)
+            after = after.set_column(after.schema.get_field_index(name), schema.field(name), new)
+        sums = pa.array(stored.with_facts_changed(before, after))
+        changed = pa.table(
+            {**{name: after[name] for name in columns}, "checksum": sums},
+            schema=pa.schema([schema.field(name) for name in [*columns, "checksum"]]),
+        )
+        with self._committing():
+            self._dataset.merge_insert("id").when_matched_update_all().execute(changed)
+
+    def _in_order(self, ids: np.ndarray, names: Sequence[str]) -> pa.Table:
+        """The rows of ids that there are, in the order of ids."""
+        found = self.columns(names, _id_filter(ids) if len(ids) <= FEW_IDS else None)
+        position = {int(i): place for place, i in enumerate(found["id"].to_numpy())}
+        return found.take([position[i] for i in ids.tolist() if i in position])
 
     def next_ids(self, n: int) -> range:
         """Ids for n rows that are to be written in one commit."""
@@ -152,28 +188,55 @@ class ImageTable:
     def remove(self, ids: Sequence[int]) -> None:
         """Drop rows."""
         for start in range(0, len(ids), 5_000):
-            chunk = ",".join(str(int(i)) for i in ids[start : start + 5_000])
-            self._dataset.delete(f"id IN ({chunk})")
+            with self._committing():
+                self._dataset.delete(_id_filter(np.asarray(ids[start : start + 5_000])))
 
     def write_settings(self, settings: str) -> None:
         """Replace the settings that the table carries."""
         if settings != self.settings:
             metadata = {TABLE.decode(): self.name, SETTINGS.decode(): settings}
-            self._dataset.update_schema_metadata(metadata, replace=True)
+            with self._committing():
+                self._dataset.update_schema_metadata(metadata, replace=True)
 
     def become(self, other: ImageTable) -> None:
         """Take over all rows and the settings of another table, in one commit."""
         source = other._dataset
         reader = pa.RecordBatchReader.from_batches(source.schema, source.to_batches())
-        uri = self._dataset.uri
-        self._dataset = lance.write_dataset(reader, uri, schema=source.schema, mode="overwrite")
+        with self._committing():
+            lance.write_dataset(reader, str(self._path), schema=source.schema, mode="overwrite")
 
     def compact(self) -> None:
         """Merge small pieces, once there are many."""
         stats = self._dataset.stats.dataset_stats(max_rows_per_group=1024)
         if stats["num_fragments"] > FRAGMENTS_KEPT or stats["num_deleted_rows"] > self.count() // 5:
-            self._dataset.optimize.compact_files()
-            self._dataset.checkout_latest()
+            with self._committing():
+                self._dataset.optimize.compact_files()
+
+    @contextlib.contextmanager
+    def _committing(self) -> Iterator[None]:
+        """Around one commit: the folder is still there before, all is on the disk after.
+
+        Raises GalleryError when the folder is not the one that was opened, or cannot be written.
+        """
+        self.check_place()
+        try:
+            yield
+            self._dataset = lance.dataset(str(self._path))
+            self._durability.sync()
+        except LANCE_ERRORS as error:
+            self.check_place()
+            raise GalleryError(
+                f"{self._path} cannot be written ({first_sentence(error)}). Free some space "
+                "and run the same command again: it goes on where it stopped."
+            ) from error
+
+    def check_place(self) -> None:
+        """Raise GalleryError when the table's folder was deleted, moved or replaced meanwhile."""
+        if _identity(self._path) != self._place:
+            raise GalleryError(
+                f"{self._path} was deleted or moved while it was being written. Bring it back, or "
+                "run the same command again to begin a new gallery."
+            )
 
     def drop_old_versions(self) -> None:
         """Delete what only older versions need; Lance by itself keeps all for weeks."""
@@ -198,7 +261,7 @@ class ImageTable:
 
     def rows_by_id(self, ids: np.ndarray, names: Sequence[str]) -> dict[int, dict[str, Any]]:
         """A few rows by their ids."""
-        found = self.columns(names, f"id IN ({','.join(map(str, ids.tolist()))})")
+        found = self.columns(names, _id_filter(ids))
         return {row["id"]: row for row in found.to_pylist()}
 
     def batches(
@@ -211,8 +274,8 @@ class ImageTable:
     def embeddings(self, ids: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Batches of (n,) int64 ids and their (n, d) float16 embeddings; all, or those of ids."""
         where = INDEXED
-        if ids is not None and len(ids) <= 1_000:
-            where += f" AND id IN ({','.join(map(str, [*ids.tolist(), -1]))})"
+        if ids is not None and len(ids) <= FEW_IDS:
+            where += f" AND {_id_filter(ids)}"
         for batch in self.batches(["id", "embedding"], where):
             found = batch["id"].to_numpy()
             vectors = as_matrix(batch["embedding"])
@@ -234,45 +297,44 @@ def _damage_as_gallery_errors(path: Path | str) -> Iterator[None]:
         ) from error
 
 
-def as_matrix(column: pa.Array) -> np.ndarray:
-    """A column of embeddings without nulls as an (n, d) float16 array."""
-    return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
-
-
 def first_sentence(error: BaseException) -> str:
     """What a library said, without the places in its source."""
     return str(error).partition(", /")[0].partition("\n")[0].strip()[:300] or type(error).__name__
 
 
-def _schema(dim: int, settings: str, name: str) -> pa.Schema:
-    return pa.schema(
-        [
-            pa.field("id", pa.int64(), nullable=False),
-            pa.field("path", pa.string(), nullable=False),
-            pa.field("root", pa.string(), nullable=False),
-            pa.field("size", pa.int64(), nullable=False),
-            pa.field("mtime_ns", pa.int64(), nullable=False),
-            pa.field("sha256", pa.string(), nullable=False),
-            pa.field("width", pa.int32(), nullable=False),
-            pa.field("height", pa.int32(), nullable=False),
-            pa.field("label", pa.string()),
-            pa.field("embedding", pa.list_(pa.float16(), dim)),
-            pa.field("error", pa.string()),
-        ],
-        metadata={SETTINGS: settings.encode(), TABLE: name.encode()},
+def _opened(path: Path, version: int) -> Any:
+    """Lance's dataset at a version. Raises one of LANCE_ERRORS when the version is not whole."""
+    check_manifest(path, version)
+    dataset = lance.dataset(str(path), version=version)
+    _check_schema(dataset.schema)
+    check_files(path, dataset)
+    return dataset
+
+
+def _check_schema(found: pa.Schema) -> None:
+    if TABLE not in (found.metadata or {}):
+        raise ValueError("it is not a table of imgret's")
+    kind = found.field("embedding").type
+    width = kind.list_size if isinstance(kind, pa.FixedSizeListType) else 1
+    expected = stored.schema(width, "", "")
+    if {f.name: f.type for f in found} != {f.name: f.type for f in expected}:
+        raise ValueError("its columns are not those of imgret's tables")
+
+
+def _is_passing(error: Exception) -> bool:
+    """Whether it says nothing of what is stored: no permission, too many open files."""
+    return (
+        isinstance(error, OSError) or re.search(r"os error|[Pp]ermission", str(error)) is not None
     )
 
 
-def _to_arrow(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
-    dim = schema.field("embedding").type.list_size
-    empty = np.zeros(dim, np.float16)
-    stacked = np.stack([empty if r.embedding is None else r.embedding for r in rows])
-    missing = pa.array([r.embedding is None for r in rows])
-    values = pa.array(stacked.astype(np.float16, copy=False).ravel())
-    columns: list[pa.Array] = []
-    for field in schema:
-        if field.name == "embedding":
-            columns.append(pa.FixedSizeListArray.from_arrays(values, dim, mask=missing))
-        else:
-            columns.append(pa.array([getattr(r, field.name) for r in rows], field.type))
-    return pa.Table.from_arrays(columns, schema=schema)
+def _identity(folder: Path) -> tuple[int, int] | None:
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _id_filter(ids: np.ndarray) -> str:
+    return f"id IN ({','.join(map(str, [*ids.tolist(), -1]))})"

@@ -1,6 +1,7 @@
 """Which files are images, and decode one: a path in, an RGB image or a named failure out.
 
 finding.py     folders and files -> ImageFile, one stat each, in a fixed order
+facts.py       what a picture's file tells beside its pixels
 formats.py     bytes -> a Pillow image, opened by the one decoder that its first bytes ask for
 decoding.py    an image -> an upright 8-bit RGB picture -> the square pixels that a backbone is fed
 """
@@ -14,6 +15,7 @@ from retrieval.images.decoding import (
     open_image,
     thumbnail,
 )
+from retrieval.images.facts import PictureFacts
 from retrieval.images.finding import ImageFile, find_images
 from retrieval.images.formats import MAX_FILE_BYTES, read_bytes, sniff
 
@@ -22,6 +24,7 @@ __all__ = [
     "MAX_FILE_BYTES",
     "Decoded",
     "ImageFile",
+    "PictureFacts",
     "Preprocessing",
     "decode",
     "find_images",

@@ -6,7 +6,7 @@ photograph takes a fraction of the time.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from retrieval.errors import ImageError
+from retrieval.images.facts import PictureFacts
 from retrieval.images.formats import (
     JpegFile,
     decoder_errors_as_image_errors,
@@ -80,11 +81,13 @@ class Decoded:
     """What a backbone is fed of one image.
 
     pixels: (size, size, 3) uint8 RGB, contiguous. width, height: of the whole upright picture.
+    facts: what its file tells.
     """
 
     pixels: np.ndarray
     width: int
     height: int
+    facts: PictureFacts = field(default_factory=PictureFacts)
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,8 @@ def decode(
         region = _region(crop, opened)
         image, whole = _upright(opened, _reduction(region[2], region[3], preprocessing))
         square = _fit(image, _part(whole, opened, region), region[2:], preprocessing)
-        return Decoded(np.array(square), opened.width, opened.height)
+        facts = PictureFacts(format=opened.image.format or "")
+        return Decoded(np.array(square), opened.width, opened.height, facts)
 
 
 def open_image(

@@ -12,7 +12,6 @@ chosen over HNSW since it adds, removes and filters in place (docs/decisions.md)
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +21,7 @@ import faiss
 import numpy as np
 
 from retrieval.errors import GalleryError
+from retrieval.files import replaced
 from retrieval.index.cells import (
     RECALL_AT,
     Batches,
@@ -128,17 +128,18 @@ class Index:
 
     def save(self, path: Path) -> None:
         """Write the index beside path, then put it in its place: readers keep what they have."""
-        temporary = path.with_name(f".{path.name}.writing")
         try:
-            faiss.write_index(self._index, str(temporary))
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            size = temporary.stat().st_size
-            head = size - self.ntotal * (self._code_size + ID_BYTES)
-            facts: Facts = {"bytes": size, "head": head, "sha256": sha256_of_head(temporary, head)}
-            temporary.replace(path)
+            with replaced(path) as made:
+                faiss.write_index(self._index, str(made))
+                size = made.stat().st_size
+                head = size - self.ntotal * (self._code_size + ID_BYTES)
+                facts: Facts = {
+                    "bytes": size,
+                    "head": head,
+                    "sha256": sha256_of_head(made, head),
+                    "sha256_of_all": sha256_of_head(made, size),
+                }
         except (OSError, RuntimeError) as error:
-            temporary.unlink(missing_ok=True)
             raise GalleryError(
                 f"{path} cannot be written ({error}). Free some space and run `imgret index` again."
             ) from error

@@ -15,6 +15,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from retrieval.errors import ImgretError
+from retrieval.files import replaced
 
 WIDTH, DPI = 3.5, 300  # inches: a column of a two-column page
 INK, SOFT = "#222222", "#767676"
@@ -94,7 +95,8 @@ def save_figures(figures: dict[str, Figure], folder: Path) -> list[Path]:
                 with mpl.rc_context(STYLE):
                     FigureCanvasAgg(figure)
                     metadata = {"Date": None} if kind == "svg" else {}
-                    figure.savefig(file, dpi=DPI, format=kind, metadata=metadata)
+                    with replaced(file) as made:
+                        figure.savefig(made, dpi=DPI, format=kind, metadata=metadata)
                 written.append(file)
     except OSError as error:
         raise ImgretError(

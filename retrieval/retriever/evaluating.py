@@ -13,8 +13,9 @@ from retrieval.errors import GalleryError, ImgretError
 from retrieval.evaluation import Calibration, Evaluation
 from retrieval.evaluation.protocols import Images, Measured, Method, evaluate
 from retrieval.gallery import Gallery, ImageTable, Settings
+from retrieval.gallery.rows import as_matrix
 from retrieval.gallery.settings import CalibrationState
-from retrieval.gallery.table import INDEXED, as_matrix
+from retrieval.gallery.table import INDEXED
 from retrieval.images import ImageFile, find_images
 from retrieval.loader import load_images
 from retrieval.retriever.indexing import Reading, encode_batches

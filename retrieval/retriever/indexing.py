@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import numpy as np
 
 from retrieval.encoder import Encoder
-from retrieval.gallery import ImageTable, Row
+from retrieval.gallery import ImageTable, Row, facts_of
 from retrieval.images import DEFAULT_MAX_PIXELS
 from retrieval.loader import Loaded, load_images
 from retrieval.retriever.planning import Plan, Stored, Task
@@ -136,6 +136,7 @@ class Writer:
                     "size": [loaded.size for _, _, loaded in self._touched],
                     "mtime_ns": [loaded.mtime_ns for _, _, loaded in self._touched],
                     "label": [task.label for _, task, _ in self._touched],
+                    "stored_ns": [time.time_ns()] * len(self._touched),
                 }
             )
         self._rows, self._copies, self._touched, self._replaces = [], {}, [], False
@@ -154,17 +155,23 @@ class Writer:
         if not self._copies:
             return rows
         sources = np.unique(list(self._copies.values()))
-        names = ["id", "embedding", "width", "height"]
+        names = ["id", "embedding", "width", "height", "facts"]
         known = self.table.rows_by_id(sources, names) | self._before.rows_by_id(sources, names)
         for place, source in self._copies.items():
-            facts = known[source]
-            embedding = np.asarray(facts["embedding"], np.float16)
-            rows[place] = _replaced(rows[place], embedding, facts["width"], facts["height"])
+            row = known[source]
+            rows[place] = replace(
+                rows[place],
+                embedding=np.asarray(row["embedding"], np.float16),
+                width=row["width"],
+                height=row["height"],
+                facts=facts_of(row["facts"]),
+            )
         return rows
 
     def _numbered(self, rows: Sequence[Row]) -> list[Row]:
         ids = self.table.next_ids(len(rows))
-        return [Row(**{**vars(r), "id": i}) for i, r in zip(ids, rows, strict=True)]
+        now = time.time_ns()
+        return [replace(r, id=i, stored_ns=now) for i, r in zip(ids, rows, strict=True)]
 
 
 def run_tasks(plan: Plan, writer: Writer, encoder: Encoder, reading: Reading) -> None:
@@ -210,8 +217,5 @@ def _row(task: Task, loaded: Loaded, embedding: np.ndarray | None, error: str | 
         label=task.label,
         embedding=embedding,
         error=error,
+        facts=loaded.facts,
     )
-
-
-def _replaced(row: Row, embedding: np.ndarray, width: int, height: int) -> Row:
-    return Row(**{**vars(row), "embedding": embedding, "width": width, "height": height})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +13,10 @@ import pyarrow.parquet as pq
 
 from retrieval.encoder import Encoder
 from retrieval.errors import GalleryError, ImgretError
+from retrieval.files import replaced, scratch_folder
 from retrieval.gallery import Gallery, ImageTable, IndexState, Settings
-from retrieval.gallery.table import INDEXED, as_matrix
+from retrieval.gallery.rows import as_matrix
+from retrieval.gallery.table import INDEXED
 from retrieval.loader import load_images
 from retrieval.retriever.indexing import Reading, encode_batches
 from retrieval.retriever.planning import Plan
@@ -195,16 +196,14 @@ def export(gallery: Gallery, snapshot: Snapshot, file: Path) -> int:
     if file.suffix not in writers:
         raise ImgretError(f"{file}: export writes .parquet or .npz. Give such a name.")
     try:
-        with tempfile.TemporaryDirectory(dir=file.absolute().parent, prefix=".export-") as folder:
-            made = Path(folder) / f"made{file.suffix}"
-            rows = writers[file.suffix](gallery, snapshot, made)
-            made.replace(file)
+        with replaced(file.absolute()) as made, scratch_folder(made.parent) as scratch:
+            rows = writers[file.suffix](gallery, snapshot, made, scratch)
     except OSError as error:
         raise ImgretError(f"{file} cannot be written ({error.strerror or error}).") from error
     return rows
 
 
-def _export_parquet(gallery: Gallery, snapshot: Snapshot, file: Path) -> int:
+def _export_parquet(gallery: Gallery, snapshot: Snapshot, file: Path, _: Path) -> int:
     d, out = snapshot.table.dim, snapshot.index.d_out
     schema = pa.schema(
         [
@@ -231,13 +230,13 @@ def _export_parquet(gallery: Gallery, snapshot: Snapshot, file: Path) -> int:
     return rows
 
 
-def _export_npz(gallery: Gallery, snapshot: Snapshot, file: Path) -> int:
+def _export_npz(gallery: Gallery, snapshot: Snapshot, file: Path, scratch: Path) -> int:
     """The two matrices lie on disk while they are made, so that memory stays small."""
     n, table = snapshot.table.count(INDEXED), snapshot.table
     facts = table.columns(["id", "path", "label"], INDEXED)
     matrices = {
         name: np.lib.format.open_memmap(
-            file.with_name(f"{name}.npy"), "w+", dtype=np.float32, shape=(n, width)
+            scratch / f"{name}.npy", "w+", dtype=np.float32, shape=(n, width)
         )
         for name, width in (("embeddings", table.dim), ("transformed", snapshot.index.d_out))
     }

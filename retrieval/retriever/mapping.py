@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from retrieval.errors import ImgretError
-from retrieval.gallery.table import INDEXED, as_matrix
+from retrieval.gallery.rows import as_matrix
+from retrieval.gallery.table import INDEXED
 from retrieval.projection import Method, fair_sample, project
 from retrieval.retriever.results import Progress
 from retrieval.retriever.snapshot import Snapshot, ids_passing

@@ -13,8 +13,9 @@ import pyarrow as pa
 from retrieval import transform as transforms
 from retrieval.errors import GalleryError
 from retrieval.gallery import Gallery, ImageTable, IndexState, Settings
+from retrieval.gallery.rows import as_matrix
 from retrieval.gallery.settings import write_text
-from retrieval.gallery.table import INDEXED, as_matrix
+from retrieval.gallery.table import INDEXED
 from retrieval.index import Index
 from retrieval.retriever.results import Progress
 

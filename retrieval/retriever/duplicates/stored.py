@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from retrieval.gallery import Gallery
-from retrieval.gallery.table import INDEXED, as_matrix
+from retrieval.gallery.rows import as_matrix
+from retrieval.gallery.table import INDEXED
 from retrieval.images.formats import os_reason
 from retrieval.retriever.snapshot import ids_passing
 

@@ -1,0 +1,185 @@
+"""One row a image: what it holds, how it becomes Arrow, and the checksum that sees bit rot."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from retrieval.images import PictureFacts
+
+INT64 = np.iinfo(np.int64)
+FACTS = pa.struct(
+    [
+        pa.field("format", pa.string()),
+        pa.field("frames", pa.int32()),
+        pa.field("depth", pa.int32()),
+        pa.field("alpha", pa.bool_()),
+        pa.field("profile", pa.string()),
+        pa.field("note", pa.string()),
+        pa.field("perceptual", pa.binary()),
+    ]
+)
+SETTINGS, TABLE = b"imgret.settings", b"imgret.table"  # keys of the schema's metadata
+BESIDE = ("embedding", "checksum")  # columns that the lower half of a checksum does not cover
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image as it is stored.
+
+    path, root: relative to the folder that holds the gallery where they lie below it.
+    size: bytes. mtime_ns: of the file. sha256: of its content, hex; "" where it was not read.
+    width, height: upright, in pixels. embedding: (d,) float16, or None with the reason in error.
+    facts: what the file tells, where it was decoded. stored_ns: when the file was last found to be
+    what the row says, of the clock that mtime_ns is held against.
+    """
+
+    id: int
+    path: str
+    root: str
+    size: int
+    mtime_ns: int
+    sha256: str = ""
+    width: int = 0
+    height: int = 0
+    label: str | None = None
+    embedding: np.ndarray | None = None
+    error: str | None = None
+    facts: PictureFacts | None = None
+    stored_ns: int = 0
+
+
+def schema(dim: int, settings: str, name: str) -> pa.Schema:
+    """The columns of a table of embeddings of width dim."""
+    return pa.schema(
+        [
+            pa.field("id", pa.int64(), nullable=False),
+            pa.field("path", pa.string(), nullable=False),
+            pa.field("root", pa.string(), nullable=False),
+            pa.field("size", pa.int64(), nullable=False),
+            pa.field("mtime_ns", pa.int64(), nullable=False),
+            pa.field("sha256", pa.string(), nullable=False),
+            pa.field("width", pa.int32(), nullable=False),
+            pa.field("height", pa.int32(), nullable=False),
+            pa.field("label", pa.string()),
+            pa.field("embedding", pa.list_(pa.float16(), dim)),
+            pa.field("error", pa.string()),
+            pa.field("facts", FACTS),
+            pa.field("stored_ns", pa.int64(), nullable=False),
+            pa.field("checksum", pa.int64(), nullable=False),
+        ],
+        metadata={SETTINGS: settings.encode(), TABLE: name.encode()},
+    )
+
+
+def to_arrow(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
+    """Rows as a table of the schema, each with its checksum."""
+    dim = schema.field("embedding").type.list_size
+    empty = np.zeros(dim, np.float16)
+    stacked = np.stack([empty if r.embedding is None else r.embedding for r in rows])
+    missing = pa.array([r.embedding is None for r in rows])
+    values = pa.array(stacked.astype(np.float16, copy=False).ravel())
+    columns: dict[str, pa.Array] = {}
+    for field in schema:
+        if field.name == "embedding":
+            columns[field.name] = pa.FixedSizeListArray.from_arrays(values, dim, mask=missing)
+        elif field.name == "facts":
+            facts = [None if r.facts is None else asdict(r.facts) for r in rows]
+            columns[field.name] = pa.array(facts, FACTS)
+        elif field.name != "checksum":
+            held = [storable(getattr(r, field.name)) for r in rows]
+            columns[field.name] = pa.array(held, field.type)
+    columns["checksum"] = pa.array(checksums(pa.table(columns)))
+    return pa.table(columns, schema=schema)
+
+
+def storable(value: Any) -> Any:
+    """A value as a column holds it: text that is no Unicode is spelled out, such as \\xff, and a
+    whole number is at most what 64 bits hold, as for the broken time stamp of a NAS.
+
+    >>> storable(15_032_385_535 * 10**9)
+    9223372036854775807
+    """
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    if isinstance(value, int):
+        return min(max(value, int(INT64.min)), int(INT64.max))
+    return value
+
+
+def checksums(rows: pa.Table | pa.RecordBatch) -> np.ndarray:
+    """(n,) int64 of rows with all columns: CRC-32 of the embedding above, of the rest below.
+
+    So the columns beside the embedding can be changed, and summed again, without reading it.
+    """
+    return _joined(_crcs_of_embeddings(rows["embedding"]), crcs_of_facts(rows))
+
+
+def crcs_of_facts(rows: pa.Table | pa.RecordBatch) -> np.ndarray:
+    """(n,) int64, CRC-32 of all columns but the embedding, as JSON in the order of their names."""
+    names = sorted(set(rows.schema.names) - set(BESIDE))
+    columns = [_plain(rows[name]) for name in names]
+    return np.array(
+        [zlib.crc32(_as_json(values)) for values in zip(*columns, strict=True)], np.int64
+    ).reshape(-1)
+
+
+def with_facts_changed(before: pa.Table, after: pa.Table) -> np.ndarray:
+    """(n,) int64 checksums of rows whose columns beside the embedding were changed.
+
+    before: with their stored checksums. Where those do not fit, the new ones do not either.
+    """
+    stored = before["checksum"].to_numpy()
+    fits = crcs_of_facts(before) == stored & 0xFFFFFFFF
+    low = crcs_of_facts(after)
+    return _joined(stored >> 32 & 0xFFFFFFFF, np.where(fits, low, low ^ 1))
+
+
+def facts_of(value: dict[str, Any] | None) -> PictureFacts | None:
+    """What to_arrow() stored of a picture's facts."""
+    if value is None:
+        return None
+    known = {field.name for field in fields(PictureFacts)}
+    return PictureFacts(**{k: v for k, v in value.items() if k in known and v is not None})
+
+
+def as_matrix(column: pa.Array) -> np.ndarray:
+    """A column of embeddings without nulls as an (n, d) float16 array."""
+    return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+
+
+def _joined(high: np.ndarray, low: np.ndarray) -> np.ndarray:
+    return (high.astype(np.uint64) << np.uint64(32) | low.astype(np.uint64)).view(np.int64)
+
+
+def _crcs_of_embeddings(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """0 where there is none."""
+    crcs = np.zeros(len(column), np.int64)
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    start = 0
+    for chunk in chunks:
+        there = np.flatnonzero(chunk.is_valid().to_numpy(zero_copy_only=False))
+        matrix = as_matrix(chunk.drop_null()) if len(there) else ()
+        crcs[start + there] = [zlib.crc32(vector) for vector in matrix]
+        start += len(chunk)
+    return crcs
+
+
+def _plain(column: pa.Array | pa.ChunkedArray) -> list[Any]:
+    values: list[Any] = column.to_pylist()
+    if column.type == FACTS:
+        return [
+            value and {k: v.hex() if isinstance(v, bytes) else v for k, v in value.items()}
+            for value in values
+        ]
+    return values
+
+
+def _as_json(values: Iterable[Any]) -> bytes:
+    return json.dumps(list(values), separators=(",", ":"), sort_keys=True).encode()

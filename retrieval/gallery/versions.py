@@ -1,0 +1,99 @@
+"""A Lance table's files: which versions there are, whether one is whole, and that it is durable.
+
+Lance never syncs what it writes, so a cut of the power right after a commit leaves files that are
+empty or too short. The manifest of a version names its data files with their sizes, and each file
+ends in a magic number: so a version that is not whole is known without reading it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from retrieval.files import sync
+
+FOLDERS = ("data", "_deletions", "_transactions", "_versions")  # a manifest after what it names
+MAGIC = b"LANC"
+ARROW_MAGIC = b"ARROW1"
+LAST = (1 << 64) - 1
+
+
+def versions_of(table: Path) -> list[int]:
+    """The versions that have a manifest, the newest first. Raises OSError."""
+    return sorted(map(version_of, (table / "_versions").glob("*.manifest")), reverse=True)
+
+
+def version_of(manifest: Path) -> int:
+    """Lance counts down in the names of manifests, so that the newest is listed first; or, in
+    older tables, up. -1 where the name is no number.
+    """
+    name = manifest.stem
+    if not name.isdecimal():
+        return -1
+    return LAST - int(name) if len(name) == 20 else int(name)
+
+
+def manifest_of(table: Path, version: int) -> Path:
+    """Where the manifest of a version lies."""
+    named = table / "_versions" / f"{LAST - version:020}.manifest"
+    return named if named.exists() else table / "_versions" / f"{version}.manifest"
+
+
+def check_manifest(table: Path, version: int) -> None:
+    """Raise ValueError unless the manifest of a version ends as one does, and OSError."""
+    if not ends_in(manifest_of(table, version), MAGIC):
+        raise ValueError(f"the manifest of version {version} is not whole")
+
+
+def check_files(table: Path, dataset: Any) -> None:
+    """Raise ValueError unless all files that a version names are there, whole by size and end."""
+    for fragment in dataset.get_fragments():
+        facts = fragment.metadata
+        for data in facts.files:
+            file = table / "data" / data.path
+            if not file.is_file():
+                raise ValueError(f"{file.name} is gone")
+            if data.file_size_bytes and file.stat().st_size != data.file_size_bytes:
+                raise ValueError(f"{file.name} is not whole")
+            if not ends_in(file, MAGIC):
+                raise ValueError(f"{file.name} is not whole")
+        if facts.deletion_file is not None:
+            _check_deletions(table / facts.deletion_file.path(fragment.fragment_id))
+
+
+def ends_in(file: Path, magic: bytes) -> bool:
+    """Whether a file ends in these bytes. Raises OSError."""
+    with file.open("rb") as stream:
+        stream.seek(max(0, file.stat().st_size - len(magic)))
+        return stream.read() == magic
+
+
+class Durability:
+    """Has the disk hold what was committed to a table; each file once, since none is changed."""
+
+    def __init__(self, table: Path) -> None:
+        self._table = table
+        self._synced: set[Path] = set()
+
+    def sync(self) -> None:
+        """Sync all files that are new, in the order in which one needs the other. Raises OSError.
+
+        The first time these are all there are: a process that died may have left them unsynced.
+        """
+        for name in FOLDERS:
+            folder = self._table / name
+            new = set(folder.iterdir()) - self._synced if folder.is_dir() else set()
+            for file in sorted(new):
+                if file.is_file() and not file.is_symlink():
+                    sync(file)
+            if new:
+                sync(folder)
+            self._synced |= {file for file in new if file.suffix != ".json"}  # a hint is rewritten
+        sync(self._table)
+
+
+def _check_deletions(file: Path) -> None:
+    if not file.is_file() or file.stat().st_size == 0:
+        raise ValueError(f"{file.name} is gone or empty")
+    if file.suffix == ".arrow" and not ends_in(file, ARROW_MAGIC):
+        raise ValueError(f"{file.name} is not whole")
