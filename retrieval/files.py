@@ -128,6 +128,35 @@ def delete(path: Path) -> None:
             path.unlink()
 
 
+def disk_use(path: Path) -> int:
+    """Bytes of a file, or of all files below a folder."""
+    if path.is_dir() and not path.is_symlink():
+        return sum(f.lstat().st_size for f in path.rglob("*") if not f.is_dir() or f.is_symlink())
+    return path.lstat().st_size if is_there(path) else 0
+
+
+def is_there(path: Path) -> bool:
+    """Whether a name stands there, if only as a link to nothing."""
+    return path.exists() or path.is_symlink()
+
+
+def identity(folder: Path) -> tuple[int, int] | None:
+    """What tells a folder from another in its place; None where there is none."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def modified_ns(status: os.stat_result) -> int:
+    """When a file was written to, within what 64 bits hold: a broken clock may say the year 2446.
+
+    Nanoseconds since 1970.
+    """
+    return min(max(status.st_mtime_ns, -(1 << 63)), (1 << 63) - 1)
+
+
 @lru_cache(maxsize=4096)
 def _sweep_once(folder: Path) -> None:
     sweep(folder)

@@ -14,6 +14,7 @@ from itertools import islice
 import numpy as np
 
 from retrieval.errors import ImageError
+from retrieval.files import modified_ns
 from retrieval.images import (
     DEFAULT_MAX_PIXELS,
     ImageFile,
@@ -72,7 +73,7 @@ def load_image(
     except ImageError as error:
         return Loaded(file, file.size, file.mtime_ns, error=str(error))
     sha256 = hashlib.sha256(data).hexdigest()
-    size, mtime_ns = len(data), stat.st_mtime_ns
+    size, mtime_ns = len(data), modified_ns(stat)
     if is_known(sha256):
         return Loaded(file, size, mtime_ns, sha256)
     try:

@@ -85,6 +85,14 @@ Examples:
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Leave out; may be repeated.")
 @click.option("--include-hidden", is_flag=True, help="Go into hidden folders too.")
 @click.option("--keep-missing", is_flag=True, help="Keep the rows of files that are gone.")
+@click.option(
+    "--drop-missing",
+    is_flag=True,
+    help="Drop the rows of files that are gone, also where so many are that it is refused else.",
+)
+@click.option(
+    "--checksum", is_flag=True, help="Read files of unchanged size and time too, and compare."
+)
 @click.option("--refit", is_flag=True, help="Fit the transform anew; reads no image.")
 @click.option("--reembed", is_flag=True, help="Embed all images again, as for a new backbone.")
 @click.option("--batch-size", type=click.IntRange(1, 4096), help="Images encoded at a time.")
@@ -113,6 +121,8 @@ def command(
     from imgret.output import shown_progress
     from retrieval.retriever import Retriever
 
+    if options["keep_missing"] and options["drop_missing"]:
+        raise click.UsageError("Give --keep-missing or --drop-missing, not both.")
     settings: dict[str, Any] = {name: options.pop(name) for name in SETTINGS}
     if recipe:
         from retrieval.comparison.recipes import read
@@ -151,6 +161,7 @@ def _print_report(report: IndexReport, output: str) -> None:
         click.echo(json.dumps(dataclasses.asdict(report), default=str, indent=2))
         return
     facts = [(n, f"{getattr(report, n):,}") for n in ("added", "changed", "unchanged", "removed")]
+    facts[2:2] = [("moved", f"{report.moved:,}")] if report.moved else []
     facts += [("failed", f"{report.failed:,}")]
     facts += [("images/s", f"{report.images_per_second:,.0f}")] if report.encoded else []
     print_facts([*facts, ("gallery", shown_path(report.gallery))])

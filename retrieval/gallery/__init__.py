@@ -9,7 +9,7 @@ Settings also lie in the table itself, so that everything but images.lance can b
 """
 
 from retrieval.gallery.folder import FOLDER_NAME, Gallery, find_gallery
-from retrieval.gallery.rows import Row, as_matrix, facts_of
+from retrieval.gallery.rows import Row, as_matrix, facts_of, storable
 from retrieval.gallery.settings import IndexState, Settings
 from retrieval.gallery.table import ImageTable
 
@@ -23,4 +23,5 @@ __all__ = [
     "as_matrix",
     "facts_of",
     "find_gallery",
+    "storable",
 ]

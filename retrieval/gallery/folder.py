@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
-import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +12,12 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from retrieval.errors import GalleryError
-from retrieval.files import write_atomically
+from retrieval.files import delete, disk_use, identity, is_there, leftovers, sweep, write_atomically
 from retrieval.gallery.settings import IndexState, Settings, read_file, read_text, write_text
 from retrieval.gallery.table import ImageTable
 
 FOLDER_NAME = ".imgret"
+STAGING = "reembed"
 
 
 def find_gallery(start: Path) -> Path:
@@ -51,6 +51,7 @@ class Gallery:
                 "gallery. Rename it, or name another place with --gallery."
             ) from error
         self._folders: dict[Path, Path] = {}
+        self._locked: tuple[int, int] | None = None
         self.base = self.path.parent.resolve()
 
     @property
@@ -113,12 +114,24 @@ class Gallery:
         return read_text(self.open_table().settings, self.table_path)
 
     def publish(self, settings: Settings) -> None:
-        """Make settings, and with them an index, the ones that readers see; atomically."""
+        """Make settings, and with them an index, the ones that readers see; atomically.
+
+        Raises GalleryError when the gallery is gone, or its folder cannot be written.
+        """
+        self.check_place()
         write_atomically(self.settings_path, write_text(settings).encode())
         kept = self.index_path(settings.index.version) if settings.index else None
         for file in self.path.glob("index-*.faiss*"):
             if file != kept:
                 file.unlink(missing_ok=True)
+
+    def check_place(self) -> None:
+        """Raise GalleryError when the folder was deleted, moved or replaced since it was locked."""
+        if self._locked is not None and identity(self.path) != self._locked:
+            raise GalleryError(
+                f"{self.path} was deleted or moved while it was being written. Bring it back, or "
+                "run the same command again to begin a new gallery."
+            )
 
     def index_state(self, settings: Settings, table: ImageTable) -> IndexState | None:
         """The published index when it belongs to this very table, else None."""
@@ -134,6 +147,8 @@ class Gallery:
         holder = self.path / "lock-holder"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            if (self.path / "lock").is_symlink():  # a stranger's: locking would empty its target
+                (self.path / "lock").unlink()
             lock = FileLock(self.path / "lock", timeout=wait)
             lock.acquire()
         except Timeout:
@@ -146,6 +161,7 @@ class Gallery:
             ) from None
         except OSError as error:
             raise GalleryError(f"{self.path} cannot be written ({error.strerror}).") from error
+        self._locked = identity(self.path)
         try:
             now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
             write_atomically(
@@ -153,7 +169,9 @@ class Gallery:
             )
             yield
         finally:
-            holder.unlink(missing_ok=True)
+            self._locked = None
+            with contextlib.suppress(OSError):
+                holder.unlink(missing_ok=True)
             lock.release()
 
     def stored(self, path: Path) -> str:
@@ -185,12 +203,39 @@ class Gallery:
             raise GalleryError(f"{self.path} holds the path {stored!r}, which leaves its folder.")
         return self.base / path
 
+    def is_gone(self, stored: str) -> bool:
+        """Whether the file of a stored path is not there."""
+        return not is_there(self.full(stored))
+
+    def is_empty_folder(self, stored: str) -> bool:
+        """Whether a stored path is a folder with nothing in it."""
+        try:
+            with os.scandir(self.full(stored)) as entries:
+                return next(iter(entries), None) is None
+        except OSError:
+            return False
+
     def staging(self) -> Gallery:
         """Where --reembed builds the new table beside the old one."""
-        staging = Gallery(self.path / "reembed")
+        staging = Gallery(self.path / STAGING)
         staging.base = self.base
         return staging
 
+    def leftovers(self) -> list[tuple[Path, int]]:
+        """What interrupted commands left, each with the bytes that it takes on the disk.
+
+        The rows of an interrupted --reembed are among it, which the same command uses. Not what a
+        running writer is making.
+        """
+        left = [*leftovers(self.path), self.path / STAGING]
+        return [(path, disk_use(path)) for path in left if is_there(path)]
+
+    def sweep(self) -> None:
+        """Delete what killed commands left, but the rows of an interrupted --reembed."""
+        sweep(self.path)
+        if (self.path / STAGING).is_symlink():  # a stranger's
+            delete(self.path / STAGING)
+
     def delete(self) -> None:
         """Delete the folder and all in it."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        delete(self.path)

@@ -149,6 +149,17 @@ def facts_of(value: dict[str, Any] | None) -> PictureFacts | None:
     return PictureFacts(**{k: v for k, v in value.items() if k in known and v is not None})
 
 
+def row_of(values: dict[str, Any]) -> Row:
+    """A Row of what a table gives as a dict."""
+    names = {field.name for field in fields(Row)} - {"embedding", "facts"}
+    vector = values["embedding"]
+    return Row(
+        **{name: values[name] for name in names},
+        embedding=None if vector is None else np.asarray(vector, np.float16),
+        facts=facts_of(values["facts"]),
+    )
+
+
 def as_matrix(column: pa.Array) -> np.ndarray:
     """A column of embeddings without nulls as an (n, d) float16 array."""
     return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)

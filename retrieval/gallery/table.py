@@ -12,6 +12,7 @@ import logging
 import re
 import uuid
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from retrieval.errors import GalleryError
-from retrieval.files import new_folder
+from retrieval.files import identity, new_folder
 from retrieval.gallery import rows as stored
 from retrieval.gallery.rows import SETTINGS, TABLE, Row, as_matrix
 from retrieval.gallery.versions import (
@@ -54,7 +55,7 @@ class ImageTable:
     def __init__(self, dataset: Any, stepped_back: str | None = None) -> None:
         self._dataset = dataset
         self._path = Path(dataset.uri)
-        self._place = _identity(self._path)
+        self._place = identity(self._path)
         self._durability = Durability(self._path)
         self.stepped_back = stepped_back
 
@@ -191,6 +192,31 @@ class ImageTable:
             with self._committing():
                 self._dataset.delete(_id_filter(np.asarray(ids[start : start + 5_000])))
 
+    def make_distinct(self) -> None:
+        """Give each path one row and each row an id of its own; a stranger's table may not.
+
+        Of rows of one path the last stays. Costs a look at the columns id and path.
+        """
+        columns = self.columns(["id", "path"])
+        known_ids, paths = columns["id"].to_numpy(), columns["path"].to_pylist()
+        last = {path: place for place, path in enumerate(paths)}
+        known, counts = np.unique(known_ids, return_counts=True)
+        wrong = set(known[(counts > 1) | (known < 0)].tolist())
+        wrong |= {int(known_ids[i]) for i, path in enumerate(paths) if last[path] != i}
+        if not wrong:
+            return
+        old = _id_filter(np.array(sorted(wrong)))
+        found = self._dataset.to_table(filter=old).to_pylist()
+        rows = {row["path"]: stored.row_of(row) for row in found}
+        new = [
+            replace(row, id=i)
+            for i, row in zip(self.next_ids(len(rows)), rows.values(), strict=True)
+        ]
+        _log.warning("%s: %d rows had the id or the path of another one.", self._path, len(found))
+        self.write(new, replace=False)
+        with self._committing():
+            self._dataset.delete(old)
+
     def write_settings(self, settings: str) -> None:
         """Replace the settings that the table carries."""
         if settings != self.settings:
@@ -232,7 +258,7 @@ class ImageTable:
 
     def check_place(self) -> None:
         """Raise GalleryError when the table's folder was deleted, moved or replaced meanwhile."""
-        if _identity(self._path) != self._place:
+        if identity(self._path) != self._place:
             raise GalleryError(
                 f"{self._path} was deleted or moved while it was being written. Bring it back, or "
                 "run the same command again to begin a new gallery."
@@ -326,14 +352,6 @@ def _is_passing(error: Exception) -> bool:
     return (
         isinstance(error, OSError) or re.search(r"os error|[Pp]ermission", str(error)) is not None
     )
-
-
-def _identity(folder: Path) -> tuple[int, int] | None:
-    try:
-        status = folder.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def _id_filter(ids: np.ndarray) -> str:

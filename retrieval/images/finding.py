@@ -12,6 +12,7 @@ from fnmatch import translate
 from pathlib import Path
 
 from retrieval.errors import ImgretError
+from retrieval.files import modified_ns
 from retrieval.images.formats import has_image_suffix, os_reason, read_header, sniff
 
 GALLERY_FOLDER = ".imgret"
@@ -137,7 +138,7 @@ def _look(entry: os.DirEntry[str], path: Path, root: Path) -> ImageFile:
 def _describe(path: Path, root: Path, status: os.stat_result) -> ImageFile:
     if not stat.S_ISREG(status.st_mode):
         return ImageFile(path, root, 0, 0, "not a regular file")
-    return ImageFile(path, root, status.st_size, status.st_mtime_ns)
+    return ImageFile(path, root, status.st_size, modified_ns(status))
 
 
 def _skips(exclude: Sequence[str], *, include_hidden: bool) -> _Skips:

@@ -21,6 +21,7 @@ from retrieval.loader import load_images
 from retrieval.retriever.indexing import Reading, encode_batches
 from retrieval.retriever.results import Progress
 from retrieval.retriever.snapshot import Snapshot
+from retrieval.retriever.upkeep import open_to_write
 
 FAILURES_NAMED = 5
 
@@ -157,7 +158,7 @@ def _keep_calibration(
     )
     try:
         with gallery.lock():
-            settings = gallery.settings()
+            settings, _ = open_to_write(gallery)
             if settings.method == used.method:
                 gallery.publish(settings.model_copy(update={"calibration": state}))
     except GalleryError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
@@ -13,7 +13,7 @@ from retrieval.encoder import Encoder
 from retrieval.gallery import ImageTable, Row, facts_of
 from retrieval.images import DEFAULT_MAX_PIXELS
 from retrieval.loader import Loaded, load_images
-from retrieval.retriever.planning import Plan, Stored, Task
+from retrieval.retriever.planning import CLOCK_NS, Plan, Stored, Task
 from retrieval.retriever.results import Progress
 
 ROWS_PER_COMMIT = 2048
@@ -38,6 +38,7 @@ class Tally:
 
     added: int = 0
     changed: int = 0
+    moved: int = 0
     touched: int = 0
     failed: int = 0
     reused: int = 0
@@ -72,16 +73,30 @@ def encode_batches(
 
 
 class Writer:
-    """Collects rows and commits them; what is committed survives any crash."""
+    """Collects rows and commits them; what is committed survives any crash.
 
-    def __init__(self, table: ImageTable, rows: dict[str, Stored]) -> None:
+    is_gone: whether the file of a stored path is not there. A row whose file is gone while its
+    content is found elsewhere is moved there. found_again: the stored paths of such rows.
+    """
+
+    def __init__(
+        self,
+        table: ImageTable,
+        rows: dict[str, Stored],
+        is_gone: Callable[[str], bool] = lambda _: False,
+    ) -> None:
         self.table = table
         self.tally = Tally()
+        self.found_again: set[str] = set()
         self._before = table.frozen()  # a row that this run replaces may still be copied from
+        self._stored = rows
+        self._is_gone = is_gone
         self._by_sha256 = {r.sha256: r.id for r in rows.values() if r.usable}
+        self._paths = _paths_by_content(rows)
         self._rows: list[Row] = []
         self._copies: dict[int, int] = {}
         self._touched: list[tuple[int, Task, Loaded]] = []
+        self._left: list[int] = []  # rows that moved into the place of another one
         self._last = time.monotonic()
         self._replaces = False
 
@@ -92,9 +107,7 @@ class Writer:
     def take(self, task: Task, loaded: Loaded, embedding: np.ndarray | None) -> None:
         """Count one file and keep its row for the next commit."""
         tally, old = self.tally, task.stored
-        if old and old.usable and loaded.sha256 == old.sha256:
-            tally.touched += 1
-            self._touched.append((old.id, task, loaded))
+        if self._is_touched(task, loaded) or self._is_moved(task, loaded, embedding):
             return
         error, half = loaded.error, None
         if embedding is not None:
@@ -127,28 +140,68 @@ class Writer:
     def commit(self) -> None:
         """Store what was taken since the last commit."""
         rows = self._numbered(self._with_copies(self._rows))
-        self.table.write(rows, replace=self._replaces)
+        replaces, self._replaces = self._replaces, True  # if this is interrupted and done again
+        self.table.write(rows, replace=replaces)
         self._by_sha256 |= {r.sha256: r.id for r in rows if r.embedding is not None}
         if self._touched:
             self.table.update(
                 {
                     "id": [i for i, _, _ in self._touched],
+                    "path": [task.path for _, task, _ in self._touched],
+                    "root": [task.root for _, task, _ in self._touched],
                     "size": [loaded.size for _, _, loaded in self._touched],
                     "mtime_ns": [loaded.mtime_ns for _, _, loaded in self._touched],
                     "label": [task.label for _, task, _ in self._touched],
                     "stored_ns": [time.time_ns()] * len(self._touched),
                 }
             )
+        self.table.remove(self._left)  # only now: what moved is stored in its new place
         self._rows, self._copies, self._touched, self._replaces = [], {}, [], False
+        self._left = []
         self._last = time.monotonic()
 
-    def finish(self, plan: Plan) -> None:
-        """Store what needs no file: new labels, and rows that are gone."""
+    def finish(self, plan: Plan, gone: Sequence[int]) -> None:
+        """Store what needs no file: new labels, and that rows are gone."""
         if plan.relabel:
             ids, labels = zip(*plan.relabel, strict=True)
             self.table.update({"id": list(ids), "label": list(labels)})
-        self.table.remove(plan.gone)
+        self.table.remove(gone)
         self.table.compact()
+
+    def _is_touched(self, task: Task, loaded: Loaded) -> bool:
+        """Whether the file's content is what is stored of it; then its row stays."""
+        old = task.stored
+        if old is None or not old.usable or loaded.sha256 != old.sha256:
+            return False
+        self.tally.touched += 1
+        if _is_news(old, task, loaded):
+            self._touched.append((old.id, task, loaded))
+        return True
+
+    def _is_moved(self, task: Task, loaded: Loaded, embedding: np.ndarray | None) -> bool:
+        """Whether the file's row is that of a file of this content that is gone.
+
+        Where another row is stored for the file already, or a new one is needed, that of the file
+        which is gone is dropped.
+        """
+        ghost = self._ghost(loaded.sha256)
+        if ghost is None:
+            return False
+        if task.stored is not None or embedding is not None:
+            self._left.append(ghost.id)
+            return False
+        self.tally.moved += loaded.error is None
+        self.tally.failed += loaded.error is not None
+        self._touched.append((ghost.id, task, loaded))
+        return True
+
+    def _ghost(self, sha256: str) -> Stored | None:
+        """A row of this content whose file is gone; each is given once."""
+        for path in self._paths.get(sha256, ()):
+            if path not in self.found_again and self._is_gone(path):
+                self.found_again.add(path)
+                return self._stored[path]
+        return None
 
     def _with_copies(self, rows: list[Row]) -> list[Row]:
         """Rows whose content is stored already, with the embedding of the row that has it."""
@@ -172,6 +225,22 @@ class Writer:
         ids = self.table.next_ids(len(rows))
         now = time.time_ns()
         return [replace(r, id=i, stored_ns=now) for i, r in zip(ids, rows, strict=True)]
+
+
+def _paths_by_content(rows: dict[str, Stored]) -> dict[str, list[str]]:
+    paths: dict[str, list[str]] = {}
+    for path, row in rows.items():
+        if row.sha256:
+            paths.setdefault(row.sha256, []).append(path)
+    return paths
+
+
+def _is_news(old: Stored, task: Task, loaded: Loaded) -> bool:
+    """Whether the row of a file of unchanged content has anything to be changed."""
+    facts = old.size, old.mtime_ns, old.root, old.label
+    if facts != (loaded.size, loaded.mtime_ns, task.root, task.label):
+        return True
+    return old.stored_ns - CLOCK_NS <= loaded.mtime_ns < time.time_ns() - CLOCK_NS
 
 
 def run_tasks(plan: Plan, writer: Writer, encoder: Encoder, reading: Reading) -> None:

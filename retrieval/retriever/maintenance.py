@@ -22,7 +22,12 @@ from retrieval.retriever.indexing import Reading, encode_batches
 from retrieval.retriever.planning import Plan
 from retrieval.retriever.results import GalleryInfo, IndexEstimate, Progress, VerifyReport
 from retrieval.retriever.snapshot import Snapshot
-from retrieval.retriever.upkeep import bring_up_index, build_index, load_index
+from retrieval.retriever.upkeep import (
+    bring_up_index,
+    build_index,
+    load_index,
+    open_to_write,
+)
 
 PROBED = 64
 ROW_BYTES = 300  # path, hash, label and what Lance adds, without the embedding
@@ -57,9 +62,9 @@ def open_snapshot(gallery: Gallery) -> Snapshot:
         raise _nothing_in(gallery)
     try:
         with gallery.lock(wait=0):
-            settings = bring_up_index(
-                gallery, gallery.open_table(), gallery.settings().without_derived()
-            )
+            settings, table = open_to_write(gallery)
+            if gallery.index_state(settings, table) is None:  # raises, saying why there is none
+                settings = bring_up_index(gallery, table, settings.without_derived())
     except GalleryError:  # another process writes, or nobody may: then for this search alone
         index, _ = build_index(table, settings, usable)
         return Snapshot(gallery, table, index, settings)
@@ -163,6 +168,16 @@ def rows_below(gallery: Gallery, table: ImageTable, paths: Sequence[Path]) -> li
         for i, path in zip(columns["id"].to_pylist(), columns["path"].to_pylist(), strict=True)
         if any(root in (path, ".") or path.startswith(f"{root}/") for root in roots)
     ]
+
+
+def published_rows(gallery: Gallery, paths: Sequence[Path]) -> list[int]:
+    """rows_below() of the version that is searched; none where that cannot be read."""
+    try:
+        state = gallery.settings().index
+        table = gallery.open_table(state.version) if state else None
+        return rows_below(gallery, table, paths) if table else []
+    except GalleryError:
+        return []
 
 
 def verify(gallery: Gallery, *, repair: bool, progress: Progress | None) -> VerifyReport:

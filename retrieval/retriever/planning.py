@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from retrieval.errors import ImgretError
-from retrieval.gallery import Gallery, ImageTable
+from retrieval.gallery import Gallery, ImageTable, storable
 from retrieval.images import ImageFile, find_images
 from retrieval.retriever.results import Progress
 
+CLOCK_NS = 20_000_000  # the clock that stamps files runs behind ours by up to a tick or two
 UNSETTLED = "sha256 = '' OR error LIKE '%--max-pixels%'"
 
 
@@ -20,16 +22,28 @@ class Stored:
     """A row as it was when the run began, without its embedding.
 
     usable: has an embedding. settled: need not be tried again while the file is the same; what
-    could not be read, or had more pixels than were allowed then, is not.
+    could not be read, or had more pixels than were allowed then, is not. stored_ns: when the file
+    was last found to be what the row says.
     """
 
     id: int
+    root: str
     size: int
     mtime_ns: int
     sha256: str
     label: str | None
+    stored_ns: int
     usable: bool
     settled: bool
+
+    def is_of(self, file: ImageFile) -> bool:
+        """Whether size and time say that the file is still what was stored.
+
+        Not where it was written to no earlier than it was stored: the time stamp may hide a later
+        change then (git's "racily clean" entries).
+        """
+        same = (self.size, self.mtime_ns) == (file.size, file.mtime_ns) and file.error is None
+        return same and file.mtime_ns < self.stored_ns - CLOCK_NS
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +59,16 @@ class Task:
 
 @dataclass
 class Plan:
-    """Files to read, rows to relabel, rows whose files are gone, and what needs nothing."""
+    """Files to read, rows to relabel, rows whose files are gone, and what needs nothing.
+
+    gone: path and row of what was not found below the given paths. searched: the given paths as
+    they are stored, each with the number of files found below it.
+    """
 
     tasks: list[Task] = field(default_factory=list)
     relabel: list[tuple[int, str | None]] = field(default_factory=list)
-    gone: list[int] = field(default_factory=list)
+    gone: dict[str, Stored] = field(default_factory=dict)
+    searched: dict[str, int] = field(default_factory=dict)
     unchanged: int = 0
     failed: int = 0
 
@@ -58,15 +77,18 @@ def read_rows(table: ImageTable | None) -> dict[str, Stored]:
     """The stored rows by path."""
     if table is None:
         return {}
-    names = ["id", "path", "size", "mtime_ns", "sha256", "label"]
+    names = ["id", "path", "root", "size", "mtime_ns", "sha256", "label", "stored_ns"]
     columns = table.columns(names)
     usable = set(table.columns(["id"], "embedding IS NOT NULL")["id"].to_pylist())
     retried = set(table.columns(["id"], UNSETTLED)["id"].to_pylist())
     rows: dict[str, Stored] = {}
     for batch in columns.to_batches():
-        for i, path, *rest in zip(*(batch[n].to_pylist() for n in names), strict=True):
-            size, mtime_ns, sha256, label = rest
-            rows[path] = Stored(i, size, mtime_ns, sha256, label, i in usable, i not in retried)
+        for values in zip(*(batch[n].to_pylist() for n in names), strict=True):
+            i, path, root, size, mtime_ns, sha256, label, stored_ns = values
+            rows[path] = Stored(
+                i, sys.intern(root), size, mtime_ns, sha256, label, stored_ns,
+                usable=i in usable, settled=i not in retried,
+            )  # fmt: skip
     return rows
 
 
@@ -78,13 +100,17 @@ def make_plan(
     *,
     exclude: Sequence[str] = (),
     include_hidden: bool = False,
-    keep_missing: bool = False,
+    checksum: bool = False,
     progress: Progress | None = None,
 ) -> Plan:
-    """Walk the paths once and sort what is found. Reads nothing but names, sizes and times."""
+    """Walk the paths once and sort what is found. Reads nothing but names, sizes and times.
+
+    checksum: read also the files whose size and time are those stored.
+    """
     check_paths(paths)
     plan, seen, unread = Plan(), set(), []
-    roots = {path: _storable(gallery.stored_root(path)) for path in map(Path, paths)}
+    roots = {path: storable(gallery.stored_root(path)) for path in map(Path, paths)}
+    plan.searched = dict.fromkeys(roots.values(), 0)
     found = find_images(
         list(roots),
         exclude=exclude,
@@ -94,20 +120,26 @@ def make_plan(
     for file in found:
         if gallery.path in file.path.absolute().parents:
             continue
-        path = _storable(gallery.stored(file.path))
+        path, root = storable(gallery.stored(file.path)), roots[file.root]
         seen.add(path)
+        plan.searched[root] += 1
         if file.error is not None:
             unread.append(path)
-        _sort(plan, Task(file, path, roots[file.root], label_of(file.path), rows.get(path)))
+        label = storable(label_of(file.path))
+        _sort(plan, Task(file, path, root, label, rows.get(path)), checksum=checksum)
         if progress and len(seen) % 100 == 0:
             progress("finding", len(seen), None)
-    if not keep_missing:
-        unread_folders = tuple(f"{path}/" for path in unread)
-        for path, row in rows.items():
-            below = any(r in (path, ".") or path.startswith(f"{r}/") for r in roots.values())
-            if below and path not in seen and not path.startswith(unread_folders):
-                plan.gone.append(row.id)
+    unread_folders = tuple(f"{path}/" for path in unread)
+    for path, row in rows.items():
+        below = any(is_below(path, root) for root in plan.searched)
+        if below and path not in seen and not path.startswith(unread_folders):
+            plan.gone[path] = row
     return plan
+
+
+def is_below(path: str, root: str) -> bool:
+    """Whether a stored path is that of root or of something in it."""
+    return root in (path, ".") or path.startswith(f"{root}/")
 
 
 def check_paths(paths: Sequence[Path]) -> None:
@@ -150,18 +182,12 @@ def _read_csv(file: Path) -> dict[str, str]:
         ) from error
 
 
-def _sort(plan: Plan, task: Task) -> None:
-    row, file = task.stored, task.file
-    same = row and (row.size, row.mtime_ns) == (file.size, file.mtime_ns) and file.error is None
-    if row is None or not same or not row.settled:
+def _sort(plan: Plan, task: Task, *, checksum: bool) -> None:
+    row = task.stored
+    if row is None or checksum or not row.is_of(task.file) or not row.settled:
         plan.tasks.append(task)
     else:
         plan.unchanged += row.usable
         plan.failed += not row.usable
         if row.label != task.label:
             plan.relabel.append((row.id, task.label))
-
-
-def _storable(path: str) -> str:
-    """A path as text: bytes that are not UTF-8 are spelled out, such as \\xff."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -4,42 +4,87 @@ from __future__ import annotations
 
 from retrieval.encoder import Encoder
 from retrieval.errors import GalleryError
+from retrieval.files import modified_ns
 from retrieval.gallery import Gallery, ImageTable, Settings
 from retrieval.images import ImageFile
 from retrieval.retriever.indexing import Reading, Writer, run_tasks
+from retrieval.retriever.missing import check_missing
 from retrieval.retriever.planning import Plan, Stored, Task, read_rows
 
 
 def reembed_rows(
-    gallery: Gallery, settings: Settings, table: ImageTable, encoder: Encoder, reading: Reading
+    gallery: Gallery,
+    settings: Settings,
+    table: ImageTable,
+    encoder: Encoder,
+    reading: Reading,
+    *,
+    drop_missing: bool = False,
 ) -> None:
     """Fill a table beside the old one, then put it in the old one's place in one commit.
 
     Rows whose files are gone cannot be embedded and are dropped. An interrupted run goes on
-    where it stopped. Raises GalleryError when a folder that was indexed is not there at all.
+    where it stopped. Raises GalleryError when a folder that was indexed is not there at all, and
+    ImgretError when so many files are gone that a drive may not be mounted, unless drop_missing.
     """
-    _check_roots(gallery, table)
+    if not drop_missing:
+        _check_files(gallery, table)
     staging = gallery.staging()
     if staging.exists() and staging.settings().backbone == settings.backbone:
         new = staging.open_table()
     else:
         staging.delete()
         new = staging.create(settings)
-    done = read_rows(new)
+    done = _still_there(gallery, table, new)
     plan = Plan(tasks=_tasks(gallery, table, done))
     run_tasks(plan, Writer(new, done), encoder, reading)
+    gallery.check_place()
     table.become(new)
     gallery.publish(settings)
     staging.delete()
 
 
-def _check_roots(gallery: Gallery, table: ImageTable) -> None:
-    for root in table.columns(["root"])["root"].unique().to_pylist():
-        if not gallery.full(root).exists():
+def _still_there(gallery: Gallery, table: ImageTable, new: ImageTable) -> dict[str, Stored]:
+    """The staged rows, without those whose image is not stored any more, or is another one now."""
+    rows, staged = read_rows(table), read_rows(new)
+    old = [
+        row.id
+        for path, row in staged.items()
+        if path not in rows or rows[path].sha256 != row.sha256 or _changed(gallery, path, row)
+    ]
+    new.remove(old)
+    kept = {path: row for path, row in staged.items() if row.id not in set(old)}
+    relabelled = [(row.id, rows[path].label) for path, row in kept.items()
+                  if rows[path].label != row.label]  # fmt: skip
+    if relabelled:
+        ids, labels = zip(*relabelled, strict=True)
+        new.update({"id": list(ids), "label": list(labels)})
+    return kept
+
+
+def _changed(gallery: Gallery, path: str, row: Stored) -> bool:
+    try:
+        status = gallery.full(path).stat()
+    except OSError:
+        return True
+    return (status.st_size, modified_ns(status)) != (row.size, row.mtime_ns)
+
+
+def _check_files(gallery: Gallery, table: ImageTable) -> None:
+    rows = read_rows(table)
+    roots = {row.root for row in rows.values()}
+    for root in sorted(roots):
+        if not gallery.full(root).exists() and root not in rows:
             raise GalleryError(
                 f"{gallery.full(root)} is not there, so its images cannot be embedded again. "
-                "Bring it back, or drop them with `imgret remove` first."
+                "Bring it back, or drop them with --drop-missing or `imgret remove` first."
             )
+    gone = {path: row for path, row in rows.items() if gallery.is_gone(path)}
+    there = {root: 0 for root in roots if root not in rows}
+    for path, row in rows.items():
+        if row.root in there and path not in gone:
+            there[row.root] += 1
+    check_missing(gallery, Plan(gone=gone, searched=there), rows, gone)
 
 
 def _tasks(gallery: Gallery, table: ImageTable, done: dict[str, Stored]) -> list[Task]:
@@ -51,6 +96,6 @@ def _tasks(gallery: Gallery, table: ImageTable, done: dict[str, Stored]) -> list
             if path in done or not file.exists():
                 continue
             stat = file.stat()
-            image = ImageFile(file, gallery.full(row["root"]), stat.st_size, stat.st_mtime_ns)
+            image = ImageFile(file, gallery.full(row["root"]), stat.st_size, modified_ns(stat))
             tasks.append(Task(image, path, row["root"], row["label"], None))
     return tasks

@@ -51,7 +51,8 @@ class QueryResult:
 class IndexReport:
     """What one run of index did.
 
-    added, changed, unchanged, failed: images found, each counted once. removed: rows dropped.
+    added, changed, moved, unchanged, failed: images found, each counted once; moved are those whose
+    row was of a file that is gone, with the same content. removed: rows dropped.
     reused: of added and changed, those whose embedding was known from the same content.
     encoded: images that went through the backbone. seconds: of the whole run.
     images_per_second: encoded ones, over the time of decoding and encoding.
@@ -60,6 +61,7 @@ class IndexReport:
 
     added: int
     changed: int
+    moved: int
     unchanged: int
     removed: int
     failed: int
@@ -76,7 +78,7 @@ class IndexReport:
     @property
     def found(self) -> int:
         """Images found below the given paths."""
-        return self.added + self.changed + self.unchanged + self.failed
+        return self.added + self.changed + self.moved + self.unchanged + self.failed
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from retrieval import transform as transforms
 from retrieval.backbones import Fit
 from retrieval.encoder import Engine
+from retrieval.errors import ImgretError
 from retrieval.evaluation import Evaluation
 from retrieval.evaluation.protocols import MOST_QUERIES, Measured
 from retrieval.gallery import Gallery, ImageTable, Settings
@@ -24,7 +25,15 @@ from retrieval.retriever.duplicates import DuplicateReport, Tier, find_duplicate
 from retrieval.retriever.encoding import EncoderChoice
 from retrieval.retriever.indexing import Reading, Writer, run_tasks
 from retrieval.retriever.mapping import GalleryMap, map_gallery
-from retrieval.retriever.planning import Plan, check_paths, labels_from, make_plan, read_rows
+from retrieval.retriever.missing import check_missing
+from retrieval.retriever.planning import (
+    Plan,
+    Stored,
+    check_paths,
+    labels_from,
+    make_plan,
+    read_rows,
+)
 from retrieval.retriever.reembedding import reembed_rows
 from retrieval.retriever.results import (
     GalleryInfo,
@@ -34,7 +43,7 @@ from retrieval.retriever.results import (
     VerifyReport,
 )
 from retrieval.retriever.searching import Searcher
-from retrieval.retriever.upkeep import bring_up_index
+from retrieval.retriever.upkeep import bring_up_index, open_to_write
 
 if TYPE_CHECKING:
     from retrieval.pooling import Pool, Views
@@ -84,6 +93,8 @@ class Retriever(Searcher):
         exclude: Sequence[str] = (),
         include_hidden: bool = False,
         keep_missing: bool = False,
+        drop_missing: bool = False,
+        checksum: bool = False,
         refit: bool = False,
         reembed: bool = False,
         batch_size: int | None = None,
@@ -95,8 +106,11 @@ class Retriever(Searcher):
 
         labels: "folder" (the name of the folder that holds the image), "none", or a CSV file with
         the columns path and label; by default what the gallery had. exclude: globs. reembed:
-        embed all stored images again with this backbone, size or fit. Commits as it goes: after
-        an interrupt or a crash the same call goes on where it stopped.
+        embed all stored images again with this backbone, size or fit. keep_missing: keep the rows
+        of files that are gone. drop_missing: drop them also where so many are gone that a drive
+        may not be mounted, which is refused otherwise. checksum: compare the content of files whose
+        size and time are unchanged. Commits as it goes: after an interrupt or a crash the same
+        call goes on where it stopped.
         Raises GalleryError (another writer, another backbone), BackboneError, ImgretError.
         """
         start = time.monotonic()
@@ -106,36 +120,61 @@ class Retriever(Searcher):
         reading = Reading(batch_size, workers, max_pixels, progress)
         with self._writing():
             anew = reembed or not self.gallery.exists()
-            settings, table = self._opened(labels, reading, reembed=reembed)
+            settings, table = self._opened(
+                labels, reading, reembed=reembed, drop_missing=drop_missing
+            )
             asked = labels or (settings.labels if settings else "folder")
             rows = read_rows(table)
             plan = make_plan(
                 self.gallery, rows, folders, labels_from(asked), exclude=exclude,
-                include_hidden=include_hidden, keep_missing=keep_missing, progress=progress,
+                include_hidden=include_hidden, checksum=checksum, progress=progress,
             )  # fmt: skip
+            if not keep_missing and not drop_missing:
+                check_missing(self.gallery, plan, rows, _surely_gone(plan))
             if settings is None or table is None:
                 if not plan.tasks:
                     return self._report(plan, None, start)
                 settings = self._new_settings(asked)
                 table = self.gallery.create(settings)
-            writer = Writer(table, rows)
+            writer = Writer(table, rows, self.gallery.is_gone)
             if plan.tasks:
                 run_tasks(plan, writer, self._encoder.of(settings), reading)
-            writer.finish(plan)
+            plan.gone = {p: r for p, r in plan.gone.items() if p not in writer.found_again}
+            refused = None
+            if keep_missing:
+                plan.gone = {}
+            elif not drop_missing:
+                refused = self._refused(plan, rows)
+            writer.finish(plan, [] if refused else [row.id for row in plan.gone.values()])
             bring_up_index(self.gallery, table, settings, refit=refit, progress=progress)
+            if refused:
+                raise refused
         notice = self._encoder.notice(anew=anew)
         return self._report(plan, writer, start, settings, notice)
 
+    def _refused(self, plan: Plan, rows: dict[str, Stored]) -> ImgretError | None:
+        """Why rows whose files are gone are not dropped, where they are not."""
+        try:
+            check_missing(self.gallery, plan, rows, plan.gone)
+        except ImgretError as error:
+            return error
+        return None
+
     def _opened(
-        self, labels: str | None, reading: Reading, *, reembed: bool
+        self, labels: str | None, reading: Reading, *, reembed: bool, drop_missing: bool
     ) -> tuple[Settings | None, ImageTable | None]:
         """The settings and the table to write to, embedded anew where asked; None where new."""
         if not self.gallery.exists():
             return None, None
-        settings, table = self._settings(labels, reembed=reembed), self.gallery.open_table()
+        self._settings(labels, reembed=reembed)  # refuses what contradicts the gallery
+        _, table = open_to_write(self.gallery, reading.progress)
+        settings = self._settings(labels, reembed=reembed)
         if reembed:
             settings = self._new_settings(settings.labels, settings)
-            reembed_rows(self.gallery, settings, table, self._encoder.of(settings), reading)
+            reembed_rows(
+                self.gallery, settings, table, self._encoder.of(settings), reading,
+                drop_missing=drop_missing,
+            )  # fmt: skip
         return settings, table
 
     def estimate(
@@ -146,6 +185,8 @@ class Retriever(Searcher):
         exclude: Sequence[str] = (),
         include_hidden: bool = False,
         keep_missing: bool = False,
+        drop_missing: bool = False,
+        checksum: bool = False,
         reembed: bool = False,
         batch_size: int | None = None,
         workers: int | None = None,
@@ -164,8 +205,12 @@ class Retriever(Searcher):
             rows = {path: replace(row, settled=False) for path, row in rows.items()}
         plan = make_plan(
             self.gallery, rows, folders, labels_from(asked), exclude=exclude,
-            include_hidden=include_hidden, keep_missing=keep_missing, progress=progress,
+            include_hidden=include_hidden, checksum=checksum, progress=progress,
         )  # fmt: skip
+        if keep_missing:
+            plan.gone = {}
+        elif not drop_missing:
+            check_missing(self.gallery, plan, rows, _surely_gone(plan))
         encoder = None
         if plan.tasks:
             encoder = self._encoder.of(settings or self._new_settings(asked))
@@ -258,15 +303,20 @@ class Retriever(Searcher):
         return maintenance.describe(self.gallery)
 
     def remove(self, paths: Paths, *, progress: Progress | None = None) -> int:
-        """Drop the rows of these images and of all below these folders; the number dropped."""
+        """Drop the rows of these images and of all below these folders; the number dropped.
+
+        When this returns none of them is found by a search any more, and they are gone from the
+        disk. It counts those, too, that an interrupted call had dropped without coming so far.
+        """
         self.gallery.check_exists()
         with self._writing():
-            table, settings = self.gallery.open_table(), self.gallery.settings()
+            before = maintenance.published_rows(self.gallery, _as_paths(paths))
+            settings, table = open_to_write(self.gallery, progress)
             ids = maintenance.rows_below(self.gallery, table, _as_paths(paths))
             if ids:
                 table.remove(ids)
                 bring_up_index(self.gallery, table, settings, progress=progress)
-        return len(ids)
+        return len({*before, *ids})
 
     def verify(self, *, repair: bool = False, progress: Progress | None = None) -> VerifyReport:
         """Check that every row is readable, that the index agrees, that the files are there.
@@ -329,8 +379,9 @@ class Retriever(Searcher):
         return IndexReport(
             added=tally.added if tally else 0,
             changed=tally.changed if tally else 0,
+            moved=tally.moved if tally else 0,
             unchanged=plan.unchanged + (tally.touched if tally else 0),
-            removed=len(plan.gone),
+            removed=len(plan.gone) if writer else 0,
             failed=plan.failed + (tally.failed if tally else 0),
             reused=tally.reused if tally else 0,
             encoded=encoded,
@@ -342,6 +393,12 @@ class Retriever(Searcher):
             notice=notice,
             failures=tuple(tally.failures) if tally else (),
         )
+
+
+def _surely_gone(plan: Plan) -> dict[str, Stored]:
+    """What is gone and, by its size, is none of the files that were found anew."""
+    sizes = {task.file.size for task in plan.tasks if task.stored is None}
+    return {path: row for path, row in plan.gone.items() if row.size not in sizes}
 
 
 def _as_paths(paths: Paths) -> list[Path]:

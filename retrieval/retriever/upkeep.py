@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from retrieval import transform as transforms
-from retrieval.errors import GalleryError
+from retrieval.errors import GalleryError, ImgretError
 from retrieval.gallery import Gallery, ImageTable, IndexState, Settings
 from retrieval.gallery.rows import as_matrix
 from retrieval.gallery.settings import write_text
@@ -20,6 +21,42 @@ from retrieval.index import Index
 from retrieval.retriever.results import Progress
 
 FIT_ROWS = 100_000
+
+_log = logging.getLogger("imgret")
+
+
+def open_to_write(
+    gallery: Gallery, progress: Progress | None = None
+) -> tuple[Settings, ImageTable]:
+    """The settings and the table for the one writer, with what was interrupted brought to its end.
+
+    What killed processes left is swept, versions that cannot be read are given up, rows of the
+    same id or path become one, and the published index is brought in step with the table. Raises
+    GalleryError.
+    """
+    gallery.sweep()
+    table = gallery.open_table()
+    table.drop_damaged_versions()
+    table.make_distinct()
+    settings = gallery.settings()
+    state = gallery.index_state(settings, table)
+    if state is not None and state.version != table.version:
+        _log.warning(
+            "%s: an earlier command was interrupted after it had stored rows; its index is brought "
+            "in step first.", gallery.path,
+        )  # fmt: skip
+    if state is None or state.version != table.version or not _is_whole(gallery, state):
+        with contextlib.suppress(ImgretError):  # such as a transform that these rows cannot have
+            settings = bring_up_index(gallery, table, settings, progress=progress)
+    return settings, table
+
+
+def _is_whole(gallery: Gallery, state: IndexState) -> bool:
+    try:
+        load_index(gallery, state)
+    except GalleryError:
+        return False
+    return True
 
 
 def bring_up_index(
@@ -33,8 +70,40 @@ def bring_up_index(
     """Make the index of the table's newest version, as cheaply as it can be, and publish it.
 
     The transform is fitted anew with refit, when another one was asked for, and when the gallery
-    has doubled since; else the vectors that are gone are removed and the new ones added.
+    has doubled since; else the vectors that are gone are removed and the new ones added. Where
+    that fails the index is brought up as it was, or else is not published any more if it has rows
+    that were removed.
     """
+    try:
+        return _bring_up_index(gallery, table, settings, refit=refit, progress=progress)
+    except ImgretError:
+        with contextlib.suppress(ImgretError, OSError):
+            _forget_removed(gallery, table, progress)
+        raise
+
+
+def _forget_removed(gallery: Gallery, table: ImageTable, progress: Progress | None) -> None:
+    """See that the published index finds no row that was removed."""
+    before = gallery.settings()
+    state = gallery.index_state(before, table)
+    if state is None or state.version == table.version:
+        return
+    try:
+        _bring_up_index(gallery, table, before, refit=False, progress=progress)
+    except ImgretError:
+        stored = table.columns(["id"])["id"].to_numpy()
+        if not np.isin(load_index(gallery, state).ids, stored).all():
+            gallery.publish(before.without_derived())
+
+
+def _bring_up_index(
+    gallery: Gallery,
+    table: ImageTable,
+    settings: Settings,
+    *,
+    refit: bool,
+    progress: Progress | None,
+) -> Settings:
     n = table.count(INDEXED)
     state = gallery.index_state(settings, table)
     if n == 0:

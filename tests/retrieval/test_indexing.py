@@ -53,7 +53,7 @@ def test_a_renamed_file_keeps_its_embedding(retriever: Retriever, pictures: Path
     before = rows(retriever)["pictures/class0/00.jpg"]["embedding"]
     (pictures / "class0" / "00.jpg").rename(pictures / "class1" / "new name.jpg")
     report = retriever.index(pictures)
-    assert (report.added, report.removed, report.reused, report.encoded) == (1, 1, 1, 0)
+    assert (report.moved, report.added, report.removed, report.encoded) == (1, 0, 0, 0)
     after = rows(retriever)["pictures/class1/new name.jpg"]
     assert (after["embedding"], after["label"], after["width"]) == (before, "class1", 80)
 

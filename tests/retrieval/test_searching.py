@@ -242,7 +242,7 @@ def test_gallery_toml_can_be_lost(own: Retriever) -> None:
     ("change", "said"),
     [
         (("format = 2", "format = 99"), "is of format 99; this imgret reads format 2"),
-        (("format = 1", "format = "), "is not valid TOML"),
+        (("format = 2", "format = "), "is not valid TOML"),
         (("dim = ", 'surprise = "x"\ndim = '), "backbone.surprise"),
         (('weights_sha256 = "', 'weights_sha256 = "../../'), "backbone.weights_sha256"),
     ],

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from retrieval.files import modified_ns
 from retrieval.gallery import Gallery
 from retrieval.gallery.rows import as_matrix
 from retrieval.gallery.table import INDEXED
@@ -87,7 +88,7 @@ def _is_kept(
     except (OSError, ValueError) as error:
         failures.append((str(path), os_reason(error)))
         return False
-    if (status.st_size, status.st_mtime_ns) != (row["size"], row["mtime_ns"]):
+    if (status.st_size, modified_ns(status)) != (row["size"], row["mtime_ns"]):
         failures.append((str(path), "changed since it was indexed"))
         return False
     file = status.st_dev, status.st_ino
