@@ -9,9 +9,11 @@ holds a lock on it, so that what a killed process left is told from what is stil
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -126,6 +128,31 @@ def delete(path: Path) -> None:
     else:
         with contextlib.suppress(OSError):
             path.unlink()
+
+
+def sha256_of(file: Path) -> str:
+    """Of a file's content, hex. Raises OSError."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_bounded(file: Path, most: int) -> bytes:
+    """A regular file's content, of at most so many bytes.
+
+    A link, a pipe or a device is not opened: it may come from a stranger, and never end. Raises
+    FileNotFoundError, other OSErrors, and ValueError with a reason.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    if file.is_symlink():
+        raise ValueError("it is a link")
+    handle = os.open(file, flags | getattr(os, "O_NOFOLLOW", 0))
+    with os.fdopen(handle, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise ValueError("it is not a regular file")
+        content = stream.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"it is larger than {most:,} bytes")
+    return content
 
 
 def disk_use(path: Path) -> int:

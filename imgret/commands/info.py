@@ -65,5 +65,13 @@ def _print(info: GalleryInfo) -> None:
             ("index", index),
             ("recall@10", recall),
             ("disk", disk),
+            *(("left over", _leftover(path, size)) for path, size in info.leftovers),
         ]
     )
+
+
+def _leftover(path: Path, size: int) -> str:
+    from imgret.output import as_size
+
+    what = "of an interrupted --reembed, which the same command goes on with"
+    return f"{as_size(size)} {path.name}, {what if path.name == 'reembed' else 'swept by the next'}"

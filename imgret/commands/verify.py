@@ -19,20 +19,33 @@ Examples:
 )
 @gallery_option
 @click.option(
-    "--repair", is_flag=True, help="Build what is derived again; drop rows of files that are gone."
+    "--repair",
+    is_flag=True,
+    help="Embed damaged rows again, build what is derived again, drop rows of files that are gone.",
 )
-def command(gallery: Path | None, repair: bool) -> int:
-    """Check that every row is readable, that index and rows agree, and that the files are there.
+@click.option(
+    "--drop-missing",
+    is_flag=True,
+    help="With --repair: drop rows also where so many files are gone that it is refused else.",
+)
+def command(gallery: Path | None, repair: bool, drop_missing: bool) -> int:
+    """Check every byte that is stored, that index and rows agree, and that the files are there.
 
     Exit code 2: something is wrong.
     """
-    from imgret.output import shown_progress
+    from imgret.output import as_size, shown_progress
     from retrieval.retriever import Retriever
 
     with shown_progress() as progress:
-        report = Retriever(existing_gallery(gallery)).verify(repair=repair, progress=progress)
+        report = Retriever(existing_gallery(gallery)).verify(
+            repair=repair, drop_missing=drop_missing, progress=progress
+        )
     for path in report.missing:
         click.echo(f"gone: {path}", err=True)
+    for path in report.damaged:
+        click.echo(f"damaged: {path}", err=True)
+    for leftover, size in report.leftovers:
+        click.echo(f"left over by an interrupted command: {leftover}, {as_size(size)}", err=True)
     for line in report.repaired:
         click.echo(f"repaired: {line}")
     for line in report.problems:

@@ -20,10 +20,10 @@ from retrieval.backbones.names import (
     read_config,
     reason,
     resolve,
-    sha256_of_file,
 )
 from retrieval.backbones.spec import Backbone, BackboneSpec, Classifier, Fit
 from retrieval.errors import BackboneError
+from retrieval.files import sha256_of
 
 if TYPE_CHECKING:
     import torch
@@ -128,7 +128,7 @@ def _load_folder(
     arguments |= {"num_classes": num_classes}
     network = create(architecture, size, weights=weights, cfg=cfg, arguments=arguments)
     check_complete(network, weights)
-    return network, sha256_of_file(weights)
+    return network, sha256_of(weights)
 
 
 def _load_named(name: str, size: int | None) -> tuple[torch.nn.Module, str]:
@@ -148,7 +148,7 @@ def _load_named(name: str, size: int | None) -> tuple[torch.nn.Module, str]:
     if not cfg.get("hf_hub_id"):
         raise BackboneError(f"{name} has no weights in safetensors. Choose another backbone.")
     weights = from_hub(name, cfg["hf_hub_id"], "model.safetensors")
-    return create(name, size, weights=weights, cfg=cfg), sha256_of_file(weights)
+    return create(name, size, weights=weights, cfg=cfg), sha256_of(weights)
 
 
 def _backbone(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from importlib import metadata, resources
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from retrieval.errors import BackboneError
+from retrieval.files import sha256_of
 
 SHORT_NAMES = {
     "mobilenetv2": "mobilenetv2_100.ra_in1k",
@@ -56,7 +56,7 @@ def folder_fingerprint(name: str) -> str | None:
     """SHA-256 of weights in a folder, which needs no torch; None where name has no such folder."""
     folder = folder_of(name)
     weights = folder / "model.safetensors" if folder else None
-    return sha256_of_file(weights) if weights and weights.is_file() else None
+    return sha256_of(weights) if weights and weights.is_file() else None
 
 
 def architecture_of(folder: Path) -> str:
@@ -136,9 +136,3 @@ def needs_image_size(name: str, cfg: Mapping[str, Any] | None) -> bool:
 def reason(error: BaseException) -> str:
     """What an error says, on one line."""
     return " ".join(str(error).split())[:300] or type(error).__name__
-
-
-def sha256_of_file(file: Path) -> str:
-    """Of its content, hex."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

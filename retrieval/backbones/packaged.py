@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retrieval.backbones.creating import preprocessing_from
-from retrieval.backbones.names import MINI, folder_of, read_config, reason, resolve, sha256_of_file
+from retrieval.backbones.names import MINI, folder_of, read_config, reason, resolve
 from retrieval.backbones.spec import BackboneSpec, Fit
 from retrieval.errors import BackboneError
+from retrieval.files import sha256_of
 
 if TYPE_CHECKING:
     from retrieval.pooling import Pool, Views
@@ -40,7 +41,7 @@ def packaged_spec(
     preprocessing = preprocessing_from(MINI, config.get("pretrained_cfg", {}), size, fit)
     weights = folder / "model.safetensors"
     dim = _width(weights)
-    return BackboneSpec(MINI, config["architecture"], sha256_of_file(weights), dim, preprocessing)
+    return BackboneSpec(MINI, config["architecture"], sha256_of(weights), dim, preprocessing)
 
 
 def packaged_weights(spec: BackboneSpec) -> Path | None:
@@ -48,7 +49,7 @@ def packaged_weights(spec: BackboneSpec) -> Path | None:
     if spec.name != MINI or (spec.pool, spec.views) != ("own", "none"):
         return None
     weights = _folder() / "model.safetensors"
-    return weights if sha256_of_file(weights) == spec.weights_sha256 else None
+    return weights if sha256_of(weights) == spec.weights_sha256 else None
 
 
 def _folder() -> Path:

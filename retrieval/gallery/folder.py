@@ -6,14 +6,31 @@ import contextlib
 import datetime
 import os
 import socket
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
 
 from filelock import FileLock, Timeout
 
 from retrieval.errors import GalleryError
-from retrieval.files import delete, disk_use, identity, is_there, leftovers, sweep, write_atomically
-from retrieval.gallery.settings import IndexState, Settings, read_file, read_text, write_text
+from retrieval.files import (
+    delete,
+    disk_use,
+    identity,
+    is_there,
+    leftovers,
+    sha256_of,
+    sweep,
+    write_atomically,
+)
+from retrieval.gallery.settings import (
+    IndexState,
+    Settings,
+    has_its_checksum,
+    read_file,
+    read_file_text,
+    read_text,
+    write_text,
+)
 from retrieval.gallery.table import ImageTable
 
 FOLDER_NAME = ".imgret"
@@ -103,8 +120,6 @@ class Gallery:
             published = read_file(self.settings_path)
         except FileNotFoundError:
             published = None
-        except OSError as error:
-            raise GalleryError(f"{self.settings_path} cannot be read ({error}).") from error
         true = self.settings_in_table()
         same = published and published.without_derived() == true
         return published if published and same else true
@@ -132,6 +147,39 @@ class Gallery:
                 f"{self.path} was deleted or moved while it was being written. Bring it back, or "
                 "run the same command again to begin a new gallery."
             )
+
+    def checksums_of(self, table: ImageTable, known: Mapping[str, str]) -> dict[str, str]:
+        """The SHA-256 of each file of a version, by its path below the gallery.
+
+        known: those of the version before; a file of the table is never changed, but for manifests
+        whose number is used again after a version was given up.
+        """
+        sums = {}
+        for file in table.files():
+            name = file.relative_to(self.path).as_posix()
+            old = None if file.suffix == ".manifest" else known.get(name)
+            sums[name] = old or sha256_of(file)
+        return sums
+
+    def check_checksums(self, settings: Settings) -> list[str]:
+        """What is wrong with the files of the published version, in sentences."""
+        problems = []
+        for name, sha256 in settings.files.items():
+            file = self.path / name
+            try:
+                if not _is_inside(name) or sha256_of(file) != sha256:
+                    problems.append(f"{name} is not what was written")
+            except OSError as error:
+                problems.append(f"{name} cannot be read ({error.strerror})")
+        return problems
+
+    def check_settings(self) -> str | None:
+        """What is wrong with the text of gallery.toml, or None."""
+        try:
+            text = read_file_text(self.settings_path)
+        except FileNotFoundError:
+            return "gallery.toml is gone"
+        return None if has_its_checksum(text) else "gallery.toml is not what was written"
 
     def index_state(self, settings: Settings, table: ImageTable) -> IndexState | None:
         """The published index when it belongs to this very table, else None."""
@@ -239,3 +287,9 @@ class Gallery:
     def delete(self) -> None:
         """Delete the folder and all in it."""
         delete(self.path)
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a path from gallery.toml stays below the gallery."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts

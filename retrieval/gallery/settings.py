@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -12,15 +13,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from retrieval.backbones import BackboneSpec
 from retrieval.encoder import Engine
 from retrieval.errors import GalleryError, first_fault
+from retrieval.files import read_bounded
 from retrieval.images import Preprocessing
 from retrieval.refinement import Refinement
 
 FORMAT: Literal[2] = 2
 MAX_BYTES = 1 << 20
 HEADER = "# Written by imgret; change it with the options of `imgret index`, not by hand.\n"
+SUM = "# SHA-256 of what follows: "
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Unit = tuple[float, float, float]
+Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+Mean = Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)]
+Std = Annotated[float, Field(ge=1e-4, le=1e4, allow_inf_nan=False)]
 
 
 class _Model(BaseModel):
@@ -33,13 +38,13 @@ class BackboneState(_Model):
     name: str
     architecture: str
     weights_sha256: Sha256
-    dim: int = Field(ge=1, le=1 << 17)
-    size: int = Field(ge=1, le=1 << 13)
-    mean: Unit
-    std: Unit
-    interpolation: str
+    dim: int = Field(ge=1, le=1 << 16)
+    size: int = Field(ge=1, le=1 << 12)
+    mean: tuple[Mean, Mean, Mean]
+    std: tuple[Std, Std, Std]
+    interpolation: Interpolation
     fit: Literal["squash", "crop", "pad"]
-    crop_pct: float = Field(gt=0, le=4)
+    crop_pct: float = Field(gt=0, le=1)
     pool: Literal["own", "avg", "max", "gem", "avg+max", "avg+gem"] = "own"
     views: Literal["none", "flip", "multiscale", "flip+multiscale"] = "none"
 
@@ -55,7 +60,7 @@ class BackboneState(_Model):
             size=p.size,
             mean=p.mean,
             std=p.std,
-            interpolation=p.interpolation,
+            interpolation=cast(Interpolation, p.interpolation),
             fit=p.fit,
             crop_pct=p.crop_pct,
             pool=spec.pool,
@@ -92,7 +97,7 @@ class IndexState(_Model):
     """
 
     table: str
-    version: int = Field(ge=1)
+    version: int = Field(ge=1, lt=1 << 62)
     asked: str
     transform: str
     fitted_on: int = Field(ge=0)
@@ -124,7 +129,8 @@ class Settings(_Model):
 
     transform: as asked for, such as "auto". labels: "folder", "none" or a CSV file.
     expand, augment, rerank: as retrieval/refinement.py reads them. index: None until the first
-    index is built. calibration: None until the gallery was evaluated.
+    index is built. calibration: None until the gallery was evaluated. files: the SHA-256 of each
+    file of the published version of the rows, by its path below the gallery.
     """
 
     format: Literal[2] = FORMAT
@@ -137,6 +143,7 @@ class Settings(_Model):
     rerank: str = "none"
     index: IndexState | None = None
     calibration: CalibrationState | None = None
+    files: dict[str, Sha256] = Field(default={}, max_length=100_000)
 
     @property
     def refinement(self) -> Refinement:
@@ -153,20 +160,31 @@ class Settings(_Model):
         return f"{encoding}, {transform}, {search}"
 
     def without_derived(self) -> Settings:
-        """What the table carries: all but the index and the calibration."""
-        return self.model_copy(update={"index": None, "calibration": None})
+        """What the table carries: all but the index, the calibration and the checksums."""
+        return self.model_copy(update={"index": None, "calibration": None, "files": {}})
 
 
 def write_text(settings: Settings) -> str:
-    """Settings as TOML."""
-    return HEADER + tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True))
+    """Settings as TOML, with a checksum."""
+    text = tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True))
+    return f"{HEADER}{SUM}{_sha256(text)}\n{text}"
+
+
+def has_its_checksum(text: str) -> bool:
+    """Whether a text is what write_text() gave."""
+    head, _, rest = text.partition("\n")[2].partition("\n")
+    return head == SUM + _sha256(rest)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
 def read_text(text: str, source: Path) -> Settings:
     """Settings from TOML. Raises GalleryError, naming source and the key, when they are not."""
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise GalleryError(
             f"{source} is not valid TOML ({error}). Delete it and run `imgret verify --repair`: "
             "it is written again from images.lance."
@@ -187,7 +205,19 @@ def read_text(text: str, source: Path) -> Settings:
 
 
 def read_file(file: Path) -> Settings:
-    """Settings from gallery.toml."""
-    if file.stat().st_size > MAX_BYTES:
-        raise GalleryError(f"{file} is larger than a gallery's settings can be. Delete it.")
-    return read_text(file.read_text(encoding="utf-8", errors="replace"), file)
+    """Settings from gallery.toml. Raises GalleryError, and FileNotFoundError where it is not."""
+    return read_text(read_file_text(file), file)
+
+
+def read_file_text(file: Path) -> str:
+    """The text of gallery.toml. Raises GalleryError, and FileNotFoundError where it is not."""
+    try:
+        return read_bounded(file, MAX_BYTES).decode("utf-8", errors="replace")
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise GalleryError(
+            f"{file} cannot be read ({reason}). Delete it and run `imgret verify --repair`: it is "
+            "written again from images.lance."
+        ) from error

@@ -29,6 +29,7 @@ from retrieval.gallery.versions import (
     Durability,
     check_files,
     check_manifest,
+    files_of,
     manifest_of,
     versions_of,
 )
@@ -74,7 +75,7 @@ class ImageTable:
         Where that is not the newest one, a line in the log says so. Raises GalleryError when the
         version, or every version, is damaged.
         """
-        with _damage_as_gallery_errors(path):
+        with damage_as_gallery_errors(path):
             if version is not None:
                 return cls(_opened(path, version))
             versions = versions_of(path)
@@ -131,7 +132,7 @@ class ImageTable:
 
     def count(self, where: str | None = None) -> int:
         """Rows, or those that a filter lets pass."""
-        with _damage_as_gallery_errors(self._dataset.uri):
+        with damage_as_gallery_errors(self._dataset.uri):
             return int(self._dataset.count_rows(filter=where))
 
     def write(self, rows: Sequence[Row], *, replace: bool) -> None:
@@ -238,6 +239,36 @@ class ImageTable:
             with self._committing():
                 self._dataset.optimize.compact_files()
 
+    def paths(self) -> list[str]:
+        """The stored paths of all rows."""
+        return list(self.columns(["path"])["path"].to_pylist())
+
+    def pieces(self) -> list[int]:
+        """The numbers of the pieces that the table is written in."""
+        return [fragment.fragment_id for fragment in self._dataset.get_fragments()]
+
+    def piece(
+        self, number: int, names: Sequence[str] | None = None, rows: int = 4096
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows of one piece. Raises GalleryError where it is damaged."""
+        with damage_as_gallery_errors(self._path):
+            fragment = self._dataset.get_fragment(number)
+            yield from fragment.to_batches(columns=names and list(names), batch_size=rows)
+
+    def rows_in_piece(self, number: int) -> int:
+        """How many rows a piece has, those dropped included."""
+        return int(self._dataset.get_fragment(number).metadata.physical_rows)
+
+    def drop_piece(self, number: int) -> None:
+        """Drop all rows of a piece, whether they can be read or not."""
+        operation = lance.LanceOperation.Delete([], [number], "true")
+        with self._committing():
+            lance.LanceDataset.commit(str(self._path), operation, read_version=self.version)
+
+    def files(self) -> list[Path]:
+        """The files that this version consists of."""
+        return [manifest_of(self._path, self.version), *files_of(self._path, self._dataset)]
+
     @contextlib.contextmanager
     def _committing(self) -> Iterator[None]:
         """Around one commit: the folder is still there before, all is on the disk after.
@@ -255,6 +286,9 @@ class ImageTable:
                 f"{self._path} cannot be written ({first_sentence(error)}). Free some space "
                 "and run the same command again: it goes on where it stopped."
             ) from error
+        except KeyboardInterrupt:  # Lance may have committed: what is written next must see it
+            self._dataset = lance.dataset(str(self._path))
+            raise
 
     def check_place(self) -> None:
         """Raise GalleryError when the table's folder was deleted, moved or replaced meanwhile."""
@@ -273,7 +307,7 @@ class ImageTable:
 
     def columns(self, names: Sequence[str], where: str | None = None) -> pa.Table:
         """Whole columns, in the order in which rows are stored."""
-        with _damage_as_gallery_errors(self._dataset.uri):
+        with damage_as_gallery_errors(self._dataset.uri):
             return self._dataset.to_table(columns=list(names), filter=where)
 
     def ids_where(self, where: str) -> np.ndarray:
@@ -282,7 +316,7 @@ class ImageTable:
 
     def take(self, offsets: Sequence[int], names: Sequence[str]) -> list[dict[str, Any]]:
         """Rows by their place in columns(), as dicts."""
-        with _damage_as_gallery_errors(self._dataset.uri):
+        with damage_as_gallery_errors(self._dataset.uri):
             return list(self._dataset.take(list(offsets), columns=list(names)).to_pylist())
 
     def rows_by_id(self, ids: np.ndarray, names: Sequence[str]) -> dict[int, dict[str, Any]]:
@@ -294,7 +328,7 @@ class ImageTable:
         self, names: Sequence[str], where: str | None = INDEXED, rows: int = 4096
     ) -> Iterator[pa.RecordBatch]:
         """All rows that pass the filter, a few thousand at a time."""
-        with _damage_as_gallery_errors(self._dataset.uri):
+        with damage_as_gallery_errors(self._dataset.uri):
             yield from self._dataset.to_batches(columns=list(names), filter=where, batch_size=rows)
 
     def embeddings(self, ids: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -313,14 +347,23 @@ class ImageTable:
 
 
 @contextlib.contextmanager
-def _damage_as_gallery_errors(path: Path | str) -> Iterator[None]:
+def damage_as_gallery_errors(path: Path | str) -> Iterator[None]:
+    """Turn what Lance raises while it reads, its panics too, into GalleryErrors."""
     try:
         yield
     except LANCE_ERRORS as error:
-        raise GalleryError(
-            f"{path} cannot be read ({first_sentence(error)}). Bring it back from a backup, "
-            "or delete the gallery's folder and index again."
-        ) from error
+        raise _damaged(path, error) from error
+    except BaseException as error:  # a panic of Rust's code is no Exception
+        if type(error).__name__ != "PanicException":
+            raise
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path | str, error: BaseException) -> GalleryError:
+    return GalleryError(
+        f"{path} cannot be read ({first_sentence(error)}). Run `imgret verify --repair`, bring it "
+        "back from a backup, or delete the gallery's folder and index again."
+    )
 
 
 def first_sentence(error: BaseException) -> str:

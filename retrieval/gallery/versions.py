@@ -61,6 +61,17 @@ def check_files(table: Path, dataset: Any) -> None:
             _check_deletions(table / facts.deletion_file.path(fragment.fragment_id))
 
 
+def files_of(table: Path, dataset: Any) -> list[Path]:
+    """The data and deletion files that a version names."""
+    files = []
+    for fragment in dataset.get_fragments():
+        facts = fragment.metadata
+        files += [table / "data" / data.path for data in facts.files]
+        if facts.deletion_file is not None:
+            files.append(table / facts.deletion_file.path(fragment.fragment_id))
+    return files
+
+
 def ends_in(file: Path, magic: bytes) -> bool:
     """Whether a file ends in these bytes. Raises OSError."""
     with file.open("rb") as stream:

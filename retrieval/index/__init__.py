@@ -21,7 +21,7 @@ import faiss
 import numpy as np
 
 from retrieval.errors import GalleryError
-from retrieval.files import replaced
+from retrieval.files import replaced, sha256_of
 from retrieval.index.cells import (
     RECALL_AT,
     Batches,
@@ -145,6 +145,15 @@ class Index:
             ) from error
         self._facts |= facts
         self.changed = False
+
+    def check_content(self, path: Path) -> None:
+        """Read all of the file that this was loaded from. Raises GalleryError if it has changed."""
+        try:
+            same = sha256_of(path) == self._facts.get("sha256_of_all")
+        except OSError as error:
+            raise GalleryError(f"The index {path} cannot be read ({error.strerror}).") from error
+        if not same:
+            raise GalleryError(f"The index {path} is not what was written.")
 
     @property
     def settings(self) -> Facts:

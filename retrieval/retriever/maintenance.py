@@ -13,14 +13,14 @@ import pyarrow.parquet as pq
 
 from retrieval.encoder import Encoder
 from retrieval.errors import GalleryError, ImgretError
-from retrieval.files import replaced, scratch_folder
+from retrieval.files import disk_use, replaced, scratch_folder
 from retrieval.gallery import Gallery, ImageTable, IndexState, Settings
 from retrieval.gallery.rows import as_matrix
 from retrieval.gallery.table import INDEXED
 from retrieval.loader import load_images
 from retrieval.retriever.indexing import Reading, encode_batches
 from retrieval.retriever.planning import Plan
-from retrieval.retriever.results import GalleryInfo, IndexEstimate, Progress, VerifyReport
+from retrieval.retriever.results import GalleryInfo, IndexEstimate
 from retrieval.retriever.snapshot import Snapshot
 from retrieval.retriever.upkeep import (
     bring_up_index,
@@ -31,7 +31,6 @@ from retrieval.retriever.upkeep import (
 
 PROBED = 64
 ROW_BYTES = 300  # path, hash, label and what Lance adds, without the embedding
-SAMPLED = 100
 
 
 def stamp(gallery: Gallery) -> tuple[int, ...]:
@@ -152,10 +151,11 @@ def describe(gallery: Gallery) -> GalleryInfo:
         recall=index.recall if index else None,
         indexed=index.ntotal if index else 0,
         current=bool(index and index.ntotal == usable and state and state.version == table.version),
-        bytes_images=_bytes_in(gallery.table_path),
+        bytes_images=disk_use(gallery.table_path),
         bytes_index=sum(file.stat().st_size for file in gallery.path.glob("index-*.faiss")),
         version=table.version,
         failures=tuple((row["path"], row["error"]) for row in failures),
+        leftovers=tuple(gallery.leftovers()),
     )
 
 
@@ -178,31 +178,6 @@ def published_rows(gallery: Gallery, paths: Sequence[Path]) -> list[int]:
         return rows_below(gallery, table, paths) if table else []
     except GalleryError:
         return []
-
-
-def verify(gallery: Gallery, *, repair: bool, progress: Progress | None) -> VerifyReport:
-    """Read every row, hold the index against the rows, look for the files."""
-    table = gallery.open_table()
-    repaired: list[str] = []
-    settings, problems = _check_settings(gallery, repaired if repair else None)
-    problems += _check_rows(table, progress)
-    index_problems = _check_index(gallery, settings, table)
-    missing = _missing_files(gallery, table)
-    if repair and (index_problems or missing):
-        if missing:
-            table.remove([i for i, _ in missing])
-            repaired.append(f"rows dropped since their files are gone: {len(missing)}")
-        bring_up_index(gallery, table, settings.without_derived())
-        repaired += [f"index built again: {problem}" for problem in index_problems]
-        index_problems = _check_index(gallery, gallery.settings(), table)
-    elif missing:
-        problems.append(f"files that are gone: {len(missing)}; --repair drops their rows")
-    return VerifyReport(
-        rows=table.count(),
-        problems=tuple(problems + index_problems),
-        missing=tuple(path for _, path in missing),
-        repaired=tuple(repaired),
-    )
 
 
 def export(gallery: Gallery, snapshot: Snapshot, file: Path) -> int:
@@ -270,75 +245,3 @@ def _export_npz(gallery: Gallery, snapshot: Snapshot, file: Path, scratch: Path)
         transformed=matrices["transformed"],
     )
     return n
-
-
-def _check_settings(gallery: Gallery, repaired: list[str] | None) -> tuple[Settings, list[str]]:
-    try:
-        settings = gallery.settings()
-    except GalleryError as error:
-        settings = gallery.settings_in_table()
-        if repaired is None:
-            return settings, [str(error)]
-        gallery.publish(settings)
-        repaired.append("gallery.toml written again from images.lance")
-    return settings, []
-
-
-def _check_rows(table: ImageTable, progress: Progress | None) -> list[str]:
-    problems: list[str] = []
-    try:
-        done, broken = 0, 0
-        for batch in table.batches(["embedding"]):
-            broken += int((~np.isfinite(as_matrix(batch["embedding"])).all(axis=1)).sum())
-            done += batch.num_rows
-            if progress:
-                progress("verifying", done, None)
-        if broken:
-            problems.append(f"{broken} rows have embeddings that are not finite")
-        columns = table.columns(["id", "path"])
-        for name in ("id", "path"):
-            if len(columns[name].unique()) != len(columns):
-                problems.append(f"some rows have the same {name}")
-        unexplained = table.count("embedding IS NULL AND error IS NULL")
-        if unexplained:
-            problems.append(f"{unexplained} rows have neither an embedding nor a reason")
-    except GalleryError as error:
-        problems.append(str(error))
-    return problems
-
-
-def _check_index(gallery: Gallery, settings: Settings, table: ImageTable) -> list[str]:
-    state, usable = gallery.index_state(settings, table), table.count(INDEXED)
-    if state is None:
-        return ["there is no index"] if usable else []
-    if state.version != table.version:
-        return [f"the index is of version {state.version}, the table of {table.version}"]
-    try:
-        index = load_index(gallery, state)
-        stored = table.columns(["id"], INDEXED)["id"].to_numpy()
-        if not np.array_equal(np.sort(index.ids), np.sort(stored)):
-            return [f"the index holds {index.ntotal} images, the table {usable}"]
-        chosen = np.sort(np.random.default_rng(0).permutation(stored)[:SAMPLED])
-        for _, embeddings in table.embeddings(chosen):
-            vectors = embeddings.astype(np.float32)
-            scores, _ = index.search(vectors, 1)
-            zero = ~np.linalg.norm(index.transform(vectors), axis=1).astype(bool)
-            if ((scores[:, 0] < 0.98) & ~zero).mean() > 0.05:
-                return ["the vectors of the index are not those of the table"]
-    except GalleryError as error:
-        return [str(error)]
-    return []
-
-
-def _missing_files(gallery: Gallery, table: ImageTable) -> list[tuple[int, str]]:
-    columns = table.columns(["id", "path"])
-    pairs = zip(columns["id"].to_pylist(), columns["path"].to_pylist(), strict=True)
-    return [(i, path) for i, path in pairs if not _is_there(gallery.full(path))]
-
-
-def _is_there(path: Path) -> bool:
-    return path.exists() or path.is_symlink()
-
-
-def _bytes_in(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

@@ -100,7 +100,10 @@ class IndexEstimate:
 
 @dataclass(frozen=True)
 class GalleryInfo:
-    """A gallery in figures. recall: recall@10 of the index, measured when it was built."""
+    """A gallery in figures. recall: recall@10 of the index, measured when it was built.
+
+    leftovers: what interrupted commands left in its folder, with its bytes.
+    """
 
     gallery: Path
     images: int
@@ -126,16 +129,25 @@ class GalleryInfo:
     bytes_index: int
     version: int
     failures: tuple[tuple[str, str], ...] = ()
+    leftovers: tuple[tuple[Path, int], ...] = ()
 
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What verify found; problems are sentences, empty when all is well."""
+    """What verify found; problems are sentences, empty when all is well.
+
+    missing, damaged: paths of rows whose file is gone, and whose data is not what was written.
+    leftovers: what interrupted commands left in the gallery's folder, with its bytes. repaired:
+    what was made right before, dropped: rows that had no file any more.
+    """
 
     rows: int
     problems: tuple[str, ...]
-    missing: tuple[str, ...]
-    repaired: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
+    leftovers: tuple[tuple[Path, int], ...] = ()
+    repaired: tuple[str, ...] = ()
+    dropped: int = 0
 
     @property
     def ok(self) -> bool:

@@ -20,7 +20,7 @@ from retrieval.gallery.settings import BackboneState
 from retrieval.images import DEFAULT_MAX_PIXELS
 from retrieval.projection import Method
 from retrieval.refinement import Refinement
-from retrieval.retriever import evaluating, maintenance
+from retrieval.retriever import evaluating, maintenance, verification
 from retrieval.retriever.duplicates import DuplicateReport, Tier, find_duplicates
 from retrieval.retriever.encoding import EncoderChoice
 from retrieval.retriever.indexing import Reading, Writer, run_tasks
@@ -318,14 +318,27 @@ class Retriever(Searcher):
                 bring_up_index(self.gallery, table, settings, progress=progress)
         return len({*before, *ids})
 
-    def verify(self, *, repair: bool = False, progress: Progress | None = None) -> VerifyReport:
-        """Check that every row is readable, that the index agrees, that the files are there.
+    def verify(
+        self,
+        *,
+        repair: bool = False,
+        drop_missing: bool = False,
+        progress: Progress | None = None,
+    ) -> VerifyReport:
+        """Check every byte that is stored, that index and rows agree, that the files are there.
 
-        repair: rebuild what is derived and drop the rows whose files are gone.
+        repair: embed damaged rows again from their files, build what is derived again, and drop
+        the rows whose files are gone; drop_missing: also where so many are gone that a drive may
+        not be mounted. Raises GalleryError, ImgretError.
         """
         self.gallery.check_exists()
-        with self._writing() if repair else contextlib.nullcontext():
-            return maintenance.verify(self.gallery, repair=repair, progress=progress)
+        reading = Reading(progress=progress)
+        if not repair:
+            return verification.verify(self.gallery, reading)
+        with self._writing():
+            return verification.repair(
+                self.gallery, self._encoder.of, reading, drop_missing=drop_missing
+            )
 
     def export(self, file: str | Path) -> int:
         """Write ids, paths, labels, embeddings and transformed embeddings to .parquet or .npz.

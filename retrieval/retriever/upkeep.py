@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from retrieval import transform as transforms
 from retrieval.errors import GalleryError, ImgretError
+from retrieval.files import replaced, sync
 from retrieval.gallery import Gallery, ImageTable, IndexState, Settings
 from retrieval.gallery.rows import as_matrix
 from retrieval.gallery.settings import write_text
@@ -132,7 +133,8 @@ def _bring_up_index(
                 fitted_on=fitted_on,
                 augment=settings.augment,
                 settings=index.settings,
-            )
+            ),
+            "files": gallery.checksums_of(table, settings.files),
         }
     )
     gallery.publish(settings)
@@ -216,7 +218,9 @@ def _save(gallery: Gallery, table: ImageTable, state: IndexState | None, index: 
                 try:
                     os.link(old, file)
                 except OSError:
-                    shutil.copyfile(old, file)
+                    with replaced(file) as made:
+                        shutil.copyfile(old, made)
+                sync(gallery.path)
         return
     index.save(file)
 

@@ -1,0 +1,243 @@
+"""Check all that is stored, and make what is wrong right again as far as it can be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from retrieval.encoder import Encoder
+from retrieval.errors import GalleryError
+from retrieval.gallery import Gallery, ImageTable, Settings, as_matrix
+from retrieval.gallery.rows import checksums
+from retrieval.gallery.table import INDEXED
+from retrieval.images import ImageFile
+from retrieval.retriever.indexing import Reading, Writer, run_tasks
+from retrieval.retriever.missing import check_missing
+from retrieval.retriever.planning import Plan, Stored, Task, read_rows
+from retrieval.retriever.results import VerifyReport
+from retrieval.retriever.upkeep import bring_up_index, load_index
+
+SAMPLED = 100
+
+
+@dataclass
+class Damage:
+    """What is wrong with the rows.
+
+    damaged: path -> id of rows whose checksum or embedding is wrong, or that cannot be read.
+    lost: pieces of the table whose paths cannot be read either, each with its number of rows.
+    problems: sentences on everything but these.
+    """
+
+    damaged: dict[str, int] = field(default_factory=dict)
+    lost: dict[int, int] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def sentences(self) -> list[str]:
+        """All of it, for a person."""
+        said = list(self.problems)
+        if self.damaged:
+            said.append(f"rows that are damaged: {len(self.damaged):,}")
+        if self.lost:
+            rows = sum(self.lost.values())
+            said.append(f"{rows:,} rows cannot be read at all; `imgret index` embeds them again")
+        return said
+
+
+def verify(gallery: Gallery, reading: Reading) -> VerifyReport:
+    """Read every row and byte, hold the index against the rows, look for the files."""
+    settings, problems = _settings(gallery)
+    table = gallery.open_table()
+    problems += _check_version(table)
+    damage = check_rows(table, reading)
+    problems += damage.sentences() + gallery.check_checksums(settings)
+    problems += _check_index(gallery, settings, table)
+    missing = [path for path in table.paths() if gallery.is_gone(path)]
+    if missing:
+        problems.append(f"files that are gone: {len(missing):,}; --repair drops their rows")
+    return VerifyReport(
+        rows=table.count(),
+        problems=tuple(problems),
+        missing=tuple(missing),
+        damaged=tuple(damage.damaged),
+        leftovers=tuple(gallery.leftovers()),
+    )
+
+
+def repair(
+    gallery: Gallery,
+    encoder_of: Callable[[Settings], Encoder],
+    reading: Reading,
+    *,
+    drop_missing: bool = False,
+) -> VerifyReport:
+    """Make right what verify() finds, for the one writer; then verify again.
+
+    Damaged rows are embedded again from their files, rows whose files are gone are dropped, what
+    is derived is made again. Raises ImgretError when so many files are gone that a drive may not
+    be mounted, unless drop_missing.
+    """
+    repaired: list[str] = []
+    gallery.sweep()
+    table = gallery.open_table()
+    if table.stepped_back is not None:
+        repaired.append(f"version {table.version} is the newest now: {table.stepped_back}")
+        table.drop_damaged_versions()
+    table.make_distinct()
+    settings, problems = _settings(gallery)
+    if problems:
+        gallery.publish(settings)
+        repaired += [f"gallery.toml written again: {problem}" for problem in problems]
+    damage = check_rows(table, reading)
+    wrong = gallery.check_checksums(settings)
+    index_problems = _check_index(gallery, settings, table)
+    missing = _drop_missing(gallery, table, damage, drop_missing=drop_missing)
+    if missing:
+        repaired.append(f"rows dropped since their files are gone: {missing:,}")
+    repaired += _embed_again(gallery, settings, table, damage, encoder_of, reading)
+    if wrong and not damage.damaged and not damage.lost:
+        table.become(table)  # in new files, from rows whose checksums are right
+        repaired += [f"written anew: {problem}" for problem in wrong]
+    if wrong or index_problems or missing or damage.sentences():
+        bring_up_index(gallery, table, settings.without_derived())
+    repaired += [f"index built again: {problem}" for problem in index_problems]
+    return replace(verify(gallery, reading), repaired=tuple(repaired), dropped=missing)
+
+
+def check_rows(table: ImageTable, reading: Reading) -> Damage:
+    """Hold every row against its checksum; what cannot be read is narrowed down to its rows."""
+    damage, done = Damage(), 0
+    for piece in table.pieces():
+        seen: set[int] = set()
+        try:
+            for batch in table.piece(piece):
+                ids, paths = batch["id"].to_numpy(), batch["path"].to_pylist()
+                wrong = checksums(batch) != batch["checksum"].to_numpy()
+                there = batch["embedding"].is_valid().to_numpy(zero_copy_only=False)
+                finite = np.isfinite(as_matrix(batch["embedding"].drop_null())).all(axis=1)
+                wrong[np.flatnonzero(there)[~finite]] = True
+                unexplained = ~there & ~batch["error"].is_valid().to_numpy(zero_copy_only=False)
+                for place in np.flatnonzero(wrong | unexplained):
+                    damage.damaged[paths[place]] = int(ids[place])
+                seen |= set(ids.tolist())
+                done += batch.num_rows
+                if reading.progress:
+                    reading.progress("verifying", done, None)
+        except GalleryError:
+            _narrow_down(table, piece, seen, damage)
+    if not damage.lost:
+        _check_distinct(table, damage)
+    return damage
+
+
+def _narrow_down(table: ImageTable, piece: int, seen: set[int], damage: Damage) -> None:
+    """Name the rows of a piece of which not all could be read."""
+    try:
+        for batch in table.piece(piece, ["id", "path"]):
+            pairs = zip(batch["id"].to_pylist(), batch["path"].to_pylist(), strict=True)
+            damage.damaged |= {path: i for i, path in pairs if i not in seen}
+    except GalleryError:
+        damage.lost[piece] = table.rows_in_piece(piece)
+
+
+def _check_distinct(table: ImageTable, damage: Damage) -> None:
+    try:
+        columns = table.columns(["id", "path"])
+    except GalleryError as error:
+        damage.problems.append(str(error))
+        return
+    for name in ("id", "path"):
+        if len(columns[name].unique()) != len(columns):
+            damage.problems.append(f"some rows have the same {name}")
+
+
+def _settings(gallery: Gallery) -> tuple[Settings, list[str]]:
+    """The gallery's settings, and what is wrong with gallery.toml."""
+    try:
+        settings, problem = gallery.settings(), gallery.check_settings()
+    except GalleryError as error:
+        return gallery.settings_in_table(), [str(error)]
+    if problem:
+        return settings.without_derived(), [problem]
+    return settings, []
+
+
+def _check_version(table: ImageTable) -> list[str]:
+    if table.stepped_back is None:
+        return []
+    return [f"the newest version of the rows cannot be read ({table.stepped_back})"]
+
+
+def _check_index(gallery: Gallery, settings: Settings, table: ImageTable) -> list[str]:
+    state, usable = gallery.index_state(settings, table), table.count(INDEXED)
+    if state is None:
+        return ["there is no index"] if usable else []
+    if state.version != table.version:
+        return [f"the index is of version {state.version}, the table of {table.version}"]
+    try:
+        index = load_index(gallery, state)
+        index.check_content(gallery.index_path(state.version))
+        stored = table.columns(["id"], INDEXED)["id"].to_numpy()
+        if not np.array_equal(np.sort(index.ids), np.sort(stored)):
+            return [f"the index holds {index.ntotal} images, the table {usable}"]
+        chosen = np.sort(np.random.default_rng(0).permutation(stored)[:SAMPLED])
+        for _, embeddings in table.embeddings(chosen):
+            vectors = embeddings.astype(np.float32)
+            scores, _ = index.search(vectors, 1)
+            zero = ~np.linalg.norm(index.transform(vectors), axis=1).astype(bool)
+            if ((scores[:, 0] < 0.98) & ~zero).mean() > 0.05:
+                return ["the vectors of the index are not those of the table"]
+    except GalleryError as error:
+        return [str(error)]
+    return []
+
+
+def _drop_missing(
+    gallery: Gallery, table: ImageTable, damage: Damage, *, drop_missing: bool
+) -> int:
+    """Drop the rows whose files are gone; a path that a damaged row gives is no file either."""
+    if damage.lost:
+        return 0
+    rows = read_rows(table)
+    gone = {path: row for path, row in rows.items() if gallery.is_gone(path)}
+    sound = {path: row for path, row in gone.items() if path not in damage.damaged}
+    if not drop_missing:
+        there = {row.root: 0 for row in rows.values() if row.root not in rows}
+        for path, row in rows.items():
+            if row.root in there and path not in gone:
+                there[row.root] += 1
+        check_missing(gallery, Plan(gone=sound, searched=there), rows, sound)
+    table.remove([row.id for row in gone.values()])
+    for path in gone:
+        damage.damaged.pop(path, None)
+    return len(gone)
+
+
+def _embed_again(
+    gallery: Gallery,
+    settings: Settings,
+    table: ImageTable,
+    damage: Damage,
+    encoder_of: Callable[[Settings], Encoder],
+    reading: Reading,
+) -> list[str]:
+    """Put new rows in the place of damaged ones, from their files."""
+    said = []
+    for piece, rows in damage.lost.items():
+        table.drop_piece(piece)
+        said.append(f"rows dropped that cannot be read: {rows:,}; run `imgret index` again")
+    tasks, known = [], {}
+    for batch in table.batches(["id", "path", "root", "label"], where=None):
+        for row in batch.to_pylist():
+            path, file = row["path"], gallery.full(row["path"])
+            if damage.damaged.get(path) != row["id"] or gallery.is_gone(path):
+                continue
+            known[path] = Stored(row["id"], row["root"], 0, 0, "", row["label"], 0, False, False)  # noqa: FBT003
+            image = ImageFile(file, gallery.full(row["root"]), 0, 0)
+            tasks.append(Task(image, path, row["root"], row["label"], known[path]))
+    if tasks:
+        run_tasks(Plan(tasks=tasks), Writer(table, known), encoder_of(settings), reading)
+        said.append(f"rows embedded again: {len(tasks):,}")
+    return said
