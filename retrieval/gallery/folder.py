@@ -161,6 +161,44 @@ class Gallery:
             sums[name] = old or sha256_of(file)
         return sums
 
+    def keep_copies(self, sums: Mapping[str, str]) -> None:
+        """Keep a second copy of the small files without which no row can be read.
+
+        They are the manifest and the marks of deleted rows: a few kB that stand for all rows.
+        """
+        kept = {name: self._copy_of(name) for name in sums if not name.endswith(".lance")}
+        self.copies_path.mkdir(exist_ok=True)
+        for name, copy in kept.items():
+            if not copy.is_file() or sha256_of(copy) != sums[name]:
+                write_atomically(copy, (self.path / name).read_bytes())
+        for copy in set(self.copies_path.iterdir()) - set(kept.values()):
+            delete(copy)
+
+    def restore_copies(self) -> list[str]:
+        """Put the copies in the place of published files that are not what was written.
+
+        Gives their names. Nothing is done where gallery.toml is damaged too.
+        """
+        if self.check_settings() is not None:
+            return []
+        restored = []
+        for name, sha256 in read_file(self.settings_path).files.items():
+            copy, file = self._copy_of(name), self.path / name
+            with contextlib.suppress(OSError):
+                damaged = not file.is_file() or sha256_of(file) != sha256
+                if _is_inside(name) and damaged and sha256_of(copy) == sha256:
+                    write_atomically(file, copy.read_bytes())
+                    restored.append(name)
+        return restored
+
+    @property
+    def copies_path(self) -> Path:
+        """The folder of the second copies."""
+        return self.path / "copies"
+
+    def _copy_of(self, name: str) -> Path:
+        return self.copies_path / PurePosixPath(name).name
+
     def check_checksums(self, settings: Settings) -> list[str]:
         """What is wrong with the files of the published version, in sentences."""
         problems = []
@@ -169,6 +207,8 @@ class Gallery:
             try:
                 if not _is_inside(name) or sha256_of(file) != sha256:
                     problems.append(f"{name} is not what was written")
+                elif not name.endswith(".lance") and sha256_of(self._copy_of(name)) != sha256:
+                    problems.append(f"the copy of {name} is not what was written")
             except OSError as error:
                 problems.append(f"{name} cannot be read ({error.strerror})")
         return problems

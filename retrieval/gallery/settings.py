@@ -172,8 +172,8 @@ def write_text(settings: Settings) -> str:
 
 def has_its_checksum(text: str) -> bool:
     """Whether a text is what write_text() gave."""
-    head, _, rest = text.partition("\n")[2].partition("\n")
-    return head == SUM + _sha256(rest)
+    head, _, rest = text.removeprefix(HEADER).partition("\n")
+    return text.startswith(HEADER) and head == SUM + _sha256(rest)
 
 
 def _sha256(text: str) -> str:

@@ -381,7 +381,7 @@ def _opened(path: Path, version: int) -> Any:
 
 
 def _check_schema(found: pa.Schema) -> None:
-    if TABLE not in (found.metadata or {}):
+    if not {TABLE, SETTINGS} <= set(found.metadata or {}):
         raise ValueError("it is not a table of imgret's")
     kind = found.field("embedding").type
     width = kind.list_size if isinstance(kind, pa.FixedSizeListType) else 1

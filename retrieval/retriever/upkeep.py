@@ -138,6 +138,7 @@ def _bring_up_index(
         }
     )
     gallery.publish(settings)
+    gallery.keep_copies(settings.files)
     table.drop_old_versions()  # only now: until then readers use the version published before
     return settings
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -9,40 +10,54 @@ import numpy as np
 
 from retrieval.encoder import Encoder
 from retrieval.errors import GalleryError
-from retrieval.gallery import Gallery, ImageTable, Settings, as_matrix
+from retrieval.gallery import Gallery, ImageTable, Settings, as_matrix, storable
 from retrieval.gallery.rows import checksums
 from retrieval.gallery.table import INDEXED
 from retrieval.images import ImageFile
 from retrieval.retriever.indexing import Reading, Writer, run_tasks
 from retrieval.retriever.missing import check_missing
-from retrieval.retriever.planning import Plan, Stored, Task, read_rows
+from retrieval.retriever.planning import Plan, Stored, Task, labels_from, read_rows
 from retrieval.retriever.results import VerifyReport
 from retrieval.retriever.upkeep import bring_up_index, load_index
 
 SAMPLED = 100
 
 
+@dataclass(frozen=True)
+class Named:
+    """What is known of a row whose data is damaged; root is None where it and the label are not."""
+
+    id: int
+    root: str | None
+    label: str | None
+
+
 @dataclass
 class Damage:
     """What is wrong with the rows.
 
-    damaged: path -> id of rows whose checksum or embedding is wrong, or that cannot be read.
-    lost: pieces of the table whose paths cannot be read either, each with its number of rows.
-    problems: sentences on everything but these.
+    damaged: by path, rows whose checksum or embedding is wrong. broken: by their number, pieces of
+    the table that cannot be read, each with those of its rows, by path, whose names can; lost: the
+    number of the others. problems: sentences on everything else.
     """
 
-    damaged: dict[str, int] = field(default_factory=dict)
-    lost: dict[int, int] = field(default_factory=dict)
+    damaged: dict[str, Named] = field(default_factory=dict)
+    broken: dict[int, dict[str, Named]] = field(default_factory=dict)
+    lost: int = 0
     problems: list[str] = field(default_factory=list)
+
+    @property
+    def paths(self) -> list[str]:
+        """Of all damaged rows that have a name."""
+        return [*self.damaged, *(path for rows in self.broken.values() for path in rows)]
 
     def sentences(self) -> list[str]:
         """All of it, for a person."""
         said = list(self.problems)
-        if self.damaged:
-            said.append(f"rows that are damaged: {len(self.damaged):,}")
+        if self.paths:
+            said.append(f"rows that are damaged: {len(self.paths):,}")
         if self.lost:
-            rows = sum(self.lost.values())
-            said.append(f"{rows:,} rows cannot be read at all; `imgret index` embeds them again")
+            said.append(f"{self.lost:,} rows cannot be read, nor their names")
         return said
 
 
@@ -61,7 +76,7 @@ def verify(gallery: Gallery, reading: Reading) -> VerifyReport:
         rows=table.count(),
         problems=tuple(problems),
         missing=tuple(missing),
-        damaged=tuple(damage.damaged),
+        damaged=tuple(damage.paths),
         leftovers=tuple(gallery.leftovers()),
     )
 
@@ -79,25 +94,28 @@ def repair(
     is derived is made again. Raises ImgretError when so many files are gone that a drive may not
     be mounted, unless drop_missing.
     """
-    repaired: list[str] = []
     gallery.sweep()
+    repaired = [f"written again from its copy: {name}" for name in gallery.restore_copies()]
     table = gallery.open_table()
     if table.stepped_back is not None:
         repaired.append(f"version {table.version} is the newest now: {table.stepped_back}")
         table.drop_damaged_versions()
-    table.make_distinct()
     settings, problems = _settings(gallery)
     if problems:
         gallery.publish(settings)
         repaired += [f"gallery.toml written again: {problem}" for problem in problems]
-    damage = check_rows(table, reading)
+    gallery.keep_copies(settings.files)
     wrong = gallery.check_checksums(settings)
+    damage = check_rows(table, reading)
+    again = _Again(gallery, settings, table, encoder_of, reading)
+    repaired += again.pieces(damage)
+    table.make_distinct()
     index_problems = _check_index(gallery, settings, table)
     missing = _drop_missing(gallery, table, damage, drop_missing=drop_missing)
     if missing:
         repaired.append(f"rows dropped since their files are gone: {missing:,}")
-    repaired += _embed_again(gallery, settings, table, damage, encoder_of, reading)
-    if wrong and not damage.damaged and not damage.lost:
+    repaired += again.rows(damage.damaged)
+    if wrong and not damage.paths and not damage.lost:
         table.become(table)  # in new files, from rows whose checksums are right
         repaired += [f"written anew: {problem}" for problem in wrong]
     if wrong or index_problems or missing or damage.sentences():
@@ -110,7 +128,6 @@ def check_rows(table: ImageTable, reading: Reading) -> Damage:
     """Hold every row against its checksum; what cannot be read is narrowed down to its rows."""
     damage, done = Damage(), 0
     for piece in table.pieces():
-        seen: set[int] = set()
         try:
             for batch in table.piece(piece):
                 ids, paths = batch["id"].to_numpy(), batch["path"].to_pylist()
@@ -120,26 +137,30 @@ def check_rows(table: ImageTable, reading: Reading) -> Damage:
                 wrong[np.flatnonzero(there)[~finite]] = True
                 unexplained = ~there & ~batch["error"].is_valid().to_numpy(zero_copy_only=False)
                 for place in np.flatnonzero(wrong | unexplained):
-                    damage.damaged[paths[place]] = int(ids[place])
-                seen |= set(ids.tolist())
+                    root, label = batch["root"][place].as_py(), batch["label"][place].as_py()
+                    damage.damaged[paths[place]] = Named(int(ids[place]), root, label)
                 done += batch.num_rows
                 if reading.progress:
                     reading.progress("verifying", done, None)
         except GalleryError:
-            _narrow_down(table, piece, seen, damage)
-    if not damage.lost:
+            damage.broken[piece] = _names_in(table, piece)
+            rows = table.rows_in_piece(piece)
+            damage.lost += 0 if damage.broken[piece] else rows
+    if not damage.broken:
         _check_distinct(table, damage)
     return damage
 
 
-def _narrow_down(table: ImageTable, piece: int, seen: set[int], damage: Damage) -> None:
-    """Name the rows of a piece of which not all could be read."""
-    try:
-        for batch in table.piece(piece, ["id", "path"]):
-            pairs = zip(batch["id"].to_pylist(), batch["path"].to_pylist(), strict=True)
-            damage.damaged |= {path: i for i, path in pairs if i not in seen}
-    except GalleryError:
-        damage.lost[piece] = table.rows_in_piece(piece)
+def _names_in(table: ImageTable, piece: int) -> dict[str, Named]:
+    """The rows of a piece that cannot be read whole, as far as their names can."""
+    for names in (["id", "path", "root", "label"], ["id", "path"]):
+        with contextlib.suppress(GalleryError):
+            return {
+                row["path"]: Named(row["id"], row.get("root"), row.get("label"))
+                for batch in table.piece(piece, names)
+                for row in batch.to_pylist()
+            }
+    return {}
 
 
 def _check_distinct(table: ImageTable, damage: Damage) -> None:
@@ -198,8 +219,6 @@ def _drop_missing(
     gallery: Gallery, table: ImageTable, damage: Damage, *, drop_missing: bool
 ) -> int:
     """Drop the rows whose files are gone; a path that a damaged row gives is no file either."""
-    if damage.lost:
-        return 0
     rows = read_rows(table)
     gone = {path: row for path, row in rows.items() if gallery.is_gone(path)}
     sound = {path: row for path, row in gone.items() if path not in damage.damaged}
@@ -215,29 +234,42 @@ def _drop_missing(
     return len(gone)
 
 
-def _embed_again(
-    gallery: Gallery,
-    settings: Settings,
-    table: ImageTable,
-    damage: Damage,
-    encoder_of: Callable[[Settings], Encoder],
-    reading: Reading,
-) -> list[str]:
-    """Put new rows in the place of damaged ones, from their files."""
-    said = []
-    for piece, rows in damage.lost.items():
-        table.drop_piece(piece)
-        said.append(f"rows dropped that cannot be read: {rows:,}; run `imgret index` again")
-    tasks, known = [], {}
-    for batch in table.batches(["id", "path", "root", "label"], where=None):
-        for row in batch.to_pylist():
-            path, file = row["path"], gallery.full(row["path"])
-            if damage.damaged.get(path) != row["id"] or gallery.is_gone(path):
+@dataclass(frozen=True)
+class _Again:
+    """Embeds files of damaged rows again."""
+
+    gallery: Gallery
+    settings: Settings
+    table: ImageTable
+    encoder_of: Callable[[Settings], Encoder]
+    reading: Reading
+
+    def pieces(self, damage: Damage) -> list[str]:
+        """Write the rows of broken pieces anew, then drop the pieces; what was done, in words."""
+        said = []
+        for piece, rows in damage.broken.items():
+            said += self.rows(rows, anew=True)
+            self.table.drop_piece(piece)
+        if damage.lost:
+            said.append(f"rows dropped that cannot be read: {damage.lost:,}; index their folders")
+        return said
+
+    def rows(self, rows: dict[str, Named], *, anew: bool = False) -> list[str]:
+        """Put new rows in the place of these, or anew beside them; what was done, in words."""
+        tasks, known = [], {}
+        label_of = labels_from(self.settings.labels)
+        for path, row in rows.items():
+            if self.gallery.is_gone(path):
                 continue
-            known[path] = Stored(row["id"], row["root"], 0, 0, "", row["label"], 0, False, False)  # noqa: FBT003
-            image = ImageFile(file, gallery.full(row["root"]), 0, 0)
-            tasks.append(Task(image, path, row["root"], row["label"], known[path]))
-    if tasks:
-        run_tasks(Plan(tasks=tasks), Writer(table, known), encoder_of(settings), reading)
-        said.append(f"rows embedded again: {len(tasks):,}")
-    return said
+            place, root, label = self.gallery.full(path), row.root, row.label
+            if root is None:
+                root, label = path.rpartition("/")[0] or path, storable(label_of(place))
+            before = Stored(row.id, root, 0, 0, "", label, stored_ns=0, usable=False, settled=False)
+            file = ImageFile(place, self.gallery.full(root), 0, 0)
+            tasks.append(Task(file, path, root, label, None if anew else before))
+            known[path] = before
+        if not tasks:
+            return []
+        writer = Writer(self.table, {} if anew else known)
+        run_tasks(Plan(tasks=tasks), writer, self.encoder_of(self.settings), self.reading)
+        return [f"rows embedded again: {len(tasks):,}"]
