@@ -56,7 +56,8 @@ class IndexReport:
     reused: of added and changed, those whose embedding was known from the same content.
     encoded: images that went through the backbone. seconds: of the whole run.
     images_per_second: encoded ones, over the time of decoding and encoding.
-    failures: path and reason of what failed in this run, at most 20.
+    failures: path and reason of what failed in this run, at most 20. passed_over: how many files
+    of formats that are not read were found, by suffix, the most frequent first.
     """
 
     added: int
@@ -74,6 +75,7 @@ class IndexReport:
     engine: str
     notice: str | None = None
     failures: tuple[tuple[str, str], ...] = ()
+    passed_over: tuple[tuple[str, int], ...] = ()
 
     @property
     def found(self) -> int:
@@ -85,7 +87,7 @@ class IndexReport:
 class IndexEstimate:
     """What a run of index would do: counts, and time and disk from a probe of a few images.
 
-    seconds and bytes are None where there was nothing to probe.
+    seconds and bytes are None where there was nothing to probe. passed_over: as in IndexReport.
     """
 
     new: int
@@ -96,6 +98,7 @@ class IndexEstimate:
     bytes: int | None
     probed: int
     engine: str | None
+    passed_over: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
