@@ -13,6 +13,7 @@ from typing import NoReturn
 import click
 
 from imgret import check_packages
+from imgret.interrupts import INTERRUPTED, second_interrupt_ends_at_once
 
 COMMANDS = {
     "index": "Embed the images below folders and files, and make them searchable.",
@@ -35,7 +36,7 @@ COMMANDS = {
     "verify": "Check a gallery, and mend it with --repair.",
     "export": "Write ids, paths, labels and embeddings to .parquet or .npz.",
 }
-FOUND, ERROR, INTERRUPTED = 0, 2, 130
+FOUND, ERROR = 0, 2
 EPILOG = """\b
 Examples:
   imgret index cars/
@@ -79,7 +80,8 @@ def main() -> NoReturn:
         warnings.simplefilter("ignore")
     try:
         check_packages()
-        code = cli.main(standalone_mode=False)
+        with second_interrupt_ends_at_once():
+            code = cli.main(standalone_mode=False)
     except click.exceptions.Exit as error:
         code = error.exit_code
     except click.ClickException as error:

@@ -140,8 +140,10 @@ def command(
             )
     if dry_run:
         _print_estimate(estimate, output)
+        _print_passed_over(estimate.passed_over)
         return 0
     _print_report(report, output)
+    _print_passed_over(report.passed_over)
     if not report.found and not report.removed:
         click.echo(f"imgret: no images below {', '.join(map(str, paths))}.", err=True)
         return NOTHING
@@ -178,3 +180,11 @@ def _print_estimate(estimate: IndexEstimate, output: str) -> None:
         facts += [("time", f"about {as_time(estimate.seconds)} ({estimate.probed} images tried)")]
         facts += [("disk", f"about {as_size(estimate.bytes)}")]
     print_facts(facts)
+
+
+def _print_passed_over(passed_over: tuple[tuple[str, int], ...]) -> None:
+    """One line of the pictures, videos and documents that are of formats which are not read."""
+    if passed_over:
+        total = sum(count for _, count in passed_over)
+        kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in passed_over)
+        click.echo(f"passed over {total:,}: {kinds} (formats that imgret does not read)", err=True)

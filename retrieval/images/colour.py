@@ -90,7 +90,7 @@ def is_one_colour(image: Image.Image) -> bool:
     """Whether all pixels of an RGB or L image have nearly the same colour."""
     extrema = image.getextrema()
     pairs = extrema if isinstance(extrema[0], tuple) else (extrema,)
-    return all(high - low <= PLAIN for low, high in pairs)  # type: ignore[misc, operator]
+    return all(high - low <= PLAIN for low, high in pairs)
 
 
 def _composed(image: Image.Image, ground: str) -> Image.Image:

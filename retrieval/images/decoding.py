@@ -16,12 +16,12 @@ import numpy as np
 from PIL import Image
 
 from retrieval.errors import ImageError
-from retrieval.images.upright import load
 from retrieval.images.budget import process_budget
 from retrieval.images.facts import PictureFacts
 from retrieval.images.jpeg import JpegFile
 from retrieval.images.opened import Opened, decoder_errors_as_image_errors
 from retrieval.images.sources import Source, open_source
+from retrieval.images.upright import load
 
 DEFAULT_MAX_PIXELS = 200_000_000
 

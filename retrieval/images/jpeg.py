@@ -1,4 +1,4 @@
-"""JPEGs: how many scans one has before it is decoded, and how much of one that was cut off is there."""
+"""JPEGs: how many scans one has, before it is decoded, and how much of it its file lacks."""
 
 import math
 import re
@@ -49,7 +49,7 @@ class JpegFile(JpegImagePlugin.JpegImageFile):
         assert self.fp is not None  # noqa: S101  for the type checker
         if self._im is None and not _ends_well(self.fp):
             level = _UNTOUCHED if self.mode == "L" else (_UNTOUCHED,) * len(self.getbands())
-            self.im = Image.core.fill(self.mode, self.size, level)
+            self.im = Image.new(self.mode, self.size, level).im
         super().load_prepare()
 
     def load_read(self, read_bytes: int) -> bytes:
@@ -80,10 +80,9 @@ def check_scans(image: JpegFile, data: bytes) -> tuple[bool, list[Scan]]:
     """
     if not _has_several_scans(image, data):
         return False, []
-    pixels, whole, scans = image.width * image.height, [], 0
+    pixels, whole = image.width * image.height, []
     counts = dict.fromkeys(range(256), 0)
-    for scan, ended in _scans(data):
-        scans += 1
+    for scans, (scan, ended) in enumerate(_scans(data), start=1):
         for component in scan.components:
             counts[component] += 1
         many = max(counts[component] for component in scan.components or b"\0")

@@ -58,13 +58,8 @@ def take_apart(data: bytes) -> PngFile:
             start = end
             if kind in _KEPT and _is_whole(view, at, end):
                 animated.append(view[at:end])
-                if kind == b"tRNS":
-                    still.append(view[at:end])
-                if kind == b"acTL" and length >= 8:
-                    count = int.from_bytes(view[at + 8 : at + 12], "big")
-                    png.frames = min(max(1, count), MAX_CHUNKS)
-            elif length <= MAX_SIDE_BYTES and kind in _READERS and _is_whole(view, at, end):
-                _READERS[kind](png, data[at + 8 : end - 4])
+                still += [view[at:end]] if kind == b"tRNS" else []
+            _look(png, kind, view[at:end])
         elif kind == b"IHDR" and length >= 13 and at + 18 <= len(data):
             png.depth, png.palette = data[at + 16], data[at + 17] == 3
         at = end
@@ -77,6 +72,17 @@ def take_apart(data: bytes) -> PngFile:
     if png.profile or png.srgb:
         png.gamma = None
     return png
+
+
+def _look(png: PngFile, kind: bytes, chunk: memoryview) -> None:
+    """Take from an ancillary chunk what is needed of it, if it is whole and not too long."""
+    reader = _READERS.get(kind)
+    if reader is not None and len(chunk) <= MAX_SIDE_BYTES and _is_whole(chunk, 0, len(chunk)):
+        reader(png, bytes(chunk[8:-4]))
+
+
+def _frames(png: PngFile, body: bytes) -> None:
+    png.frames = min(max(1, int.from_bytes(body[:4], "big")), MAX_CHUNKS)
 
 
 def _is_whole(data: memoryview, at: int, end: int) -> bool:
@@ -147,6 +153,7 @@ def _inflated(packed: bytes) -> bytes:
 
 
 _READERS = {
+    b"acTL": _frames,
     b"iCCP": _profile,
     b"eXIf": _exif,
     b"sBIT": _significant,

@@ -1,4 +1,4 @@
-"""What a picture may be given as: a path, bytes, an open file, a PIL image, an array or a tensor."""
+"""What a picture may be given as: path, bytes, open file, PIL image, array or tensor."""
 
 import os
 from pathlib import Path

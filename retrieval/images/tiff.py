@@ -27,10 +27,11 @@ _WANTED = {
 }  # fmt: skip
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
 _RAW_PHOTOMETRIC = {32803, 34892}  # colour filter array, LinearRaw
-_RAW_COMPRESSION = {262, 32767, 32769, 32770, 34713, 65535}  # Kodak, Sony, Epson, Samsung, Nikon, Pentax
+# Those of Kodak, Sony, Epson, Samsung, Nikon and Pentax.
+_RAW_COMPRESSION = {262, 32767, 32769, 32770, 34713, 65535}
 _JPEG_COMPRESSION = {6, 7}
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
-_UNREAD = re.compile("unknown pixel mode|unknown data organization|samples per pixel|not yet support")
+_UNREAD = re.compile("unknown pixel mode|data organization|samples per pixel|not yet support")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import IO
 
 from PIL import AvifImagePlugin, GifImagePlugin, Image, PngImagePlugin, WebPImagePlugin
 
@@ -15,7 +16,7 @@ from retrieval.images.jpeg import MAY_LACK, JpegFile, is_complete_enough
 from retrieval.images.opened import Opened
 from retrieval.images.orientation import TURNS
 
-_ANIMATED = {
+_ANIMATED: dict[str, Callable[[IO[bytes], str], Image.Image]] = {
     "GIF": GifImagePlugin.GifImageFile,
     "PNG": PngImagePlugin.PngImageFile,
     "WEBP": WebPImagePlugin.WebPImageFile,

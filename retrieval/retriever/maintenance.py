@@ -116,6 +116,7 @@ def estimate(plan: Plan, encoder: Encoder | None, reading: Reading) -> IndexEsti
         bytes=size,
         probed=probed,
         engine=encoder.engine if encoder else None,
+        passed_over=plan.passed_over_by_kind,
     )
 
 

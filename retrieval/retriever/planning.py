@@ -80,6 +80,12 @@ class Plan:
     failed: int = 0
     passed_over: Counter[str] = field(default_factory=Counter)
 
+    @property
+    def passed_over_by_kind(self) -> tuple[tuple[str, int], ...]:
+        """Suffixes of what was passed over and how often, the most frequent first."""
+        kinds = sorted(self.passed_over.items(), key=lambda kind: (-kind[1], kind[0].lower()))
+        return tuple(kinds)
+
 
 def read_rows(table: ImageTable | None) -> dict[str, Stored]:
     """The stored rows by path."""
