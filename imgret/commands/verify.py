@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from imgret.options import existing_gallery, gallery_option
+from imgret.streams import say, tell
 
 
 @click.command(
@@ -32,10 +33,10 @@ def command(gallery: Path | None, repair: bool) -> int:
     with shown_progress() as progress:
         report = Retriever(existing_gallery(gallery)).verify(repair=repair, progress=progress)
     for path in report.missing:
-        click.echo(f"gone: {path}", err=True)
+        say(f"gone: {path}")
     for line in report.repaired:
-        click.echo(f"repaired: {line}")
+        tell(f"repaired: {line}")
     for line in report.problems:
-        click.echo(f"problem: {line}")
-    click.echo(f"{report.rows:,} rows, {'all is well' if report.ok else 'not all is well'}")
+        tell(f"problem: {line}")
+    tell(f"{report.rows:,} rows, {'all is well' if report.ok else 'not all is well'}")
     return 0 if report.ok else 2

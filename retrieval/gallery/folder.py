@@ -15,6 +15,7 @@ from retrieval.errors import GalleryError
 from retrieval.files import delete, disk_use, identity, is_there, leftovers, sweep, write_atomically
 from retrieval.gallery.settings import IndexState, Settings, read_file, read_text, write_text
 from retrieval.gallery.table import ImageTable
+from retrieval.text import one_sentence, unwritable
 
 FOLDER_NAME = ".imgret"
 STAGING = "reembed"
@@ -104,7 +105,9 @@ class Gallery:
         except FileNotFoundError:
             published = None
         except OSError as error:
-            raise GalleryError(f"{self.settings_path} cannot be read ({error}).") from error
+            raise GalleryError(
+                f"{self.settings_path} cannot be read ({one_sentence(error)})."
+            ) from error
         true = self.settings_in_table()
         same = published and published.without_derived() == true
         return published if published and same else true
@@ -160,7 +163,7 @@ class Gallery:
                 "Wait until it is done, or stop it; what it has stored stays."
             ) from None
         except OSError as error:
-            raise GalleryError(f"{self.path} cannot be written ({error.strerror}).") from error
+            raise GalleryError(str(unwritable(self.path, error))) from error
         self._locked = identity(self.path)
         try:
             now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")

@@ -32,6 +32,7 @@ from retrieval.gallery.versions import (
     manifest_of,
     versions_of,
 )
+from retrieval.text import one_sentence
 
 IDS_PER_VERSION = 100_000  # more rows than one commit holds
 FRAGMENTS_KEPT = 16
@@ -85,7 +86,7 @@ class ImageTable:
                 except LANCE_ERRORS as error:
                     if candidate == versions[-1] or _is_passing(error):
                         raise
-                    reason = reason or first_sentence(error)
+                    reason = reason or one_sentence(error)
                     continue
                 if reason:
                     _log.warning(STEPPED_BACK, path, versions[0], reason, candidate)
@@ -252,7 +253,7 @@ class ImageTable:
         except LANCE_ERRORS as error:
             self.check_place()
             raise GalleryError(
-                f"{self._path} cannot be written ({first_sentence(error)}). Free some space "
+                f"{self._path} cannot be written ({one_sentence(error)}). Free some space "
                 "and run the same command again: it goes on where it stopped."
             ) from error
 
@@ -318,14 +319,9 @@ def _damage_as_gallery_errors(path: Path | str) -> Iterator[None]:
         yield
     except LANCE_ERRORS as error:
         raise GalleryError(
-            f"{path} cannot be read ({first_sentence(error)}). Bring it back from a backup, "
+            f"{path} cannot be read ({one_sentence(error)}). Bring it back from a backup, "
             "or delete the gallery's folder and index again."
         ) from error
-
-
-def first_sentence(error: BaseException) -> str:
-    """What a library said, without the places in its source."""
-    return str(error).partition(", /")[0].partition("\n")[0].strip()[:300] or type(error).__name__
 
 
 def _opened(path: Path, version: int) -> Any:

@@ -28,6 +28,7 @@ from retrieval.retriever.upkeep import (
     load_index,
     open_to_write,
 )
+from retrieval.text import unwritable
 
 PROBED = 64
 ROW_BYTES = 300  # path, hash, label and what Lance adds, without the embedding
@@ -215,7 +216,7 @@ def export(gallery: Gallery, snapshot: Snapshot, file: Path) -> int:
         with replaced(file.absolute()) as made, scratch_folder(made.parent) as scratch:
             rows = writers[file.suffix](gallery, snapshot, made, scratch)
     except OSError as error:
-        raise ImgretError(f"{file} cannot be written ({error.strerror or error}).") from error
+        raise unwritable(file, error) from error
     return rows
 
 

@@ -14,6 +14,7 @@ from retrieval.errors import ImgretError
 from retrieval.gallery import Gallery, ImageTable, storable
 from retrieval.images import ImageFile, find_images
 from retrieval.retriever.results import Progress
+from retrieval.text import one_sentence
 
 CLOCK_NS = 20_000_000  # the clock that stamps files runs behind ours by up to a tick or two
 # What may be read another time: with other limits, on another machine, with an extra installed.
@@ -190,10 +191,9 @@ def _read_csv(file: Path) -> dict[str, str]:
                 labels[str(path.parent.resolve() / path.name)] = row["label"] or ""
             return {path: label for path, label in labels.items() if label}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
         raise ImgretError(
-            f"The labels {file} cannot be read ({reason}). Give --labels folder, none, or a CSV "
-            "file with the columns path and label."
+            f"The labels {file} cannot be read ({one_sentence(error)}). Give --labels folder, "
+            "none, or a CSV file with the columns path and label."
         ) from error
 
 

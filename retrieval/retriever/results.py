@@ -37,6 +37,14 @@ class Match:
     id: int
     probability: float | None = None
 
+    @property
+    def missing(self) -> bool:
+        """Whether there is no file at its path now; looks there each time it is asked."""
+        try:
+            return not self.path.exists()
+        except (OSError, ValueError):
+            return True
+
 
 @dataclass(frozen=True)
 class QueryResult:
