@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -28,6 +29,15 @@ def prepare_streams() -> None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  for good
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    logging.basicConfig(level=logging.WARNING, handlers=[_SaidLine()])
+
+
+class _SaidLine(logging.Handler):
+    """What a library logs is a line on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say a record, without a traceback."""
+        say(f"imgret: {record.getMessage()}")
 
 
 def say(message: object, *, prefix: str = "") -> None:

@@ -34,6 +34,7 @@ _CHECK = re.compile(
     r"Check '.*?' failed(?: at)?|Exception (?:from|in)|\[[\w ]*ERROR\s*\]|Error: '.*'"
 )
 _SIGNATURE = re.compile(r"(?:\b[\w:<>,*&~ ]*)?\b\w+::[\w:~<>]+\([^)]*\)(?: const)?:?")
+_OS_ERROR = re.compile(r"os error (\d+)|Os \{ code: (\d+)|\[Errno (\d+)\]")
 _FULL = re.compile(r"no space left|os error 28\b|StorageFull|disk quota", re.IGNORECASE)
 _REMEDIES = {
     errno.ENOSPC: "Free some space and run the same command again.",
@@ -70,7 +71,7 @@ def one_sentence(error: BaseException) -> str:
         return str(error.strerror)
     said = _FAISS.sub("", str(error))
     for line in said.splitlines():
-        for pattern in (*_PLACES, _CHECK, _SIGNATURE):
+        for pattern in (_CHECK, *_PLACES, _SIGNATURE):
             line = pattern.sub("", line)
         line = " ".join(line.split()).strip(" ,:;.-")
         if re.search(r"\w{2}", line):
@@ -87,7 +88,10 @@ def remedy(error: BaseException) -> str:
     """What to do where something cannot be written, in one sentence."""
     if _FULL.search(str(error)):
         return _REMEDIES[errno.ENOSPC]
-    return _REMEDIES.get(getattr(error, "errno", None) or 0, _OTHERWISE)
+    number = getattr(error, "errno", None)
+    if number is None and (found := _OS_ERROR.search(str(error))):
+        number = int(next(filter(None, found.groups())))
+    return _REMEDIES.get(number or 0, _OTHERWISE)
 
 
 def _escaped(character: str) -> str:

@@ -32,7 +32,7 @@ from retrieval.gallery.versions import (
     manifest_of,
     versions_of,
 )
-from retrieval.text import one_sentence
+from retrieval.text import one_sentence, unwritable
 
 IDS_PER_VERSION = 100_000  # more rows than one commit holds
 FRAGMENTS_KEPT = 16
@@ -64,8 +64,11 @@ class ImageTable:
     def create(cls, path: Path, dim: int, settings: str) -> ImageTable:
         """A new, empty table for embeddings of width dim; whole or not there, whatever happens."""
         schema = stored.schema(dim, settings, uuid.uuid4().hex)
-        with new_folder(path) as making:
-            lance.write_dataset(schema.empty_table(), str(making))
+        try:
+            with new_folder(path) as making:
+                lance.write_dataset(schema.empty_table(), str(making))
+        except LANCE_ERRORS as error:
+            raise GalleryError(str(unwritable(path, error))) from error
         return cls(lance.dataset(str(path)))
 
     @classmethod
