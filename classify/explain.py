@@ -26,6 +26,7 @@ from retrieval.files import write_atomically
 from retrieval.images import ImageFile, find_images
 from retrieval.loader import load_images
 from retrieval.report.style import INK, STYLE, short
+from retrieval.text import unwritable
 
 Show = Literal["all", "correct", "misclassified"]
 CELL, DPI, OPACITY = 1.6, 150, 0.45  # inches a picture; of the heat
@@ -176,7 +177,7 @@ def write_grid(file: Path, explanations: Sequence[Explanation]) -> None:
     try:
         write_atomically(file, stream.getvalue())
     except OSError as error:
-        raise ImgretError(f"{file} cannot be written ({error.strerror}).") from error
+        raise unwritable(file, error) from error
 
 
 def _explanation(

@@ -10,8 +10,8 @@ from typing import Any
 from classify.evaluation import Evaluation
 from classify.recipe import Augmentation, Recipe
 from classify.run import Run
-from retrieval.errors import ImgretError
 from retrieval.files import write_atomically
+from retrieval.text import unwritable
 
 TESTED = "test.json"
 
@@ -81,7 +81,7 @@ def write_tested(run: Run, evaluation: Evaluation) -> None:
     try:
         write_atomically(run.folder / TESTED, (json.dumps(figures, indent=2) + "\n").encode())
     except OSError as error:
-        raise ImgretError(f"{run.folder / TESTED} cannot be written ({error.strerror}).") from error
+        raise unwritable(run.folder / TESTED, error) from error
 
 
 def read_tested(run: Run) -> dict[str, Any]:

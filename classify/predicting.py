@@ -19,6 +19,7 @@ from retrieval.encoder import keep_freed_memory
 from retrieval.errors import BackboneError, ImageError
 from retrieval.images import decode, find_images
 from retrieval.loader import Loaded, load_images
+from retrieval.text import one_sentence
 
 AT_ONCE = 256  # images decoded before they are classified
 
@@ -89,10 +90,9 @@ class Predictor:
         try:
             scores = self.scores(np.zeros((1, side, side, 3), np.uint8))
         except (RuntimeError, ValueError, AssertionError) as error:  # torch's and timm's of shapes
-            reason = " ".join(str(error).split())[:200]
             raise BackboneError(
-                f"{folder} cannot take the {side} px images that its config.json says ({reason}). "
-                "Mend config.json, or give another run."
+                f"{folder} cannot take the {side} px images that its config.json says "
+                f"({one_sentence(error)}). Mend config.json, or give another run."
             ) from error
         if scores.shape != (1, len(self.classes)) or not np.isfinite(scores).all():
             raise BackboneError(

@@ -24,6 +24,7 @@ from classify.recipe import Recipe
 from retrieval.errors import ImgretError
 from retrieval.files import replaced, scratch_folder, write_atomically
 from retrieval.images import Preprocessing
+from retrieval.text import one_sentence
 
 if TYPE_CHECKING:
     from torch import nn
@@ -121,7 +122,7 @@ def read_history(file: Path) -> list[Epoch]:
     try:
         return [Epoch(**json.loads(line)) for line in _read_text(file).splitlines()]
     except (ValueError, TypeError) as error:
-        raise ImgretError(f"{file} is damaged ({error}). Train again.") from error
+        raise ImgretError(f"{file} is damaged ({one_sentence(error)}). Train again.") from error
 
 
 def write_history(file: Path, history: Sequence[Epoch]) -> None:
@@ -182,7 +183,7 @@ def _read_json(file: Path) -> dict[str, Any]:
     try:
         document = json.loads(_read_text(file))
     except (ValueError, RecursionError) as error:
-        raise ImgretError(f"{file} is damaged ({error}). Train again.") from error
+        raise ImgretError(f"{file} is damaged ({one_sentence(error)}). Train again.") from error
     if not isinstance(document, dict):
         raise ImgretError(f"{file} is damaged. Train again.")
     return document

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from classify.run import data_config
 from retrieval.backbones import load
-from retrieval.errors import BackboneError, ImgretError
+from retrieval.errors import BackboneError
 from retrieval.files import write_atomically
+from retrieval.text import unwritable
 
 if TYPE_CHECKING:
     import torch
@@ -41,9 +42,7 @@ def slim(run: Path, out: Path) -> None:
         write_atomically(out / "model.safetensors", save(tensors, {"format": "pt"}))
         write_atomically(out / "config.json", (json.dumps(config, indent=2) + "\n").encode())
     except OSError as error:
-        raise ImgretError(
-            f"{out} cannot be written ({error.strerror}). Name another folder."
-        ) from error
+        raise unwritable(out, error) from error
 
 
 def _halved(name: str, tensor: torch.Tensor) -> torch.Tensor:

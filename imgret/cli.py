@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
-import os
 import sys
 import warnings
 from importlib import import_module, metadata
-from pathlib import Path
 from typing import NoReturn
 
 import click
 
 from imgret import check_packages
+from imgret.interrupts import second_interrupt_ends_at_once
 
 COMMANDS = {
     "index": "Embed the images below folders and files, and make them searchable.",
@@ -35,7 +33,7 @@ COMMANDS = {
     "verify": "Check a gallery, and mend it with --repair.",
     "export": "Write ids, paths, labels and embeddings to .parquet or .npz.",
 }
-FOUND, ERROR, INTERRUPTED = 0, 2, 130
+ERROR = 2
 EPILOG = """\b
 Examples:
   imgret index cars/
@@ -74,44 +72,17 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit as grep does."""
-    _prepare_streams()
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore")
     try:
         check_packages()
-        code = cli.main(standalone_mode=False)
-    except click.exceptions.Exit as error:
-        code = error.exit_code
-    except click.ClickException as error:
-        error.show()
-        code = ERROR
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("\nInterrupted. What was stored stays; the same command goes on.", err=True)
-        code = INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = FOUND
-    except (ImportError, OSError) as error:
-        code = _fail(error)
-    except Exception as error:
-        from retrieval.errors import ImgretError
+    except ImportError as error:  # what would write it with care may not be ours
+        sys.stderr.write(f"imgret: {str(error).encode('unicode_escape').decode()}\n")
+        sys.exit(ERROR)
+    from imgret.exits import exit_code
+    from imgret.streams import flush, prepare_streams
 
-        if not isinstance(error, ImgretError):
-            raise
-        code = _fail(error)
-    sys.exit(code if isinstance(code, int) else FOUND)
-
-
-def _prepare_streams() -> None:
-    """Let names of any bytes pass, and do without a stream that the caller has closed."""
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:
-            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  for good
-        elif isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="surrogateescape" if name == "stdout" else "backslashreplace")
-
-
-def _fail(error: Exception) -> int:
-    click.echo(f"imgret: {error}", err=True)
-    return ERROR
+    prepare_streams()
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    with second_interrupt_ends_at_once():
+        code = exit_code(lambda: cli.main(standalone_mode=False))
+    sys.exit(exit_code(flush) or code)

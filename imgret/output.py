@@ -1,20 +1,32 @@
-"""How results and progress reach a person or a pipe."""
+"""How results and progress reach a person or a pipe.
+
+Names and labels are data: in text and CSV their control characters are written out, JSON and paths
+that end in NUL hold them exactly.
+"""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import os
+import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-import click
-
+from imgret.streams import flush, say, tell, write
 from retrieval.retriever import Progress
+from retrieval.text import HIDDEN, visible
 
 SECONDS_PER_LINE = 5.0
 SHARE_PER_LINE = 0.05  # of the time since the job began
 NUMERIC = {"rank", "score", "probability", "value", "low", "high", "queries", "F1"}
+BREAKS = {"\n", "\t"}
+FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20].|[\t\r\n]", re.DOTALL)
 WORDS = {
     "finding": "Finding images",
     "encoding": "Encoding",
@@ -56,8 +68,8 @@ def shown_path(path: Path) -> str:
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table on a terminal, lines with tabs in between in a pipe."""
     if not sys.stdout.isatty():
-        for row in rows:
-            click.echo("\t".join(row))
+        write("".join("\t".join(map(visible, row)) + "\n" for row in rows))
+        flush()
         return
     from rich.console import Console
     from rich.table import Table
@@ -68,7 +80,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         numeric = name in NUMERIC or name.startswith("precision@")
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(visible(cell)) for cell in row))
     Console().print(table)
 
 
@@ -76,7 +88,57 @@ def print_facts(facts: Sequence[tuple[str, str]]) -> None:
     """Lines of a name and what it is."""
     width = max(len(name) for name, _ in facts)
     for name, value in facts:
-        click.echo(f"{name:<{width}}  {value}")
+        tell(f"{name:<{width}}  {value}")
+
+
+def print_text(text: str) -> None:
+    """Text of several lines, as it is but for what is hidden in a line."""
+    write("\n".join(visible(line) for line in text.split("\n")))
+    flush()
+
+
+def print_json(document: Any) -> None:
+    """A document as JSON in UTF-8; what is hidden in a name stands in it as an escape of JSON."""
+    text = json.dumps(document, indent=2, ensure_ascii=False, default=str)
+    lines = (HIDDEN.sub(_json_escape, line) for line in text.split("\n"))
+    write(("\n".join(lines) + "\n").encode())
+    flush()
+
+
+class Number(str):
+    """A number that we have written: no name, though it may begin with a minus."""
+
+    __slots__ = ()
+
+
+def print_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A first line of the columns, then one line a row.
+
+    A cell that is a str, unless it is a Number, is somebody's name. Its control characters are
+    written out, but away from a terminal not those that quoting holds, newline and tab.
+    Where a spreadsheet would take it for a formula, an apostrophe stands before it (OWASP, "CSV
+    Injection").
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_csv_cell(cell) for cell in row] for row in rows)
+    write(text.getvalue())
+    flush()
+
+
+def print_paths(paths: Iterable[Path], *, null: bool) -> None:
+    """The bytes of each path and NUL or a newline; on a terminal, without NUL, as text.
+
+    A path that begins with a dash gets "./", so that no program takes it for an option.
+    """
+    shown = [f"./{path}" if (path := shown_path(p)).startswith("-") else path for p in paths]
+    if null or not sys.stdout.isatty():
+        end = b"\0" if null else b"\n"
+        write(b"".join(os.fsencode(path) + end for path in shown))
+    else:
+        write("".join(f"{visible(path)}\n" for path in shown))
+    flush()
 
 
 def as_size(size: int) -> str:
@@ -101,6 +163,20 @@ def as_rate(per_second: float) -> str:
     if per_second < 1:
         return f"{as_time(1 / per_second)} each"
     return f"{per_second:,.0f}/s" if per_second >= 10 else f"{per_second:.1f}/s"
+
+
+def _csv_cell(cell: Any) -> Any:
+    if isinstance(cell, Path):
+        cell = str(cell)
+    if not isinstance(cell, str) or isinstance(cell, Number):
+        return cell
+    quoted = [cell] if sys.stdout.isatty() else re.split(r"([\n\t])", cell)
+    name = "".join(part if part in BREAKS else visible(part) for part in quoted)
+    return f"'{name}" if FORMULA.match(cell) else name
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    return json.dumps(found[0])[1:-1]
 
 
 @contextmanager
@@ -162,6 +238,6 @@ def _lines() -> Progress:
         if total and now > since and done:
             rate = done / (now - since)
             line += f", {as_rate(rate)}, {as_time((total - done) / rate)} left"
-        click.echo(line, err=True)
+        say(line)
 
     return progress

@@ -49,9 +49,11 @@ def replaced(file: Path, *, durable: bool = True) -> Iterator[Path]:
         made.replace(file)
         if durable:
             sync(folder)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             made.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, str(made)):
+            error.filename = str(file)  # whoever reads of it knows that name
         raise
     finally:
         os.close(handle)

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 
 import numpy as np
 
@@ -17,12 +13,26 @@ from retrieval.errors import ImageError
 from retrieval.files import modified_ns
 from retrieval.images import (
     DEFAULT_MAX_PIXELS,
+    Decoded,
     ImageFile,
     PictureFacts,
     Preprocessing,
+    Source,
     decode,
     read_bytes,
 )
+from retrieval.threads import CPU_SECONDS, default_workers, in_time, map_ahead
+
+__all__ = [
+    "TOO_SLOW",
+    "Loaded",
+    "decode_in_time",
+    "default_workers",
+    "load_image",
+    "load_images",
+]
+
+TOO_SLOW = f"takes more than {CPU_SECONDS:.0f} seconds to decode; save it again in another format"
 
 
 def _never(_: str) -> bool:
@@ -49,11 +59,6 @@ class Loaded:
     facts: PictureFacts | None = None
 
 
-def default_workers() -> int:
-    """One decoding thread a core that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def load_image(
     file: ImageFile,
     preprocessing: Preprocessing,
@@ -66,23 +71,10 @@ def load_image(
 
     Content whose SHA-256 is_known is not decoded. Raises nothing: a failure is in error.
     """
-    if file.error is not None:
-        return Loaded(file, file.size, file.mtime_ns, error=file.error)
-    try:
-        data, stat = read_bytes(file.path)
-    except ImageError as error:
-        return Loaded(file, file.size, file.mtime_ns, error=str(error))
-    sha256 = hashlib.sha256(data).hexdigest()
-    size, mtime_ns = len(data), modified_ns(stat)
-    if is_known(sha256):
-        return Loaded(file, size, mtime_ns, sha256)
-    try:
-        image = decode(data, preprocessing, max_pixels=max_pixels, crop=crop)
-    except ImageError as error:
-        return Loaded(file, size, mtime_ns, sha256, error=str(error))
-    return Loaded(
-        file, size, mtime_ns, sha256, image.width, image.height, image.pixels, facts=image.facts
-    )
+    read, data = _read(file, is_known)
+    if data is None:
+        return read
+    return _decoded(read, data, preprocessing, max_pixels=max_pixels, crop=crop)
 
 
 def load_images(
@@ -97,26 +89,68 @@ def load_images(
 ) -> Generator[Loaded, None, None]:
     """Load files in order, at most `ahead` of them before they are asked for.
 
-    workers: decoding threads, by default one a core; Pillow decodes outside Python's lock.
+    workers: decoding threads, by default one a core; Pillow decodes outside Python's lock. What
+    takes too long has an error; nobody waits for it, neither here nor where this is closed.
     """
-    todo = iter(files)
-    waiting: deque[Future[Loaded]] = deque()
-    pool = ThreadPoolExecutor(workers or default_workers(), thread_name_prefix="imgret-decode")
+    begun: dict[ImageFile, Loaded] = {}  # what is known of those that are being decoded
 
-    load = partial(
-        load_image, preprocessing=preprocessing, is_known=is_known, max_pixels=max_pixels, crop=crop
-    )
+    def load(file: ImageFile) -> Loaded:
+        read, data = _read(file, is_known)
+        if data is None:
+            return read
+        begun[file] = read
+        try:
+            return _decoded(read, data, preprocessing, max_pixels=max_pixels, crop=crop)
+        finally:
+            begun.pop(file, None)
 
-    def start(file: ImageFile) -> None:
-        waiting.append(pool.submit(load, file))
+    def late(file: ImageFile) -> Loaded:
+        known = begun.get(file) or Loaded(file, file.size, file.mtime_ns)
+        return replace(known, error=TOO_SLOW)
 
+    return map_ahead(load, files, late=late, workers=workers or default_workers(), ahead=ahead)
+
+
+def decode_in_time(
+    source: Source,
+    preprocessing: Preprocessing,
+    *,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    crop: tuple[int, int, int, int] | None = None,
+) -> Decoded:
+    """Decode one picture as `decode` does, with the time limit, and heeding Ctrl-C meanwhile."""
+    work = partial(decode, source, preprocessing, max_pixels=max_pixels, crop=crop)
     try:
-        for file in islice(todo, ahead):
-            start(file)
-        while waiting:
-            loaded = waiting.popleft().result()
-            for file in islice(todo, 1):
-                start(file)
-            yield loaded
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        return in_time(work)
+    except TimeoutError as error:
+        raise ImageError(TOO_SLOW) from error
+
+
+def _read(file: ImageFile, is_known: Callable[[str], bool]) -> tuple[Loaded, bytes | None]:
+    """What is known of a file before it is decoded, and its bytes where that is to be done."""
+    if file.error is not None:
+        return Loaded(file, file.size, file.mtime_ns, error=file.error), None
+    try:
+        data, stat = read_bytes(file.path)
+    except ImageError as error:
+        return Loaded(file, file.size, file.mtime_ns, error=str(error)), None
+    sha256 = hashlib.sha256(data).hexdigest()
+    read = Loaded(file, len(data), modified_ns(stat), sha256)
+    return read, None if is_known(sha256) else data
+
+
+def _decoded(
+    read: Loaded,
+    data: bytes,
+    preprocessing: Preprocessing,
+    *,
+    max_pixels: int,
+    crop: tuple[int, int, int, int] | None,
+) -> Loaded:
+    try:
+        image = decode(data, preprocessing, max_pixels=max_pixels, crop=crop)
+    except ImageError as error:
+        return replace(read, error=str(error))
+    return replace(
+        read, width=image.width, height=image.height, pixels=image.pixels, facts=image.facts
+    )

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from retrieval.errors import RecipeError, first_fault
+from retrieval.text import one_sentence
 
 MAX_BYTES = 1 << 16
 SUFFIX = ".toml"
@@ -22,8 +23,9 @@ def text_of(name: str, instead: str) -> str:
             raise RecipeError(f"{file} is larger than a recipe can be. Give another file.")
         return file.read_text("utf-8", errors="replace")
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise RecipeError(f"There is no recipe {name!r} ({reason}). {instead}") from error
+        raise RecipeError(
+            f"There is no recipe {name!r} ({one_sentence(error)}). {instead}"
+        ) from error
 
 
 def document_of(text: str, source: str) -> dict[str, Any]:

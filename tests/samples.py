@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pty
 import resource
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,3 +72,24 @@ def files_of_at_most(size: int) -> Iterator[None]:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, heeded)
+
+
+def on_a_terminal(folder: Path, cache: Path, *arguments: object) -> tuple[str, int]:
+    """Run the command with a terminal for stdout and stderr; what it showed, and its exit code."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        command_line(*arguments), cwd=folder, env=command_environment(cache),
+        stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs,
+    )  # fmt: skip
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            part = os.read(ours, 4096)
+        except OSError:
+            break
+        if not part:
+            break
+        shown += part
+    os.close(ours)
+    return shown.decode(), process.wait(timeout=60)

@@ -17,6 +17,7 @@ from torch import nn
 from classify.models.cnn import ConvNet
 from classify.recipe import Head, ModelSpec
 from retrieval.errors import RecipeError, first_fault
+from retrieval.text import one_sentence
 
 NAME = "imgret_classifier"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -183,8 +184,8 @@ def _drop_what_follows_the_map(backbone: nn.Module) -> None:
             backbone.eval().forward_features(torch.zeros(1, 3, 64, 64))  # type: ignore[operator]
     except (RuntimeError, AssertionError) as error:
         raise RecipeError(
-            f"model.head: this backbone takes no declared head ({error}). Use pool = own, or "
-            "another backbone."
+            f"model.head: this backbone takes no declared head ({one_sentence(error)}). Use pool = "
+            "own, or another backbone."
         ) from error
     for hook in hooks:
         hook.remove()
@@ -207,7 +208,8 @@ def _map_shape(backbone: nn.Module, size: int) -> tuple[int, int]:
             found = backbone.eval().forward_features(torch.zeros(1, 3, size, size))  # type: ignore[operator]
     except RuntimeError as error:
         raise RecipeError(
-            f"model: {size} px are too few for this network ({error}). Set input.size larger."
+            f"model: {size} px are too few for this network ({one_sentence(error)}). Set "
+            "input.size larger."
         ) from error
     backbone.train(was)
     if found.ndim != 4 or found.shape[2] != found.shape[3]:

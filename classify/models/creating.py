@@ -19,6 +19,7 @@ from classify.recipe import Input, ModelSpec
 from retrieval import backbones
 from retrieval.errors import BackboneError, RecipeError
 from retrieval.images import Preprocessing
+from retrieval.text import one_sentence
 
 DEFAULT_SIZE = 224
 RANDOM, PRETRAINED = "random", "pretrained"
@@ -177,4 +178,6 @@ def _plain_weights(spec: ModelSpec) -> dict[str, torch.Tensor]:
     try:
         return load_file(file)
     except (OSError, SafetensorError) as error:
-        raise BackboneError(f"{file} cannot be read ({error}). Give another folder.") from error
+        raise BackboneError(
+            f"{file} cannot be read ({one_sentence(error)}). Give another folder."
+        ) from error

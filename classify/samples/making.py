@@ -16,6 +16,7 @@ import tomli_w
 from classify.samples.rendering import render
 from retrieval.errors import ImgretError
 from retrieval.files import leftovers, replaced, write_atomically
+from retrieval.text import unwritable
 
 Progress = Callable[[str, int, int | None], None]
 
@@ -75,11 +76,7 @@ def make_samples(
             parent.mkdir(parents=True, exist_ok=True)
         _write_all(missing, size, seed, len(wanted), progress)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise ImgretError(
-            f"The pictures cannot be written to {folder}: {reason}. "
-            "Make room or get the right to write there, or name another folder."
-        ) from error
+        raise unwritable(folder, error) from error
     return Samples(folder, train, test, len(missing))
 
 

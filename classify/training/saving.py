@@ -14,6 +14,7 @@ from torch import nn
 
 from retrieval.errors import ImgretError
 from retrieval.files import replaced
+from retrieval.text import one_sentence
 
 OPTIMISER = "optimiser"
 
@@ -88,5 +89,6 @@ def _document(file: Path) -> dict[str, Any]:
 
 def damaged(file: Path, error: Exception) -> ImgretError:
     """What to say of a state that cannot be used."""
-    reason = " ".join(str(error).split())[:200]
-    return ImgretError(f"{file} cannot be gone on from ({reason}). Train again into a new folder.")
+    return ImgretError(
+        f"{file} cannot be gone on from ({one_sentence(error)}). Train again into a new folder."
+    )

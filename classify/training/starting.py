@@ -39,6 +39,7 @@ from classify.training.scoring import device
 from retrieval.errors import ImgretError
 from retrieval.files import write_atomically
 from retrieval.loader import default_workers
+from retrieval.text import unwritable
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,4 @@ def _writing(out: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise ImgretError(
-            f"{out} cannot be written ({reason}). Make room there, and go on with --resume."
-        ) from error
+        raise ImgretError(f"{unwritable(out, error)} --resume goes on with the run.") from error

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imgret.options import ENGINES, NamedPath, Whole, format_option
+from imgret.streams import say, tell
 
 if TYPE_CHECKING:
     from retrieval.comparison import Comparison, Experiment, ExperimentResult
@@ -131,12 +129,9 @@ def command(
         )
     for result in comparison.experiments:
         for notice in result.evaluation.notices:
-            click.echo(f"imgret: {result.name}: {notice}", err=True)
+            say(f"imgret: {result.name}: {notice}")
         if result.is_random:
-            click.echo(
-                f"imgret: {result.name} has random weights: its row shows shape and cost only.",
-                err=True,
-            )
+            say(f"imgret: {result.name} has random weights: its row shows shape and cost only.")
     _write(comparison, report, figures)
     {"text": _print_text, "json": _print_json, "csv": _print_csv}[output](comparison)
     return 0
@@ -177,7 +172,8 @@ def _print_text(comparison: Comparison) -> None:
     columns = ["experiment", "width", *SHOWN, "distance", "vote F1", "ms/image", "to beat"]
     print_table(columns, [_row(result) for result in comparison.experiments])
     if comparison.tests:
-        click.echo("\nprecision@5, difference in pairs (permutation test, Holm)")
+        tell()
+        tell("precision@5, difference in pairs (permutation test, Holm)")
         print_table(
             ["first", "second", "difference", "low", "high", "p"],
             [
@@ -205,21 +201,24 @@ def _row(result: ExperimentResult) -> list[str]:
 
 
 def _print_csv(comparison: Comparison) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    from imgret.output import print_csv
+
     names = [m.name for m in comparison.experiments[0].evaluation.metrics]
-    writer.writerow(
-        ["experiment", "settings", "random_weights", "width", "queries", "milliseconds",
-         "reference_precision@5", *[f"{n}{s}" for n in names for s in ("", " low", " high")],
-         "vote_precision_macro", "vote_recall_macro", "vote_f1_macro"]
-    )  # fmt: skip
+    columns = [
+        "experiment", "settings", "random_weights", "width", "queries", "milliseconds",
+        "reference_precision@5", *[f"{n}{s}" for n in names for s in ("", " low", " high")],
+        "vote_precision_macro", "vote_recall_macro", "vote_f1_macro",
+    ]  # fmt: skip
+    rows = []
     for r in comparison.experiments:
         e, vote = r.evaluation, r.evaluation.vote
         figures = [x for n in names for x in _interval(e.metric(n))]
-        writer.writerow(
+        rows.append(
             [r.name, "; ".join(f"{k}={v}" for k, v in r.settings), r.is_random, r.dim, e.queries,
              _number(r.milliseconds), _number(r.reference), *map(_number, figures),
              *map(_number, (vote.precision_macro, vote.recall_macro, vote.f1_macro))]
         )  # fmt: skip
+    print_csv(columns, rows)
 
 
 def _interval(metric: Any) -> tuple[float, float, float]:
@@ -227,13 +226,16 @@ def _interval(metric: Any) -> tuple[float, float, float]:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None or math.isnan(value) else f"{value:.6g}"
+    from imgret.output import Number
+
+    return "" if value is None or math.isnan(value) else Number(f"{value:.6g}")
 
 
 def _print_json(comparison: Comparison) -> None:
     import dataclasses
 
     from imgret.commands.evaluate import as_json
+    from imgret.output import print_json
 
     document = {
         "gallery": comparison.gallery,
@@ -252,5 +254,4 @@ def _print_json(comparison: Comparison) -> None:
         ],
         "tests": [dataclasses.asdict(test) for test in comparison.tests],
     }
-    text = json.dumps(document, indent=2, ensure_ascii=False)
-    click.echo(text.encode(errors="backslashreplace"))
+    print_json(document)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +15,7 @@ from imgret.options import (
     gallery_option,
     max_pixels_option,
 )
+from imgret.streams import say
 
 if TYPE_CHECKING:
     from retrieval.retriever import DuplicateGroup, DuplicateReport
@@ -84,7 +83,7 @@ def command(
         from retrieval.report import write_duplicate_sheet
 
         write_duplicate_sheet(html, report)
-    _print(report, output, end="\0" if null else "\n")
+    _print(report, output, null=null)
     return FOUND if report.groups else NOTHING
 
 
@@ -93,27 +92,25 @@ def _tell(report: DuplicateReport) -> None:
     from imgret.output import shown_path
 
     for path, reason in report.failures:
-        click.echo(f"imgret: left out: {shown_path(Path(path))}: {reason}", err=True)
+        say(f"imgret: left out: {shown_path(Path(path))}: {reason}")
     if report.threshold is not None:
-        click.echo(f"threshold  {report.threshold.score:.4f}, {report.threshold.how}", err=True)
+        say(f"threshold  {report.threshold.score:.4f}, {report.threshold.how}")
     for tier, (groups, others) in report.counts.items():
-        click.echo(f"{tier:<9}  groups: {groups:,}, images besides the kept: {others:,}", err=True)
+        say(f"{tier:<9}  groups: {groups:,}, images besides the kept: {others:,}")
 
 
-def _print(report: DuplicateReport, output: str, *, end: str) -> None:
+def _print(report: DuplicateReport, output: str, *, null: bool) -> None:
+    from imgret.output import print_csv, print_json, print_paths
+
     if output == "json":
-        text = json.dumps(_as_json(report), indent=2, ensure_ascii=False)
-        click.echo(text.encode(errors="backslashreplace"))
+        print_json(_as_json(report))
     elif output == "csv":
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for number, group in enumerate(report.groups, start=1):
-            writer.writerows([row[name] for name in COLUMNS] for row in _rows(number, group))
+        rows = [row for n, group in enumerate(report.groups, start=1) for row in _rows(n, group)]
+        print_csv(COLUMNS, [[row[name] for name in COLUMNS] for row in rows])
     elif output == "paths":
-        sys.stdout.write("".join(f"{path}{end}" for path in _others(report)))
+        print_paths(_others(report), null=null)
     else:
         _print_table(report)
-    sys.stdout.flush()
 
 
 def _print_table(report: DuplicateReport) -> None:
@@ -130,12 +127,10 @@ def _print_table(report: DuplicateReport) -> None:
         print_table(columns, lines)
 
 
-def _others(report: DuplicateReport) -> list[str]:
+def _others(report: DuplicateReport) -> list[Path]:
     """All but the representatives and, against another gallery, its images and links to them."""
-    from imgret.output import shown_path
-
     return [
-        shown_path(member.path)
+        member.path
         for group in report.groups
         for member in group.others
         if report.against is None

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +18,7 @@ from imgret.options import (
     max_pixels_option,
     refinement_options,
 )
+from imgret.streams import say, tell
 
 if TYPE_CHECKING:
     from retrieval.evaluation import Evaluation
@@ -114,7 +113,7 @@ def command(
             **options,
         )
     for notice in evaluation.notices:
-        click.echo(f"imgret: {notice}", err=True)
+        say(f"imgret: {notice}")
     if report is not None:
         from retrieval.report.evaluation import write_evaluation
 
@@ -149,17 +148,20 @@ def _none(_: str) -> None:
 
 
 def _print_json(evaluation: Evaluation) -> None:
-    text = json.dumps(as_json(evaluation), indent=2, ensure_ascii=False)
-    click.echo(text.encode(errors="backslashreplace"))
+    from imgret.output import print_json
+
+    print_json(as_json(evaluation))
 
 
 def _print_csv(evaluation: Evaluation) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["metric", "value", "low", "high"])
-    for m in evaluation.metrics:
-        writer.writerow([m.name, *("" if math.isnan(x) else f"{x:.6f}" for x in _values(m))])
-    for name, value in _vote_lines(evaluation):
-        writer.writerow([name, value, "", ""])
+    from imgret.output import Number, print_csv
+
+    rows = [
+        [m.name, *("" if math.isnan(x) else Number(f"{x:.6f}") for x in _values(m))]
+        for m in evaluation.metrics
+    ]
+    rows += [[name, Number(value), "", ""] for name, value in _vote_lines(evaluation)]
+    print_csv(["metric", "value", "low", "high"], rows)
 
 
 def _values(metric: Any) -> tuple[float, float, float]:
@@ -184,30 +186,34 @@ def _print_text(evaluation: Evaluation) -> None:
             ("left out", f"{evaluation.without_relevant:,} queries without a relevant image"),
         ]
     )
-    click.echo()
+    tell()
     rows = [[m.name, f"{m.value:.4f}", f"{m.low:.4f}", f"{m.high:.4f}"] for m in evaluation.metrics]
     rows += [[name, f"{float(value):.4f}", "", ""] for name, value in _vote_lines(evaluation)]
     print_table(["metric", "value", "low", "high"], rows)
     classes = evaluation.classes
     for title, part in (("worst", classes[:SHOWN]), ("best", classes[::-1][:SHOWN])):
-        click.echo(f"\n{title} classes")
+        tell()
+        tell(f"{title} classes")
         rows = [[c.label, str(c.queries), f"{c.precision:.3f}", f"{c.f1:.3f}"] for c in part]
         print_table(["class", "queries", f"precision@{evaluation.k}", "F1"], rows)
     if evaluation.confused:
-        click.echo("\nmost confused")
+        tell()
+        tell("most confused")
         rows = [
             [c.label, c.voted, f"{c.count} of {c.queries}"] for c in evaluation.confused[:SHOWN]
         ]
         print_table(["class", "voted for", "queries"], rows)
     if evaluation.worst:
-        click.echo("\nfailed worst")
+        tell()
+        tell("failed worst")
         rows = [
             [shown_path(q.path), q.label, f"{q.precision:.2f}"] for q in evaluation.worst[:SHOWN]
         ]
         print_table(["query", "class", f"precision@{evaluation.k}"], rows)
     if evaluation.calibration is not None:
         c = evaluation.calibration
-        click.echo(
-            f"\ncalibration: from {c.matches:,} matches, expected error {c.error:.3f}, "
+        tell()
+        tell(
+            f"calibration: from {c.matches:,} matches, expected error {c.error:.3f}, "
             f"Brier score {c.brier:.3f} (held-out queries)"
         )

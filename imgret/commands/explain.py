@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from imgret.options import NamedPath
+from imgret.streams import say
 
 if TYPE_CHECKING:
     from classify.explain import Show
@@ -81,7 +82,7 @@ def command(
     """
     from classify.explain import explain, find_files, write_grid
     from classify.predicting import Predictor
-    from imgret.output import shown_progress
+    from imgret.output import print_table, shown_progress
 
     if out.suffix.lower() != ".png":
         raise click.UsageError(f"--out {out} is no name of a PNG. End it in .png.")
@@ -102,14 +103,16 @@ def command(
             progress=progress,
         )
     for path, reason in failed:
-        click.echo(f"{path}: {reason}", err=True)
+        say(f"{path}: {reason}")
     if not made:
-        click.echo("imgret: there is no such image to show.", err=True)
+        say("imgret: there is no such image to show.")
         return 1
     write_grid(out, made)
-    for explanation in made:
-        for model in explanation.models:
-            found = [str(explanation.path), model.model, model.predicted]
-            click.echo("\t".join([*found, f"{model.probability:.4f}", explanation.label or ""]))
-    click.echo(f"Written: {out}", err=True)
+    rows = [
+        [str(e.path), model.model, model.predicted, f"{model.probability:.4f}", e.label or ""]
+        for e in made
+        for model in e.models
+    ]
+    print_table(["image", "model", "predicted", "probability", "class"], rows)
+    say(f"Written: {out}")
     return 0

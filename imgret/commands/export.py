@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from imgret.options import NamedPath, existing_gallery, gallery_option
+from imgret.streams import tell
 
 
 @click.command(
@@ -24,5 +25,5 @@ def command(file: Path, gallery: Path | None) -> int:
     from retrieval.retriever import Retriever
 
     rows = Retriever(existing_gallery(gallery)).export(file)
-    click.echo(f"exported  {rows:,} images to {file}")
+    tell(f"exported  {rows:,} images to {file}")
     return 0

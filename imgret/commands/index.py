@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from imgret.options import (
     max_pixels_option,
     refinement_options,
 )
+from imgret.streams import say
 
 if TYPE_CHECKING:
     from retrieval.retriever import IndexEstimate, IndexReport
@@ -140,25 +140,27 @@ def command(
             )
     if dry_run:
         _print_estimate(estimate, output)
+        _print_passed_over(estimate.passed_over)
         return 0
     _print_report(report, output)
+    _print_passed_over(report.passed_over)
     if not report.found and not report.removed:
-        click.echo(f"imgret: no images below {', '.join(map(str, paths))}.", err=True)
+        say(f"imgret: no images below {', '.join(map(str, paths))}.")
         return NOTHING
     return ERROR if strict and report.failed else 0
 
 
 def _print_report(report: IndexReport, output: str) -> None:
-    from imgret.output import print_facts, shown_path
+    from imgret.output import print_facts, print_json, shown_path
 
     if report.notice:
-        click.echo(f"imgret: {report.notice}", err=True)
+        say(f"imgret: {report.notice}")
     for path, reason in report.failures:
-        click.echo(f"failed: {path}: {reason}", err=True)
+        say(f"failed: {path}: {reason}")
     if report.failed > len(report.failures):
-        click.echo("`imgret info --failed` lists all images that failed.", err=True)
+        say("`imgret info --failed` lists all images that failed.")
     if output == "json":
-        click.echo(json.dumps(dataclasses.asdict(report), default=str, indent=2))
+        print_json(dataclasses.asdict(report))
         return
     facts = [(n, f"{getattr(report, n):,}") for n in ("added", "changed", "unchanged", "removed")]
     facts[2:2] = [("moved", f"{report.moved:,}")] if report.moved else []
@@ -168,13 +170,21 @@ def _print_report(report: IndexReport, output: str) -> None:
 
 
 def _print_estimate(estimate: IndexEstimate, output: str) -> None:
-    from imgret.output import as_size, as_time, print_facts
+    from imgret.output import as_size, as_time, print_facts, print_json
 
     if output == "json":
-        click.echo(json.dumps(dataclasses.asdict(estimate), indent=2))
+        print_json(dataclasses.asdict(estimate))
         return
     facts = [(n, f"{getattr(estimate, n):,}") for n in ("new", "changed", "unchanged", "removed")]
     if estimate.seconds is not None and estimate.bytes is not None:
         facts += [("time", f"about {as_time(estimate.seconds)} ({estimate.probed} images tried)")]
         facts += [("disk", f"about {as_size(estimate.bytes)}")]
     print_facts(facts)
+
+
+def _print_passed_over(passed_over: tuple[tuple[str, int], ...]) -> None:
+    """One line of the pictures, videos and documents that are of formats which are not read."""
+    if passed_over:
+        total = sum(count for _, count in passed_over)
+        kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in passed_over)
+        say(f"passed over {total:,}: {kinds} (formats that imgret does not read)")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,14 +28,14 @@ Examples:
 @format_option("text", "json")
 def command(gallery: Path | None, failed: bool, output: str) -> int:
     """Show what a gallery holds and how it was made."""
+    from imgret.output import print_json, print_table
     from retrieval.retriever import Retriever
 
     info = Retriever(existing_gallery(gallery)).info()
     if output == "json":
-        click.echo(json.dumps(dataclasses.asdict(info), default=str, indent=2, ensure_ascii=False))
+        print_json(dataclasses.asdict(info))
     elif failed:
-        for path, reason in info.failures:
-            click.echo(f"{path}\t{reason}")
+        print_table(["image", "reason"], info.failures)
     else:
         _print(info)
     return 1 if failed and not info.failures else 0

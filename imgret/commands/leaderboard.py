@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import json
-import sys
 from pathlib import Path
 
 import click
 
 from imgret.options import NamedPath, format_option
+from imgret.streams import say
 
 
 @click.command(
@@ -33,7 +31,7 @@ def command(runs: tuple[Path, ...], report: Path | None, figures: Path | None, o
     """Compare RUNS, best first: parameters, training, and the figures of `imgret test`."""
     from classify import leaderboard
     from classify.run import Run
-    from imgret.output import print_table
+    from imgret.output import print_csv, print_json, print_table
     from retrieval.errors import ImgretError
 
     opened = []
@@ -42,7 +40,7 @@ def command(runs: tuple[Path, ...], report: Path | None, figures: Path | None, o
             run = Run(folder)
             opened.append((leaderboard.row(run), run))
         except ImgretError as error:
-            click.echo(f"imgret: {error}", err=True)
+            say(f"imgret: {error}")
     if not opened:
         return 1
     opened.sort(key=lambda pair: -(pair[0].test_accuracy or pair[0].validation_accuracy or 0))
@@ -58,11 +56,9 @@ def command(runs: tuple[Path, ...], report: Path | None, figures: Path | None, o
 
         save_figures(leaderboard_figures({run.name: run.history for _, run in opened}), figures)
     if output == "json":
-        click.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
+        print_json([dataclasses.asdict(row) for row in rows])
     elif output == "csv":
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows([dataclasses.astuple(row) for row in rows])
+        print_csv(names, [dataclasses.astuple(row) for row in rows])
     else:
         print_table(names, [leaderboard.cells(row) for row in rows])
     return 0

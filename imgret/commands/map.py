@@ -8,6 +8,7 @@ from typing import Literal
 import click
 
 from imgret.options import NamedPath, existing_gallery, gallery_option
+from imgret.streams import say
 
 EXTRA = 'pip install "imgret[map]"'
 
@@ -56,7 +57,7 @@ def command(
     if method is None:
         method = "umap" if has_umap() else "tsne"
         if method == "tsne":
-            click.echo(f"imgret: t-SNE draws the map; {EXTRA} brings UMAP.", err=True)
+            say(f"imgret: t-SNE draws the map; {EXTRA} brings UMAP.")
     with shown_progress() as progress:
         drawn = Retriever(existing_gallery(gallery)).map(
             method, most_images=most_images, where=where, seed=seed, progress=progress

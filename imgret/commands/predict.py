@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from imgret.options import NamedPath, format_option
+from imgret.streams import say
 
 if TYPE_CHECKING:
     from classify.predicting import Prediction
@@ -40,12 +38,14 @@ def command(images: tuple[Path, ...], model: Path, top: int, output: str) -> int
         predictions = predictor.predict(images, top=top, progress=progress)
     for prediction in predictions:
         if prediction.error is not None:
-            click.echo(f"{prediction.path}: {prediction.error}", err=True)
+            say(f"{prediction.path}: {prediction.error}")
     {"text": _print_text, "json": _print_json, "csv": _print_csv}[output](predictions)
     return 0 if any(p.error is None for p in predictions) else 1
 
 
 def _print_json(predictions: list[Prediction]) -> None:
+    from imgret.output import print_json
+
     document = [
         {
             "path": str(p.path),
@@ -57,20 +57,21 @@ def _print_json(predictions: list[Prediction]) -> None:
         }
         for p in predictions
     ]
-    text = json.dumps(document, indent=2, ensure_ascii=False)
-    click.echo(text.encode(errors="backslashreplace"))
+    print_json(document)
 
 
 def _print_csv(predictions: list[Prediction]) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["path", "rank", "label", "probability", "error"])
+    from imgret.output import Number, print_csv
+
+    rows: list[list[Any]] = []
     for p in predictions:
         if p.error is not None:
-            writer.writerow([p.path, "", "", "", p.error])
+            rows.append([p.path, "", "", "", p.error])
         for rank, (label, probability) in enumerate(
             zip(p.classes, p.probabilities, strict=True), start=1
         ):
-            writer.writerow([p.path, rank, label, f"{probability:.6f}", ""])
+            rows.append([p.path, rank, label, Number(f"{probability:.6f}"), ""])
+    print_csv(["path", "rank", "label", "probability", "error"], rows)
 
 
 def _print_text(predictions: list[Prediction]) -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import os
-import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +17,8 @@ from imgret.options import (
     gallery_option,
     max_pixels_option,
 )
+from imgret.standard_input import HERE, named_images, shown
+from imgret.streams import say
 
 if TYPE_CHECKING:
     from retrieval.retriever import Match, QueryResult
@@ -55,6 +54,7 @@ Examples:
   imgret query photo.jpg --where "label = 'BMW M3'" --min-score 0.5
   imgret query photo.jpg --crop 100,50,300,200 --html matches.html
   find new/ -name '*.jpg' | imgret query - --format csv
+  curl -s https://example.com/photo.jpg | imgret query -
   imgret query photo.jpg --format paths -0 | xargs -0 cp -t similar/
 """,
 )
@@ -98,31 +98,36 @@ def command(
 ) -> int:
     """Find the images that look like the given ones.
 
-    Several images are several queries; `-` reads their names from standard input, one a line or
-    ended by NULs. Exit code 0: something was found, 1: nothing, 2: an error.
+    Several images are several queries; `-` reads an image from standard input, or names of images,
+    one a line or ended by NULs. Exit code 0: something was found, 1: nothing, 2: an error.
     """
     from retrieval.retriever import Retriever
 
     if null and output != "paths":
         raise click.UsageError("-0 goes with --format paths.")
-    paths = _named(images)
-    if mean and not paths:
-        raise click.UsageError("--mean needs at least one image.")
-    if mean and options["crop"]:
-        raise click.UsageError("--crop takes one image, not --mean of several.")
-    retriever = Retriever(existing_gallery(gallery), engine=engine, expand=expand, rerank=rerank)
-    search = retriever.search_mean if mean else retriever.search_files
-    found = list(search(paths, **options))
+    with named_images(images) as (paths, given):
+        if mean and not paths:
+            raise click.UsageError("--mean needs at least one image.")
+        if mean and options["crop"]:
+            raise click.UsageError("--crop takes one image, not --mean of several.")
+        retriever = Retriever(
+            existing_gallery(gallery), engine=engine, expand=expand, rerank=rerank
+        )
+        search = retriever.search_mean if mean else retriever.search_files
+        found = list(search(paths, **options))
+        if html is not None:
+            from retrieval.report import write_contact_sheet
+
+            good = [result for result in found if result.error is None]
+            write_contact_sheet(html, good, names={given: HERE})
+    found = [replace(result, query=shown(result.query, given)) for result in found]
     for result in found:
         if result.error is not None:
-            click.echo(f"imgret: {result.query}: {result.error}", err=True)
+            say(f"imgret: {result.query}: {result.error}")
     good = [result for result in found if result.error is None]
     _warn_of_doubt(good, options["min_confidence"])
-    if html is not None:
-        from retrieval.report import write_contact_sheet
-
-        write_contact_sheet(html, good)
-    _print(good, output, end="\0" if null else "\n")
+    _warn_of_missing(good)
+    _print(good, output, null=null)
     if len(good) < len(found):
         return ERROR
     return FOUND if any(result.matches for result in good) else NOTHING
@@ -133,68 +138,82 @@ def _warn_of_doubt(results: Sequence[QueryResult], least: float | None) -> None:
     for result in results:
         probabilities = [m.probability for m in result.matches if m.probability is not None]
         if least is not None and not result.matches:
-            click.echo(
+            say(
                 f"imgret: {result.query}: no match is likely to be right (none reaches "
-                f"{least:.0%}).",
-                err=True,
+                f"{least:.0%})."
             )
         elif least is None and probabilities and max(probabilities) < LIKELY:
-            click.echo(
+            say(
                 f"imgret: {result.query}: no match is likely to be right (the best has a "
-                f"probability of {max(probabilities):.0%}).",
-                err=True,
+                f"probability of {max(probabilities):.0%})."
             )
 
 
-def _named(images: Sequence[str]) -> list[Path]:
-    names: list[str] = []
-    for image in images:
-        names += _listed() if image == "-" else [image]
-    return [Path(name) for name in names]
+def _warn_of_missing(results: Sequence[QueryResult]) -> None:
+    """Say which matches have no file any more."""
+    from imgret.output import shown_path
+
+    for path in dict.fromkeys(m.path for r in results for m in r.matches if m.missing):
+        say(f"imgret: {shown_path(path)}: the file is not there. `imgret index` its folder again.")
 
 
-def _listed() -> list[str]:
-    """The names on standard input, as bytes of any kind; a name may hold anything but its end."""
-    text = os.fsdecode(sys.stdin.buffer.read()) if sys.stdin else ""
-    if "\0" in text:
-        return [name for name in text.split("\0") if name]
-    return [name for line in text.split("\n") if (name := line.removesuffix("\r"))]
+def _print(results: Sequence[QueryResult], output: str, *, null: bool) -> None:
+    from imgret.output import print_json, print_paths
+
+    if output == "json":
+        print_json([_as_json(r) for r in results])
+    elif output == "csv":
+        _print_csv(results)
+    elif output == "paths":
+        print_paths([match.path for r in results for match in r.matches], null=null)
+    else:
+        _print_text(results)
 
 
-def _print(results: Sequence[QueryResult], output: str, *, end: str) -> None:
+def _print_csv(results: Sequence[QueryResult]) -> None:
+    from imgret.output import Number, print_csv, shown_path
+
+    columns = ["query", "rank", "score", "label", "path", "probability"]
+    rows = [
+        [r.query, rank, Number(f"{m.score:.4f}"), m.label or "", shown_path(m.path),
+         Number(_probability(m, 4))]
+        for r, rank, m in _ranked(results)
+    ]  # fmt: skip
+    for name, cells in _columns_as_needed(results).items():
+        columns.append(name)
+        rows = [[*row, cell] for row, cell in zip(rows, cells, strict=True)]
+    print_csv(columns, rows)
+
+
+def _print_text(results: Sequence[QueryResult]) -> None:
     from imgret.output import print_table, shown_path
 
-    rows = [
-        (str(r.query), rank, m, shown_path(m.path))
-        for r in results
-        for rank, m in enumerate(r.matches, start=1)
-    ]
-    if output == "json":
-        text = json.dumps([_as_json(r) for r in results], indent=2, ensure_ascii=False)
-        click.echo(
-            text.encode(errors="backslashreplace")
-        )  # bytes of no text: \udcff, as JSON has it
-    elif output == "csv":
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(["query", "rank", "score", "label", "path", "probability"])
-        writer.writerows(
-            [(q, n, f"{m.score:.4f}", m.label or "", p, _probability(m, 4)) for q, n, m, p in rows]
-        )
-    elif output == "paths":
-        sys.stdout.write("".join(f"{path}{end}" for *_, path in rows))
-    else:
-        several = len(results) > 1
-        columns = ["rank", "score", "label", "path"]
-        lines = [[str(n), f"{m.score:.3f}", m.label or "", p] for _, n, m, p in rows]
-        if any(m.probability is not None for _, _, m, _ in rows):
-            columns.insert(2, "probability")
-            for line, (_, _, m, _) in zip(lines, rows, strict=True):
-                line.insert(2, _probability(m, 2))
-        if several:
-            columns = ["query", *columns]
-            lines = [[row[0], *line] for row, line in zip(rows, lines, strict=True)]
-        print_table(columns, lines)
-    sys.stdout.flush()
+    columns = ["rank", "score", "label", "path"]
+    ranked = _ranked(results)
+    lines = [[str(n), f"{m.score:.3f}", m.label or "", shown_path(m.path)] for _, n, m in ranked]
+    if any(m.probability is not None for _, _, m in ranked):
+        columns.insert(2, "probability")
+        for line, (_, _, m) in zip(lines, ranked, strict=True):
+            line.insert(2, _probability(m, 2))
+    for name, cells in _columns_as_needed(results).items():
+        columns.append(name)
+        lines = [[*line, cell] for line, cell in zip(lines, cells, strict=True)]
+    if len(results) > 1:
+        columns = ["query", *columns]
+        lines = [[str(r.query), *line] for (r, _, _), line in zip(ranked, lines, strict=True)]
+    print_table(columns, lines)
+
+
+def _ranked(results: Sequence[QueryResult]) -> list[tuple[QueryResult, int, Match]]:
+    return [(r, rank, m) for r in results for rank, m in enumerate(r.matches, start=1)]
+
+
+def _columns_as_needed(results: Sequence[QueryResult]) -> dict[str, list[str]]:
+    """Cells, one a match, of the columns that only some results have."""
+    matches = [m for r in results for m in r.matches]
+    if any(m.missing for m in matches):
+        return {"file": ["missing" if m.missing else "" for m in matches]}
+    return {}
 
 
 def _probability(match: Match, digits: int) -> str:
@@ -202,16 +221,20 @@ def _probability(match: Match, digits: int) -> str:
 
 
 def _as_json(result: QueryResult) -> dict[str, Any]:
+    return {
+        "query": str(result.query),
+        "matches": [_match(rank, m) for rank, m in enumerate(result.matches, start=1)],
+    }
+
+
+def _match(rank: int, match: Match) -> dict[str, Any]:
     from imgret.output import shown_path
 
-    matches = [
-        {
-            "rank": rank,
-            "score": round(m.score, 6),
-            "probability": None if m.probability is None else round(m.probability, 6),
-            "label": m.label,
-            "path": shown_path(m.path),
-        }
-        for rank, m in enumerate(result.matches, start=1)
-    ]
-    return {"query": str(result.query), "matches": matches}
+    known = {
+        "rank": rank,
+        "score": round(match.score, 6),
+        "probability": None if match.probability is None else round(match.probability, 6),
+        "label": match.label,
+        "path": shown_path(match.path),
+    }
+    return known | ({"missing": True} if match.missing else {})

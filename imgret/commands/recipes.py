@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
@@ -19,13 +18,13 @@ def command(name: str | None, output: str) -> int:
     Each row: its name, the row that it reproduces, data, model, parameters, the figure to beat
     (share of right answers on the test images) and ours.
     """
-    from imgret.output import print_table
+    from imgret.output import print_json, print_table
 
     if name is not None:
         return _show(name)
     rows = [*_of_retrieval(), *_of_classify()]
     if output == "json":
-        click.echo(json.dumps(rows, indent=2))
+        print_json(rows)
         return 0
     print_table(list(rows[0]), [[_cell(value) for value in row.values()] for row in rows])
     return 0
@@ -33,12 +32,13 @@ def command(name: str | None, output: str) -> int:
 
 def _show(name: str) -> int:
     from classify import recipe as classifiers
+    from imgret.output import print_text
     from retrieval.comparison import recipes as searches
 
     if name in searches.names():
-        click.echo(searches.as_toml(searches.read(name).recipe), nl=False)
+        print_text(searches.as_toml(searches.read(name).recipe))
     else:
-        click.echo(classifiers.as_toml(classifiers.read(name)), nl=False)
+        print_text(classifiers.as_toml(classifiers.read(name)))
     return 0
 
 

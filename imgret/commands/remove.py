@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from imgret.options import NamedPath, existing_gallery, gallery_option
+from imgret.streams import tell
 
 
 @click.command(
@@ -30,5 +31,5 @@ def command(paths: tuple[Path, ...], gallery: Path | None) -> int:
 
     with shown_progress() as progress:
         removed = Retriever(existing_gallery(gallery)).remove(paths, progress=progress)
-    click.echo(f"removed  {removed:,}")
+    tell(f"removed  {removed:,}")
     return 0 if removed else 1

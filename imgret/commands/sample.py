@@ -8,6 +8,7 @@ from shlex import quote
 import click
 
 from imgret.options import NamedPath
+from imgret.streams import say
 
 
 @click.command(
@@ -59,9 +60,7 @@ def command(folder: Path, train: int, test: int, size: int, seed: int) -> int:
     if made.train and made.test:
         name = CLASSES[0]
         query = folder / "test" / name / f"{name}_000.jpg"
-        click.echo(
-            f"Try:\n  imgret index {quote(str(folder / 'train'))}\n"
-            f"  imgret query {quote(str(query))}",
-            err=True,
-        )
+        say("Try:")
+        say(f"  imgret index {quote(str(folder / 'train'))}")
+        say(f"  imgret query {quote(str(query))}")
     return 0

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from imgret.options import NamedPath
+from imgret.streams import say, tell
 
 
 @click.command(
@@ -32,8 +33,8 @@ def command(model: Path, port: int, top: int) -> int:
     from classify.serving import PageServer
 
     with PageServer(Predictor(model), port, top) as server:
-        click.echo(server.address)
-        click.echo("Ctrl-C ends it.", err=True)
+        tell(server.address)
+        say("Ctrl-C ends it.")
         try:
             server.serve_forever()
         except KeyboardInterrupt:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from imgret.options import NamedPath, format_option
+from imgret.streams import say, tell
 
 if TYPE_CHECKING:
-    from classify.evaluation import Evaluation
+    from classify.evaluation import Average, ClassReport, Evaluation
 
 SHOWN = 20
 
@@ -70,7 +68,7 @@ def command(
             if not evaluation.is_validation:
                 write_tested(Run(runs[0]), evaluation)
     for path, reason in evaluation.failed:
-        click.echo(f"{path}: {reason}", err=True)
+        say(f"{path}: {reason}")
     if report is not None:
         write_evaluation(report, evaluation)
     if figures is not None:
@@ -83,20 +81,27 @@ def command(
 
 
 def _print_json(evaluation: Evaluation) -> None:
+    from imgret.output import print_json
+
     document = dataclasses.asdict(evaluation)
     document["averages"] = {a.pop("name"): a for a in document["averages"]}
-    text = json.dumps(document, indent=2, ensure_ascii=False, default=str)
-    click.echo(text.encode(errors="backslashreplace"))
+    print_json(document)
 
 
 def _print_csv(evaluation: Evaluation) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["class", "precision", "recall", "F1", "support"])
-    for c in evaluation.classes:
-        writer.writerow([c.label, *(f"{v:.6f}" for v in (c.precision, c.recall, c.f1)), c.support])
-    for a in evaluation.averages:
-        values = (a.precision, a.recall, a.f1)
-        writer.writerow([f"{a.name} average", *(f"{v:.6f}" for v in values), evaluation.images])
+    from imgret.output import Number, print_csv
+
+    kinds: list[tuple[str, ClassReport | Average, int]] = [
+        (c.label, c, c.support) for c in evaluation.classes
+    ]
+    kinds += [(f"{a.name} average", a, evaluation.images) for a in evaluation.averages]
+    print_csv(
+        ["class", "precision", "recall", "F1", "support"],
+        [
+            [name, *(Number(f"{v:.6f}") for v in (of.precision, of.recall, of.f1)), images]
+            for name, of, images in kinds
+        ],
+    )
 
 
 def _print_text(evaluation: Evaluation) -> None:
@@ -113,7 +118,7 @@ def _print_text(evaluation: Evaluation) -> None:
             ("calibration", f"expected error {e.calibration_error:.4f}"),
         ]
     )
-    click.echo()
+    tell()
     rows = [
         [c.label, f"{c.precision:.3f}", f"{c.recall:.3f}", f"{c.f1:.3f}", str(c.support)]
         for c in e.classes
@@ -123,13 +128,15 @@ def _print_text(evaluation: Evaluation) -> None:
         rows.append([f"({a.name} average)", *values, str(e.images)])
     print_table(["class", "precision", "recall", "F1", "support"], rows)
     if e.confused:
-        click.echo("\nmost confused")
+        tell()
+        tell("most confused")
         print_table(
             ["class", "taken for", "images"],
             [[c.label, c.predicted, f"{c.count} of {c.support}"] for c in e.confused],
         )
     if e.mistakes:
-        click.echo(f"\nmisclassified: {len(e.mistakes):,}, the surest first")
+        tell()
+        tell(f"misclassified: {len(e.mistakes):,}, the surest first")
         print_table(
             ["image", "true", "predicted", "probability"],
             [

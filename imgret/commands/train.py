@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from imgret.options import NamedPath
+from imgret.streams import say
 
 if TYPE_CHECKING:
     from classify.recipe import Recipe
@@ -81,7 +81,7 @@ def command(
     else:
         name = recipe or default_recipe(images)
         if not recipe:
-            click.echo(f"Recipe: {name}", err=True)
+            say(f"Recipe: {name}")
         chosen = with_weights(recipes.read(name, overrides), weights)
     with shown_progress() as progress, _interruptible() as stopped:
         trained = train(
@@ -94,10 +94,10 @@ def command(
             should_stop=stopped,
         )
         if not trained.run.facts.ended:
-            click.echo(f"Saved in {out}. The same command with --resume goes on.", err=True)
+            say(f"Saved in {out}. The same command with --resume goes on.")
             return INTERRUPTED
         for path, reason in trained.failed:
-            click.echo(f"{path}: {reason}", err=True)
+            say(f"{path}: {reason}")
         report_run(out, progress)
     _print(trained, out)
     return 0
@@ -118,7 +118,7 @@ def _reporter(recipe: Recipe) -> Callable[[Epoch], None]:
             line += f"; validation loss {epoch.validation_loss:.4f}, "
             line += f"accuracy {epoch.validation_accuracy:.4f}{' *' if epoch.is_best else ''}"
         line += f"; lr {epoch.lr:.2e}, {epoch.images_per_second:,.0f} images/s, "
-        click.echo(line + f"at most {as_time(left)} left", err=True)
+        say(line + f"at most {as_time(left)} left")
 
     return report
 
@@ -133,7 +133,7 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
         if asked:
             raise KeyboardInterrupt
         asked = True
-        click.echo("\nSaving; once more Ctrl-C stops without.", err=True)
+        say("Saving; once more Ctrl-C stops without.", prefix="\n")
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -163,4 +163,3 @@ def _print(trained: Trained, out: Path) -> None:
         lines.append(("note", "the backbone began with random weights"))
     lines.append(("report", str(out / "report.html")))
     print_facts(lines)
-    sys.stdout.flush()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from imgret.options import ENGINES, NamedPath, format_option
+from imgret.streams import say, tell
 
 if TYPE_CHECKING:
     from retrieval.comparison.tuning import Step, Tuning
@@ -99,27 +99,25 @@ def command(
 
 def _report(step: Step) -> None:
     if step.skipped:
-        click.echo(f"{step.change}: not tried ({step.skipped})", err=True)
+        say(f"{step.change}: not tried ({step.skipped})")
         return
     kept = "kept" if step.kept else "-"
-    click.echo(
-        f"{step.change}: {step.precision:.4f} ({step.gain:+.4f}, p {step.p:.3f}) {kept}", err=True
-    )
+    say(f"{step.change}: {step.precision:.4f} ({step.gain:+.4f}, p {step.p:.3f}) {kept}")
 
 
 def _print(tuning: Tuning, output: str, out: Path) -> None:
-    from imgret.output import print_facts, print_table
+    from imgret.output import print_facts, print_json, print_table
 
     if output == "json":
         document = dataclasses.asdict(tuning) | {"recipe": tuning.recipe.model_dump()}
         document["steps"] = [s for s in document["steps"] if not s["skipped"]]
-        click.echo(json.dumps(document, indent=2, default=str))
+        print_json(document)
         return
     kept = [step for step in tuning.steps if step.kept]
     rows = [["start", f"{tuning.before:.4f}", ""]]
     rows += [[step.change, f"{step.precision:.4f}", f"{step.gain:+.4f}"] for step in kept]
     print_table(["setting", f"precision@{tuning.k}", "gain"], rows)
-    click.echo()
+    tell()
     print_facts(
         [
             ("images", f"{tuning.images:,}, of which {tuning.held_out:,} were held out"),

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from imgret.options import existing_gallery, gallery_option
+from imgret.streams import say, tell
 
 
 @click.command(
@@ -41,14 +42,14 @@ def command(gallery: Path | None, repair: bool, drop_missing: bool) -> int:
             repair=repair, drop_missing=drop_missing, progress=progress
         )
     for path in report.missing:
-        click.echo(f"gone: {path}", err=True)
+        say(f"gone: {path}")
     for path in report.damaged:
-        click.echo(f"damaged: {path}", err=True)
+        say(f"damaged: {path}")
     for leftover, size in report.leftovers:
-        click.echo(f"left over by an interrupted command: {leftover}, {as_size(size)}", err=True)
+        say(f"left over by an interrupted command: {leftover}, {as_size(size)}")
     for line in report.repaired:
-        click.echo(f"repaired: {line}")
+        tell(f"repaired: {line}")
     for line in report.problems:
-        click.echo(f"problem: {line}")
-    click.echo(f"{report.rows:,} rows, {'all is well' if report.ok else 'not all is well'}")
+        tell(f"problem: {line}")
+    tell(f"{report.rows:,} rows, {'all is well' if report.ok else 'not all is well'}")
     return 0 if report.ok else 2

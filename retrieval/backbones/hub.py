@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from retrieval.errors import BackboneError
+from retrieval.text import one_sentence
 
 
 def from_hub(name: str, repository: str, file: str) -> Path:
@@ -26,8 +27,7 @@ def from_hub(name: str, repository: str, file: str) -> Path:
     except EntryNotFoundError as error:
         raise BackboneError(f"{name} has no {file} at the hub. Choose another backbone.") from error
     except (OSError, ValueError) as error:  # no such repository, no right to it, a wrong name
-        reason = " ".join(str(error).split())[:300]
-        raise BackboneError(f"{_without_network(name)} ({reason})") from error
+        raise BackboneError(f"{_without_network(name)} ({one_sentence(error)})") from error
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 
 from retrieval.errors import BackboneError
 from retrieval.files import sha256_of
+from retrieval.text import one_sentence
 
 SHORT_NAMES = {
     "mobilenetv2": "mobilenetv2_100.ra_in1k",
@@ -91,7 +92,9 @@ def read_config(folder: Path) -> dict[str, Any]:
             "model.safetensors as timm writes it, or the name of a timm model."
         ) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise BackboneError(f"{file} cannot be read ({error}). Mend or replace it.") from error
+        raise BackboneError(
+            f"{file} cannot be read ({one_sentence(error)}). Mend or replace it."
+        ) from error
     parts = [config] if isinstance(config, dict) else []
     parts += [config.get(key, {}) for key in ("model_args", "pretrained_cfg")] if parts else []
     if not parts or not all(isinstance(part, dict) for part in parts):

@@ -15,6 +15,7 @@ import numpy as np
 from retrieval.encoder.openvino_cpu import openvino
 from retrieval.errors import BackboneError
 from retrieval.images import Preprocessing
+from retrieval.text import one_sentence
 
 STRIDES = (1, 2, 2, 2, 1, 2, 1)  # of the first block of each stage
 EPSILON = 1e-5  # of batch norms, as timm has it
@@ -33,7 +34,9 @@ def read_model(weights: Path, preprocessing: Preprocessing) -> Any:
     try:
         tensors = load_file(weights)
     except (OSError, SafetensorError, TypeError, LookupError) as error:
-        raise BackboneError(f"{weights} cannot be read ({error}). Replace it.") from error
+        raise BackboneError(
+            f"{weights} cannot be read ({one_sentence(error)}). Replace it."
+        ) from error
     graph = _Graph(weights, tensors)
     x, pixels = _normalised(preprocessing)
     x = graph.convolution(x, "conv_stem", "bn1", stride=2)

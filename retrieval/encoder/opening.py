@@ -24,6 +24,7 @@ from retrieval.encoder.mobilenetv2 import read_model
 from retrieval.encoder.openvino_cpu import compiled, precision_of
 from retrieval.encoder.torch_runners import agreement, cuda_runner, torch_runner
 from retrieval.errors import BackboneError
+from retrieval.text import one_sentence
 
 AGREEMENT = {"bf16": 0.99, "fp32": 0.9999}  # least cosine with torch on noise; photos agree better
 _EXPORTING = threading.Lock()  # neither torch.jit nor torch.export is made for several threads
@@ -120,7 +121,7 @@ def _exported_encoder(
             encoder = _openvino_encoder(spec, place / NETWORK, precision)
             cosine = agreement(encoder, backbone)
         except Exception as error:  # noqa: BLE001  torch and OpenVINO raise all kinds
-            reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
+            reason = one_sentence(error)
             shutil.rmtree(place, ignore_errors=True)
             continue
         if cosine >= AGREEMENT[precision]:

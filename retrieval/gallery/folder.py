@@ -32,6 +32,7 @@ from retrieval.gallery.settings import (
     write_text,
 )
 from retrieval.gallery.table import ImageTable
+from retrieval.text import unwritable
 
 FOLDER_NAME = ".imgret"
 STAGING = "reembed"
@@ -248,7 +249,7 @@ class Gallery:
                 "Wait until it is done, or stop it; what it has stored stays."
             ) from None
         except OSError as error:
-            raise GalleryError(f"{self.path} cannot be written ({error.strerror}).") from error
+            raise GalleryError(str(unwritable(self.path, error))) from error
         self._locked = identity(self.path)
         try:
             now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")

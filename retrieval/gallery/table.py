@@ -33,6 +33,7 @@ from retrieval.gallery.versions import (
     manifest_of,
     versions_of,
 )
+from retrieval.text import one_sentence, unwritable
 
 IDS_PER_VERSION = 100_000  # more rows than one commit holds
 FRAGMENTS_KEPT = 16
@@ -64,8 +65,11 @@ class ImageTable:
     def create(cls, path: Path, dim: int, settings: str) -> ImageTable:
         """A new, empty table for embeddings of width dim; whole or not there, whatever happens."""
         schema = stored.schema(dim, settings, uuid.uuid4().hex)
-        with new_folder(path) as making:
-            lance.write_dataset(schema.empty_table(), str(making))
+        try:
+            with new_folder(path) as making:
+                lance.write_dataset(schema.empty_table(), str(making))
+        except LANCE_ERRORS as error:
+            raise GalleryError(str(unwritable(path, error))) from error
         return cls(lance.dataset(str(path)))
 
     @classmethod
@@ -86,7 +90,7 @@ class ImageTable:
                 except LANCE_ERRORS as error:
                     if candidate == versions[-1] or _is_passing(error):
                         raise
-                    reason = reason or first_sentence(error)
+                    reason = reason or one_sentence(error)
                     continue
                 if reason:
                     _log.warning(STEPPED_BACK, path, versions[0], reason, candidate)
@@ -283,7 +287,7 @@ class ImageTable:
         except LANCE_ERRORS as error:
             self.check_place()
             raise GalleryError(
-                f"{self._path} cannot be written ({first_sentence(error)}). Free some space "
+                f"{self._path} cannot be written ({one_sentence(error)}). Free some space "
                 "and run the same command again: it goes on where it stopped."
             ) from error
         except KeyboardInterrupt:  # Lance may have committed: what is written next must see it
@@ -361,14 +365,9 @@ def damage_as_gallery_errors(path: Path | str) -> Iterator[None]:
 
 def _damaged(path: Path | str, error: BaseException) -> GalleryError:
     return GalleryError(
-        f"{path} cannot be read ({first_sentence(error)}). Run `imgret verify --repair`, bring it "
+        f"{path} cannot be read ({one_sentence(error)}). Run `imgret verify --repair`, bring it "
         "back from a backup, or delete the gallery's folder and index again."
     )
-
-
-def first_sentence(error: BaseException) -> str:
-    """What a library said, without the places in its source."""
-    return str(error).partition(", /")[0].partition("\n")[0].strip()[:300] or type(error).__name__
 
 
 def _opened(path: Path, version: int) -> Any:

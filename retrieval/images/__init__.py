@@ -18,6 +18,7 @@ from retrieval.images.decoding import (
 from retrieval.images.facts import PictureFacts
 from retrieval.images.finding import ImageFile, find_images
 from retrieval.images.formats import MAX_FILE_BYTES, read_bytes, sniff
+from retrieval.images.sources import Source, is_tensor
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
@@ -26,9 +27,11 @@ __all__ = [
     "ImageFile",
     "PictureFacts",
     "Preprocessing",
+    "Source",
     "decode",
     "find_images",
     "fit_square",
+    "is_tensor",
     "open_image",
     "read_bytes",
     "sniff",

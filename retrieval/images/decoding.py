@@ -2,30 +2,29 @@
 
 A JPEG is decoded at the smallest of its scales (1, 1/2, 1/4, 1/8) that leaves twice the pixels that
 are needed, and then resized by Pillow with antialiasing: embeddings stay what they were, and a
-photograph takes a fraction of the time.
+photograph takes a fraction of the time. Grey stays grey and a profile waits until a picture is
+small: both cost less so.
 """
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from PIL import Image
 
 from retrieval.errors import ImageError
+from retrieval.images.budget import process_budget
 from retrieval.images.facts import PictureFacts
-from retrieval.images.formats import (
-    JpegFile,
-    decoder_errors_as_image_errors,
-    open_lazily,
-    orientation,
-    read_bytes,
-)
+from retrieval.images.jpeg import JpegFile
+from retrieval.images.opened import Opened, decoder_errors_as_image_errors
+from retrieval.images.sources import Source, open_source
+from retrieval.images.upright import load
 
 DEFAULT_MAX_PIXELS = 200_000_000
 
-Source = bytes | Path | Image.Image | np.ndarray
 _Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 _FILTERS = {
@@ -37,15 +36,6 @@ _FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 _MARGIN = 2  # a reduced JPEG has at least so many times the pixels needed along each side
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 @dataclass(frozen=True)
@@ -91,13 +81,19 @@ class Decoded:
 
 
 @dataclass(frozen=True)
-class _Opened:
-    """An image whose pixels may still wait, and its upright width and height."""
+class _Upright:
+    """An upright picture of mode RGB, L or CMYK, perhaps decoded smaller than it is.
+
+    box: what of it the whole image fills. width, height: of the whole image. finish: makes it, or
+    what was resized of it, RGB.
+    """
 
     image: Image.Image
-    orientation: int
+    box: _Box
     width: int
     height: int
+    facts: PictureFacts
+    finish: Callable[[Image.Image], Image.Image]
 
 
 def decode(
@@ -112,13 +108,15 @@ def decode(
     crop: x, y, width, height of the only region to use, in pixels of the upright picture. Raises
     ImageError with the reason when the image cannot be used or the region is not inside it.
     """
-    with decoder_errors_as_image_errors():
-        opened = _open(source, max_pixels)
-        region = _region(crop, opened)
-        image, whole = _upright(opened, _reduction(region[2], region[3], preprocessing))
-        square = _fit(image, _part(whole, opened, region), region[2:], preprocessing)
-        facts = PictureFacts(format=opened.image.format or "")
-        return Decoded(np.array(square), opened.width, opened.height, facts)
+
+    def reduction(width: int, height: int) -> int:
+        return _reduction(*_region(crop, width, height)[2:], preprocessing)
+
+    with _upright(source, max_pixels, reduction) as picture:
+        region = _region(crop, picture.width, picture.height)
+        box, full = _part(picture, region), region[2:]
+        square = _fit(picture.image, box, full, preprocessing, picture.finish)
+        return Decoded(np.array(square), picture.width, picture.height, picture.facts)
 
 
 def open_image(
@@ -126,67 +124,73 @@ def open_image(
 ) -> tuple[Image.Image, int, int]:
     """Open an image as an upright 8-bit RGB picture, and tell its full upright width and height.
 
-    source: an encoded image, a path to one, or a picture: a PIL image or a uint8 array (h, w, 3)
-    RGB or (h, w) grey. With target, a JPEG may come smaller, its sides still 2 * target or more.
-    Raises ImageError with the reason.
+    source: see `open_source`. With target, a JPEG may come smaller, its sides still 2 * target or
+    more. Raises ImageError with the reason.
     """
-    with decoder_errors_as_image_errors():
-        opened = _open(source, max_pixels)
-        shorter = min(opened.width, opened.height)
-        image, _ = _upright(opened, shorter // (_MARGIN * target) if target else 1)
-        return image, opened.width, opened.height
+
+    def reduction(width: int, height: int) -> int:
+        return min(width, height) // (_MARGIN * target) if target else 1
+
+    with _upright(source, max_pixels, reduction) as picture:
+        return picture.finish(picture.image), picture.width, picture.height
 
 
 def thumbnail(
     source: Source, longest: int = 160, *, max_pixels: int = DEFAULT_MAX_PIXELS
 ) -> Image.Image:
     """Small upright RGB picture, its longer side at most `longest` pixels. Raises ImageError."""
-    with decoder_errors_as_image_errors():
-        opened = _open(source, max_pixels)
-        longer = max(opened.width, opened.height)
-        image, whole = _upright(opened, longer // (_MARGIN * longest))
-        scale = min(1.0, longest / longer)
-        size = max(1, round(opened.width * scale)), max(1, round(opened.height * scale))
-        return image.resize(size, Image.Resampling.BICUBIC, whole)
+
+    def reduction(width: int, height: int) -> int:
+        return max(width, height) // (_MARGIN * longest)
+
+    with _upright(source, max_pixels, reduction) as picture:
+        width, height = picture.width, picture.height
+        scale = min(1.0, longest / max(width, height))
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        return picture.finish(picture.image.resize(size, Image.Resampling.BICUBIC, picture.box))
 
 
 def fit_square(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     """Resize an RGB picture to the square that a backbone is fed."""
-    return _fit(image, (0, 0, *image.size), image.size, preprocessing)
+    return _fit(image, (0, 0, *image.size), image.size, preprocessing, lambda small: small)
 
 
-def _open(source: Source, max_pixels: int) -> _Opened:
-    if isinstance(source, np.ndarray):
-        source = _from_array(source)
-    if isinstance(source, Image.Image):
-        return _Opened(source, 1, *source.size)
-    image = open_lazily(source if isinstance(source, bytes) else read_bytes(source)[0], max_pixels)
-    if not isinstance(image, JpegFile):
-        image.load()  # a PNG may carry its EXIF behind its pixels
-    turn = orientation(image)
-    return _Opened(image, turn, *(image.size[::-1] if turn >= 5 else image.size))
+@contextmanager
+def _upright(
+    source: Source, max_pixels: int, reduction: Callable[[int, int], int]
+) -> Iterator[_Upright]:
+    """Decode, at a scale of 1 / reduction(width, height) or larger, and turn upright.
 
-
-def _upright(opened: _Opened, reduction: int) -> tuple[Image.Image, _Box]:
-    """Decode, at a scale of 1 / reduction or larger, and turn upright.
-
-    Returns the picture and the box in it that the whole image fills: where a side is no multiple of
-    the scale, JPEG's last pixels lie partly outside of the image.
+    The memory for it is held while the picture is in use. Where a side is no multiple of the scale,
+    a JPEG's last pixels lie partly outside of the image.
     """
-    image, scale = opened.image, 1
-    if isinstance(image, JpegFile):
-        reduction = min(reduction, *image.size)
-        wanted = next(step for step in (8, 4, 2, 1) if step <= max(reduction, 1))
-        # No mode: the draft may change the scale only, a grey or CMYK JPEG stays what it is.
-        if image.draft(None, (image.width // wanted, image.height // wanted)):
-            scale = wanted  # a JPEG that open_image gave out is decoded already
-    upright = _rgb(image)
-    if opened.orientation in _TURNS:
-        upright = upright.transpose(_TURNS[opened.orientation])
-    width, height = opened.width / scale, opened.height / scale
-    left = upright.width - width if opened.orientation in (2, 3, 6, 7) else 0.0
-    top = upright.height - height if opened.orientation in (3, 4, 7, 8) else 0.0
-    return upright, (left, top, left + width, top + height)
+    with decoder_errors_as_image_errors():
+        opened = open_source(source, max_pixels)
+        width, height = opened.size
+        scale = _draft(opened, reduction)
+        with process_budget().holding(opened.bytes_needed()):
+            loaded = load(opened)
+            image = loaded.image
+            if not isinstance(opened.image, JpegFile):  # its size may show only when it is decoded
+                width, height = image.size
+            turn = opened.orientation
+            left = image.width - width / scale if turn in (2, 3, 6, 7) else 0.0
+            top = image.height - height / scale if turn in (3, 4, 7, 8) else 0.0
+            box = (left, top, left + width / scale, top + height / scale)
+            yield _Upright(image, box, width, height, loaded.facts, loaded.finish)
+
+
+def _draft(opened: Opened, reduction: Callable[[int, int], int]) -> int:
+    """Let a JPEG be decoded smaller; returns how many times."""
+    image = opened.image
+    if not isinstance(image, JpegFile):
+        return 1
+    most = min(reduction(*opened.size), *image.size)
+    wanted = next(step for step in (8, 4, 2, 1) if step <= max(most, 1))
+    # No mode: the draft may change the scale only, a grey or CMYK JPEG stays what it is.
+    if image.draft(None, (image.width // wanted, image.height // wanted)):
+        return wanted
+    return 1  # a JPEG that open_image gave out is decoded already
 
 
 def _reduction(width: int, height: int, preprocessing: Preprocessing) -> int:
@@ -203,21 +207,25 @@ def _short_side(preprocessing: Preprocessing) -> int:
 
 
 def _fit(
-    image: Image.Image, box: _Box, full: tuple[int, int], preprocessing: Preprocessing
+    image: Image.Image,
+    box: _Box,
+    full: tuple[int, int],
+    preprocessing: Preprocessing,
+    finish: Callable[[Image.Image], Image.Image],
 ) -> Image.Image:
-    """Resize the box of an RGB picture to the square; full: its (width, height) at full scale."""
+    """Resize the box of a picture to the square; full: its (width, height) at full scale."""
     size, resample = preprocessing.size, _FILTERS[preprocessing.interpolation]
     if preprocessing.fit == "squash":
-        return image.resize((size, size), resample, box)
+        return finish(image.resize((size, size), resample, box))
     if preprocessing.fit == "crop":
-        return image.resize((size, size), resample, _middle(box, full, preprocessing))
+        middle = _middle(box, full, preprocessing)
+        return finish(image.resize((size, size), resample, middle))
     scale = size / max(full)
     inner = max(1, round(full[0] * scale)), max(1, round(full[1] * scale))
     mean = [round(255 * channel) for channel in preprocessing.mean]
     ground = Image.new("RGB", (size, size), (mean[0], mean[1], mean[2]))
-    ground.paste(
-        image.resize(inner, resample, box), ((size - inner[0]) // 2, (size - inner[1]) // 2)
-    )
+    place = ((size - inner[0]) // 2, (size - inner[1]) // 2)
+    ground.paste(finish(image.resize(inner, resample, box)), place)
     return ground
 
 
@@ -233,63 +241,25 @@ def _middle(box: _Box, full: tuple[int, int], preprocessing: Preprocessing) -> _
     return box[0] + left * x, box[1] + top * y, right, bottom
 
 
-def _region(crop: tuple[int, int, int, int] | None, opened: _Opened) -> tuple[int, int, int, int]:
-    """The crop, checked, or the whole picture: x, y, width, height."""
+def _region(
+    crop: tuple[int, int, int, int] | None, width: int, height: int
+) -> tuple[int, int, int, int]:
+    """The crop, checked, or the whole of a picture of this size: x, y, width, height."""
     if crop is None:
-        return 0, 0, opened.width, opened.height
-    x, y, width, height = crop
-    inside = x >= 0 and y >= 0 and x + width <= opened.width and y + height <= opened.height
-    if not inside or width < 1 or height < 1:
+        return 0, 0, width, height
+    x, y, w, h = crop
+    inside = x >= 0 and y >= 0 and x + w <= width and y + h <= height
+    if not inside or w < 1 or h < 1:
         raise ImageError(
-            f"the region {x},{y},{width},{height} is not inside the picture, "
-            f"which is {opened.width} x {opened.height} pixels"
+            f"the region {x},{y},{w},{h} is not inside the picture, "
+            f"which is {width} x {height} pixels"
         )
     return crop
 
 
-def _part(whole: _Box, opened: _Opened, region: tuple[int, int, int, int]) -> _Box:
-    """Where a region of the full picture lies in a decoded one that fills the box `whole`."""
-    x, y = (whole[2] - whole[0]) / opened.width, (whole[3] - whole[1]) / opened.height
+def _part(picture: _Upright, region: tuple[int, int, int, int]) -> _Box:
+    """Where a region of the full picture lies in the decoded one."""
+    whole = picture.box
+    x, y = (whole[2] - whole[0]) / picture.width, (whole[3] - whole[1]) / picture.height
     left, top = whole[0] + region[0] * x, whole[1] + region[1] * y
     return left, top, min(whole[2], left + region[2] * x), min(whole[3], top + region[3] * y)
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    """Any mode to 8-bit RGB; what is transparent lies on white."""
-    if image.mode == "RGB" and "transparency" not in image.info:
-        image.load()
-        return image
-    if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        return _grey(image).convert("RGB")
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    # By way of RGBA: Pillow warns when a palette with transparency becomes RGB directly.
-    rgba = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
-    white = Image.new("RGB", image.size, "white")
-    white.paste(rgba, mask=rgba)
-    return white
-
-
-def _grey(image: Image.Image) -> Image.Image:
-    """Grey of 16 or 32 bits or float to 8 bits: scaled, not cut off.
-
-    Integers are taken as 16 bits unless one is larger, then that one becomes white; floats as
-    [0, 1] unless one is larger, then as 0 to 255.
-    """
-    values = np.nan_to_num(np.asarray(image, dtype=np.float32))
-    brightest = float(values.max())
-    white = max(brightest, 65535.0)
-    if image.mode == "F":
-        white = 1.0 if brightest <= 1 else 255.0
-    grey = np.rint(np.clip(values * (255 / white), 0, 255))
-    return Image.fromarray(grey.astype(np.uint8))
-
-
-def _from_array(array: np.ndarray) -> Image.Image:
-    shaped = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)
-    if array.dtype != np.uint8 or not shaped or not array.size:
-        raise ImageError(
-            f"an array of shape {array.shape} and type {array.dtype} is no picture; "
-            "give (height, width, 3) RGB or (height, width) grey, uint8"
-        )
-    return Image.fromarray(np.ascontiguousarray(array))

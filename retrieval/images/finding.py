@@ -1,6 +1,7 @@
 """Which files are images: folders and files in, ImageFile out, one after the other.
 
-A name with an image suffix is an image; any other is one if its first bytes say so.
+A name with an image suffix is an image; any other is one if its first bytes say so. Pictures of
+formats that are not read are passed over, and told of.
 """
 
 import os
@@ -13,9 +14,18 @@ from pathlib import Path
 
 from retrieval.errors import ImgretError
 from retrieval.files import modified_ns
-from retrieval.images.formats import has_image_suffix, os_reason, read_header, sniff
+from retrieval.images.formats import (
+    has_image_suffix,
+    os_reason,
+    read_header,
+    sniff,
+    unread_content,
+    unread_kind,
+)
 
 GALLERY_FOLDER = ".imgret"
+# Folders in which NAS systems keep thumbnails, and macOS what other file systems cannot store.
+_BESIDE_PICTURES = {"@eadir", "@__thumb", ".@__thumb", ".appledouble", "__macosx"}
 _BAD_NAME = "its name is not valid UTF-8; rename it"
 
 
@@ -40,31 +50,57 @@ def find_images(
     exclude: Sequence[str] = (),
     include_hidden: bool = False,
     known: Callable[[Path], bool] | None = None,
+    passed_over: Callable[[str], None] | None = None,
 ) -> Iterator[ImageFile]:
     """Find the images in folders, and take the files given by name as they are.
 
     A folder gives its files, sorted by name, then those of its subfolders. Links are followed, and
     each folder is entered once however many ways lead to it. Hidden names (leading dot) below a
-    given path are passed over, galleries (.imgret) always.
+    given path are passed over, and so are folders of thumbnails and resource forks (@eaDir,
+    .AppleDouble, __MACOSX); galleries (.imgret) always.
 
     exclude: globs as fnmatch reads them (* crosses /), tried on a name and on its path below the
     given folder; an excluded folder is not entered. known: says of a file without an image suffix
-    that it needs no look inside, because it is stored already.
+    that it needs no look inside, because it is stored already. passed_over: told the suffix of
+    each picture, video or document below a folder that is of a format which is not read.
 
     What cannot be read (a folder, a broken link with an image suffix) comes with an error. Raises
     ImgretError at once when a given path does not exist.
     """
     roots = [(path, _status(path)) for path in paths]
-    return _find(roots, _skips(exclude, include_hidden=include_hidden), known)
+    wants = _Wants(known, passed_over or (lambda _: None))
+    return _find(roots, _skips(exclude, include_hidden=include_hidden), wants)
 
 
 _Folder = tuple[int, int]  # device and inode: the identity of a real folder
 _Skips = Callable[[str, str], bool]  # (name, path below the root) -> leave it out?
-_Known = Callable[[Path], bool] | None
+
+
+@dataclass(frozen=True)
+class _Wants:
+    """Which files below a folder are images; see find_images."""
+
+    known: Callable[[Path], bool] | None
+    passed_over: Callable[[str], None]
+
+    def __call__(self, entry: os.DirEntry[str], path: Path) -> bool:
+        if has_image_suffix(path):
+            return True
+        kind = unread_kind(path)
+        if kind is None:
+            if self.known is not None and self.known(path):
+                return True
+            header = _header(entry, path)
+            if sniff(header) is not None and unread_content(header) is None:
+                return True
+            kind = unread_content(header)
+        if kind is not None:
+            self.passed_over(kind)
+        return False
 
 
 def _find(
-    roots: list[tuple[Path, os.stat_result]], skips: _Skips, known: _Known
+    roots: list[tuple[Path, os.stat_result]], skips: _Skips, wants: _Wants
 ) -> Iterator[ImageFile]:
     given = {_place(path): path for path, status in roots if not stat.S_ISDIR(status.st_mode)}
     walked: set[_Folder] = set()
@@ -73,7 +109,7 @@ def _find(
         if not _is_utf8(str(root)):
             yield ImageFile(root, root, 0, 0, _BAD_NAME)
         elif stat.S_ISDIR(status.st_mode):
-            yield from _walk(root, skips, known, walked, taken)
+            yield from _walk(root, skips, wants, walked, taken)
         elif given.pop(_place(root), None) is not None:
             yield _describe(root, root, status)
 
@@ -81,7 +117,7 @@ def _find(
 def _walk(
     root: Path,
     skips: _Skips,
-    known: _Known,
+    wants: _Wants,
     walked: set[_Folder],
     taken: set[tuple[_Folder, str]],
 ) -> Iterator[ImageFile]:
@@ -109,18 +145,16 @@ def _walk(
                     below.append((path, f"{prefix}{entry.name}/"))
                 else:
                     yield ImageFile(path, root, 0, 0, _BAD_NAME)
-            elif (identity, entry.name) not in taken and _is_wanted(entry, path, known):
+            elif (identity, entry.name) not in taken and wants(entry, path):
                 yield _look(entry, path, root)
         waiting.extend(reversed(below))
 
 
-def _is_wanted(entry: os.DirEntry[str], path: Path, known: _Known) -> bool:
-    if has_image_suffix(path) or (known is not None and known(path)):
-        return True
+def _header(entry: os.DirEntry[str], path: Path) -> bytes:
     try:
-        return entry.is_file() and sniff(read_header(path)) is not None
+        return read_header(path) if entry.is_file() else b""
     except OSError:
-        return False
+        return b""
 
 
 def _look(entry: os.DirEntry[str], path: Path, root: Path) -> ImageFile:
@@ -145,7 +179,8 @@ def _skips(exclude: Sequence[str], *, include_hidden: bool) -> _Skips:
     patterns = re.compile("|".join(translate(glob.rstrip("/")) for glob in exclude) or r"(?!)")
 
     def skips(name: str, below_root: str) -> bool:
-        if name == GALLERY_FOLDER or (name.startswith(".") and not include_hidden):
+        hidden = name.startswith(".") or name.lower() in _BESIDE_PICTURES
+        if name == GALLERY_FOLDER or (hidden and not include_hidden):
             return True
         return bool(patterns.match(name) or patterns.match(below_root))
 

@@ -41,6 +41,7 @@ from retrieval.index.files import (
 from retrieval.index.gpu import GpuCopy
 from retrieval.index.steps import AffineMap, apply, chain_of, float32
 from retrieval.refinement import Neighbourhood, weighted_mean
+from retrieval.text import one_sentence, remedy
 
 Kind = Literal["exact", "ivf"]
 Progress = Callable[[str, int, int | None], None]
@@ -119,10 +120,9 @@ class Index:
             loaded = read(path, faiss.IO_FLAG_MMAP_IFC if mmap else 0)
             check_structure(loaded, facts)
         except (OSError, RuntimeError, MemoryError, ValueError) as error:
-            reason = str(error).strip().rpartition("\n")[2][-200:] or type(error).__name__
             raise GalleryError(
-                f"The index {path} cannot be read ({reason}). Run `imgret verify --repair`: it is "
-                "built again without reading an image."
+                f"The index {path} cannot be read ({one_sentence(error)}). Run `imgret verify "
+                "--repair`: it is built again without reading an image."
             ) from error
         return cls(loaded, dict(facts), changed=False, mapped=mmap)
 
@@ -141,7 +141,7 @@ class Index:
                 }
         except (OSError, RuntimeError) as error:
             raise GalleryError(
-                f"{path} cannot be written ({error}). Free some space and run `imgret index` again."
+                f"{path} cannot be written ({one_sentence(error)}). {remedy(error)}"
             ) from error
         self._facts |= facts
         self.changed = False

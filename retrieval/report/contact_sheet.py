@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from retrieval.report.pages import embedded_thumbnail, render, write_page
 from retrieval.retriever import QueryResult
 
 
-def contact_sheet(results: Sequence[QueryResult], title: str = "Matches") -> str:
+def contact_sheet(
+    results: Sequence[QueryResult],
+    title: str = "Matches",
+    names: Mapping[Path, Path] | None = None,
+) -> str:
     """An HTML page of queries, each beside its matches with score, label and path.
 
     Thumbnails are embedded, so the page needs no other file. Images that cannot be read any more
-    are shown as gone.
+    are shown as gone. names: what to call queries whose file has a name that says nothing.
     """
     rows = [
         {
-            "name": str(result.query),
+            "name": str((names or {}).get(result.query, result.query)),
             "thumbnail": embedded_thumbnail(result.query),
             "matches": [
-                vars(m) | {"thumbnail": embedded_thumbnail(m.path)} for m in result.matches
+                vars(m) | {"thumbnail": embedded_thumbnail(m.path), "missing": m.missing}
+                for m in result.matches
             ],
         }
         for result in results
@@ -28,6 +33,11 @@ def contact_sheet(results: Sequence[QueryResult], title: str = "Matches") -> str
     return render("contact_sheet.html.jinja", title=title, rows=rows)
 
 
-def write_contact_sheet(file: Path, results: Sequence[QueryResult], title: str = "Matches") -> None:
+def write_contact_sheet(
+    file: Path,
+    results: Sequence[QueryResult],
+    title: str = "Matches",
+    names: Mapping[Path, Path] | None = None,
+) -> None:
     """Write contact_sheet() to a file, atomically. Raises ImgretError when that fails."""
-    write_page(file, contact_sheet(results, title))
+    write_page(file, contact_sheet(results, title, names))

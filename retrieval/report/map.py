@@ -14,6 +14,7 @@ from retrieval.loader import default_workers
 from retrieval.report.pages import render, write_page
 from retrieval.retriever.mapping import GalleryMap
 from retrieval.retriever.results import Progress
+from retrieval.text import visible
 
 SIDE, QUALITY = 96, 70  # of a thumbnail: pixels, JPEG
 
@@ -29,7 +30,7 @@ def map_page(drawn: GalleryMap, progress: Progress | None = None) -> str:
     labels = [label for label, _ in Counter(p.label for p in drawn.points).most_common()]
     code = {label: n for n, label in enumerate(labels)}
     data = {
-        "labels": labels,
+        "labels": [label and visible(label) for label in labels],
         "points": [
             [round(p.x, 4), round(p.y, 4), code[p.label], _shown(p.path)] for p in drawn.points
         ],
@@ -62,4 +63,4 @@ def _thumbnail(path: Path) -> str:
 
 
 def _shown(path: Path) -> str:
-    return str(path).encode(errors="backslashreplace").decode()
+    return visible(path)

@@ -10,19 +10,26 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
-from retrieval.errors import ImageError, ImgretError
+from retrieval.errors import ImageError
 from retrieval.files import write_atomically
 from retrieval.images import thumbnail
 from retrieval.loader import default_workers
+from retrieval.text import unwritable, visible
 
 THUMBNAIL = 256  # longest side, pixels
 
 
 def render(template: str, package: str = "retrieval", /, **values: Any) -> str:
-    """A page from a package's templates/, or else from ours; all values are escaped."""
+    """A page from a package's templates/, or else from ours; all values are escaped.
+
+    What is hidden in a name, such as a mark that turns the text after it around, is written out.
+    """
     places = ChoiceLoader([PackageLoader(name) for name in dict.fromkeys([package, "retrieval"])])
-    environment = Environment(loader=places, autoescape=True, undefined=StrictUndefined)
+    environment = Environment(
+        loader=places, autoescape=True, undefined=StrictUndefined, finalize=_finished
+    )
     page: Any = environment.get_template(template)
     return str(page.render(**values))
 
@@ -32,7 +39,13 @@ def write_page(file: Path, page: str) -> None:
     try:
         write_atomically(file, page.encode(errors="backslashreplace"))  # names may be any bytes
     except OSError as error:
-        raise ImgretError(f"{file} cannot be written ({error.strerror}).") from error
+        raise unwritable(file, error) from error
+
+
+def _finished(value: Any) -> Any:
+    return (
+        visible(value) if isinstance(value, str | Path) and not isinstance(value, Markup) else value
+    )
 
 
 def embedded_thumbnail(path: Path, side: int = THUMBNAIL) -> str | None:

@@ -14,8 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from retrieval.errors import ImgretError
 from retrieval.files import replaced
+from retrieval.text import unwritable, visible
 
 WIDTH, DPI = 3.5, 300  # inches: a column of a two-column page
 INK, SOFT = "#222222", "#767676"
@@ -65,7 +65,7 @@ def styled(place: int) -> dict[str, Any]:
 
 def short(name: str, width: int = 22) -> str:
     """A name for an axis: wrapped, and cut after three lines."""
-    lines = fill(name, width).split("\n")
+    lines = fill(visible(name), width).split("\n")
     return "\n".join([*lines[:2], lines[2] + " ..."] if len(lines) > 3 else lines)
 
 
@@ -99,7 +99,5 @@ def save_figures(figures: dict[str, Figure], folder: Path) -> list[Path]:
                         figure.savefig(made, dpi=DPI, format=kind, metadata=metadata)
                 written.append(file)
     except OSError as error:
-        raise ImgretError(
-            f"The figures cannot be written to {folder} ({error.strerror}). Name another folder."
-        ) from error
+        raise unwritable(folder, error) from error
     return written

@@ -5,16 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from functools import partial
 
 import numpy as np
 
 from retrieval.encoder import Encoder
 from retrieval.gallery import ImageTable, Row, facts_of
 from retrieval.images import DEFAULT_MAX_PIXELS
+from retrieval.interrupts import interrupts_wait
 from retrieval.loader import Loaded, load_images
 from retrieval.retriever.planning import CLOCK_NS, Plan, Stored, Task
 from retrieval.retriever.results import Progress
+from retrieval.threads import Background
 
 ROWS_PER_COMMIT = 2048
 SECONDS_PER_COMMIT = 20.0
@@ -55,21 +57,26 @@ def encode_batches(
     pixels = np.empty((batch_size, size, size, 3), np.uint8)
     waiting: list[Loaded] = []
     filled = 0
+    background = Background("imgret-encode")  # on Ctrl-C nobody waits for a slow backbone
 
     def encoded() -> list[tuple[Loaded, np.ndarray | None]]:
-        embeddings = iter(encoder.encode(pixels[:filled]) if filled else ())
+        batch = background.call(partial(encoder.encode, pixels[:filled])) if filled else ()
+        embeddings = iter(batch)
         return [(item, next(embeddings) if item.pixels is not None else None) for item in waiting]
 
-    for item in loaded:
-        waiting.append(item)
-        if item.pixels is not None:
-            pixels[filled] = item.pixels
-            filled += 1
-        if filled == batch_size or len(waiting) >= ROWS_PER_COMMIT:
+    try:
+        for item in loaded:
+            waiting.append(item)
+            if item.pixels is not None:
+                pixels[filled] = item.pixels
+                filled += 1
+            if filled == batch_size or len(waiting) >= ROWS_PER_COMMIT:
+                yield encoded()
+                waiting, filled = [], 0
+        if waiting:
             yield encoded()
-            waiting, filled = [], 0
-    if waiting:
-        yield encoded()
+    finally:
+        background.end()
 
 
 class Writer:
@@ -257,20 +264,22 @@ def run_tasks(plan: Plan, writer: Writer, encoder: Encoder, reading: Reading) ->
         workers=reading.workers,
         ahead=2 * batch_size + 8,
     )
-    stream = chain.from_iterable(encode_batches(loaded, encoder, batch_size))
+    tasks, done = iter(plan.tasks), 0
     try:
-        for done, (task, (item, embedding)) in enumerate(
-            zip(plan.tasks, stream, strict=True), start=1
-        ):
-            writer.take(task, item, embedding)
-            if writer.due:
-                writer.commit()
-            if progress and (done % batch_size == 0 or done == total):
+        for batch in encode_batches(loaded, encoder, batch_size):
+            with interrupts_wait():
+                for item, embedding in batch:
+                    writer.take(next(tasks), item, embedding)
+                    if writer.due:
+                        writer.commit()
+            done += len(batch)
+            if progress:
                 progress("encoding", done, total)
     finally:
-        loaded.close()
-        writer.commit()
-        writer.tally.seconds = time.monotonic() - start
+        with interrupts_wait():
+            writer.commit()
+            writer.tally.seconds = time.monotonic() - start
+            loaded.close()
 
 
 def _row(task: Task, loaded: Loaded, embedding: np.ndarray | None, error: str | None) -> Row:

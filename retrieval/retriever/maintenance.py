@@ -28,6 +28,7 @@ from retrieval.retriever.upkeep import (
     load_index,
     open_to_write,
 )
+from retrieval.text import unwritable
 
 PROBED = 64
 ROW_BYTES = 300  # path, hash, label and what Lance adds, without the embedding
@@ -115,6 +116,7 @@ def estimate(plan: Plan, encoder: Encoder | None, reading: Reading) -> IndexEsti
         bytes=size,
         probed=probed,
         engine=encoder.engine if encoder else None,
+        passed_over=plan.passed_over_by_kind,
     )
 
 
@@ -189,7 +191,7 @@ def export(gallery: Gallery, snapshot: Snapshot, file: Path) -> int:
         with replaced(file.absolute()) as made, scratch_folder(made.parent) as scratch:
             rows = writers[file.suffix](gallery, snapshot, made, scratch)
     except OSError as error:
-        raise ImgretError(f"{file} cannot be written ({error.strerror or error}).") from error
+        raise unwritable(file, error) from error
     return rows
 
 

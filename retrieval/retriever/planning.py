@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import csv
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from retrieval.errors import ImgretError
 from retrieval.gallery import Gallery, ImageTable, storable
 from retrieval.images import ImageFile, find_images
 from retrieval.retriever.results import Progress
+from retrieval.text import one_sentence
 
 CLOCK_NS = 20_000_000  # the clock that stamps files runs behind ours by up to a tick or two
-UNSETTLED = "sha256 = '' OR error LIKE '%--max-pixels%'"
+# What may be read another time: with other limits, on another machine, with an extra installed.
+UNSETTLED = (
+    "sha256 = '' OR error LIKE '%--max-pixels%' OR error LIKE '%of memory to decode%' "
+    "OR error LIKE '%pip install%'"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +29,8 @@ class Stored:
     """A row as it was when the run began, without its embedding.
 
     usable: has an embedding. settled: need not be tried again while the file is the same; what
-    could not be read, or had more pixels than were allowed then, is not. stored_ns: when the file
-    was last found to be what the row says.
+    could not be read, or took more than was allowed then, is not. stored_ns: when the file was
+    last found to be what the row says.
     """
 
     id: int
@@ -63,6 +70,7 @@ class Plan:
 
     gone: path and row of what was not found below the given paths. searched: the given paths as
     they are stored, each with the number of files found below it.
+    passed_over: files of formats that are not read, counted by their suffix.
     """
 
     tasks: list[Task] = field(default_factory=list)
@@ -71,6 +79,13 @@ class Plan:
     searched: dict[str, int] = field(default_factory=dict)
     unchanged: int = 0
     failed: int = 0
+    passed_over: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def passed_over_by_kind(self) -> tuple[tuple[str, int], ...]:
+        """Suffixes of what was passed over and how often, the most frequent first."""
+        kinds = sorted(self.passed_over.items(), key=lambda kind: (-kind[1], kind[0].lower()))
+        return tuple(kinds)
 
 
 def read_rows(table: ImageTable | None) -> dict[str, Stored]:
@@ -116,6 +131,7 @@ def make_plan(
         exclude=exclude,
         include_hidden=include_hidden,
         known=lambda path: gallery.stored(path) in rows,
+        passed_over=partial(_count, plan.passed_over),
     )
     for file in found:
         if gallery.path in file.path.absolute().parents:
@@ -175,10 +191,9 @@ def _read_csv(file: Path) -> dict[str, str]:
                 labels[str(path.parent.resolve() / path.name)] = row["label"] or ""
             return {path: label for path, label in labels.items() if label}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
         raise ImgretError(
-            f"The labels {file} cannot be read ({reason}). Give --labels folder, none, or a CSV "
-            "file with the columns path and label."
+            f"The labels {file} cannot be read ({one_sentence(error)}). Give --labels folder, "
+            "none, or a CSV file with the columns path and label."
         ) from error
 
 
@@ -191,3 +206,9 @@ def _sort(plan: Plan, task: Task, *, checksum: bool) -> None:
         plan.failed += not row.usable
         if row.label != task.label:
             plan.relabel.append((row.id, task.label))
+
+
+def _count(counts: Counter[str], suffix: str) -> None:
+    """Count a suffix, written as it was seen first."""
+    spelling = next((known for known in counts if known.lower() == suffix.lower()), suffix)
+    counts[spelling] += 1

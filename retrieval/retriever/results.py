@@ -37,6 +37,14 @@ class Match:
     id: int
     probability: float | None = None
 
+    @property
+    def missing(self) -> bool:
+        """Whether there is no file at its path now; looks there each time it is asked."""
+        try:
+            return not self.path.exists()
+        except (OSError, ValueError):
+            return True
+
 
 @dataclass(frozen=True)
 class QueryResult:
@@ -56,7 +64,8 @@ class IndexReport:
     reused: of added and changed, those whose embedding was known from the same content.
     encoded: images that went through the backbone. seconds: of the whole run.
     images_per_second: encoded ones, over the time of decoding and encoding.
-    failures: path and reason of what failed in this run, at most 20.
+    failures: path and reason of what failed in this run, at most 20. passed_over: how many files
+    of formats that are not read were found, by suffix, the most frequent first.
     """
 
     added: int
@@ -74,6 +83,7 @@ class IndexReport:
     engine: str
     notice: str | None = None
     failures: tuple[tuple[str, str], ...] = ()
+    passed_over: tuple[tuple[str, int], ...] = ()
 
     @property
     def found(self) -> int:
@@ -85,7 +95,7 @@ class IndexReport:
 class IndexEstimate:
     """What a run of index would do: counts, and time and disk from a probe of a few images.
 
-    seconds and bytes are None where there was nothing to probe.
+    seconds and bytes are None where there was nothing to probe. passed_over: as in IndexReport.
     """
 
     new: int
@@ -96,6 +106,7 @@ class IndexEstimate:
     bytes: int | None
     probed: int
     engine: str | None
+    passed_over: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)

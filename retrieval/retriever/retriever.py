@@ -405,6 +405,7 @@ class Retriever(Searcher):
             engine=encoder.engine if encoder else settings.engine if settings else "",
             notice=notice,
             failures=tuple(tally.failures) if tally else (),
+            passed_over=plan.passed_over_by_kind,
         )
 
 

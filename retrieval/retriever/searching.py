@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias, Unpack, overload
 
 import numpy as np
-from PIL import Image
 
 from retrieval.encoder import Encoder, normalise
 from retrieval.errors import GalleryError, ImageError, ImgretError
 from retrieval.gallery import Gallery, Settings
-from retrieval.images import DEFAULT_MAX_PIXELS, ImageFile, decode, read_bytes
-from retrieval.loader import default_workers, load_images
+from retrieval.images import DEFAULT_MAX_PIXELS, ImageFile, Source, is_tensor, read_bytes
+from retrieval.loader import decode_in_time, default_workers, load_images
 from retrieval.retriever import maintenance
 from retrieval.retriever.encoding import EncoderChoice
 from retrieval.retriever.indexing import encode_batches
 from retrieval.retriever.results import Filters, Match, QueryResult
 from retrieval.retriever.snapshot import Snapshot
 
-Query: TypeAlias = str | Path | Image.Image | np.ndarray
+Query: TypeAlias = Source
 Box: TypeAlias = tuple[int, int, int, int]
 
 
@@ -206,14 +206,15 @@ class Searcher:
 
 
 def _is_one(query: Query | Sequence[Query]) -> bool:
-    return isinstance(query, str | Path | Image.Image | np.ndarray)
+    """Whether a query is one picture, or something that is none, and not several."""
+    one = isinstance(query, str | bytes | bytearray | memoryview | np.ndarray)
+    return one or is_tensor(query) or hasattr(query, "read") or not isinstance(query, Iterable)
 
 
 def _decode_query(query: Query, encoder: Encoder, crop: Box | None, max_pixels: int) -> np.ndarray:
-    source = Path(query) if isinstance(query, str) else query
     preprocessing = encoder.spec.preprocessing
     try:
-        return decode(source, preprocessing, crop=crop, max_pixels=max_pixels).pixels
+        return decode_in_time(query, preprocessing, crop=crop, max_pixels=max_pixels).pixels
     except ImageError as error:
-        name = source if isinstance(source, Path) else "The query image"
+        name = os.fspath(query) if isinstance(query, str | os.PathLike) else "The query image"
         raise ImageError(f"{name}: {error}") from error

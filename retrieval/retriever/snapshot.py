@@ -10,10 +10,11 @@ import numpy as np
 
 from retrieval.errors import GalleryError, ImgretError
 from retrieval.gallery import Gallery, ImageTable, Settings
-from retrieval.gallery.table import INDEXED, LANCE_ERRORS, first_sentence
+from retrieval.gallery.table import INDEXED, LANCE_ERRORS
 from retrieval.index import Index
 from retrieval.refinement import Refinement, k_reciprocal_distances, weighted_mean
 from retrieval.retriever.results import Match
+from retrieval.text import one_sentence
 
 
 class Snapshot:
@@ -174,7 +175,7 @@ def ids_passing(table: ImageTable, where: str) -> np.ndarray:
         raise
     except LANCE_ERRORS as error:
         raise ImgretError(
-            f"The filter {where!r} cannot be used ({first_sentence(error)}). Write it like "
+            f"The filter {where!r} cannot be used ({one_sentence(error)}). Write it like "
             "\"label = 'BMW M3' AND width >= 640\", over the columns id, path, root, size, "
             "mtime_ns, sha256, width, height and label."
         ) from error

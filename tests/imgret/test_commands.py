@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import pty
 import shutil
 import subprocess
 import sys
@@ -15,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Command
-from tests.samples import command_environment, command_line, picture
+from tests.samples import command_environment, command_line, on_a_terminal, picture
 
 
 @pytest.fixture(scope="session")
@@ -39,27 +37,6 @@ def folder(prepared: Path, tmp_path: Path) -> Path:
     """The same, in the working directory of the command, for a test to change."""
     shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
     return tmp_path
-
-
-def on_a_terminal(folder: Path, cache: Path, *arguments: object) -> tuple[str, int]:
-    """Run the command with a terminal for stdout and stderr; what it showed, and its exit code."""
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        command_line(*arguments), cwd=folder, env=command_environment(cache),
-        stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs,
-    )  # fmt: skip
-    os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            part = os.read(ours, 4096)
-        except OSError:
-            break
-        if not part:
-            break
-        shown += part
-    os.close(ours)
-    return shown.decode(), process.wait(timeout=60)
 
 
 def test_help_names_all_commands_and_imports_little(imgret: Command, cache: Path) -> None:

@@ -1,0 +1,66 @@
+"""What a command returns or raises -> a sentence on standard error and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from imgret.interrupts import INTERRUPTED
+from imgret.streams import abandon, say
+from retrieval.errors import ImgretError
+from retrieval.text import one_sentence, remedy
+
+FOUND, ERROR = 0, 2
+
+
+def exit_code(step: Callable[[], Any]) -> int:
+    """Run a step and tell its exit code; what it raises is said in a sentence.
+
+    In Python's development mode (-X dev) what nobody expects is raised.
+    """
+    try:
+        code = step()
+        return code if isinstance(code, int) else FOUND
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        return _say_misuse(error)
+    except (KeyboardInterrupt, click.Abort):
+        say("Interrupted. What was stored stays; the same command goes on.", prefix="\n")
+        return INTERRUPTED
+    except (BrokenPipeError, SystemExit):  # click exits where the reader of its help has gone
+        abandon()
+        return FOUND
+    except Exception as error:
+        if sys.flags.dev_mode and not isinstance(error, ImgretError | OSError):
+            raise
+        say(f"imgret: {_sentence(error)}")
+        return ERROR
+
+
+def _say_misuse(error: click.ClickException) -> int:
+    """Wrong usage, as click says it."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is not None:
+        for line in context.get_usage().splitlines():
+            say(line)
+        say(f"Try '{context.command_path} {context.help_option_names[0]}' for help.")
+        say("")
+    say(f"Error: {error.format_message()}")
+    return ERROR
+
+
+def _sentence(error: Exception) -> str:
+    """What went wrong and what to do, without a traceback."""
+    if isinstance(error, ImgretError | ImportError):
+        return str(error)
+    if isinstance(error, OSError):
+        place = "" if error.filename is None else f"{error.filename}: "
+        return f"{place}{one_sentence(error)}. {remedy(error)}"
+    return (
+        f"{type(error).__name__}, which imgret does not expect ({one_sentence(error)}). "
+        "Please report it; `python -X dev -m imgret ...` shows where it comes from."
+    )

@@ -1,0 +1,78 @@
+"""What `-` stands for: names of images on standard input, or one image itself.
+
+An image is known by its first bytes, as everywhere. It is kept in a file of its own while it is
+searched by, since a query is a file; who reads the results sees `-`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from retrieval.errors import ImageError, ImgretError
+
+HERE = Path("-")
+HEAD = 4096  # bytes that tell a list of names from something else
+NOISE = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f]")
+
+
+@contextlib.contextmanager
+def named_images(images: Sequence[str]) -> Iterator[tuple[list[Path], Path]]:
+    """The paths that arguments name, `-` among them, and where an image of `-` would lie.
+
+    Raises ImgretError when standard input is neither an image nor a list of names, or too large.
+    """
+    with tempfile.TemporaryDirectory(prefix="imgret-") as folder:
+        given = Path(folder) / "query"
+        names: list[Path] = []
+        for image in images:
+            names += _of_standard_input(given) if image == "-" else [Path(image)]
+        try:
+            yield names, given
+        except ImageError as error:
+            raise ImageError(str(error).replace(str(given), str(HERE))) from error
+
+
+def shown(query: Path, given: Path) -> Path:
+    """A query's name, which may be several, with `-` for the image that came that way."""
+    return Path(str(query).replace(str(given), str(HERE)))
+
+
+def _of_standard_input(given: Path) -> list[Path]:
+    from retrieval.images import sniff
+
+    content = _read()
+    if sniff(content[:64]):
+        given.write_bytes(content)
+        return [given]
+    names = _names(content)
+    if names and NOISE.search(content[:HEAD].replace(b"\0", b"")) and not Path(names[0]).exists():
+        raise ImgretError(
+            "Standard input is neither an image that imgret reads nor a list of names. Give `-` an "
+            "image, or names of images, one a line or each ended by NUL."
+        )
+    return [Path(name) for name in names]
+
+
+def _read() -> bytes:
+    from retrieval.images import MAX_FILE_BYTES
+
+    content = sys.stdin.buffer.read(MAX_FILE_BYTES + 1) if sys.stdin else b""
+    if len(content) > MAX_FILE_BYTES:
+        raise ImgretError(
+            f"Standard input is larger than {MAX_FILE_BYTES >> 30} GiB. Give less, or name files."
+        )
+    return content
+
+
+def _names(content: bytes) -> list[str]:
+    """Names as bytes of any kind; a name may hold anything but its end."""
+    text = os.fsdecode(content)
+    if "\0" in text:
+        return [name for name in text.split("\0") if name]
+    return [name for line in text.split("\n") if (name := line.removesuffix("\r"))]

@@ -1,0 +1,140 @@
+"""Colours -> sRGB: profiles that change a picture visibly, and the ground below what is clear.
+
+Most profiles are sRGB under one of its many names; to find that out once a profile, a grid of
+colours goes through it. Applying one that is not is cheap after resizing, where pixels are few.
+"""
+
+import hashlib
+import io
+from collections.abc import Iterator
+from functools import lru_cache
+
+from PIL import Image, ImageCms
+
+PLAIN = 8  # levels of 255: a profile that moves no colour of the grid by more is as good as sRGB
+VISIBLE = 16  # levels of brightness by which a pixel stands out from the ground
+LEAST = 0.001  # share of the pixels that have to stand out
+STRIP_PIXELS = 1 << 20
+_MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}
+
+
+@lru_cache(maxsize=32)
+def to_srgb(profile: bytes) -> ImageCms.ImageCmsTransform | None:
+    """The transform from a profile to sRGB, or None where it changes nothing, or is broken."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        mode = _MODES[source.profile.xcolor_space]
+        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+        grid = _grid(mode)
+        moved = ImageCms.applyTransform(grid, transform)
+    except (ImageCms.PyCMSError, KeyError, OSError, ValueError, TypeError):
+        return None
+    if moved is None:
+        return None
+    pairs = zip(moved.tobytes(), grid.convert("RGB").tobytes(), strict=True)
+    return None if max(abs(a - b) for a, b in pairs) <= PLAIN else transform
+
+
+def apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
+    """An RGB, L or CMYK image as sRGB, by its profile; as it is where that changes nothing."""
+    transform = to_srgb(profile)
+    if transform is None:
+        return image
+    if transform.input_mode == "RGB" and image.mode == "L":
+        image = image.convert("RGB")
+    if transform.input_mode != image.mode:
+        return image
+    applied = ImageCms.applyTransform(image, transform)
+    return image if applied is None else applied
+
+
+def name_of(profile: bytes) -> str:
+    """First 16 hex digits of a profile's SHA-256; "" where there is none or it is as sRGB."""
+    if not profile or to_srgb(profile) is None:
+        return ""
+    return hashlib.sha256(profile).hexdigest()[:16]
+
+
+def by_gamma(image: Image.Image, gamma: float) -> Image.Image:
+    """An RGB or L image as sRGB, by the exponent with which it was encoded (PNG's gAMA)."""
+    levels = [_srgb((level / 255) ** (1 / gamma)) for level in range(256)]
+    return image.point(levels * len(image.getbands()))
+
+
+def changes_visibly(gamma: float) -> bool:
+    """Whether an encoding exponent is another than sRGB's 1 / 2.2, and one that can be meant."""
+    return 0.1 <= gamma <= 10 and not 0.36 <= gamma <= 0.56
+
+
+def on_ground(image: Image.Image) -> Image.Image:
+    """A picture with transparency on white; on black where white would leave nothing of it."""
+    picture = _composed(image, "white")
+    if _stands_out(picture, 255):
+        return picture
+    del picture  # one at a time: they are as large as the image
+    picture = _composed(image, "black")
+    if _stands_out(picture, 0):
+        return picture
+    del picture
+    return _composed(image, "white")
+
+
+def is_clear_somewhere(image: Image.Image) -> bool:
+    """Whether any pixel of a picture is not opaque."""
+    if not image.has_transparency_data:
+        return False
+    return any(strip.getchannel("A").getextrema()[0] < 255 for _, strip in _rgba_strips(image))  # type: ignore[operator]
+
+
+def is_one_colour(image: Image.Image) -> bool:
+    """Whether all pixels of an RGB or L image have nearly the same colour."""
+    extrema = image.getextrema()
+    pairs = extrema if isinstance(extrema[0], tuple) else (extrema,)
+    return all(high - low <= PLAIN for low, high in pairs)
+
+
+def _composed(image: Image.Image, ground: str) -> Image.Image:
+    """A picture on a ground, strip by strip: in memory there is one copy, not three."""
+    composed = Image.new("RGB", image.size, ground)
+    for top, strip in _rgba_strips(image):
+        composed.paste(strip, (0, top), strip)
+    return composed
+
+
+def _rgba_strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """The top and the pixels of strips of a picture, from above, as RGBA."""
+    rows = max(1, STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        part = image.crop((0, top, image.width, min(image.height, top + rows)))
+        # By way of RGBA: Pillow warns when a palette with transparency becomes RGB directly.
+        yield top, (part.convert("LA") if part.mode == "La" else part).convert("RGBA")
+
+
+def _stands_out(picture: Image.Image, ground: int) -> bool:
+    """Whether enough pixels differ from a grey ground in any channel."""
+    least, far = LEAST * picture.width * picture.height, 0
+    histogram = picture.histogram()
+    for channel in range(0, 768, 256):
+        levels = histogram[channel : channel + 256]
+        near = levels[255 - VISIBLE :] if ground else levels[: VISIBLE + 1]
+        far = max(far, sum(levels) - sum(near))
+    return far > least
+
+
+def _grid(mode: str) -> Image.Image:
+    steps = range(0, 256, 51)
+    if mode == "L":
+        return Image.frombytes("L", (256, 1), bytes(range(256)))
+    if mode == "RGB":
+        colours = bytes(v for r in steps for g in steps for b in steps for v in (r, g, b))
+        return Image.frombytes("RGB", (216, 1), colours)
+    inks = bytes(
+        v for c in steps for m in steps for y in steps for k in (0, 128) for v in (c, m, y, k)
+    )
+    return Image.frombytes("CMYK", (432, 1), inks)
+
+
+def _srgb(light: float) -> int:
+    """IEC 61966-2-1, in levels of 255."""
+    value = 12.92 * light if light <= 0.0031308 else 1.055 * light ** (1 / 2.4) - 0.055
+    return round(255 * min(1.0, value))

@@ -1,0 +1,71 @@
+"""Samples of more than 8 bits -> 8 bits: scaled by what is white, not cut off.
+
+What is white the file says; else it is the top of the smallest usual depth (8, 10, 12, 14 or 16
+bits) that holds the largest sample: cameras and scanners keep 12 bits in files of 16.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image
+
+STRIP_PIXELS = 1 << 20
+_USUAL_DEPTHS = (8, 10, 12, 14, 16)
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether an image has one channel of more than 8 bits."""
+    return image.mode in ("I", "F") or image.mode.startswith("I;")
+
+
+def to_8_bits(
+    image: Image.Image, white: float | None = None, *, inverted: bool = False
+) -> Image.Image:
+    """Grey of 16 or 32 bits or float as mode L. inverted: 0 is white, the largest sample black.
+
+    Integers beyond 16 bits: the largest one becomes white. Floats are [0, 1] unless one is larger,
+    then 0 to 255, then as integers. What is not finite counts as 0.
+    """
+    if white is None:
+        brightest = max((float(strip.max()) for _, strip in _strips(image)), default=0.0)
+        white = _white(brightest, is_float=image.mode == "F")
+    grey = Image.new("L", image.size)
+    for top, strip in _strips(image):
+        scaled = np.clip(strip.astype(np.float32) * np.float32(255 / white), 0, 255)
+        rows = np.rint(255 - scaled if inverted else scaled).astype(np.uint8)
+        grey.paste(Image.fromarray(rows), (0, top))
+    return grey
+
+
+def white_of(brightest: float) -> float:
+    """The top of the smallest usual depth that holds a sample."""
+    return next(
+        (float((1 << n) - 1) for n in _USUAL_DEPTHS if brightest <= (1 << n) - 1), brightest
+    )
+
+
+def join_bytes(high: Image.Image, low: Image.Image, white: float) -> Image.Image:
+    """RGB of 16 bits, given as two RGB images of its high and low bytes, as 8 bits."""
+    joined = Image.new("RGB", high.size)
+    for (top, upper), (_, lower) in zip(_strips(high), _strips(low), strict=True):
+        values = upper.astype(np.float32) * 256 + lower
+        rows = np.rint(np.clip(values * np.float32(255 / white), 0, 255)).astype(np.uint8)
+        joined.paste(Image.fromarray(rows), (0, top))
+    return joined
+
+
+def _white(brightest: float, *, is_float: bool) -> float:
+    if is_float and brightest <= 1:
+        return 1.0
+    return white_of(brightest)
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, np.ndarray]]:
+    """The top and the samples of strips of a picture, from above; memory is that of one strip."""
+    rows = max(1, STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        box = (0, top, image.width, min(image.height, top + rows))
+        strip = np.asarray(image.crop(box))
+        if strip.dtype.kind == "f":
+            strip = np.nan_to_num(strip, posinf=0.0, neginf=0.0)
+        yield top, strip

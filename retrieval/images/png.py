@@ -1,0 +1,165 @@
+"""A PNG without what stands beside its pixels: no text, profile or checksum there can fail it.
+
+Pillow gets the critical chunks and the transparency. What else counts (orientation, profile, bits
+that matter) is read here, within bounds; a chunk with a wrong checksum is passed over, as libpng
+does with ancillary ones (PNG 3rd edition, 5.4 and 13.2).
+"""
+
+import struct
+import zlib
+from dataclasses import dataclass, field
+
+from retrieval.errors import ImageError
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+MAX_SIDE_BYTES = 4 << 20  # of a profile or a packet, unpacked
+MAX_CHUNKS = 1_000_000
+_KEPT = (b"tRNS", b"acTL", b"fcTL", b"fdAT")
+_RAW_EXIF = (b"Raw profile type exif", b"Raw profile type APP1")
+
+
+@dataclass
+class PngFile:
+    """A PNG taken apart.
+
+    still: the file with what is needed for its own picture. animated: with its frames too, or b"".
+    frames: how many. depth: bits a sample. significant: how many of them count, by sBIT, or None.
+    gamma: by gAMA where there is neither a profile nor sRGB, else None.
+    """
+
+    still: bytes = b""
+    animated: bytes = b""
+    frames: int = 1
+    depth: int = 8
+    palette: bool = False
+    significant: int | None = None
+    exif: bytes = b""
+    xmp: bytes = b""
+    profile: bytes = b""
+    gamma: float | None = None
+    srgb: bool = field(default=False, repr=False)
+
+
+def take_apart(data: bytes) -> PngFile:
+    """Walk the chunks of a PNG once. Raises ImageError when there are too many of them."""
+    png, view = PngFile(), memoryview(data)
+    still: list[memoryview] = []  # pieces of the file
+    animated: list[memoryview] = []
+    at = start = 0
+    at += len(SIGNATURE)
+    for _ in range(MAX_CHUNKS):
+        if at + 8 > len(data):
+            break
+        length, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 12 + length
+        if kind[:1].islower() and end <= len(data):  # ancillary
+            still.append(view[start:at])
+            animated.append(view[start:at])
+            start = end
+            if kind in _KEPT and _is_whole(view, at, end):
+                animated.append(view[at:end])
+                still += [view[at:end]] if kind == b"tRNS" else []
+            _look(png, kind, view[at:end])
+        elif kind == b"IHDR" and length >= 13 and at + 18 <= len(data):
+            png.depth, png.palette = data[at + 16], data[at + 17] == 3
+        at = end
+        if kind == b"IEND":
+            break
+    else:
+        raise ImageError(f"more than {MAX_CHUNKS:,} chunks")
+    png.still = b"".join([*still, view[start:]]) if still else data
+    png.animated = b"".join([*animated, view[start:]]) if png.frames > 1 else b""
+    if png.profile or png.srgb:
+        png.gamma = None
+    return png
+
+
+def _look(png: PngFile, kind: bytes, chunk: memoryview) -> None:
+    """Take from an ancillary chunk what is needed of it, if it is whole and not too long."""
+    reader = _READERS.get(kind)
+    if reader is not None and len(chunk) <= MAX_SIDE_BYTES and _is_whole(chunk, 0, len(chunk)):
+        reader(png, bytes(chunk[8:-4]))
+
+
+def _frames(png: PngFile, body: bytes) -> None:
+    png.frames = min(max(1, int.from_bytes(body[:4], "big")), MAX_CHUNKS)
+
+
+def _is_whole(data: memoryview, at: int, end: int) -> bool:
+    """Whether the checksum of the chunk at `at` is right."""
+    return zlib.crc32(data[at + 4 : end - 4]) == int.from_bytes(data[end - 4 : end], "big")
+
+
+def _profile(png: PngFile, body: bytes) -> None:
+    name, _, rest = body.partition(b"\0")
+    if len(name) < 80 and rest[:1] == b"\0":
+        png.profile = _inflated(rest[1:])
+
+
+def _exif(png: PngFile, body: bytes) -> None:
+    png.exif = body
+
+
+def _significant(png: PngFile, body: bytes) -> None:
+    png.significant = max(body[:3], default=0) or None
+
+
+def _gamma(png: PngFile, body: bytes) -> None:
+    value = int.from_bytes(body[:4], "big")
+    png.gamma = value / 100_000 if value else None
+
+
+def _srgb(png: PngFile, _: bytes) -> None:
+    png.srgb = True
+
+
+def _packed_text(png: PngFile, body: bytes) -> None:
+    key, _, rest = body.partition(b"\0")
+    if key in _RAW_EXIF:
+        _raw_exif(png, _inflated(rest[1:]))
+
+
+def _text(png: PngFile, body: bytes) -> None:
+    key, _, rest = body.partition(b"\0")
+    if key in _RAW_EXIF:
+        _raw_exif(png, rest)
+
+
+def _raw_exif(png: PngFile, text: bytes) -> None:
+    """EXIF as ImageMagick 6 wrote it: three lines, then hexadecimal digits."""
+    try:
+        exif = bytes.fromhex("".join(text.decode("ascii").split("\n")[3:]))
+    except ValueError:
+        return
+    png.exif = png.exif or exif
+
+
+def _unicode_text(png: PngFile, body: bytes) -> None:
+    key, _, rest = body.partition(b"\0")
+    if key != b"XML:com.adobe.xmp" or len(rest) < 2:
+        return
+    _, _, text = rest[2:].partition(b"\0")[2].partition(b"\0")
+    png.xmp = _inflated(text) if rest[0] else text
+
+
+def _inflated(packed: bytes) -> bytes:
+    """What zlib packed, or nothing where it is broken or longer than MAX_SIDE_BYTES."""
+    stream = zlib.decompressobj()
+    try:
+        text = stream.decompress(packed, MAX_SIDE_BYTES)
+    except zlib.error:
+        return b""
+    return text if stream.eof else b""
+
+
+_READERS = {
+    b"acTL": _frames,
+    b"iCCP": _profile,
+    b"eXIf": _exif,
+    b"sBIT": _significant,
+    b"gAMA": _gamma,
+    b"sRGB": _srgb,
+    b"zTXt": _packed_text,
+    b"tEXt": _text,
+    b"iTXt": _unicode_text,
+}

@@ -1,0 +1,72 @@
+"""Cameras' raw files, through rawpy (LibRaw) where the extra `raw` is installed."""
+
+import io
+import re
+from functools import lru_cache
+from importlib.util import find_spec
+
+from PIL import Image
+
+from retrieval.errors import ImageError
+
+RAW_SUFFIX = re.compile(
+    r"\.(3fr|arw|cr[23]|crw|dcr|dng|erf|fff|gpr|iiq|kdc|mef|mos|mrw|nef|nrw|orf|pef|raf|rw[2l]|"
+    r"sr[2fw]|x3f)"
+)
+SIGNATURES = re.compile(rb"FUJIFILMCCD-RAW|II(RO|RS|U\0)|MMOR|\0MRM|FOVb|....ftypcrx ", re.DOTALL)
+NEEDED = "a camera raw; to read such files, `pip install 'imgret[raw]'`"
+FULL_SIZE = 0.8  # a preview of so much of the raw's longer side is taken in its place
+DEVELOPING_BYTES = 24  # a pixel: samples, LibRaw's own picture, the result
+_TURNS = {3: 3, 5: 8, 6: 6}  # LibRaw's flip -> EXIF's orientation
+
+
+@lru_cache(maxsize=1)
+def are_readable() -> bool:
+    """Whether the extra is installed."""
+    return find_spec("rawpy") is not None
+
+
+class RawFile:
+    """A raw that is open: its size is known, nothing developed. Raises ImageError."""
+
+    def __init__(self, data: bytes) -> None:
+        if not are_readable():
+            raise ImageError(NEEDED)
+        import rawpy
+
+        self._raw, self._errors = rawpy.RawPy(), (rawpy.LibRawError, ValueError)
+        try:
+            self._raw.open_buffer(io.BytesIO(data))
+        except self._errors as error:
+            raise ImageError(f"a camera raw that cannot be read ({_said(error)})") from error
+        sizes = self._raw.sizes
+        self.width, self.height, self._flip = sizes.width, sizes.height, sizes.flip
+
+    def preview(self) -> tuple[bytes | None, int]:
+        """The embedded JPEG of nearly full size, if there is one, and how the raw is turned."""
+        import rawpy
+
+        try:
+            thumb = self._raw.extract_thumb()
+        except self._errors:
+            return None, 1
+        if thumb.format != rawpy.ThumbFormat.JPEG:
+            return None, 1
+        return thumb.data, _TURNS.get(self._flip, 1)
+
+    def is_full_size(self, width: int, height: int) -> bool:
+        """Whether a preview of this size shows what the raw does."""
+        return max(width, height) >= FULL_SIZE * max(self.width, self.height)
+
+    def develop(self) -> Image.Image:
+        """The picture as the camera's white balance has it, upright, 8-bit RGB."""
+        try:
+            pixels = self._raw.postprocess(use_camera_wb=True, output_bps=8)
+        except self._errors as error:
+            raise ImageError(f"a camera raw that cannot be developed ({_said(error)})") from error
+        return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+
+
+def _said(error: Exception) -> str:
+    said = error.args[0] if error.args else error
+    return (said.decode(errors="replace") if isinstance(said, bytes) else str(said))[:120]

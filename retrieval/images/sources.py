@@ -1,0 +1,128 @@
+"""What a picture may be given as: path, bytes, open file, PIL image, array or tensor."""
+
+import os
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from retrieval.errors import ImageError
+from retrieval.images.formats import MAX_FILE_BYTES, os_reason, read_bytes
+from retrieval.images.opened import Opened, check_pixels, open_bytes, open_loaded
+
+
+class BinaryFile(Protocol):
+    """A file that is open for reading bytes."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Up to size bytes."""
+
+
+Source: TypeAlias = (
+    str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryFile | Image.Image | np.ndarray
+)
+"""Torch tensors too: they are not named here, so that nothing imports torch."""
+
+TAKEN = (
+    "give a path, an image file's bytes, a file opened in binary mode, a PIL image, or uint8 as an "
+    "array or tensor of (height, width, 3)"
+)
+
+
+def open_source(source: Any, max_pixels: int) -> Opened:
+    """Open a picture, however it is given. Raises ImageError, naming the type of what is none.
+
+    Arrays are (h, w) or (h, w, 1) grey, (h, w, 3) RGB or (h, w, 4) RGBA, uint8; grey may be uint16.
+    Tensors may have the channels first, as torch has them. An image that PIL has opened and not
+    yet decoded is read as its file is; a decoded one is turned by the EXIF that it still carries.
+    A file is read from its beginning where it can seek, and left at the place where it was.
+    """
+    if isinstance(source, str | os.PathLike):
+        return open_bytes(read_bytes(Path(source))[0], max_pixels)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return open_bytes(_bounded(bytes(source)), max_pixels)
+    if isinstance(source, Image.Image):
+        check_pixels(*source.size, max_pixels)
+        data = _undecoded(source)
+        return open_loaded(source) if data is None else open_bytes(data, max_pixels)
+    if is_tensor(source):
+        source = _from_tensor(source)
+    if isinstance(source, np.ndarray):
+        return open_loaded(_from_array(source, max_pixels))
+    if hasattr(source, "read"):
+        return open_bytes(_read(source), max_pixels)
+    raise ImageError(f"a {type(source).__name__} is no picture; {TAKEN}")
+
+
+def is_tensor(source: object) -> bool:
+    """Whether this is a tensor of torch; imports nothing."""
+    return any(
+        kind.__module__.partition(".")[0] == "torch" and kind.__name__ == "Tensor"
+        for kind in type(source).__mro__
+    )
+
+
+def _bounded(data: bytes) -> bytes:
+    if len(data) > MAX_FILE_BYTES:
+        raise ImageError(f"{len(data):,} bytes, more than {MAX_FILE_BYTES:,}")
+    return data
+
+
+def _read(file: Any) -> bytes:
+    """All bytes of an open file, which is left where it was."""
+    try:
+        place = file.tell() if hasattr(file, "seek") and _can_seek(file) else None
+        if place is not None:
+            file.seek(0)
+        data = file.read(MAX_FILE_BYTES + 1)
+        if place is not None:
+            file.seek(place)
+    except (OSError, ValueError) as error:
+        raise ImageError(f"this file cannot be read: {os_reason(error)}") from error
+    if not isinstance(data, bytes | bytearray):
+        raise ImageError("a file opened as text is no picture; open it in binary mode, 'rb'")
+    return _bounded(bytes(data))
+
+
+def _can_seek(file: Any) -> bool:
+    return bool(file.seekable()) if hasattr(file, "seekable") else False
+
+
+def _undecoded(image: Image.Image) -> bytes | None:
+    """The bytes of the file that PIL has opened and nobody has decoded or changed, or None."""
+    untouched = (
+        isinstance(image, ImageFile.ImageFile)
+        and image.tile
+        and image._im is None
+        and image.fp is not None
+        and not getattr(image, "decoderconfig", ())
+        and (not hasattr(image, "tell") or image.tell() == 0)
+    )
+    if not untouched:
+        return None
+    try:
+        return _read(image.fp)  # type: ignore[attr-defined]
+    except ImageError:
+        return None
+
+
+def _from_tensor(tensor: Any) -> np.ndarray:
+    array: np.ndarray = tensor.detach().cpu().contiguous().numpy()
+    first = array.ndim == 3 and array.shape[0] in (1, 3, 4)
+    return np.moveaxis(array, 0, 2) if first else array
+
+
+def _from_array(array: np.ndarray, max_pixels: int) -> Image.Image:
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    grey = array.ndim == 2
+    shaped = grey or (array.ndim == 3 and array.shape[2] in (3, 4))
+    deep = grey and array.dtype == np.uint16
+    if not (array.dtype == np.uint8 or deep) or not shaped or not array.size:
+        raise ImageError(
+            f"an array of shape {array.shape} and type {array.dtype} is no picture; give "
+            "(height, width, 3) RGB, (height, width, 4) RGBA or (height, width) grey, uint8"
+        )
+    check_pixels(array.shape[1], array.shape[0], max_pixels)
+    return Image.fromarray(np.ascontiguousarray(array))

@@ -1,0 +1,101 @@
+"""Text of others: names made visible, and what libraries say as one sentence for a person.
+
+A name of a file, a label, a message of a library is data: it may hold an escape sequence that a
+terminal obeys, a newline that forges a line, or a mark that turns the text after it around.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+
+from retrieval.errors import ImgretError
+
+LONGEST = 300  # of what a library said, characters
+
+_HIDDEN = (
+    "\x00-\x1f\x7f-\x9f"  # C0, DEL, C1
+    "\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\U000e0000-\U000e0fff"  # tags
+    "\ud800-\udfff"  # bytes of a name that are no UTF-8
+)
+HIDDEN = re.compile(f"[{_HIDDEN}]")
+"""What must not reach a terminal or a line of text as it is: controls of C0 and C1, what turns the
+direction of text or shows nothing, and surrogates. The joiners of scripts and emoji stay."""
+
+_SHORT = {"\n": r"\n", "\t": r"\t", "\r": r"\r"}
+_SOURCE = r"[^\s,;'\"()]*\.(?:rs|cpp|cc|cxx|cu|hpp|hh|h|c|py)"
+_PLACES = (
+    re.compile(rf"(?:,\s*|\bat\s+|\bfrom\s+|\bin\s+)?{_SOURCE}(?::\d+)+:?"),  # file.rs:1:2
+    re.compile(r"\s*\(?[^\s,;'\"()]*(?:site-packages|dist-packages|/\.cargo/)[^\s,;'\"()]*\)?:?"),
+)
+_FAISS = re.compile(r"Error in .*? at \S+:\d+: (?:Error: '.*?' failed:?\s*)?", re.DOTALL)
+_CHECK = re.compile(
+    r"Check '.*?' failed(?: at)?|Exception (?:from|in)|\[[\w ]*ERROR\s*\]|Error: '.*'"
+)
+_SIGNATURE = re.compile(r"(?:\b[\w:<>,*&~ ]*)?\b\w+::[\w:~<>]+\([^)]*\)(?: const)?:?")
+_OS_ERROR = re.compile(r"os error (\d+)|Os \{ code: (\d+)|\[Errno (\d+)\]")
+_FULL = re.compile(r"no space left|os error 28\b|StorageFull|disk quota", re.IGNORECASE)
+_REMEDIES = {
+    errno.ENOSPC: "Free some space and run the same command again.",
+    errno.EDQUOT: "Free some space and run the same command again.",
+    errno.EFBIG: "Name a place on a file system that takes files of this size.",
+    errno.EACCES: "Get the right to write there, or name another place.",
+    errno.EPERM: "Get the right to write there, or name another place.",
+    errno.EROFS: "Get the right to write there, or name another place.",
+    errno.ENOENT: "Make its folder first, or name another place.",
+    errno.ENOTDIR: "Make its folder first, or name another place.",
+    errno.EISDIR: "It is a folder: name a file.",
+}
+_OTHERWISE = "Check the disk, or name another place."
+
+
+def visible(text: object) -> str:
+    r"""A text on one line, with what is HIDDEN written as Python writes it.
+
+    A backslash stays as it is: who needs the exact name takes JSON, or paths that end in NUL.
+
+    >>> print(visible("a\x1b[31m\nb"), visible("Zoë 日本"))
+    a\x1b[31m\nb Zoë 日本
+    """
+    return HIDDEN.sub(lambda found: _SHORT.get(found[0]) or _escaped(found[0]), str(text))
+
+
+def one_sentence(error: BaseException) -> str:
+    """What an error says, without the places in somebody's source and without C++ signatures.
+
+    >>> one_sentence(OSError("LanceError(IO): no such file, /root/.cargo/x/src/local.rs:123:45"))
+    'LanceError(IO): no such file'
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return str(error.strerror)
+    said = _FAISS.sub("", str(error))
+    for line in said.splitlines():
+        for pattern in (_CHECK, *_PLACES, _SIGNATURE):
+            line = pattern.sub("", line)
+        line = " ".join(line.split()).strip(" ,:;.-")
+        if re.search(r"\w{2}", line):
+            return line[:LONGEST]
+    return type(error).__name__
+
+
+def unwritable(place: object, error: BaseException) -> ImgretError:
+    """That something cannot be written: what, why, and what to do about it."""
+    return ImgretError(f"{place} cannot be written ({one_sentence(error)}). {remedy(error)}")
+
+
+def remedy(error: BaseException) -> str:
+    """What to do where something cannot be written, in one sentence."""
+    if _FULL.search(str(error)):
+        return _REMEDIES[errno.ENOSPC]
+    number = getattr(error, "errno", None)
+    if number is None and (found := _OS_ERROR.search(str(error))):
+        number = int(next(filter(None, found.groups())))
+    return _REMEDIES.get(number or 0, _OTHERWISE)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
