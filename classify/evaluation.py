@@ -11,12 +11,13 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from retrieval.evaluation import ReliabilityBin
 from retrieval.metrics import expected_calibration_error
+from retrieval.plain import Plain
 
 MOST_CONFUSED, BINS = 10, 10
 
 
 @dataclass(frozen=True)
-class Average:
+class Average(Plain):
     """Precision, recall and F1 over the classes; "macro": each alike, "weighted": by support."""
 
     name: str
@@ -26,7 +27,7 @@ class Average:
 
 
 @dataclass(frozen=True)
-class ClassReport:
+class ClassReport(Plain):
     """One class. support: its images."""
 
     label: str
@@ -37,7 +38,7 @@ class ClassReport:
 
 
 @dataclass(frozen=True)
-class Confused:
+class Confused(Plain):
     """Images of one class that were taken for another: count of all `support` of that class."""
 
     label: str
@@ -47,7 +48,7 @@ class Confused:
 
 
 @dataclass(frozen=True)
-class Mistake:
+class Mistake(Plain):
     """A misclassified image. probability: of the class that was predicted."""
 
     path: Path
@@ -57,7 +58,7 @@ class Mistake:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Plain):
     """A classifier on labelled images. Shares are in [0, 1].
 
     loss: mean cross-entropy, nats. calibration_error: expected, of the predicted class. confusion:

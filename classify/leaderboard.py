@@ -11,13 +11,14 @@ from classify.evaluation import Evaluation
 from classify.recipe import Augmentation, Recipe
 from classify.run import Run
 from retrieval.files import write_atomically
+from retrieval.plain import Plain
 from retrieval.text import unwritable
 
 TESTED = "test.json"
 
 
 @dataclass(frozen=True)
-class Row:
+class Row(Plain):
     """One run. The figures on test images are None until `imgret test` has measured them."""
 
     run: str

@@ -19,13 +19,14 @@ from retrieval.encoder import keep_freed_memory
 from retrieval.errors import BackboneError, ImageError
 from retrieval.images import decode, find_images
 from retrieval.loader import Loaded, load_images
+from retrieval.plain import Plain
 from retrieval.text import one_sentence
 
 AT_ONCE = 256  # images decoded before they are classified
 
 
 @dataclass(frozen=True)
-class Prediction:
+class Prediction(Plain):
     """The classes of one image, the most probable first; or why it cannot be used."""
 
     path: Path

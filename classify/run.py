@@ -24,6 +24,7 @@ from classify.recipe import Recipe
 from retrieval.errors import ImgretError
 from retrieval.files import replaced, scratch_folder, write_atomically
 from retrieval.images import Preprocessing
+from retrieval.plain import Plain
 from retrieval.text import one_sentence
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ HISTORY, RECIPE, FACTS, REPORT = "history.jsonl", "recipe.toml", "run.json", "re
 
 
 @dataclass(frozen=True)
-class Epoch:
+class Epoch(Plain):
     """What one epoch came to. Accuracies are shares; images_per_second counts training images;
     validation figures are None without validation images."""
 
@@ -53,7 +54,7 @@ class Epoch:
 
 
 @dataclass(frozen=True)
-class Facts:
+class Facts(Plain):
     """What run.json says. data: the folder. ended: why training stopped, "" while it goes on.
     best_epoch: whose weights are kept, from 1. failed: images that were left out."""
 

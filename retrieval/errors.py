@@ -4,6 +4,7 @@
     ├── ImageError         one image cannot be used: the message is the reason, without the path
     ├── BackboneError      a network or its weights cannot be had, or do not fit
     ├── GalleryError       a gallery is missing, locked, of another format, or damaged
+    ├── QueryError         what is searched by, or how, is no query
     └── RecipeError        a recipe cannot be read, or has a key or value that is none
 
 Library code raises these; only the command line prints them and exits.
@@ -31,6 +32,10 @@ class BackboneError(ImgretError):
 
 class GalleryError(ImgretError):
     """A gallery is missing, locked, damaged, or was made otherwise."""
+
+
+class QueryError(ImgretError):
+    """What is searched by, or how it is to be searched, cannot be used."""
 
 
 class RecipeError(ImgretError):

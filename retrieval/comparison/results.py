@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from retrieval.evaluation import Evaluation, RankedQuery
+from retrieval.plain import Plain
 
 
 @dataclass(frozen=True)
-class ExperimentResult:
+class ExperimentResult(Plain):
     """One experiment.
 
     name: unique in the comparison, such as "R1". settings: name and value of each setting, for a
@@ -29,7 +30,7 @@ class ExperimentResult:
 
 
 @dataclass(frozen=True)
-class PairedTest:
+class PairedTest(Plain):
     """Whether two experiments differ on the same queries.
 
     difference: mean of precision@k of the first less the second, with its 95 % interval low to
@@ -45,7 +46,7 @@ class PairedTest:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Plain):
     """Experiments over the same gallery and queries."""
 
     gallery: str

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from retrieval.plain import Plain
+
 
 @dataclass(frozen=True)
-class Metric:
+class Metric(Plain):
     """A mean over queries with its bootstrap 95 % interval. name: such as "precision@5"."""
 
     name: str
@@ -19,7 +21,7 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class VoteScores:
+class VoteScores(Plain):
     """How well the label that a query's k neighbours vote for is its own; all in [0, 1]."""
 
     k: int
@@ -33,7 +35,7 @@ class VoteScores:
 
 
 @dataclass(frozen=True)
-class ClassScore:
+class ClassScore(Plain):
     """One class: its queries, their mean precision@k, and the F1 of the vote for it."""
 
     label: str
@@ -43,7 +45,7 @@ class ClassScore:
 
 
 @dataclass(frozen=True)
-class Confusion:
+class Confusion(Plain):
     """Queries of one label that were voted into another: count of all `queries` of that label."""
 
     label: str
@@ -53,7 +55,7 @@ class Confusion:
 
 
 @dataclass(frozen=True)
-class Neighbour:
+class Neighbour(Plain):
     """One neighbour of a query. score: cosine similarity; right: whether it has its label."""
 
     path: Path
@@ -63,7 +65,7 @@ class Neighbour:
 
 
 @dataclass(frozen=True)
-class RankedQuery:
+class RankedQuery(Plain):
     """A query and its nearest neighbours, best first. precision: its precision@k."""
 
     path: Path
@@ -73,7 +75,7 @@ class RankedQuery:
 
 
 @dataclass(frozen=True)
-class ReliabilityBin:
+class ReliabilityBin(Plain):
     """Matches of like predicted probability: their mean prediction, share right, number."""
 
     predicted: float
@@ -82,7 +84,7 @@ class ReliabilityBin:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Calibration(Plain):
     """Score -> probability that a match has the query's class, piecewise linear between knots.
 
     scores: ascending cosine similarities. probabilities: of the same length, never falling.
@@ -103,7 +105,7 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class PerQuery:
+class PerQuery(Plain):
     """What each of the q evaluated queries gave, for figures and paired tests.
 
     queries: (q,) int64, the same for the same path in any evaluation. precision: (q,) float64,
@@ -117,7 +119,7 @@ class PerQuery:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Plain):
     """How good the matches of a labelled gallery are.
 
     protocol: "leave-one-out", "queries" or "zero-shot". queries: those that were evaluated;

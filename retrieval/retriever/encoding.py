@@ -6,11 +6,12 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from retrieval import backbones
+from retrieval.arguments import one_of, whole
 from retrieval.backbones import DEFAULT_BACKBONE, Backbone, BackboneSpec, Fit
-from retrieval.encoder import Encoder, Engine, cache_folder, exported_encoder, open_encoder
+from retrieval.encoder import ENGINES, Encoder, Engine, cache_folder, exported_encoder, open_encoder
 from retrieval.errors import GalleryError
 from retrieval.gallery import Settings
 from retrieval.gallery.settings import BackboneState
@@ -47,6 +48,26 @@ class EncoderChoice:
         self.engine = engine
         self.current: Encoder | None = None
         self._opening = threading.RLock()
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether anything was asked for that a gallery may contradict."""
+        asked = (self.backbone, self.size, self.fit, self.pool, self.views)
+        return any(value is not None for value in asked)
+
+    def check_asked(self) -> None:
+        """Raise QueryError for a value that there is not."""
+        if self.size is not None:
+            self.size = whole("size", self.size)
+        fields = BackboneState.model_fields
+        known = {name: get_args(fields[name].annotation) for name in ("fit", "pool", "views")}
+        for name, values in (known | {"engine": ENGINES}).items():
+            if getattr(self, name) is not None:
+                one_of(name, getattr(self, name), values)
+
+    def anew(self) -> EncoderChoice:
+        """The same choice with nothing opened."""
+        return EncoderChoice(self.backbone, self.size, self.fit, self.pool, self.views, self.engine)
 
     def new(self, old: BackboneState | None = None) -> Encoder:
         """The encoder for embedding anew; what was not asked for stays as it was in old."""

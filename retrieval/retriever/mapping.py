@@ -10,13 +10,14 @@ import numpy as np
 from retrieval.errors import ImgretError
 from retrieval.gallery.rows import as_matrix
 from retrieval.gallery.table import INDEXED
+from retrieval.plain import Plain
 from retrieval.projection import Method, fair_sample, project
 from retrieval.retriever.results import Progress
 from retrieval.retriever.snapshot import Snapshot, ids_passing
 
 
 @dataclass(frozen=True)
-class Point:
+class Point(Plain):
     """One image of a map, x and y in [0, 1]."""
 
     path: Path
@@ -26,7 +27,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class GalleryMap:
+class GalleryMap(Plain):
     """Images in two dimensions. total: images of the gallery, of which points are a fair sample."""
 
     gallery: Path

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
+from retrieval.plain import Plain
+
 Progress = Callable[[str, int, int | None], None]
 """Called with what is being done, how many are done, and how many there are (None: unknown)."""
 
@@ -25,7 +27,7 @@ class Filters(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class Match:
+class Match(Plain):
     """One result: where the image lies, its cosine similarity to the query, its label, its row.
 
     probability: that it has the query's class, where the gallery was evaluated; else None.
@@ -47,7 +49,7 @@ class Match:
 
 
 @dataclass(frozen=True)
-class QueryResult:
+class QueryResult(Plain):
     """The matches of one query file, or why it could not be read."""
 
     query: Path
@@ -56,7 +58,7 @@ class QueryResult:
 
 
 @dataclass(frozen=True)
-class IndexReport:
+class IndexReport(Plain):
     """What one run of index did.
 
     added, changed, moved, unchanged, failed: images found, each counted once; moved are those whose
@@ -92,7 +94,7 @@ class IndexReport:
 
 
 @dataclass(frozen=True)
-class IndexEstimate:
+class IndexEstimate(Plain):
     """What a run of index would do: counts, and time and disk from a probe of a few images.
 
     seconds and bytes are None where there was nothing to probe. passed_over: as in IndexReport.
@@ -110,7 +112,7 @@ class IndexEstimate:
 
 
 @dataclass(frozen=True)
-class GalleryInfo:
+class GalleryInfo(Plain):
     """A gallery in figures. recall: recall@10 of the index, measured when it was built.
 
     leftovers: what interrupted commands left in its folder, with its bytes.
@@ -144,7 +146,7 @@ class GalleryInfo:
 
 
 @dataclass(frozen=True)
-class VerifyReport:
+class VerifyReport(Plain):
     """What verify found; problems are sentences, empty when all is well.
 
     missing, damaged: paths of rows whose file is gone, and whose data is not what was written.

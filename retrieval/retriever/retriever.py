@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from retrieval import transform as transforms
 from retrieval.backbones import Fit
 from retrieval.encoder import Engine
 from retrieval.errors import ImgretError
@@ -19,7 +18,6 @@ from retrieval.gallery import Gallery, ImageTable, Settings
 from retrieval.gallery.settings import BackboneState
 from retrieval.images import DEFAULT_MAX_PIXELS
 from retrieval.projection import Method
-from retrieval.refinement import Refinement
 from retrieval.retriever import evaluating, maintenance, verification
 from retrieval.retriever.duplicates import DuplicateReport, Tier, find_duplicates
 from retrieval.retriever.encoding import EncoderChoice
@@ -84,6 +82,13 @@ class Retriever(Searcher):
         asked = {"transform": transform, "expand": expand, "augment": augment, "rerank": rerank}
         encoder = EncoderChoice(backbone, size, fit, pool, views, engine)
         super().__init__(Gallery(Path(gallery)), encoder, asked)
+
+    def __reduce__(self) -> tuple[Callable[..., Retriever], tuple[Path, dict[str, Any]]]:
+        """Pickled by its gallery's path and what was asked for; opened anew where it arrives."""
+        encoder = self._encoder
+        names = ("backbone", "size", "fit", "pool", "views", "engine")
+        asked = {name: getattr(encoder, name) for name in names} | self._asked
+        return _unpickled, (self.gallery.path, asked)
 
     def index(
         self,
@@ -364,10 +369,6 @@ class Retriever(Searcher):
             self._encoder.check(settings.backbone, self.gallery.path)
         return self._with_asked(settings.model_copy(update={"labels": labels} if labels else {}))
 
-    def _check_asked(self) -> None:
-        transforms.parse(self._asked["transform"] or "auto")
-        Refinement.of(self._asked["expand"], self._asked["augment"], self._asked["rerank"])
-
     def _new_settings(self, labels: str, old: Settings | None = None) -> Settings:
         encoder = self._encoder.new(old.backbone if old else None)
         new = Settings(
@@ -407,6 +408,10 @@ class Retriever(Searcher):
             failures=tuple(tally.failures) if tally else (),
             passed_over=plan.passed_over_by_kind,
         )
+
+
+def _unpickled(gallery: Path, asked: dict[str, Any]) -> Retriever:
+    return Retriever(gallery, **asked)
 
 
 def _surely_gone(plan: Plan) -> dict[str, Stored]:

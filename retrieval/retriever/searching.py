@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias, Unpack, overload
+from typing import Any, TypeAlias, Unpack, overload
 
 import numpy as np
 
+from retrieval import transform as transforms
+from retrieval.arguments import whole
 from retrieval.encoder import Encoder, normalise
-from retrieval.errors import GalleryError, ImageError, ImgretError
+from retrieval.errors import GalleryError, ImageError, QueryError
 from retrieval.gallery import Gallery, Settings
 from retrieval.images import DEFAULT_MAX_PIXELS, ImageFile, Source, is_tensor, read_bytes
-from retrieval.loader import decode_in_time, default_workers, load_images
+from retrieval.index import search_in_one_thread
+from retrieval.loader import Loaded, decode_in_time, default_workers, load_images
+from retrieval.refinement import Refinement
 from retrieval.retriever import maintenance
 from retrieval.retriever.encoding import EncoderChoice
 from retrieval.retriever.indexing import encode_batches
@@ -39,6 +45,7 @@ class Searcher:
         self.gallery = gallery
         self._encoder = encoder
         self._asked = asked
+        self._process = os.getpid()
         self._snapshot: tuple[tuple[int, ...], Snapshot] | None = None
         self._opening = threading.RLock()
 
@@ -71,10 +78,15 @@ class Searcher:
         found where k pass.
         Raises ImageError when a query cannot be read, GalleryError when there is no gallery.
         """
-        queries: Sequence[Query] = [query] if _is_one(query) else query  # type: ignore[assignment,list-item]
-        embeddings = self.encode(queries, crop=crop, max_pixels=max_pixels)
-        excluded = self._selves(queries) if exclude_self else None
-        found = self._search(embeddings, k, excluded=excluded, **filters)
+        queries: Sequence[Query] = [query] if _is_one(query) else list(query)  # type: ignore[arg-type,list-item]
+        found = self._search(
+            lambda state: (
+                self._encoded(queries, self._encoder.for_queries(state.settings), crop, max_pixels),
+                self._selves(state, queries) if exclude_self else None,
+            ),
+            k,
+            **filters,
+        )
         return found[0] if _is_one(query) else found
 
     def search_embeddings(
@@ -83,9 +95,12 @@ class Searcher:
         k: int = 5,
         **filters: Unpack[Filters],
     ) -> list[list[Match]]:
-        """The k nearest images of each raw embedding, (n, d) float32 of any length."""
-        unit = normalise(np.atleast_2d(embeddings))
-        return self._search(unit, k, **filters)
+        """The k nearest images of each raw embedding, (n, d) or (d,) floats of any length.
+
+        Raises ImgretError when one is of another width than the gallery's, not finite, or zero.
+        """
+        raw = _as_embeddings(embeddings)
+        return self._search(lambda state: (self._fitting(raw, state), None), k, **filters)
 
     def search_files(
         self,
@@ -98,24 +113,28 @@ class Searcher:
         **filters: Unpack[Filters],
     ) -> Iterator[QueryResult]:
         """search() for many files, as a stream: a file that cannot be read is a result, too."""
-        encoder = self._encoder.for_queries(self.gallery.settings())
-        loaded = load_images(
-            [ImageFile(path, path, 0, 0) for path in paths],
-            encoder.spec.preprocessing,
-            max_pixels=max_pixels,
-            crop=crop,
-            workers=min(len(paths), default_workers()),
-        )
-        for batch in encode_batches(loaded, encoder, encoder.batch_size):
-            good = [item for item, embedding in batch if embedding is not None]
-            found: Iterator[list[Match]] = iter(())
-            if good:
-                selves = [self._same(i.file.path, i.sha256) for i in good] if exclude_self else None
-                embeddings = np.stack([e for _, e in batch if e is not None])
-                found = iter(self._search(embeddings, k, excluded=selves, **filters))
-            for item, embedding in batch:
-                matches = () if embedding is None else tuple(next(found))
-                yield QueryResult(item.file.path, matches, item.error)
+        waiting = deque(Path(path) for path in paths)
+        while waiting:
+            state = self._current()
+            encoder = self._encoder.for_queries(state.settings)
+            loaded = load_images(
+                [ImageFile(path, path, 0, 0) for path in waiting],
+                encoder.spec.preprocessing,
+                max_pixels=max_pixels,
+                crop=crop,
+                workers=min(len(waiting), default_workers()),
+            )
+            with contextlib.closing(loaded):
+                for batch in encode_batches(loaded, encoder, encoder.batch_size):
+                    good = [(item, e) for item, e in batch if e is not None]
+                    try:
+                        found = iter(self._answers(state, good, k, exclude_self, filters))
+                    except StateChangedError:
+                        break  # these and what follows are read again, for the new state
+                    for item, embedding in batch:
+                        waiting.popleft()
+                        matches = () if embedding is None else tuple(next(found))
+                        yield QueryResult(item.file.path, matches, item.error)
 
     def search_mean(
         self,
@@ -128,10 +147,15 @@ class Searcher:
         **filters: Unpack[Filters],
     ) -> Iterator[QueryResult]:
         """One query of several files: the mean of their embeddings. One bad file is an error."""
-        embeddings = self.encode(paths, crop=crop, max_pixels=max_pixels)
-        mean = normalise(embeddings.mean(axis=0, keepdims=True))
-        excluded = [np.concatenate(self._selves(paths))] if exclude_self else None
-        found = self._search(mean, k, excluded=excluded, **filters)
+
+        def query(state: Snapshot) -> tuple[np.ndarray, list[np.ndarray] | None]:
+            encoder = self._encoder.for_queries(state.settings)
+            embeddings = self._encoded(paths, encoder, crop, max_pixels)
+            mean = normalise(embeddings.mean(axis=0, keepdims=True))
+            selves = [np.concatenate(self._selves(state, paths))] if exclude_self else None
+            return mean, selves
+
+        found = self._search(query, k, **filters)
         yield QueryResult(Path(" + ".join(map(str, paths))), tuple(found[0]))
 
     def encode(
@@ -141,8 +165,17 @@ class Searcher:
         crop: Box | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
     ) -> np.ndarray:
-        """Embeddings of images, as the gallery's were made: (n, d) float32 of unit length."""
-        encoder = self._encoder.for_queries(self.gallery.settings())
+        """Embeddings of images, as the gallery's were made: (n, d) float32 of unit length.
+
+        Raises ImageError when one cannot be read, GalleryError as search() does.
+        """
+        self._in_this_process()
+        encoder = self._encoder.for_queries(self._checked(self.gallery.settings()))
+        return self._encoded(list(queries), encoder, crop, max_pixels)
+
+    def _encoded(
+        self, queries: Sequence[Query], encoder: Encoder, crop: Box | None, max_pixels: int
+    ) -> np.ndarray:
         size = encoder.spec.preprocessing.size
         embeddings = np.empty((len(queries), encoder.spec.dim), np.float32)
         for start in range(0, len(queries), encoder.batch_size):
@@ -158,51 +191,138 @@ class Searcher:
         asked = {name: value for name, value in self._asked.items() if value is not None}
         return settings.model_copy(update=asked)
 
+    def _checked(self, settings: Settings) -> Settings:
+        """A gallery's settings. Raises as index() does where something else was asked for."""
+        self._check_asked()
+        if self._encoder.is_asked:
+            self._encoder.check(settings.backbone, self.gallery.path)
+        return settings
+
+    def _check_asked(self) -> None:
+        self._encoder.check_asked()
+        transforms.parse(self._asked["transform"] or "auto")
+        Refinement.of(self._asked["expand"], self._asked["augment"], self._asked["rerank"])
+
+    def _in_this_process(self) -> None:
+        """Open all anew after a fork: threads, and locks that they held, are not in the child."""
+        if self._process == os.getpid():
+            return
+        self._process = os.getpid()
+        self._opening = threading.RLock()
+        self._snapshot = None
+        self._encoder = self._encoder.anew()
+        search_in_one_thread()
+
     def _current(self) -> Snapshot:
         """The published state, reopened when another one was published since."""
+        self._in_this_process()
         with self._opening:
             stamp = maintenance.stamp(self.gallery)
             if self._snapshot is None or self._snapshot[0] != stamp:
-                self._snapshot = stamp, maintenance.open_snapshot(self.gallery)
+                snapshot = maintenance.open_snapshot(self.gallery)
+                self._checked(snapshot.settings)
+                self._snapshot = stamp, snapshot
             return self._snapshot[1]
 
     def _search(
         self,
-        embeddings: np.ndarray,
+        query: Callable[[Snapshot], tuple[np.ndarray, Sequence[np.ndarray] | None]],
         k: int,
-        *,
-        excluded: Sequence[np.ndarray] | None = None,
         **filters: Unpack[Filters],
     ) -> list[list[Match]]:
-        if k < 1:
-            raise ImgretError(f"k is {k}; it must be 1 or more.")
-        snapshot = self._current()
-        dim = snapshot.table.dim
+        """The matches of embeddings that are made for the very state that is searched.
+
+        query: gives (n, d) unit embeddings and the ids that each leaves out, for a state.
+        """
+        k = whole("k", k)
+        while True:
+            state = self._current()
+            embeddings, excluded = query(state)
+            try:
+                return self._found(state, embeddings, k, excluded, filters)
+            except StateChangedError:
+                continue
+
+    def _answers(
+        self,
+        state: Snapshot,
+        good: Sequence[tuple[Loaded, np.ndarray]],
+        k: int,
+        exclude_self: bool,  # noqa: FBT001  private
+        filters: Filters,
+    ) -> list[list[Match]]:
+        """The matches of files that were encoded for a state. Raises StateChangedError."""
+        if not good:
+            return []
+        selves = None
+        if exclude_self:
+            selves = [self._same(state, item.file.path, item.sha256) for item, _ in good]
+        embeddings = np.stack([embedding for _, embedding in good])
+        return self._found(state, embeddings, whole("k", k), selves, filters)
+
+    def _found(
+        self,
+        state: Snapshot,
+        embeddings: np.ndarray,
+        k: int,
+        excluded: Sequence[np.ndarray] | None,
+        filters: Filters,
+    ) -> list[list[Match]]:
+        """Search a state, or the one that is published now if its embeddings are of one kind.
+
+        Raises StateChangedError when the gallery was embedded anew meanwhile.
+        """
+        search = partial(
+            Snapshot.search, embeddings=embeddings, k=k, excluded=excluded, **filters,
+            refinement=self._with_asked(state.settings).refinement,
+        )  # fmt: skip
+        try:
+            return search(state)
+        except (OSError, GalleryError):  # an index run has dropped the version that was open here
+            self._snapshot = None
+            current = self._current()
+            if current.settings.backbone != state.settings.backbone:
+                raise StateChangedError from None
+            return search(current)
+
+    def _fitting(self, embeddings: np.ndarray, state: Snapshot) -> np.ndarray:
+        dim = state.table.dim
         if embeddings.shape[1] != dim:
-            raise ImgretError(
+            raise QueryError(
                 f"The embeddings are {embeddings.shape[1]} wide, those of {self.gallery.path} "
                 f"{dim}. Encode the queries with the gallery's own backbone."
             )
-        search = partial(
-            Snapshot.search, embeddings=embeddings, k=k, excluded=excluded, **filters,
-            refinement=self._with_asked(snapshot.settings).refinement,
-        )  # fmt: skip
-        try:
-            return search(snapshot)
-        except (OSError, GalleryError):  # an index run has dropped the version that was open here
-            self._snapshot = None
-            return search(self._current())
+        return embeddings
 
-    def _selves(self, queries: Sequence[Query]) -> list[np.ndarray]:
+    def _selves(self, state: Snapshot, queries: Sequence[Query]) -> list[np.ndarray]:
         return [
-            self._same(Path(query), hashlib.sha256(read_bytes(Path(query))[0]).hexdigest())
-            if isinstance(query, str | Path)
+            self._same(state, Path(query), hashlib.sha256(read_bytes(Path(query))[0]).hexdigest())
+            if isinstance(query, str | os.PathLike)
             else np.empty(0, np.int64)
             for query in queries
         ]
 
-    def _same(self, path: Path, sha256: str) -> np.ndarray:
-        return self._current().same_content(sha256, self.gallery.stored(path.absolute()))
+    def _same(self, state: Snapshot, path: Path, sha256: str) -> np.ndarray:
+        return state.same_content(sha256, self.gallery.stored(path.absolute()))
+
+
+class StateChangedError(Exception):
+    """The gallery was embedded anew between a query's encoding and its search."""
+
+
+def _as_embeddings(embeddings: Any) -> np.ndarray:
+    """(n, d) float32 of unit length. Raises QueryError."""
+    try:
+        raw = np.atleast_2d(np.asarray(embeddings, np.float32))
+    except (TypeError, ValueError) as error:
+        raise QueryError("The embeddings are no numbers; give (n, d) float32.") from error
+    if raw.ndim != 2 or raw.shape[1] == 0:
+        raise QueryError(f"The embeddings are of shape {raw.shape}; give (n, d) float32.")
+    if not np.isfinite(raw).all():
+        raise QueryError("The embeddings hold NaN or infinite numbers. Encode the images again.")
+    if not raw.any(axis=1).all():
+        raise QueryError("An embedding is all zeros, which is like nothing. Leave it out.")
+    return normalise(raw)
 
 
 def _is_one(query: Query | Sequence[Query]) -> bool:

@@ -1,0 +1,41 @@
+"""Results as plain values, as JSON takes them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+
+
+class Plain:
+    """Gives a dataclass of results the method to_dict()."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its fields by name, as json.dumps takes them: paths are text, tuples and arrays lists."""
+        return {
+            field.name: plain(getattr(self, field.name))
+            for field in dataclasses.fields(self)  # type: ignore[arg-type]
+        }
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it; a number that JSON has none for, such as NaN, is None.
+
+    >>> plain((np.float32(0.5), float("nan"), PurePath("a")))
+    [0.5, None, 'a']
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return Plain.to_dict(value)  # type: ignore[arg-type]
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    return str(value)
