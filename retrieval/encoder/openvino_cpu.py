@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import sys
+import weakref
 from typing import Any
 
 import numpy as np
@@ -42,4 +45,18 @@ def compiled(model: Any, precision: str) -> Runner:
     def run(pixels: np.ndarray) -> np.ndarray:
         return np.array(request.infer([pixels], share_inputs=True)[0])
 
+    _running.add(run)
     return run
+
+
+_running: weakref.WeakSet[Runner] = weakref.WeakSet()
+
+
+def _keep_for_good() -> None:
+    """Never free what runs: that waits for threads, and in a forked process there are none."""
+    for run in _running:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(run))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_keep_for_good)

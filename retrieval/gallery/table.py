@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
 import uuid
 from collections.abc import Iterator, Sequence
@@ -67,6 +68,7 @@ class ImageTable:
         schema = stored.schema(dim, settings, uuid.uuid4().hex)
         try:
             with new_folder(path) as making:
+                _used_in[:] = _used_in or [os.getpid()]
                 lance.write_dataset(schema.empty_table(), str(making))
         except LANCE_ERRORS as error:
             raise GalleryError(str(unwritable(path, error))) from error
@@ -370,8 +372,18 @@ def _damaged(path: Path | str, error: BaseException) -> GalleryError:
     )
 
 
+_used_in: list[int] = []  # the process that was the first to use Lance
+
+
+def was_used_before_fork() -> bool:
+    """Whether Lance was used by a process from which this one was forked."""
+    return bool(_used_in) and _used_in[0] != os.getpid()
+
+
 def _opened(path: Path, version: int) -> Any:
     """Lance's dataset at a version. Raises one of LANCE_ERRORS when the version is not whole."""
+    if not _used_in:
+        _used_in.append(os.getpid())
     check_manifest(path, version)
     dataset = lance.dataset(str(path), version=version)
     _check_schema(dataset.schema)

@@ -12,7 +12,6 @@ chosen over HNSW since it adds, removes and filters in place (docs/decisions.md)
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -53,16 +52,6 @@ TUNED_ON = 1000
 FEW = 0.2  # of all vectors
 ROWS_AT_ONCE = 4096
 ID_BYTES = 8
-
-
-def search_in_one_thread() -> None:
-    """Have this process search in one thread, as one that was forked must.
-
-    GNU's OpenMP waits for ever in a child for the threads of its parent, in FAISS and in torch.
-    """
-    faiss.omp_set_num_threads(1)
-    if (torch := sys.modules.get("torch")) is not None:
-        torch.set_num_threads(1)
 
 
 class Index:

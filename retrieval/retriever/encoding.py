@@ -65,10 +65,6 @@ class EncoderChoice:
             if getattr(self, name) is not None:
                 one_of(name, getattr(self, name), values)
 
-    def anew(self) -> EncoderChoice:
-        """The same choice with nothing opened."""
-        return EncoderChoice(self.backbone, self.size, self.fit, self.pool, self.views, self.engine)
-
     def new(self, old: BackboneState | None = None) -> Encoder:
         """The encoder for embedding anew; what was not asked for stays as it was in old."""
         name, size, fit = self.backbone or DEFAULT_BACKBONE, self.size, self.fit or "squash"

@@ -21,6 +21,7 @@ from retrieval.projection import Method
 from retrieval.retriever import evaluating, maintenance, verification
 from retrieval.retriever.duplicates import DuplicateReport, Tier, find_duplicates
 from retrieval.retriever.encoding import EncoderChoice
+from retrieval.retriever.forked import in_own_process
 from retrieval.retriever.indexing import Reading, Writer, run_tasks
 from retrieval.retriever.mapping import GalleryMap, map_gallery
 from retrieval.retriever.missing import check_missing
@@ -85,11 +86,9 @@ class Retriever(Searcher):
 
     def __reduce__(self) -> tuple[Callable[..., Retriever], tuple[Path, dict[str, Any]]]:
         """Pickled by its gallery's path and what was asked for; opened anew where it arrives."""
-        encoder = self._encoder
-        names = ("backbone", "size", "fit", "pool", "views", "engine")
-        asked = {name: getattr(encoder, name) for name in names} | self._asked
-        return _unpickled, (self.gallery.path, asked)
+        return _unpickled, self.arguments()
 
+    @in_own_process
     def index(
         self,
         paths: Paths,
@@ -182,6 +181,7 @@ class Retriever(Searcher):
             )  # fmt: skip
         return settings, table
 
+    @in_own_process
     def estimate(
         self,
         paths: Paths,
@@ -221,6 +221,7 @@ class Retriever(Searcher):
             encoder = self._encoder.of(settings or self._new_settings(asked))
         return maintenance.estimate(plan, encoder, Reading(batch_size, workers, max_pixels))
 
+    @in_own_process
     def evaluate(
         self,
         queries: Paths | None = None,
@@ -265,6 +266,7 @@ class Retriever(Searcher):
             progress=progress,
         )
 
+    @in_own_process
     def duplicates(
         self,
         *,
@@ -286,6 +288,7 @@ class Retriever(Searcher):
             max_pixels=max_pixels, progress=progress,
         )  # fmt: skip
 
+    @in_own_process
     def map(
         self,
         method: Method = "tsne",
@@ -303,10 +306,12 @@ class Retriever(Searcher):
             self._current(), method, most=most_images, where=where, seed=seed, progress=progress
         )
 
+    @in_own_process
     def info(self) -> GalleryInfo:
         """The gallery in figures."""
         return maintenance.describe(self.gallery)
 
+    @in_own_process
     def remove(self, paths: Paths, *, progress: Progress | None = None) -> int:
         """Drop the rows of these images and of all below these folders; the number dropped.
 
@@ -323,6 +328,7 @@ class Retriever(Searcher):
                 bring_up_index(self.gallery, table, settings, progress=progress)
         return len({*before, *ids})
 
+    @in_own_process
     def verify(
         self,
         *,
@@ -345,6 +351,7 @@ class Retriever(Searcher):
                 self.gallery, self._encoder.of, reading, drop_missing=drop_missing
             )
 
+    @in_own_process
     def export(self, file: str | Path) -> int:
         """Write ids, paths, labels, embeddings and transformed embeddings to .parquet or .npz.
 

@@ -20,11 +20,11 @@ from retrieval.encoder import Encoder, normalise
 from retrieval.errors import GalleryError, ImageError, QueryError
 from retrieval.gallery import Gallery, Settings
 from retrieval.images import DEFAULT_MAX_PIXELS, ImageFile, Source, is_tensor, read_bytes
-from retrieval.index import search_in_one_thread
 from retrieval.loader import Loaded, decode_in_time, default_workers, load_images
 from retrieval.refinement import Refinement
 from retrieval.retriever import maintenance
 from retrieval.retriever.encoding import EncoderChoice
+from retrieval.retriever.forked import Helper, in_own_process
 from retrieval.retriever.indexing import encode_batches
 from retrieval.retriever.results import Filters, Match, QueryResult
 from retrieval.retriever.snapshot import Snapshot
@@ -45,7 +45,8 @@ class Searcher:
         self.gallery = gallery
         self._encoder = encoder
         self._asked = asked
-        self._process = os.getpid()
+        self.helper: Helper | None = None
+        self.helper_lock = threading.Lock()
         self._snapshot: tuple[tuple[int, ...], Snapshot] | None = None
         self._opening = threading.RLock()
 
@@ -60,6 +61,7 @@ class Searcher:
         exclude_self: bool = False, max_pixels: int = DEFAULT_MAX_PIXELS,
         **filters: Unpack[Filters],
     ) -> list[list[Match]]: ...  # fmt: skip
+    @in_own_process
     def search(
         self,
         query: Query | Sequence[Query],
@@ -89,6 +91,7 @@ class Searcher:
         )
         return found[0] if _is_one(query) else found
 
+    @in_own_process
     def search_embeddings(
         self,
         embeddings: np.ndarray,
@@ -102,6 +105,7 @@ class Searcher:
         raw = _as_embeddings(embeddings)
         return self._search(lambda state: (self._fitting(raw, state), None), k, **filters)
 
+    @in_own_process
     def search_files(
         self,
         paths: Sequence[Path],
@@ -136,6 +140,7 @@ class Searcher:
                         matches = () if embedding is None else tuple(next(found))
                         yield QueryResult(item.file.path, matches, item.error)
 
+    @in_own_process
     def search_mean(
         self,
         paths: Sequence[Path],
@@ -158,6 +163,7 @@ class Searcher:
         found = self._search(query, k, **filters)
         yield QueryResult(Path(" + ".join(map(str, paths))), tuple(found[0]))
 
+    @in_own_process
     def encode(
         self,
         queries: Sequence[Query],
@@ -169,7 +175,6 @@ class Searcher:
 
         Raises ImageError when one cannot be read, GalleryError as search() does.
         """
-        self._in_this_process()
         encoder = self._encoder.for_queries(self._checked(self.gallery.settings()))
         return self._encoded(list(queries), encoder, crop, max_pixels)
 
@@ -185,6 +190,12 @@ class Searcher:
                 pixels[place] = _decode_query(query, encoder, crop, max_pixels)
             embeddings[start : start + len(part)] = encoder.encode(pixels)
         return embeddings
+
+    def arguments(self) -> tuple[Path, dict[str, Any]]:
+        """The gallery's path and what was asked for, to make another one like this."""
+        names = ("backbone", "size", "fit", "pool", "views", "engine")
+        asked = {name: getattr(self._encoder, name) for name in names}
+        return self.gallery.path, asked | self._asked
 
     def _with_asked(self, settings: Settings) -> Settings:
         """Settings with what was asked for in place of what they say."""
@@ -203,19 +214,8 @@ class Searcher:
         transforms.parse(self._asked["transform"] or "auto")
         Refinement.of(self._asked["expand"], self._asked["augment"], self._asked["rerank"])
 
-    def _in_this_process(self) -> None:
-        """Open all anew after a fork: threads, and locks that they held, are not in the child."""
-        if self._process == os.getpid():
-            return
-        self._process = os.getpid()
-        self._opening = threading.RLock()
-        self._snapshot = None
-        self._encoder = self._encoder.anew()
-        search_in_one_thread()
-
     def _current(self) -> Snapshot:
         """The published state, reopened when another one was published since."""
-        self._in_this_process()
         with self._opening:
             stamp = maintenance.stamp(self.gallery)
             if self._snapshot is None or self._snapshot[0] != stamp:
