@@ -93,7 +93,6 @@ def _undecoded(image: Image.Image) -> bytes | None:
     """The bytes of the file that PIL has opened and nobody has decoded or changed, or None."""
     untouched = (
         isinstance(image, ImageFile.ImageFile)
-        and image.tile
         and image._im is None
         and image.fp is not None
         and not getattr(image, "decoderconfig", ())
