@@ -118,7 +118,7 @@ def test_a_jpeg_that_lacks_a_twentieth_of_its_rows_says_how_many() -> None:
 def test_a_jpeg_that_lacks_more_is_refused(share: float) -> None:
     data = encoded(picture(1, 1200, 800), "JPEG", quality=95)
     for target in (None, 64):
-        with pytest.raises(ImageError, match="^truncated"):
+        with pytest.raises(ImageError, match=r"^truncated"):
             open_image(data[: int(len(data) * (1 - share))], target=target)
 
 
@@ -141,7 +141,7 @@ def test_a_progressive_jpeg_that_lacks_its_last_scan_is_read_and_marked() -> Non
     found = decode(data[: last + 40], SQUASH)
     assert found.facts.note == "lacks its last scans"
     assert difference(found.pixels, decode(data, SQUASH).pixels) < 4
-    with pytest.raises(ImageError, match="^truncated"):
+    with pytest.raises(ImageError, match=r"^truncated"):
         decode(data[: data.index(b"\xff\xda") + 60], SQUASH)
 
 
