@@ -11,6 +11,7 @@ upright.py     opened -> decoded, flat, upright; greys.py and colour.py: what sa
 decoding.py    an upright picture -> the square pixels that a backbone is fed
 """
 
+from retrieval.images.budget import file_budget
 from retrieval.images.decoding import (
     DEFAULT_MAX_PIXELS,
     Decoded,
@@ -34,6 +35,7 @@ __all__ = [
     "Preprocessing",
     "Source",
     "decode",
+    "file_budget",
     "find_images",
     "fit_square",
     "is_tensor",

@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from PIL import (
     AvifImagePlugin,
@@ -41,10 +42,16 @@ from retrieval.images.png import take_apart
 from retrieval.images.tiff import is_raw, open_tiff, pages_of
 
 _AVIF_EXIF = re.compile(rb"(infe\x02.{7})Exif", re.DOTALL)
-_BOX_SEARCHED = 1 << 20  # bytes of a HEIF or AVIF in which its boxes are looked for
+_META_BYTES, _MAX_BOXES = 4 << 20, 10_000  # of a HEIF or AVIF that are looked at
 _STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}  # bytes a pixel in Pillow
 # What decoders take beside Pillow's picture, in bytes a pixel: canvases, planes, Python's copies.
 _BESIDE = {"WEBP": 16, "AVIF": 16, "HEIF": 16, "GIF": 1}
+_FOREIGN = "B" if sys.byteorder == "little" else "L"
+_OTHER_BYTES = {
+    f"{mode};16{order}": f"{mode};16{other}"
+    for mode in ("RGB", "RGBA", "CMYK")
+    for order, other in (("B", "L"), ("L", "B"), ("N", _FOREIGN))
+}
 _WEIGHTS = 50  # bytes that resizing takes for each column and each row
 _DECODER_ERRORS = (
     OSError,
@@ -197,7 +204,7 @@ def _open_png(data: bytes, _: int) -> Opened:
     )
     if png.depth == 16 and png.significant and 8 <= png.significant < 16:
         opened.white = (1 << png.significant) - 1
-    if png.depth == 16 and image.mode == "RGB":
+    if png.depth == 16 and _has_low_bytes(image):
         opened.low = lambda: _other_bytes(PngImagePlugin.PngImageFile(io.BytesIO(png.still), ""))
     return opened
 
@@ -230,7 +237,7 @@ def _open_heif(data: bytes, _: int) -> Opened:
     image = HeifImageFile(io.BytesIO(data), "")
     opened = Opened(image, 1, "HEIF", profile=_profile(image), frames=image.n_frames)
     # libheif turns by the boxes. Where there are none, EXIF (or XMP) counts: docs/decisions.md.
-    head = data[:_BOX_SEARCHED]
+    head = _meta_box(data)
     written = image.info.get("original_orientation")
     if b"irot" not in head and b"imir" not in head and written in TURNS:
         opened.orientation = written
@@ -251,7 +258,7 @@ def _open_tiff(data: bytes, max_pixels: int) -> Opened:
     opened = Opened(image, 1, "TIFF", pages, max(8, image.depth), _profile(image))
     opened.extra_bytes = 2 * image.strip_bytes
     opened.white, opened.inverted = image.white, image.inverted
-    if image.depth == 16 and image.mode == "RGB":
+    if image.depth == 16 and _has_low_bytes(image):
         opened.low = lambda: _other_bytes(open_tiff(data)[0])
     return opened
 
@@ -302,21 +309,44 @@ def _profile(image: Image.Image) -> bytes:
     return profile if isinstance(profile, bytes) else b""
 
 
+def _meta_box(data: bytes) -> bytes:
+    """The box of a HEIF or AVIF that describes its items (ISO/IEC 14496-12, 8.11)."""
+    at = 0
+    for _ in range(_MAX_BOXES):
+        size, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        if size == 1:
+            size = int.from_bytes(data[at + 8 : at + 16], "big")
+        if kind == b"meta":
+            return data[at : at + min(size or len(data), _META_BYTES)]
+        if size < 8 or at + size >= len(data):
+            break
+        at += size
+    return b""
+
+
 def _avif_depth(data: bytes) -> int:
     """Bits a channel by the codec's configuration (AV1 in ISOBMFF, 2.3.3)."""
-    at = data.find(b"av1C", 0, _BOX_SEARCHED)
-    flags = data[at + 6] if 0 <= at < len(data) - 6 else 0
+    head = _meta_box(data)
+    at = head.find(b"av1C")
+    flags = head[at + 6] if 0 <= at < len(head) - 6 else 0
     return 8 if not flags & 0x40 else 12 if flags & 0x20 else 10
 
 
+def _has_low_bytes(image: Image.Image) -> bool:
+    """Whether Pillow takes the high bytes of samples, and can be made to take the low ones."""
+    modes = {_raw_mode(tile) for tile in image.tile}  # type: ignore[attr-defined]
+    return len(modes) == 1 and modes.pop() in _OTHER_BYTES
+
+
+def _raw_mode(tile: Any) -> str:
+    return str(tile.args if isinstance(tile.args, str) else tile.args[0])
+
+
 def _other_bytes(image: Image.Image) -> Image.Image:
-    """The same RGB of 16 bits, not yet loaded, with the low bytes where Pillow takes the high."""
-    native = "RGB;16B" if sys.byteorder == "little" else "RGB;16L"
-    other = {"RGB;16B": "RGB;16L", "RGB;16L": "RGB;16B", "RGB;16N": native}
+    """The same colours of 16 bits, not yet loaded, by the low bytes where Pillow takes the high."""
     tiles = image.tile  # type: ignore[attr-defined]
     for n, tile in enumerate(tiles):
-        mode = tile.args if isinstance(tile.args, str) else tile.args[0]
-        swapped = other[mode]
+        swapped = _OTHER_BYTES[_raw_mode(tile)]
         args = swapped if isinstance(tile.args, str) else (swapped, *tile.args[1:])
         tiles[n] = tile._replace(args=args)
     return image

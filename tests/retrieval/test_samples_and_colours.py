@@ -103,6 +103,17 @@ def test_colours_of_12_bits_in_a_compressed_tiff_and_a_png_are_not_black() -> No
     assert decode(data, SQUASH).facts.depth == 16
 
 
+@pytest.mark.parametrize("opaque", [4095, 65535])
+def test_colours_of_12_bits_with_transparency_are_not_black(opaque: int) -> None:
+    colours = np.full((60, 80, 4), opaque, np.uint16)
+    colours[..., :3] = np.asarray(picture(5)).astype(np.uint16) * 16
+    colours[0, 0, 3] = 0
+    data = tiff(Page(colours, {338: [2]}))
+    image = np.asarray(open_image(data)[0])
+    assert difference(image[1:], np.asarray(picture(5))[1:]) < 1
+    assert tuple(image[0, 0]) == (255, 255, 255)
+
+
 def test_full_colours_of_16_bits_are_as_they_were() -> None:
     colours = np.asarray(picture(5)).astype(np.uint16) * 257
     assert difference(open_image(tiff(Page(colours)))[0], picture(5)) == 0

@@ -99,6 +99,10 @@ def test_a_frame_that_the_user_chose_is_taken() -> None:
     assert not same(image, data, 5)
 
 
+def test_an_image_of_a_format_that_is_not_read_is_taken_from_pil() -> None:
+    assert same(Image.open(io.BytesIO(encoded(quarters(), "TGA"))), quarters())
+
+
 def test_arrays_of_one_or_four_channels_are_pictures() -> None:
     rgb = picture(1)
     grey, rgba = np.asarray(rgb.convert("L")), np.asarray(rgb.convert("RGBA"))
@@ -128,12 +132,12 @@ def test_tensors_of_uint8_are_pictures_with_the_channels_first_or_last() -> None
 @pytest.mark.parametrize(
     "source",
     [None, 7, {"path": "x.jpg"}, np.zeros((4, 4, 3), np.float32), np.zeros((2, 4, 4, 3), np.uint8),
-     torch.zeros(3, 4, 4)],
+     torch.zeros(3, 4, 4), torch.zeros(3, 4, 4, dtype=torch.bfloat16)],
 )  # fmt: skip
 def test_what_is_no_picture_is_named_in_one_sentence(source: object) -> None:
     with pytest.raises(ImageError, match="is no picture; give") as raised:
         decode(source, SQUASH)  # type: ignore[arg-type]
-    kind = "array" if hasattr(source, "shape") else type(source).__name__
+    kind = "of shape" if hasattr(source, "shape") else type(source).__name__
     assert kind in str(raised.value)
     assert "damaged" not in str(raised.value)
 
