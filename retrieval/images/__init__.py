@@ -5,7 +5,8 @@ facts.py       what a picture's file tells beside its pixels
 formats.py     a file's bytes -> the name of its format; raws.py and jxl.py: those of extras
 sources.py     whatever a picture may be given as -> opened
 opened.py      bytes -> a picture whose header is read, by the one decoder its first bytes ask for;
-               png.py, jpeg.py, tiff.py, animation.py, orientation.py know what Pillow does not
+               png.py, jpeg.py, tiff.py, boxes.py, animation.py, orientation.py know what
+               Pillow does not
 budget.py      memory that all decoders share
 upright.py     opened -> decoded, flat, upright; greys.py and colour.py: what samples mean
 decoding.py    an upright picture -> the square pixels that a backbone is fed

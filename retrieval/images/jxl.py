@@ -42,7 +42,7 @@ def size_of(data: bytes) -> tuple[int, int]:
     return width, height
 
 
-def decode_jxl(data: bytes) -> tuple[bytes | None, Image.Image | None, bytes]:
+def decode_jxl(data: bytes) -> tuple[bytes | Image.Image, bytes]:
     """The JPEG that was packed, or else the picture; and its colour profile. Raises ImageError.
 
     The decoder turns the picture upright by what the codestream says.
@@ -54,13 +54,13 @@ def decode_jxl(data: bytes) -> tuple[bytes | None, Image.Image | None, bytes]:
     except Exception as error:  # the extension has errors of its own
         raise ImageError("damaged or truncated (libjxl refuses it)") from error
     if is_jpeg:
-        return bytes(pixels), None, b""
+        return bytes(pixels), b""
     mode = "F" if info.mode == "F;16" else info.mode
     try:
         image = Image.frombytes(mode, (info.width, info.height), bytes(pixels))
     except ValueError as error:
         raise ImageError(f"a kind of JPEG XL that this program does not read ({error})") from error
-    return None, image, bytes(profile or b"")
+    return image, bytes(profile or b"")
 
 
 @lru_cache(maxsize=1)

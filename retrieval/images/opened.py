@@ -32,7 +32,7 @@ from PIL import (
 )
 
 from retrieval.errors import ImageError
-from retrieval.images import colour, jxl, raws
+from retrieval.images import boxes, colour, jxl, raws
 from retrieval.images.animation import FRAME_BYTES, MAX_CANVAS, gif_frames
 from retrieval.images.budget import process_budget
 from retrieval.images.formats import HEADER_BYTES, sniff, unread_content
@@ -41,8 +41,6 @@ from retrieval.images.orientation import TURNS, orientation, written_orientation
 from retrieval.images.png import take_apart
 from retrieval.images.tiff import is_raw, open_tiff, pages_of
 
-_AVIF_EXIF = re.compile(rb"(infe\x02.{7})Exif", re.DOTALL)
-_META_BYTES, _MAX_BOXES = 4 << 20, 10_000  # of a HEIF or AVIF that are looked at
 _STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}  # bytes a pixel in Pillow
 # What decoders take beside Pillow's picture, in bytes a pixel: canvases, planes, Python's copies.
 _BESIDE = {"WEBP": 16, "AVIF": 16, "HEIF": 16, "GIF": 1}
@@ -221,12 +219,11 @@ def _open_webp(data: bytes, max_pixels: int) -> Opened:
 
 
 def _open_avif(data: bytes, _: int) -> Opened:
-    # An AVIF is turned by its own boxes (irot, imir), whatever its EXIF says, and libavif fails
-    # the whole image when that is broken: give the item a name that it passes over.
-    image = AvifImagePlugin.AvifImageFile(io.BytesIO(_AVIF_EXIF.sub(rb"\1skip", data, count=1)), "")
+    # An AVIF is turned by its own boxes (irot, imir), whatever its EXIF says.
+    image = AvifImagePlugin.AvifImageFile(io.BytesIO(boxes.without_exif(data)), "")
     image.info.pop("xmp", None)  # nor by its XMP
     opened = Opened(image, written_orientation(image), "AVIF", profile=_profile(image))
-    opened.frames, opened.depth = image.n_frames, _avif_depth(data)
+    opened.frames, opened.depth = image.n_frames, boxes.avif_depth(data)
     opened.animated = data if opened.frames > 1 else b""
     return opened
 
@@ -237,9 +234,8 @@ def _open_heif(data: bytes, _: int) -> Opened:
     image = HeifImageFile(io.BytesIO(data), "")
     opened = Opened(image, 1, "HEIF", profile=_profile(image), frames=image.n_frames)
     # libheif turns by the boxes. Where there are none, EXIF (or XMP) counts: docs/decisions.md.
-    head = _meta_box(data)
     written = image.info.get("original_orientation")
-    if b"irot" not in head and b"imir" not in head and written in TURNS:
+    if not boxes.turns(data) and written in TURNS:
         opened.orientation = written
     opened.depth = image.info.get("bit_depth", 8)
     return opened
@@ -284,12 +280,11 @@ def _open_jxl(data: bytes, max_pixels: int) -> Opened:
     width, height = jxl.size_of(data)
     check_pixels(width, height, max_pixels)
     with process_budget().holding(jxl.DECODING_BYTES * width * height):
-        jpeg, image, profile = jxl.decode_jxl(data)
-    if jpeg is not None:
-        opened = _open_jpeg(jpeg, max_pixels)
+        image, profile = jxl.decode_jxl(data)
+    if isinstance(image, bytes):
+        opened = _open_jpeg(image, max_pixels)
         opened.format = "JXL"
         return opened
-    assert image is not None  # noqa: S101
     return Opened(image, 1, "JXL", depth=depth_of(image.mode), profile=profile)
 
 
@@ -307,29 +302,6 @@ def _open_bmp(data: bytes, _: int) -> Opened:
 def _profile(image: Image.Image) -> bytes:
     profile = image.info.get("icc_profile")
     return profile if isinstance(profile, bytes) else b""
-
-
-def _meta_box(data: bytes) -> bytes:
-    """The box of a HEIF or AVIF that describes its items (ISO/IEC 14496-12, 8.11)."""
-    at = 0
-    for _ in range(_MAX_BOXES):
-        size, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
-        if size == 1:
-            size = int.from_bytes(data[at + 8 : at + 16], "big")
-        if kind == b"meta":
-            return data[at : at + min(size or len(data), _META_BYTES)]
-        if size < 8 or at + size >= len(data):
-            break
-        at += size
-    return b""
-
-
-def _avif_depth(data: bytes) -> int:
-    """Bits a channel by the codec's configuration (AV1 in ISOBMFF, 2.3.3)."""
-    head = _meta_box(data)
-    at = head.find(b"av1C")
-    flags = head[at + 6] if 0 <= at < len(head) - 6 else 0
-    return 8 if not flags & 0x40 else 12 if flags & 0x20 else 10
 
 
 def _has_low_bytes(image: Image.Image) -> bool:

@@ -208,6 +208,20 @@ def test_the_size_of_a_jxl_is_known_before_it_is_decoded(size: tuple[int, int]) 
 
 
 @needs_jxl
+def test_a_jpeg_packed_as_jxl_is_what_it_was() -> None:
+    from pillow_jxl.pillow_jxl import Encoder
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = jpeg(picture(1, 200, 150), exif=exif)
+    encoder = Encoder(mode="RGB", lossless=True, quality=100, decoding_speed=0, effort=3,
+                      use_container=True, use_original_profile=False, num_threads=0)  # fmt: skip
+    packed = bytes(encoder(data, 200, 150, jpeg_encode=True))
+    assert open_image(packed)[1:] == (150, 200)
+    assert difference(shown(packed), shown(data)) < 1
+
+
+@needs_jxl
 def test_a_jxl_cut_off_is_refused() -> None:
     data = jxl(picture(1, 200, 150))
     for part in (data[:3], data[: len(data) // 2]):
