@@ -17,8 +17,8 @@ from classify.training.scoring import score_all
 from retrieval import backbones
 from retrieval.encoder import keep_freed_memory
 from retrieval.errors import BackboneError, ImageError
-from retrieval.images import decode, find_images
-from retrieval.loader import Loaded, load_images
+from retrieval.images import find_images
+from retrieval.loader import Loaded, decode_in_time, load_images
 from retrieval.plain import Plain
 from retrieval.text import one_sentence
 
@@ -81,7 +81,7 @@ class Predictor:
     def predict_bytes(self, content: bytes, *, top: int = 5) -> Prediction:
         """The top classes of one encoded image, or its error."""
         try:
-            pixels = decode(content, self.preprocessing).pixels
+            pixels = decode_in_time(content, self.preprocessing).pixels
         except ImageError as error:
             return Prediction(Path(), error=str(error))
         return self._prediction(Path(), softmax(self.scores(pixels[None]))[0], top)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Generator, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -19,6 +20,7 @@ from retrieval.images import (
     Preprocessing,
     Source,
     decode,
+    file_budget,
     read_bytes,
 )
 from retrieval.threads import CPU_SECONDS, default_workers, in_time, map_ahead
@@ -32,6 +34,7 @@ __all__ = [
     "load_images",
 ]
 
+LARGE_FILE = 1 << 26  # bytes
 TOO_SLOW = f"takes more than {CPU_SECONDS:.0f} seconds to decode; save it again in another format"
 
 
@@ -86,21 +89,26 @@ def load_images(
     crop: tuple[int, int, int, int] | None = None,
     workers: int | None = None,
     ahead: int = 64,
+    cpu_seconds: float = CPU_SECONDS,
 ) -> Generator[Loaded, None, None]:
     """Load files in order, at most `ahead` of them before they are asked for.
 
     workers: decoding threads, by default one a core; Pillow decodes outside Python's lock. What
-    takes too long has an error; nobody waits for it, neither here nor where this is closed.
+    takes more than cpu_seconds has an error; nobody waits for it, neither here nor where this is
+    closed.
     """
     begun: dict[ImageFile, Loaded] = {}  # what is known of those that are being decoded
 
     def load(file: ImageFile) -> Loaded:
-        read, data = _read(file, is_known)
-        if data is None:
-            return read
-        begun[file] = read
         try:
-            return _decoded(read, data, preprocessing, max_pixels=max_pixels, crop=crop)
+            with _room_for(file):
+                read, data = _read(file, is_known)
+                if data is None:
+                    return read
+                begun[file] = read
+                return _decoded(read, data, preprocessing, max_pixels=max_pixels, crop=crop)
+        except ImageError as error:  # there is no room
+            return Loaded(file, file.size, file.mtime_ns, error=str(error))
         finally:
             begun.pop(file, None)
 
@@ -108,7 +116,10 @@ def load_images(
         known = begun.get(file) or Loaded(file, file.size, file.mtime_ns)
         return replace(known, error=TOO_SLOW)
 
-    return map_ahead(load, files, late=late, workers=workers or default_workers(), ahead=ahead)
+    return map_ahead(
+        load, files, late=late, workers=workers or default_workers(), ahead=ahead,
+        cpu_seconds=cpu_seconds,
+    )  # fmt: skip
 
 
 def decode_in_time(
@@ -124,6 +135,11 @@ def decode_in_time(
         return in_time(work)
     except TimeoutError as error:
         raise ImageError(TOO_SLOW) from error
+
+
+def _room_for(file: ImageFile) -> AbstractContextManager[None]:
+    """Memory for the bytes of a large file, shared with the other threads."""
+    return nullcontext() if file.size < LARGE_FILE else file_budget().holding(file.size)
 
 
 def _read(file: ImageFile, is_known: Callable[[str], bool]) -> tuple[Loaded, bytes | None]:

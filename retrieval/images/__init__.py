@@ -2,10 +2,17 @@
 
 finding.py     folders and files -> ImageFile, one stat each, in a fixed order
 facts.py       what a picture's file tells beside its pixels
-formats.py     bytes -> a Pillow image, opened by the one decoder that its first bytes ask for
-decoding.py    an image -> an upright 8-bit RGB picture -> the square pixels that a backbone is fed
+formats.py     a file's bytes -> the name of its format; raws.py and jxl.py: those of extras
+sources.py     whatever a picture may be given as -> opened
+opened.py      bytes -> a picture whose header is read, by the one decoder its first bytes ask for;
+               png.py, jpeg.py, tiff.py, boxes.py, animation.py, orientation.py know what
+               Pillow does not
+budget.py      memory that all decoders share
+upright.py     opened -> decoded, flat, upright; greys.py and colour.py: what samples mean
+decoding.py    an upright picture -> the square pixels that a backbone is fed
 """
 
+from retrieval.images.budget import file_budget
 from retrieval.images.decoding import (
     DEFAULT_MAX_PIXELS,
     Decoded,
@@ -29,6 +36,7 @@ __all__ = [
     "Preprocessing",
     "Source",
     "decode",
+    "file_budget",
     "find_images",
     "fit_square",
     "is_tensor",

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from PIL import Image
 
 MAX_FRAMES = 1000  # looked at
-MAX_CANVAS = 40_000_000  # pixels of a frame; what is larger is no animation that anybody shows
-MAX_PIXELS = 500_000_000  # of all frames looked at
+MAX_CANVAS = 16_000_000  # pixels of a frame; what is larger is no animation that anybody shows
+MAX_PIXELS = 200_000_000  # of all frames looked at
 FRAME_BYTES = 24  # a pixel: canvases of the decoder, Python's and Pillow's copies
 _ENDS = (EOFError, OSError, SyntaxError, ValueError, LookupError, TypeError, RuntimeError, Warning)
 _EXTENSION, _PICTURE = 0x21, 0x2C

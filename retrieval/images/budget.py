@@ -102,6 +102,17 @@ def process_budget() -> Budget:
     return Budget(limit_for(memory()), places)
 
 
+@lru_cache(maxsize=1)
+def file_budget() -> Budget:
+    """The budget of the bytes of files that are read to be decoded, beside that of their pixels.
+
+    Who waits for that of pixels may hold some of this, never the other way round.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=file_budget.cache_clear)
+    return Budget(limit_for(memory()))
+
+
 def limit_for(memory: int) -> int:
     """Bytes for decoding on a machine with so much memory."""
     return int(max(SHARE * memory, min(LEAST, LEAST_SHARE * memory)))

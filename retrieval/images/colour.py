@@ -83,7 +83,16 @@ def is_clear_somewhere(image: Image.Image) -> bool:
     """Whether any pixel of a picture is not opaque."""
     if not image.has_transparency_data:
         return False
-    return any(strip.getchannel("A").getextrema()[0] < 255 for _, strip in _rgba_strips(image))  # type: ignore[operator]
+    clear = image.info.get("transparency")
+    if image.mode == "P" and clear is not None:
+        opacity = clear if isinstance(clear, bytes) else bytes([255] * clear + [0])
+        counts = zip(image.histogram(), opacity, strict=False)
+        return any(count and level < 255 for count, level in counts)
+    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA"):
+        strips = (strip.getchannel(strip.getbands()[-1]) for _, strip in _strips(image))
+    else:
+        strips = (strip.convert("RGBA").getchannel("A") for _, strip in _strips(image))
+    return any(strip.getextrema()[0] < 255 for strip in strips)  # type: ignore[operator]
 
 
 def is_one_colour(image: Image.Image) -> bool:
@@ -96,18 +105,18 @@ def is_one_colour(image: Image.Image) -> bool:
 def _composed(image: Image.Image, ground: str) -> Image.Image:
     """A picture on a ground, strip by strip: in memory there is one copy, not three."""
     composed = Image.new("RGB", image.size, ground)
-    for top, strip in _rgba_strips(image):
-        composed.paste(strip, (0, top), strip)
+    for top, strip in _strips(image):
+        # By way of RGBA: Pillow warns when a palette with transparency becomes RGB directly.
+        rgba = (strip.convert("LA") if strip.mode == "La" else strip).convert("RGBA")
+        composed.paste(rgba, (0, top), rgba)
     return composed
 
 
-def _rgba_strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
-    """The top and the pixels of strips of a picture, from above, as RGBA."""
+def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """The top and the pixels of strips of a picture, from above."""
     rows = max(1, STRIP_PIXELS // image.width)
     for top in range(0, image.height, rows):
-        part = image.crop((0, top, image.width, min(image.height, top + rows)))
-        # By way of RGBA: Pillow warns when a palette with transparency becomes RGB directly.
-        yield top, (part.convert("LA") if part.mode == "La" else part).convert("RGBA")
+        yield top, image.crop((0, top, image.width, min(image.height, top + rows)))
 
 
 def _stands_out(picture: Image.Image, ground: int) -> bool:

@@ -45,13 +45,29 @@ def white_of(brightest: float) -> float:
 
 
 def join_bytes(high: Image.Image, low: Image.Image, white: float) -> Image.Image:
-    """RGB of 16 bits, given as two RGB images of its high and low bytes, as 8 bits."""
-    joined = Image.new("RGB", high.size)
+    """Colours of 16 bits, given as images of their high and low bytes, as 8 bits of one mode.
+
+    What is opaque may be white's sample, or that of 16 bits.
+    """
+    joined = Image.new(high.mode, high.size)
+    whites = np.full(len(high.getbands()), white, np.float32)
+    if high.mode == "RGBA" and 256 * _top(high.getchannel("A")) > white:
+        whites[3] = 65535
     for (top, upper), (_, lower) in zip(_strips(high), _strips(low), strict=True):
         values = upper.astype(np.float32) * 256 + lower
-        rows = np.rint(np.clip(values * np.float32(255 / white), 0, 255)).astype(np.uint8)
-        joined.paste(Image.fromarray(rows), (0, top))
+        rows = np.rint(np.clip(values * (255 / whites), 0, 255)).astype(np.uint8)
+        joined.paste(Image.fromarray(rows, high.mode), (0, top))
     return joined
+
+
+def brightest_colour(image: Image.Image) -> int:
+    """The largest level of any channel but that of transparency."""
+    colours = [band for band in image.getbands() if band != "A"]
+    return max(_top(image.getchannel(band)) for band in colours)
+
+
+def _top(band: Image.Image) -> int:
+    return int(band.getextrema()[1])  # type: ignore[arg-type]
 
 
 def _white(brightest: float, *, is_float: bool) -> float:

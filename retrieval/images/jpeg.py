@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import IO, cast
 
 import numpy as np
 from PIL import Image, JpegImagePlugin
@@ -46,7 +47,6 @@ class JpegFile(JpegImagePlugin.JpegImageFile):
 
     def load_prepare(self) -> None:
         """As Pillow's; what may be cut off begins with a level that tells unwritten rows."""
-        assert self.fp is not None  # noqa: S101  for the type checker
         if self._im is None and not _ends_well(self.fp):
             level = _UNTOUCHED if self.mode == "L" else (_UNTOUCHED,) * len(self.getbands())
             self.im = Image.new(self.mode, self.size, level).im
@@ -54,8 +54,7 @@ class JpegFile(JpegImagePlugin.JpegImageFile):
 
     def load_read(self, read_bytes: int) -> bytes:
         """More of the file; behind its early end, once, the marker with which libjpeg finishes."""
-        assert self.fp is not None  # noqa: S101
-        part = self.fp.read(read_bytes)
+        part = cast("IO[bytes]", self.fp).read(read_bytes)
         if part or self.ended_early:
             return part
         self.ended_early = True
@@ -114,10 +113,11 @@ def is_complete_enough(image: JpegFile, whole: list[Scan]) -> bool:
 
 def _has_several_scans(image: JpegFile, data: bytes) -> bool:
     """Whether libjpeg reads more than one scan: progressive, or not all components in the first."""
-    assert image.fp is not None  # noqa: S101
     if image.info.get("progressive"):
         return True
-    header = data[: image.fp.tell()][-8 - 2 * image.layers :]  # it stands behind the first SOS
+    header = data[: cast("IO[bytes]", image.fp).tell()][
+        -8 - 2 * image.layers :
+    ]  # it stands behind the first SOS
     return header[:2] != b"\xff\xda" or header[4:5] != bytes([image.layers])
 
 

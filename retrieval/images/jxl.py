@@ -8,6 +8,7 @@ from typing import Any
 from PIL import Image
 
 from retrieval.errors import ImageError
+from retrieval.images.extras import is_installed
 
 NEEDED = "a JPEG XL; to read such files, `pip install 'imgret[jxl]'`"
 CONTAINER = b"\0\0\0\x0cJXL \r\n\x87\n"
@@ -21,7 +22,7 @@ _MAX_BOXES = 10_000
 @lru_cache(maxsize=1)
 def is_readable() -> bool:
     """Whether the extra is installed."""
-    return find_spec(_PACKAGE) is not None
+    return is_installed(_PACKAGE)
 
 
 def size_of(data: bytes) -> tuple[int, int]:
@@ -41,7 +42,7 @@ def size_of(data: bytes) -> tuple[int, int]:
     return width, height
 
 
-def decode_jxl(data: bytes) -> tuple[bytes | None, Image.Image | None, bytes]:
+def decode_jxl(data: bytes) -> tuple[bytes | Image.Image, bytes]:
     """The JPEG that was packed, or else the picture; and its colour profile. Raises ImageError.
 
     The decoder turns the picture upright by what the codestream says.
@@ -51,15 +52,15 @@ def decode_jxl(data: bytes) -> tuple[bytes | None, Image.Image | None, bytes]:
     try:
         is_jpeg, info, pixels, profile, _ = _decoder()(num_threads=0)(data)
     except Exception as error:  # the extension has errors of its own
-        raise ImageError(f"damaged or truncated ({str(error)[:120]})") from error
+        raise ImageError("damaged or truncated (libjxl refuses it)") from error
     if is_jpeg:
-        return bytes(pixels), None, b""
+        return bytes(pixels), b""
     mode = "F" if info.mode == "F;16" else info.mode
     try:
         image = Image.frombytes(mode, (info.width, info.height), bytes(pixels))
     except ValueError as error:
         raise ImageError(f"a kind of JPEG XL that this program does not read ({error})") from error
-    return None, image, bytes(profile or b"")
+    return image, bytes(profile or b"")
 
 
 @lru_cache(maxsize=1)

@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from PIL import (
     AvifImagePlugin,
@@ -31,7 +32,7 @@ from PIL import (
 )
 
 from retrieval.errors import ImageError
-from retrieval.images import colour, jxl, raws
+from retrieval.images import boxes, colour, jxl, raws
 from retrieval.images.animation import FRAME_BYTES, MAX_CANVAS, gif_frames
 from retrieval.images.budget import process_budget
 from retrieval.images.formats import HEADER_BYTES, sniff, unread_content
@@ -40,11 +41,15 @@ from retrieval.images.orientation import TURNS, orientation, written_orientation
 from retrieval.images.png import take_apart
 from retrieval.images.tiff import is_raw, open_tiff, pages_of
 
-_AVIF_EXIF = re.compile(rb"(infe\x02.{7})Exif", re.DOTALL)
-_BOX_SEARCHED = 1 << 20  # bytes of a HEIF or AVIF in which its boxes are looked for
 _STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}  # bytes a pixel in Pillow
 # What decoders take beside Pillow's picture, in bytes a pixel: canvases, planes, Python's copies.
 _BESIDE = {"WEBP": 16, "AVIF": 16, "HEIF": 16, "GIF": 1}
+_FOREIGN = "B" if sys.byteorder == "little" else "L"
+_OTHER_BYTES = {
+    f"{mode};16{order}": f"{mode};16{other}"
+    for mode in ("RGB", "RGBA", "CMYK")
+    for order, other in (("B", "L"), ("L", "B"), ("N", _FOREIGN))
+}
 _WEIGHTS = 50  # bytes that resizing takes for each column and each row
 _DECODER_ERRORS = (
     OSError,
@@ -197,7 +202,7 @@ def _open_png(data: bytes, _: int) -> Opened:
     )
     if png.depth == 16 and png.significant and 8 <= png.significant < 16:
         opened.white = (1 << png.significant) - 1
-    if png.depth == 16 and image.mode == "RGB":
+    if png.depth == 16 and _has_low_bytes(image):
         opened.low = lambda: _other_bytes(PngImagePlugin.PngImageFile(io.BytesIO(png.still), ""))
     return opened
 
@@ -214,12 +219,11 @@ def _open_webp(data: bytes, max_pixels: int) -> Opened:
 
 
 def _open_avif(data: bytes, _: int) -> Opened:
-    # An AVIF is turned by its own boxes (irot, imir), whatever its EXIF says, and libavif fails
-    # the whole image when that is broken: give the item a name that it passes over.
-    image = AvifImagePlugin.AvifImageFile(io.BytesIO(_AVIF_EXIF.sub(rb"\1skip", data, count=1)), "")
+    # An AVIF is turned by its own boxes (irot, imir), whatever its EXIF says.
+    image = AvifImagePlugin.AvifImageFile(io.BytesIO(boxes.without_exif(data)), "")
     image.info.pop("xmp", None)  # nor by its XMP
     opened = Opened(image, written_orientation(image), "AVIF", profile=_profile(image))
-    opened.frames, opened.depth = image.n_frames, _avif_depth(data)
+    opened.frames, opened.depth = image.n_frames, boxes.avif_depth(data)
     opened.animated = data if opened.frames > 1 else b""
     return opened
 
@@ -230,9 +234,8 @@ def _open_heif(data: bytes, _: int) -> Opened:
     image = HeifImageFile(io.BytesIO(data), "")
     opened = Opened(image, 1, "HEIF", profile=_profile(image), frames=image.n_frames)
     # libheif turns by the boxes. Where there are none, EXIF (or XMP) counts: docs/decisions.md.
-    head = data[:_BOX_SEARCHED]
     written = image.info.get("original_orientation")
-    if b"irot" not in head and b"imir" not in head and written in TURNS:
+    if not boxes.turns(data) and written in TURNS:
         opened.orientation = written
     opened.depth = image.info.get("bit_depth", 8)
     return opened
@@ -251,7 +254,7 @@ def _open_tiff(data: bytes, max_pixels: int) -> Opened:
     opened = Opened(image, 1, "TIFF", pages, max(8, image.depth), _profile(image))
     opened.extra_bytes = 2 * image.strip_bytes
     opened.white, opened.inverted = image.white, image.inverted
-    if image.depth == 16 and image.mode == "RGB":
+    if image.depth == 16 and _has_low_bytes(image):
         opened.low = lambda: _other_bytes(open_tiff(data)[0])
     return opened
 
@@ -277,12 +280,11 @@ def _open_jxl(data: bytes, max_pixels: int) -> Opened:
     width, height = jxl.size_of(data)
     check_pixels(width, height, max_pixels)
     with process_budget().holding(jxl.DECODING_BYTES * width * height):
-        jpeg, image, profile = jxl.decode_jxl(data)
-    if jpeg is not None:
-        opened = _open_jpeg(jpeg, max_pixels)
+        image, profile = jxl.decode_jxl(data)
+    if isinstance(image, bytes):
+        opened = _open_jpeg(image, max_pixels)
         opened.format = "JXL"
         return opened
-    assert image is not None  # noqa: S101
     return Opened(image, 1, "JXL", depth=depth_of(image.mode), profile=profile)
 
 
@@ -302,21 +304,21 @@ def _profile(image: Image.Image) -> bytes:
     return profile if isinstance(profile, bytes) else b""
 
 
-def _avif_depth(data: bytes) -> int:
-    """Bits a channel by the codec's configuration (AV1 in ISOBMFF, 2.3.3)."""
-    at = data.find(b"av1C", 0, _BOX_SEARCHED)
-    flags = data[at + 6] if 0 <= at < len(data) - 6 else 0
-    return 8 if not flags & 0x40 else 12 if flags & 0x20 else 10
+def _has_low_bytes(image: Image.Image) -> bool:
+    """Whether Pillow takes the high bytes of samples, and can be made to take the low ones."""
+    modes = {_raw_mode(tile) for tile in image.tile}  # type: ignore[attr-defined]
+    return len(modes) == 1 and modes.pop() in _OTHER_BYTES
+
+
+def _raw_mode(tile: Any) -> str:
+    return str(tile.args if isinstance(tile.args, str) else tile.args[0])
 
 
 def _other_bytes(image: Image.Image) -> Image.Image:
-    """The same RGB of 16 bits, not yet loaded, with the low bytes where Pillow takes the high."""
-    native = "RGB;16B" if sys.byteorder == "little" else "RGB;16L"
-    other = {"RGB;16B": "RGB;16L", "RGB;16L": "RGB;16B", "RGB;16N": native}
+    """The same colours of 16 bits, not yet loaded, by the low bytes where Pillow takes the high."""
     tiles = image.tile  # type: ignore[attr-defined]
     for n, tile in enumerate(tiles):
-        mode = tile.args if isinstance(tile.args, str) else tile.args[0]
-        swapped = other[mode]
+        swapped = _OTHER_BYTES[_raw_mode(tile)]
         args = swapped if isinstance(tile.args, str) else (swapped, *tile.args[1:])
         tiles[n] = tile._replace(args=args)
     return image

@@ -3,11 +3,11 @@
 import io
 import re
 from functools import lru_cache
-from importlib.util import find_spec
 
 from PIL import Image
 
 from retrieval.errors import ImageError
+from retrieval.images.extras import is_installed
 
 RAW_SUFFIX = re.compile(
     r"\.(3fr|arw|cr[23]|crw|dcr|dng|erf|fff|gpr|iiq|kdc|mef|mos|mrw|nef|nrw|orf|pef|raf|rw[2l]|"
@@ -23,7 +23,7 @@ _TURNS = {3: 3, 5: 8, 6: 6}  # LibRaw's flip -> EXIF's orientation
 @lru_cache(maxsize=1)
 def are_readable() -> bool:
     """Whether the extra is installed."""
-    return find_spec("rawpy") is not None
+    return is_installed("rawpy")
 
 
 class RawFile:

@@ -8,7 +8,13 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from retrieval.errors import ImageError
-from retrieval.images.formats import MAX_FILE_BYTES, os_reason, read_bytes
+from retrieval.images.formats import (
+    HEADER_BYTES,
+    MAX_FILE_BYTES,
+    os_reason,
+    read_bytes,
+    sniff,
+)
 from retrieval.images.opened import Opened, check_pixels, open_bytes, open_loaded
 
 
@@ -45,7 +51,8 @@ def open_source(source: Any, max_pixels: int) -> Opened:
     if isinstance(source, Image.Image):
         check_pixels(*source.size, max_pixels)
         data = _undecoded(source)
-        return open_loaded(source) if data is None else open_bytes(data, max_pixels)
+        ours = data is not None and sniff(data[:HEADER_BYTES]) is not None
+        return open_bytes(data, max_pixels) if data and ours else open_loaded(source)
     if is_tensor(source):
         source = _from_tensor(source)
     if isinstance(source, np.ndarray):
@@ -93,7 +100,6 @@ def _undecoded(image: Image.Image) -> bytes | None:
     """The bytes of the file that PIL has opened and nobody has decoded or changed, or None."""
     untouched = (
         isinstance(image, ImageFile.ImageFile)
-        and image.tile
         and image._im is None
         and image.fp is not None
         and not getattr(image, "decoderconfig", ())
@@ -108,6 +114,11 @@ def _undecoded(image: Image.Image) -> bytes | None:
 
 
 def _from_tensor(tensor: Any) -> np.ndarray:
+    if not str(tensor.dtype).endswith(".uint8"):  # numpy does not know all of torch's types
+        raise ImageError(
+            f"a tensor of shape {tuple(tensor.shape)} and type {tensor.dtype} is no picture; "
+            f"{TAKEN}"
+        )
     array: np.ndarray = tensor.detach().cpu().contiguous().numpy()
     first = array.ndim == 3 and array.shape[0] in (1, 3, 4)
     return np.moveaxis(array, 0, 2) if first else array

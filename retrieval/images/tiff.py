@@ -13,6 +13,7 @@ from PIL import ExifTags, Image, TiffImagePlugin
 from retrieval.errors import ImageError
 from retrieval.images.orientation import xmp_orientation
 
+UNREAD = "a kind of TIFF that this program does not read"
 MAX_PAGES, MAX_ENTRIES = 10_000, 200_000  # directories, and entries of all of them, looked at
 MAX_SUBDIRECTORIES = 32  # of one directory
 MUCH_SMALLER = 0.4  # a first page of less of the largest one's pixels is not the main picture
@@ -115,26 +116,26 @@ def open_tiff(data: bytes) -> tuple[TiffFile, int]:
     """
     pages = pages_of(data)
     main = main_page(pages)
+    if data[:4] == b"MM\0+":
+        raise ImageError(f"{UNREAD} (BigTIFF in big-endian order)")
+    compression = main.tag(_COMPRESSION, 1) if main is not None else 1
+    if compression not in TiffImagePlugin.COMPRESSION_INFO:
+        raise ImageError(f"{UNREAD} (compression {compression})")
     stream = io.BytesIO(data)
     if main is not None and main is not pages[0]:
-        order, big = "<" if data[:1] == b"I" else ">", data[2:4] in (b"+\0", b"\0+")
+        big = data[2:4] == b"+\0"
         stream.seek(8 if big else 4)
+        order = "<" if data[:1] == b"I" else ">"
         stream.write(struct.pack(order + ("Q" if big else "I"), main.offset))
         stream.seek(0)
-    if main is not None and main.tag(_COMPRESSION) in _JPEG_COMPRESSION:
+    if main is not None and compression in _JPEG_COMPRESSION:
         _check_scans(data, main)
     try:
         image = TiffFile(stream, "")
-    except KeyError as error:  # Pillow looks the compression up
-        if main is None or error.args != (main.tag(_COMPRESSION),):
-            raise
-        raise ImageError(
-            f"a kind of TIFF that this program does not read (compression {error})"
-        ) from error
     except (SyntaxError, OSError) as error:
         if not _UNREAD.search(str(error)):
             raise
-        raise ImageError(f"a kind of TIFF that this program does not read ({error})") from error
+        raise ImageError(f"{UNREAD} ({error})") from error
     return image, max(1, sum(not page.is_reduced for page in pages))
 
 

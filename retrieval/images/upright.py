@@ -53,8 +53,8 @@ def load(opened: Opened) -> LoadedPicture:
 
 def _flat(opened: Opened, image: Image.Image) -> Image.Image:
     """A decoded image as RGB, L, or CMYK with a profile that counts; what is clear has a ground."""
-    if image.mode == "RGB" and opened.low is not None:
-        return _of_16_bits(opened, image)
+    if opened.low is not None:
+        image = _of_16_bits(opened, opened.low, image)
     if image.mode in ("RGB", "L") and "transparency" not in image.info:
         return image
     if greys.is_deep(image):
@@ -66,13 +66,14 @@ def _flat(opened: Opened, image: Image.Image) -> Image.Image:
     return image.convert("L" if image.mode == "1" else "RGB")
 
 
-def _of_16_bits(opened: Opened, high: Image.Image) -> Image.Image:
-    """RGB of 16 bits whose high bytes are decoded, as 8 bits: cameras use 12 or 14 of them."""
-    brightest = max(top for _, top in high.getextrema())  # type: ignore[misc]
-    white = opened.white or greys.white_of(256 * brightest + 255)
-    if white >= 65535 or opened.low is None:
+def _of_16_bits(
+    opened: Opened, open_low: Callable[[], Image.Image], high: Image.Image
+) -> Image.Image:
+    """Colours of 16 bits whose high bytes are decoded, as 8 bits: cameras use 12 or 14 of them."""
+    white = opened.white or greys.white_of(256 * greys.brightest_colour(high) + 255)
+    if white >= 65535:
         return high
-    low = opened.low()
+    low = open_low()
     low.load()
     return greys.join_bytes(high, low, white)
 

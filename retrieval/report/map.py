@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 
 from retrieval.errors import ImageError
 from retrieval.images import thumbnail
-from retrieval.loader import default_workers
 from retrieval.report.pages import render, write_page
 from retrieval.retriever.mapping import GalleryMap
 from retrieval.retriever.results import Progress
 from retrieval.text import visible
+from retrieval.threads import default_workers, map_ahead
 
 SIDE, QUALITY = 96, 70  # of a thumbnail: pixels, JPEG
 
@@ -22,11 +22,13 @@ SIDE, QUALITY = 96, 70  # of a thumbnail: pixels, JPEG
 def map_page(drawn: GalleryMap, progress: Progress | None = None) -> str:
     """A page on which one zooms, hovers, searches and picks labels; it needs no other file."""
     thumbnails: list[str] = []
-    with ThreadPoolExecutor(default_workers()) as pool:
-        for done, made in enumerate(pool.map(_thumbnail, (p.path for p in drawn.points)), start=1):
+    paths = [point.path for point in drawn.points]
+    workers = default_workers()
+    with closing(map_ahead(_thumbnail, paths, late=lambda _: "", workers=workers)) as pictures:
+        for done, made in enumerate(pictures, start=1):
             thumbnails.append(made)
-            if progress and (done % 50 == 0 or done == len(drawn.points)):
-                progress("drawing", done, len(drawn.points))
+            if progress and (done % 50 == 0 or done == len(paths)):
+                progress("drawing", done, len(paths))
     labels = [label for label, _ in Counter(p.label for p in drawn.points).most_common()]
     code = {label: n for n, label in enumerate(labels)}
     data = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,8 @@ from markupsafe import Markup
 from retrieval.errors import ImageError
 from retrieval.files import write_atomically
 from retrieval.images import thumbnail
-from retrieval.loader import default_workers
 from retrieval.text import unwritable, visible
+from retrieval.threads import default_workers, map_ahead
 
 THUMBNAIL = 256  # longest side, pixels
 
@@ -62,7 +61,10 @@ def embedded_thumbnail(path: Path, side: int = THUMBNAIL) -> str | None:
 def thumbnails(paths: Iterable[Path], side: int = THUMBNAIL) -> dict[Path, str | None]:
     """embedded_thumbnail() of each path, made in threads."""
     wanted = list(paths)
-    with ThreadPoolExecutor(default_workers()) as pool:
-        return dict(
-            zip(wanted, pool.map(lambda p: embedded_thumbnail(p, side), wanted), strict=True)
-        )
+    made = map_ahead(
+        lambda p: embedded_thumbnail(p, side),
+        wanted,
+        late=lambda _: None,
+        workers=default_workers(),
+    )
+    return dict(zip(wanted, made, strict=True))

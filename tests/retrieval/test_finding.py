@@ -115,3 +115,55 @@ def test_a_gallery_is_never_searched(folder: Path) -> None:
 def test_a_path_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ImgretError, match="does not exist"):
         names(tmp_path / "nothing")
+
+
+def passed_over(*roots: Path, **options: object) -> list[str]:
+    kinds: list[str] = []
+    names(*roots, passed_over=kinds.append, **options)
+    return sorted(kinds)
+
+
+OTHERS = {
+    "b.CR3x.psd": b"8BPS\0\1",
+    "scan.jp2": b"\0\0\0\x0cjP  \r\n\x87\n",
+    "drawing.SVG": b"<svg/>",
+    "icon.ico": b"\0\0\1\0",
+    "texture.tga": b"\0\0\2",
+    "clip.mp4": b"\0\0\0\x18ftypmp42",
+    "clip.MOV": b"\0\0\0\x14ftypqt  ",
+    "paper.pdf": b"%PDF-1.7",
+}
+
+
+def test_formats_that_are_not_read_are_told_by_their_suffix(folder: Path) -> None:
+    for name, begins in OTHERS.items():
+        (folder / "sub" / name).write_bytes(begins + bytes(100))
+    (folder / "notes.txt").write_text("no image")
+    (folder / "table.csv").write_text("path,label")
+    assert sorted(names(folder)) == ["a.jpg", "b.png"]
+    assert passed_over(folder) == sorted(Path(name).suffix for name in OTHERS)
+
+
+def test_what_is_not_read_is_told_by_its_content_too(folder: Path) -> None:
+    (folder / "layers").write_bytes(b"8BPS\0\1" + bytes(100))
+    (folder / "paper.bin").write_bytes(b"%PDF-1.7" + bytes(100))
+    assert passed_over(folder) == [".pdf", ".psd"]
+
+
+def test_what_is_left_out_is_not_passed_over(folder: Path) -> None:
+    (folder / "sub" / "x.psd").write_bytes(b"8BPS\0\1")
+    (folder / ".hidden.psd").write_bytes(b"8BPS\0\1")
+    assert passed_over(folder, exclude=["sub"]) == []
+    assert passed_over(folder, exclude=["*.psd"]) == []
+
+
+def test_thumbnails_of_nas_systems_and_resource_forks_are_hidden(folder: Path) -> None:
+    for name in ("@eaDir", ".AppleDouble", "__MACOSX", "@EADIR", ".@__thumb"):
+        below = folder / "sub" / name / "deeper"
+        below.mkdir(parents=True)
+        picture(6).save(below / "SYNOPHOTO_THUMB_XL.jpg")
+        (below / "x.psd").write_bytes(b"8BPS\0\1")
+    assert sorted(names(folder)) == ["a.jpg", "b.png"]
+    assert passed_over(folder) == []
+    assert len(names(folder, include_hidden=True)) == 7
+    assert len(names(folder / "sub" / "@eaDir")) == 1  # named, it is searched

@@ -73,3 +73,23 @@ def test_a_region_is_cut_before_fitting(tmp_path: Path) -> None:
     pixels = load_image(file, SQUASH, crop=(16, 16, 32, 32)).pixels
     assert pixels is not None
     assert (pixels == [255, 0, 0]).all()
+
+
+def test_a_picture_that_takes_too_long_is_a_failure_and_the_rest_goes_on(tmp_path: Path) -> None:
+    from tests.retrieval.test_costs import blank_png
+
+    for name in ("a.png", "c.png"):
+        picture(0).save(tmp_path / name)
+    (tmp_path / "b.png").write_bytes(blank_png(5000, 5000, 16, 6))
+    files = list(find_images([tmp_path]))
+    loaded = list(load_images(files, SQUASH, workers=1, cpu_seconds=0.2))
+    assert [item.error is None for item in loaded] == [True, False, True]
+    assert "seconds to decode" in str(loaded[1].error)
+    assert loaded[1].sha256 == hashlib.sha256(files[1].path.read_bytes()).hexdigest()
+
+
+def test_the_facts_of_a_file_come_with_its_pixels(files: list[ImageFile]) -> None:
+    facts = load_image(files[0], SQUASH).facts
+    assert facts is not None
+    assert (facts.format, facts.frames, facts.depth, facts.alpha) == ("JPEG", 1, 8, False)
+    assert load_image(files[0], SQUASH, is_known=lambda _: True).facts is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -12,8 +12,9 @@ from PIL import Image
 
 from retrieval.errors import ImageError
 from retrieval.images import open_image, read_bytes
-from retrieval.loader import default_workers
+from retrieval.loader import TOO_SLOW, default_workers
 from retrieval.retriever.results import Progress
+from retrieval.threads import map_ahead
 
 STRIP_PIXELS = 1 << 20
 
@@ -36,16 +37,18 @@ def hash_files(
     files: path and SHA-256 of the content that was indexed. They are decoded whole, one a core at
     a time, with the limits that indexing has. What is transparent lies on white, as in indexing.
     """
-    pool = ThreadPoolExecutor(default_workers(), thread_name_prefix="imgret-decode")
+    hash_file = partial(_hash_file, max_pixels=max_pixels)
     found = []
-    try:
-        for hashed in pool.map(partial(_hash_file, max_pixels=max_pixels), files):
+    with closing(map_ahead(hash_file, files, late=_late, workers=default_workers())) as hashes:
+        for hashed in hashes:
             found.append(hashed)
             if progress:
                 progress("decoding", len(found), len(files))
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
     return found
+
+
+def _late(_: tuple[Path, str]) -> tuple[str, str | None]:
+    return "", TOO_SLOW
 
 
 def _hash_file(file: tuple[Path, str], *, max_pixels: int) -> tuple[str, str | None]:

@@ -1,0 +1,169 @@
+"""Ctrl-C, given to real processes while one picture is slow to decode."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from retrieval.gallery import Gallery
+from tests.conftest import Command
+from tests.samples import command_environment, command_line, picture
+
+SLOW_SIDE = 11_000  # pixels of a side, of four channels of 16 bits
+INTERRUPTED = 130
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+
+
+@pytest.fixture(scope="session")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A PNG of 1 MB that takes some seconds to decode."""
+    from tests.retrieval.test_costs import blank_png
+
+    path = tmp_path_factory.mktemp("slow") / "zz-slow.png"
+    path.write_bytes(blank_png(SLOW_SIDE, SLOW_SIDE, 16, 6))
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path, slow: Path) -> Path:
+    """40 pictures, more than the encoder takes at a time, and behind them the slow one."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for n in range(40):
+        picture(n).save(folder / f"{n:02}.jpg")
+    (folder / slow.name).symlink_to(slow)
+    return folder
+
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(tmp_path: Path, cache: Path) -> Iterator[Start]:
+    """Start the command as a process that hears Ctrl-C."""
+    started: list[subprocess.Popen[str]] = []
+
+    def run(*arguments: object) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            command_line(*arguments), cwd=tmp_path, env=command_environment(cache), text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def cpu_of_decoders(process: subprocess.Popen[str]) -> float:
+    """Seconds that one thread of a process has computed at most, other than its first one."""
+    seconds = [0.0]
+    for task in Path(f"/proc/{process.pid}/task").iterdir():
+        try:
+            fields = (task / "stat").read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        if task.name != str(process.pid):
+            seconds.append((int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"))
+    return max(seconds)
+
+
+def wait_until_slow(process: subprocess.Popen[str], seconds: float = 1.0) -> None:
+    """Until a thread has been decoding for so long that it must be the slow picture."""
+    until = time.monotonic() + 120
+    while cpu_of_decoders(process) < seconds:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+
+
+@needs_proc
+def test_the_first_ends_an_index_run_and_stores_what_is_encoded(
+    folder: Path, start: Start, imgret: Command, tmp_path: Path
+) -> None:
+    imgret("index", folder / "00.jpg", "--gallery", "warm.imgret")  # exports the encoder
+    process = start("index", folder, "--gallery", "g.imgret", "--batch-size", 8)
+    wait_until_slow(process)
+    process.send_signal(signal.SIGINT)
+    asked = time.monotonic()
+    _, said = process.communicate(timeout=30)
+    assert time.monotonic() - asked < 2.5  # 2 s on a quiet machine, and a margin
+    assert process.returncode == INTERRUPTED
+    assert "What was stored stays" in said
+    assert Gallery(tmp_path / "g.imgret").open_table().count() >= 40
+
+
+@needs_proc
+@pytest.mark.parametrize("command", ["query", "evaluate"])
+def test_the_first_ends_other_commands_that_decode(
+    command: str, folder: Path, slow: Path, start: Start, imgret: Command
+) -> None:
+    (folder / slow.name).unlink()
+    imgret("index", folder, "--gallery", "g.imgret")
+    queries = folder.parent / "queries" / "pictures"
+    queries.mkdir(parents=True)
+    picture(1).save(queries / "a.jpg")
+    (queries / slow.name).symlink_to(slow)
+    given = sorted(queries.iterdir()) if command == "query" else ["--queries", queries.parent]
+    process = start(command, *given, "--gallery", "g.imgret")
+    wait_until_slow(process)
+    process.send_signal(signal.SIGINT)
+    asked = time.monotonic()
+    process.communicate(timeout=30)
+    assert time.monotonic() - asked < 2.5
+    assert process.returncode == INTERRUPTED
+
+
+def test_a_second_ends_a_command_at_once_whatever_it_does(tmp_path: Path) -> None:
+    script = (
+        "import time, signal\n"
+        "from imgret.interrupts import second_interrupt_ends_at_once\n"
+        "with second_interrupt_ends_at_once():\n"
+        "    signal.signal(signal.SIGINT, lambda *_: None)\n"  # nobody obeys the first
+        "    print('ready', flush=True)\n"
+        "    sum(x * x for x in range(10**12))\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(5) == INTERRUPTED
+
+
+def test_the_way_signals_were_heard_is_restored() -> None:
+    from imgret.interrupts import second_interrupt_ends_at_once
+
+    before = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(before)
+    with second_interrupt_ends_at_once():
+        pass
+    after = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(after)
+    assert after == before
+
+
+def test_an_interrupt_waits_for_what_belongs_together() -> None:
+    from retrieval.interrupts import interrupts_wait
+
+    steps = []
+    with pytest.raises(KeyboardInterrupt), interrupts_wait():  # noqa: PT012
+        signal.raise_signal(signal.SIGINT)
+        steps.append("whole")
+    assert steps == ["whole"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
