@@ -56,7 +56,8 @@ def find_gallery(start: Path) -> Path:
 class Gallery:
     """One gallery folder.
 
-    path: the folder. base: what stored paths are relative to, the folder that holds it.
+    path: the folder. base: what stored paths are relative to, the folder that holds it. trusted:
+    whether the user says that what it names outside of its folder may be used.
     """
 
     def __init__(self, path: Path) -> None:
@@ -70,6 +71,7 @@ class Gallery:
             ) from error
         self._folders: dict[Path, Path] = {}
         self._locked: tuple[int, int] | None = None
+        self.trusted = False
         self.base = self.path.parent.resolve()
 
     @property
@@ -109,7 +111,10 @@ class Gallery:
     def open_table(self, version: int | None = None) -> ImageTable:
         """The table at a version, by default the newest."""
         self.check_exists()
-        return ImageTable.open(self.table_path, version)
+        table = ImageTable.open(self.table_path, version)
+        if self.trusted:
+            table.is_ours = True
+        return table
 
     def settings(self) -> Settings:
         """The settings: those in the table, and the index that gallery.toml names beside them.
@@ -291,6 +296,25 @@ class Gallery:
         if not path.is_absolute() and ".." in path.parts:
             raise GalleryError(f"{self.path} holds the path {stored!r}, which leaves its folder.")
         return self.base / path
+
+    def leads_outside(self, stored: str) -> bool:
+        """Whether the file of a stored path lies outside of the folder that holds the gallery."""
+        try:
+            full = self.full(stored)
+        except GalleryError:
+            return True
+        return not full.resolve().is_relative_to(self.base)
+
+    def check_followable(self, table: ImageTable) -> None:
+        """Raise GalleryError where a stranger's rows name files outside of the gallery's folder."""
+        if table.is_ours:
+            return
+        for path in table.paths():
+            if self.leads_outside(path):
+                raise GalleryError(
+                    f"{self.path} names {path}, outside of its folder, and was not written by you "
+                    "on this machine. Give --trust if you know where it comes from."
+                )
 
     def is_gone(self, stored: str) -> bool:
         """Whether the file of a stored path is not there."""

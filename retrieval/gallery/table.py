@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ import pyarrow as pa
 from retrieval.errors import GalleryError
 from retrieval.files import identity, new_folder
 from retrieval.gallery import rows as stored
+from retrieval.gallery import trust
 from retrieval.gallery.rows import SETTINGS, TABLE, Row, as_matrix
 from retrieval.gallery.versions import (
     Durability,
@@ -62,6 +64,11 @@ class ImageTable:
         self._durability = Durability(self._path)
         self.stepped_back = stepped_back
 
+    @cached_property
+    def is_ours(self) -> bool:
+        """Whether this user wrote the version that was opened, here, or said to trust it."""
+        return trust.is_noted(self.name, manifest_of(self._path, self.version))
+
     @classmethod
     def create(cls, path: Path, dim: int, settings: str) -> ImageTable:
         """A new, empty table for embeddings of width dim; whole or not there, whatever happens."""
@@ -72,7 +79,10 @@ class ImageTable:
                 lance.write_dataset(schema.empty_table(), str(making))
         except LANCE_ERRORS as error:
             raise GalleryError(str(unwritable(path, error))) from error
-        return cls(lance.dataset(str(path)))
+        table = cls(lance.dataset(str(path)))
+        table.is_ours = True
+        trust.note(table.name, manifest_of(path, table.version))
+        return table
 
     @classmethod
     def open(cls, path: Path, version: int | None = None) -> ImageTable:
@@ -101,7 +111,9 @@ class ImageTable:
 
     def frozen(self) -> ImageTable:
         """The table as it is now, whatever is written later."""
-        return ImageTable(lance.dataset(self._dataset.uri, version=self.version))
+        table = ImageTable(lance.dataset(self._dataset.uri, version=self.version))
+        table.is_ours = self.is_ours
+        return table
 
     def drop_damaged_versions(self) -> None:
         """Make this version the newest, where a newer one cannot be read."""
@@ -282,10 +294,13 @@ class ImageTable:
         Raises GalleryError when the folder is not the one that was opened, or cannot be written.
         """
         self.check_place()
+        ours = self.is_ours
         try:
             yield
             self._dataset = lance.dataset(str(self._path))
             self._durability.sync()
+            if ours:
+                trust.note(self.name, manifest_of(self._path, self.version))
         except LANCE_ERRORS as error:
             self.check_place()
             raise GalleryError(

@@ -31,6 +31,8 @@ class Match(Plain):
     """One result: where the image lies, its cosine similarity to the query, its label, its row.
 
     probability: that it has the query's class, where the gallery was evaluated; else None.
+    outside: whether the gallery is a stranger's and the file outside of its folder, so that nothing
+    is to be read from it.
     """
 
     path: Path

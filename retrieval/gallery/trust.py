@@ -1,0 +1,53 @@
+"""Which versions of which tables this user has written here.
+
+A gallery may come from a stranger, in an archive or from a share, and be found by itself. What it
+names outside of its own folder (images, labels, networks to load) is used only where this user
+wrote it on this machine, or says --trust. Each commit leaves a note of the table's random name and
+of its manifest's SHA-256 in the user's own folder, which nobody who sends a gallery can write.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import platformdirs
+
+from retrieval.files import read_bounded, sha256_of, write_atomically
+
+KEPT = 16  # versions noted of a table: those that may still be open, and those before a power cut
+MAX_BYTES = 1 << 16
+
+
+def is_noted(table: str, manifest: Path) -> bool:
+    """Whether this user wrote a version, by its table's name and its manifest file."""
+    try:
+        return sha256_of(manifest) in _noted(_note_of(table))
+    except OSError:
+        return False
+
+
+def note(table: str, manifest: Path) -> None:
+    """Note that this user wrote a version. Where that fails it is a stranger's later on."""
+    with contextlib.suppress(OSError):
+        file = _note_of(table)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        kept = [*_noted(file), sha256_of(manifest)][-KEPT:]
+        write_atomically(file, json.dumps(kept).encode())
+
+
+def _note_of(table: str) -> Path:
+    cache = os.environ.get("IMGRET_CACHE")
+    folder = Path(cache) if cache else platformdirs.user_state_path("imgret")
+    return folder / "galleries" / f"{hashlib.sha256(table.encode()).hexdigest()[:32]}.json"
+
+
+def _noted(file: Path) -> list[str]:
+    try:
+        noted = json.loads(read_bounded(file, MAX_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return []
+    return [item for item in noted if isinstance(item, str)] if isinstance(noted, list) else []
