@@ -40,6 +40,7 @@ WORDS = {
     "ranking": "Ranking the gallery",
     "comparing": "Comparing embeddings",
     "decoding": "Comparing pixels",
+    "matching": "Comparing hashes",
     "grouping": "Grouping",
     "reading": "Reading images",
     "scoring": "Scoring",

@@ -42,10 +42,15 @@ class Match(Plain):
     @property
     def missing(self) -> bool:
         """Whether there is no file at its path now; looks there each time it is asked."""
-        try:
-            return not self.path.exists()
-        except (OSError, ValueError):
-            return True
+        return is_missing(self.path)
+
+
+def is_missing(path: Path) -> bool:
+    """Whether there is no file at a path, or none that one may look at."""
+    try:
+        return not path.exists()
+    except (OSError, ValueError):
+        return True
 
 
 @dataclass(frozen=True)

@@ -283,7 +283,7 @@ def test_against_pairs_the_images_of_two_galleries(
     assert pairs.items() >= {
         ("leak.jpg", "01.jpg"): "bytes", ("40.png", "same.webp"): "picture"
     }.items()  # fmt: skip
-    assert any(g.tier == "similar" and "like.jpg" in str(g.members) for g in report.groups)
+    assert any(g.tier == "copy" and "like.jpg" in str(g.members) for g in report.groups)
     for group in report.groups:
         assert group.representative.gallery == tmp_path / "train"
         assert {m.gallery for m in group.members} == {tmp_path / "train", tmp_path / "g"}
