@@ -15,16 +15,18 @@ from PIL import Image
 from benchmarks.photographs import jpeg
 from benchmarks.table import Table
 from retrieval.images.perceptual import (
+    BITS_APART,
     HASH_BYTES,
     TURNS,
     border,
     grey_grid,
+    parts,
     perceptual_hash,
     turned,
     turned_hashes,
     without,
 )
-from retrieval.retriever.duplicates.copies import BITS_APART, LEAST_CORRELATION, correlation
+from retrieval.retriever.duplicates.copies import LEAST_CORRELATION, correlation
 
 Change = Callable[[Image.Image], Image.Image]
 TURNED: dict[str, Change] = {
@@ -109,12 +111,8 @@ def _look(file: Path, changes: list[str]) -> list[_Looked]:
 
 
 def _looked(image: Image.Image) -> _Looked:
-    hashes = perceptual_hash(image)
-    ours = [
-        np.frombuffer(hashes, np.uint8, HASH_BYTES, at) for at in range(0, len(hashes), HASH_BYTES)
-    ]
     others = {name: method(image).hash.ravel() for name, (method, _) in METHODS.items()}
-    return _Looked(ours, grey_grid(image), others)
+    return _Looked(parts(perceptual_hash(image)), grey_grid(image), others)
 
 
 def _false(plain: list[_Looked]) -> int:

@@ -15,6 +15,7 @@ from PIL import Image
 
 BITS = 16  # a side
 HASH_BYTES = BITS * BITS // 8
+BITS_APART = 40  # at most, of copies of one picture; pictures that are none differ in about half
 GRID = 192  # side of the grey square that is looked at, pixels
 CELLS = 64  # side of what is transformed
 TOLERANCE = 24  # grey levels that a line of a border strays from its colour
@@ -34,15 +35,34 @@ Sides = tuple[int, int, int, int]
 
 
 def perceptual_hash(picture: Image.Image) -> bytes:
-    """The hash of an upright picture, HASH_BYTES, and one without its border where it has one.
+    """The hash of an upright picture, HASH_BYTES, and what it has inside of a border.
 
+    With a border of one colour the hash without it follows, and how wide it is (4 bytes, Sides).
     b"" for a picture of one colour, which has nothing to tell it by.
     """
     grid = grey_grid(picture)
     whole = _hash(grid)
     sides = border(grid)
     inner = _hash(without(grid, sides)) if any(sides) else whole
-    return whole if inner == whole or not inner else whole + inner
+    return whole if inner == whole or not inner else whole + inner + bytes(sides)
+
+
+def parts(hashes: bytes) -> list[np.ndarray]:
+    """The one or two hashes of perceptual_hash(), (HASH_BYTES,) uint8 each; none of b"".
+
+    >>> [len(part) for part in parts(bytes(32))], parts(b"")
+    ([32], [])
+    """
+    count = len(hashes) // HASH_BYTES
+    return [np.frombuffer(hashes, np.uint8, HASH_BYTES, n * HASH_BYTES) for n in range(count)]
+
+
+def share_inside(hashes: bytes) -> float:
+    """The share of a picture's pixels that no border takes, by its perceptual_hash()."""
+    if len(hashes) <= 2 * HASH_BYTES:
+        return 1.0
+    top, bottom, left, right = hashes[2 * HASH_BYTES :][:4]
+    return max(0.0, (1 - (top + bottom) / GRID) * (1 - (left + right) / GRID))
 
 
 def grey_grid(picture: Image.Image) -> np.ndarray:

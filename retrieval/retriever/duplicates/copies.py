@@ -10,7 +10,7 @@ their correlation is LEAST_CORRELATION or more. docs/benchmarks.md has what that
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -22,10 +22,13 @@ from PIL import Image
 from retrieval.errors import ImageError
 from retrieval.images import open_image, read_bytes
 from retrieval.images.perceptual import (
+    BITS_APART,
     HASH_BYTES,
     TURNS,
     border,
     grey_grid,
+    parts,
+    share_inside,
     turned,
     turned_hashes,
     without,
@@ -33,8 +36,8 @@ from retrieval.images.perceptual import (
 from retrieval.loader import default_workers
 from retrieval.retriever.duplicates.stored import StoredImage
 
-BITS_APART = 40  # of 255; pictures that are no copies differ in about half
 LEAST_CORRELATION = 0.85
+LEAST_UNFRAMED = 0.7  # pixels that a picture has of those inside of its framed copy
 COMPARED = 64  # side of the squares that are correlated, pixels
 FEW = 30_000
 CELLS, CELL_BITS, FLIPPED = 16, 16, 2  # 16 cells with 3 bits apart each would be 48
@@ -56,13 +59,13 @@ class Pair:
 
 
 class HashIndex:
-    """Hashes of some images, to be searched. hashes: by place, each 0, 1 or 2 of HASH_BYTES."""
+    """Hashes of some images, to be searched. hashes: by place, as perceptual_hash() makes them."""
 
     def __init__(self, hashes: Sequence[bytes], places: Iterable[int]) -> None:
         self._hashes = hashes
-        held = [(place, n) for place in places for n in range(len(hashes[place]) // HASH_BYTES)]
-        self._place = np.array([place for place, _ in held], np.int64)
-        self._inner = np.array([n == 1 for _, n in held], bool)
+        held = [(place, n, part) for place in places for n, part in enumerate(parts(hashes[place]))]
+        self._place = np.array([place for place, _, _ in held], np.int64)
+        self._inner = np.array([n == 1 for _, n, _ in held], bool)
         bits = 8 * HASH_BYTES
         self._index = (
             faiss.IndexBinaryFlat(bits)
@@ -72,21 +75,21 @@ class HashIndex:
         if len(held) > FEW:
             self._index.nflip = FLIPPED
         if held:
-            self._index.add(np.stack([_part(hashes[place], n) for place, n in held]))
+            self._index.add(np.stack([part for _, _, part in held]))
 
     def near(self, places: Sequence[int]) -> list[Pair]:
         """For each of places the images that may be copies of it, each once, the nearest hash."""
-        asked = [(p, n) for p in places for n in range(len(self._hashes[p]) // HASH_BYTES)]
+        asked = [(p, n, part) for p in places for n, part in enumerate(parts(self._hashes[p]))]
         if not asked or not len(self._place):
             return []
-        ways = turned_hashes(np.stack([_part(self._hashes[p], n) for p, n in asked]))
+        ways = turned_hashes(np.stack([part for _, _, part in asked]))
         found: dict[tuple[int, int], Pair] = {}
         for turn, hashes in enumerate(ways):
             limits, bits, rows = self._index.range_search(
                 np.ascontiguousarray(hashes), BITS_APART + 1
             )
             for query in range(len(asked)):
-                one, n = asked[query]
+                one, n, _ = asked[query]
                 for at in range(int(limits[query]), int(limits[query + 1])):
                     other = int(self._place[rows[at]])
                     best = found.get((one, other))
@@ -126,6 +129,47 @@ class Verifier:
         return correlation(turned(one, TURNS[pair.turn]), other) >= LEAST_CORRELATION
 
 
+class CopyGroups:
+    """Which image each copy belongs to: places are given in the order in which one would keep them.
+
+    others: how many of the first are of another gallery, which keeps its own and takes ours in.
+    centre: (n,) int64, the place of the image that each is a copy of, or its own.
+    """
+
+    def __init__(self, images: Sequence[StoredImage], others: int) -> None:
+        self._images, self._others = images, others
+        self.centre = np.arange(len(images))
+        self._bits = np.full(len(images), BITS_APART + 1)
+        self._framed = np.zeros(len(images), bool)
+
+    def add(self, block: np.ndarray, pairs: Sequence[Pair], agree: Callable[[Pair], bool]) -> None:
+        """Take in the copies of some images, in order; agree: whether a pair is one picture."""
+        near: dict[int, list[Pair]] = {}
+        for pair in sorted(pairs, key=lambda pair: pair.bits):
+            near.setdefault(pair.one, []).append(pair)
+        for place in block.tolist():
+            if self._others:
+                self._join_other(near.get(place, []), agree)
+            elif self.centre[place] == place:
+                self._take_in(place, near.get(place, []), agree)
+
+    def _join_other(self, pairs: Sequence[Pair], agree: Callable[[Pair], bool]) -> None:
+        found = next((pair for pair in pairs if agree(pair)), None)
+        if found is not None:
+            self.centre[found.one] = found.other
+
+    def _take_in(self, place: int, pairs: Sequence[Pair], agree: Callable[[Pair], bool]) -> None:
+        images = self._images
+        for pair in pairs:
+            if is_framed(images[place], images[pair.other], pair) and agree(pair):
+                self._framed[place] = True  # whoever is inside of the frame takes it in
+                return
+        for pair in pairs:
+            other, is_later = pair.other, pair.other > place
+            if (is_later or self._framed[other]) and pair.bits < self._bits[other] and agree(pair):
+                self.centre[other], self._bits[other] = place, pair.bits
+
+
 def may_be_copies(one: StoredImage, other: StoredImage) -> bool:
     """Whether one can be a copy of the other at all: what only one of them has is no detail.
 
@@ -134,6 +178,12 @@ def may_be_copies(one: StoredImage, other: StoredImage) -> bool:
     """
     a, b = one.facts, other.facts
     return a.frames == b.frames == 1 and a.alpha == b.alpha
+
+
+def is_framed(one: StoredImage, other: StoredImage, pair: Pair) -> bool:
+    """Whether the first of a pair is the other one in a frame, and so no original."""
+    inside = one.width * one.height * share_inside(one.facts.perceptual)
+    return pair.inner == (True, False) and other.width * other.height >= LEAST_UNFRAMED * inside
 
 
 def correlation(one: np.ndarray, other: np.ndarray) -> float:
@@ -153,10 +203,6 @@ def _compared(grid: np.ndarray) -> np.ndarray:
     small = Image.fromarray(np.ascontiguousarray(grid))
     values = np.asarray(small.resize((COMPARED, COMPARED), Image.Resampling.BOX), np.float32)
     return values - values.mean()
-
-
-def _part(hashes: bytes, n: int) -> np.ndarray:
-    return np.frombuffer(hashes, np.uint8, HASH_BYTES, n * HASH_BYTES)
 
 
 def _grid(image: StoredImage, max_pixels: int) -> np.ndarray | None:

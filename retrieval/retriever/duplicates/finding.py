@@ -16,7 +16,7 @@ import numpy as np
 from retrieval.errors import GalleryError, ImgretError
 from retrieval.gallery import Gallery
 from retrieval.retriever.duplicates.copies import (
-    BITS_APART,
+    CopyGroups,
     HashIndex,
     Verifier,
     chunks,
@@ -135,25 +135,22 @@ class _Search:
 
     def join_copies(self) -> None:
         """Join what the hashes find and the pixels confirm."""
-        images, n = self.stored.images, len(self.picture)
-        alone = np.flatnonzero((self.picture == np.arange(n)) & self.usable)
+        images = self.stored.images
+        alone = np.flatnonzero((self.picture == np.arange(len(images))) & self.usable)
         index = HashIndex([i.facts.perceptual for i in images], self._searched(self.picture))
         verifier = Verifier(images, self.max_pixels)
-        centre, fewest = np.arange(n), np.full(n, BITS_APART + 1)
+        grouping = CopyGroups(images, self.others)
         asked = alone[alone >= self.others]
         for block in chunks(asked):
-            block = block[centre[block] == block]  # the others have a picture already
-            pairs = [p for p in index.near(block) if may_be_copies(images[p.one], images[p.other])]
+            pairs = [
+                p
+                for p in index.near(block.tolist())
+                if may_be_copies(images[p.one], images[p.other])
+            ]
             verifier.decode(pairs)
-            for pair in sorted(pairs, key=lambda pair: (pair.one, pair.bits)):
-                # the one to keep takes the others in; of two galleries, the other one's takes ours
-                keep, copy = (pair.other, pair.one) if self.others else (pair.one, pair.other)
-                is_free = centre[keep] == keep and (self.others or copy > keep)
-                if is_free and pair.bits < fewest[copy] and verifier.agree(pair):
-                    centre[copy], fewest[copy] = keep, pair.bits
-            self._tell(
-                "matching", int(np.searchsorted(asked, block[-1:].max(initial=0))), len(asked)
-            )
+            grouping.add(block, pairs, verifier.agree)
+            self._tell("matching", int(np.searchsorted(asked, block[-1])) + 1, len(asked))
+        centre = grouping.centre
         self.copy = self.centre = centre[self.picture]
         self.score = self._scores_to(self.copy)
 
@@ -277,8 +274,8 @@ class _Search:
         return scores
 
     def _group(self, places: np.ndarray) -> DuplicateGroup:
-        """A group; its representative is the first of its places."""
-        first = int(places[0])
+        """A group, around the representative that all its places have."""
+        first = int(self.centre[places[0]])
         members = sorted(
             (self._member(int(place), first) for place in places),
             key=lambda m: (-1 if m.tier is None else TIERS.index(m.tier), -m.score),
