@@ -119,7 +119,8 @@ def decode(
         square = _fit(picture.image, box, full, preprocessing, picture.finish)
         facts = picture.facts
         if crop is None:
-            whole = square if preprocessing.fit == "squash" else _small(picture)
+            is_whole = preprocessing.fit == "squash" and preprocessing.size >= GRID
+            whole = square if is_whole else _small(picture)
             facts = replace(facts, perceptual=perceptual_hash(whole))
         return Decoded(np.array(square), picture.width, picture.height, facts)
 

@@ -15,6 +15,8 @@ from PIL import Image
 
 BITS = 16  # a side
 HASH_BYTES = BITS * BITS // 8
+COARSE = 8  # of BITS
+COARSE_BYTES = COARSE * COARSE // 8
 BITS_APART = 40  # at most, of copies of one picture; pictures that are none differ in about half
 GRID = 192  # side of the grey square that is looked at, pixels
 CELLS = 64  # side of what is transformed
@@ -55,6 +57,15 @@ def parts(hashes: bytes) -> list[np.ndarray]:
     """
     count = len(hashes) // HASH_BYTES
     return [np.frombuffer(hashes, np.uint8, HASH_BYTES, n * HASH_BYTES) for n in range(count)]
+
+
+def coarse(hashes: np.ndarray) -> np.ndarray:
+    """Of hashes (n, HASH_BYTES) the lowest frequencies alone, (n, COARSE_BYTES) uint8.
+
+    They are all that a picture of few plain areas has; the others are noise there.
+    """
+    bits = np.unpackbits(hashes, axis=1).reshape(-1, BITS, BITS)[:, :COARSE, :COARSE]
+    return np.packbits(bits.reshape(len(hashes), -1), axis=1)
 
 
 def share_inside(hashes: bytes) -> float:

@@ -1,10 +1,10 @@
 """Perceptual hashes -> which images are copies of one picture: saved again, scaled, turned, framed.
 
-Candidates are all pairs of hashes that differ in at most BITS_APART bits, found exactly: by FAISS's
-binary index, and beyond FEW hashes by its multi-index hashing (Norouzi et al. 2012, "Fast Search in
-Hamming Space with Multi-Index Hashing"), which looks into the cells that such a pair must share. A
-candidate counts once its pixels say so too: both pictures are decoded, turned and cut alike, and
-their correlation is LEAST_CORRELATION or more. docs/benchmarks.md has what that finds and misses.
+Candidates are all pairs of hashes that differ in at most BITS_APART bits, found exactly by FAISS's
+binary index, or in COARSE_APART of the lowest frequencies, which are all that a plain picture has.
+The index counts bits of all: its multi-index hashing was ten times slower for so many
+bits apart (docs/decisions.md). A candidate counts once its pixels say so too: both pictures are
+decoded, turned and cut alike, and their correlation is LEAST_CORRELATION or more.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from retrieval.errors import ImageError
 from retrieval.images import open_image, read_bytes
 from retrieval.images.perceptual import (
     BITS_APART,
+    COARSE_BYTES,
     HASH_BYTES,
     TURNS,
     border,
+    coarse,
     grey_grid,
     parts,
     share_inside,
@@ -37,10 +39,9 @@ from retrieval.loader import default_workers
 from retrieval.retriever.duplicates.stored import StoredImage
 
 LEAST_CORRELATION = 0.85
+COARSE_APART, LEAST_OF_COARSE = 3, 0.97  # of 63 bits
 LEAST_UNFRAMED = 0.7  # pixels that a picture has of those inside of its framed copy
 COMPARED = 64  # side of the squares that are correlated, pixels
-FEW = 30_000
-CELLS, CELL_BITS, FLIPPED = 16, 16, 2  # 16 cells with 3 bits apart each would be 48
 GRIDS_KEPT = 4096
 
 
@@ -66,16 +67,12 @@ class HashIndex:
         held = [(place, n, part) for place in places for n, part in enumerate(parts(hashes[place]))]
         self._place = np.array([place for place, _, _ in held], np.int64)
         self._inner = np.array([n == 1 for _, n, _ in held], bool)
-        bits = 8 * HASH_BYTES
-        self._index = (
-            faiss.IndexBinaryFlat(bits)
-            if len(held) <= FEW
-            else faiss.IndexBinaryMultiHash(bits, CELLS, CELL_BITS)
-        )
-        if len(held) > FEW:
-            self._index.nflip = FLIPPED
+        self._bits = np.stack([part for _, _, part in held]) if held else np.empty((0, HASH_BYTES))
+        self._index = faiss.IndexBinaryFlat(8 * HASH_BYTES)
+        self._coarse = faiss.IndexBinaryFlat(8 * COARSE_BYTES)
         if held:
-            self._index.add(np.stack([part for _, _, part in held]))
+            self._index.add(self._bits)
+            self._coarse.add(coarse(self._bits))
 
     def near(self, places: Sequence[int]) -> list[Pair]:
         """For each of places the images that may be copies of it, each once, the nearest hash."""
@@ -85,18 +82,32 @@ class HashIndex:
         ways = turned_hashes(np.stack([part for _, _, part in asked]))
         found: dict[tuple[int, int], Pair] = {}
         for turn, hashes in enumerate(ways):
-            limits, bits, rows = self._index.range_search(
-                np.ascontiguousarray(hashes), BITS_APART + 1
-            )
-            for query in range(len(asked)):
+            queries, rows = self._rows(np.ascontiguousarray(hashes))
+            bits = np.bitwise_count(hashes[queries] ^ self._bits[rows]).sum(axis=1)
+            for query, row, apart in zip(queries, rows, bits.tolist(), strict=True):
                 one, n, _ = asked[query]
-                for at in range(int(limits[query]), int(limits[query + 1])):
-                    other = int(self._place[rows[at]])
-                    best = found.get((one, other))
-                    if other != one and (best is None or bits[at] < best.bits):
-                        inner = (n == 1, bool(self._inner[rows[at]]))
-                        found[one, other] = Pair(one, other, int(bits[at]), turn, inner)
+                other = int(self._place[row])
+                best = found.get((one, other))
+                if other != one and (best is None or apart < best.bits):
+                    inner = (n == 1, bool(self._inner[row]))
+                    found[one, other] = Pair(one, other, apart, turn, inner)
         return list(found.values())
+
+    def _rows(self, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of hashes, and of the index, that are near, wholly or in the coarse part."""
+        found = []
+        for index, asked, most in (
+            (self._index, hashes, BITS_APART),
+            (self._coarse, coarse(hashes), COARSE_APART),
+        ):
+            limits, _, rows = index.range_search(asked, most + 1)
+            found.append(
+                np.stack(
+                    [np.repeat(np.arange(len(hashes)), np.diff(limits.astype(np.int64))), rows]
+                )
+            )
+        pairs = np.unique(np.concatenate(found, axis=1), axis=1)
+        return pairs[0], pairs[1]
 
 
 class Verifier:
@@ -126,7 +137,8 @@ class Verifier:
             one = without(one, border(one))
         if pair.inner[1]:
             other = without(other, border(other))
-        return correlation(turned(one, TURNS[pair.turn]), other) >= LEAST_CORRELATION
+        least = LEAST_CORRELATION if pair.bits <= BITS_APART else LEAST_OF_COARSE
+        return correlation(turned(one, TURNS[pair.turn]), other) >= least
 
 
 class CopyGroups:
@@ -139,8 +151,8 @@ class CopyGroups:
     def __init__(self, images: Sequence[StoredImage], others: int) -> None:
         self._images, self._others = images, others
         self.centre = np.arange(len(images))
-        self._bits = np.full(len(images), BITS_APART + 1)
-        self._framed = np.zeros(len(images), bool)
+        self._bits = np.full(len(images), 8 * HASH_BYTES)
+        self._inside: dict[int, int] = {}
 
     def add(self, block: np.ndarray, pairs: Sequence[Pair], agree: Callable[[Pair], bool]) -> None:
         """Take in the copies of some images, in order; agree: whether a pair is one picture."""
@@ -153,6 +165,16 @@ class CopyGroups:
             elif self.centre[place] == place:
                 self._take_in(place, near.get(place, []), agree)
 
+    def finish(self) -> np.ndarray:
+        """The centres, at the end: what is in a frame belongs where the picture inside belongs."""
+        for place, inside in sorted(self._inside.items()):
+            seen = {place}
+            while inside in self._inside and inside not in seen:
+                seen.add(inside)
+                inside = self._inside[inside]
+            self.centre[place] = self.centre[inside]
+        return self.centre
+
     def _join_other(self, pairs: Sequence[Pair], agree: Callable[[Pair], bool]) -> None:
         found = next((pair for pair in pairs if agree(pair)), None)
         if found is not None:
@@ -162,12 +184,11 @@ class CopyGroups:
         images = self._images
         for pair in pairs:
             if is_framed(images[place], images[pair.other], pair) and agree(pair):
-                self._framed[place] = True  # whoever is inside of the frame takes it in
+                self._inside[place] = pair.other
                 return
         for pair in pairs:
-            other, is_later = pair.other, pair.other > place
-            if (is_later or self._framed[other]) and pair.bits < self._bits[other] and agree(pair):
-                self.centre[other], self._bits[other] = place, pair.bits
+            if pair.other > place and pair.bits < self._bits[pair.other] and agree(pair):
+                self.centre[pair.other], self._bits[pair.other] = place, pair.bits
 
 
 def may_be_copies(one: StoredImage, other: StoredImage) -> bool:

@@ -150,7 +150,7 @@ class _Search:
             verifier.decode(pairs)
             grouping.add(block, pairs, verifier.agree)
             self._tell("matching", int(np.searchsorted(asked, block[-1])) + 1, len(asked))
-        centre = grouping.centre
+        centre = grouping.finish()
         self.copy = self.centre = centre[self.picture]
         self.score = self._scores_to(self.copy)
 
