@@ -5,33 +5,31 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
-from benchmarks.photographs import WEIGHTS, unpacked
+from benchmarks.copies import TURNED, Change, measure_copies
+from benchmarks.photographs import WEIGHTS, jpeg, unpacked
 from benchmarks.table import Table
 
 FALSE_ALARMS = 10
-Change = Callable[[Image.Image], Image.Image]
 
 
-def _jpeg(image: Image.Image, quality: int = 90) -> Image.Image:
-    stream = BytesIO()
-    image.save(stream, "JPEG", quality=quality)
-    return Image.open(BytesIO(stream.getvalue())).convert("RGB")
+def _sized(share: float) -> Change:
+    """Smaller by a share of each side."""
 
+    def change(image: Image.Image) -> Image.Image:
+        size = max(1, round(image.width * share)), max(1, round(image.height * share))
+        return jpeg(image.resize(size, Image.Resampling.LANCZOS))
 
-def _smaller(image: Image.Image) -> Image.Image:
-    size = round(image.width * 0.7), round(image.height * 0.7)
-    return _jpeg(image.resize(size, Image.Resampling.LANCZOS))
+    return change
 
 
 def _cropped(image: Image.Image) -> Image.Image:
     x, y = round(image.width * 0.025), round(image.height * 0.025)
-    return _jpeg(image.crop((x, y, image.width - x, image.height - y)))
+    return jpeg(image.crop((x, y, image.width - x, image.height - y)))
 
 
 def _marked(image: Image.Image) -> Image.Image:
@@ -39,21 +37,26 @@ def _marked(image: Image.Image) -> Image.Image:
     place = image.width * 0.1, image.height * 0.8
     size = max(10, image.height // 10)
     ImageDraw.Draw(marked).text(place, "(c) example.com", fill="white", font_size=size)
-    return _jpeg(marked)
+    return jpeg(marked)
 
 
 CHANGES: dict[str, Change] = {
-    "JPEG quality 90": _jpeg,
-    "JPEG quality 70": lambda image: _jpeg(image, 70),
-    "JPEG quality 50": lambda image: _jpeg(image, 50),
-    "resized to 70 %": _smaller,
+    "JPEG quality 90": jpeg,
+    "JPEG quality 70": lambda image: jpeg(image, 70),
+    "JPEG quality 50": lambda image: jpeg(image, 50),
+    "resized to 70 %": _sized(0.7),
+    "resized to 50 %": _sized(0.5),
+    "resized to 25 %": _sized(0.25),
     "5 % cropped": _cropped,
-    "10 % brighter": lambda image: _jpeg(ImageEnhance.Brightness(image).enhance(1.1)),
+    "10 % brighter": lambda image: jpeg(ImageEnhance.Brightness(image).enhance(1.1)),
     "watermark text": _marked,
-    "white border of 4 %": lambda image: _jpeg(
+    "white border of 4 %": lambda image: jpeg(
         ImageOps.expand(image, round(0.04 * max(image.size)), "white")
     ),
 }
+
+
+COPIES = {name: change for name, change in CHANGES.items() if "cropped" not in name} | TURNED
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,8 @@ def measure(*, quick: bool) -> list[Table]:
     files = sorted((unpacked("cars") / "test").rglob("*.jpg"))[:: 8 if quick else 1]
     with tempfile.TemporaryDirectory() as folder:
         photographs = _embedded(files, Path(folder) / "g")
-    return [_by_change(photographs), _by_gallery(photographs)]
+    copies = measure_copies(files, COPIES)
+    return [copies, _by_change(photographs), _by_gallery(photographs)]
 
 
 def _embedded(files: list[Path], gallery: Path) -> _Photographs:

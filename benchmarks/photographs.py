@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import tarfile
+from io import BytesIO
 from pathlib import Path
 
 import platformdirs
@@ -17,6 +18,13 @@ CACHE = platformdirs.user_cache_path("imgret-benchmarks")
 QUALITY = 90
 SIZES = {"small": (224, 224), "1 MP": (1152, 864), "12 MP": (4000, 3000)}
 TILE = {"small": 224, "1 MP": 288, "12 MP": 1000}
+
+
+def jpeg(image: Image.Image, quality: int = 90) -> Image.Image:
+    """A picture as JPEG leaves it."""
+    stream = BytesIO()
+    image.save(stream, "JPEG", quality=quality)
+    return Image.open(BytesIO(stream.getvalue())).convert("RGB")
 
 
 def unpacked(name: str) -> Path:

@@ -24,7 +24,7 @@ from retrieval.text import HIDDEN, visible
 
 SECONDS_PER_LINE = 5.0
 SHARE_PER_LINE = 0.05  # of the time since the job began
-NUMERIC = {"rank", "score", "probability", "value", "low", "high", "queries", "F1"}
+NUMERIC = {"rank", "copies", "score", "probability", "value", "low", "high", "queries", "F1"}
 BREAKS = {"\n", "\t"}
 FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20].|[\t\r\n]", re.DOTALL)
 WORDS = {
@@ -40,6 +40,7 @@ WORDS = {
     "ranking": "Ranking the gallery",
     "comparing": "Comparing embeddings",
     "decoding": "Comparing pixels",
+    "matching": "Comparing hashes",
     "grouping": "Grouping",
     "reading": "Reading images",
     "scoring": "Scoring",

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pty
+import random
 import resource
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFilter
 
 
 def save_weights(
@@ -41,6 +42,22 @@ def picture(seed: int, width: int = 80, height: int = 60) -> Image.Image:
     """A smooth random picture; no two seeds look alike."""
     coarse = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def drawn(seed: int, width: int = 256, height: int = 192) -> Image.Image:
+    """A picture with edges, as photographs have them; no two seeds look alike."""
+    chance = random.Random(seed)  # noqa: S311
+    image = Image.new("RGB", (width, height), _colour(chance))
+    pen = ImageDraw.Draw(image)
+    for _ in range(chance.randrange(8, 25)):
+        x, y = chance.randrange(width), chance.randrange(height)
+        w, h = chance.randrange(5, width // 3), chance.randrange(5, height // 3)
+        chance.choice([pen.ellipse, pen.rectangle])((x - w, y - h, x + w, y + h), _colour(chance))
+    return image.filter(ImageFilter.GaussianBlur(1))
+
+
+def _colour(chance: random.Random) -> tuple[int, int, int]:
+    return chance.randrange(256), chance.randrange(256), chance.randrange(256)
 
 
 def save_pictures(folder: Path) -> Path:

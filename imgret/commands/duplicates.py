@@ -44,10 +44,11 @@ Examples:
 )
 @click.option(
     "--tier",
-    type=click.Choice(["bytes", "picture", "similar"]),
+    type=click.Choice(["bytes", "picture", "copy", "similar"]),
     default="similar",
     show_default=True,
-    help="The most lenient: the same bytes, the same pixels turned upright, or similar.",
+    help="The most lenient: the same bytes, the same picture in all that shows, a copy that was "
+    "saved again, scaled, turned or framed, or similar.",
 )
 @click.option(
     "--threshold",
@@ -64,7 +65,8 @@ def command(
 ) -> int:
     """Find groups of near-identical images. Nothing is deleted or changed.
 
-    Each group stands around the image to keep: that with the most pixels, then the most bytes.
+    Each group stands around the image to keep: a raw, then that with the most pixels, depth,
+    transparency, frames and bytes.
     --format paths names all others, so that what becomes of them is up to you. Files that are
     gone or were written to since they were indexed are named on stderr and left out. Exit code 0:
     groups were found, 1: none, 2: an error.

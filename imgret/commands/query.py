@@ -71,6 +71,7 @@ Examples:
 )
 @click.option("--crop", type=Box(), help="Search by this region of the image.")
 @click.option("--exclude-self", is_flag=True, help="Leave out the same file and same content.")
+@click.option("--distinct", is_flag=True, help="Fold copies of one picture into one match.")
 @click.option("--html", type=NamedPath(path_type=Path), help="Write a contact sheet, too.")
 @click.option("-0", "--null", is_flag=True, help="With --format paths: end each with a NUL.")
 @click.option(
@@ -127,7 +128,7 @@ def command(
     good = [result for result in found if result.error is None]
     _warn_of_doubt(good, options["min_confidence"])
     _warn_of_missing(good)
-    _print(good, output, null=null)
+    _print(good, output, null=null, distinct=bool(options["distinct"]))
     if len(good) < len(found):
         return ERROR
     return FOUND if any(result.matches for result in good) else NOTHING
@@ -157,20 +158,20 @@ def _warn_of_missing(results: Sequence[QueryResult]) -> None:
         say(f"imgret: {shown_path(path)}: the file is not there. `imgret index` its folder again.")
 
 
-def _print(results: Sequence[QueryResult], output: str, *, null: bool) -> None:
+def _print(results: Sequence[QueryResult], output: str, *, null: bool, distinct: bool) -> None:
     from imgret.output import print_json, print_paths
 
     if output == "json":
-        print_json([_as_json(r) for r in results])
+        print_json([_as_json(r, distinct=distinct) for r in results])
     elif output == "csv":
-        _print_csv(results)
+        _print_csv(results, distinct=distinct)
     elif output == "paths":
         print_paths([match.path for r in results for match in r.matches], null=null)
     else:
-        _print_text(results)
+        _print_text(results, distinct=distinct)
 
 
-def _print_csv(results: Sequence[QueryResult]) -> None:
+def _print_csv(results: Sequence[QueryResult], *, distinct: bool) -> None:
     from imgret.output import Number, print_csv, shown_path
 
     columns = ["query", "rank", "score", "label", "path", "probability"]
@@ -179,13 +180,13 @@ def _print_csv(results: Sequence[QueryResult]) -> None:
          Number(_probability(m, 4))]
         for r, rank, m in _ranked(results)
     ]  # fmt: skip
-    for name, cells in _columns_as_needed(results).items():
+    for name, cells in _columns_as_needed(results, distinct=distinct).items():
         columns.append(name)
         rows = [[*row, cell] for row, cell in zip(rows, cells, strict=True)]
     print_csv(columns, rows)
 
 
-def _print_text(results: Sequence[QueryResult]) -> None:
+def _print_text(results: Sequence[QueryResult], *, distinct: bool) -> None:
     from imgret.output import print_table, shown_path
 
     columns = ["rank", "score", "label", "path"]
@@ -195,7 +196,7 @@ def _print_text(results: Sequence[QueryResult]) -> None:
         columns.insert(2, "probability")
         for line, (_, _, m) in zip(lines, ranked, strict=True):
             line.insert(2, _probability(m, 2))
-    for name, cells in _columns_as_needed(results).items():
+    for name, cells in _columns_as_needed(results, distinct=distinct).items():
         columns.append(name)
         lines = [[*line, cell] for line, cell in zip(lines, cells, strict=True)]
     if len(results) > 1:
@@ -208,22 +209,26 @@ def _ranked(results: Sequence[QueryResult]) -> list[tuple[QueryResult, int, Matc
     return [(r, rank, m) for r in results for rank, m in enumerate(r.matches, start=1)]
 
 
-def _columns_as_needed(results: Sequence[QueryResult]) -> dict[str, list[str]]:
+def _columns_as_needed(results: Sequence[QueryResult], *, distinct: bool) -> dict[str, list[str]]:
     """Cells, one a match, of the columns that only some results have."""
     matches = [m for r in results for m in r.matches]
+    columns = {"copies": [str(m.copies) for m in matches]} if distinct else {}
     if any(m.missing for m in matches):
-        return {"file": ["missing" if m.missing else "" for m in matches]}
-    return {}
+        columns["file"] = ["missing" if m.missing else "" for m in matches]
+    return columns
 
 
 def _probability(match: Match, digits: int) -> str:
     return "" if match.probability is None else f"{match.probability:.{digits}f}"
 
 
-def _as_json(result: QueryResult) -> dict[str, Any]:
+def _as_json(result: QueryResult, *, distinct: bool) -> dict[str, Any]:
     return {
         "query": str(result.query),
-        "matches": [_match(rank, m) for rank, m in enumerate(result.matches, start=1)],
+        "matches": [
+            _match(rank, m) | ({"copies": m.copies} if distinct else {})
+            for rank, m in enumerate(result.matches, start=1)
+        ],
     }
 
 

@@ -9,7 +9,7 @@ small: both cost less so.
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -20,6 +20,7 @@ from retrieval.images.budget import process_budget
 from retrieval.images.facts import PictureFacts
 from retrieval.images.jpeg import JpegFile
 from retrieval.images.opened import Opened, decoder_errors_as_image_errors
+from retrieval.images.perceptual import GRID, perceptual_hash
 from retrieval.images.sources import Source, open_source
 from retrieval.images.upright import load
 
@@ -116,7 +117,12 @@ def decode(
         region = _region(crop, picture.width, picture.height)
         box, full = _part(picture, region), region[2:]
         square = _fit(picture.image, box, full, preprocessing, picture.finish)
-        return Decoded(np.array(square), picture.width, picture.height, picture.facts)
+        facts = picture.facts
+        if crop is None:
+            is_whole = preprocessing.fit == "squash" and preprocessing.size >= GRID
+            whole = square if is_whole else _small(picture)
+            facts = replace(facts, perceptual=perceptual_hash(whole))
+        return Decoded(np.array(square), picture.width, picture.height, facts)
 
 
 def open_image(
@@ -178,6 +184,14 @@ def _upright(
             top = image.height - height / scale if turn in (3, 4, 7, 8) else 0.0
             box = (left, top, left + width / scale, top + height / scale)
             yield _Upright(image, box, width, height, loaded.facts, loaded.finish)
+
+
+def _small(picture: _Upright) -> Image.Image:
+    """The whole picture, squashed, for its hash."""
+    small = picture.image.resize(
+        (GRID, GRID), Image.Resampling.BILINEAR, picture.box, reducing_gap=2.0
+    )
+    return picture.finish(small)
 
 
 def _draft(opened: Opened, reduction: Callable[[int, int], int]) -> int:

@@ -10,7 +10,7 @@ from retrieval.retriever import DuplicateGroup, DuplicateMember, DuplicateReport
 from retrieval.retriever.duplicates import TIERS
 
 GROUPS, MEMBERS = 200, 24  # drawn; the rest is counted
-WORDS = {"bytes": "same bytes", "picture": "same picture", "similar": "similar"}
+WORDS = {"bytes": "same bytes", "picture": "same picture", "copy": "copy", "similar": "similar"}
 
 
 def duplicate_sheet(report: DuplicateReport, title: str = "Duplicates") -> str:
@@ -71,4 +71,5 @@ def _member(member: DuplicateMember, report: DuplicateReport) -> dict[str, objec
         "pixels": f"{member.width} × {member.height}",
         "bytes": f"{member.size / 1000:,.1f} kB",
         "gallery": member.gallery.name if report.against else None,
+        "missing": member.missing,
     }

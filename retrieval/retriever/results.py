@@ -18,12 +18,13 @@ class Filters(TypedDict, total=False):
 
     where: Lance's filter syntax, such as "label = 'BMW M3'". min_score: least cosine similarity.
     min_confidence: least probability of a match to have the query's class, which a gallery knows
-    once it was evaluated.
+    once it was evaluated. distinct: fold copies of one picture into one match.
     """
 
     where: str | None
     min_score: float | None
     min_confidence: float | None
+    distinct: bool
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Match(Plain):
     """One result: where the image lies, its cosine similarity to the query, its label, its row.
 
     probability: that it has the query's class, where the gallery was evaluated; else None.
+    copies: how many files of this picture it stands for, where copies were to be folded.
     outside: whether the gallery is a stranger's and the file outside of its folder, so that nothing
     is to be read from it.
     """
@@ -40,14 +42,21 @@ class Match(Plain):
     label: str | None
     id: int
     probability: float | None = None
+    copies: int = 1
+    outside: bool = False
 
     @property
     def missing(self) -> bool:
         """Whether there is no file at its path now; looks there each time it is asked."""
-        try:
-            return not self.path.exists()
-        except (OSError, ValueError):
-            return True
+        return is_missing(self.path)
+
+
+def is_missing(path: Path) -> bool:
+    """Whether there is no file at a path, or none that one may look at."""
+    try:
+        return not path.exists()
+    except (OSError, ValueError):
+        return True
 
 
 @dataclass(frozen=True)

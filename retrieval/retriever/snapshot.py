@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from retrieval.gallery import Gallery, ImageTable, Settings
 from retrieval.gallery.table import INDEXED, LANCE_ERRORS
 from retrieval.index import Index
 from retrieval.refinement import Refinement, k_reciprocal_distances, weighted_mean
+from retrieval.retriever.distinct import search_distinct
 from retrieval.retriever.results import Match
 from retrieval.text import one_sentence
 
@@ -45,15 +46,23 @@ class Snapshot:
         where: str | None = None,
         min_score: float | None = None,
         min_confidence: float | None = None,
+        distinct: bool = False,
         excluded: Sequence[np.ndarray] | None = None,
         refinement: Refinement | None = None,
     ) -> list[list[Match]]:
         """The k nearest rows of each (d,) raw embedding, best first; fewer where fewer pass.
 
-        where: Lance's filter syntax. min_confidence: least probability. excluded: for each query,
+        where: Lance's filter syntax. min_confidence: least probability. distinct: one match for all
+        copies of a picture. excluded: for each query,
         the ids that are not its matches. refinement: by default the gallery's. Raises ImgretError
         for min_confidence where the gallery has no calibration of this search.
         """
+        if distinct:
+            deeper = partial(
+                self.search, embeddings, where=where, min_score=min_score,
+                min_confidence=min_confidence, excluded=excluded, refinement=refinement,
+            )  # fmt: skip
+            return search_distinct(self.table, deeper, k, self.index.ntotal)
         refinement = refinement or self.settings.refinement
         allowed = None if where is None else ids_passing(self.table, where)
         k = min(k, self.index.ntotal)

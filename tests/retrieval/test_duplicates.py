@@ -146,7 +146,7 @@ def test_similar_images_stand_around_the_largest_with_their_scores(
     (group,) = report.groups
     assert [m.path.name for m in group.members][:2] == ["large.png", "z copy.png"]
     assert {m.path.name: m.tier for m in group.others} == {
-        "z copy.png": "bytes", "again.jpg": "similar", "small.jpg": "similar"
+        "z copy.png": "bytes", "again.jpg": "similar", "small.jpg": "copy"
     }  # fmt: skip
     assert all(m.score >= near - 1e-3 for m in group.members)
     scores = {m.path.name: m.score for m in group.members}
@@ -283,7 +283,7 @@ def test_against_pairs_the_images_of_two_galleries(
     assert pairs.items() >= {
         ("leak.jpg", "01.jpg"): "bytes", ("40.png", "same.webp"): "picture"
     }.items()  # fmt: skip
-    assert any(g.tier == "similar" and "like.jpg" in str(g.members) for g in report.groups)
+    assert any(g.tier == "copy" and "like.jpg" in str(g.members) for g in report.groups)
     for group in report.groups:
         assert group.representative.gallery == tmp_path / "train"
         assert {m.gallery for m in group.members} == {tmp_path / "train", tmp_path / "g"}

@@ -1,8 +1,8 @@
 """Groups of near-identical images, in one gallery or between two.
 
-Three tiers, each made of what the stricter one left: files of the same bytes (SHA-256 in the
-table), files of the same picture (equal RGB pixels after decoding and turning upright), pictures
-whose embeddings' cosine similarity is above a threshold.
+Four tiers, each made of what the stricter one left: files of the same bytes (SHA-256 in the table),
+files of the same picture (all that shows is equal), copies of a picture (equal but for how it was
+saved, scaled, turned or framed), pictures whose embeddings' cosine similarity is above a threshold.
 """
 
 from __future__ import annotations
@@ -15,6 +15,13 @@ import numpy as np
 
 from retrieval.errors import GalleryError, ImgretError
 from retrieval.gallery import Gallery
+from retrieval.retriever.duplicates.copies import (
+    CopyGroups,
+    HashIndex,
+    Verifier,
+    chunks,
+    may_be_copies,
+)
 from retrieval.retriever.duplicates.grouping import first_with, stars
 from retrieval.retriever.duplicates.neighbours import index_of, neighbours_down_to
 from retrieval.retriever.duplicates.pixels import hash_files
@@ -27,8 +34,10 @@ from retrieval.retriever.duplicates.results import (
 )
 from retrieval.retriever.duplicates.stored import Stored, read_stored
 from retrieval.retriever.duplicates.threshold import (
+    LOCAL,
     Threshold,
     estimate_threshold,
+    local_scores,
     neighbours_needed,
 )
 from retrieval.retriever.results import Progress
@@ -70,6 +79,8 @@ def find_duplicates(
         search = _Search(both, len(other.images) if other else 0, max_pixels, progress)
         if tier != "bytes":
             search.join_pictures()
+        if tier in ("copy", "similar"):
+            search.join_copies()
         if tier == "similar":
             found = search.join_similar(threshold)
         groups = search.groups()
@@ -87,9 +98,10 @@ class _Search:
     """The tiers, one after the other.
 
     Images are known by their place: those of the other gallery first, each gallery in the order in
-    which one would keep its images. content, picture, centre: (n,) int64, for each image the first
-    one of the same bytes, of the same picture, and the one it is grouped around. score: (n,)
-    float32, to that one. nearest: (n,) float32, the best score found to another content.
+    which one would keep its images. content, picture, copy, centre: (n,) int64, for each image the
+    first one of the same bytes, of the same picture, the one it is a copy of, and the one it is
+    grouped around. score: (n,) float32, to that one. nearest: (n,) float32, the best score found
+    to another content.
     """
 
     def __init__(
@@ -99,7 +111,7 @@ class _Search:
         self.stored, self.others = stored, others
         self.max_pixels, self.progress = max_pixels, progress
         self.content = first_with([image.sha256 for image in stored.images])
-        self.picture = self.centre = self.content
+        self.picture = self.copy = self.centre = self.content
         self.score, self.nearest = np.ones(n, np.float32), np.full(n, -np.inf, np.float32)
         self.usable = np.ones(n, bool)
 
@@ -119,22 +131,48 @@ class _Search:
                 keys[place] = int(place)
                 self.usable[self.content == place] = False
                 self.stored.failures.append((str(images[place].path), error))
-        self.picture = self.centre = first_with(keys)[self.content]
+        self.picture = self.copy = self.centre = first_with(keys)[self.content]
+
+    def join_copies(self) -> None:
+        """Join what the hashes find and the pixels confirm."""
+        images = self.stored.images
+        alone = np.flatnonzero((self.picture == np.arange(len(images))) & self.usable)
+        index = HashIndex([i.facts.perceptual for i in images], self._searched(self.picture))
+        verifier = Verifier(images, self.max_pixels)
+        grouping = CopyGroups(images, self.others)
+        asked = alone[alone >= self.others]
+        for block in chunks(asked):
+            pairs = [
+                p
+                for p in index.near(block.tolist())
+                if may_be_copies(images[p.one], images[p.other])
+            ]
+            verifier.decode(pairs)
+            grouping.add(block, pairs, verifier.agree)
+            self._tell("matching", int(np.searchsorted(asked, block[-1])) + 1, len(asked))
+        centre = grouping.finish()
+        self.copy = self.centre = centre[self.picture]
+        self.score = self._scores_to(self.copy)
 
     def join_similar(self, threshold: float | None) -> Threshold:
         """Join what scores above a threshold, which is given or estimated."""
-        alone = self._searched(self.picture)
+        alone = self._searched(self.copy)
         self.index.remove(np.setdiff1d(self.index.ids, alone))
         used = Threshold(threshold, "as given") if threshold is not None else self._estimated(alone)
-        mine = (self.picture == np.arange(len(self.picture))) & self.usable
+        mine = (self.copy == np.arange(len(self.copy))) & self.usable
         mine[: self.others] = False
+        local = np.full(len(mine), np.inf, np.float32)
+        if threshold is None:
+            self._estimate_each(np.union1d(alone, np.flatnonzero(mine)), len(alone), local)
+        least = np.minimum(local, np.float32(used.score))
         if self.others:
-            centre, score = self._nearest_across(np.flatnonzero(mine), used.score)
+            centre = self._nearest_across(np.flatnonzero(mine), used.score, local)
         else:
-            near = np.flatnonzero(mine & (self.nearest >= used.score))
-            above = partial(self._above, least=used.score, near=near)
-            centre, score = stars(len(mine), near, above)
-        self.centre, self.score = centre[self.picture], score[self.picture]
+            near = np.flatnonzero(mine & (self.nearest >= least))
+            above = partial(self._above, least=used.score, local=local, near=near)
+            centre, _ = stars(len(mine), near, above)
+        self.centre = centre[self.copy]
+        self.score = self._scores_to(self.centre)
         return used
 
     def groups(self) -> tuple[DuplicateGroup, ...]:
@@ -172,43 +210,72 @@ class _Search:
             self._tell("comparing", start + len(part), len(queries))
         return chosen
 
-    def _neighbours(self, places: np.ndarray, least: float) -> Found:
+    def _neighbours(self, places: np.ndarray, least: float | np.ndarray) -> Found:
         """neighbours_down_to, without the image itself."""
         queries = self.stored.embeddings[places]
         for row, ids, scores in neighbours_down_to(self.index, queries, least):
             other = ids != places[row]
             yield row, ids[other], scores[other]
 
-    def _above(self, places: np.ndarray, least: float, near: np.ndarray) -> Found:
+    def _above(
+        self, places: np.ndarray, least: float, local: np.ndarray, near: np.ndarray
+    ) -> Found:
         """For grouping: what scores enough; near: all the places that are asked for by and by."""
         self._tell("grouping", int(np.searchsorted(near, places[-1])) + 1, len(near))
-        for row, ids, scores in self._neighbours(places, least):
-            yield row, ids[scores >= least], scores[scores >= least]
+        for row, ids, scores in self._neighbours(places, np.minimum(local[places], least)):
+            enough = _enough(scores, least, local[places[row]], local[ids])
+            yield row, ids[enough], scores[enough]
 
     def _estimated(self, alone: np.ndarray) -> Threshold:
         """The threshold by a sample of the pictures that are searched."""
         k = neighbours_needed(len(alone))
         sample = alone[np.linspace(0, len(alone) - 1, min(SAMPLED, len(alone))).astype(np.int64)]
-        scores, ids = self.index.search(self.stored.embeddings[sample], k + 1)
-        itself = ids == sample[:, None]
-        itself[~itself.any(axis=1), -1] = True  # an equal vector was found in its place
-        scores = scores[~itself].reshape(len(sample), k)
-        mine = (self.picture == np.arange(len(self.picture))) & self.usable
+        scores, _ = self._nearest_others(sample, k)
+        mine = (self.copy == np.arange(len(self.copy))) & self.usable
         return estimate_threshold(scores, len(alone), int(mine[self.others :].sum()))
 
-    def _nearest_across(self, places: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray]:
+    def _estimate_each(self, places: np.ndarray, pictures: int, local: np.ndarray) -> None:
+        """Write each place's own threshold into local, where there are enough pictures for one."""
+        if neighbours_needed(pictures) < LOCAL:
+            return
+        found = []
+        for part in chunks(places, QUERIES_AT_ONCE):
+            found.append(self._nearest_others(part, LOCAL))
+            self._tell("comparing", int(np.searchsorted(places, part[-1])) + 1, len(places))
+        scores, ids = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        local[places] = local_scores(scores, np.searchsorted(places, ids), len(places))
+
+    def _nearest_others(self, places: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """(q, k) scores and places of the k nearest of the index, without the image itself."""
+        scores, ids = self.index.search(self.stored.embeddings[places], k + 1)
+        itself = ids == places[:, None]
+        itself[~itself.any(axis=1), -1] = True  # an equal vector was found in its place
+        shape = len(places), k
+        return scores[~itself].reshape(shape), ids[~itself].reshape(shape)
+
+    def _nearest_across(self, places: np.ndarray, least: float, local: np.ndarray) -> np.ndarray:
         """For each of places the nearest image of the other gallery, where it scores enough."""
-        centre, score = np.arange(len(self.picture)), np.ones(len(self.picture), np.float32)
-        for start in range(0, len(places), QUERIES_AT_ONCE):
-            part = places[start : start + QUERIES_AT_ONCE]
+        centre = np.arange(len(self.copy))
+        for part in chunks(places, QUERIES_AT_ONCE):
             scores, ids = self.index.search(self.stored.embeddings[part], 1)
-            near = scores[:, 0] >= least
-            centre[part[near]], score[part[near]] = ids[near, 0], scores[near, 0]
-        return centre, score
+            near = _enough(scores[:, 0], least, local[part], local[ids[:, 0]])
+            centre[part[near]] = ids[near, 0]
+        return np.where(centre == np.arange(len(centre)), self.copy, centre)
+
+    def _scores_to(self, centre: np.ndarray) -> np.ndarray:
+        """(n,) float32 cosine similarity of each image to its centre, 1 for the same picture."""
+        scores = np.ones(len(centre), np.float32)
+        for part in chunks(np.flatnonzero(self.picture != self.picture[centre]), QUERIES_AT_ONCE):
+            one, other = (
+                self.stored.embeddings[p].astype(np.float32) for p in (part, centre[part])
+            )
+            lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+            scores[part] = (one * other).sum(axis=1) / np.maximum(lengths, 1e-12)
+        return scores
 
     def _group(self, places: np.ndarray) -> DuplicateGroup:
-        """A group; its representative is the first of its places."""
-        first = int(places[0])
+        """A group, around the representative that all its places have."""
+        first = int(self.centre[places[0]])
         members = sorted(
             (self._member(int(place), first) for place in places),
             key=lambda m: (-1 if m.tier is None else TIERS.index(m.tier), -m.score),
@@ -224,6 +291,8 @@ class _Search:
             tier = "bytes"
         elif self.picture[place] == self.picture[first]:
             tier = "picture"
+        elif self.copy[place] == self.copy[first]:
+            tier = "copy"
         image = self.stored.images[place]
         return DuplicateMember(
             path=image.path,
@@ -239,6 +308,13 @@ class _Search:
     def _tell(self, what: str, done: int, total: int) -> None:
         if self.progress:
             self.progress(what, done, total)
+
+
+def _enough(
+    scores: np.ndarray, least: float, one: np.ndarray | np.floating, other: np.ndarray
+) -> np.ndarray:
+    """Which pairs count: by the gallery's threshold, or by those of both pictures."""
+    return (scores >= least) | (scores >= np.maximum(one, other))
 
 
 def _rank(group: DuplicateGroup) -> tuple[int, int, str]:

@@ -31,9 +31,11 @@ def index_of(embeddings: np.ndarray, places: np.ndarray) -> Index:
 
 
 def neighbours_down_to(
-    index: Index, embeddings: np.ndarray, least: float
+    index: Index, embeddings: np.ndarray, least: float | np.ndarray
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """All vectors of the index that score `least` or more with each of (q, d) raw embeddings.
+
+    least: one for all, or (q,).
 
     Yields, in no order, each query's row, the (m,) int64 ids and their (m,) float32 scores, best
     first; the last of them may score less, so that the nearest is always among them. Searches for
@@ -41,6 +43,7 @@ def neighbours_down_to(
     answer, or of SCORES_AT_ONCE scores.
     """
     rows, k = np.arange(len(embeddings)), FIRST_K
+    down_to = np.broadcast_to(least, len(embeddings))
     while len(rows):
         k = min(k, max(index.ntotal, 1))
         step = max(1, SCORES_AT_ONCE // k)
@@ -48,7 +51,7 @@ def neighbours_down_to(
         for start in range(0, len(rows), step):
             part = rows[start : start + step]
             scores, ids = index.search(embeddings[part], k)
-            more = (scores[:, -1] >= least) & (k < index.ntotal)
+            more = (scores[:, -1] >= down_to[part]) & (k < index.ntotal)
             for row, found, near in zip(part[~more], ids[~more], scores[~more], strict=True):
                 yield int(row), found[found >= 0], near[found >= 0]
             unfinished.append(part[more])

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Literal
 
 from retrieval.retriever.duplicates.threshold import Threshold
+from retrieval.retriever.results import is_missing
 
-Tier = Literal["bytes", "picture", "similar"]
-TIERS: tuple[Tier, ...] = ("bytes", "picture", "similar")
-"""From strict to lenient: the same bytes, the same upright pixels, a score above the threshold."""
+Tier = Literal["bytes", "picture", "copy", "similar"]
+TIERS: tuple[Tier, ...] = ("bytes", "picture", "copy", "similar")
+"""From strict to lenient: the same bytes; all that shows is the same; one picture saved again,
+scaled, turned or framed; a score above the threshold."""
 
 
 @dataclass(frozen=True)
@@ -18,8 +20,9 @@ class DuplicateMember:
     """One image of a group.
 
     width, height: upright, pixels. size: bytes. score: cosine similarity of the embeddings of its
-    picture and the representative's, 1 where the picture is the same. tier: what it shares with
-    the representative, None for the representative itself. gallery: which it is a row of.
+    picture and the representative's, 1 where the picture is the same; of a copy that was turned it
+    may be low. tier: what it shares with the representative, None for the representative itself.
+    gallery: which it is a row of.
     """
 
     path: Path
@@ -30,6 +33,11 @@ class DuplicateMember:
     score: float
     tier: Tier | None
     gallery: Path
+
+    @property
+    def missing(self) -> bool:
+        """Whether there is no file at its path now; looks there each time it is asked."""
+        return is_missing(self.path)
 
 
 @dataclass(frozen=True)

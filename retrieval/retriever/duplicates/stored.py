@@ -10,13 +10,17 @@ from typing import Any
 import numpy as np
 
 from retrieval.files import modified_ns
-from retrieval.gallery import Gallery
+from retrieval.gallery import Gallery, facts_of
 from retrieval.gallery.rows import as_matrix
 from retrieval.gallery.table import INDEXED
+from retrieval.images import PictureFacts
 from retrieval.images.formats import os_reason
 from retrieval.retriever.snapshot import ids_passing
 
-COLUMNS = ("id", "path", "size", "mtime_ns", "sha256", "width", "height", "label", "embedding")
+COLUMNS = (
+    "id", "path", "size", "mtime_ns", "sha256", "width", "height", "label", "facts", "embedding"
+)  # fmt: skip
+UNKNOWN = PictureFacts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +34,23 @@ class StoredImage:
     size: int
     label: str | None
     gallery: Path
+    facts: PictureFacts
 
     @property
-    def keep_order(self) -> tuple[int, int, str]:
-        """Sorts the image to keep first: the most pixels, then the most bytes, then by path."""
-        return -self.width * self.height, -self.size, str(self.path)
+    def keep_order(self) -> tuple[bool, int, int, bool, int, int, str]:
+        """Sorts the image to keep first: a raw, the most pixels, depth, transparency, frames,
+        bytes; then by path."""
+        f = self.facts
+        pixels = self.width * self.height
+        return (
+            f.format != "RAW",
+            -pixels,
+            -f.depth,
+            not f.alpha,
+            -f.frames,
+            -self.size,
+            str(self.path),
+        )
 
 
 @dataclass(frozen=True)
@@ -97,7 +113,7 @@ def _is_kept(
     images.append(
         StoredImage(
             path, row["sha256"], row["width"], row["height"], row["size"], row["label"],
-            gallery.path,
+            gallery.path, facts_of(row["facts"]) or UNKNOWN,
         )
     )  # fmt: skip
     return True

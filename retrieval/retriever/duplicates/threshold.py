@@ -13,6 +13,11 @@ tests of Desolneux, Moisan and Morel (2000). Near-duplicates are no chance, and 
 and r_k are learnt from: m is the median over images of ln(k / j) / ln(r_k / r_j) with j = k / 4, so
 that j - 1 duplicates of an image do not count, and of several k the most lenient threshold is
 taken, since duplicates can only make it stricter.
+
+One threshold for all cannot be right where some images lie close together by nature, as screenshots
+do: it would hide the near-duplicates of all others. So each picture has one of its own as well,
+from its own r_k and the m of its neighbourhood: the t where k (t / r_k)^m is one in all images. A
+pair counts that is below the thresholds of both (local_scores()), or below that of the gallery.
 """
 
 from __future__ import annotations
@@ -23,6 +28,7 @@ from dataclasses import dataclass
 import numpy as np
 
 WINDOWS = (8, 16, 64, 128)  # k
+LOCAL = 16  # k of a picture's own threshold
 INNER = 4  # k / j
 BY_CHANCE = 1.0  # images expected above the threshold though they are no duplicates
 FEWEST = 2 * WINDOWS[0] + 1  # pictures that an estimate needs
@@ -67,6 +73,25 @@ def score_by_chance(scores: np.ndarray, images: int) -> float:
     distances = np.sqrt(np.clip(2.0 - 2.0 * scores.astype(np.float64), 1e-6, None))
     wide = [k for k in WINDOWS if k <= scores.shape[1]]
     return 1 - max(_chance_distance(distances, k, images) for k in wide) ** 2 / 2
+
+
+def local_scores(scores: np.ndarray, near: np.ndarray, images: int) -> np.ndarray:
+    """For each picture the score that one of `images` images reaches by chance with it.
+
+    scores: (n, k) float32, of all n pictures the cosine similarities to their k nearest others,
+    best first. near: (n, k) int64, rows of these others. Returns (n,) float32, kept between LEAST
+    and MOST.
+    """
+    k = scores.shape[1]
+    logs = 0.5 * np.log(np.clip(2.0 - 2.0 * scores.astype(np.float64), 1e-6, None))
+    ranks = np.arange(k // INNER, k)  # from 1; the nearer ones may be duplicates
+    spread = (logs[:, -1:] - logs[:, ranks - 1]).sum(axis=1)
+    spread = (spread + spread[near].sum(axis=1)) / (k + 1)
+    # of k distances, rising: E ln(r_k / r_j) = (1/j + ... + 1/(k - 1)) / m (Renyi 1953)
+    expected = sum(sum(1 / i for i in range(int(j), k)) for j in ranks)
+    dimension = expected / np.maximum(spread, 1e-3)
+    distance = np.exp(logs[:, -1] + math.log(BY_CHANCE / (k * images)) / dimension)
+    return np.clip(1 - distance**2 / 2, LEAST, MOST).astype(np.float32)
 
 
 def neighbours_needed(pictures: int) -> int:

@@ -1,0 +1,95 @@
+"""Matches -> one a picture: copies of one picture are folded into the nearest of them.
+
+Copies are files of the same bytes, and pictures whose perceptual hashes say so; nothing is decoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from retrieval.gallery import ImageTable, facts_of
+from retrieval.images import PictureFacts
+from retrieval.images.perceptual import BITS_APART, parts, turned_hashes
+from retrieval.retriever.results import Match
+
+DEEPER = 4
+
+
+def search_distinct(
+    table: ImageTable, search: Callable[[int], list[list[Match]]], k: int, most: int
+) -> list[list[Match]]:
+    """k matches of different pictures a query, each with the number of its copies.
+
+    search: a number of matches -> the matches of each query. most: how many rows there are. It is
+    asked for ever more until one picture more than k is there, so that the last one's copies count.
+    """
+    depth = min(k + 1, most)
+    while True:
+        depth = min(DEEPER * depth, most)
+        found = search(depth)
+        known = _facts(table, found)
+        folded = [fold(matches, known) for matches in found]
+        pairs = zip(found, folded, strict=True)
+        if depth == most or all(len(f) > k or len(m) < depth for m, f in pairs):
+            return [each[:k] for each in folded]
+
+
+def fold(
+    matches: Sequence[Match], known: dict[int, tuple[str, PictureFacts | None]]
+) -> list[Match]:
+    """The first of each picture, in order; copies: how many of the matches are that picture.
+
+    known: by a match's id, the SHA-256 of its content and the facts of its picture.
+    """
+    kept: list[Match] = []
+    pictures: list[_Picture] = []
+    contents: dict[str, int] = {}
+    for match in matches:
+        sha256, facts = known[match.id]
+        picture = _Picture(facts)
+        place = contents.get(sha256)
+        if place is None:
+            place = next((n for n, other in enumerate(pictures) if other.is_copy(picture)), None)
+        if place is None:
+            contents[sha256] = len(kept)
+            kept.append(match)
+            pictures.append(picture)
+        else:
+            contents.setdefault(sha256, place)
+            kept[place] = replace(kept[place], copies=kept[place].copies + 1)
+    return kept
+
+
+class _Picture:
+    """What a match is told from other pictures by."""
+
+    def __init__(self, facts: PictureFacts | None) -> None:
+        self._facts = facts
+        hashes = parts(facts.perceptual) if facts and facts.frames == 1 else []
+        self._hashes = np.stack(hashes) if hashes else None
+        self._ways: np.ndarray | None = None
+
+    def is_copy(self, other: _Picture) -> bool:
+        """Whether the hashes say that both are one picture."""
+        if self._hashes is None or other._hashes is None or self._facts is None:
+            return False
+        if other._facts is None or self._facts.alpha != other._facts.alpha:
+            return False
+        if self._ways is None:
+            self._ways = turned_hashes(self._hashes)
+        apart = np.bitwise_count(self._ways[:, :, None] ^ other._hashes[None, None]).sum(axis=-1)
+        return bool(apart.min() <= BITS_APART)
+
+
+def _facts(
+    table: ImageTable, found: Sequence[Sequence[Match]]
+) -> dict[int, tuple[str, PictureFacts | None]]:
+    ids = np.unique([match.id for matches in found for match in matches])
+    rows: dict[int, dict[str, Any]] = {}
+    for start in range(0, len(ids), 1000):
+        rows |= table.rows_by_id(ids[start : start + 1000], ["id", "sha256", "facts"])
+    return {i: (row["sha256"], facts_of(row["facts"])) for i, row in rows.items()}
