@@ -11,6 +11,7 @@ import click
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 MOST_NEIGHBOURS = 10_000
+TRUST = "imgret.trust"
 ENGINES = ["openvino-bf16", "openvino-fp32", "torch-cuda-bf16", "torch-fp32"]
 
 POOLS = ["own", "avg", "max", "gem", "avg+max", "avg+gem"]
@@ -73,6 +74,22 @@ def gallery_option(function: Function) -> Function:
         show_envvar=True,
         help="The gallery's folder; by default .imgret here or in the nearest folder above.",
     )(function)
+
+
+def trust_option(function: Function) -> Function:
+    """--trust, which trusted() tells."""
+    return click.option(
+        "--trust",
+        is_flag=True,
+        expose_value=False,
+        callback=lambda ctx, _, value: ctx.meta.update({TRUST: value}),
+        help="Use what a gallery that you did not write here names outside of its folder.",
+    )(function)
+
+
+def trusted() -> bool:
+    """Whether --trust was given."""
+    return bool(click.get_current_context().meta.get(TRUST, False))
 
 
 def format_option(*formats: str) -> Callable[[Function], Function]:

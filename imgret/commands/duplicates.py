@@ -14,6 +14,8 @@ from imgret.options import (
     format_option,
     gallery_option,
     max_pixels_option,
+    trust_option,
+    trusted,
 )
 from imgret.streams import say
 
@@ -37,6 +39,7 @@ Examples:
 """,
 )
 @gallery_option
+@trust_option
 @click.option(
     "--against",
     type=NamedPath(path_type=Path),
@@ -79,7 +82,9 @@ def command(
     if options["threshold"] is not None and options["tier"] != "similar":
         raise click.UsageError("--threshold goes with --tier similar.")
     with shown_progress() as progress:
-        report = Retriever(existing_gallery(gallery)).duplicates(**options, progress=progress)
+        report = Retriever(existing_gallery(gallery), trust=trusted()).duplicates(
+            **options, progress=progress
+        )
     _tell(report)
     if html is not None:
         from retrieval.report import write_duplicate_sheet

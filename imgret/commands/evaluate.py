@@ -17,6 +17,8 @@ from imgret.options import (
     gallery_option,
     max_pixels_option,
     refinement_options,
+    trust_option,
+    trusted,
 )
 from imgret.streams import say, tell
 
@@ -37,6 +39,7 @@ Examples:
 """,
 )
 @gallery_option
+@trust_option
 @click.option(
     "--queries",
     multiple=True,
@@ -99,6 +102,7 @@ def command(
         raise click.UsageError("--zero-shot evaluates the gallery itself, without --queries.")
     retriever = Retriever(
         existing_gallery(gallery),
+        trust=trusted(),
         transform=transform,
         expand=expand,
         augment=augment,

@@ -18,6 +18,8 @@ from imgret.options import (
     gallery_to_write,
     max_pixels_option,
     refinement_options,
+    trust_option,
+    trusted,
 )
 from imgret.streams import say
 
@@ -41,6 +43,7 @@ Examples:
 )
 @click.argument("paths", nargs=-1, required=True, type=NamedPath(path_type=Path))
 @gallery_option
+@trust_option
 @click.option(
     "--recipe",
     metavar="NAME|FILE",
@@ -130,7 +133,7 @@ def command(
         known = read(recipe).recipe
         asked = {name: value for name, value in settings.items() if value is not None}
         settings = known.encoding.model_dump() | known.search.model_dump() | asked
-    retriever = Retriever(gallery_to_write(gallery), engine=engine, **settings)
+    retriever = Retriever(gallery_to_write(gallery), trust=trusted(), engine=engine, **settings)
     with shown_progress() as progress:
         if dry_run:
             estimate = retriever.estimate(paths, reembed=reembed, progress=progress, **options)

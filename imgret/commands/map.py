@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from imgret.options import NamedPath, existing_gallery, gallery_option
+from imgret.options import NamedPath, existing_gallery, gallery_option, trust_option, trusted
 from imgret.streams import say
 
 EXTRA = 'pip install "imgret[map]"'
@@ -23,6 +23,7 @@ Examples:
 )
 @click.argument("file", type=NamedPath(path_type=Path, dir_okay=False))
 @gallery_option
+@trust_option
 @click.option(
     "--method",
     type=click.Choice(["umap", "tsne"]),
@@ -59,7 +60,7 @@ def command(
         if method == "tsne":
             say(f"imgret: t-SNE draws the map; {EXTRA} brings UMAP.")
     with shown_progress() as progress:
-        drawn = Retriever(existing_gallery(gallery)).map(
+        drawn = Retriever(existing_gallery(gallery), trust=trusted()).map(
             method, most_images=most_images, where=where, seed=seed, progress=progress
         )
         write_map(file, drawn, progress)

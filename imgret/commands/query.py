@@ -16,6 +16,8 @@ from imgret.options import (
     format_option,
     gallery_option,
     max_pixels_option,
+    trust_option,
+    trusted,
 )
 from imgret.standard_input import HERE, named_images, shown
 from imgret.streams import say
@@ -60,6 +62,7 @@ Examples:
 )
 @click.argument("images", nargs=-1, required=True, type=NamedPath())
 @gallery_option
+@trust_option
 @click.option("--k", type=click.IntRange(min=1), default=5, show_default=True, help="Matches.")
 @click.option("--mean", is_flag=True, help="Make one query of all the images.")
 @click.option("--where", metavar="FILTER", help="Search only rows that pass, in Lance's syntax.")
@@ -112,7 +115,7 @@ def command(
         if mean and options["crop"]:
             raise click.UsageError("--crop takes one image, not --mean of several.")
         retriever = Retriever(
-            existing_gallery(gallery), engine=engine, expand=expand, rerank=rerank
+            existing_gallery(gallery), trust=trusted(), engine=engine, expand=expand, rerank=rerank
         )
         search = retriever.search_mean if mean else retriever.search_files
         found = list(search(paths, **options))
@@ -128,10 +131,22 @@ def command(
     good = [result for result in found if result.error is None]
     _warn_of_doubt(good, options["min_confidence"])
     _warn_of_missing(good)
+    _warn_of_strangers(good)
     _print(good, output, null=null, distinct=bool(options["distinct"]))
     if len(good) < len(found):
         return ERROR
     return FOUND if any(result.matches for result in good) else NOTHING
+
+
+def _warn_of_strangers(results: Sequence[QueryResult]) -> None:
+    """Say of how many matches the file is not used, since a stranger's gallery names it."""
+    outside = [match for result in results for match in result.matches if match.outside]
+    if outside:
+        say(
+            f"imgret: {len(outside):,} of the matches name files outside of the gallery's folder, "
+            "which was not written by you on this machine: they are neither shown nor passed on. "
+            "Give --trust if you know where it comes from."
+        )
 
 
 def _warn_of_doubt(results: Sequence[QueryResult], least: float | None) -> None:
@@ -166,7 +181,7 @@ def _print(results: Sequence[QueryResult], output: str, *, null: bool, distinct:
     elif output == "csv":
         _print_csv(results, distinct=distinct)
     elif output == "paths":
-        print_paths([match.path for r in results for match in r.matches], null=null)
+        print_paths([m.path for r in results for m in r.matches if not m.outside], null=null)
     else:
         _print_text(results, distinct=distinct)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from imgret.options import existing_gallery, gallery_option
+from imgret.options import existing_gallery, gallery_option, trust_option, trusted
 from imgret.streams import say, tell
 
 
@@ -19,6 +19,7 @@ Examples:
 """,
 )
 @gallery_option
+@trust_option
 @click.option(
     "--repair",
     is_flag=True,
@@ -38,7 +39,7 @@ def command(gallery: Path | None, repair: bool, drop_missing: bool) -> int:
     from retrieval.retriever import Retriever
 
     with shown_progress() as progress:
-        report = Retriever(existing_gallery(gallery)).verify(
+        report = Retriever(existing_gallery(gallery), trust=trusted()).verify(
             repair=repair, drop_missing=drop_missing, progress=progress
         )
     for path in report.missing:

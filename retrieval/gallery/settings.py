@@ -185,10 +185,7 @@ def read_text(text: str, source: Path) -> Settings:
     try:
         data = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise GalleryError(
-            f"{source} is not valid TOML ({error}). Delete it and run `imgret verify --repair`: "
-            "it is written again from images.lance."
-        ) from error
+        raise GalleryError(f"{source} is not valid TOML ({error}). {_remedy(source)}") from error
     if data.get("format") != FORMAT:
         raise GalleryError(
             f"{source} is of format {data.get('format')!r}; this imgret reads format {FORMAT}. "
@@ -198,10 +195,13 @@ def read_text(text: str, source: Path) -> Settings:
         return Settings.model_validate(data)
     except ValidationError as error:
         key, fault = first_fault(error)
-        raise GalleryError(
-            f"{source}: {key}: {fault}. Delete the file and run `imgret verify --repair`: "
-            "it is written again from images.lance."
-        ) from error
+        raise GalleryError(f"{source}: {key}: {fault}. {_remedy(source)}") from error
+
+
+def _remedy(source: Path) -> str:
+    if source.suffix == ".toml":
+        return "Delete it and run `imgret verify --repair`: it is written again from images.lance."
+    return "Its settings are damaged or a stranger's: index the images into a new gallery."
 
 
 def read_file(file: Path) -> Settings:

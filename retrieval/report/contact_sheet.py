@@ -24,7 +24,11 @@ def contact_sheet(
             "name": str((names or {}).get(result.query, result.query)),
             "thumbnail": embedded_thumbnail(result.query),
             "matches": [
-                vars(m) | {"thumbnail": embedded_thumbnail(m.path), "missing": m.missing}
+                vars(m)
+                | {
+                    "thumbnail": None if m.outside else embedded_thumbnail(m.path),
+                    "missing": m.missing,
+                }
                 for m in result.matches
             ],
         }

@@ -39,7 +39,10 @@ class EncoderChoice:
         pool: Pool | None,
         views: Views | None,
         engine: Engine | None,
+        *,
+        trust: bool = False,
     ) -> None:
+        self.trust = trust
         self.backbone = backbone
         self.size = size
         self.fit = fit
@@ -83,9 +86,14 @@ class EncoderChoice:
         self.current = open_encoder(spec, load, engine=self.engine, cache=cache_folder())
         return self.current
 
-    def of(self, settings: Settings) -> Encoder:
-        """The encoder that made a gallery's embeddings, on the engine that made them."""
+    def of(self, settings: Settings, *, ours: bool) -> Encoder:
+        """The encoder that made a gallery's embeddings, on the engine that made them.
+
+        ours: whether this user wrote the gallery; of a stranger's only mini and what was exported
+        here before are used. Raises GalleryError for other backbones, unless they were asked for.
+        """
         spec = settings.backbone.spec
+        self.check_loadable(settings.backbone, ours=ours)
         with self._opening:
             if self.current is None or self.current.spec != spec:
                 self.current = open_encoder(
@@ -97,7 +105,16 @@ class EncoderChoice:
                 )
             return self.current
 
-    def for_queries(self, settings: Settings) -> Encoder:
+    def check_loadable(self, stored: BackboneState, *, ours: bool) -> None:
+        """Raise GalleryError for a backbone that only a stranger's gallery names."""
+        if ours or self.trust or self.backbone or stored.name == DEFAULT_BACKBONE:
+            return
+        raise GalleryError(
+            f"The gallery names the backbone {stored.name} and was not written by you on this "
+            "machine. Give --trust if you know where it comes from, so that it is loaded."
+        )
+
+    def for_queries(self, settings: Settings, *, ours: bool) -> Encoder:
         """The same; an export is preferred on any engine, since it needs no torch."""
         spec = settings.backbone.spec
         with self._opening:
@@ -106,7 +123,7 @@ class EncoderChoice:
             if self.engine is None or self.engine.startswith("openvino"):
                 engine = self.engine or settings.engine
                 self.current = exported_encoder(spec, engine, cache_folder())
-            return self.current or self.of(settings)
+            return self.current or self.of(settings, ours=ours)
 
     def notice(self, *, anew: bool) -> str | None:
         """What a user should know of the encoder in use. anew: whether it made a new gallery."""

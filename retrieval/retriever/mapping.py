@@ -49,6 +49,7 @@ def map_gallery(
 
     Raises ImgretError when there is none, or the method cannot be had.
     """
+    snapshot.gallery.check_followable(snapshot.table)
     facts = snapshot.table.columns(["id", "path", "label"], INDEXED)
     ids = facts["id"].to_numpy()
     rows = np.arange(len(ids))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -11,11 +12,13 @@ from functools import partial
 from pathlib import Path
 
 from retrieval.errors import ImgretError
+from retrieval.files import read_bounded
 from retrieval.gallery import Gallery, ImageTable, storable
 from retrieval.images import ImageFile, find_images
 from retrieval.retriever.results import Progress
 from retrieval.text import one_sentence
 
+MAX_LABELS_BYTES = 1 << 28
 CLOCK_NS = 20_000_000  # the clock that stamps files runs behind ours by up to a tick or two
 # What may be read another time: with other limits, on another machine, with an extra installed.
 UNSETTLED = (
@@ -181,7 +184,8 @@ def labels_from(source: str) -> Callable[[Path], str | None]:
 
 def _read_csv(file: Path) -> dict[str, str]:
     try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
+        text = read_bounded(file.resolve(), MAX_LABELS_BYTES).decode("utf-8-sig")
+        with io.StringIO(text, newline="") as stream:
             reader = csv.DictReader(stream)
             if not {"path", "label"} <= set(reader.fieldnames or ()):
                 raise ImgretError(f"{file} needs a first line with the columns path and label.")
@@ -190,7 +194,7 @@ def _read_csv(file: Path) -> dict[str, str]:
                 path = folder / (row["path"] or "")
                 labels[str(path.parent.resolve() / path.name)] = row["label"] or ""
             return {path: label for path, label in labels.items() if label}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise ImgretError(
             f"The labels {file} cannot be read ({one_sentence(error)}). Give --labels folder, "
             "none, or a CSV file with the columns path and label."

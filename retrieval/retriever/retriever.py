@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from retrieval.backbones import Fit
 from retrieval.encoder import Engine
-from retrieval.errors import ImgretError
+from retrieval.errors import GalleryError, ImgretError
 from retrieval.evaluation import Evaluation
 from retrieval.evaluation.protocols import MOST_QUERIES, Measured
 from retrieval.gallery import Gallery, ImageTable, Settings
@@ -62,7 +62,8 @@ class Retriever(Searcher):
     backbone. expand, augment and rerank say what follows a search, as retrieval/refinement.py has
     it: index() keeps them with the gallery, search() and evaluate() use those given here or else
     the gallery's.
-    Several threads may share a Retriever.
+    trust: use what a gallery that this user did not write here names outside of its own folder:
+    images, labels and backbones. Several threads may share a Retriever.
     """
 
     def __init__(
@@ -79,9 +80,10 @@ class Retriever(Searcher):
         augment: str | None = None,
         rerank: str | None = None,
         engine: Engine | None = None,
+        trust: bool = False,
     ) -> None:
         asked = {"transform": transform, "expand": expand, "augment": augment, "rerank": rerank}
-        encoder = EncoderChoice(backbone, size, fit, pool, views, engine)
+        encoder = EncoderChoice(backbone, size, fit, pool, views, engine, trust=trust)
         super().__init__(Gallery(Path(gallery)), encoder, asked)
 
     def __reduce__(self) -> tuple[Callable[..., Retriever], tuple[Path, dict[str, Any]]]:
@@ -142,7 +144,7 @@ class Retriever(Searcher):
                 table = self.gallery.create(settings)
             writer = Writer(table, rows, self.gallery.is_gone)
             if plan.tasks:
-                run_tasks(plan, writer, self._encoder.of(settings), reading)
+                run_tasks(plan, writer, self._encoder.of(settings, ours=table.is_ours), reading)
             plan.gone = {p: r for p, r in plan.gone.items() if p not in writer.found_again}
             refused = None
             if keep_missing:
@@ -173,12 +175,14 @@ class Retriever(Searcher):
         self._settings(labels, reembed=reembed)  # refuses what contradicts the gallery
         _, table = open_to_write(self.gallery, reading.progress)
         settings = self._settings(labels, reembed=reembed)
+        if labels is None:
+            self._check_labels(settings, table)
         if reembed:
+            self._encoder.check_loadable(settings.backbone, ours=table.is_ours)
+            self.gallery.check_followable(table)
             settings = self._new_settings(settings.labels, settings)
-            reembed_rows(
-                self.gallery, settings, table, self._encoder.of(settings), reading,
-                drop_missing=drop_missing,
-            )  # fmt: skip
+            encoder = self._encoder.of(settings, ours=True)  # the one just chosen
+            reembed_rows(self.gallery, settings, table, encoder, reading, drop_missing=drop_missing)
         return settings, table
 
     @in_own_process
@@ -203,6 +207,8 @@ class Retriever(Searcher):
         self._check_asked()
         settings = self._settings(labels, reembed=reembed) if self.gallery.exists() else None
         table = self.gallery.open_table() if settings else None
+        if settings and table and labels is None:
+            self._check_labels(settings, table)
         asked = labels or (settings.labels if settings else "folder")
         rows = read_rows(table)
         if settings and reembed:
@@ -218,7 +224,8 @@ class Retriever(Searcher):
             check_missing(self.gallery, plan, rows, _surely_gone(plan))
         encoder = None
         if plan.tasks:
-            encoder = self._encoder.of(settings or self._new_settings(asked))
+            ours = table is None or table.is_ours
+            encoder = self._encoder.of(settings or self._new_settings(asked), ours=ours)
         return maintenance.estimate(plan, encoder, Reading(batch_size, workers, max_pixels))
 
     @in_own_process
@@ -246,13 +253,14 @@ class Retriever(Searcher):
         """
         self._check_asked()
         snapshot = self._current()
+        self.gallery.check_followable(snapshot.table)
         measured = Measured(tuple(sorted({*k})), vote, most_queries)
         embedded = None
         if queries is not None:
             embedded = evaluating.encode_labelled(
                 _as_paths(queries),
                 labels_from(labels),
-                self._encoder.for_queries(snapshot.settings),
+                self._encoder.for_queries(snapshot.settings, ours=snapshot.table.is_ours),
                 Reading(max_pixels=max_pixels, progress=progress),
                 most_queries,
             )
@@ -348,7 +356,7 @@ class Retriever(Searcher):
             return verification.verify(self.gallery, reading)
         with self._writing():
             return verification.repair(
-                self.gallery, self._encoder.of, reading, drop_missing=drop_missing
+                self.gallery, self._encoder, reading, drop_missing=drop_missing
             )
 
     @in_own_process
@@ -368,6 +376,16 @@ class Retriever(Searcher):
         finally:
             if not existed and not self.gallery.exists():
                 self.gallery.delete()
+
+    def _check_labels(self, settings: Settings, table: ImageTable) -> None:
+        """Raise GalleryError where a stranger's gallery names a file of labels outside of it."""
+        named = settings.labels not in ("folder", "none")
+        if named and not table.is_ours and self.gallery.leads_outside(settings.labels):
+            raise GalleryError(
+                f"{self.gallery.path} names the labels {settings.labels}, outside of its folder, "
+                "and was not written by you on this machine. Give --labels, or --trust if you "
+                "know where it comes from."
+            )
 
     def _settings(self, labels: str | None, *, reembed: bool) -> Settings:
         """The gallery's settings with what may change without embedding again."""

@@ -43,6 +43,7 @@ class Searcher:
         self, gallery: Gallery, encoder: EncoderChoice, asked: dict[str, str | None]
     ) -> None:
         self.gallery = gallery
+        self.gallery.trusted = encoder.trust
         self._encoder = encoder
         self._asked = asked
         self.helper: Helper | None = None
@@ -81,14 +82,12 @@ class Searcher:
         Raises ImageError when a query cannot be read, GalleryError when there is no gallery.
         """
         queries: Sequence[Query] = [query] if _is_one(query) else list(query)  # type: ignore[arg-type,list-item]
-        found = self._search(
-            lambda state: (
-                self._encoded(queries, self._encoder.for_queries(state.settings), crop, max_pixels),
-                self._selves(state, queries) if exclude_self else None,
-            ),
-            k,
-            **filters,
-        )
+
+        def made(state: Snapshot) -> tuple[np.ndarray, list[np.ndarray] | None]:
+            embeddings = self._encoded(queries, self._encoder_of(state), crop, max_pixels)
+            return embeddings, self._selves(state, queries) if exclude_self else None
+
+        found = self._search(made, k, **filters)
         return found[0] if _is_one(query) else found
 
     @in_own_process
@@ -120,7 +119,7 @@ class Searcher:
         waiting = deque(Path(path) for path in paths)
         while waiting:
             state = self._current()
-            encoder = self._encoder.for_queries(state.settings)
+            encoder = self._encoder_of(state)
             loaded = load_images(
                 [ImageFile(path, path, 0, 0) for path in waiting],
                 encoder.spec.preprocessing,
@@ -154,7 +153,7 @@ class Searcher:
         """One query of several files: the mean of their embeddings. One bad file is an error."""
 
         def query(state: Snapshot) -> tuple[np.ndarray, list[np.ndarray] | None]:
-            encoder = self._encoder.for_queries(state.settings)
+            encoder = self._encoder_of(state)
             embeddings = self._encoded(paths, encoder, crop, max_pixels)
             mean = normalise(embeddings.mean(axis=0, keepdims=True))
             selves = [np.concatenate(self._selves(state, paths))] if exclude_self else None
@@ -175,7 +174,8 @@ class Searcher:
 
         Raises ImageError when one cannot be read, GalleryError as search() does.
         """
-        encoder = self._encoder.for_queries(self._checked(self.gallery.settings()))
+        settings, ours = self._checked(self.gallery.settings()), self.gallery.open_table().is_ours
+        encoder = self._encoder.for_queries(settings, ours=ours)
         return self._encoded(list(queries), encoder, crop, max_pixels)
 
     def _encoded(
@@ -195,7 +195,10 @@ class Searcher:
         """The gallery's path and what was asked for, to make another one like this."""
         names = ("backbone", "size", "fit", "pool", "views", "engine")
         asked = {name: getattr(self._encoder, name) for name in names}
-        return self.gallery.path, asked | self._asked
+        return self.gallery.path, asked | self._asked | {"trust": self._encoder.trust}
+
+    def _encoder_of(self, state: Snapshot) -> Encoder:
+        return self._encoder.for_queries(state.settings, ours=state.table.is_ours)
 
     def _with_asked(self, settings: Settings) -> Settings:
         """Settings with what was asked for in place of what they say."""

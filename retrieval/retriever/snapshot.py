@@ -158,11 +158,15 @@ class Snapshot:
                         probability=(
                             None if probabilities is None else float(probabilities[row, place])
                         ),
+                        outside=self._leads_outside(rows[int(ids[row, place])]["path"]),
                     )
                     for place in places
                 ]
             )
         return matches
+
+    def _leads_outside(self, path: str) -> bool:
+        return not self.table.is_ours and self.gallery.leads_outside(path)
 
     def _rows(self, ids: np.ndarray) -> dict[int, dict[str, Any]]:
         known, order = self._places

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from retrieval.encoder import Encoder
 from retrieval.errors import GalleryError
 from retrieval.gallery import Gallery, ImageTable, Settings, as_matrix, storable
 from retrieval.gallery.rows import checksums
 from retrieval.gallery.table import INDEXED
 from retrieval.images import ImageFile
+from retrieval.retriever.encoding import EncoderChoice
 from retrieval.retriever.indexing import Reading, Writer, run_tasks
 from retrieval.retriever.missing import check_missing
 from retrieval.retriever.planning import Plan, Stored, Task, labels_from, read_rows
@@ -83,7 +82,7 @@ def verify(gallery: Gallery, reading: Reading) -> VerifyReport:
 
 def repair(
     gallery: Gallery,
-    encoder_of: Callable[[Settings], Encoder],
+    encoders: EncoderChoice,
     reading: Reading,
     *,
     drop_missing: bool = False,
@@ -107,7 +106,7 @@ def repair(
     gallery.keep_copies(settings.files)
     wrong = gallery.check_checksums(settings)
     damage = check_rows(table, reading)
-    again = _Again(gallery, settings, table, encoder_of, reading)
+    again = _Again(gallery, settings, table, encoders, reading)
     repaired += again.pieces(damage)
     table.make_distinct()
     index_problems = _check_index(gallery, settings, table)
@@ -241,7 +240,7 @@ class _Again:
     gallery: Gallery
     settings: Settings
     table: ImageTable
-    encoder_of: Callable[[Settings], Encoder]
+    encoders: EncoderChoice
     reading: Reading
 
     def pieces(self, damage: Damage) -> list[str]:
@@ -270,6 +269,8 @@ class _Again:
             known[path] = before
         if not tasks:
             return []
+        self.gallery.check_followable(self.table)
         writer = Writer(self.table, {} if anew else known)
-        run_tasks(Plan(tasks=tasks), writer, self.encoder_of(self.settings), self.reading)
+        encoder = self.encoders.of(self.settings, ours=self.table.is_ours)
+        run_tasks(Plan(tasks=tasks), writer, encoder, self.reading)
         return [f"rows embedded again: {len(tasks):,}"]

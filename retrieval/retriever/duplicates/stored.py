@@ -73,6 +73,7 @@ def read_stored(gallery: Gallery, where: str | None = None) -> Stored:
     where: Lance's filter syntax. Raises ImgretError for a wrong filter, GalleryError.
     """
     table = gallery.open_table()
+    gallery.check_followable(table)
     passing = None if where is None else set(ids_passing(table, where).tolist())
     images: list[StoredImage] = []
     vectors = [np.empty((0, table.dim), np.float16)]
