@@ -7,7 +7,7 @@ import datetime
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 from filelock import FileLock, Timeout
 
@@ -298,7 +298,12 @@ class Gallery:
         return self.base / path
 
     def leads_outside(self, stored: str) -> bool:
-        """Whether the file of a stored path lies outside of the folder that holds the gallery."""
+        """Whether a stored path names a file outside of the folder that holds the gallery.
+
+        A whole path does, wherever it leads: imgret stores none for what lies in that folder.
+        """
+        if PurePath(stored).is_absolute():
+            return True
         try:
             full = self.full(stored)
         except GalleryError:

@@ -226,7 +226,8 @@ class ImageTable:
             return
         old = _id_filter(np.array(sorted(wrong)))
         found = self._dataset.to_table(filter=old).to_pylist()
-        rows = {row["path"]: stored.row_of(row) for row in found}
+        kept = {path for path, place in last.items() if int(known_ids[place]) in wrong}
+        rows = {row["path"]: stored.row_of(row) for row in found if row["path"] in kept}
         new = [
             replace(row, id=i)
             for i, row in zip(self.next_ids(len(rows)), rows.values(), strict=True)
@@ -256,6 +257,19 @@ class ImageTable:
         if stats["num_fragments"] > FRAGMENTS_KEPT or stats["num_deleted_rows"] > self.count() // 5:
             with self._committing():
                 self._dataset.optimize.compact_files()
+
+    def check_finite(self) -> None:
+        """Raise GalleryError where a stranger's embeddings are not finite; ours are, as written."""
+        if self.is_ours:
+            return
+        for ids, embeddings in self.embeddings():
+            if not np.isfinite(embeddings).all():
+                wrong = ids[~np.isfinite(embeddings).all(axis=1)][:1]
+                path = self.rows_by_id(wrong, ["id", "path"])[int(wrong[0])]["path"]
+                raise GalleryError(
+                    f"{self._path} has an embedding of {path} that is not finite. Run `imgret "
+                    "verify --repair`: it is made again from the image."
+                )
 
     def paths(self) -> list[str]:
         """The stored paths of all rows."""

@@ -17,19 +17,17 @@ def contact_sheet(
     """An HTML page of queries, each beside its matches with score, label and path.
 
     Thumbnails are embedded, so the page needs no other file. Images that cannot be read any more
-    are shown as gone. names: what to call queries whose file has a name that says nothing.
+    are shown as gone; matches outside of a stranger's gallery are left out. names: what to call
+    queries whose file has a name that says nothing.
     """
     rows = [
         {
             "name": str((names or {}).get(result.query, result.query)),
             "thumbnail": embedded_thumbnail(result.query),
             "matches": [
-                vars(m)
-                | {
-                    "thumbnail": None if m.outside else embedded_thumbnail(m.path),
-                    "missing": m.missing,
-                }
+                vars(m) | {"thumbnail": embedded_thumbnail(m.path), "missing": m.missing}
                 for m in result.matches
+                if not m.outside
             ],
         }
         for result in results

@@ -67,6 +67,7 @@ def evaluate_gallery(
 
 def read_images(gallery: Gallery, table: ImageTable) -> Images:
     """All usable rows of a gallery with their raw embeddings, float16."""
+    table.check_finite()
     n = table.count(INDEXED)
     embeddings = np.empty((n, table.dim), np.float16)
     labels: list[str] = []

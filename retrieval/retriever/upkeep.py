@@ -157,6 +157,7 @@ def build_index(
     """
     if progress:
         progress("fitting", 0, None)
+    table.check_finite()
     wanted = transforms.resolve(settings.transform, n, table.dim)
     fitted = transforms.fit(wanted, *_sample(table, n, labels=wanted.startswith("lda")))
     index = Index.build(fitted, table.embeddings, n, progress=progress)

@@ -220,7 +220,8 @@ def test_reembed_embeds_all_rows_again(
     assert all(after[path]["label"] == before[path]["label"] for path in before)
     assert all(after[path]["embedding"] != before[path]["embedding"] for path in before)
     assert other.info().size == 96
-    assert retriever.search(picture(3), k=1)[0].path.name == "03.jpg"
+    opened = Retriever(retriever.gallery.path)
+    assert opened.search(picture(3), k=1)[0].path.name == "03.jpg"
 
 
 def test_an_interrupted_reembed_leaves_the_old_rows_and_goes_on(

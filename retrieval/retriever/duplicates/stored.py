@@ -74,6 +74,7 @@ def read_stored(gallery: Gallery, where: str | None = None) -> Stored:
     """
     table = gallery.open_table()
     gallery.check_followable(table)
+    table.check_finite()
     passing = None if where is None else set(ids_passing(table, where).tolist())
     images: list[StoredImage] = []
     vectors = [np.empty((0, table.dim), np.float16)]
