@@ -8,7 +8,6 @@ decoding goes on without.
 """
 
 import os
-import tempfile
 import threading
 import time
 from collections import deque
@@ -96,6 +95,8 @@ class Budget:
 @lru_cache(maxsize=1)
 def process_budget() -> Budget:
     """The budget of all decoders of this process: a quarter of the memory that it may use."""
+    import tempfile  # the half of the standard library with it
+
     if hasattr(os, "register_at_fork"):  # a lock that another thread held would stay locked
         os.register_at_fork(after_in_child=process_budget.cache_clear)
     places = Path(tempfile.gettempdir()) / f"imgret-{os.getuid() if fcntl else 0}-decoding"
