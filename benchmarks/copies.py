@@ -70,7 +70,7 @@ def measure_copies(files: list[Path], changes: dict[str, Change]) -> Table:
         "default. Hashes by imagehash, which computes them as these do.",
         ["method", "false", *changes],
     )
-    found = [_agree(plain[n], each[n]) for each in seen.values() for n in range(len(files))]
+    found = [agree(plain[n], each[n]) for each in seen.values() for n in range(len(files))]
     shares = np.array(found).reshape(len(changes), -1).mean(axis=1)
     table.add("imgret, tier copy", str(_false(plain)), *(f"{share:.4f}" for share in shares))
     for name, (_, limit) in METHODS.items():
@@ -95,13 +95,27 @@ def false_pairs(plain: list[_Looked]) -> list[tuple[int, int]]:
         for a, b in np.argwhere(apart <= BITS_APART):
             if rows[a][0] < rows[b][0]:
                 candidates.add((rows[a][0], rows[b][0]))
-    return [(a, b) for a, b in sorted(candidates) if _agree(plain[a], plain[b])]
+    return [(a, b) for a, b in sorted(candidates) if agree(plain[a], plain[b])]
 
 
 def look(file: Path, changes: list[Change]) -> list[_Looked]:
     """A photograph and what each change makes of it."""
     image = Image.open(file).convert("RGB")
     return [_looked(image), *(_looked(change(image)) for change in changes)]
+
+
+def agree(one: _Looked, other: _Looked) -> bool:
+    """As find_duplicates() decides: the nearest hashes, then the pixels."""
+    if not one.ours or not other.ours:
+        return False
+    ways = turned_hashes(np.stack(one.ours))
+    apart = np.bitwise_count(ways[:, :, None] ^ np.stack(other.ours)[None, None]).sum(axis=-1)
+    turn, a, b = np.unravel_index(int(apart.argmin()), apart.shape)
+    if apart[turn, a, b] > BITS_APART:
+        return False
+    first = without(one.grid, border(one.grid)) if a else one.grid
+    second = without(other.grid, border(other.grid)) if b else other.grid
+    return correlation(turned(first, TURNS[turn]), second) >= LEAST_CORRELATION
 
 
 def _look(file: Path, changes: list[str]) -> list[_Looked]:
@@ -117,17 +131,3 @@ def _looked(image: Image.Image) -> _Looked:
 
 def _false(plain: list[_Looked]) -> int:
     return len(false_pairs(plain))
-
-
-def _agree(one: _Looked, other: _Looked) -> bool:
-    """As find_duplicates() decides: the nearest hashes, then the pixels."""
-    if not one.ours or not other.ours:
-        return False
-    ways = turned_hashes(np.stack(one.ours))
-    apart = np.bitwise_count(ways[:, :, None] ^ np.stack(other.ours)[None, None]).sum(axis=-1)
-    turn, a, b = np.unravel_index(int(apart.argmin()), apart.shape)
-    if apart[turn, a, b] > BITS_APART:
-        return False
-    first = without(one.grid, border(one.grid)) if a else one.grid
-    second = without(other.grid, border(other.grid)) if b else other.grid
-    return correlation(turned(first, TURNS[turn]), second) >= LEAST_CORRELATION

@@ -78,13 +78,10 @@ def share_inside(hashes: bytes) -> float:
 
 def grey_grid(picture: Image.Image) -> np.ndarray:
     """A picture squashed to (GRID, GRID) uint8 grey."""
-    large = min(picture.size) >= 2 * GRID
-    small = picture.resize(
-        (GRID, GRID),
-        Image.Resampling.BOX if min(picture.size) >= GRID else Image.Resampling.BILINEAR,
-        reducing_gap=2.0 if large else None,
-    )
-    return np.asarray(small.convert("L"))
+    if min(picture.size) >= 2 * GRID:
+        picture = picture.reduce(min(picture.size) // GRID)
+    way = Image.Resampling.BOX if min(picture.size) >= GRID else Image.Resampling.BILINEAR
+    return np.asarray(picture.convert("L").resize((GRID, GRID), way))
 
 
 def border(grid: np.ndarray) -> Sides:
@@ -139,7 +136,9 @@ def _hash(grid: np.ndarray) -> bytes:
 
 def _lines(lines: np.ndarray) -> int:
     """How many of the first lines are of the colour of the first; 0 where there is no end."""
-    first = lines[:WIDEST].astype(np.int16)
-    near = np.abs(first - int(np.median(first[0]))) <= TOLERANCE
-    of_border = near.mean(axis=1) >= IN_BORDER
-    return 0 if of_border.all() else int(np.argmin(of_border))
+    colour = int(np.partition(lines[0], GRID // 2)[GRID // 2])
+    low, high = max(colour - TOLERANCE, 0), min(colour + TOLERANCE, 255)
+    for count, line in enumerate(lines[:WIDEST]):
+        if np.count_nonzero((line >= low) & (line <= high)) < IN_BORDER * GRID:
+            return count
+    return 0

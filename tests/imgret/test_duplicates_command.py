@@ -69,7 +69,7 @@ def test_json_has_all_members_and_the_threshold(imgret: Command, folder: Path) -
     assert report["threshold"] == {"score": 0.9999, "how": "as given"}
     assert report["images"] == 23
     assert report["left_out"] == [{"path": f"pictures/{GONE}", "reason": "does not exist"}]
-    assert [group["tier"] for group in report["groups"]] == ["bytes", "picture"]
+    assert [group["tier"] for group in report["groups"]] == ["bytes", "picture", "copy"]
     keep, other = report["groups"][0]["members"]
     assert keep == {
         "tier": "keep", "score": 1.0, "width": 80, "height": 60, "label": "class 0",

@@ -239,3 +239,15 @@ def test_a_match_and_a_member_say_when_their_file_is_gone(
     assert not match.missing
     (folder / "one.png").unlink()
     assert match.missing
+
+
+def test_copies_of_real_photographs_are_found_and_nothing_else(cars: Path) -> None:
+    from benchmarks.copies import agree, false_pairs, look
+    from benchmarks.duplicates import COPIES
+
+    files = sorted((cars / "test").rglob("*.jpg"))[::12]
+    looked = [look(file, list(COPIES.values())) for file in files]
+    assert false_pairs([each[0] for each in looked]) == []
+    for n, name in enumerate(COPIES, start=1):
+        found = [agree(each[0], each[n]) for each in looked]
+        assert sum(found) >= len(files) - 1, name  # of all 1,632: benchmarks/copies.py
