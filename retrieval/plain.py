@@ -23,6 +23,7 @@ class Plain:
 def plain(value: Any) -> Any:
     """A value as JSON has it; a number that JSON has none for, such as NaN, is None.
 
+    >>> from pathlib import PurePath
     >>> plain((np.float32(0.5), float("nan"), PurePath("a")))
     [0.5, None, 'a']
     """
