@@ -41,6 +41,8 @@ from retrieval.files import write_atomically
 from retrieval.loader import default_workers
 from retrieval.text import unwritable
 
+DIVERGED = "the loss was no number"
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -67,15 +69,17 @@ def train(
     """Train a classifier on the class folders of a folder, or on its train/ and val/.
 
     out: the run, a folder that is made. resume: go on with the run that is there, to the same
-    result as if it had never stopped; recipe is then the run's own. should_stop: asked after each
-    step. Raises ImgretError for data that cannot be trained on, for a run that is there already or
-    does not fit the data, and when the loss becomes NaN; what was best is kept.
+    result as if it had never stopped; recipe is then the run's own. A run that is finished is given
+    as it is, so that its report can be made where that was interrupted. should_stop: asked after
+    each step.
+    Raises ImgretError for data that cannot be trained on, for a run that is there already or does
+    not fit the data, and when the loss becomes NaN; what was best is kept.
     """
     if resume:
         run = Run(out)
         recipe = run.recipe
         if run.facts.ended:
-            raise ImgretError(f"{out} is finished ({run.facts.ended}). Train into another folder.")
+            return _finished(run)
     elif (out / FACTS).exists():
         raise ImgretError(f"{out} holds a run already. Give --resume, or another --out.")
     splits = find_splits(folder, recipe.data, recipe.training.seed)
@@ -134,6 +138,14 @@ def train(
     return Trained(Run(out), tuple(history), with_best(history), failed, is_random)
 
 
+def _finished(run: Run) -> Trained:
+    """What train() gave of a run that has ended. Raises ImgretError where its loss became NaN."""
+    if run.facts.ended.startswith(DIVERGED):
+        raise ImgretError(f"{run.folder} has ended: {run.facts.ended}. Train into another folder.")
+    history = read_history(run.folder / HISTORY)
+    return Trained(run, tuple(history), with_best(history), (), is_random=False)
+
+
 def machine() -> str:
     """What it was trained on."""
     if torch.cuda.is_available():
@@ -174,7 +186,7 @@ def _restore(network: nn.Module, out: Path) -> None:
 
 
 def _diverged(out: Path, place: Place, facts: Facts) -> ImgretError:
-    ended = f"the loss was no number in epoch {place.epoch + 1}"
+    ended = f"{DIVERGED} in epoch {place.epoch + 1}"
     write_facts(out, replace(facts, best_epoch=place.best_epoch, ended=ended))
     kept = f"The weights of epoch {place.best_epoch} are kept in {out}. " * bool(place.best_epoch)
     return ImgretError(
