@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks import (
     duplicates,
+    durability,
     exporting,
     indexing,
     matching,
@@ -25,6 +26,7 @@ from benchmarks.table import Table, machine
 
 PARTS = {
     "indexing": indexing,
+    "durability": durability,
     "searching": searching,
     "starting": starting,
     "exporting": exporting,
