@@ -242,3 +242,11 @@ def _lines() -> Progress:
         say(line)
 
     return progress
+
+
+def say_passed_over(passed_over: Sequence[tuple[str, int]]) -> None:
+    """Say in one line what is of formats that are not read: pictures, videos and documents."""
+    if passed_over:
+        total = sum(count for _, count in passed_over)
+        kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in passed_over)
+        say(f"passed over {total:,}: {kinds} (formats that imgret does not read)")

@@ -121,7 +121,7 @@ def command(
     Run it again at any time: unchanged images cost nothing, new and changed ones are embedded,
     and what is gone is dropped. An interrupted run goes on where it stopped.
     """
-    from imgret.output import shown_progress
+    from imgret.output import say_passed_over, shown_progress
     from retrieval.retriever import Retriever
 
     if options["keep_missing"] and options["drop_missing"]:
@@ -143,10 +143,10 @@ def command(
             )
     if dry_run:
         _print_estimate(estimate, output)
-        _print_passed_over(estimate.passed_over)
+        say_passed_over(estimate.passed_over)
         return 0
     _print_report(report, output)
-    _print_passed_over(report.passed_over)
+    say_passed_over(report.passed_over)
     if not report.found and not report.removed:
         say(f"imgret: no images below {', '.join(map(str, paths))}.")
         return NOTHING
@@ -183,11 +183,3 @@ def _print_estimate(estimate: IndexEstimate, output: str) -> None:
         facts += [("time", f"about {as_time(estimate.seconds)} ({estimate.probed} images tried)")]
         facts += [("disk", f"about {as_size(estimate.bytes)}")]
     print_facts(facts)
-
-
-def _print_passed_over(passed_over: tuple[tuple[str, int], ...]) -> None:
-    """One line of the pictures, videos and documents that are of formats which are not read."""
-    if passed_over:
-        total = sum(count for _, count in passed_over)
-        kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in passed_over)
-        say(f"passed over {total:,}: {kinds} (formats that imgret does not read)")

@@ -24,18 +24,20 @@ Examples:
 """,
 )
 @gallery_option
-@click.option("--failed", is_flag=True, help="List the images that failed, and why.")
+@click.option("--failed", is_flag=True, help="List the images that failed or have a flaw, and why.")
 @format_option("text", "json")
 def command(gallery: Path | None, failed: bool, output: str) -> int:
     """Show what a gallery holds and how it was made."""
-    from imgret.output import print_json, print_table
+    from imgret.output import print_json, print_table, say_passed_over
     from retrieval.retriever import Retriever
 
     info = Retriever(existing_gallery(gallery)).info()
     if output == "json":
         print_json(dataclasses.asdict(info))
     elif failed:
-        print_table(["image", "reason"], info.failures)
+        notes = [(path, f"read, but it {note}") for path, note in info.notes]
+        print_table(["image", "reason"], [*info.failures, *notes])
+        say_passed_over(info.passed_over)
     else:
         _print(info)
     return 1 if failed and not info.failures else 0

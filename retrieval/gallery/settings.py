@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
@@ -124,13 +125,24 @@ class CalibrationState(_Model):
         return self
 
 
+class PassedOver(_Model):
+    """How many files of formats that are not read lay below some paths, by suffix.
+
+    roots: the paths as they are stored, of one run of index.
+    """
+
+    roots: tuple[str, ...] = Field(max_length=10_000)
+    kinds: dict[str, Annotated[int, Field(ge=1)]] = Field(max_length=1024)
+
+
 class Settings(_Model):
     """All of gallery.toml.
 
     transform: as asked for, such as "auto". labels: "folder", "none" or a CSV file.
     expand, augment, rerank: as retrieval/refinement.py reads them. index: None until the first
     index is built. calibration: None until the gallery was evaluated. files: the SHA-256 of each
-    file of the published version of the rows, by its path below the gallery.
+    file of the published version of the rows, by its path below the gallery. passed_over: what
+    the last run of index over each path did not read.
     """
 
     format: Literal[2] = FORMAT
@@ -144,6 +156,7 @@ class Settings(_Model):
     index: IndexState | None = None
     calibration: CalibrationState | None = None
     files: dict[str, Sha256] = Field(default={}, max_length=100_000)
+    passed_over: tuple[PassedOver, ...] = Field(default=(), max_length=10_000)
 
     @property
     def refinement(self) -> Refinement:
@@ -160,8 +173,24 @@ class Settings(_Model):
         return f"{encoding}, {transform}, {search}"
 
     def without_derived(self) -> Settings:
-        """What the table carries: all but the index, the calibration and the checksums."""
+        """What the table carries: all but the index and what was learnt or counted since."""
+        none: dict[str, object] = {
+            "index": None,
+            "calibration": None,
+            "files": {},
+            "passed_over": (),
+        }
+        return self.model_copy(update=none)
+
+    def without_index(self) -> Settings:
+        """The same with no index published."""
         return self.model_copy(update={"index": None, "calibration": None, "files": {}})
+
+    def with_passed_over(self, roots: Sequence[str], kinds: Mapping[str, int]) -> Settings:
+        """The same after a run of index over some paths."""
+        others = [p for p in self.passed_over if not {*p.roots} & {*roots}]
+        new = [PassedOver(roots=tuple(roots), kinds=dict(kinds))] if kinds else []
+        return self.model_copy(update={"passed_over": (*others, *new)})
 
 
 def write_text(settings: Settings) -> str:

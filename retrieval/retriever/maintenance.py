@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -131,6 +132,8 @@ def describe(gallery: Gallery) -> GalleryInfo:
         except GalleryError:
             state = None
     failures = table.columns(["path", "error"], "error IS NOT NULL").to_pylist()
+    notes = table.columns(["path", "facts"], "facts.note IS NOT NULL").to_pylist()
+    passed_over = sum((Counter(p.kinds) for p in settings.passed_over), Counter[str]())
     usable, b = table.count(INDEXED), settings.backbone
     return GalleryInfo(
         gallery=gallery.path,
@@ -158,6 +161,8 @@ def describe(gallery: Gallery) -> GalleryInfo:
         version=table.version,
         failures=tuple((row["path"], row["error"]) for row in failures),
         leftovers=tuple(gallery.leftovers()),
+        notes=tuple((row["path"], row["facts"]["note"]) for row in notes),
+        passed_over=tuple(passed_over.most_common()),
     )
 
 

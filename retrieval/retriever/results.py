@@ -126,7 +126,8 @@ class IndexEstimate(Plain):
 class GalleryInfo(Plain):
     """A gallery in figures. recall: recall@10 of the index, measured when it was built.
 
-    leftovers: what interrupted commands left in its folder, with its bytes.
+    leftovers: what interrupted commands left in its folder, with its bytes. notes: paths of images
+    that were read with a flaw, and which. passed_over: as in IndexReport, of all paths together.
     """
 
     gallery: Path
@@ -154,6 +155,8 @@ class GalleryInfo(Plain):
     version: int
     failures: tuple[tuple[str, str], ...] = ()
     leftovers: tuple[tuple[Path, int], ...] = ()
+    notes: tuple[tuple[str, str], ...] = ()
+    passed_over: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)

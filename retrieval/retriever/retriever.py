@@ -47,6 +47,8 @@ from retrieval.retriever.upkeep import bring_up_index, open_to_write
 if TYPE_CHECKING:
     from retrieval.pooling import Pool, Views
 
+MOST_KINDS = 100  # suffixes of files that are passed over, kept with the gallery
+
 Paths: TypeAlias = str | Path | Sequence[str | Path]
 
 
@@ -151,6 +153,8 @@ class Retriever(Searcher):
                 plan.gone = {}
             elif not drop_missing:
                 refused = self._refused(plan, rows)
+            kinds = dict(plan.passed_over_by_kind[:MOST_KINDS])
+            settings = settings.with_passed_over(list(plan.searched), kinds)
             writer.finish(plan, [] if refused else [row.id for row in plan.gone.values()])
             bring_up_index(self.gallery, table, settings, refit=refit, progress=progress)
             if refused:

@@ -94,7 +94,7 @@ def _forget_removed(gallery: Gallery, table: ImageTable, progress: Progress | No
     except ImgretError:
         stored = table.columns(["id"])["id"].to_numpy()
         if not np.isin(load_index(gallery, state).ids, stored).all():
-            gallery.publish(before.without_derived())
+            gallery.publish(before.without_index())
 
 
 def _bring_up_index(
@@ -109,7 +109,7 @@ def _bring_up_index(
     state = gallery.index_state(settings, table)
     if n == 0:
         table.write_settings(without_index(settings))
-        settings = settings.without_derived()
+        settings = settings.without_index()
         gallery.publish(settings)
         return settings
     index = transform = None

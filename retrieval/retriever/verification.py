@@ -118,7 +118,7 @@ def repair(
         table.become(table)  # in new files, from rows whose checksums are right
         repaired += [f"written anew: {problem}" for problem in wrong]
     if wrong or index_problems or missing or damage.sentences():
-        bring_up_index(gallery, table, settings.without_derived())
+        bring_up_index(gallery, table, settings.without_index())
     repaired += [f"index built again: {problem}" for problem in index_problems]
     return replace(verify(gallery, reading), repaired=tuple(repaired), dropped=missing)
 
