@@ -72,7 +72,7 @@ def _of_16_bits(
     """Colours of 16 bits whose high bytes are decoded, as 8 bits: cameras use 12 or 14 of them."""
     brightest = greys.brightest_colour(high)
     white = opened.white or greys.white_of(256 * brightest + 255)
-    if white >= 65535 or not brightest and not opened.white:
+    if white >= 65535 or (not brightest and not opened.white):
         return high
     low = open_low()
     low.load()
