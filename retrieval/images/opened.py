@@ -44,6 +44,7 @@ from retrieval.images.tiff import is_raw, open_tiff, pages_of
 _STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}  # bytes a pixel in Pillow
 # What decoders take beside Pillow's picture, in bytes a pixel: canvases, planes, Python's copies.
 _BESIDE = {"WEBP": 16, "AVIF": 16, "HEIF": 16, "GIF": 1}
+_MOST_JOINED = 100_000_000  # pixels of 16-bit colours whose low bytes are looked at: memory
 _FOREIGN = "B" if sys.byteorder == "little" else "L"
 _OTHER_BYTES = {
     f"{mode};16{order}": f"{mode};16{other}"
@@ -112,6 +113,8 @@ class Opened:
             each += 1 if mode.startswith(("I", "F", "1")) else 4
         if self.orientation in TURNS:
             each += 4
+        if self.low is not None:
+            each += 8
         if self.animated and width * height <= MAX_CANVAS:
             each += FRAME_BYTES
         return each * width * height + _WEIGHTS * (width + height) + self.extra_bytes
@@ -305,7 +308,9 @@ def _profile(image: Image.Image) -> bytes:
 
 
 def _has_low_bytes(image: Image.Image) -> bool:
-    """Whether Pillow takes the high bytes of samples, and can be made to take the low ones."""
+    """Whether Pillow takes the high bytes of samples, and can be made to take the low ones too."""
+    if image.width * image.height > _MOST_JOINED:
+        return False
     modes = {_raw_mode(tile) for tile in image.tile}  # type: ignore[attr-defined]
     return len(modes) == 1 and modes.pop() in _OTHER_BYTES
 

@@ -70,8 +70,9 @@ def _of_16_bits(
     opened: Opened, open_low: Callable[[], Image.Image], high: Image.Image
 ) -> Image.Image:
     """Colours of 16 bits whose high bytes are decoded, as 8 bits: cameras use 12 or 14 of them."""
-    white = opened.white or greys.white_of(256 * greys.brightest_colour(high) + 255)
-    if white >= 65535:
+    brightest = greys.brightest_colour(high)
+    white = opened.white or greys.white_of(256 * brightest + 255)
+    if white >= 65535 or (not brightest and not opened.white):
         return high
     low = open_low()
     low.load()
