@@ -173,11 +173,17 @@ class Gallery:
         They are the manifest and the marks of deleted rows: a few kB that stand for all rows.
         """
         kept = {name: self._copy_of(name) for name in sums if not name.endswith(".lance")}
+        if self.copies_path.is_symlink():  # a stranger's
+            delete(self.copies_path)
         self.copies_path.mkdir(exist_ok=True)
         for name, copy in kept.items():
-            if not copy.is_file() or sha256_of(copy) != sums[name]:
+            if not self._has_copy(name, sums[name]):
                 write_atomically(copy, (self.path / name).read_bytes())
-        for copy in set(self.copies_path.iterdir()) - set(kept.values()):
+
+    def drop_copies(self, sums: Mapping[str, str]) -> None:
+        """Delete the copies of what is not published any more."""
+        kept = {self._copy_of(name) for name in sums}
+        for copy in set(self.copies_path.iterdir()) - kept:
             delete(copy)
 
     def restore_copies(self) -> list[str]:
@@ -202,6 +208,12 @@ class Gallery:
         """The folder of the second copies."""
         return self.path / "copies"
 
+    def _has_copy(self, name: str, sha256: str) -> bool:
+        try:
+            return sha256_of(self._copy_of(name)) == sha256
+        except OSError:
+            return False
+
     def _copy_of(self, name: str) -> Path:
         return self.copies_path / PurePosixPath(name).name
 
@@ -213,8 +225,8 @@ class Gallery:
             try:
                 if not _is_inside(name) or sha256_of(file) != sha256:
                     problems.append(f"{name} is not what was written")
-                elif not name.endswith(".lance") and sha256_of(self._copy_of(name)) != sha256:
-                    problems.append(f"the copy of {name} is not what was written")
+                elif not name.endswith(".lance") and not self._has_copy(name, sha256):
+                    problems.append(f"the copy of {name} is gone or not what was written")
             except OSError as error:
                 problems.append(f"{name} cannot be read ({error.strerror})")
         return problems

@@ -137,8 +137,9 @@ def _bring_up_index(
             "files": gallery.checksums_of(table, settings.files),
         }
     )
-    gallery.publish(settings)
     gallery.keep_copies(settings.files)
+    gallery.publish(settings)
+    gallery.drop_copies(settings.files)
     table.drop_old_versions()  # only now: until then readers use the version published before
     return settings
 
