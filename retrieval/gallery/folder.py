@@ -20,6 +20,7 @@ from retrieval.files import (
     leftovers,
     sha256_of,
     sweep,
+    sync,
     write_atomically,
 )
 from retrieval.gallery.settings import (
@@ -106,6 +107,7 @@ class Gallery:
         text = write_text(settings)
         table = ImageTable.create(self.table_path, settings.backbone.dim, text)
         self.publish(settings)
+        sync(self.path.parent)
         return table
 
     def open_table(self, version: int | None = None) -> ImageTable:

@@ -8,9 +8,9 @@ of its manifest's SHA-256 in the user's own folder, which nobody who sends a gal
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
+import logging
 import os
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from retrieval.files import read_bounded, sha256_of, write_atomically
 
 KEPT = 16  # versions noted of a table: those that may still be open, and those before a power cut
 MAX_BYTES = 1 << 16
+
+_log = logging.getLogger("imgret")
 
 
 def is_noted(table: str, manifest: Path) -> bool:
@@ -32,11 +34,16 @@ def is_noted(table: str, manifest: Path) -> bool:
 
 def note(table: str, manifest: Path) -> None:
     """Note that this user wrote a version. Where that fails it is a stranger's later on."""
-    with contextlib.suppress(OSError):
-        file = _note_of(table)
+    file = _note_of(table)
+    try:
         file.parent.mkdir(parents=True, exist_ok=True)
         kept = [*_noted(file), sha256_of(manifest)][-KEPT:]
         write_atomically(file, json.dumps(kept).encode())
+    except OSError as error:
+        _log.warning(
+            "%s cannot be written (%s), so it is not remembered that you wrote this gallery: give "
+            "--trust where it names files outside of its folder.", file.parent, error.strerror,
+        )  # fmt: skip
 
 
 def _note_of(table: str) -> Path:
