@@ -143,6 +143,10 @@ class Gallery:
         """
         self.check_place()
         write_atomically(self.settings_path, write_text(settings).encode())
+        self.drop_other_indexes(settings)
+
+    def drop_other_indexes(self, settings: Settings) -> None:
+        """Delete the files of all indexes but the one of settings."""
         kept = self.index_path(settings.index.version) if settings.index else None
         for file in self.path.glob("index-*.faiss*"):
             if file != kept:

@@ -49,7 +49,20 @@ def open_to_write(
     if state is None or state.version != table.version or not _is_whole(gallery, state):
         with contextlib.suppress(ImgretError):  # such as a transform that these rows cannot have
             settings = bring_up_index(gallery, table, settings, progress=progress)
+    else:
+        drop_superseded(gallery, table, settings)
     return settings, table
+
+
+def drop_superseded(gallery: Gallery, table: ImageTable, settings: Settings) -> None:
+    """Delete what only earlier versions need, where the one that is published is the newest.
+
+    Who published it may have been killed before; rows that were removed would stay on the disk.
+    """
+    gallery.drop_other_indexes(settings)
+    gallery.keep_copies(settings.files)
+    gallery.drop_copies(settings.files)
+    table.drop_old_versions()
 
 
 def _is_whole(gallery: Gallery, state: IndexState) -> bool:
@@ -109,8 +122,11 @@ def _bring_up_index(
     state = gallery.index_state(settings, table)
     if n == 0:
         table.write_settings(without_index(settings))
-        settings = settings.without_index()
+        sums = gallery.checksums_of(table, settings.files)
+        settings = settings.without_index().model_copy(update={"files": sums})
+        gallery.keep_copies(settings.files)
         gallery.publish(settings)
+        drop_superseded(gallery, table, settings)
         return settings
     index = transform = None
     fitted_on = n
@@ -139,8 +155,7 @@ def _bring_up_index(
     )
     gallery.keep_copies(settings.files)
     gallery.publish(settings)
-    gallery.drop_copies(settings.files)
-    table.drop_old_versions()  # only now: until then readers use the version published before
+    drop_superseded(gallery, table, settings)  # until now readers use what was published before
     return settings
 
 

@@ -17,7 +17,7 @@ from retrieval.retriever.indexing import Reading, Writer, run_tasks
 from retrieval.retriever.missing import check_missing
 from retrieval.retriever.planning import Plan, Stored, Task, labels_from, read_rows
 from retrieval.retriever.results import VerifyReport
-from retrieval.retriever.upkeep import bring_up_index, load_index
+from retrieval.retriever.upkeep import bring_up_index, drop_superseded, load_index
 
 SAMPLED = 100
 
@@ -119,6 +119,8 @@ def repair(
         repaired += [f"written anew: {problem}" for problem in wrong]
     if wrong or index_problems or missing or damage.sentences():
         bring_up_index(gallery, table, settings.without_index())
+    else:
+        drop_superseded(gallery, table, settings)
     repaired += [f"index built again: {problem}" for problem in index_problems]
     return replace(verify(gallery, reading), repaired=tuple(repaired), dropped=missing)
 
