@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -47,8 +48,9 @@ class Loaded:
     """What became of one file.
 
     size, mtime_ns: of what was read. sha256: of its content, hex; "" where it could not be read.
-    width, height: upright, 0 where unknown. pixels: (s, s, 3) uint8, or None where the content
-    was known already or error says why it cannot be used. facts: None where it was not decoded.
+    read_ns: when the reading began, of this machine's clock. width, height: upright, 0 where
+    unknown. pixels: (s, s, 3) uint8, or None where the content was known already or error says why
+    it cannot be used. facts: None where it was not decoded.
     """
 
     file: ImageFile
@@ -60,6 +62,7 @@ class Loaded:
     pixels: np.ndarray | None = None
     error: str | None = None
     facts: PictureFacts | None = None
+    read_ns: int = 0
 
 
 def load_image(
@@ -146,12 +149,13 @@ def _read(file: ImageFile, is_known: Callable[[str], bool]) -> tuple[Loaded, byt
     """What is known of a file before it is decoded, and its bytes where that is to be done."""
     if file.error is not None:
         return Loaded(file, file.size, file.mtime_ns, error=file.error), None
+    began = time.time_ns()
     try:
         data, stat = read_bytes(file.path)
     except ImageError as error:
         return Loaded(file, file.size, file.mtime_ns, error=str(error)), None
     sha256 = hashlib.sha256(data).hexdigest()
-    read = Loaded(file, len(data), modified_ns(stat), sha256)
+    read = Loaded(file, len(data), modified_ns(stat), sha256, read_ns=began)
     return read, None if is_known(sha256) else data
 
 

@@ -6,7 +6,7 @@ import contextlib
 import datetime
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePath, PurePosixPath
 
 from filelock import FileLock, Timeout
@@ -23,6 +23,7 @@ from retrieval.files import (
     sync,
     write_atomically,
 )
+from retrieval.gallery.rows import spelled_back
 from retrieval.gallery.settings import (
     IndexState,
     Settings,
@@ -340,8 +341,34 @@ class Gallery:
                 )
 
     def is_gone(self, stored: str) -> bool:
-        """Whether the file of a stored path is not there."""
-        return not is_there(self.full(stored))
+        """Whether the file of a stored path is surely not there; not where one may not look."""
+        return all(_is_gone(self.full(name)) for name in {stored, spelled_back(stored)})
+
+    def roots_above(self, roots: Iterable[str]) -> Callable[[str], list[str]]:
+        """A function: stored path -> those of the stored roots that it is, or lies in.
+
+        A root may be a folder above the gallery's own. Costs the same for any number of roots.
+        """
+        places = {self._whole(root): root for root in roots}
+
+        def above(stored: str) -> list[str]:
+            place, found = self._whole(stored), []
+            while True:
+                if place in places:
+                    found.append(places[place])
+                outer = place.rpartition("/")[0] or "/"
+                if outer == place or "/" not in place:
+                    return found
+                place = outer
+
+        return above
+
+    def _whole(self, stored: str) -> str:
+        """A stored path from the root of the file system; text, since it is asked for each row."""
+        if PurePath(stored).is_absolute():
+            return stored
+        base = self.base.as_posix()
+        return base if stored == "." else f"{base.rstrip('/')}/{stored}"
 
     def is_empty_folder(self, stored: str) -> bool:
         """Whether a stored path is a folder with nothing in it."""
@@ -375,6 +402,16 @@ class Gallery:
     def delete(self) -> None:
         """Delete the folder and all in it."""
         delete(self.path)
+
+
+def _is_gone(path: Path) -> bool:
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _is_inside(name: str) -> bool:

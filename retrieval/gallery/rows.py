@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -36,8 +38,8 @@ class Row:
     path, root: relative to the folder that holds the gallery where they lie below it.
     size: bytes. mtime_ns: of the file. sha256: of its content, hex; "" where it was not read.
     width, height: upright, in pixels. embedding: (d,) float16, or None with the reason in error.
-    facts: what the file tells, where it was decoded. stored_ns: when the file was last found to be
-    what the row says, of the clock that mtime_ns is held against.
+    facts: what the file tells, where it was decoded. stored_ns: when the file was last read and
+    found to be what the row says, of the clock that mtime_ns is held against.
     """
 
     id: int
@@ -113,6 +115,12 @@ def storable(value: Any) -> Any:
     return value
 
 
+def spelled_back(text: str) -> str:
+    """A name of a file that storable() may have spelled out, as the file system has it."""
+    name = os.fsencode(text)
+    return os.fsdecode(re.sub(rb"\\x[89a-f][0-9a-f]", lambda x: bytes([int(x[0][2:], 16)]), name))
+
+
 def checksums(rows: pa.Table | pa.RecordBatch) -> np.ndarray:
     """(n,) int64 of rows with all columns: CRC-32 of the embedding above, of the rest below.
 
@@ -162,7 +170,8 @@ def row_of(values: dict[str, Any]) -> Row:
 
 def as_matrix(column: pa.Array) -> np.ndarray:
     """A column of embeddings without nulls as an (n, d) float16 array."""
-    return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+    values = column.flatten().to_numpy(zero_copy_only=False)
+    return values.reshape(len(column), column.type.list_size)
 
 
 def _joined(high: np.ndarray, low: np.ndarray) -> np.ndarray:

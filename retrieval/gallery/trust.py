@@ -18,7 +18,7 @@ import platformdirs
 
 from retrieval.files import read_bounded, sha256_of, write_atomically
 
-KEPT = 16  # versions noted of a table: those that may still be open, and those before a power cut
+KEPT = 512  # versions noted of a table: copies and backups of it have its name, and older ones
 MAX_BYTES = 1 << 16
 
 _log = logging.getLogger("imgret")

@@ -14,7 +14,7 @@ from retrieval.gallery import ImageTable, Row, facts_of
 from retrieval.images import DEFAULT_MAX_PIXELS
 from retrieval.interrupts import interrupts_wait
 from retrieval.loader import Loaded, load_images
-from retrieval.retriever.planning import CLOCK_NS, Plan, Stored, Task
+from retrieval.retriever.planning import Plan, Stored, Task, tells_changes_after
 from retrieval.retriever.results import Progress
 from retrieval.threads import Background
 
@@ -159,7 +159,7 @@ class Writer:
                     "size": [loaded.size for _, _, loaded in self._touched],
                     "mtime_ns": [loaded.mtime_ns for _, _, loaded in self._touched],
                     "label": [task.label for _, task, _ in self._touched],
-                    "stored_ns": [time.time_ns()] * len(self._touched),
+                    "stored_ns": [loaded.read_ns for _, _, loaded in self._touched],
                 }
             )
         self.table.remove(self._left)  # only now: what moved is stored in its new place
@@ -230,8 +230,7 @@ class Writer:
 
     def _numbered(self, rows: Sequence[Row]) -> list[Row]:
         ids = self.table.next_ids(len(rows))
-        now = time.time_ns()
-        return [replace(r, id=i, stored_ns=now) for i, r in zip(ids, rows, strict=True)]
+        return [replace(r, id=i) for i, r in zip(ids, rows, strict=True)]
 
 
 def _paths_by_content(rows: dict[str, Stored]) -> dict[str, list[str]]:
@@ -247,7 +246,8 @@ def _is_news(old: Stored, task: Task, loaded: Loaded) -> bool:
     facts = old.size, old.mtime_ns, old.root, old.label
     if facts != (loaded.size, loaded.mtime_ns, task.root, task.label):
         return True
-    return old.stored_ns - CLOCK_NS <= loaded.mtime_ns < time.time_ns() - CLOCK_NS
+    trusted = tells_changes_after(loaded.mtime_ns, old.stored_ns)
+    return not trusted and tells_changes_after(loaded.mtime_ns, loaded.read_ns)
 
 
 def run_tasks(plan: Plan, writer: Writer, encoder: Encoder, reading: Reading) -> None:
@@ -296,4 +296,5 @@ def _row(task: Task, loaded: Loaded, embedding: np.ndarray | None, error: str | 
         embedding=embedding,
         error=error,
         facts=loaded.facts,
+        stored_ns=loaded.read_ns,
     )

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from retrieval.encoder import Encoder
 from retrieval.errors import GalleryError, ImgretError
 from retrieval.files import disk_use, replaced, scratch_folder
-from retrieval.gallery import Gallery, ImageTable, IndexState, Settings
+from retrieval.gallery import Gallery, ImageTable, IndexState, Settings, storable
 from retrieval.gallery.rows import as_matrix
 from retrieval.gallery.table import INDEXED
 from retrieval.loader import load_images
@@ -168,13 +168,10 @@ def describe(gallery: Gallery) -> GalleryInfo:
 
 def rows_below(gallery: Gallery, table: ImageTable, paths: Sequence[Path]) -> list[int]:
     """Ids of the rows of these files and of all files below these folders, there or not."""
-    roots = [gallery.stored_root(path) for path in paths]
+    roots_above = gallery.roots_above(storable(gallery.stored_root(path)) for path in paths)
     columns = table.columns(["id", "path"])
-    return [
-        i
-        for i, path in zip(columns["id"].to_pylist(), columns["path"].to_pylist(), strict=True)
-        if any(root in (path, ".") or path.startswith(f"{root}/") for root in roots)
-    ]
+    ids, stored = columns["id"].to_pylist(), columns["path"].to_pylist()
+    return [i for i, path in zip(ids, stored, strict=True) if roots_above(path)]
 
 
 def published_rows(gallery: Gallery, paths: Sequence[Path]) -> list[int]:

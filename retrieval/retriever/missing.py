@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable
 
 from retrieval.errors import ImgretError
 from retrieval.gallery import Gallery
-from retrieval.retriever.planning import Plan, Stored, is_below
+from retrieval.retriever.planning import Plan, Stored
 
 MANY = 20
 
@@ -18,33 +19,43 @@ def check_missing(
 
     That is where a path that held rows yields no file at all any more, where a folder that held
     many is there and empty, and where more than half of a path's rows, at least MANY, are gone.
-    gone: those of plan that have not been found elsewhere. The paths are those given now and those
+    gone: those of plan that are surely not found elsewhere. The paths are those given now and those
     given before that lie below them.
     """
     if not gone:
         return
-    for root, found in _roots(gallery, plan, rows):
-        held = sum(is_below(path, root) for path in rows)
-        lost = sum(is_below(path, root) for path in gone)
+    there = _there(gallery, plan, rows)
+    all_held, all_lost = (_counts(gallery, there, paths) for paths in (rows, gone))
+    for root, found in there.items():
+        held, lost = all_held[root], all_lost[root]
         if lost and (found == 0 or (lost >= MANY and 2 * lost > held)):
+            least = "at least " if len(gone) < len(plan.gone) else ""
             raise ImgretError(
-                f"{gallery.full(root)} held {held:,} stored images, and {lost:,} of them are gone"
-                f"{'' if found else ', as if its drive were not mounted'}. Their rows stay. Bring "
+                f"{gallery.full(root)} held {held:,} stored images, and {least}{lost:,} of them are "
+                f"gone{'' if found else ', as if its drive were not mounted'}. Their rows stay. Bring "
                 "them back, or drop their rows with --drop-missing."
             )
 
 
-def _roots(gallery: Gallery, plan: Plan, rows: dict[str, Stored]) -> Iterator[tuple[str, int]]:
+def _there(gallery: Gallery, plan: Plan, rows: dict[str, Stored]) -> dict[str, int]:
     """Stored paths of folders and files, each with the number of files that are there now."""
-    yield from plan.searched.items()
     roots = {row.root for row in rows.values()} - set(plan.searched)
-    below = {r for r in roots if any(is_below(r, searched) for searched in plan.searched)}
-    for root in sorted(below):
-        there = sum(is_below(path, root) and path not in plan.gone for path in rows)
+    searched = gallery.roots_above(plan.searched)
+    below = [root for root in sorted(roots) if searched(root)]
+    counts = _counts(gallery, below, set(rows) - set(plan.gone))
+    there = dict(plan.searched)
+    for root in below:
         deleted = root in rows or not gallery.full(root).exists()  # a file, or a folder on purpose
-        yield root, max(there, deleted)
-    for folder in sorted(_emptied(gallery, plan)):
-        yield folder, 0
+        there[root] = max(counts[root], deleted)
+    return there | dict.fromkeys(sorted(_emptied(gallery, plan)), 0)
+
+
+def _counts(gallery: Gallery, roots: Iterable[str], paths: Iterable[str]) -> Counter[str]:
+    """How many of the stored paths are each of the roots, or lie in it."""
+    roots_above, counts = gallery.roots_above(roots), Counter[str]()
+    for path in paths:
+        counts.update(roots_above(path))
+    return counts
 
 
 def _emptied(gallery: Gallery, plan: Plan) -> set[str]:

@@ -20,6 +20,7 @@ from retrieval.text import one_sentence
 
 MAX_LABELS_BYTES = 1 << 28
 CLOCK_NS = 20_000_000  # the clock that stamps files runs behind ours by up to a tick or two
+COARSE_NS = 2_000_000_000  # the tick of FAT; others, such as old network shares, have a second
 # What may be read another time: with other limits, on another machine, with an extra installed.
 UNSETTLED = (
     "sha256 = '' OR error LIKE '%--max-pixels%' OR error LIKE '%of memory to decode%' "
@@ -33,7 +34,7 @@ class Stored:
 
     usable: has an embedding. settled: need not be tried again while the file is the same; what
     could not be read, or took more than was allowed then, is not. stored_ns: when the file was
-    last found to be what the row says.
+    last read and found to be what the row says.
     """
 
     id: int
@@ -49,11 +50,20 @@ class Stored:
     def is_of(self, file: ImageFile) -> bool:
         """Whether size and time say that the file is still what was stored.
 
-        Not where it was written to no earlier than it was stored: the time stamp may hide a later
+        Not where it was written to no earlier than it was read: the time stamp may hide a later
         change then (git's "racily clean" entries).
         """
         same = (self.size, self.mtime_ns) == (file.size, file.mtime_ns) and file.error is None
-        return same and file.mtime_ns < self.stored_ns - CLOCK_NS
+        return same and tells_changes_after(file.mtime_ns, self.stored_ns)
+
+
+def tells_changes_after(mtime_ns: int, read_ns: int) -> bool:
+    """Whether a change of a file after it was read gives it a later time stamp.
+
+    A stamp of whole seconds may be of a file system that knows no others.
+    """
+    tick = CLOCK_NS + (0 if mtime_ns % 10**9 else COARSE_NS)
+    return mtime_ns < read_ns - tick
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +139,7 @@ def make_plan(
     plan, seen, unread = Plan(), set(), []
     roots = {path: storable(gallery.stored_root(path)) for path in map(Path, paths)}
     plan.searched = dict.fromkeys(roots.values(), 0)
+    roots_above = gallery.roots_above(plan.searched)
     found = find_images(
         list(roots),
         exclude=exclude,
@@ -141,7 +152,7 @@ def make_plan(
             continue
         path, root = storable(gallery.stored(file.path)), roots[file.root]
         seen.add(path)
-        plan.searched[root] += 1
+        plan.searched.update({root: plan.searched[root] + 1 for root in roots_above(path)})
         if file.error is not None:
             unread.append(path)
         label = storable(label_of(file.path))
@@ -150,15 +161,9 @@ def make_plan(
             progress("finding", len(seen), None)
     unread_folders = tuple(f"{path}/" for path in unread)
     for path, row in rows.items():
-        below = any(is_below(path, root) for root in plan.searched)
-        if below and path not in seen and not path.startswith(unread_folders):
+        if path not in seen and roots_above(path) and not path.startswith(unread_folders):
             plan.gone[path] = row
     return plan
-
-
-def is_below(path: str, root: str) -> bool:
-    """Whether a stored path is that of root or of something in it."""
-    return root in (path, ".") or path.startswith(f"{root}/")
 
 
 def check_paths(paths: Sequence[Path]) -> None:
