@@ -25,6 +25,7 @@ from retrieval.errors import ImgretError
 from retrieval.files import write_atomically
 from retrieval.images import ImageFile, find_images
 from retrieval.loader import load_images
+from retrieval.plain import Plain
 from retrieval.report.style import INK, STYLE, short
 from retrieval.text import unwritable
 
@@ -35,7 +36,7 @@ HEAT = "inferno"
 
 
 @dataclass(frozen=True)
-class Explained:
+class Explained(Plain):
     """What one model sees in one image.
 
     heat: (size, size) float32 in [0, 1], how much a place speaks for the class `explained`.
@@ -51,7 +52,7 @@ class Explained:
 
 
 @dataclass(frozen=True)
-class Explanation:
+class Explanation(Plain):
     """One image under each model. label: its true class, or None where that is not known."""
 
     path: Path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from retrieval.errors import QueryError
 
 
-def whole(name: str, value: Any, *, least: int = 1) -> int:
+def whole(name: str, value: Any, *, least: int = 1, most: int | None = None) -> int:
     """A whole number as an int; NumPy's are numbers too. Raises QueryError.
 
     >>> whole("k", 5)
@@ -21,7 +22,38 @@ def whole(name: str, value: Any, *, least: int = 1) -> int:
         raise QueryError(f"{name} is {value!r}; it must be a whole number.") from None
     if number < least:
         raise QueryError(f"{name} is {number}; it must be {least} or more.")
+    if most is not None and number > most:
+        raise QueryError(f"{name} is {number}; it must be at most {most}.")
     return number
+
+
+def number(name: str, value: Any, *, least: float = -math.inf, most: float = math.inf) -> float:
+    """A finite number as a float. Raises QueryError.
+
+    >>> number("min_score", 1, least=-1, most=1)
+    1.0
+    """
+    try:
+        found = math.nan if isinstance(value, str | bytes) else float(value)
+    except (TypeError, ValueError):
+        found = math.nan
+    if not (math.isfinite(found) and least <= found <= most):
+        bounds = f" from {least:g} to {most:g}" if math.isfinite(least) else ""
+        raise QueryError(f"{name} is {value!r}; it must be a number{bounds}.")
+    return found
+
+
+def box(name: str, value: Any) -> tuple[int, int, int, int]:
+    """X, Y, width and height as ints. Raises QueryError.
+
+    >>> box("crop", [0, 0, 640, 480])
+    (0, 0, 640, 480)
+    """
+    try:
+        x, y, w, h = (operator.index(part) for part in value)
+    except (TypeError, ValueError):
+        raise QueryError(f"{name} is {value!r}; give X, Y, W, H in whole pixels.") from None
+    return x, y, w, h
 
 
 def one_of(name: str, value: Any, known: Sequence[str]) -> None:

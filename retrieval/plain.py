@@ -29,6 +29,8 @@ def plain(value: Any) -> Any:
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return Plain.to_dict(value)  # type: ignore[arg-type]
+    if hasattr(value, "model_dump"):  # a recipe or settings, of pydantic
+        return plain(value.model_dump())
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray | np.generic):

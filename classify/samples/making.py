@@ -16,6 +16,7 @@ import tomli_w
 from classify.samples.rendering import render
 from retrieval.errors import ImgretError
 from retrieval.files import leftovers, replaced, write_atomically
+from retrieval.plain import Plain
 from retrieval.text import unwritable
 
 Progress = Callable[[str, int, int | None], None]
@@ -29,7 +30,7 @@ THREADS = 4
 
 
 @dataclass(frozen=True)
-class Samples:
+class Samples(Plain):
     """A folder of pictures: DIR/train/<class>/<class>_<number>.jpg, and DIR/test likewise.
 
     train, test: images a class that were asked for; the folder may hold more from before.

@@ -21,6 +21,7 @@ from retrieval.comparison.recipes import Recipe
 from retrieval.encoder import Engine
 from retrieval.errors import BackboneError, ImgretError
 from retrieval.evaluation.protocols import Images, Measured, Method, rank_images
+from retrieval.plain import Plain
 from retrieval.retriever import Progress
 
 HELD_OUT = 0.2
@@ -35,7 +36,7 @@ Change = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Step:
+class Step(Plain):
     """One change that was tried. precision: of held-out images. gain, p: against the best so far,
     of a paired permutation test. kept: whether it is part of the best setting from here on.
     skipped: why it was not tried, else "".
@@ -51,7 +52,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Tuning:
+class Tuning(Plain):
     """The best setting, how it was found, and precision@k before and after, on held-out images."""
 
     recipe: Recipe

@@ -20,6 +20,7 @@ from retrieval.refinement import Refinement
 
 FORMAT: Literal[2] = 2
 MAX_BYTES = 1 << 20
+MOST_SIZE = 1 << 12  # pixels of a side that a backbone is fed
 HEADER = "# Written by imgret; change it with the options of `imgret index`, not by hand.\n"
 SUM = "# SHA-256 of what follows: "
 
@@ -40,7 +41,7 @@ class BackboneState(_Model):
     architecture: str
     weights_sha256: Sha256
     dim: int = Field(ge=1, le=1 << 16)
-    size: int = Field(ge=1, le=1 << 12)
+    size: int = Field(ge=1, le=MOST_SIZE)
     mean: tuple[Mean, Mean, Mean]
     std: tuple[Std, Std, Std]
     interpolation: Interpolation

@@ -25,7 +25,7 @@ from retrieval.images.decoding import (
 from retrieval.images.facts import PictureFacts
 from retrieval.images.finding import ImageFile, find_images
 from retrieval.images.formats import MAX_FILE_BYTES, read_bytes, sniff
-from retrieval.images.sources import Source, is_tensor
+from retrieval.images.sources import Source, as_sent, is_tensor
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
@@ -35,6 +35,7 @@ __all__ = [
     "PictureFacts",
     "Preprocessing",
     "Source",
+    "as_sent",
     "decode",
     "file_budget",
     "find_images",

@@ -62,6 +62,19 @@ def open_source(source: Any, max_pixels: int) -> Opened:
     raise ImageError(f"a {type(source).__name__} is no picture; {TAKEN}")
 
 
+def as_sent(source: Any) -> Any:
+    """A picture as another process can be given it: what is open, or torch's, as bytes or array.
+
+    What is no picture is given back as it is. Raises ImageError as open_source() does.
+    """
+    if isinstance(source, Image.Image):
+        data = _undecoded(source)
+        return data if data and sniff(data[:HEADER_BYTES]) is not None else source
+    if is_tensor(source):
+        return _from_tensor(source)
+    return _read(source) if hasattr(source, "read") else source
+
+
 def is_tensor(source: object) -> bool:
     """Whether this is a tensor of torch; imports nothing."""
     return any(

@@ -12,9 +12,9 @@ from retrieval import backbones
 from retrieval.arguments import one_of, whole
 from retrieval.backbones import DEFAULT_BACKBONE, Backbone, BackboneSpec, Fit
 from retrieval.encoder import ENGINES, Encoder, Engine, cache_folder, exported_encoder, open_encoder
-from retrieval.errors import GalleryError
+from retrieval.errors import GalleryError, QueryError
 from retrieval.gallery import Settings
-from retrieval.gallery.settings import BackboneState
+from retrieval.gallery.settings import MOST_SIZE, BackboneState
 
 if TYPE_CHECKING:
     from retrieval.pooling import Pool, Views
@@ -60,8 +60,10 @@ class EncoderChoice:
 
     def check_asked(self) -> None:
         """Raise QueryError for a value that there is not."""
+        if self.backbone is not None and not (isinstance(self.backbone, str) and self.backbone):
+            raise QueryError(f"backbone is {self.backbone!r}; give a name or a folder of weights.")
         if self.size is not None:
-            self.size = whole("size", self.size)
+            self.size = whole("size", self.size, most=MOST_SIZE)
         fields = BackboneState.model_fields
         known = {name: get_args(fields[name].annotation) for name in ("fit", "pool", "views")}
         for name, values in (known | {"engine": ENGINES}).items():

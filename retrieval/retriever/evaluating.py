@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from retrieval.arguments import whole
 from retrieval.encoder import Encoder
-from retrieval.errors import GalleryError, ImgretError
+from retrieval.errors import GalleryError, ImgretError, QueryError
 from retrieval.evaluation import Calibration, Evaluation
 from retrieval.evaluation.protocols import Images, Measured, Method, evaluate
 from retrieval.gallery import Gallery, ImageTable, Settings
@@ -24,6 +25,17 @@ from retrieval.retriever.snapshot import Snapshot
 from retrieval.retriever.upkeep import open_to_write
 
 FAILURES_NAMED = 5
+MOST_NEIGHBOURS = 10_000
+
+
+def measured_of(k: Sequence[int], vote: int, most_queries: int) -> Measured:
+    """Arguments of evaluate(), checked. Raises QueryError."""
+    several = isinstance(k, Iterable) and not isinstance(k, str | bytes) and len(k) > 0
+    if not several:
+        raise QueryError(f"k is {k!r}; give one or several in a list, such as [1, 5].")
+    ks = {whole("k", one, most=MOST_NEIGHBOURS) for one in k}
+    vote = whole("vote", vote, most=MOST_NEIGHBOURS)
+    return Measured(tuple(sorted(ks)), vote, whole("most_queries", most_queries))
 
 
 def evaluate_gallery(

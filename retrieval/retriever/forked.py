@@ -9,6 +9,7 @@ that started it. What passes between the two is private to them.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -20,8 +21,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
-from retrieval.errors import ImgretError
+from retrieval.errors import ImageError, ImgretError
 from retrieval.gallery.table import was_used_before_fork
+from retrieval.images import as_sent
 from retrieval.retriever.results import Progress
 
 RUN = "import sys; from retrieval.retriever.forked import serve; serve(int(sys.argv[1]))"
@@ -30,10 +32,9 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class Forkable(Protocol):
-    """What has a helper of its own in a forked process."""
+    """What has helpers, each by the id of the forked process that it works for."""
 
-    helper: Helper | None
-    helper_lock: threading.Lock
+    helpers: dict[int, Helper]
 
     def arguments(self) -> tuple[Path, dict[str, Any]]:
         """The gallery's path and what was asked for, to make another one like it."""
@@ -47,51 +48,102 @@ def in_own_process(method: Method) -> Method:
     def call(self: Forkable, *args: Any, **kwargs: Any) -> Any:
         if not was_used_before_fork():
             return method(self, *args, **kwargs)
-        if self.helper is None or self.helper.process != os.getpid():
-            self.helper, self.helper_lock = Helper(*self.arguments()), threading.Lock()
-        with self.helper_lock:
-            return self.helper.call(method.__name__, args, kwargs)
+        helper = self.helpers.setdefault(os.getpid(), Helper(*self.arguments()))
+        for process in set(self.helpers) - {os.getpid()}:  # a parent's, kept alive by this copy
+            self.helpers.pop(process, None)
+        return helper.call(method.__name__, args, kwargs)
 
     return cast(Method, call)
 
 
 class Helper:
-    """A process that has a Retriever. process: the one that it works for."""
+    """A process that has a Retriever; started by the first call, and again after a failed one.
+
+    Several threads may share it: one call after the other.
+    """
 
     def __init__(self, gallery: Path, asked: dict[str, Any]) -> None:
-        self.process = os.getpid()
-        ours, theirs = socket.socketpair()
-        path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
-        with theirs:
-            subprocess.Popen(  # noqa: S603  our own interpreter
-                [sys.executable, "-W", "ignore", "-c", RUN, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                env={**os.environ, "PYTHONPATH": path},
-            )
-        self._connection = Connection(ours.detach())
-        self._connection.send((gallery, asked))
+        self._asked = gallery, asked
+        self._connection: Connection | None = None
+        self._lock = threading.Lock()
 
     def call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Retriever.name(*args, **kwargs). Raises what that raises."""
+        """Retriever.name(*args, **kwargs). Raises what that raises, or what progress raises."""
         progress: Progress | None = kwargs.get("progress")
-        plain = {key: value for key, value in kwargs.items() if key != "progress"}
-        try:
-            self._connection.send((name, args, plain, progress is not None))
-            while True:
-                kind, value = self._connection.recv()
-                if kind == "progress" and progress is not None:
-                    progress(*value)
-                elif kind == "raised":
-                    raise value
-                elif kind == "iterator":
-                    return iter(value)
-                elif kind == "result":
-                    return value
-        except (EOFError, OSError) as error:
-            raise ImgretError(
-                f"The helper of this forked process has ended ({error}). Open a new Retriever, or "
-                "start processes by spawn instead of fork."
-            ) from error
+        plain = {key: _as_sent(item) for key, item in kwargs.items() if key != "progress"}
+        request = _here(), name, tuple(map(_as_sent, args)), plain, progress is not None
+        with self._lock:
+            try:
+                kind, value = self._asked_for(request, progress)
+            except BaseException:
+                self._end()  # what it has still to say is no answer to the next call
+                raise
+        if kind == "raised":
+            raise value
+        return iter(value) if kind == "iterator" else value
+
+    def _asked_for(self, request: Any, progress: Progress | None) -> tuple[str, Any]:
+        """What the helper answers; what it tells on the way goes to progress."""
+        connection = self._started()
+        with _said_as_error():
+            connection.send(request)
+        while True:
+            with _said_as_error():
+                kind, value = connection.recv()
+            if kind != "progress":
+                return kind, value
+            if progress:
+                progress(*value)
+
+    def _started(self) -> Connection:
+        if self._connection is None:
+            ours, theirs = socket.socketpair()
+            path = os.pathsep.join(filter(None, (entry or _here() for entry in sys.path)))
+            with theirs:
+                subprocess.Popen(  # noqa: S603  our own interpreter, without the folder it is in
+                    [sys.executable, "-P", "-W", "ignore", "-c", RUN, str(theirs.fileno())],
+                    pass_fds=[theirs.fileno()],
+                    env={**os.environ, "PYTHONPATH": path},
+                )
+            self._connection = Connection(ours.detach())
+            self._connection.send(self._asked)
+        return self._connection
+
+    def _end(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+@contextlib.contextmanager
+def _said_as_error() -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, OSError) as error:
+        raise ImgretError(
+            f"The helper of this forked process has ended ({error}). Try again, or start processes "
+            "by spawn instead of fork."
+        ) from error
+
+
+def _as_sent(value: Any) -> Any:
+    """An argument as the helper can be given it; several pictures as a list."""
+    if isinstance(value, list | tuple) or (
+        isinstance(value, Iterator) and not hasattr(value, "read")
+    ):
+        return [_as_sent(item) for item in value]
+    try:
+        return as_sent(value)
+    except ImageError as error:
+        raise ImageError(f"The query image: {error}") from error
+
+
+def _here() -> str:
+    """The working directory, "" where it is gone."""
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return ""
 
 
 def serve(handle: int) -> None:
@@ -99,21 +151,30 @@ def serve(handle: int) -> None:
     from retrieval.retriever.retriever import Retriever
 
     connection = Connection(handle)
-    gallery, asked = connection.recv()
-    retriever = Retriever(gallery, **asked)
-    while True:
-        try:
-            name, args, kwargs, tells = connection.recv()
-        except EOFError:
-            return
-        if tells:
-            kwargs["progress"] = lambda *said: connection.send(("progress", said))
-        try:
-            value = getattr(retriever, name)(*args, **kwargs)
-            kind = "iterator" if isinstance(value, Iterator) else "result"
-            connection.send((kind, list(value) if isinstance(value, Iterator) else value))
-        except Exception as error:  # noqa: BLE001  raised again at the other end
-            try:
-                connection.send(("raised", error))
-            except Exception:  # noqa: BLE001  one that cannot be sent
-                connection.send(("raised", ImgretError(str(error))))
+    with contextlib.suppress(EOFError, ConnectionError):
+        gallery, asked = connection.recv()
+        retriever = Retriever(gallery, **asked)
+        while True:
+            _answer(connection, retriever)
+
+
+def _answer(connection: Connection, retriever: Any) -> None:
+    """Do one call and send what it gives or raises. Raises EOFError, ConnectionError at the end."""
+    folder, name, args, kwargs, tells = connection.recv()
+    if tells:
+        kwargs["progress"] = lambda *said: connection.send(("progress", said))
+    try:
+        with contextlib.suppress(OSError):
+            os.chdir(folder or ".")
+        value = getattr(retriever, name)(*args, **kwargs)
+        answer = ("iterator", list(value)) if isinstance(value, Iterator) else ("result", value)
+    except ConnectionError:
+        raise
+    except Exception as error:  # noqa: BLE001  raised again at the other end
+        answer = "raised", error
+    try:
+        connection.send(answer)
+    except ConnectionError:
+        raise
+    except Exception:  # noqa: BLE001  an error that cannot be sent
+        connection.send(("raised", ImgretError(str(answer[1]))))

@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 
+from retrieval.arguments import whole
 from retrieval.encoder import Encoder
 from retrieval.gallery import ImageTable, Row, facts_of
 from retrieval.images import DEFAULT_MAX_PIXELS
@@ -22,6 +23,7 @@ ROWS_PER_COMMIT = 2048
 SECONDS_PER_COMMIT = 20.0
 NOT_FINITE = "its embedding is not finite in half precision"
 FAILURES_SHOWN = 20
+MOST_IN_BATCH, MOST_WORKERS = 1 << 14, 1 << 10
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,22 @@ class Reading:
     workers: int | None = None
     max_pixels: int = DEFAULT_MAX_PIXELS
     progress: Progress | None = None
+
+    @classmethod
+    def asked(
+        cls,
+        batch_size: int | None,
+        workers: int | None,
+        max_pixels: int,
+        progress: Progress | None = None,
+    ) -> Reading:
+        """The same of arguments that a user gave. Raises QueryError."""  # fmt: skip
+        return cls(
+            None if batch_size is None else whole("batch_size", batch_size, most=MOST_IN_BATCH),
+            None if workers is None else whole("workers", workers, most=MOST_WORKERS),
+            whole("max_pixels", max_pixels),
+            progress,
+        )
 
 
 @dataclass

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
+from retrieval.arguments import number, one_of, whole
 from retrieval.backbones import Fit
 from retrieval.encoder import Engine
 from retrieval.errors import GalleryError, ImgretError
 from retrieval.evaluation import Evaluation
-from retrieval.evaluation.protocols import MOST_QUERIES, Measured
+from retrieval.evaluation.protocols import MOST_QUERIES
 from retrieval.gallery import Gallery, ImageTable, Settings
 from retrieval.gallery.settings import BackboneState
 from retrieval.images import DEFAULT_MAX_PIXELS
 from retrieval.projection import Method
 from retrieval.retriever import evaluating, maintenance, verification
-from retrieval.retriever.duplicates import DuplicateReport, Tier, find_duplicates
+from retrieval.retriever.duplicates import TIERS, DuplicateReport, Tier, find_duplicates
 from retrieval.retriever.encoding import EncoderChoice
 from retrieval.retriever.forked import in_own_process
 from retrieval.retriever.indexing import Reading, Writer, run_tasks
@@ -47,6 +49,7 @@ from retrieval.retriever.upkeep import bring_up_index, open_to_write
 if TYPE_CHECKING:
     from retrieval.pooling import Pool, Views
 
+MOST_SEED = (1 << 32) - 1
 MOST_KINDS = 100  # suffixes of files that are passed over, kept with the gallery
 
 Paths: TypeAlias = str | Path | Sequence[str | Path]
@@ -72,7 +75,7 @@ class Retriever(Searcher):
         self,
         gallery: str | Path = ".imgret",
         *,
-        backbone: str | None = None,
+        backbone: str | os.PathLike[str] | None = None,
         size: int | None = None,
         fit: Fit | None = None,
         pool: Pool | None = None,
@@ -85,12 +88,13 @@ class Retriever(Searcher):
         trust: bool = False,
     ) -> None:
         asked = {"transform": transform, "expand": expand, "augment": augment, "rerank": rerank}
-        encoder = EncoderChoice(backbone, size, fit, pool, views, engine, trust=trust)
+        name = os.fspath(backbone) if isinstance(backbone, os.PathLike) else backbone
+        encoder = EncoderChoice(name, size, fit, pool, views, engine, trust=trust)
         super().__init__(Gallery(Path(gallery)), encoder, asked)
 
-    def __reduce__(self) -> tuple[Callable[..., Retriever], tuple[Path, dict[str, Any]]]:
+    def __reduce__(self) -> tuple[Callable[..., Retriever], tuple[Any, ...]]:
         """Pickled by its gallery's path and what was asked for; opened anew where it arrives."""
-        return _unpickled, self.arguments()
+        return _unpickled, (type(self), *self.arguments())
 
     @in_own_process
     def index(
@@ -125,7 +129,7 @@ class Retriever(Searcher):
         folders = _as_paths(paths)
         check_paths(folders)
         self._check_asked()
-        reading = Reading(batch_size, workers, max_pixels, progress)
+        reading = Reading.asked(batch_size, workers, max_pixels, progress)
         with self._writing():
             anew = reembed or not self.gallery.exists()
             settings, table = self._opened(
@@ -209,6 +213,7 @@ class Retriever(Searcher):
         """What index() with the same arguments would do; stores nothing."""
         folders = _as_paths(paths)
         self._check_asked()
+        reading = Reading.asked(batch_size, workers, max_pixels)
         settings = self._settings(labels, reembed=reembed) if self.gallery.exists() else None
         table = self.gallery.open_table() if settings else None
         if settings and table and labels is None:
@@ -230,7 +235,7 @@ class Retriever(Searcher):
         if plan.tasks:
             ours = table is None or table.is_ours
             encoder = self._encoder.of(settings or self._new_settings(asked), ours=ours)
-        return maintenance.estimate(plan, encoder, Reading(batch_size, workers, max_pixels))
+        return maintenance.estimate(plan, encoder, reading)
 
     @in_own_process
     def evaluate(
@@ -256,17 +261,18 @@ class Retriever(Searcher):
         Raises ImgretError when there is nothing to measure.
         """
         self._check_asked()
+        measured = evaluating.measured_of(k, vote, most_queries)
+        reading = Reading.asked(None, None, max_pixels, progress)
         snapshot = self._current()
         self.gallery.check_followable(snapshot.table)
-        measured = Measured(tuple(sorted({*k})), vote, most_queries)
         embedded = None
         if queries is not None:
             embedded = evaluating.encode_labelled(
                 _as_paths(queries),
                 labels_from(labels),
                 self._encoder.for_queries(snapshot.settings, ours=snapshot.table.is_ours),
-                Reading(max_pixels=max_pixels, progress=progress),
-                most_queries,
+                reading,
+                measured.most_queries,
             )
         return evaluating.evaluate_gallery(
             snapshot,
@@ -294,7 +300,13 @@ class Retriever(Searcher):
         tier: the most lenient looked for: same "bytes", same "picture", "similar". See
         find_duplicates. Raises GalleryError, ImgretError; a file that is gone is in the report.
         """
+        one_of("tier", tier, TIERS)
+        if threshold is not None:
+            threshold = number("threshold", threshold, least=-1, most=1)
+        max_pixels = whole("max_pixels", max_pixels)
         other = None if against is None else Gallery(Path(against))
+        if other is not None:
+            other.trusted = self.gallery.trusted
         return find_duplicates(
             self.gallery, other, threshold=threshold, tier=tier, where=where,
             max_pixels=max_pixels, progress=progress,
@@ -314,8 +326,11 @@ class Retriever(Searcher):
 
         method: "tsne", or "umap" where umap-learn is installed. Raises ImgretError.
         """
+        one_of("method", method, get_args(Method))
+        most = whole("most_images", most_images)
+        seed = whole("seed", seed, least=0, most=MOST_SEED)
         return map_gallery(
-            self._current(), method, most=most_images, where=where, seed=seed, progress=progress
+            self._current(), method, most=most, where=where, seed=seed, progress=progress
         )
 
     @in_own_process
@@ -439,8 +454,8 @@ class Retriever(Searcher):
         )
 
 
-def _unpickled(gallery: Path, asked: dict[str, Any]) -> Retriever:
-    return Retriever(gallery, **asked)
+def _unpickled(kind: type[Retriever], gallery: Path, asked: dict[str, Any]) -> Retriever:
+    return kind(gallery, **asked)
 
 
 def _surely_gone(plan: Plan) -> dict[str, Stored]:

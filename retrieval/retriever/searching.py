@@ -15,7 +15,7 @@ from typing import Any, TypeAlias, Unpack, overload
 import numpy as np
 
 from retrieval import transform as transforms
-from retrieval.arguments import whole
+from retrieval.arguments import box, number, whole
 from retrieval.encoder import Encoder, normalise
 from retrieval.errors import GalleryError, ImageError, QueryError
 from retrieval.gallery import Gallery, Settings
@@ -46,8 +46,7 @@ class Searcher:
         self.gallery.trusted = encoder.trust
         self._encoder = encoder
         self._asked = asked
-        self.helper: Helper | None = None
-        self.helper_lock = threading.Lock()
+        self.helpers: dict[int, Helper] = {}
         self._snapshot: tuple[tuple[int, ...], Snapshot] | None = None
         self._opening = threading.RLock()
 
@@ -81,6 +80,7 @@ class Searcher:
         found where k pass.
         Raises ImageError when a query cannot be read, GalleryError when there is no gallery.
         """
+        k, crop, max_pixels = whole("k", k), _box(crop), whole("max_pixels", max_pixels)
         queries: Sequence[Query] = [query] if _is_one(query) else list(query)  # type: ignore[arg-type,list-item]
 
         def made(state: Snapshot) -> tuple[np.ndarray, list[np.ndarray] | None]:
@@ -101,7 +101,7 @@ class Searcher:
 
         Raises ImgretError when one is of another width than the gallery's, not finite, or zero.
         """
-        raw = _as_embeddings(embeddings)
+        k, raw = whole("k", k), _as_embeddings(embeddings)
         return self._search(lambda state: (self._fitting(raw, state), None), k, **filters)
 
     @in_own_process
@@ -116,6 +116,8 @@ class Searcher:
         **filters: Unpack[Filters],
     ) -> Iterator[QueryResult]:
         """search() for many files, as a stream: a file that cannot be read is a result, too."""
+        k, crop, max_pixels = whole("k", k), _box(crop), whole("max_pixels", max_pixels)
+        _check_filters(filters)
         waiting = deque(Path(path) for path in paths)
         while waiting:
             state = self._current()
@@ -151,6 +153,9 @@ class Searcher:
         **filters: Unpack[Filters],
     ) -> Iterator[QueryResult]:
         """One query of several files: the mean of their embeddings. One bad file is an error."""
+        k, crop, max_pixels = whole("k", k), _box(crop), whole("max_pixels", max_pixels)
+        if not paths:
+            raise QueryError("A mean needs at least one image. Give some paths.")
 
         def query(state: Snapshot) -> tuple[np.ndarray, list[np.ndarray] | None]:
             encoder = self._encoder_of(state)
@@ -174,6 +179,7 @@ class Searcher:
 
         Raises ImageError when one cannot be read, GalleryError as search() does.
         """
+        crop, max_pixels = _box(crop), whole("max_pixels", max_pixels)
         settings, ours = self._checked(self.gallery.settings()), self.gallery.open_table().is_ours
         encoder = self._encoder.for_queries(settings, ours=ours)
         return self._encoded(list(queries), encoder, crop, max_pixels)
@@ -214,7 +220,11 @@ class Searcher:
 
     def _check_asked(self) -> None:
         self._encoder.check_asked()
-        transforms.parse(self._asked["transform"] or "auto")
+        for name, value in self._asked.items():
+            if not isinstance(value, str | None):
+                raise QueryError(f"{name} is {value!r}; it must be text, or left out.")
+        if self._asked["transform"] is not None:
+            transforms.parse(self._asked["transform"])
         Refinement.of(self._asked["expand"], self._asked["augment"], self._asked["rerank"])
 
     def _current(self) -> Snapshot:
@@ -237,10 +247,12 @@ class Searcher:
 
         query: gives (n, d) unit embeddings and the ids that each leaves out, for a state.
         """
-        k = whole("k", k)
+        _check_filters(filters)
         while True:
             state = self._current()
             embeddings, excluded = query(state)
+            if not len(embeddings):
+                return []
             try:
                 return self._found(state, embeddings, k, excluded, filters)
             except StateChangedError:
@@ -261,7 +273,7 @@ class Searcher:
         if exclude_self:
             selves = [self._same(state, item.file.path, item.sha256) for item, _ in good]
         embeddings = np.stack([embedding for _, embedding in good])
-        return self._found(state, embeddings, whole("k", k), selves, filters)
+        return self._found(state, embeddings, k, selves, filters)
 
     def _found(
         self,
@@ -316,16 +328,31 @@ class StateChangedError(Exception):
 def _as_embeddings(embeddings: Any) -> np.ndarray:
     """(n, d) float32 of unit length. Raises QueryError."""
     try:
-        raw = np.atleast_2d(np.asarray(embeddings, np.float32))
+        raw = np.atleast_2d(np.asarray(embeddings))
     except (TypeError, ValueError) as error:
         raise QueryError("The embeddings are no numbers; give (n, d) float32.") from error
+    if raw.dtype.kind not in "fiu":
+        raise QueryError("The embeddings are no numbers; give (n, d) float32.")
     if raw.ndim != 2 or raw.shape[1] == 0:
         raise QueryError(f"The embeddings are of shape {raw.shape}; give (n, d) float32.")
     if not np.isfinite(raw).all():
         raise QueryError("The embeddings hold NaN or infinite numbers. Encode the images again.")
     if not raw.any(axis=1).all():
         raise QueryError("An embedding is all zeros, which is like nothing. Leave it out.")
-    return normalise(raw)
+    wide = raw.astype(np.float64)  # whatever its length, its square is to be a number
+    return normalise(wide / np.abs(wide).max(axis=1, keepdims=True))
+
+
+def _box(crop: Box | None) -> Box | None:
+    return None if crop is None else box("crop", crop)
+
+
+def _check_filters(filters: Filters) -> None:
+    """Raise QueryError for a score or a confidence that is none."""
+    if filters.get("min_score") is not None:
+        number("min_score", filters["min_score"])
+    if filters.get("min_confidence") is not None:
+        number("min_confidence", filters["min_confidence"], least=0, most=1)
 
 
 def _is_one(query: Query | Sequence[Query]) -> bool:

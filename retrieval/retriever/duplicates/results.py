@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from retrieval.plain import Plain
 from retrieval.retriever.duplicates.threshold import Threshold
 from retrieval.retriever.results import is_missing
 
@@ -16,7 +17,7 @@ scaled, turned or framed; a score above the threshold."""
 
 
 @dataclass(frozen=True)
-class DuplicateMember:
+class DuplicateMember(Plain):
     """One image of a group.
 
     width, height: upright, pixels. size: bytes. score: cosine similarity of the embeddings of its
@@ -41,7 +42,7 @@ class DuplicateMember:
 
 
 @dataclass(frozen=True)
-class DuplicateGroup:
+class DuplicateGroup(Plain):
     """Images that are one image, more or less.
 
     members: the representative, which is the one to keep, and then the others, nearest first.
@@ -63,7 +64,7 @@ class DuplicateGroup:
 
 
 @dataclass(frozen=True)
-class DuplicateReport:
+class DuplicateReport(Plain):
     """Groups of near-identical images: strict tiers first, large groups first.
 
     images: files compared. threshold: None where similar images were not asked for. failures: path

@@ -27,6 +27,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from retrieval.plain import Plain
+
 WINDOWS = (8, 16, 64, 128)  # k
 LOCAL = 16  # k of a picture's own threshold
 INNER = 4  # k / j
@@ -37,7 +39,7 @@ LEAST, MOST = 0.8, 0.9999  # less is another picture, however rare; more is floa
 
 
 @dataclass(frozen=True)
-class Threshold:
+class Threshold(Plain):
     """The least cosine similarity of images called similar, and where it is from, in words."""
 
     score: float
