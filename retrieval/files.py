@@ -44,6 +44,7 @@ def replaced(file: Path, *, durable: bool = True) -> Iterator[Path]:
     made, handle = _new_file(folder, file.suffix)
     try:
         yield made
+        made.chmod(stat.S_IMODE(os.fstat(handle).st_mode))  # a library may have put its own there
         if durable:
             sync(made)
         made.replace(file)

@@ -32,8 +32,8 @@ def check_missing(
             least = "at least " if len(gone) < len(plan.gone) else ""
             raise ImgretError(
                 f"{gallery.full(root)} held {held:,} stored images, and {least}{lost:,} of them "
-                f"are gone{'' if found else ', as if its drive were not mounted'}. Their rows stay. "
-                "Bring them back, or drop their rows with --drop-missing."
+                f"are gone{'' if found else ', as if its drive were not mounted'}. Their rows "
+                "stay. Bring them back, or drop their rows with --drop-missing."
             )
 
 
