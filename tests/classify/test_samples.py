@@ -175,7 +175,7 @@ def test_numbers_out_of_range_are_refused_before_anything_is_written(
 
 def test_a_file_in_the_place_of_the_folder_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ImgretError, match=r"cannot be written to .*: Not a directory. Make room"):
+    with pytest.raises(ImgretError, match=r"file cannot be written \(Not a directory\)"):
         make_samples(tmp_path / "file", train=1, test=0, size=SIZE)
 
 
@@ -184,7 +184,7 @@ def test_a_full_disk_is_said_and_no_half_picture_stays(tmp_path: Path) -> None:
     (tmp_path / "s" / "sample.toml").write_text(
         f"version = 1\nsize = {SIZE}\nseed = 0\ntrain = 0\ntest = 1\n"
     )
-    error = pytest.raises(ImgretError, match=r"s: File too large. Make room")
+    error = pytest.raises(ImgretError, match=r"s cannot be written \(File too large\)")
     with files_of_at_most(100), error:
         make_samples(tmp_path / "s", train=0, test=1, size=SIZE)
     assert not list((tmp_path / "s" / "test" / "bolt").iterdir())
