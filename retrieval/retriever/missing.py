@@ -31,9 +31,9 @@ def check_missing(
         if lost and (found == 0 or (lost >= MANY and 2 * lost > held)):
             least = "at least " if len(gone) < len(plan.gone) else ""
             raise ImgretError(
-                f"{gallery.full(root)} held {held:,} stored images, and {least}{lost:,} of them are "
-                f"gone{'' if found else ', as if its drive were not mounted'}. Their rows stay. Bring "
-                "them back, or drop their rows with --drop-missing."
+                f"{gallery.full(root)} held {held:,} stored images, and {least}{lost:,} of them "
+                f"are gone{'' if found else ', as if its drive were not mounted'}. Their rows "
+                "stay. Bring them back, or drop their rows with --drop-missing."
             )
 
 
