@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from classify.run import data_config
 from retrieval.backbones import load
 from retrieval.errors import BackboneError
-from retrieval.files import write_atomically
+from retrieval.files import make_folder, write_atomically
 from retrieval.text import unwritable
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def slim(run: Path, out: Path) -> None:
         if tensor.is_floating_point()
     }
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         write_atomically(out / "model.safetensors", save(tensors, {"format": "pt"}))
         write_atomically(out / "config.json", (json.dumps(config, indent=2) + "\n").encode())
     except OSError as error:

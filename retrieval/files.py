@@ -41,7 +41,11 @@ def replaced(file: Path, *, durable: bool = True) -> Iterator[Path]:
     """
     folder = file.parent
     _sweep_once(folder)
-    made, handle = _new_file(folder, file.suffix)
+    try:
+        made, handle = _new_file(folder, file.suffix)
+    except OSError as error:
+        error.filename = str(file)  # whoever reads of it knows that name
+        raise
     try:
         yield made
         made.chmod(stat.S_IMODE(os.fstat(handle).st_mode))  # a library may have put its own there
@@ -54,7 +58,7 @@ def replaced(file: Path, *, durable: bool = True) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             made.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename in (None, str(made)):
-            error.filename = str(file)  # whoever reads of it knows that name
+            error.filename = str(file)
         raise
     finally:
         os.close(handle)
@@ -71,6 +75,15 @@ def new_folder(folder: Path) -> Iterator[Path]:
         sync_tree(made)
         made.rename(folder)
         sync(folder.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, where they are not there. Raises OSError."""
+    folder = folder.absolute()
+    missing = [above for above in (folder, *folder.parents) if not above.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in reversed(missing):
+        sync(made.parent)
 
 
 @contextlib.contextmanager

@@ -37,7 +37,7 @@ from classify.training.distilling import Distilling
 from classify.training.loop import DivergedError, Loop, Place, with_best
 from classify.training.scoring import device
 from retrieval.errors import ImgretError
-from retrieval.files import write_atomically
+from retrieval.files import make_folder, write_atomically
 from retrieval.loader import default_workers
 from retrieval.text import unwritable
 
@@ -92,7 +92,7 @@ def train(
     preprocessing = loop.augmenter.preprocessing
     classes = splits.train.classes
     with _writing(out):
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         history = read_history(out / HISTORY) if resume else []
         facts = Facts(
             format=FORMAT,

@@ -18,7 +18,7 @@ from retrieval.comparison.recipes import Encoding
 from retrieval.encoder import Engine
 from retrieval.errors import ImgretError
 from retrieval.evaluation.protocols import Images
-from retrieval.files import write_atomically
+from retrieval.files import make_folder, write_atomically
 from retrieval.images import find_images
 from retrieval.retriever import Progress, Retriever
 from retrieval.retriever.evaluating import read_images
@@ -57,7 +57,7 @@ def embed(
     paths = [folder] if most is None else _sample(folder, most)
     sampled = most if len(paths) > 1 else None
     place = cache / "embeddings" / _key(folder, encoding, labels, engine, sampled)
-    place.mkdir(parents=True, exist_ok=True)
+    make_folder(place)
     retriever = Retriever(
         place / "gallery",
         backbone=encoding.backbone,

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from retrieval.evaluation import Evaluation
-from retrieval.files import write_atomically
+from retrieval.files import make_folder, write_atomically
 
 MAX_BYTES = 1 << 28
 
 
 def store_evaluation(file: Path, evaluation: Evaluation) -> None:
     """Write an evaluation, atomically."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(file.parent)
     text = json.dumps(dataclasses.asdict(evaluation), default=_plain)
     write_atomically(file, text.encode(errors="surrogateescape"))
 

@@ -18,6 +18,7 @@ from retrieval.files import (
     identity,
     is_there,
     leftovers,
+    make_folder,
     sha256_of,
     sweep,
     sync,
@@ -104,7 +105,7 @@ class Gallery:
 
     def create(self, settings: Settings) -> ImageTable:
         """Make the table of a new gallery and write its settings."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         text = write_text(settings)
         table = ImageTable.create(self.table_path, settings.backbone.dim, text)
         self.publish(settings)
@@ -182,7 +183,7 @@ class Gallery:
         kept = {name: self._copy_of(name) for name in sums if not name.endswith(".lance")}
         if self.copies_path.is_symlink():  # a stranger's
             delete(self.copies_path)
-        self.copies_path.mkdir(exist_ok=True)
+        make_folder(self.copies_path)
         for name, copy in kept.items():
             if not self._has_copy(name, sums[name]):
                 write_atomically(copy, (self.path / name).read_bytes())
@@ -259,7 +260,7 @@ class Gallery:
         after so many seconds."""
         holder = self.path / "lock-holder"
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path)
             if (self.path / "lock").is_symlink():  # a stranger's: locking would empty its target
                 (self.path / "lock").unlink()
             lock = FileLock(self.path / "lock", timeout=wait)
@@ -274,7 +275,8 @@ class Gallery:
             ) from None
         except OSError as error:
             raise GalleryError(str(unwritable(self.path, error))) from error
-        self._locked = identity(self.path)
+        handle = None if os.name == "nt" else os.open(self.path, os.O_RDONLY)
+        self._locked = identity(self.path)  # no other folder gets its number while it is open
         try:
             now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
             write_atomically(
@@ -286,6 +288,8 @@ class Gallery:
             with contextlib.suppress(OSError):
                 holder.unlink(missing_ok=True)
             lock.release()
+            if handle is not None:
+                os.close(handle)
 
     def stored(self, path: Path) -> str:
         """A path as it is stored: relative to base where it lies below it, else absolute.

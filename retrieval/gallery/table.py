@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ class ImageTable:
     def __init__(self, dataset: Any, stepped_back: str | None = None) -> None:
         self._dataset = dataset
         self._path = Path(dataset.uri)
-        self._place = identity(self._path)
+        self._place = self._where()
         self._durability = Durability(self._path)
         self.stepped_back = stepped_back
 
@@ -94,20 +94,34 @@ class ImageTable:
         with damage_as_gallery_errors(path):
             if version is not None:
                 return cls(_opened(path, version))
-            versions = versions_of(path)
-            reason = None
-            for candidate in versions:
+            versions, before = versions_of(path), None
+            while versions != before:  # else a writer has moved on in between
                 try:
-                    table = cls(_opened(path, candidate), reason)
-                except LANCE_ERRORS as error:
-                    if candidate == versions[-1] or _is_passing(error):
+                    return cls._newest_of(path, versions)
+                except LANCE_ERRORS:
+                    before, versions = versions, versions_of(path)
+                    if before == versions:
                         raise
-                    reason = reason or one_sentence(error)
-                    continue
-                if reason:
-                    _log.warning(STEPPED_BACK, path, versions[0], reason, candidate)
-                return table
             raise ValueError("it has no version")
+
+    @classmethod
+    def _newest_of(cls, path: Path, versions: Sequence[int]) -> ImageTable:
+        """The table at the first of the versions that can be read."""
+        reason = None
+        for candidate in versions:
+            try:
+                table = cls(_opened(path, candidate), reason)
+            except LANCE_ERRORS as error:
+                if candidate == versions[-1] or _is_passing(error):
+                    raise
+                if versions_of(path)[:1] != list(versions[:1]):  # a writer took it away
+                    raise
+                reason = reason or one_sentence(error)
+                continue
+            if reason:
+                _say_once(STEPPED_BACK % (path, versions[0], reason, candidate))
+            return table
+        raise ValueError("it has no version")
 
     def frozen(self) -> ImageTable:
         """The table as it is now, whatever is written later."""
@@ -311,7 +325,7 @@ class ImageTable:
         ours = self.is_ours
         try:
             yield
-            self._dataset = lance.dataset(str(self._path))
+            self._reopen()
             self._durability.sync()
             if ours:
                 trust.note(self.name, manifest_of(self._path, self.version))
@@ -322,12 +336,23 @@ class ImageTable:
                 "and run the same command again: it goes on where it stopped."
             ) from error
         except KeyboardInterrupt:  # Lance may have committed: what is written next must see it
-            self._dataset = lance.dataset(str(self._path))
+            self._reopen()
             raise
+
+    def _reopen(self) -> None:
+        self._dataset = lance.dataset(str(self._path))
+        self._place = self._where()
+
+    def _where(self) -> object:
+        """What tells this table from another in its place, which may get its folder's number."""
+        with contextlib.suppress(OSError):
+            status = manifest_of(self._path, self.version).stat()
+            return identity(self._path), status.st_ino, status.st_mtime_ns, status.st_size
+        return None
 
     def check_place(self) -> None:
         """Raise GalleryError when the table's folder was deleted, moved or replaced meanwhile."""
-        if identity(self._path) != self._place:
+        if self._where() != self._place:
             raise GalleryError(
                 f"{self._path} was deleted or moved while it was being written. Bring it back, or "
                 "run the same command again to begin a new gallery."
@@ -336,6 +361,7 @@ class ImageTable:
     def drop_old_versions(self) -> None:
         """Delete what only older versions need; Lance by itself keeps all for weeks."""
         with contextlib.suppress(*LANCE_ERRORS):  # what cannot be deleted now goes next time
+            self._durability.sync()  # who committed this version may have been killed before that
             self._dataset.cleanup_old_versions(
                 older_than=timedelta(0), delete_unverified=True, error_if_tagged_old_versions=False
             )
@@ -385,13 +411,27 @@ class ImageTable:
 def damage_as_gallery_errors(path: Path | str) -> Iterator[None]:
     """Turn what Lance raises while it reads, its panics too, into GalleryErrors."""
     try:
-        yield
+        with panics_as_errors():
+            yield
     except LANCE_ERRORS as error:
         raise _damaged(path, error) from error
-    except BaseException as error:  # a panic of Rust's code is no Exception
+
+
+@contextlib.contextmanager
+def panics_as_errors() -> Iterator[None]:
+    """Turn a panic of Rust's code, which is no Exception, into a RuntimeError."""
+    try:
+        yield
+    except BaseException as error:
         if type(error).__name__ != "PanicException":
             raise
-        raise _damaged(path, error) from error
+        raise RuntimeError(one_sentence(error)) from error
+
+
+@lru_cache(maxsize=64)
+def _say_once(line: str) -> None:
+    """Log it, once a process: a command opens its table more than once."""
+    _log.warning("%s", line)
 
 
 def _damaged(path: Path | str, error: BaseException) -> GalleryError:
@@ -414,9 +454,10 @@ def _opened(path: Path, version: int) -> Any:
     if not _used_in:
         _used_in.append(os.getpid())
     check_manifest(path, version)
-    dataset = lance.dataset(str(path), version=version)
-    _check_schema(dataset.schema)
-    check_files(path, dataset)
+    with panics_as_errors():
+        dataset = lance.dataset(str(path), version=version)
+        _check_schema(dataset.schema)
+        check_files(path, dataset)
     return dataset
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import platformdirs
 
-from retrieval.files import read_bounded, sha256_of, write_atomically
+from retrieval.files import make_folder, read_bounded, sha256_of, write_atomically
 
 KEPT = 512  # versions noted of a table: copies and backups of it have its name, and older ones
 MAX_BYTES = 1 << 16
@@ -36,7 +36,7 @@ def note(table: str, manifest: Path) -> None:
     """Note that this user wrote a version. Where that fails it is a stranger's later on."""
     file = _note_of(table)
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(file.parent)
         kept = [*_noted(file), sha256_of(manifest)][-KEPT:]
         write_atomically(file, json.dumps(kept).encode())
     except OSError as error:

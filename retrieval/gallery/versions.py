@@ -51,9 +51,8 @@ def check_files(table: Path, dataset: Any) -> None:
         facts = fragment.metadata
         for data in facts.files:
             file = table / "data" / data.path
-            if not file.is_file():
-                raise ValueError(f"{file.name} is gone")
-            if data.file_size_bytes and file.stat().st_size != data.file_size_bytes:
+            size = _size_of(file)
+            if data.file_size_bytes and size != data.file_size_bytes:
                 raise ValueError(f"{file.name} is not whole")
             if not ends_in(file, MAGIC):
                 raise ValueError(f"{file.name} is not whole")
@@ -103,8 +102,16 @@ class Durability:
         sync(self._table)
 
 
+def _size_of(file: Path) -> int:
+    """Raises ValueError only where the file is surely gone, and OSError where one cannot tell."""
+    try:
+        return file.stat().st_size
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ValueError(f"{file.name} is gone") from error
+
+
 def _check_deletions(file: Path) -> None:
-    if not file.is_file() or file.stat().st_size == 0:
-        raise ValueError(f"{file.name} is gone or empty")
+    if _size_of(file) == 0:
+        raise ValueError(f"{file.name} is empty")
     if file.suffix == ".arrow" and not ends_in(file, ARROW_MAGIC):
         raise ValueError(f"{file.name} is not whole")

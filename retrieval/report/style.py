@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from retrieval.files import replaced
+from retrieval.files import make_folder, replaced
 from retrieval.text import unwritable, visible
 
 WIDTH, DPI = 3.5, 300  # inches: a column of a two-column page
@@ -88,7 +88,7 @@ def save_figures(figures: dict[str, Figure], folder: Path) -> list[Path]:
     """
     written = []
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         for name, figure in figures.items():
             for kind in ("png", "svg"):
                 file = folder / f"{name}.{kind}"

@@ -62,6 +62,8 @@ def open_snapshot(gallery: Gallery) -> Snapshot:
     if usable == 0:
         raise _nothing_in(gallery)
     try:
+        if table.stepped_back is not None:
+            raise GalleryError(table.stepped_back)  # who only reads gives no version up
         with gallery.lock(wait=0):
             settings, table = open_to_write(gallery)
             if gallery.index_state(settings, table) is None:  # raises, saying why there is none

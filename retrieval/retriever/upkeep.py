@@ -37,7 +37,9 @@ def open_to_write(
     """
     gallery.sweep()
     table = gallery.open_table()
-    table.drop_damaged_versions()
+    if table.stepped_back is not None and gallery.restore_copies():
+        table = gallery.open_table()
+    give_up_damaged_versions(gallery, table)
     if not table.is_ours:  # ours has no such rows, and looking costs two columns
         table.make_distinct()
     settings = gallery.settings()
@@ -51,8 +53,20 @@ def open_to_write(
         with contextlib.suppress(ImgretError):  # such as a transform that these rows cannot have
             settings = bring_up_index(gallery, table, settings, progress=progress)
     else:
+        sync(gallery.settings_path)  # who published it may have been killed before that
+        sync(gallery.path)
         drop_superseded(gallery, table, settings)
     return settings, table
+
+
+def give_up_damaged_versions(gallery: Gallery, table: ImageTable) -> None:
+    """Make the version that was opened the newest, where a newer one cannot be read.
+
+    The number of that one is used again, so that no index may be published under it.
+    """
+    if table.stepped_back is not None:
+        gallery.publish(gallery.settings().without_derived())
+        table.drop_damaged_versions()
 
 
 def drop_superseded(gallery: Gallery, table: ImageTable, settings: Settings) -> None:

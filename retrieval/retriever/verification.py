@@ -17,7 +17,12 @@ from retrieval.retriever.indexing import Reading, Writer, run_tasks
 from retrieval.retriever.missing import check_missing
 from retrieval.retriever.planning import Plan, Stored, Task, labels_from, read_rows
 from retrieval.retriever.results import VerifyReport
-from retrieval.retriever.upkeep import bring_up_index, drop_superseded, load_index
+from retrieval.retriever.upkeep import (
+    bring_up_index,
+    drop_superseded,
+    give_up_damaged_versions,
+    load_index,
+)
 
 SAMPLED = 100
 
@@ -98,7 +103,7 @@ def repair(
     table = gallery.open_table()
     if table.stepped_back is not None:
         repaired.append(f"version {table.version} is the newest now: {table.stepped_back}")
-        table.drop_damaged_versions()
+        give_up_damaged_versions(gallery, table)
     settings, problems = _settings(gallery)
     if problems:
         gallery.publish(settings)

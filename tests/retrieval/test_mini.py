@@ -88,7 +88,7 @@ def test_in_bfloat16_it_embeds_nearly_the_same(cache: Path) -> None:
 def test_nothing_is_exported_for_it(tmp_path: Path) -> None:
     encoder = open_encoder(spec_of(), never, cache=tmp_path / "cache")
     assert encoder.engine.startswith("openvino")
-    assert not (tmp_path / "cache").exists()
+    assert not (tmp_path / "cache" / "encoders").exists()
 
 
 def test_other_pools_and_views_go_through_timm(cache: Path) -> None:
@@ -163,7 +163,7 @@ def test_index_and_query_import_neither_torch_nor_timm(
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-1000:]
         assert json.loads(done.stdout) == [], verb
-    assert not (tmp_path / "cache").exists()
+    assert not (tmp_path / "cache" / "encoders").exists()
 
 
 @pytest.fixture(scope="module")
