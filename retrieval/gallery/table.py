@@ -272,6 +272,15 @@ class ImageTable:
             with self._committing():
                 self._dataset.optimize.compact_files()
 
+    def forget_removed(self) -> None:
+        """Write the pieces that hold removed rows anew, so that nothing of those rows is kept.
+
+        What older versions hold goes with drop_old_versions().
+        """
+        if any(fragment.metadata.deletion_file for fragment in self._dataset.get_fragments()):
+            with self._committing():
+                self._dataset.optimize.compact_files(materialize_deletions_threshold=0.0)
+
     def check_finite(self) -> None:
         """Raise GalleryError where a stranger's embeddings are not finite; ours are, as written."""
         if self.is_ours:

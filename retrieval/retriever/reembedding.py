@@ -54,12 +54,26 @@ def _still_there(gallery: Gallery, table: ImageTable, new: ImageTable) -> dict[s
     ]
     new.remove(old)
     kept = {path: row for path, row in staged.items() if row.id not in set(old)}
-    relabelled = [(row.id, rows[path].label) for path, row in kept.items()
-                  if rows[path].label != row.label]  # fmt: skip
-    if relabelled:
-        ids, labels = zip(*relabelled, strict=True)
-        new.update({"id": list(ids), "label": list(labels)})
+    now = [(row.id, rows[path].root, rows[path].label) for path, row in kept.items()
+           if (rows[path].root, rows[path].label) != (row.root, row.label)]  # fmt: skip
+    if now:
+        ids, roots, labels = zip(*now, strict=True)
+        new.update({"id": list(ids), "root": list(roots), "label": list(labels)})
     return kept
+
+
+def forget_staged(gallery: Gallery, table: ImageTable) -> None:
+    """Drop what an interrupted run has embedded of images that are not stored any more."""
+    staging = gallery.staging()
+    if not staging.exists():
+        return
+    try:
+        stored, staged = set(table.paths()), staging.open_table()
+        staged.remove([row.id for path, row in read_rows(staged).items() if path not in stored])
+        staged.forget_removed()
+        staged.drop_old_versions()
+    except GalleryError:  # it cannot be used anyway
+        staging.delete()
 
 
 def _changed(gallery: Gallery, path: str, row: Stored) -> bool:

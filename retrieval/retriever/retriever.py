@@ -35,7 +35,7 @@ from retrieval.retriever.planning import (
     make_plan,
     read_rows,
 )
-from retrieval.retriever.reembedding import reembed_rows
+from retrieval.retriever.reembedding import forget_staged, reembed_rows
 from retrieval.retriever.results import (
     GalleryInfo,
     IndexEstimate,
@@ -350,8 +350,11 @@ class Retriever(Searcher):
             before = maintenance.published_rows(self.gallery, _as_paths(paths))
             settings, table = open_to_write(self.gallery, progress)
             ids = maintenance.rows_below(self.gallery, table, _as_paths(paths))
-            if ids:
-                table.remove(ids)
+            version = table.version
+            table.remove(ids)
+            table.forget_removed()  # also what an interrupted call had removed
+            forget_staged(self.gallery, table)
+            if table.version != version:
                 bring_up_index(self.gallery, table, settings, progress=progress)
         return len({*before, *ids})
 

@@ -243,6 +243,8 @@ def _updated(
 
 
 def _save(gallery: Gallery, table: ImageTable, state: IndexState | None, index: Index) -> None:
+    gallery.check_place()
+    table.check_place()
     file = gallery.index_path(table.version)
     if state is not None and not index.changed:
         if state.version != table.version:

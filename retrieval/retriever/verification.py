@@ -6,8 +6,9 @@ import contextlib
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pyarrow as pa
 
-from retrieval.errors import GalleryError
+from retrieval.errors import GalleryError, ImgretError
 from retrieval.gallery import Gallery, ImageTable, Settings, as_matrix, storable
 from retrieval.gallery.rows import checksums
 from retrieval.gallery.table import INDEXED
@@ -42,13 +43,14 @@ class Damage:
 
     damaged: by path, rows whose checksum or embedding is wrong. broken: by their number, pieces of
     the table that cannot be read, each with those of its rows, by path, whose names can; lost: the
-    number of the others. problems: sentences on everything else.
+    number of the others. problems: sentences on everything else. roots: of the rows that are sound.
     """
 
     damaged: dict[str, Named] = field(default_factory=dict)
     broken: dict[int, dict[str, Named]] = field(default_factory=dict)
     lost: int = 0
     problems: list[str] = field(default_factory=list)
+    roots: set[str] = field(default_factory=set)
 
     @property
     def paths(self) -> list[str]:
@@ -118,7 +120,7 @@ def repair(
     missing = _drop_missing(gallery, table, damage, drop_missing=drop_missing)
     if missing:
         repaired.append(f"rows dropped since their files are gone: {missing:,}")
-    repaired += again.rows(damage.damaged)
+    repaired += again.rows(damage.damaged, damage.roots)
     if wrong and not damage.paths and not damage.lost:
         table.become(table)  # in new files, from rows whose checksums are right
         repaired += [f"written anew: {problem}" for problem in wrong]
@@ -142,6 +144,9 @@ def check_rows(table: ImageTable, reading: Reading) -> Damage:
                 finite = np.isfinite(as_matrix(batch["embedding"].drop_null())).all(axis=1)
                 wrong[np.flatnonzero(there)[~finite]] = True
                 unexplained = ~there & ~batch["error"].is_valid().to_numpy(zero_copy_only=False)
+                damage.roots |= set(
+                    batch["root"].filter(pa.array(~(wrong | unexplained))).to_pylist()
+                )
                 for place in np.flatnonzero(wrong | unexplained):
                     root, label = batch["root"][place].as_py(), batch["label"][place].as_py()
                     damage.damaged[paths[place]] = Named(int(ids[place]), root, label)
@@ -254,22 +259,30 @@ class _Again:
         """Write the rows of broken pieces anew, then drop the pieces; what was done, in words."""
         said = []
         for piece, rows in damage.broken.items():
-            said += self.rows(rows, anew=True)
+            said += self.rows(rows, damage.roots, anew=True)
             self.table.drop_piece(piece)
         if damage.lost:
             said.append(f"rows dropped that cannot be read: {damage.lost:,}; index their folders")
         return said
 
-    def rows(self, rows: dict[str, Named], *, anew: bool = False) -> list[str]:
-        """Put new rows in the place of these, or anew beside them; what was done, in words."""
+    def rows(self, rows: dict[str, Named], sound: set[str], *, anew: bool = False) -> list[str]:
+        """Put new rows in the place of these, or anew beside them; what was done, in words.
+
+        sound: the roots of rows that are not damaged.
+        """
         tasks, known = [], {}
-        label_of = labels_from(self.settings.labels)
+        roots_above = self.gallery.roots_above(sound)
+        label_of = None
+        with contextlib.suppress(ImgretError):  # such as of a file that is gone
+            label_of = labels_from(self.settings.labels)
         for path, row in rows.items():
             if self.gallery.is_gone(path):
                 continue
-            place, root, label = self.gallery.full(path), row.root, row.label
-            if root is None:
-                root, label = path.rpartition("/")[0] or path, storable(label_of(place))
+            place, root = self.gallery.full(path), row.root
+            roots = roots_above(path) or [path.rpartition("/")[0] or path]
+            if root is None or root not in roots:
+                root = roots[0]
+            label = storable(label_of(place)) if label_of else row.label
             before = Stored(row.id, root, 0, 0, "", label, stored_ns=0, usable=False, settled=False)
             file = ImageFile(place, self.gallery.full(root), 0, 0)
             tasks.append(Task(file, path, root, label, None if anew else before))

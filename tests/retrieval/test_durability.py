@@ -168,9 +168,8 @@ def test_manifests_are_synced_after_what_they_name(
 METHODS = {
     "write_text", "write_bytes", "rename", "touch", "symlink_to", "hardlink_to",
     "tofile", "open_memmap", "savefig", "save", "savez", "savez_compressed", "save_model",
-    "write_index",
-    "write_table", "to_csv", "write_dataset", "copyfile", "copy2", "copytree", "move", "link",
-    "mkstemp",
+    "write_index", "write_table", "to_csv", "write_dataset", "copyfile", "copy2", "copytree",
+    "move", "link", "mkstemp",
 }  # fmt: skip
 FUNCTIONS = {"save_file", "save_for_hf", "ParquetWriter", "NamedTemporaryFile"}
 WHOLE = {"replaced", "new_folder", "scratch_folder"}
