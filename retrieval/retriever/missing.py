@@ -22,10 +22,11 @@ def check_missing(
     gone: those of plan that are surely not found elsewhere. The paths are those given now and those
     given before that lie below them.
     """
-    if not gone:
+    lost_now = [path for path in gone if gallery.is_gone(path)]  # others are excluded by now
+    if not lost_now:
         return
     there = _there(gallery, plan, rows)
-    all_held, all_lost = (_counts(gallery, there, paths) for paths in (rows, gone))
+    all_held, all_lost = (_counts(gallery, there, paths) for paths in (rows, lost_now))
     for root, found in there.items():
         held, lost = all_held[root], all_lost[root]
         if lost and (found == 0 or (lost >= MANY and 2 * lost > held)):

@@ -62,7 +62,9 @@ def test_stopping_early_leaves_no_threads(files: list[ImageFile]) -> None:
     stream = load_images(files, SQUASH, workers=3)
     next(stream)
     stream.close()
-    assert not [t for t in threading.enumerate() if t.name.startswith("imgret-decode")]
+    for thread in [t for t in threading.enumerate() if t.name.startswith("imgret-decode")]:
+        thread.join(timeout=10)
+        assert not thread.is_alive()
 
 
 def test_a_region_is_cut_before_fitting(tmp_path: Path) -> None:

@@ -207,6 +207,14 @@ def test_what_lies_beside_the_gallery_is_below_a_folder_above_it(tmp_path: Path)
     assert retriever.remove(tmp_path) == 4
 
 
+def test_files_that_are_excluded_now_are_there_and_dropped(
+    retriever: Retriever, home: Path
+) -> None:
+    assert retriever.index(home / "p", exclude=["big/*"]).removed == 30
+    assert retriever.index(home / "q", exclude=["*.png"]).removed == 25
+    assert len(rows(home / "g.imgret")) == 4
+
+
 def test_a_path_given_twice_is_counted_twice(retriever: Retriever, home: Path) -> None:
     lose(*some(home / "p" / "small", 1))
     assert retriever.index([home / "p", home / "p" / "small"]).removed == 1
