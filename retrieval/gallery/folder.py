@@ -88,8 +88,13 @@ class Gallery:
         return self.path / "gallery.toml"
 
     def exists(self) -> bool:
-        """Whether a gallery is here."""
-        return self.table_path.is_dir()
+        """Whether a gallery is here. Raises GalleryError where one may not look."""
+        try:
+            return self.table_path.is_dir()
+        except PermissionError as error:
+            raise GalleryError(
+                f"{self.path} may not be entered. Get the right to, or name another --gallery."
+            ) from error
 
     def check_exists(self) -> None:
         """Raise GalleryError when there is no gallery here."""
@@ -253,6 +258,18 @@ class Gallery:
         if state is None or state.table != table.name or state.version > table.version:
             return None
         return state if self.index_path(state.version).is_file() else None
+
+    def is_being_written(self) -> bool:
+        """Whether another process holds the lock; not where that cannot be told."""
+        if (self.path / "lock").is_symlink() or not (self.path / "lock").is_file():
+            return False
+        try:
+            with FileLock(self.path / "lock", timeout=0):
+                return False
+        except Timeout:
+            return True
+        except OSError:
+            return False
 
     @contextlib.contextmanager
     def lock(self, wait: float = 1) -> Iterator[None]:

@@ -375,7 +375,7 @@ class Retriever(Searcher):
         self.gallery.check_exists()
         reading = Reading(progress=progress)
         if not repair:
-            return verification.verify(self.gallery, reading)
+            return verification.verify_beside_writers(self.gallery, reading)
         with self._writing():
             return verification.repair(
                 self.gallery, self._encoder, reading, drop_missing=drop_missing

@@ -15,6 +15,7 @@ from retrieval.gallery.table import INDEXED
 from retrieval.images import ImageFile
 from retrieval.retriever.encoding import EncoderChoice
 from retrieval.retriever.indexing import Reading, Writer, run_tasks
+from retrieval.retriever.maintenance import stamp
 from retrieval.retriever.missing import check_missing
 from retrieval.retriever.planning import Plan, Stored, Task, labels_from, read_rows
 from retrieval.retriever.results import VerifyReport
@@ -26,6 +27,7 @@ from retrieval.retriever.upkeep import (
 )
 
 SAMPLED = 100
+TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,38 @@ class Damage:
         return said
 
 
-def verify(gallery: Gallery, reading: Reading) -> VerifyReport:
-    """Read every row and byte, hold the index against the rows, look for the files."""
+def verify_beside_writers(gallery: Gallery, reading: Reading) -> VerifyReport:
+    """verify() of what is published, for who does not hold the lock.
+
+    What a writer has stored but not yet published is left out. Where it publishes meanwhile all is
+    read again; after TRIES times that is raised as a GalleryError.
+    """
+    for _ in range(TRIES):
+        seen, writes = stamp(gallery), gallery.is_being_written()
+        try:
+            report = verify(gallery, reading, published=writes)
+        except (GalleryError, OSError):
+            if stamp(gallery) == seen and gallery.is_being_written() == writes:
+                raise
+            continue
+        if report.ok or (stamp(gallery) == seen and gallery.is_being_written() == writes):
+            return report
+    raise GalleryError(
+        f"{gallery.path} is being written, and changes faster than it can be checked. Verify it "
+        "when that is done."
+    )
+
+
+def verify(gallery: Gallery, reading: Reading, *, published: bool = False) -> VerifyReport:
+    """Read every row and byte, hold the index against the rows, look for the files.
+
+    published: of the version that is searched, not of the newest.
+    """
     settings, problems = _settings(gallery)
     table = gallery.open_table()
+    state = gallery.index_state(settings, table)
+    if published and state is not None:
+        table = gallery.open_table(state.version)
     problems += _check_version(table)
     damage = check_rows(table, reading)
     problems += damage.sentences() + gallery.check_checksums(settings)
