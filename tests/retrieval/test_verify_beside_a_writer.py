@@ -29,18 +29,17 @@ def test_a_writer_that_is_at_work_is_no_damage(tmp_path: Path, cache: Path) -> N
     pictures = save_small(tmp_path / "pictures", *names)
     gallery = tmp_path / "g.imgret"
     Retriever(gallery).index(pictures)
-    writer = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", WRITE, str(gallery), str(pictures)],
         env=command_environment(cache) | {"PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-    )
-    try:
-        assert writer.stdout is not None
-        writer.stdout.readline()  # it is under way
-        problems = [Retriever(gallery).verify().problems for _ in range(12)]
-        assert writer.poll() is None
-    finally:
-        writer.kill()
-        writer.wait()
+    ) as writer:
+        try:
+            assert writer.stdout is not None
+            writer.stdout.readline()  # it is under way
+            problems = [Retriever(gallery).verify().problems for _ in range(12)]
+            assert writer.poll() is None
+        finally:
+            writer.kill()
     assert problems == [()] * 12
