@@ -9,6 +9,7 @@ holds a lock on it, so that what a killed process left is told from what is stil
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
@@ -16,6 +17,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from functools import lru_cache
+from io import BufferedReader
 from pathlib import Path
 
 try:
@@ -24,6 +26,7 @@ except ImportError:  # Windows: an open file cannot be deleted there, which is a
     fcntl = None  # type: ignore[assignment]
 
 PREFIX = ".imgret-part-"
+NO_WAIT = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 def write_atomically(file: Path, content: bytes) -> None:
@@ -146,9 +149,23 @@ def delete(path: Path) -> None:
             path.unlink()
 
 
+@contextlib.contextmanager
+def opened(file: Path) -> Iterator[BufferedReader]:
+    """Open a regular file, or what a link to one names, for reading.
+
+    A pipe or a device is not waited for: it may come from a stranger, and never end. Raises
+    OSError.
+    """
+    handle = os.open(file, os.O_RDONLY | NO_WAIT)
+    with os.fdopen(handle, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(file))
+        yield stream
+
+
 def sha256_of(file: Path) -> str:
-    """Of a file's content, hex. Raises OSError."""
-    with file.open("rb") as stream:
+    """Of a regular file's content, hex. Raises OSError."""
+    with opened(file) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -158,10 +175,9 @@ def read_bounded(file: Path, most: int) -> bytes:
     A link, a pipe or a device is not opened: it may come from a stranger, and never end. Raises
     FileNotFoundError, other OSErrors, and ValueError with a reason.
     """
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     if file.is_symlink():
         raise ValueError("it is a link")
-    handle = os.open(file, flags | getattr(os, "O_NOFOLLOW", 0))
+    handle = os.open(file, os.O_RDONLY | NO_WAIT | getattr(os, "O_NOFOLLOW", 0))
     with os.fdopen(handle, "rb") as stream:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise ValueError("it is not a regular file")

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from retrieval.errors import RecipeError, first_fault
-from retrieval.text import one_sentence
+from retrieval.text import check_nesting, one_sentence
 
 MAX_BYTES = 1 << 16
 SUFFIX = ".toml"
@@ -31,8 +31,9 @@ def text_of(name: str, instead: str) -> str:
 def document_of(text: str, source: str) -> dict[str, Any]:
     """A recipe's keys. Raises RecipeError, naming source."""
     try:
+        check_nesting(text)
         return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise RecipeError(f"{source} is not valid TOML ({error}). Mend it.") from error
 
 

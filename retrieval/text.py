@@ -50,6 +50,14 @@ _REMEDIES = {
 _OTHERWISE = "Check the disk, or name another place."
 
 
+MOST_PARTS = 64  # of a key in TOML, with dots in between
+_NESTED = re.compile(
+    r"(?<![\w-])"
+    r"""(?:(?:[\w-]++|"(?:\\.|[^"\\\n]){0,256}+"|'[^'\n]{0,256}+')[ \t]*+\.[ \t]*+)"""
+    rf"{{{MOST_PARTS}}}"
+)
+
+
 def visible(text: object) -> str:
     r"""A text on one line, with what is HIDDEN written as Python writes it.
 
@@ -59,6 +67,15 @@ def visible(text: object) -> str:
     a\x1b[31m\nb Zoë 日本
     """
     return HIDDEN.sub(lambda found: _SHORT.get(found[0]) or _escaped(found[0]), str(text))
+
+
+def check_nesting(toml: str) -> None:
+    """Raise ValueError for a key of more than MOST_PARTS parts: reading one takes their square.
+
+    >>> check_nesting('a.b = "..."')
+    """
+    if _NESTED.search(toml):
+        raise ValueError(f"a key has more than {MOST_PARTS} parts")
 
 
 def one_sentence(error: BaseException) -> str:

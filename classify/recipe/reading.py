@@ -102,7 +102,7 @@ def with_overrides(document: dict[str, Any], overrides: Sequence[str]) -> dict[s
 def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"x = {text}")["x"]
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return text
 
 

@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from retrieval.backbones import BackboneSpec
+from retrieval.errors import BackboneError
 
 Engine = Literal["openvino-bf16", "openvino-fp32", "torch-cuda-bf16", "torch-fp32"]
 ENGINES: tuple[Engine, ...] = ("openvino-bf16", "openvino-fp32", "torch-cuda-bf16", "torch-fp32")
@@ -48,6 +49,11 @@ class Encoder:
         """(n, size, size, 3) uint8 -> (n, dim) float32 of unit length."""
         with self._turn:
             embeddings = self._run(np.ascontiguousarray(pixels))
+        if embeddings.shape[1:] != (self.spec.dim,):
+            raise BackboneError(
+                f"{self.spec.name} gives embeddings {embeddings.shape[-1]} wide, the gallery's are "
+                f"{self.spec.dim}. Index the images into a new gallery."
+            )
         return normalise(embeddings)
 
 

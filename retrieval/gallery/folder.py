@@ -19,6 +19,7 @@ from retrieval.files import (
     is_there,
     leftovers,
     make_folder,
+    read_bounded,
     sha256_of,
     sweep,
     sync,
@@ -39,6 +40,7 @@ from retrieval.text import unwritable
 
 FOLDER_NAME = ".imgret"
 STAGING = "reembed"
+MOST_OF_A_COPY = 1 << 28  # bytes; a manifest, or marks of deleted rows
 
 
 def find_gallery(start: Path) -> Path:
@@ -141,7 +143,15 @@ class Gallery:
 
     def settings_in_table(self) -> Settings:
         """The settings that the table itself carries; they name no index."""
-        return read_text(self.open_table().settings, self.table_path)
+        table = self.open_table()
+        settings = read_text(table.settings, self.table_path)
+        if table.dim != settings.backbone.dim:
+            raise GalleryError(
+                f"{self.table_path} holds embeddings {table.dim} wide, its backbone gives "
+                f"{settings.backbone.dim}. Its settings are damaged or a stranger's: index the "
+                "images into a new gallery."
+            )
+        return settings
 
     def publish(self, settings: Settings) -> None:
         """Make settings, and with them an index, the ones that readers see; atomically.
@@ -157,7 +167,7 @@ class Gallery:
         kept = self.index_path(settings.index.version) if settings.index else None
         for file in self.path.glob("index-*.faiss*"):
             if file != kept:
-                file.unlink(missing_ok=True)
+                delete(file)
 
     def check_place(self) -> None:
         """Raise GalleryError when the folder was deleted, moved or replaced since it was locked."""
@@ -185,8 +195,12 @@ class Gallery:
 
         They are the manifest and the marks of deleted rows: a few kB that stand for all rows.
         """
-        kept = {name: self._copy_of(name) for name in sums if not name.endswith(".lance")}
-        if self.copies_path.is_symlink():  # a stranger's
+        kept = {
+            name: self._copy_of(name)
+            for name in sums
+            if not name.endswith(".lance") and _is_inside(name) and (self.path / name).is_file()
+        }
+        if self.copies_path.is_symlink() or not self.copies_path.is_dir():  # a stranger's
             delete(self.copies_path)
         make_folder(self.copies_path)
         for name, copy in kept.items():
@@ -211,7 +225,7 @@ class Gallery:
             copy, file = self._copy_of(name), self.path / name
             with contextlib.suppress(OSError):
                 damaged = not file.is_file() or sha256_of(file) != sha256
-                if _is_inside(name) and damaged and sha256_of(copy) == sha256:
+                if _is_inside(name) and damaged and self._has_copy(name, sha256):
                     write_atomically(file, copy.read_bytes())
                     restored.append(name)
         return restored
@@ -222,8 +236,9 @@ class Gallery:
         return self.path / "copies"
 
     def _has_copy(self, name: str, sha256: str) -> bool:
+        copy = self._copy_of(name)
         try:
-            return sha256_of(self._copy_of(name)) == sha256
+            return copy.stat().st_size <= MOST_OF_A_COPY and sha256_of(copy) == sha256
         except OSError:
             return False
 
@@ -284,8 +299,8 @@ class Gallery:
             lock.acquire()
         except Timeout:
             who = "another process"
-            with contextlib.suppress(OSError):
-                who = holder.read_text(encoding="utf-8")[:200].strip()
+            with contextlib.suppress(OSError, ValueError):
+                who = read_bounded(holder, 1024).decode(errors="replace")[:200].strip()
             raise GalleryError(
                 f"{self.path} is being written by {who}. "
                 "Wait until it is done, or stop it; what it has stored stays."

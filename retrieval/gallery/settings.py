@@ -17,6 +17,7 @@ from retrieval.errors import GalleryError, first_fault
 from retrieval.files import read_bounded
 from retrieval.images import Preprocessing
 from retrieval.refinement import Refinement
+from retrieval.text import check_nesting
 
 FORMAT: Literal[2] = 2
 MAX_BYTES = 1 << 20
@@ -213,8 +214,9 @@ def _sha256(text: str) -> str:
 def read_text(text: str, source: Path) -> Settings:
     """Settings from TOML. Raises GalleryError, naming source and the key, when they are not."""
     try:
+        check_nesting(text)
         data = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise GalleryError(f"{source} is not valid TOML ({error}). {_remedy(source)}") from error
     if data.get("format") != FORMAT:
         raise GalleryError(

@@ -31,6 +31,7 @@ from retrieval.gallery.rows import SETTINGS, TABLE, Row, as_matrix
 from retrieval.gallery.versions import (
     Durability,
     check_files,
+    check_folders,
     check_manifest,
     files_of,
     manifest_of,
@@ -39,6 +40,7 @@ from retrieval.gallery.versions import (
 from retrieval.text import one_sentence, unwritable
 
 IDS_PER_VERSION = 100_000  # more rows than one commit holds
+ROWS_AT_ONCE = 10_000
 FRAGMENTS_KEPT = 16
 FEW_IDS = 1_000
 INDEXED = "embedding IS NOT NULL"
@@ -92,6 +94,7 @@ class ImageTable:
         version, or every version, is damaged.
         """
         with damage_as_gallery_errors(path):
+            check_folders(path)
             if version is not None:
                 return cls(_opened(path, version))
             versions, before = versions_of(path), None
@@ -234,22 +237,34 @@ class ImageTable:
         known_ids, paths = columns["id"].to_numpy(), columns["path"].to_pylist()
         last = {path: place for place, path in enumerate(paths)}
         known, counts = np.unique(known_ids, return_counts=True)
-        wrong = set(known[(counts > 1) | (known < 0)].tolist())
+        first = (self.version + 1) * IDS_PER_VERSION  # of those that will be given from here on
+        wrong = set(known[(counts > 1) | (known < 0) | (known >= first)].tolist())
         wrong |= {int(known_ids[i]) for i, path in enumerate(paths) if last[path] != i}
         if not wrong:
             return
-        old = _id_filter(np.array(sorted(wrong)))
-        found = self._dataset.to_table(filter=old).to_pylist()
         kept = {path for path, place in last.items() if int(known_ids[place]) in wrong}
-        rows = {row["path"]: stored.row_of(row) for row in found if row["path"] in kept}
-        new = [
-            replace(row, id=i)
-            for i, row in zip(self.next_ids(len(rows)), rows.values(), strict=True)
-        ]
-        _log.warning("%s: %d rows had the id or the path of another one.", self._path, len(found))
-        self.write(new, replace=False)
-        with self._committing():
-            self._dataset.delete(old)
+        _log.warning("%s: %d rows are given ids of their own.", self._path, len(kept))
+        rows: dict[str, Row] = {}
+        for batch in self.batches(self._dataset.schema.names, None, rows=256):
+            of_wrong = np.isin(batch["id"].to_numpy(), list(wrong))
+            for row in batch.filter(pa.array(of_wrong)).to_pylist():
+                if row["path"] in kept:
+                    rows[row["path"]] = stored.row_of(row)
+        self._write_anew(list(rows.values()), wrong)
+        self.remove(sorted(wrong))
+
+    def _write_anew(self, rows: Sequence[Row], taken: set[int]) -> None:
+        """Commit rows under new ids, none of which is taken."""
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            part = rows[start : start + ROWS_AT_ONCE]
+            free = (i for i in self.next_ids(IDS_PER_VERSION) if i not in taken)
+            new = [replace(row, id=i) for i, row in zip(free, part, strict=False)]
+            if len(new) < len(part):
+                raise GalleryError(
+                    f"{self._path} has ids that imgret does not give. It is a stranger's: index "
+                    "the images into a new gallery."
+                )
+            self.write(new, replace=False)
 
     def write_settings(self, settings: str) -> None:
         """Replace the settings that the table carries."""

@@ -7,10 +7,11 @@ ends in a magic number: so a version that is not whole is known without reading 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
-from retrieval.files import sync
+from retrieval.files import opened, sync
 
 FOLDERS = ("data", "_deletions", "_transactions", "_versions")  # a manifest after what it names
 MAGIC = b"LANC"
@@ -28,15 +29,23 @@ def version_of(manifest: Path) -> int:
     older tables, up. -1 where the name is no number.
     """
     name = manifest.stem
-    if not name.isdecimal():
+    if not (name.isascii() and name.isdecimal() and len(name) <= 20):
         return -1
-    return LAST - int(name) if len(name) == 20 else int(name)
+    return max(-1, LAST - int(name)) if len(name) == 20 else int(name)
 
 
 def manifest_of(table: Path, version: int) -> Path:
     """Where the manifest of a version lies."""
     named = table / "_versions" / f"{LAST - version:020}.manifest"
     return named if named.exists() else table / "_versions" / f"{version}.manifest"
+
+
+def check_folders(table: Path) -> None:
+    """Raise ValueError where the table or a folder in it is a link: what is written, or cleaned
+    up, would be another one's."""
+    for folder in (table, *(table / name for name in FOLDERS)):
+        if folder.is_symlink():
+            raise ValueError(f"{folder.name} is a link")
 
 
 def check_manifest(table: Path, version: int) -> None:
@@ -73,9 +82,9 @@ def files_of(table: Path, dataset: Any) -> list[Path]:
 
 def ends_in(file: Path, magic: bytes) -> bool:
     """Whether a file ends in these bytes. Raises OSError."""
-    with file.open("rb") as stream:
-        stream.seek(max(0, file.stat().st_size - len(magic)))
-        return stream.read() == magic
+    with opened(file) as stream:
+        stream.seek(max(0, os.fstat(stream.fileno()).st_size - len(magic)))
+        return stream.read(len(magic)) == magic
 
 
 class Durability:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -12,13 +13,14 @@ from functools import partial
 from pathlib import Path
 
 from retrieval.errors import ImgretError
-from retrieval.files import read_bounded
+from retrieval.files import opened
 from retrieval.gallery import Gallery, ImageTable, storable
 from retrieval.images import ImageFile, find_images
 from retrieval.retriever.results import Progress
 from retrieval.text import one_sentence
 
-MAX_LABELS_BYTES = 1 << 28
+MAX_LABELS_BYTES = 1 << 30
+MOST_LABELS, MOST_OF_A_STRANGER = 50_000_000, 1_000_000
 CLOCK_NS = 20_000_000  # the clock that stamps files runs behind ours by up to a tick or two
 COARSE_NS = 2_000_000_000  # the tick of FAT; others, such as old network shares, have a second
 # What may be read another time: with other limits, on another machine, with an extra installed.
@@ -173,31 +175,39 @@ def check_paths(paths: Sequence[Path]) -> None:
             raise ImgretError(f"{path} does not exist. Give folders or image files that do.")
 
 
-def labels_from(source: str) -> Callable[[Path], str | None]:
+def labels_from(source: str, most: int = MOST_LABELS) -> Callable[[Path], str | None]:
     """path -> label: "folder" for the name of the folder that holds it, "none", or a CSV file.
 
-    A CSV file has the columns path and label; its paths are relative to its own folder.
+    A CSV file has the columns path and label; its paths are relative to its own folder. most: rows
+    that it may have.
     """
     if source == "none":
         return lambda _: None
     if source == "folder":
         return lambda path: path.absolute().parent.name or None
     file = Path(source)
-    labels = _read_csv(file)
+    labels = _read_csv(file, most)
     return lambda path: labels.get(str(path.parent.resolve() / path.name))
 
 
-def _read_csv(file: Path) -> dict[str, str]:
+def _read_csv(file: Path, most: int) -> dict[str, str]:
     try:
-        text = read_bounded(file.resolve(), MAX_LABELS_BYTES).decode("utf-8-sig")
-        with io.StringIO(text, newline="") as stream:
+        with opened(file) as data, io.TextIOWrapper(data, "utf-8-sig", newline="") as stream:
+            if os.fstat(data.fileno()).st_size > MAX_LABELS_BYTES:
+                raise ValueError(f"it is larger than {MAX_LABELS_BYTES:,} bytes")
             reader = csv.DictReader(stream)
             if not {"path", "label"} <= set(reader.fieldnames or ()):
                 raise ImgretError(f"{file} needs a first line with the columns path and label.")
-            folder, labels = file.absolute().parent, {}
-            for row in reader:
-                path = folder / (row["path"] or "")
-                labels[str(path.parent.resolve() / path.name)] = row["label"] or ""
+            labels: dict[str, str] = {}
+            resolved: dict[str, str] = {}  # folder -> itself without links
+            base = file.absolute().parent
+            for number, row in enumerate(reader):
+                if number == most:
+                    raise ValueError(f"it has more than {most:,} rows")
+                folder, slash, name = (row["path"] or "").replace(os.sep, "/").rpartition("/")
+                if folder + slash not in resolved:
+                    resolved[folder + slash] = str(Path(base, folder + slash).resolve() / "_")[:-1]
+                labels[resolved[folder + slash] + name] = sys.intern(row["label"] or "")
             return {path: label for path, label in labels.items() if label}
     except (OSError, ValueError, csv.Error) as error:
         raise ImgretError(

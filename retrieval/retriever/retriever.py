@@ -28,6 +28,7 @@ from retrieval.retriever.indexing import Reading, Writer, run_tasks
 from retrieval.retriever.mapping import GalleryMap, map_gallery
 from retrieval.retriever.missing import check_missing
 from retrieval.retriever.planning import (
+    MOST_OF_A_STRANGER,
     Plan,
     Stored,
     check_paths,
@@ -138,7 +139,7 @@ class Retriever(Searcher):
             asked = labels or (settings.labels if settings else "folder")
             rows = read_rows(table)
             plan = make_plan(
-                self.gallery, rows, folders, labels_from(asked), exclude=exclude,
+                self.gallery, rows, folders, _labels_from(asked, labels, table), exclude=exclude,
                 include_hidden=include_hidden, checksum=checksum, progress=progress,
             )  # fmt: skip
             if not keep_missing and not drop_missing:
@@ -224,7 +225,7 @@ class Retriever(Searcher):
             settings = self._new_settings(settings.labels, settings)
             rows = {path: replace(row, settled=False) for path, row in rows.items()}
         plan = make_plan(
-            self.gallery, rows, folders, labels_from(asked), exclude=exclude,
+            self.gallery, rows, folders, _labels_from(asked, labels, table), exclude=exclude,
             include_hidden=include_hidden, checksum=checksum, progress=progress,
         )  # fmt: skip
         if keep_missing:
@@ -459,6 +460,14 @@ class Retriever(Searcher):
 
 def _unpickled(kind: type[Retriever], gallery: Path, asked: dict[str, Any]) -> Retriever:
     return kind(gallery, **asked)
+
+
+def _labels_from(
+    asked: str, given: str | None, table: ImageTable | None
+) -> Callable[[Path], str | None]:
+    """labels_from() of those asked for; a file that only a stranger's gallery names is bounded."""
+    strange = given is None and table is not None and not table.is_ours
+    return labels_from(asked, MOST_OF_A_STRANGER) if strange else labels_from(asked)
 
 
 def _surely_gone(plan: Plan) -> dict[str, Stored]:

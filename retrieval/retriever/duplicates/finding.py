@@ -232,11 +232,11 @@ class _Search:
         sample = alone[np.linspace(0, len(alone) - 1, min(SAMPLED, len(alone))).astype(np.int64)]
         scores, _ = self._nearest_others(sample, k)
         mine = (self.copy == np.arange(len(self.copy))) & self.usable
-        return estimate_threshold(scores, len(alone), int(mine[self.others :].sum()))
+        return estimate_threshold(scores, len(alone), max(1, int(mine[self.others :].sum())))
 
     def _estimate_each(self, places: np.ndarray, pictures: int, local: np.ndarray) -> None:
         """Write each place's own threshold into local, where there are enough pictures for one."""
-        if neighbours_needed(pictures) < LOCAL:
+        if neighbours_needed(pictures) < LOCAL or not len(places):
             return
         found = []
         for part in chunks(places, QUERIES_AT_ONCE):
