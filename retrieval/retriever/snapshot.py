@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property, partial
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
 
-from retrieval.errors import GalleryError, ImgretError
+from retrieval.errors import GalleryError, ImgretError, QueryError
 from retrieval.gallery import Gallery, ImageTable, Settings
 from retrieval.gallery.table import INDEXED, LANCE_ERRORS
 from retrieval.index import Index
@@ -16,6 +17,8 @@ from retrieval.refinement import Refinement, k_reciprocal_distances, weighted_me
 from retrieval.retriever.distinct import search_distinct
 from retrieval.retriever.results import Match
 from retrieval.text import one_sentence
+
+MOST_OF_A_FILTER = 30_000  # characters; to take one apart costs their square
 
 
 class Snapshot:
@@ -182,13 +185,19 @@ class Snapshot:
 
 def ids_passing(table: ImageTable, where: str) -> np.ndarray:
     """Ids of the usable rows that pass a filter in Lance's syntax. Raises ImgretError."""
+    if len(where) > MOST_OF_A_FILTER:
+        raise QueryError(
+            f"The filter is {len(where):,} characters long; at most {MOST_OF_A_FILTER:,} are read. "
+            "Shorten it."
+        )
     try:
         return table.ids_where(f"({where}) AND {INDEXED}")
     except OSError:
         raise
     except LANCE_ERRORS as error:
+        reason = shorten(one_sentence(error), 300)
         raise ImgretError(
-            f"The filter {where!r} cannot be used ({one_sentence(error)}). Write it like "
+            f"The filter {shorten(repr(where), 200)} cannot be used ({reason}). Write it like "
             "\"label = 'BMW M3' AND width >= 640\", over the columns id, path, root, size, "
             "mtime_ns, sha256, width, height and label."
         ) from error

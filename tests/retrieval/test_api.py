@@ -337,6 +337,14 @@ def test_no_queries_have_no_answers(made: Path) -> None:
         list(r.search_mean([]))
 
 
+@pytest.mark.parametrize("part", ["not ", "(", "- ", "'"])
+def test_a_filter_without_end_is_refused_in_a_short_sentence(made: Path, part: str) -> None:
+    for n in (1_000, 100_000):
+        with pytest.raises(ImgretError, match=r"^The filter") as raised:
+            Retriever(made / ".imgret").search(files_of(made)[0], where=f"{part * n}true")
+        assert len(str(raised.value)) < 900
+
+
 # --- what contradicts the gallery, and what there is not
 
 
