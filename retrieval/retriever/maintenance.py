@@ -17,6 +17,7 @@ from retrieval.errors import GalleryError, ImgretError
 from retrieval.files import disk_use, replaced, scratch_folder
 from retrieval.gallery import Gallery, ImageTable, IndexState, Settings, storable
 from retrieval.gallery.rows import as_matrix
+from retrieval.gallery.settings import read_text
 from retrieval.gallery.table import INDEXED
 from retrieval.loader import load_images
 from retrieval.retriever.indexing import Reading, encode_batches
@@ -86,6 +87,11 @@ def _nothing_in(gallery: Gallery) -> GalleryError:
 def open_published(gallery: Gallery, state: IndexState, settings: Settings) -> Snapshot:
     """The published rows and index. Raises GalleryError when they are damaged."""
     table = gallery.open_table(state.version)
+    if (
+        table.is_ours
+        and read_text(table.settings, gallery.table_path) != settings.without_derived()
+    ):
+        table.is_ours = gallery.open_table().is_ours  # it is the newest that has these settings
     return Snapshot(gallery, table, load_index(gallery, state), settings)
 
 

@@ -220,6 +220,21 @@ def test_a_network_that_only_a_stranger_asked_for_is_not_loaded(
             call()
 
 
+def test_a_gallery_that_came_back_with_other_settings_is_a_strangers(folder: Path) -> None:
+    """Its index is of a version that this user wrote; the settings of the newest are not."""
+    toml = folder / ".imgret" / "gallery.toml"
+    changed = put('name = "mini"', 'name = "hf-hub:evil/model"')
+    dataset = lance.dataset(str(folder / ".imgret" / "images.lance"))
+    metadata = {key.decode(): value.decode() for key, value in dataset.schema.metadata.items()}
+    metadata[SETTINGS.decode()] = changed(metadata[SETTINGS.decode()])
+    dataset.update_schema_metadata(metadata, replace=True)
+    toml.write_text(changed(toml.read_text()))
+    retriever = Retriever(folder / ".imgret")
+    for call in (lambda: search(folder), lambda: retriever.evaluate(folder / "pictures")):
+        with pytest.raises(GalleryError, match=r"names the backbone hf-hub:evil/model"):
+            call()
+
+
 def more(folder: Path) -> Path:
     (folder / "more").mkdir(exist_ok=True)
     picture(77).save(folder / "more" / "77.png")
