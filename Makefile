@@ -18,7 +18,7 @@ demo: $(VENV)/installed
 	@IMAGES='$(IMAGES)' BIN='$(abspath $(BIN))' sh demo.sh
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --max-worker-restart 0
 
 slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow
