@@ -22,7 +22,6 @@ from retrieval.files import (
     read_bounded,
     sha256_of,
     sweep,
-    sync,
     write_atomically,
 )
 from retrieval.gallery.rows import spelled_back
@@ -116,7 +115,6 @@ class Gallery:
         text = write_text(settings)
         table = ImageTable.create(self.table_path, settings.backbone.dim, text)
         self.publish(settings)
-        sync(self.path.parent)
         return table
 
     def open_table(self, version: int | None = None) -> ImageTable:

@@ -137,7 +137,7 @@ class Index:
                     "bytes": size,
                     "head": head,
                     "sha256": sha256_of_head(made, head),
-                    "sha256_of_all": sha256_of_head(made, size),
+                    "sha256_of_all": sha256_of(made),
                 }
         except (OSError, RuntimeError) as error:
             raise GalleryError(

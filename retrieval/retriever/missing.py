@@ -38,6 +38,24 @@ def check_missing(
             )
 
 
+def check_all_there(
+    gallery: Gallery,
+    rows: dict[str, Stored],
+    gone: dict[str, Stored],
+    sound: dict[str, Stored] | None = None,
+) -> None:
+    """check_missing() of all rows, by the paths that were given when they were indexed.
+
+    sound: those of gone whose paths can be believed; by default all.
+    """
+    asked = gone if sound is None else sound
+    there = {row.root: 0 for row in rows.values() if row.root not in rows}
+    for path, row in rows.items():
+        if row.root in there and path not in gone:
+            there[row.root] += 1
+    check_missing(gallery, Plan(gone=asked, searched=there), rows, asked)
+
+
 def _there(gallery: Gallery, plan: Plan, rows: dict[str, Stored]) -> dict[str, int]:
     """Stored paths of folders and files, each with the number of files that are there now."""
     roots = {row.root for row in rows.values()} - set(plan.searched)

@@ -8,7 +8,7 @@ from retrieval.files import modified_ns
 from retrieval.gallery import Gallery, ImageTable, Settings
 from retrieval.images import ImageFile
 from retrieval.retriever.indexing import Reading, Writer, run_tasks
-from retrieval.retriever.missing import check_missing
+from retrieval.retriever.missing import check_all_there
 from retrieval.retriever.planning import Plan, Stored, Task, read_rows
 
 
@@ -94,11 +94,7 @@ def _check_files(gallery: Gallery, table: ImageTable) -> None:
                 "Bring it back, or drop them with --drop-missing or `imgret remove` first."
             )
     gone = {path: row for path, row in rows.items() if gallery.is_gone(path)}
-    there = {root: 0 for root in roots if root not in rows}
-    for path, row in rows.items():
-        if row.root in there and path not in gone:
-            there[row.root] += 1
-    check_missing(gallery, Plan(gone=gone, searched=there), rows, gone)
+    check_all_there(gallery, rows, gone)
 
 
 def _tasks(gallery: Gallery, table: ImageTable, done: dict[str, Stored]) -> list[Task]:

@@ -16,7 +16,7 @@ from retrieval.images import ImageFile
 from retrieval.retriever.encoding import EncoderChoice
 from retrieval.retriever.indexing import Reading, Writer, run_tasks
 from retrieval.retriever.maintenance import stamp
-from retrieval.retriever.missing import check_missing
+from retrieval.retriever.missing import check_all_there
 from retrieval.retriever.planning import Plan, Stored, Task, labels_from, read_rows
 from retrieval.retriever.results import VerifyReport
 from retrieval.retriever.upkeep import (
@@ -264,11 +264,7 @@ def _drop_missing(
     gone = {path: row for path, row in rows.items() if gallery.is_gone(path)}
     sound = {path: row for path, row in gone.items() if path not in damage.damaged}
     if not drop_missing:
-        there = {row.root: 0 for row in rows.values() if row.root not in rows}
-        for path, row in rows.items():
-            if row.root in there and path not in gone:
-                there[row.root] += 1
-        check_missing(gallery, Plan(gone=sound, searched=there), rows, sound)
+        check_all_there(gallery, rows, gone, sound)
     table.remove([row.id for row in gone.values()])
     for path in gone:
         damage.damaged.pop(path, None)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
@@ -37,6 +37,7 @@ from retrieval.images.perceptual import (
 )
 from retrieval.loader import default_workers
 from retrieval.retriever.duplicates.stored import StoredImage
+from retrieval.threads import map_ahead
 
 LEAST_CORRELATION = 0.85
 COARSE_APART, LEAST_OF_COARSE = 3, 0.97  # of 63 bits
@@ -124,8 +125,8 @@ class Verifier:
             self._grids = {p: grid for p, grid in self._grids.items() if p in wanted}
         missing = sorted(wanted - set(self._grids))
         images = [self._images[place] for place in missing]
-        with ThreadPoolExecutor(default_workers(), thread_name_prefix="imgret-decode") as pool:
-            made = pool.map(partial(_grid, max_pixels=self._max_pixels), images)
+        grid = partial(_grid, max_pixels=self._max_pixels)
+        with closing(map_ahead(grid, images, late=_none, workers=default_workers())) as made:
             self._grids |= dict(zip(missing, made, strict=True))
 
     def agree(self, pair: Pair) -> bool:
@@ -139,6 +140,10 @@ class Verifier:
             other = without(other, border(other))
         least = LEAST_CORRELATION if pair.bits <= BITS_APART else LEAST_OF_COARSE
         return correlation(turned(one, TURNS[pair.turn]), other) >= least
+
+
+def _none(_: StoredImage) -> None:
+    """What stands in place of a picture that takes too long: it agrees with nothing."""
 
 
 class CopyGroups:
