@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +70,7 @@ def traced(network: torch.nn.Module, example: torch.Tensor) -> Any:
     with torch.no_grad():  # raises where values are asked for, since there are none
         torch.func.functional_call(network, weightless, (example.to("meta"),))
     shape = openvino().PartialShape([-1, *example.shape[1:]])
-    with warnings.catch_warnings():
+    with _root_logger_kept(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.jit is deprecated; exported() does without
         return openvino().convert_model(network, example_input=example, input=[shape])
 
@@ -82,9 +84,22 @@ def exported(network: torch.nn.Module, example: torch.Tensor) -> Any:
 
     batch = torch.export.Dim("batch", min=1, max=4096)
     program = torch.export.export(network, (example,), dynamic_shapes=({0: batch},), strict=False)
-    model = openvino().convert_model(program)
+    with _root_logger_kept():
+        model = openvino().convert_model(program)
     model.reshape([-1, *example.shape[1:]])
     return model
+
+
+@contextlib.contextmanager
+def _root_logger_kept() -> Iterator[None]:
+    """Undo what OpenVINO does to the root logger; where it fails it leaves all warnings off."""
+    root = logging.getLogger()
+    before = root.level, [*root.filters], [*root.handlers]
+    try:
+        yield
+    finally:
+        root.setLevel(before[0])
+        root.filters[:], root.handlers[:] = before[1:]
 
 
 CONVERSIONS: tuple[Conversion, ...] = (traced, exported)  # in the order to be tried

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -195,6 +196,16 @@ def test_torch_runs_what_openvino_cannot_convert(
     with pytest.raises(BackboneError, match="Use --engine torch-fp32"):
         open_encoder(spec, lambda: stubborn, engine="openvino-fp32", cache=tmp_path)
     assert list((tmp_path / "encoders").iterdir()) == []
+
+
+def test_a_failed_conversion_leaves_the_root_logger_as_it_was(
+    backbone: Backbone, tmp_path: Path
+) -> None:
+    root = logging.getLogger()
+    before = root.level, [*root.filters], [*root.handlers]
+    spec = replace(backbone.spec, dim=3, weights_sha256="0" * 64)
+    open_encoder(spec, lambda: Backbone(spec, Unsupported()), cache=tmp_path)
+    assert (root.level, root.filters, root.handlers) == before
 
 
 class Baked(torch.nn.Module):
