@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import re
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -27,12 +25,17 @@ from retrieval.errors import GalleryError
 from retrieval.files import identity, new_folder
 from retrieval.gallery import rows as stored
 from retrieval.gallery import trust
+from retrieval.gallery.dataset import (
+    LANCE_ERRORS,
+    damage_as_gallery_errors,
+    is_passing,
+    note_use,
+    open_dataset,
+)
 from retrieval.gallery.rows import SETTINGS, TABLE, Row, as_matrix
 from retrieval.gallery.versions import (
     Durability,
-    check_files,
     check_folders,
-    check_manifest,
     files_of,
     manifest_of,
     versions_of,
@@ -48,7 +51,6 @@ STEPPED_BACK = (
     "%s: version %d cannot be read (%s), so version %d is used. Run `imgret verify --repair`, or "
     "`imgret index` again: it goes on from there."
 )
-LANCE_ERRORS = (OSError, ValueError, RuntimeError, KeyError, pa.ArrowException)
 
 _log = logging.getLogger("imgret")
 
@@ -77,7 +79,7 @@ class ImageTable:
         schema = stored.schema(dim, settings, uuid.uuid4().hex)
         try:
             with new_folder(path) as making:
-                _used_in[:] = _used_in or [os.getpid()]
+                note_use()
                 lance.write_dataset(schema.empty_table(), str(making))
         except LANCE_ERRORS as error:
             raise GalleryError(str(unwritable(path, error))) from error
@@ -96,7 +98,7 @@ class ImageTable:
         with damage_as_gallery_errors(path):
             check_folders(path)
             if version is not None:
-                return cls(_opened(path, version))
+                return cls(open_dataset(path, version))
             versions, before = versions_of(path), None
             while versions != before:  # else a writer has moved on in between
                 try:
@@ -113,9 +115,9 @@ class ImageTable:
         reason = None
         for candidate in versions:
             try:
-                table = cls(_opened(path, candidate), reason)
+                table = cls(open_dataset(path, candidate), reason)
             except LANCE_ERRORS as error:
-                if candidate == versions[-1] or _is_passing(error):
+                if candidate == versions[-1] or is_passing(error):
                     raise
                 if versions_of(path)[:1] != list(versions[:1]):  # a writer took it away
                     raise
@@ -431,75 +433,10 @@ class ImageTable:
                 yield found, vectors
 
 
-@contextlib.contextmanager
-def damage_as_gallery_errors(path: Path | str) -> Iterator[None]:
-    """Turn what Lance raises while it reads, its panics too, into GalleryErrors."""
-    try:
-        with panics_as_errors():
-            yield
-    except LANCE_ERRORS as error:
-        raise _damaged(path, error) from error
-
-
-@contextlib.contextmanager
-def panics_as_errors() -> Iterator[None]:
-    """Turn a panic of Rust's code, which is no Exception, into a RuntimeError."""
-    try:
-        yield
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":
-            raise
-        raise RuntimeError(one_sentence(error)) from error
-
-
 @lru_cache(maxsize=64)
 def _say_once(line: str) -> None:
     """Log it, once a process: a command opens its table more than once."""
     _log.warning("%s", line)
-
-
-def _damaged(path: Path | str, error: BaseException) -> GalleryError:
-    return GalleryError(
-        f"{path} cannot be read ({one_sentence(error)}). Run `imgret verify --repair`, bring it "
-        "back from a backup, or delete the gallery's folder and index again."
-    )
-
-
-_used_in: list[int] = []  # the process that was the first to use Lance
-
-
-def was_used_before_fork() -> bool:
-    """Whether Lance was used by a process from which this one was forked."""
-    return bool(_used_in) and _used_in[0] != os.getpid()
-
-
-def _opened(path: Path, version: int) -> Any:
-    """Lance's dataset at a version. Raises one of LANCE_ERRORS when the version is not whole."""
-    if not _used_in:
-        _used_in.append(os.getpid())
-    check_manifest(path, version)
-    with panics_as_errors():
-        dataset = lance.dataset(str(path), version=version)
-        _check_schema(dataset.schema)
-        check_files(path, dataset)
-    return dataset
-
-
-def _check_schema(found: pa.Schema) -> None:
-    if not {TABLE, SETTINGS} <= set(found.metadata or {}):
-        raise ValueError("it is not a table of imgret's")
-    kind = found.field("embedding").type
-    width = kind.list_size if isinstance(kind, pa.FixedSizeListType) else 1
-    expected = stored.schema(width, "", "")
-    if {f.name: f.type for f in found} != {f.name: f.type for f in expected}:
-        raise ValueError("its columns are not those of imgret's tables")
-
-
-def _is_passing(error: Exception) -> bool:
-    """Whether it says nothing of what is stored: no permission, too many open files."""
-    return (
-        isinstance(error, OSError) or re.search(r"os error|[Pp]ermission", str(error)) is not None
-    )
 
 
 def _id_filter(ids: np.ndarray) -> str:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
 from retrieval.errors import ImageError, ImgretError
-from retrieval.gallery.table import was_used_before_fork
+from retrieval.gallery.dataset import was_used_before_fork
 from retrieval.images import as_sent
 from retrieval.retriever.results import Progress
 

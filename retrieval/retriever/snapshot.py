@@ -11,7 +11,8 @@ import numpy as np
 
 from retrieval.errors import GalleryError, ImgretError, QueryError
 from retrieval.gallery import Gallery, ImageTable, Settings
-from retrieval.gallery.table import INDEXED, LANCE_ERRORS
+from retrieval.gallery.dataset import LANCE_ERRORS
+from retrieval.gallery.table import INDEXED
 from retrieval.index import Index
 from retrieval.refinement import Refinement, k_reciprocal_distances, weighted_mean
 from retrieval.retriever.distinct import search_distinct

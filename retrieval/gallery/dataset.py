@@ -1,0 +1,89 @@
+"""Lance's dataset at a version that is whole, and what Lance raises as errors of imgret's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lance
+import pyarrow as pa
+
+from retrieval.errors import GalleryError
+from retrieval.gallery import rows as stored
+from retrieval.gallery.rows import SETTINGS, TABLE
+from retrieval.gallery.versions import check_files, check_manifest
+from retrieval.text import one_sentence
+
+LANCE_ERRORS = (OSError, ValueError, RuntimeError, KeyError, pa.ArrowException)
+
+_used_in: list[int] = []  # the process that was the first to use Lance
+
+
+def note_use() -> None:
+    """Remember the process that is the first to use Lance."""
+    _used_in[:] = _used_in or [os.getpid()]
+
+
+def was_used_before_fork() -> bool:
+    """Whether Lance was used by a process from which this one was forked."""
+    return bool(_used_in) and _used_in[0] != os.getpid()
+
+
+def open_dataset(path: Path, version: int) -> Any:
+    """Lance's dataset at a version. Raises one of LANCE_ERRORS when the version is not whole."""
+    note_use()
+    check_manifest(path, version)
+    with panics_as_errors():
+        dataset = lance.dataset(str(path), version=version)
+        _check_schema(dataset.schema)
+        check_files(path, dataset)
+    return dataset
+
+
+@contextlib.contextmanager
+def damage_as_gallery_errors(path: Path | str) -> Iterator[None]:
+    """Turn what Lance raises while it reads, its panics too, into GalleryErrors."""
+    try:
+        with panics_as_errors():
+            yield
+    except LANCE_ERRORS as error:
+        raise _damaged(path, error) from error
+
+
+@contextlib.contextmanager
+def panics_as_errors() -> Iterator[None]:
+    """Turn a panic of Rust's code, which is no Exception, into a RuntimeError."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise RuntimeError(one_sentence(error)) from error
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether it says nothing of what is stored: no permission, too many open files."""
+    return (
+        isinstance(error, OSError) or re.search(r"os error|[Pp]ermission", str(error)) is not None
+    )
+
+
+def _check_schema(found: pa.Schema) -> None:
+    if not {TABLE, SETTINGS} <= set(found.metadata or {}):
+        raise ValueError("it is not a table of imgret's")
+    kind = found.field("embedding").type
+    width = kind.list_size if isinstance(kind, pa.FixedSizeListType) else 1
+    expected = stored.schema(width, "", "")
+    if {f.name: f.type for f in found} != {f.name: f.type for f in expected}:
+        raise ValueError("its columns are not those of imgret's tables")
+
+
+def _damaged(path: Path | str, error: BaseException) -> GalleryError:
+    return GalleryError(
+        f"{path} cannot be read ({one_sentence(error)}). Run `imgret verify --repair`, bring it "
+        "back from a backup, or delete the gallery's folder and index again."
+    )
