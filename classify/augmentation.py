@@ -71,8 +71,11 @@ class Augmenter:
             np.random.set_state(states[1])  # noqa: NPY002
 
 
-def mixer(augmentation: Augmentation, smoothing: float, num_classes: int) -> Any:
-    """timm's mixup and CutMix, (pictures, labels) -> (pictures, (n, classes)); None for neither."""
+def mixer(augmentation: Augmentation, num_classes: int) -> Any:
+    """timm's mixup and CutMix, (pictures, labels) -> (pictures, (n, classes)); None for neither.
+
+    The loss smooths the labels, as it does those that are not mixed.
+    """
     if not (augmentation.mixup or augmentation.cutmix):
         return None
     from timm.data import Mixup
@@ -80,7 +83,7 @@ def mixer(augmentation: Augmentation, smoothing: float, num_classes: int) -> Any
     return Mixup(
         mixup_alpha=augmentation.mixup,
         cutmix_alpha=augmentation.cutmix,
-        label_smoothing=smoothing,
+        label_smoothing=0.0,
         num_classes=num_classes,
     )
 

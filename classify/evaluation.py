@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+from classify.ranks import ranks
 from retrieval.evaluation import ReliabilityBin
 from retrieval.metrics import expected_calibration_error
 from retrieval.plain import Plain
@@ -151,14 +152,12 @@ def cross_entropy(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def top_k_accuracy(probabilities: np.ndarray, labels: np.ndarray, k: int) -> float:
-    """Share of rows whose label is among the k most probable; ties count against it.
+    """Share of rows whose label is among the k most probable.
 
     >>> top_k_accuracy(np.array([[0.5, 0.3, 0.2]]), np.array([1]), 2)
     1.0
     """
-    of_right = probabilities[np.arange(len(labels)), labels][:, None]
-    others = (probabilities >= of_right).sum(axis=1) - 1
-    return float((others < k).mean())
+    return float((ranks(probabilities, labels) < k).mean())
 
 
 def most_confused(

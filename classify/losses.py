@@ -17,7 +17,10 @@ from retrieval.errors import RecipeError
 class ClassificationLoss(nn.Module):
     """Cross-entropy or focal loss: (n, classes) scores and a target -> ().
 
-    The target is (n,) labels or (n, classes) shares. weights: (classes,) of each class.
+    The target is (n,) labels or (n, classes) shares, before smoothing. weights: (classes,); an
+    image has that of its true class, or the mean of those it is mixed of, whatever the smoothing:
+    torch weights each smoothed share by its own class instead, which teaches a rare class for every
+    image of a common one.
     Focal loss: Lin et al. 2017, "Focal loss for dense object detection", for one right class
     among several, as Keras' CategoricalFocalCrossentropy has it.
     """
@@ -30,19 +33,15 @@ class ClassificationLoss(nn.Module):
 
     def forward(self, scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """The mean over the batch; weighted by class, the weighted mean."""
-        spec, weights = self.spec, self.weights
-        if spec.name == "cross-entropy" and target.ndim == 1:
-            return functional.cross_entropy(
-                scores, target, weight=weights, label_smoothing=spec.smoothing
-            )
-        shares = target if target.ndim == 2 else _smoothed(target, scores.shape[1], spec.smoothing)
+        spec, classes = self.spec, scores.shape[1]
+        shares = target if target.ndim == 2 else functional.one_hot(target, classes).float()
         logs = scores.log_softmax(dim=1)
         if spec.name == "focal":
             logs = spec.alpha * (1 - logs.exp()) ** spec.gamma * logs
-        losses = -(shares * logs).sum(dim=1)
-        if weights is None:
+        losses = -(_smoothed(shares, spec.smoothing) * logs).sum(dim=1)
+        if self.weights is None:
             return losses.mean()
-        of_each = shares @ weights
+        of_each = shares @ self.weights
         return (losses * of_each).sum() / of_each.sum()
 
 
@@ -80,6 +79,5 @@ def metric_loss(spec: Loss, dim: int, num_classes: int) -> Any:
     return kinds[spec.metric.name](num_classes=num_classes, embedding_size=dim)
 
 
-def _smoothed(labels: torch.Tensor, classes: int, smoothing: float) -> torch.Tensor:
-    shares = functional.one_hot(labels, classes).float()
-    return shares * (1 - smoothing) + smoothing / classes
+def _smoothed(shares: torch.Tensor, smoothing: float) -> torch.Tensor:
+    return shares * (1 - smoothing) + smoothing / shares.shape[1]

@@ -21,11 +21,17 @@ from classify.data import Pixels, Progress, batches
 from classify.losses import ClassificationLoss, class_weights, metric_loss
 from classify.models import embed
 from classify.models.classifier import Classifier
+from classify.ranks import are_right
 from classify.recipe import Recipe
 from classify.run import LAST, Epoch
 from classify.training.distilling import Distilling, EmbeddingAndScores, Maps
 from classify.training.norms import measure_norms, training_mode
-from classify.training.optimising import Rate, make_optimiser, open_layers
+from classify.training.optimising import (
+    Rate,
+    is_out_of_patience,
+    make_optimiser,
+    open_layers,
+)
 from classify.training.precision import autocast
 from classify.training.saving import damaged, load_state, read_facts, save_state
 from classify.training.scoring import device, judge, score_all
@@ -98,7 +104,7 @@ class Loop:
         width = int(getattr(network, "head_hidden_size", network.num_features))  # type: ignore[arg-type]
         metric = metric_loss(recipe.loss, width, len(classes))
         self.metric = metric.to(self.device) if metric is not None else None
-        self.mix = mixer(recipe.augmentation, recipe.loss.smoothing, len(classes))
+        self.mix = mixer(recipe.augmentation, len(classes))
         self.ema: Any = None
         self._begin_phase()
 
@@ -106,6 +112,11 @@ class Loop:
     def steps_per_epoch(self) -> int:
         """Batches of an epoch; the last short one is left out."""
         return len(self.train.images) // self._batch
+
+    @property
+    def _steps_of_phase(self) -> int:
+        """Done in this phase."""
+        return len(self.place.gains) * self.steps_per_epoch + self.place.step
 
     @property
     def _batch(self) -> int:
@@ -210,8 +221,7 @@ class Loop:
         target = labels
         if self.mix is not None:
             x, target = _seeded_mix(self.mix, x, labels, seed)
-        lr_step = len(self.place.gains) * self.steps_per_epoch + self.place.step
-        self.rate.set(lr_step, self.place.gains)
+        self.rate.set(self._steps_of_phase, self.place.gains)
         if self.distilling is not None and self.distilling.spec.apart:
             with autocast(self.network, self.device):
                 loss = self.distilling.loss_of_layers(self.network, x)
@@ -226,7 +236,7 @@ class Loop:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
         self.optimiser.step()
         if self.ema is not None:
-            self.ema.update(self.network, step=lr_step)
+            self.ema.update(self.network, step=self._steps_of_phase)
         self.place.loss_sum += value * len(places)
         self.place.seen += len(places)
 
@@ -256,7 +266,7 @@ class Loop:
             loss = loss + self.recipe.loss.metric.weight * self.metric(embeddings.float(), labels)
         if self.recipe.model.head.l2:
             loss = loss + self.recipe.model.head.l2 * _squared_dense_weights(self.network)
-        self.place.correct += float((scores.argmax(1) == labels).sum())
+        self.place.correct += float(are_right(scores, labels).sum())
         return loss
 
     def _close_epoch(self, on_best: Callable[[nn.Module], None]) -> Epoch:
@@ -286,12 +296,11 @@ class Loop:
         if is_best:
             place.best, place.best_epoch = figure, place.epoch + 1
             on_best(judged)
-        place.gains.append(gained)
         spent = place.seconds + time.monotonic() - began
         epoch = Epoch(
             epoch=place.epoch + 1,
             phase=place.phase + 1,
-            lr=max(group["lr"] for group in self.optimiser.param_groups),
+            lr=self.rate.set(self._steps_of_phase - 1, place.gains),
             loss=place.loss_sum / place.seen,
             accuracy=place.correct / place.seen,
             validation_loss=loss,
@@ -300,6 +309,7 @@ class Loop:
             seconds=spent,
             is_best=is_best,
         )
+        place.gains.append(gained)
         place.epoch, place.step = place.epoch + 1, 0
         place.loss_sum = place.correct = place.seconds = 0.0
         place.seen = 0
@@ -318,9 +328,7 @@ class Loop:
             )
 
     def _out_of_patience(self) -> bool:
-        patience = self.settings.patience
-        recent = self.place.gains[-patience:] if patience else []
-        return bool(patience) and len(recent) == patience and not any(recent)
+        return is_out_of_patience(self.place.gains, self.settings.patience)
 
     def scores(self, network: nn.Module, images: Pixels) -> np.ndarray:
         """What a network gives of pictures that are not augmented, (n, width) float32."""

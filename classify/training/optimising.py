@@ -89,15 +89,23 @@ class Rate:
         return float(max(group["lr"] for group in self._optimiser.param_groups))
 
 
+def is_out_of_patience(gains: Sequence[bool], patience: int) -> bool:
+    """Whether the last `patience` epochs brought no gain; with 0 never."""
+    recent = gains[-patience:] if patience else []
+    return bool(patience) and len(recent) == patience and not any(recent)
+
+
 def plateaus(gains: Sequence[bool], wait: int) -> int:
-    """How many times more than `wait` epochs in a row brought no gain.
+    """How many times `wait` epochs in a row brought no gain.
+
+    As `patience` counts, and Keras; torch's ReduceLROnPlateau waits one epoch more.
 
     >>> plateaus([True, False, False, False, False, True], wait=2)
-    1
+    2
     """
     found = without = 0
     for gained in gains:
         without = 0 if gained else without + 1
-        if without > wait:
+        if without == wait:
             found, without = found + 1, 0
     return found

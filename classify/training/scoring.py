@@ -8,6 +8,7 @@ from torch import nn
 
 from classify.augmentation import Augmenter
 from classify.data import Progress, batches
+from classify.ranks import ranks
 from classify.training.precision import autocast
 
 EVALUATED = 256  # images a batch of evaluation, at 64 px; fewer when larger
@@ -44,4 +45,4 @@ def judge(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     x = torch.from_numpy(scores)
     y = torch.from_numpy(labels)
     loss = nn.functional.cross_entropy(x, y)
-    return float(loss), float((x.argmax(1) == y).float().mean())
+    return float(loss), float((ranks(scores, labels) == 0).mean())

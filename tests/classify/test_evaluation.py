@@ -20,6 +20,8 @@ from classify.evaluation import (
     softmax,
     top_k_accuracy,
 )
+from classify.ranks import are_right
+from classify.training.scoring import judge
 
 
 def predictions(seed: int, n: int = 200, classes: int = 7) -> tuple[np.ndarray, np.ndarray]:
@@ -75,10 +77,21 @@ def test_mistakes_come_the_surest_first_and_are_all_there() -> None:
     assert all(m.label != m.predicted for m in mistakes)
 
 
-def test_equal_probabilities_count_against_the_label() -> None:
-    p = np.full((1, 6), 1 / 6)
-    assert top_k_accuracy(p, np.array([0]), 5) == 0
-    assert top_k_accuracy(p, np.array([0]), 6) == 1
+@given(st.integers(1, 12), st.integers(2, 9), st.integers(1, 3), st.integers(0, 99))
+def test_ties_have_one_rule_whatever_is_counted(
+    n: int, classes: int, kinds: int, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    p = random.integers(0, kinds, (n, classes)) / kinds + 0.1
+    labels = random.integers(0, classes, n)
+    order = np.argsort(-p, axis=1, kind="stable")
+    for k in range(1, classes + 1):
+        by_hand = np.mean([label in order[i, :k] for i, label in enumerate(labels)])
+        assert top_k_accuracy(p, labels, k) == by_hand
+    right = p.argmax(axis=1) == labels
+    assert top_k_accuracy(p, labels, 1) == right.mean()
+    assert judge(p, labels)[1] == pytest.approx(right.mean())
+    assert are_right(torch.from_numpy(p), torch.from_numpy(labels)).tolist() == right.tolist()
 
 
 def test_a_probability_of_zero_is_a_finite_loss() -> None:

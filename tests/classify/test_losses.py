@@ -25,12 +25,54 @@ def loss(weights: torch.Tensor | None = None, **spec: object) -> ClassificationL
     return ClassificationLoss(Loss.model_validate(spec), weights)
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-@pytest.mark.parametrize("weights", [None, torch.tensor([1.0, 2.0, 0.5])])
+@pytest.mark.parametrize(
+    ("smoothing", "weights"), [(0.0, None), (0.1, None), (0.0, torch.tensor([1.0, 2.0, 0.5]))]
+)
 def test_cross_entropy_is_torchs(smoothing: float, weights: torch.Tensor | None) -> None:
     x, y = scores()
     theirs = functional.cross_entropy(x, y, weights, label_smoothing=smoothing)
     assert float(loss(weights, smoothing=smoothing)(x, y)) == pytest.approx(float(theirs))
+
+
+MIXED = np.array([[0.7, 0.3, 0.0], [0.0, 0.2, 0.8]])
+OF_EACH = np.array([2.0, 1.0, 0.25])
+
+
+@pytest.mark.parametrize("name", ["cross-entropy", "focal"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+@pytest.mark.parametrize("is_weighted", [False, True])
+@pytest.mark.parametrize("shares", [np.eye(3)[[0, 2]], MIXED])
+def test_any_options_of_the_loss_are_one_formula(
+    name: str, smoothing: float, is_weighted: bool, shares: np.ndarray
+) -> None:
+    p = np.array([[0.5, 0.3, 0.2], [0.1, 0.8, 0.1]])
+    each = -np.log(p) * (0.25 * (1 - p) ** 2 if name == "focal" else 1)
+    of_image = (((1 - smoothing) * shares + smoothing / 3) * each).sum(axis=1)
+    of_class = shares @ (OF_EACH if is_weighted else np.ones(3))  # of the true class, unsmoothed
+    by_hand = (of_image * of_class).sum() / of_class.sum()
+    weights = torch.tensor(OF_EACH, dtype=torch.float32) if is_weighted else None
+    ours = loss(weights, name=name, smoothing=smoothing)
+    x = torch.log(torch.tensor(p, dtype=torch.float32))
+    target = torch.tensor(shares, dtype=torch.float32)
+    assert float(ours(x, target)) == pytest.approx(by_hand, rel=1e-5)
+    if (shares == shares.round()).all():
+        assert float(ours(x, target.argmax(1))) == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_a_common_class_with_smoothing_is_not_taught_the_rare_one() -> None:
+    weights = class_weights(Loss(class_weights="balanced"), np.repeat([0, 1], [100, 4]), "ab")
+    smoothed = loss(weights, smoothing=0.1)
+    x = torch.zeros(1, 2, requires_grad=True)
+    optimiser = torch.optim.LBFGS([x], max_iter=100)
+
+    def step() -> torch.Tensor:
+        optimiser.zero_grad()
+        value = smoothed(x, torch.tensor([0]))
+        value.backward()
+        return value
+
+    optimiser.step(step)
+    assert x.detach().softmax(1)[0].tolist() == pytest.approx([0.95, 0.05], abs=1e-3)
 
 
 def test_cross_entropy_of_mixed_labels_is_torchs() -> None:

@@ -26,7 +26,7 @@ from classify.recipe import Input, ModelSpec, Phase, Recipe, Settings
 from classify.run import Epoch, Run
 from classify.training import train
 from classify.training.norms import training_mode
-from classify.training.optimising import Rate, make_optimiser, open_layers
+from classify.training.optimising import Rate, is_out_of_patience, make_optimiser, open_layers
 from retrieval import backbones
 from retrieval.errors import ImgretError, RecipeError
 from retrieval.images import Preprocessing
@@ -431,11 +431,11 @@ def test_a_step_falls_by_its_factor() -> None:
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=20), st.integers(1, 4))
-def test_a_plateau_is_torchs(gains: list[bool], wait: int) -> None:
+def test_a_plateau_is_torchs_one_epoch_earlier(gains: list[bool], wait: int) -> None:
     gains = [True, *gains]  # the first epoch always is one
     optimiser = torch.optim.SGD(nn.Linear(2, 2).parameters(), 0.8)
     theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(
-        optimiser, factor=0.5, patience=wait, mode="max", threshold=0
+        optimiser, factor=0.5, patience=wait - 1, mode="max", threshold=0
     )
     expected, best = [], 0.0
     for gained in gains:
@@ -444,6 +444,28 @@ def test_a_plateau_is_torchs(gains: list[bool], wait: int) -> None:
         theirs.step(best if gained else best - 0.5)
     found = rates(len(gains), gains, schedule="plateau", wait=wait, factor=0.5)
     assert found[::4] == pytest.approx(expected)
+
+
+def keras_epochs(gains: list[bool], patience: int) -> list[int]:
+    """After which epochs Keras' callbacks act, as its documentation has it: they count the epochs
+    without improvement and act when there are `patience` of them."""
+    found, without = [], 0
+    for epoch, gained in enumerate(gains):
+        without = 0 if gained else without + 1
+        if without >= patience:
+            found.append(epoch)
+            without = 0
+    return found
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=20), st.integers(1, 4))
+def test_wait_and_patience_count_alike_and_as_keras_does(gains: list[bool], epochs: int) -> None:
+    gains = [True, *gains]
+    acts = keras_epochs(gains, epochs)
+    found = rates(len(gains) + 1, gains, schedule="plateau", wait=epochs, factor=0.5)
+    assert found[-4] == pytest.approx(0.8 * 0.5 ** len(acts))
+    first = next((n for n in range(len(gains)) if is_out_of_patience(gains[: n + 1], epochs)), None)
+    assert first == (acts[0] if acts else None)
 
 
 def test_the_backbone_may_learn_slower_than_the_head() -> None:
