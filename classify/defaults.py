@@ -7,20 +7,20 @@ from pathlib import Path
 import numpy as np
 
 from classify import recipe as recipes
-from classify.data import find_splits
-from classify.recipe import Data, Recipe
+from classify.data import ClassFolders, find_labelled, find_layout
+from classify.recipe import Recipe
 from retrieval.errors import ImageError
 from retrieval.images import open_image
 
 LOOKED_AT, SMALL_SIDE, MANY = 16, 64, 5000  # images, pixels, images
 
 
-def default_recipe(folder: Path) -> str:
+def default_recipe(folder: Path, how: ClassFolders = "auto") -> str:
     """The name of a recipe of ours that fits the pictures' size and their number.
 
     Raises ImgretError where the folder has no labelled images.
     """
-    images = find_splits(folder, Data(), seed=0).train
+    images = find_labelled(find_layout(folder).train, how)
     sides = []
     for place in np.linspace(0, len(images) - 1, LOOKED_AT).astype(int):
         try:

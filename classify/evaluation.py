@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,8 @@ class Evaluation(Plain):
     loss: mean cross-entropy, nats. calibration_error: expected, of the predicted class. confusion:
     (classes, classes), true by predicted. classes: in the model's order. confused: most frequent
     first. mistakes: the surest first. failed: images that cannot be used, and why. is_validation:
-    whether the model was chosen by these images.
+    whether the model was chosen by these images. content: SHA-256 of which images these are, of
+    what classes, however their folders are called. notes: sentences on the images.
     """
 
     model: str
@@ -84,6 +86,8 @@ class Evaluation(Plain):
     reliability: tuple[ReliabilityBin, ...]
     failed: tuple[tuple[Path, str], ...] = ()
     is_validation: bool = False
+    content: str = ""
+    notes: tuple[str, ...] = ()
 
     def average(self, name: str) -> Average:
         """One of the averages by its name. Raises KeyError."""
@@ -101,11 +105,14 @@ def evaluate(
     parameters: int,
     failed: tuple[tuple[Path, str], ...] = (),
     is_validation: bool = False,
+    contents: Sequence[str] = (),
+    notes: tuple[str, ...] = (),
 ) -> Evaluation:
     """Judge predictions.
 
     probabilities: (n, classes) float, rows sum to 1. labels: (n,) places in classes, n > 0.
-    Averages are over the classes that have images.
+    contents: SHA-256 of each image, where they are known. Averages are over the classes that have
+    images.
     """
     predicted = probabilities.argmax(axis=1)
     sure = probabilities[np.arange(len(labels)), predicted]
@@ -136,6 +143,8 @@ def evaluate(
         reliability=_reliability(sure, right),
         failed=failed,
         is_validation=is_validation,
+        content=_content([classes[n] for n in labels], contents) if contents else "",
+        notes=notes,
     )
 
 
@@ -172,6 +181,12 @@ def most_confused(
         for i, j in zip(rows.tolist(), columns.tolist(), strict=True)
         if wrong[i, j]
     )
+
+
+def _content(labels: Sequence[str], contents: Sequence[str]) -> str:
+    """One digest of images and their labels, in any order."""
+    lines = sorted(f"{c} {name}\n" for name, c in zip(labels, contents, strict=True))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _average(name: str, labels: np.ndarray, predicted: np.ndarray) -> Average:

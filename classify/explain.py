@@ -18,6 +18,7 @@ from torch import nn
 
 from classify.augmentation import Augmenter
 from classify.data import Progress, find_labelled
+from classify.data.layout import normal
 from classify.evaluation import softmax
 from classify.predicting import Predictor
 from classify.recipe import Augmentation
@@ -139,9 +140,9 @@ def find_files(
     """
     found = list(find_images(paths))
     folders = [folder for path in paths if path.is_dir() for folder in path.iterdir()]
-    if len(paths) != 1 or not any(f.name in classes and f.is_dir() for f in folders):
+    if len(paths) != 1 or not any(normal(f.name) in classes and f.is_dir() for f in folders):
         return found, None
-    images = find_labelled(paths[0])
+    images = find_labelled(paths[0], "folder")
     order = np.argsort(_rank_within_class(images.labels), kind="stable")
     return [images.files[n] for n in order], [images.classes[images.labels[n]] for n in order]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +39,8 @@ class Row(Plain):
     test_loss: float | None
     test_f1: float | None
     test_recall: float | None
+    test_images: int | None
+    test_data: str | None
 
 
 def row(run: Run) -> Row:
@@ -63,6 +67,8 @@ def row(run: Run) -> Row:
         test_loss=tested.get("loss"),
         test_f1=tested.get("f1"),
         test_recall=tested.get("recall"),
+        test_images=tested.get("images"),
+        test_data=tested.get("data"),
     )
 
 
@@ -71,6 +77,7 @@ def write_tested(run: Run, evaluation: Evaluation) -> None:
     macro = evaluation.average("macro")
     figures = {
         "data": evaluation.data,
+        "content": evaluation.content,
         "images": evaluation.images,
         "top1": evaluation.top1,
         "top5": evaluation.top5,
@@ -92,6 +99,21 @@ def read_tested(run: Run) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return document if isinstance(document, dict) else {}
+
+
+def differences(runs: Sequence[Run]) -> list[str]:
+    """Sentences on runs whose figures cannot be compared, since other images gave them."""
+    contents = {run.name: read_tested(run).get("content") for run in runs}
+    contents = {name: content for name, content in contents.items() if content}
+    if len(set(contents.values())) < 2:
+        return []
+    most = Counter(contents.values()).most_common(1)[0][0]
+    others = [name for name, content in contents.items() if content != most]
+    return [
+        f"The test figures of {', '.join(others)} are of other images than those of "
+        f"{next(name for name, content in contents.items() if content == most)}, so they do not "
+        "compare. Test all runs on the same --data."
+    ]
 
 
 def as_text(value: object) -> str:

@@ -5,6 +5,7 @@ model.safetensors     the best weights
 recipe.toml           all settings
 history.jsonl         one line an epoch
 run.json              format version, data, number of parameters, how it ended
+split.jsonl           what each image was for, by content
 last.safetensors      the last weights and the optimiser's state, to go on from
 report.html           curves, and what they led to
 """
@@ -30,9 +31,10 @@ from retrieval.text import one_sentence
 if TYPE_CHECKING:
     from torch import nn
 
-FORMAT = 1
+FORMAT = 2
 MAX_BYTES = 64 << 20
 WEIGHTS, CONFIG, LAST = "model.safetensors", "config.json", "last.safetensors"
+SPLIT = "split.jsonl"
 HISTORY, RECIPE, FACTS, REPORT = "history.jsonl", "recipe.toml", "run.json", "report.html"
 
 

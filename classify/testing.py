@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from classify.data import Labelled, Progress, decode_all, find_labelled, find_splits
+from classify.data import (
+    KeptImage,
+    LabelledImages,
+    Progress,
+    decode_all,
+    find_kept,
+    find_labelled,
+    find_layout,
+    read_kept,
+)
 from classify.evaluation import Evaluation, evaluate, softmax
 from classify.predicting import Predictor
-from classify.run import Run
+from classify.run import SPLIT, Run
 from retrieval.errors import ImgretError
+
+
+@dataclass(frozen=True)
+class _Tested:
+    """Images to test on. where: what to call them. is_validation: whether a run was chosen by them.
+    note: on what is not there any more, "" where all is."""
+
+    images: LabelledImages
+    where: str
+    is_validation: bool = False
+    note: str = ""
 
 
 def evaluate_run(
@@ -23,30 +44,29 @@ def evaluate_run(
 ) -> Evaluation:
     """Evaluate a run on the class folders of data, else on what the run held out.
 
-    validation: on the images that the run was chosen by, though its data has test images. Raises
-    ImgretError when data has classes that the run does not know, or no image.
+    What was held out is found by content, whatever its folder holds by now; what is gone or changed
+    is in the notes. validation: on the images that the run was chosen by, though its data has test
+    images. Raises ImgretError when data has classes that the run does not know, or no image.
     """
-    predictor = Predictor(folder)
-    images, where, seen = _labelled_for(folder, data, predictor.classes, validation=validation)
-    probabilities, kept, failed = _probabilities(predictor, images, progress)
-    return evaluate(
-        probabilities,
-        kept.labels,
-        predictor.classes,
-        [file.path for file in kept.files],
-        model=predictor.name,
-        data=where,
-        parameters=Run(folder).facts.parameters,
-        failed=failed,
-        is_validation=seen,
-    )
+    return _evaluated([folder], data, progress, validation=validation)
 
 
 def evaluate_ensemble(
     folders: Sequence[Path], data: Path | None = None, progress: Progress | None = None
 ) -> Evaluation:
-    """Evaluate the mean of several runs' probabilities. Their classes must be the same."""
+    """Evaluate the mean of several runs' probabilities. Their classes must be the same.
+
+    Without data it is judged on images that some of the runs held out and none was trained on.
+    Raises ImgretError as evaluate_run() does, and where there are none of these.
+    """
+    return _evaluated(folders, data, progress, validation=False)
+
+
+def _evaluated(
+    folders: Sequence[Path], data: Path | None, progress: Progress | None, *, validation: bool
+) -> Evaluation:
     predictors = [Predictor(folder) for folder in folders]
+    runs = [Run(folder) for folder in folders]
     classes = predictors[0].classes
     for predictor in predictors[1:]:
         if predictor.classes != classes:
@@ -54,40 +74,95 @@ def evaluate_ensemble(
                 f"{predictor.name} and {predictors[0].name} know different classes, so they make "
                 "no ensemble. Give runs that were trained on the same data."
             )
-    images, where, seen = _labelled_for(folders[0], data, classes, validation=False)
-    found = [_probabilities(predictor, images, progress) for predictor in predictors]
-    _, kept, failed = found[0]
+    tested = _named(runs, data, classes) if data else _held_out(runs, classes, validation)
+    probabilities: list[np.ndarray] = []
+    for predictor in predictors:
+        pixels = decode_all(tested.images, predictor.preprocessing, progress)
+        probabilities.append(softmax(predictor.scores(pixels.pixels)))
+    notes = [tested.note] if tested.note else _trained_on(runs, pixels.contents) if data else []
     return evaluate(
-        np.mean([probabilities for probabilities, _, _ in found], axis=0),
-        kept.labels,
+        np.mean(probabilities, axis=0),
+        pixels.images.labels,
         classes,
-        [file.path for file in kept.files],
+        [file.path for file in pixels.images.files],
         model=" + ".join(predictor.name for predictor in predictors),
-        data=where,
-        parameters=sum(Run(folder).facts.parameters for folder in folders),
-        failed=failed,
-        is_validation=seen,
+        data=tested.where,
+        parameters=sum(run.facts.parameters for run in runs),
+        failed=pixels.failed,
+        is_validation=tested.is_validation,
+        contents=pixels.contents,
+        notes=tuple(notes),
     )
 
 
-def _labelled_for(
-    folder: Path, data: Path | None, classes: Sequence[str], *, validation: bool
-) -> tuple[Labelled, str, bool]:
-    """The images to test on, what to call them, and whether the run was chosen by them."""
-    if data is not None:
-        return find_labelled(data).of_classes(classes, str(data)), str(data), False
-    run = Run(folder)
-    splits = find_splits(Path(run.facts.data), run.recipe.data, run.recipe.training.seed)
-    validation = validation or not len(splits.test)
-    images = splits.validation if validation else splits.test
+def _named(runs: Sequence[Run], data: Path, classes: Sequence[str]) -> _Tested:
+    """What a user named: class folders, or a folder with a split to test on that has them."""
+    folder = find_layout(data).test or data if data.is_dir() else data
+    images = find_labelled(folder, runs[0].recipe.data.classes)
+    return _Tested(images.of_classes(classes, str(folder)), str(folder))
+
+
+def _held_out(runs: Sequence[Run], classes: Sequence[str], validation: bool) -> _Tested:  # noqa: FBT001
+    """What no run was trained on, and none chosen by unless there is nothing else."""
+    kept = [(image, Path(run.facts.data)) for run in runs for image in _kept(run)]
+    trained_on = {image.sha256 for image, _ in kept if image.split == "train"}
+    chosen_by = {image.sha256 for image, _ in kept if image.split == "validation"}
+    tests = {
+        image.sha256: (image, folder)
+        for image, folder in kept
+        if image.split == "test" and image.sha256 not in trained_on | chosen_by
+    }
+    is_validation = validation or not tests
+    if is_validation:
+        tests = {
+            image.sha256: (image, folder)
+            for image, folder in kept
+            if image.split == "validation" and image.sha256 not in trained_on
+        }
+    if not tests:
+        raise ImgretError(_nothing_held_out(runs))
+    images, gone = find_kept(list(tests.values()), classes)
     if not len(images):
-        raise ImgretError(f"{folder} held no images out. Name some with --data.")
-    where = f"{run.facts.data} ({'validation' if validation else 'test'} images)"
-    return images.of_classes(classes, run.facts.data), where, validation
+        raise ImgretError(
+            f"None of the {gone:,} images that {_names(runs)} held out is in "
+            f"{runs[0].facts.data} any more. Bring them back, or name some with --data."
+        )
+    note = (
+        f"{gone:,} of {gone + len(images):,} held-out images are gone or changed since, and left "
+        "out."
+    )
+    kind = "validation" if is_validation else "test"
+    where = f"{runs[0].facts.data} ({kind} images)"
+    return _Tested(images, where, is_validation, note if gone else "")
 
 
-def _probabilities(
-    predictor: Predictor, images: Labelled, progress: Progress | None
-) -> tuple[np.ndarray, Labelled, tuple[tuple[Path, str], ...]]:
-    pixels = decode_all(images, predictor.preprocessing, progress)
-    return softmax(predictor.scores(pixels.pixels)), pixels.images, pixels.failed
+def _kept(run: Run) -> list[KeptImage]:
+    return read_kept(run.folder / SPLIT)
+
+
+def _nothing_held_out(runs: Sequence[Run]) -> str:
+    if len(runs) == 1:
+        return f"{runs[0].folder} held no images out. Name some with --data."
+    return (
+        f"Each image that one of {_names(runs)} held out was trained on by another. Name some with "
+        "--data."
+    )
+
+
+def _names(runs: Sequence[Run]) -> str:
+    return ", ".join(run.name for run in runs)
+
+
+def _trained_on(runs: Sequence[Run], contents: Sequence[str]) -> list[str]:
+    """What is said of tested images that a run was trained on."""
+    notes = []
+    for run in runs:
+        if (run.folder / SPLIT).is_file():
+            seen = {image.sha256 for image in _kept(run) if image.split == "train"}
+            count = sum(content in seen for content in contents)
+            if count:
+                notes.append(
+                    f"{run.name} was trained on {count:,} of these {len(contents):,} images, so "
+                    "the figures are too good."
+                )
+    return notes

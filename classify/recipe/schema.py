@@ -24,13 +24,18 @@ class Data(_Model):
 
     name: of the data set it was made for. validation: share of the training images that is held
     out where there is no val/ folder; test: the same, of plain class folders, for a test split.
-    fraction: share of the training images that is used, for trying out.
+    fraction: share of the training images that is used, for trying out. classes: which folders are
+    classes: "folder" each subfolder with all below it, "deepest" each folder that holds images,
+    named by its path; "auto" as "folder" where that is plain. group_duplicates: keep near copies
+    (bursts, crops, pictures saved again) on one side of a split, as copies of a file always are.
     """
 
     name: str = ""
     validation: Below1 = 0.2
     test: Below1 = 0.0
     fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    classes: Literal["auto", "folder", "deepest"] = "auto"
+    group_duplicates: bool = False
 
 
 class Input(_Model):

@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 
 from classify.augmentation import Augmenter, kept_side
-from classify.data import Progress, decode_all, find_splits
+from classify.data import Progress, decode_all, find_kept, read_kept
 from classify.evaluation import Evaluation
 from classify.predicting import Predictor
 from classify.report.figures import evaluation_figures, leaderboard_figures, run_figures
-from classify.run import REPORT, Run
+from classify.run import REPORT, SPLIT, Run
 from classify.testing import evaluate_run
 from retrieval.images import Preprocessing
 from retrieval.report.pages import render, thumbnails, write_page
@@ -103,10 +103,14 @@ def _drawn(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _samples(run: Run, preprocessing: Preprocessing) -> list[dict[str, Any]]:
     """Training pictures, one class after the other, each with what augmentation makes of it."""
     recipe = run.recipe
-    images = find_splits(Path(run.facts.data), recipe.data, recipe.training.seed).train
-    firsts = np.unique(images.labels, return_index=True)[1]
-    chosen = images.subset(firsts[np.linspace(0, len(firsts) - 1, SAMPLES).astype(int)])
-    chosen = chosen.subset(np.unique(chosen.labels, return_index=True)[1])
+    kept = [image for image in read_kept(run.folder / SPLIT) if image.split == "train"]
+    firsts = list({image.label: image for image in reversed(kept)}.values())
+    firsts.sort(key=lambda image: image.label)
+    shown_places = np.unique(np.linspace(0, len(firsts) - 1, SAMPLES).astype(int))
+    data = Path(run.facts.data)
+    chosen, _ = find_kept([(firsts[place], data) for place in shown_places], run.classes)
+    if not len(chosen):
+        return []
     side = kept_side(recipe.augmentation, preprocessing.size)
     shown = Preprocessing(size=side, mean=preprocessing.mean, std=preprocessing.std)
     pixels = decode_all(chosen, shown)

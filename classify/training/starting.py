@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +15,18 @@ from torch import nn
 
 from classify import recipe as recipes
 from classify.augmentation import Augmenter, kept_side
-from classify.data import Progress, Splits, decode_all, find_splits, fingerprint
+from classify.data import (
+    Pixels,
+    Progress,
+    Splits,
+    decode_all,
+    find_splits,
+    fingerprint,
+    kept_of,
+    kept_unread,
+    write_kept,
+)
+from classify.data.layout import normal
 from classify.models import create, parameters
 from classify.recipe import Recipe
 from classify.run import (
@@ -24,6 +35,7 @@ from classify.run import (
     HISTORY,
     LAST,
     RECIPE,
+    SPLIT,
     WEIGHTS,
     Epoch,
     Facts,
@@ -64,14 +76,15 @@ def train(
     resume: bool = False,
     progress: Progress | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
+    on_split: Callable[[Sequence[str]], object] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Trained:
     """Train a classifier on the class folders of a folder, or on its train/ and val/.
 
     out: the run, a folder that is made. resume: go on with the run that is there, to the same
     result as if it had never stopped; recipe is then the run's own. A run that is finished is given
-    as it is, so that its report can be made where that was interrupted. should_stop: asked after
-    each step.
+    as it is, so that its report can be made where that was interrupted. on_split: told in sentences
+    what was taken for what, before anything is decoded. should_stop: asked after each step.
     Raises ImgretError for data that cannot be trained on, for a run that is there already or does
     not fit the data, and when the loss becomes NaN; what was best is kept.
     """
@@ -82,12 +95,13 @@ def train(
             return _finished(run)
     elif (out / FACTS).exists():
         raise ImgretError(f"{out} holds a run already. Give --resume, or another --out.")
-    splits = find_splits(folder, recipe.data, recipe.training.seed)
+    splits = find_splits(folder, recipe.data, recipe.training.seed, progress)
     if resume and fingerprint(splits) != run.facts.fingerprint:
         raise ImgretError(
             f"{folder} does not hold the images that {out} was begun with. Bring them back, or "
             "train into another folder."
         )
+    on_split(splits.notes)
     loop, failed, is_random = _prepared(recipe, splits, out, progress)
     preprocessing = loop.augmenter.preprocessing
     classes = splits.train.classes
@@ -109,6 +123,9 @@ def train(
         )
         if not resume:
             write_atomically(out / RECIPE, recipes.as_toml(recipe).encode())
+            kept = kept_of(loop.train, "train", folder)
+            kept += kept_of(loop.validation, "validation", folder)
+            write_kept(out / SPLIT, kept + kept_unread(splits.test, "test", folder))
             write_facts(out, facts)
         elif (out / LAST).is_file():
             loop.resume(Place.read(out / LAST))
@@ -168,6 +185,7 @@ def _prepared(
     side = kept_side(recipe.augmentation, largest)
     train = decode_all(splits.train, replace(pixels, size=side), progress)
     validation = decode_all(splits.validation, pixels, progress)
+    _check_usable(train)
     if distilling is not None and len(validation.images):
         seen = validation
         if distilling.size != pixels.size:
@@ -179,6 +197,19 @@ def _prepared(
     augmenter = Augmenter(recipe.augmentation, pixels)
     loop = Loop(recipe, created.network, augmenter, train, validation, out, distilling)
     return loop, train.failed + validation.failed, created.is_random
+
+
+def _check_usable(train: Pixels) -> None:
+    """Raise ImgretError for a class of which no image can be used."""
+    usable = set(train.images.labels.tolist())
+    for label, name in enumerate(train.images.classes):
+        if label not in usable:
+            reasons = [f"{p}: {why}" for p, why in train.failed if normal(p.parent.name) == name]
+            raise ImgretError(
+                f"No image of the class {name!r} that is to be trained on can be used"
+                + f" ({reasons[0]})" * bool(reasons)
+                + ". Give it other images, or take it out."
+            )
 
 
 def _restore(network: nn.Module, out: Path) -> None:

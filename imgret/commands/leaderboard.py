@@ -44,6 +44,8 @@ def command(runs: tuple[Path, ...], report: Path | None, figures: Path | None, o
     if not opened:
         return 1
     opened.sort(key=lambda pair: -(pair[0].test_accuracy or pair[0].validation_accuracy or 0))
+    for sentence in leaderboard.differences([run for _, run in opened]):
+        say(sentence)
     names, rows = leaderboard.columns(), [row for row, _ in opened]
     if report is not None:
         from classify.report import write_leaderboard

@@ -69,6 +69,8 @@ def command(
                 write_tested(Run(runs[0]), evaluation)
     for path, reason in evaluation.failed:
         say(f"{path}: {reason}")
+    for note in evaluation.notes:
+        say(note)
     if report is not None:
         write_evaluation(report, evaluation)
     if figures is not None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -52,6 +52,17 @@ Examples:
     metavar="KEY=VALUE",
     help="Override a key of the recipe, such as training.epochs=5 or phases.1.lr=1e-5.",
 )
+@click.option(
+    "--classes",
+    type=click.Choice(["folder", "deepest"]),
+    help="Where it is not plain which folders are classes: each subfolder with all below it, or "
+    "each folder that holds images.",
+)
+@click.option(
+    "--group-duplicates",
+    is_flag=True,
+    help="Keep near copies (bursts, crops, pictures saved again) on one side of a split.",
+)
 @click.option("--resume", is_flag=True, help="Go on with the run that is there.")
 def command(
     images: Path,
@@ -59,6 +70,8 @@ def command(
     out: Path | None,
     weights: str | None,
     overrides: tuple[str, ...],
+    classes: Literal["folder", "deepest"] | None,
+    group_duplicates: bool,
     resume: bool,
 ) -> int:
     """Train a classifier on IMAGES: class folders, or train/ and perhaps val/ and test/ with them.
@@ -66,6 +79,10 @@ def command(
     The run is a folder that timm and `imgret index --backbone` read. Ctrl-C saves; --resume goes
     on to the same result as an unbroken run.
     """
+    if classes:
+        overrides += (f"data.classes={classes}",)
+    if group_duplicates:
+        overrides += ("data.group_duplicates=true",)
     if resume and (recipe or weights or overrides):
         raise click.UsageError("--resume goes on with the settings of the run; give none.")
     from classify import recipe as recipes
@@ -79,7 +96,7 @@ def command(
     if resume:
         chosen = Run(out).recipe
     else:
-        name = recipe or default_recipe(images)
+        name = recipe or default_recipe(images, classes or "auto")
         if not recipe:
             say(f"Recipe: {name}")
         chosen = with_weights(recipes.read(name, overrides), weights)
@@ -91,6 +108,7 @@ def command(
             resume=resume,
             progress=progress,
             on_epoch=_reporter(chosen),
+            on_split=_say_all,
             should_stop=stopped,
         )
         if not trained.run.facts.ended:
@@ -101,6 +119,11 @@ def command(
         report_run(out, progress)
     _print(trained, out)
     return 0
+
+
+def _say_all(sentences: Sequence[str]) -> None:
+    for sentence in sentences:
+        say(sentence)
 
 
 def _reporter(recipe: Recipe) -> Callable[[Epoch], None]:

@@ -23,7 +23,7 @@ from retrieval.images.decoding import (
     thumbnail,
 )
 from retrieval.images.facts import PictureFacts
-from retrieval.images.finding import ImageFile, find_images
+from retrieval.images.finding import ImageFile, find_images, subfolders
 from retrieval.images.formats import MAX_FILE_BYTES, read_bytes, sniff
 from retrieval.images.sources import Source, as_sent, is_tensor
 
@@ -44,5 +44,6 @@ __all__ = [
     "open_image",
     "read_bytes",
     "sniff",
+    "subfolders",
     "thumbnail",
 ]

@@ -72,6 +72,16 @@ def find_images(
     return _find(roots, _skips(exclude, include_hidden=include_hidden), wants)
 
 
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder that find_images enters, sorted by name. Raises ImgretError."""
+    skips = _skips((), include_hidden=False)
+    try:
+        entries = _sorted_entries(folder)
+    except OSError as error:
+        raise ImgretError(f"{folder} cannot be listed: {os_reason(error)}; check it.") from error
+    return [folder / e.name for e in entries if _leads_to_folder(e) and not skips(e.name, e.name)]
+
+
 _Folder = tuple[int, int]  # device and inode: the identity of a real folder
 _Skips = Callable[[str, str], bool]  # (name, path below the root) -> leave it out?
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classify import data
 from classify.data import batches, decode_all, find_labelled, find_splits, fingerprint
+from classify.data import pixels as data
 from classify.recipe import Data
 from retrieval.errors import ImgretError
 from retrieval.images import Preprocessing
@@ -44,14 +44,14 @@ def test_a_test_split_is_held_out_where_it_is_asked_for(tmp_path: Path) -> None:
 
 def test_folders_for_each_split_are_taken_as_they_are(tmp_path: Path) -> None:
     for name, each in (("train", 6), ("val", 2), ("test", 3)):
-        save_blobs(tmp_path / name, each)
+        save_blobs(tmp_path / name, each, first=100 * each)
     splits = find_splits(tmp_path, Data(), seed=0)
     assert [len(s) for s in (splits.train, splits.validation, splits.test)] == [18, 6, 9]
 
 
 def test_validation_images_are_held_out_where_there_is_no_folder_of_them(tmp_path: Path) -> None:
     save_blobs(tmp_path / "train", 10)
-    save_blobs(tmp_path / "test", 3)
+    save_blobs(tmp_path / "test", 3, first=100)
     splits = find_splits(tmp_path, Data(validation=0.2, test=0.5), seed=0)
     assert [len(s) for s in (splits.train, splits.validation, splits.test)] == [24, 6, 9]
     assert all("test" in name for name in names(splits.test))
@@ -61,14 +61,14 @@ def test_validation_images_are_held_out_where_there_is_no_folder_of_them(tmp_pat
 @pytest.mark.parametrize("name", ["val", "valid", "validation"])
 def test_a_folder_of_validation_images_has_three_names(tmp_path: Path, name: str) -> None:
     save_blobs(tmp_path / "train", 3)
-    save_blobs(tmp_path / name, 1)
+    save_blobs(tmp_path / name, 1, first=100)
     splits = find_splits(tmp_path, Data(), seed=0)
     assert [len(splits.train), len(splits.validation)] == [9, 3]
 
 
 def test_a_class_with_one_image_will_do_where_validation_has_a_folder(tmp_path: Path) -> None:
     save_blobs(tmp_path / "train", 1)
-    save_blobs(tmp_path / "val", 1)
+    save_blobs(tmp_path / "val", 1, first=100)
     assert len(find_splits(tmp_path, Data(), seed=0).train) == 3
 
 

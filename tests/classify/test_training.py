@@ -571,7 +571,7 @@ def test_a_run_of_another_format_is_refused(stopped: Path, blobs: Path) -> None:
     (stopped / "run.json").write_text(json.dumps(facts | {"format": 99}))
     with pytest.raises(ImgretError, match="run format 99"):
         train(blobs, tiny(), stopped, resume=True)
-    (stopped / "run.json").write_text(json.dumps({"format": 1}))
+    (stopped / "run.json").write_text(json.dumps({"format": 2}))
     with pytest.raises(ImgretError, match=r"run\.json is damaged"):
         Run(stopped)
 

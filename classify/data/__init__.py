@@ -1,0 +1,36 @@
+"""Folders of labelled images -> splits -> pixels.
+
+layout.py    which folders are splits, which are classes
+labelled.py  class folders -> files and the class of each
+groups.py    which files are copies of one another
+splits.py    what is trained on, what chooses, what is only tested on
+pixels.py    decoded once
+kept.py      what each image was for, as it stays with a run
+"""
+
+from classify.data.kept import KeptImage, find_kept, kept_of, kept_unread, read_kept, write_kept
+from classify.data.labelled import LabelledImages, find_labelled
+from classify.data.layout import ClassFolders, Split, find_layout
+from classify.data.pixels import Pixels, Progress, batches, decode_all
+from classify.data.splits import Splits, find_splits, fingerprint
+
+__all__ = [
+    "ClassFolders",
+    "KeptImage",
+    "LabelledImages",
+    "Pixels",
+    "Progress",
+    "Split",
+    "Splits",
+    "batches",
+    "decode_all",
+    "find_kept",
+    "find_labelled",
+    "find_layout",
+    "find_splits",
+    "fingerprint",
+    "kept_of",
+    "kept_unread",
+    "read_kept",
+    "write_kept",
+]

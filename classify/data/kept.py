@@ -1,0 +1,127 @@
+"""What each image of a run was for, by content: split.jsonl.
+
+A folder changes after a run, and a split made anew of it holds out images that were trained on. So
+what was trained on and what was held out stays with the run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import get_args
+
+import numpy as np
+
+from classify.data.groups import content_of
+from classify.data.labelled import LabelledImages
+from classify.data.layout import Split
+from classify.data.pixels import Pixels
+from retrieval.errors import ImgretError
+from retrieval.files import read_bounded, write_atomically
+from retrieval.images import ImageFile, find_images
+from retrieval.text import one_sentence
+
+MAX_BYTES = 1 << 32  # some ten million images
+
+
+@dataclass(frozen=True)
+class KeptImage:
+    """One image. sha256: of its file, hex. path: below the run's data folder, with slashes."""
+
+    split: Split
+    label: str
+    sha256: str
+    path: str
+
+
+def kept_of(pixels: Pixels, split: Split, folder: Path) -> list[KeptImage]:
+    """What was decoded of a split."""
+    return _kept(pixels.images, pixels.contents, split, folder)
+
+
+def kept_unread(images: LabelledImages, split: Split, folder: Path) -> list[KeptImage]:
+    """A split that is not decoded yet; what cannot be read is left out."""
+    found = _kept(images, [content_of(file) for file in images.files], split, folder)
+    return [image for image in found if image.sha256]
+
+
+def write_kept(file: Path, images: Iterable[KeptImage]) -> None:
+    """All images, a line of JSON each, atomically."""
+    lines = (json.dumps(vars(image)) + "\n" for image in images)
+    write_atomically(file, "".join(lines).encode())
+
+
+def read_kept(file: Path) -> list[KeptImage]:
+    """What write_kept() wrote. Raises ImgretError where that cannot be read."""
+    try:
+        lines = read_bounded(file, MAX_BYTES).decode().splitlines()
+        return [_checked(KeptImage(**json.loads(line))) for line in lines]
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise ImgretError(
+            f"{file} cannot be read ({one_sentence(error)}), so it is not known what was held out. "
+            "Name images with --data, or train again."
+        ) from error
+
+
+def find_kept(
+    images: Sequence[tuple[KeptImage, Path]], classes: Sequence[str]
+) -> tuple[LabelledImages, int]:
+    """The files that hold some kept images now, and how many images are nowhere any more.
+
+    images: each with its data folder. An image that was moved below it is found by its content.
+    Raises ImgretError for a class that is not among classes.
+    """
+    found: list[tuple[ImageFile, str]] = []
+    lost: list[tuple[KeptImage, Path]] = []
+    for kept, folder in images:
+        file = _file(folder / kept.path, folder)
+        if content_of(file) == kept.sha256:
+            found.append((file, kept.label))
+        else:
+            lost.append((kept, folder))
+    elsewhere = _by_content({folder for _, folder in lost})
+    for kept, _ in lost:
+        if kept.sha256 in elsewhere:
+            found.append((elsewhere[kept.sha256], kept.label))
+    place = {name: n for n, name in enumerate(classes)}
+    unknown = sorted({label for _, label in found} - set(place))
+    if unknown:
+        raise ImgretError(f"The class {unknown[0]!r} is none of the model's. Train again.")
+    labels = np.array([place[label] for _, label in found], np.int64)
+    files = tuple(file for file, _ in found)
+    kept_labels = LabelledImages(files, labels, tuple(classes), np.arange(len(files)))
+    return kept_labels, len(images) - len(files)
+
+
+def _checked(image: KeptImage) -> KeptImage:
+    """Raise ValueError where an image is of no split, or its path leaves the data folder."""
+    if not all(isinstance(value, str) for value in vars(image).values()):
+        raise ValueError("a value is no text")
+    path = PurePosixPath(image.path)
+    if image.split not in get_args(Split) or path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"{image.path!r} is no image of a split")
+    return image
+
+
+def _by_content(folders: Iterable[Path]) -> Mapping[str, ImageFile]:
+    files = [file for folder in folders if folder.is_dir() for file in find_images([folder])]
+    return {content_of(file): file for file in files}
+
+
+def _file(path: Path, folder: Path) -> ImageFile:
+    try:
+        size = path.stat().st_size
+    except (OSError, ValueError):
+        size = 0
+    return ImageFile(path, folder, size, 0)
+
+
+def _kept(
+    images: LabelledImages, contents: Sequence[str], split: Split, folder: Path
+) -> list[KeptImage]:
+    return [
+        KeptImage(split, images.classes[label], content, file.path.relative_to(folder).as_posix())
+        for file, label, content in zip(images.files, images.labels, contents, strict=True)
+    ]

@@ -1,0 +1,82 @@
+"""Class folders -> files and the class of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from classify.data.layout import ClassFolders, class_folders, normal
+from retrieval.errors import ImgretError
+from retrieval.images import ImageFile, find_images
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Files and the class of each.
+
+    classes: sorted names. labels: (n,) int64 places in them. groups: (n,) int64, equal where files
+    belong on one side of a split.
+    """
+
+    files: tuple[ImageFile, ...]
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    groups: np.ndarray
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.files)
+
+    def subset(self, places: np.ndarray) -> LabelledImages:
+        """The images at some places."""
+        return replace(
+            self,
+            files=tuple(self.files[i] for i in places),
+            labels=self.labels[places],
+            groups=self.groups[places],
+        )
+
+    def of_classes(self, classes: Sequence[str], where: str) -> LabelledImages:
+        """The same images with labels in another list of classes. Raises ImgretError."""
+        unknown = sorted({self.classes[n] for n in np.unique(self.labels)} - set(classes))
+        if unknown:
+            raise ImgretError(
+                f"{where} has images of {unknown[0]!r}"
+                + (f" and {len(unknown) - 1} more classes" if unknown[1:] else "")
+                + f", which the model does not know; it knows {', '.join(classes[:5])}"
+                + (", ..." if classes[5:] else "")
+                + ". Give images of these classes."
+            )
+        place = {name: n for n, name in enumerate(classes)}
+        table = np.array([place.get(name, -1) for name in self.classes], np.int64)
+        return replace(self, labels=table[self.labels], classes=tuple(classes))
+
+
+def find_labelled(folder: Path, how: ClassFolders = "auto") -> LabelledImages:
+    """The images in the class folders of a folder, in a fixed order.
+
+    Raises ImgretError where there is no class folder, there are no images in any, or it is not
+    plain which folders are classes.
+    """
+    files: list[ImageFile] = []
+    names: list[str] = []
+    for name, folders in class_folders(folder, how).items():
+        for file in find_images(folders):
+            files.append(file)
+            names.append(_below(file, folder) if how == "deepest" else name)
+    if not files:
+        raise ImgretError(
+            f"{folder} has no class folders with images. Give a folder with a subfolder a class, "
+            "or with train/ and val/ that have them."
+        )
+    classes, labels = np.unique(names, return_inverse=True)
+    return LabelledImages(
+        tuple(files), labels.astype(np.int64), tuple(map(str, classes)), np.arange(len(files))
+    )
+
+
+def _below(file: ImageFile, folder: Path) -> str:
+    return normal(file.path.parent.relative_to(folder).as_posix())

@@ -1,0 +1,194 @@
+"""What a folder of labelled images is: which of its folders are splits, which are classes."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from retrieval.errors import ImgretError
+from retrieval.images import find_images, subfolders
+
+Split = Literal["train", "validation", "test"]
+ClassFolders = Literal["auto", "folder", "deepest"]
+"""Which folders are classes: each subfolder, if it is plain that they are; each subfolder, with all
+that lies below it; or each folder that holds images, under its path."""
+
+_SPLITS: dict[str, Split] = {
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("val", "valid", "validate", "validation", "dev", "development"), "validation"),
+    **dict.fromkeys(("test", "testing", "tst", "holdout"), "test"),
+}
+_EVALUATION = ("eval", "evaluation")  # for choosing, unless another folder is
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_SUFFIX = re.compile(r"(?<=.)(sets?|data|images?|imgs?|split|folder|dir)$")
+NAMES_SHOWN = 4
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Folders of class folders. validation, test: None where there are none. notes: what was
+    taken for what, and what is not used, in sentences."""
+
+    train: Path
+    validation: Path | None = None
+    test: Path | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """Whether a folder holds images directly, and which of its folders hold some."""
+
+    direct: bool
+    below: tuple[str, ...]
+
+
+def split_of(name: str) -> Split | Literal["evaluation"] | None:
+    """The split that a folder's name tells of, in any case, with prefixes or suffixes.
+
+    >>> split_of("seg_train"), split_of("Testing"), split_of("VAL2017"), split_of("trainset")
+    ('train', 'test', 'validation', 'train')
+    >>> split_of("latest") is None
+    True
+    """
+    for word in map(str.lower, _WORDS.findall(name)):
+        stem = _SUFFIX.sub("", word)
+        if stem in _EVALUATION:
+            return "evaluation"
+        if stem in _SPLITS:
+            return _SPLITS[stem]
+    return None
+
+
+def find_layout(folder: Path) -> Layout:
+    """The splits that a folder has, or the folder itself as the one to train on.
+
+    A split is a folder of class folders; a folder of that name which holds images is a class.
+    Raises ImgretError, with what was seen, where that is not plain.
+    """
+    shapes = _shapes(folder)
+    if len(shapes) == 1:  # a folder around it all
+        (name, only), *_ = shapes.items()
+        if only.below and not only.direct:
+            return find_layout(folder / name)
+    found = _splits_in(shapes)
+    trains = [name for name, split in found.items() if split == "train"]
+    if not trains:
+        return Layout(folder)
+    unused = [name for name in shapes if name not in found]
+    classes = [name for name in unused if shapes[name].below and split_of(name) is None]
+    of_split = {split: name for name, split in found.items()}
+    if len(found) > len(of_split) or (classes and len(found) == 1):
+        raise _unclear(folder, shapes, "folders of several kinds")
+    notes = [_taken(of_split)] if len(found) > 1 or trains[0] != "train" else []
+    notes += [f"{folder / name} is not used: it is no folder of class folders." for name in unused]
+    inside = {split: _innermost(folder / name) for split, name in of_split.items()}
+    return Layout(inside["train"], inside.get("validation"), inside.get("test"), tuple(notes))
+
+
+def class_folders(folder: Path, how: ClassFolders = "auto") -> dict[str, list[Path]]:
+    """Names of classes, sorted, and the folders of each; names equal to Unicode are one.
+
+    With "deepest" the folders at the top, below which each folder that holds images is a class.
+    Raises ImgretError, with what was seen, where "auto" cannot tell.
+    """
+    if not folder.is_dir():
+        raise ImgretError(f"{folder} is no folder. Give one with a subfolder of images a class.")
+    if how == "auto":
+        _check_plain(folder, _shapes(folder))
+    named: dict[str, list[Path]] = {}
+    for path in subfolders(folder):
+        named.setdefault(normal(path.name), []).append(path)
+    return dict(sorted(named.items()))
+
+
+def normal(name: str) -> str:
+    """A name as Unicode composes it (NFC); macOS takes names apart.
+
+    >>> normal("Cafe\\u0301") == "Caf\\u00e9"
+    True
+    """
+    return unicodedata.normalize("NFC", name)
+
+
+def _check_plain(folder: Path, shapes: Mapping[str, _Shape]) -> None:
+    without = [name for name, shape in shapes.items() if not shape.direct]
+    common = Counter(normal(name).lower() for s in shapes.values() for name in set(s.below))
+    most = max(common.values(), default=0)
+    if 2 * len(without) > len(shapes):
+        raise _unclear(folder, shapes, "folders that hold no image themselves")
+    if most > 1 and 2 * most > len(shapes):
+        raise _unclear(folder, shapes, "folders that hold folders of the same names")
+    if len(shapes) > 1 and all(split_of(name) for name in shapes):
+        raise _unclear(folder, shapes, "folders with the names of splits and no classes in them")
+
+
+def _unclear(folder: Path, shapes: Mapping[str, _Shape], what: str) -> ImgretError:
+    return ImgretError(
+        f"{folder} has {what}, so it is not plain which are classes: {_described(shapes)}. Give a "
+        "folder with a subfolder of images a class, or with train/, val/ and test/ that have such; "
+        "or say --classes folder (each subfolder is a class, with all below it) or --classes "
+        "deepest (each folder with images is one, as animals/cat)."
+    )
+
+
+def _described(shapes: Mapping[str, _Shape]) -> str:
+    lines = []
+    for name, shape in list(shapes.items())[:NAMES_SHOWN]:
+        inside = ["images"] * shape.direct
+        inside += [f"{below}/" for below in shape.below[:NAMES_SHOWN]]
+        inside += ["..."] * (len(shape.below) > NAMES_SHOWN)
+        lines.append(f"{name}/ ({', '.join(inside)})")
+    more = len(shapes) - len(lines)
+    return ", ".join(lines) + f" and {more} more" * (more > 0)
+
+
+def _splits_in(shapes: Mapping[str, _Shape]) -> dict[str, Split]:
+    """Folders of class folders that are named as splits."""
+    named = {n: split_of(n) for n, shape in shapes.items() if shape.below and not shape.direct}
+    chosen_by = "validation" not in named.values()
+    found: dict[str, Split] = {}
+    for name, split in named.items():
+        if split == "evaluation":
+            found[name] = "validation" if chosen_by else "test"
+        elif split is not None:
+            found[name] = split
+    return found
+
+
+def _taken(of_split: Mapping[Split, str]) -> str:
+    words: dict[Split, str] = {
+        "train": "to train on",
+        "validation": "to validate with",
+        "test": "to test on",
+    }
+    parts = [f"{of_split[split]}/ is {word}" for split, word in words.items() if split in of_split]
+    return f"{', '.join(parts)}."
+
+
+def _innermost(folder: Path) -> Path:
+    """The folder of class folders, where a split's folder holds one that holds all."""
+    shapes = _shapes(folder)
+    if len(shapes) == 1:
+        (name, only), *_ = shapes.items()
+        if only.below and not only.direct:
+            return _innermost(folder / name)
+    return folder
+
+
+def _shapes(folder: Path) -> dict[str, _Shape]:
+    """The folders in a folder that hold images, directly or below, sorted by name."""
+    if not folder.is_dir():
+        raise ImgretError(f"{folder} is no folder. Give one with a subfolder of images a class.")
+    shapes = {}
+    for path in subfolders(folder):
+        first = next(find_images([path]), None)
+        if first is not None:
+            below = tuple(f.name for f in subfolders(path) if next(find_images([f]), None))
+            shapes[path.name] = _Shape(first.path.parent == path, below)
+    return shapes

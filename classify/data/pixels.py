@@ -1,0 +1,93 @@
+"""Labelled images -> pixels, decoded once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from classify.data.labelled import LabelledImages
+from retrieval.errors import ImgretError
+from retrieval.images import Preprocessing
+from retrieval.loader import load_images
+
+Progress = Callable[[str, int, int | None], None]
+MEMORY_SHARE, DISK_SHARE = 0.5, 0.9  # of what is there that pixels may take
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Decoded images.
+
+    pixels: (n, s, s, 3) uint8. contents: SHA-256 of each file, hex. failed: files that cannot be
+    used, and why.
+    """
+
+    pixels: np.ndarray
+    images: LabelledImages
+    contents: tuple[str, ...]
+    failed: tuple[tuple[Path, str], ...]
+
+
+def decode_all(
+    images: LabelledImages, preprocessing: Preprocessing, progress: Progress | None = None
+) -> Pixels:
+    """All images as (n, size, size, 3) uint8; those that cannot be used are left out and named.
+
+    They are kept in memory, or in a temporary file where they would take more than half of it.
+    Raises ImgretError when there is no room for them, or none can be used.
+    """
+    side = preprocessing.size
+    pixels = _room(len(images), side)
+    kept: list[int] = []
+    contents: list[str] = []
+    failed: list[tuple[Path, str]] = []
+    for place, loaded in enumerate(load_images(images.files, preprocessing)):
+        if loaded.pixels is None:
+            failed.append((loaded.file.path, loaded.error or "it cannot be used"))
+        else:
+            pixels[len(kept)] = loaded.pixels
+            kept.append(place)
+            contents.append(loaded.sha256)
+        if progress:
+            progress("reading", place + 1, len(images))
+    if len(images) and not kept:
+        path, reason = failed[0]
+        raise ImgretError(f"No image can be used; {path}: {reason}. Give other images.")
+    usable = images.subset(np.array(kept, np.int64))
+    return Pixels(pixels[: len(kept)], usable, tuple(contents), tuple(failed))
+
+
+def batches(n: int, size: int, order: np.ndarray | None = None) -> Iterator[np.ndarray]:
+    """Places of each batch; in the given order, where the last short batch is left out."""
+    if order is None:
+        yield from (np.arange(start, min(start + size, n)) for start in range(0, n, size))
+        return
+    size = min(size, n)
+    for start in range(0, n - size + 1, size):
+        yield order[start : start + size]
+
+
+def _room(count: int, side: int) -> np.ndarray:
+    """Room for the pixels: in memory, or in a nameless file where they would fill it.
+
+    Raises ImgretError where the disk has no room either.
+    """
+    shape, needed = (count, side, side, 3), count * side * side * 3
+    if needed <= MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
+        return np.empty(shape, np.uint8)
+    folder = tempfile.gettempdir()
+    there = shutil.disk_usage(folder).free
+    if needed > DISK_SHARE * there:
+        raise ImgretError(
+            f"{count:,} images of {side} px take {needed / 1e9:.0f} GB, more than memory has, and "
+            f"{folder} has {there / 1e9:.0f} GB. Set TMPDIR to a larger disk, input.size smaller, "
+            "or data.fraction below 1."
+        )
+    with tempfile.TemporaryFile() as file:
+        return np.memmap(file, np.uint8, "w+", shape=shape)

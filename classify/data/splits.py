@@ -1,0 +1,172 @@
+"""A folder of labelled images -> what is trained on, what chooses, what is only tested on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from classify.data.groups import group_copies
+from classify.data.labelled import LabelledImages, find_labelled
+from classify.data.layout import find_layout
+from classify.data.pixels import Progress
+from classify.recipe import Data
+from retrieval.errors import ImgretError
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What is trained on, what stops and chooses, and what is only tested on (may be empty).
+
+    notes: sentences on what was taken for what, and on copies.
+    """
+
+    train: LabelledImages
+    validation: LabelledImages
+    test: LabelledImages
+    notes: tuple[str, ...] = ()
+
+
+def find_splits(folder: Path, data: Data, seed: int, progress: Progress | None = None) -> Splits:
+    """train/, val/ and test/ of a folder, or its class folders, split by class and seed.
+
+    Copies of one file are never on two sides: what is split here keeps them together, and where
+    the folder has its own splits, copies of what is tested on are not trained on.
+    Raises ImgretError for one class only, a class with one image to train on, or a folder of which
+    it is not plain what its classes are.
+    """
+    layout = find_layout(folder)
+    train = find_labelled(layout.train, data.classes)
+    nothing = train.subset(np.array([], np.int64))
+    validation = test = nothing
+    if layout.validation:
+        validation = find_labelled(layout.validation, data.classes)
+        validation = validation.of_classes(train.classes, str(layout.validation))
+    if layout.test:
+        test = find_labelled(layout.test, data.classes)
+        test = test.of_classes(train.classes, str(layout.test))
+    train, validation, test = _grouped(train, validation, test, data, progress)
+    notes = [*layout.notes, *_copies(train)]
+    train, left_out = _without(train, test, validation)
+    validation, of_test = _without(validation, test)
+    if left_out or of_test:
+        notes.append(
+            f"{left_out + of_test:,} images are left out: copies of what is held out in {folder}."
+        )
+    _check(train, folder)
+    if not layout.test and data.test:
+        train, test = _split(train, data.test, seed + 1, folder, data)
+    if data.fraction < 1:
+        train = train.subset(_stratified(train, data.fraction, seed + 2))
+    if not layout.validation:
+        train, validation = _split(train, data.validation, seed, folder, data)
+    return Splits(train, validation, test, tuple(notes))
+
+
+def fingerprint(splits: Splits) -> str:
+    """SHA-256 of names, sizes and labels, which a resumed run must find unchanged."""
+    digest = hashlib.sha256()
+    for part in (splits.train, splits.validation):
+        for file, label in zip(part.files, part.labels, strict=True):
+            name = file.path.relative_to(file.root.parent)
+            digest.update(f"{name}\0{file.size}\0{label}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def _grouped(
+    train: LabelledImages,
+    validation: LabelledImages,
+    test: LabelledImages,
+    data: Data,
+    progress: Progress | None,
+) -> tuple[LabelledImages, LabelledImages, LabelledImages]:
+    parts = train, validation, test
+    files = [file for part in parts for file in part.files]
+    groups = group_copies(files, near=data.group_duplicates, progress=progress)
+    ends = np.cumsum([len(part) for part in parts])[:-1]
+    one, two, three = (
+        replace(part, groups=of_part)
+        for part, of_part in zip(parts, np.split(groups, ends), strict=True)
+    )
+    return one, two, three
+
+
+def _copies(images: LabelledImages) -> list[str]:
+    """What is said of copies that are kept together."""
+    _, first, counts = np.unique(images.groups, return_index=True, return_counts=True)
+    several = counts > 1
+    if not several.any():
+        return []
+    labels = {g: images.labels[f] for g, f in zip(images.groups[first], first, strict=True)}
+    torn = {int(g) for g, n in zip(images.groups, images.labels, strict=True) if labels[g] != n}
+    return [
+        f"{counts[several].sum():,} images are copies of one another, {several.sum():,} in all"
+        " without them; copies are kept on one side of a split."
+        + f" {len(torn):,} of these stand under several classes."
+        * bool(torn)
+    ]
+
+
+def _without(images: LabelledImages, *others: LabelledImages) -> tuple[LabelledImages, int]:
+    """Images without copies of others', and how many those were."""
+    held_out = np.concatenate([other.groups for other in others])
+    kept = np.flatnonzero(~np.isin(images.groups, held_out))
+    return images.subset(kept), len(images) - len(kept)
+
+
+def _split(
+    images: LabelledImages, share: float, seed: int, folder: Path, data: Data
+) -> tuple[LabelledImages, LabelledImages]:
+    """The rest, and a share of each class."""
+    if not share:
+        return images, images.subset(np.array([], np.int64))
+    for label, name in enumerate(images.classes):
+        if len(np.unique(images.groups[images.labels == label])) == 1:
+            raise ImgretError(
+                f"The class {name!r} in {folder} has one image{_left(data)}, and 2 or more are "
+                "needed that are no copies: one to train on and one to hold out. Add images or "
+                "take the class out."
+            )
+    held_out = _stratified(images, share, seed)
+    kept = np.setdiff1d(np.arange(len(images)), held_out)
+    lost = set(np.unique(images.labels)) - set(np.unique(images.labels[kept]))
+    if lost:
+        raise ImgretError(
+            f"All images of the class {images.classes[min(lost)]!r} in {folder} are copies of "
+            "images of other classes. Take one of the classes out."
+        )
+    return images.subset(kept), images.subset(held_out)
+
+
+def _left(data: Data) -> str:
+    """Why a class may have fewer images than its folder."""
+    taken = [f"data.test = {data.test:g}"] * bool(data.test)
+    taken += [f"data.fraction = {data.fraction:g}"] * (data.fraction < 1)
+    return f" left after {' and '.join(taken)}" if taken else ""
+
+
+def _stratified(images: LabelledImages, share: float, seed: int) -> np.ndarray:
+    """Sorted places of a share of each class: at least one image, and not all; copies together."""
+    random = np.random.default_rng(seed)
+    chosen = []
+    for label in np.unique(images.labels):
+        places = np.flatnonzero(images.labels == label)
+        firsts = places[np.sort(np.unique(images.groups[places], return_index=True)[1])]
+        count = min(max(1, round(share * len(firsts))), max(1, len(firsts) - 1))
+        chosen.append(random.choice(firsts, count, replace=False))
+    return np.flatnonzero(np.isin(images.groups, images.groups[np.concatenate(chosen)]))
+
+
+def _check(train: LabelledImages, folder: Path) -> None:
+    lost = set(range(len(train.classes))) - set(train.labels.tolist())
+    if lost:
+        raise ImgretError(
+            f"All images of the class {train.classes[min(lost)]!r} in {folder} to be trained on "
+            "are copies of images that are held out. Give it others, or take the class out."
+        )
+    if len(train.classes) < 2:
+        raise ImgretError(
+            f"{folder} has one class only, {train.classes[0]!r}. Give two classes or more."
+        )

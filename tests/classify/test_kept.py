@@ -1,0 +1,193 @@
+"""What was held out stays so, whatever becomes of the folder: judged by content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from classify import leaderboard
+from classify.data import KeptImage, read_kept, write_kept
+from classify.report import report_run
+from classify.run import Run
+from classify.testing import evaluate_ensemble, evaluate_run
+from classify.training import train
+from retrieval.errors import ImgretError
+from tests.classify.blobs import save_blobs, tiny
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return save_blobs(tmp_path / "data", 10)
+
+
+def trained(data: Path, out: Path, *overrides: str) -> Path:
+    return train(data, tiny("training.epochs=1", *overrides), out).run.folder
+
+
+def contents(run: Path, split: str) -> set[str]:
+    return {image.sha256 for image in read_kept(run / "split.jsonl") if image.split == split}
+
+
+def judged(evaluation: object) -> set[Path]:
+    return {m.path for m in evaluation.mistakes}  # type: ignore[attr-defined]
+
+
+def test_each_image_stays_with_the_run_by_its_content(data: Path, tmp_path: Path) -> None:
+    run = trained(data, tmp_path / "run", "data.test=0.2")
+    kept = read_kept(run / "split.jsonl")
+    assert {split: len(contents(run, split)) for split in ("train", "validation", "test")} == {
+        "train": 18, "validation": 6, "test": 6,
+    }  # fmt: skip
+    for image in kept:
+        content = (data / image.path).read_bytes()
+        assert image.sha256 == hashlib.sha256(content).hexdigest()
+        assert image.label == Path(image.path).parent.name
+
+
+def test_a_folder_that_grew_is_judged_on_what_was_held_out(data: Path, tmp_path: Path) -> None:
+    run = trained(data, tmp_path / "run")
+    before = evaluate_run(run)
+    save_blobs(tmp_path / "more", 7, first=500)
+    for file in (tmp_path / "more").rglob("*.png"):
+        shutil.copy(file, data / file.parent.name / f"0{file.name}")
+    after = evaluate_run(run)
+    assert after.images == before.images == 6
+    assert (after.content, after.loss) == (before.content, before.loss)
+    assert after.notes == ()
+
+
+def test_what_is_gone_or_changed_is_told_and_what_moved_is_found(
+    data: Path, tmp_path: Path
+) -> None:
+    run = trained(data, tmp_path / "run", "data.validation=0.4")
+    held_out = [i for i in read_kept(run / "split.jsonl") if i.split == "validation"]
+    gone, changed, moved = (data / image.path for image in held_out[:3])
+    gone.unlink()
+    shutil.copy(data / next(i.path for i in read_kept(run / "split.jsonl")), changed)
+    moved.rename(data / "elsewhere.png")
+    found = evaluate_run(run)
+    assert found.images == len(held_out) - 2
+    assert found.notes == (f"2 of {len(held_out)} held-out images are gone or changed since, and "
+                           "left out.",)  # fmt: skip
+    shutil.rmtree(data)
+    with pytest.raises(ImgretError, match=r"None of the 12 images that run held out.*--data"):
+        evaluate_run(run)
+
+
+@pytest.mark.parametrize("share", ["data.test=0.3", "data.validation=0.3"])
+def test_an_ensemble_is_judged_on_what_no_run_was_trained_on(
+    data: Path, tmp_path: Path, share: str
+) -> None:
+    runs = [
+        trained(data, tmp_path / f"run{seed}", share, f"training.seed={seed}") for seed in (1, 2)
+    ]
+    seen = contents(runs[0], "train") | contents(runs[1], "train")
+    found = evaluate_ensemble(runs)
+    files = {hashlib.sha256(f.read_bytes()).hexdigest(): f for f in data.rglob("*.png")}
+    tests = contents(runs[0], "test") | contents(runs[1], "test")
+    tests -= seen | contents(runs[0], "validation") | contents(runs[1], "validation")
+    expected = tests or set(files) - seen
+    assert expected < set(files)
+    assert found.images == len(expected)
+    assert judged(found) <= {files[content] for content in expected}
+    assert found.is_validation == (not tests)
+
+
+def test_runs_that_saw_all_images_make_no_ensemble(data: Path, tmp_path: Path) -> None:
+    half = shutil.copytree(data, tmp_path / "half")
+    runs = [trained(data, tmp_path / "a"), trained(half, tmp_path / "b")]
+    kept = read_kept(runs[1] / "split.jsonl")
+    swapped = [
+        KeptImage("train" if image.split == "validation" else "validation", *astuple(image)[1:])
+        for image in kept
+    ]
+    write_kept(runs[1] / "split.jsonl", swapped)
+    with pytest.raises(ImgretError, match="was trained on by another"):
+        evaluate_ensemble(runs)
+
+
+def astuple(image: KeptImage) -> tuple[str, ...]:
+    return image.split, image.label, image.sha256, image.path
+
+
+def test_images_that_were_trained_on_are_told(data: Path, tmp_path: Path) -> None:
+    run = trained(data, tmp_path / "run")
+    found = evaluate_run(run, data)
+    assert found.images == 30
+    assert found.notes == (
+        "run was trained on 24 of these 30 images, so the figures are too good.",
+    )
+
+
+def test_a_folder_with_splits_is_tested_by_that_to_test_on(data: Path, tmp_path: Path) -> None:
+    run = trained(data, tmp_path / "run")
+    shutil.copytree(data, tmp_path / "all" / "Training")
+    save_blobs(tmp_path / "all" / "Testing", 2, first=700)
+    found = evaluate_run(run, tmp_path / "all")
+    assert (found.images, found.data) == (6, str(tmp_path / "all" / "Testing"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["", "{", "[]", '{"split": "train"}', "null", "[" * 100_000, "\xff",
+     '{"split": "x", "label": "red", "sha256": "0", "path": "a.png"}',
+     '{"split": "test", "label": "red", "sha256": "0", "path": "../a.png"}',
+     '{"split": "test", "label": "red", "sha256": "0", "path": "/a.png"}',
+     '{"split": "test", "label": 3, "sha256": "0", "path": "a.png"}'],
+)  # fmt: skip
+def test_a_damaged_or_hostile_split_is_one_sentence(data: Path, tmp_path: Path, line: str) -> None:
+    run = trained(data, tmp_path / "run")
+    (run / "split.jsonl").write_text(line + "\n", encoding="latin-1")
+    if line == "\xff":
+        (run / "split.jsonl").write_bytes(b"\xff\n")
+    with pytest.raises(ImgretError, match=r"split\.jsonl cannot be read.*--data"):
+        evaluate_run(run)
+
+
+def test_a_report_shows_pictures_that_were_trained_on(data: Path, tmp_path: Path) -> None:
+    run = trained(data, tmp_path / "run")
+    for image in read_kept(run / "split.jsonl"):
+        if image.split == "train":
+            (data / image.path).unlink()
+    report_run(run)
+    assert (run / "report.html").is_file()
+
+
+def test_a_class_whose_images_are_all_broken_is_named_before_training(
+    data: Path, tmp_path: Path
+) -> None:
+    for file in (data / "red").iterdir():
+        file.write_bytes(b"no image: " + file.name.encode())
+    with pytest.raises(ImgretError, match=r"No image of the class 'red'.*\.png: "):
+        trained(data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_readable_image_left_is_named_before_training(data: Path, tmp_path: Path) -> None:
+    files = sorted(data.rglob("*.png"))
+    for file in files[1:]:
+        file.write_bytes(b"no image: " + file.name.encode() + file.parent.name.encode())
+    with pytest.raises(ImgretError, match=r"No image"):
+        trained(data, tmp_path / "run")
+
+
+def test_the_leaderboard_tells_of_figures_of_other_images(data: Path, tmp_path: Path) -> None:
+    save_blobs(tmp_path / "test", 3, first=700)
+    shutil.copytree(tmp_path / "test", tmp_path / "same images")
+    save_blobs(tmp_path / "others", 3, first=800)
+    runs = []
+    for name, tested in (("a", "test"), ("b", "same images"), ("c", "others"), ("d", None)):
+        runs.append(Run(trained(data, tmp_path / name)))
+        if tested:
+            leaderboard.write_tested(runs[-1], evaluate_run(tmp_path / name, tmp_path / tested))
+    rows = [leaderboard.row(run) for run in runs]
+    assert [row.test_images for row in rows] == [9, 9, 9, None]
+    assert rows[1].test_data == str(tmp_path / "same images")
+    assert leaderboard.differences(runs[:2] + runs[3:]) == []
+    (said,) = leaderboard.differences(runs)
+    assert said.startswith("The test figures of c are of other images than those of a")
+    json.dumps([row.to_dict() for row in rows])

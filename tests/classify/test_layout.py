@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import shutil
+import unicodedata
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from classify.data import find_labelled, find_layout, find_splits
+from classify.data.layout import split_of
+from classify.recipe import Data
+from retrieval.errors import ImgretError
+from tests.classify.blobs import save_blobs
+
+NAMED = {
+    "train": ["train", "Training", "TRAIN", "seg_train", "parts_train", "train2017", "trainset",
+              "Train Images", "x-train", "my.training.data", "TrainingData"],
+    "validation": ["val", "VALID", "Validation", "validation_set", "dev", "val2017", "ValImages"],
+    "test": ["test", "Testing", "TEST", "seg_test", "parts_test", "test-images", "TestSet"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("split", NAMED)
+def test_usual_names_of_splits_are_known(split: str) -> None:
+    assert {name: split_of(name) for name in NAMED[split]} == dict.fromkeys(NAMED[split], split)
+
+
+@pytest.mark.parametrize("name", ["latest", "contest", "devil", "retrained", "valley", ""])
+def test_what_only_holds_the_letters_is_no_split(name: str) -> None:
+    assert split_of(name) is None
+
+
+@given(
+    st.sampled_from([name for names in NAMED.values() for name in names]),
+    st.sampled_from(["", "a_", "part-", "1."]),
+)
+def test_a_prefix_and_the_case_do_not_matter(name: str, prefix: str) -> None:
+    assert split_of(prefix + name) == split_of(name) == split_of((prefix + name).lower())
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "test"),
+    [("Training", None, "Testing"), ("TRAIN", "VAL", None), ("seg_train", None, "seg_test"),
+     ("parts_train", "dev", "parts_test"), ("train", "eval", "test"),
+     ("train", "validation", None)],
+)  # fmt: skip
+def test_splits_are_taken_by_any_of_their_names(
+    tmp_path: Path, train: str, val: str | None, test: str | None
+) -> None:
+    for place, name in enumerate((train, val, test)):
+        if name:
+            save_blobs(tmp_path / name, 4 + place, first=100 * place)
+    splits = find_splits(tmp_path, Data(), seed=0)
+    assert splits.train.classes == ("blue", "green", "red")
+    held_out = {file.path.parent.parent.name for file in splits.validation.files}
+    assert held_out == {val or train}
+    assert {file.path.parent.parent.name for file in splits.test.files} == (
+        {test} if test else set()
+    )
+    assert len(splits.validation) == (15 if val else 3)
+    assert any(f"{train}/ is to train on" in note for note in splits.notes)
+
+
+def test_evaluation_is_for_choosing_unless_another_folder_is(tmp_path: Path) -> None:
+    for place, name in enumerate(("train", "eval")):
+        save_blobs(tmp_path / name, 2, first=100 * place)
+    assert find_layout(tmp_path).validation == tmp_path / "eval"
+    save_blobs(tmp_path / "val", 2, first=300)
+    layout = find_layout(tmp_path)
+    assert (layout.validation, layout.test) == (tmp_path / "val", tmp_path / "eval")
+
+
+def test_folders_around_it_all_are_gone_through(tmp_path: Path) -> None:
+    for place, name in enumerate(("seg_train", "seg_test")):
+        save_blobs(tmp_path / "archive" / name / name, 2, first=100 * place)
+    layout = find_layout(tmp_path)
+    assert layout.train == tmp_path / "archive" / "seg_train" / "seg_train"
+    assert layout.test == tmp_path / "archive" / "seg_test" / "seg_test"
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    save_blobs(tmp_path, 3)
+    (tmp_path / "red").rename(tmp_path / "train")
+    (tmp_path / "blue").rename(tmp_path / "test")
+    assert find_layout(tmp_path).train == tmp_path
+    assert find_labelled(tmp_path).classes == ("green", "test", "train")
+    for name in ("train", "test"):
+        shutil.copytree(tmp_path, tmp_path.with_name("splits") / name)
+    layout = find_layout(tmp_path.with_name("splits"))
+    assert find_labelled(layout.train).classes == ("green", "test", "train")
+
+
+def test_test_images_without_classes_are_not_used(tmp_path: Path) -> None:
+    save_blobs(tmp_path / "train", 3)
+    shutil.copytree(tmp_path / "train" / "red", tmp_path / "test")
+    layout = find_layout(tmp_path)
+    assert layout.test is None
+    assert any(str(tmp_path / "test") in note and "not used" in note for note in layout.notes)
+
+
+@pytest.mark.parametrize(
+    ("folders", "shown"),
+    [
+        (["Training/*", "Testing/*"], "names of splits"),
+        (["a/cat/*", "a/dog/*", "b/cat/*", "b/dog/*"], "a/ (cat/, dog/), b/ (cat/, dog/)"),
+        (["animals/cat/*", "animals/dog/*", "vehicles/car/*"], "no image themselves"),
+        (["cat/*", "cat/good/*", "dog/*", "dog/good/*", "owl/*"], "folders of the same names"),
+        (["val/cat/*", "test/cat/*"], "no image themselves"),
+        (["train_a/cat/*", "train_b/cat/*"], "folders of several kinds"),
+        (["train/cat/*", "photos/cat/*"], "folders of several kinds"),
+    ],
+)
+def test_what_is_not_plain_is_shown_and_not_trained_on(
+    tmp_path: Path, folders: list[str], shown: str
+) -> None:
+    save_blobs(tmp_path / "blobs", 3)
+    for folder in folders:
+        shutil.copytree(
+            tmp_path / "blobs" / "red", tmp_path / "d" / folder[:-2], dirs_exist_ok=True
+        )
+    with pytest.raises(ImgretError) as error:
+        find_splits(tmp_path / "d", Data(), seed=0)
+    assert shown in str(error.value)
+    assert "--classes deepest" in str(error.value)
+    assert folders[0].split("/")[0] + "/" in str(error.value)
+
+
+def test_nested_classes_are_an_option(tmp_path: Path) -> None:
+    save_blobs(tmp_path / "one", 4)
+    save_blobs(tmp_path / "two", 4, first=50)
+    deepest = find_splits(tmp_path, Data(classes="deepest"), seed=0)
+    assert deepest.train.classes == (
+        "one/blue", "one/green", "one/red", "two/blue", "two/green", "two/red",
+    )  # fmt: skip
+    first = find_splits(tmp_path, Data(classes="folder"), seed=0)
+    assert first.train.classes == ("one", "two")
+    assert len(first.train) + len(first.validation) == 24
+
+
+def test_names_that_unicode_counts_as_equal_are_one_class(tmp_path: Path) -> None:
+    save_blobs(tmp_path / "train", 3)
+    save_blobs(tmp_path / "test", 2, first=100)
+    composed, apart = (unicodedata.normalize(form, "r\u00e4d") for form in ("NFC", "NFD"))
+    (tmp_path / "train" / "red").rename(tmp_path / "train" / composed)
+    (tmp_path / "train" / "blue").rename(tmp_path / "train" / apart)
+    (tmp_path / "test" / "red").rename(tmp_path / "test" / apart)
+    shutil.rmtree(tmp_path / "test" / "blue")
+    splits = find_splits(tmp_path, Data(), seed=0)
+    assert splits.train.classes == ("green", composed)
+    assert sorted(splits.test.labels.tolist()) == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["@eaDir", "__MACOSX", ".AppleDouble", "@__thumb"])
+def test_thumbnails_of_others_are_no_classes(tmp_path: Path, name: str) -> None:
+    save_blobs(tmp_path, 3)
+    shutil.copytree(tmp_path / "red", tmp_path / name)
+    shutil.copytree(tmp_path / "red", tmp_path / "blue" / name)
+    images = find_labelled(tmp_path)
+    assert images.classes == ("blue", "green", "red")
+    assert len(images) == 9
