@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import faiss
@@ -47,21 +47,17 @@ def sample(
 
 
 def exact_neighbours(
-    transform: Callable[[np.ndarray], np.ndarray],
-    batches: Batches,
-    ids: np.ndarray,
-    queries: np.ndarray,
+    x: np.ndarray, ids: np.ndarray, batches: Iterable[tuple[np.ndarray, np.ndarray]]
 ) -> tuple[np.ndarray, np.ndarray]:
     """True nearest neighbours of vectors of the gallery in float32, themselves left out.
 
-    Returns their (q, k) ids and the (q, 1) score of the last of them; k is RECALL_AT, or less
-    where fewer exist.
+    x: (q, d_out) float32 under (q,) ids. batches: of all ids and their vectors. Returns their
+    (q, k) ids and the (q, 1) score of the last of them; k is RECALL_AT, or less where fewer exist.
     """
-    x = transform(queries)
     best = np.empty((len(x), 0), np.float32)
     best_ids = np.empty((len(x), 0), np.int64)
-    for batch_ids, embeddings in batches():
-        scores = x @ transform(embeddings).T
+    for batch_ids, vectors in batches:
+        scores = x @ vectors.T
         scores[ids[:, None] == batch_ids] = -np.inf
         best = np.hstack([best, scores])
         best_ids = np.hstack([best_ids, np.broadcast_to(batch_ids, scores.shape)])

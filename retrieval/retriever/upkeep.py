@@ -239,7 +239,7 @@ def _updated(
         done += len(ids)
         if progress:
             progress("indexing", done, len(new))
-    return index
+    return index if index.settle() else None
 
 
 def _save(gallery: Gallery, table: ImageTable, state: IndexState | None, index: Index) -> None:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from retrieval import index as index_module
 from retrieval.errors import GalleryError
 from retrieval.index import Batches, Facts, Index, Kind, choose_kind
+from retrieval.index import index as index_module
 from retrieval.transform import Transform, fit
 
 KINDS: list[Kind] = ["exact", "ivf"]

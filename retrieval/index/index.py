@@ -1,0 +1,458 @@
+"""An index over transformed vectors, of one of two kinds.
+
+    exact   IndexFlatIP, up to 100,000 vectors: every vector is compared in float32
+    ivf     IndexIVFScalarQuantizer in float16, beyond: k-means cells, of which the nearest nprobe
+            are searched (Sivic and Zisserman 2003); nprobe is tuned when the index is built, on
+            vectors of the gallery held against exact search, to a recall@10 of 0.99, and
+            measured again when the index has changed
+
+Float16 keeps the ranks of the vectors, so no refinement follows the search of the cells. IVF was
+chosen over HNSW since it adds, removes and filters in place (docs/decisions.md).
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import faiss
+import numpy as np
+
+from retrieval.errors import GalleryError
+from retrieval.files import replaced, sha256_of
+from retrieval.index.cells import (
+    RECALL_AT,
+    Batches,
+    exact_neighbours,
+    recalls,
+    sample,
+    trained_ivf,
+)
+from retrieval.index.files import (
+    Facts,
+    check_file,
+    check_structure,
+    read,
+    sha256_of_head,
+    steps_of,
+)
+from retrieval.index.gpu import GpuCopy
+from retrieval.index.steps import AffineMap, apply, chain_of, float32
+from retrieval.refinement import Neighbourhood, weighted_mean
+from retrieval.text import one_sentence, remedy
+
+Kind = Literal["exact", "ivf"]
+Progress = Callable[[str, int, int | None], None]
+
+EXACT_UP_TO = 100_000
+RECALL_WANTED = 0.99
+TUNED_ON, SETTLED_ON = 1000, 200  # vectors that recall is measured on, at first and later
+MOST_EFFORT = 4.0  # times the cells searched at first; then an index that is built anew is faster
+FEW = 0.2  # of all vectors
+ROWS_AT_ONCE = 4096
+ID_BYTES = 8
+
+
+class Index:
+    """A FAISS index over transformed unit vectors, with the id of each.
+
+    changed: whether it differs from the file that it was loaded from. Any number of threads may
+    search, but none while add() or remove() runs. A mapped index is copied into memory before it
+    is changed; its file stays as it is.
+    """
+
+    def __init__(
+        self, faiss_index: Any, facts: Facts, *, changed: bool, mapped: bool = False
+    ) -> None:
+        self._index = faiss_index
+        self._facts = facts
+        self._mapped = mapped
+        self._gpu = GpuCopy()
+        self._added: list[np.ndarray] = []  # ids, since recall was measured
+        self._unsettled = False
+        self._settling = threading.Lock()
+        self.changed = changed
+
+    @classmethod
+    def build(
+        cls,
+        transform: AffineMap,
+        batches: Batches,
+        n: int,
+        *,
+        kind: Kind | None = None,
+        progress: Progress | None = None,
+        seed: int = 0,
+    ) -> Index:
+        """Build an index of n embeddings.
+
+        batches: called for each pass over them; gives (m,) int64 ids and (m, d_in) float16 or
+        float32 embeddings. kind: by default chosen by n; of nothing, always exact.
+        """
+        kind = (kind or choose_kind(n)) if n else "exact"
+        chain, d_out = chain_of(transform)
+        if kind == "exact":
+            inner = faiss.IndexIDMap(faiss.IndexFlatIP(d_out))
+        else:
+            inner = trained_ivf(chain, batches, n, d_out, seed)
+        index = faiss.IndexPreTransform(inner)
+        for step in reversed(chain):
+            index.prepend_transform(step)
+        index.is_trained = True
+        built = cls(index, {"kind": kind, "built_on": n, "recall": 1.0}, changed=True)
+        done = 0
+        for ids, embeddings in batches():
+            built.add(ids, embeddings)
+            done += len(ids)
+            if progress:
+                progress("indexing", done, n)
+        if kind == "ivf":
+            built._tune(batches, n, seed, progress)
+        built._added, built._unsettled = [], False
+        return built
+
+    @classmethod
+    def load(cls, path: Path, facts: Facts, *, mmap: bool = True) -> Index:
+        """The index in a file, memory-mapped or, to change it, in memory.
+
+        facts: its settings as save() left them. Raises GalleryError when the file is missing,
+        damaged, or not what facts say.
+        """
+        try:
+            check_file(path, facts)
+            loaded = read(path, faiss.IO_FLAG_MMAP_IFC if mmap else 0)
+            check_structure(loaded, facts)
+        except (OSError, RuntimeError, MemoryError, ValueError) as error:
+            raise GalleryError(
+                f"The index {path} cannot be read ({one_sentence(error)}). Run `imgret verify "
+                "--repair`: it is built again without reading an image."
+            ) from error
+        return cls(loaded, dict(facts), changed=False, mapped=mmap)
+
+    def save(self, path: Path) -> None:
+        """Write the index beside path, then put it in its place: readers keep what they have."""
+        self.settle()
+        try:
+            with replaced(path) as made:
+                faiss.write_index(self._index, str(made))
+                size = made.stat().st_size
+                head = size - self.ntotal * (self._code_size + ID_BYTES)
+                facts: Facts = {
+                    "bytes": size,
+                    "head": head,
+                    "sha256": sha256_of_head(made, head),
+                    "sha256_of_all": sha256_of(made),
+                }
+        except (OSError, RuntimeError) as error:
+            raise GalleryError(
+                f"{path} cannot be written ({one_sentence(error)}). {remedy(error)}"
+            ) from error
+        self._facts |= facts
+        self.changed = False
+
+    def check_content(self, path: Path) -> None:
+        """Read all of the file that this was loaded from. Raises GalleryError if it has changed."""
+        try:
+            same = sha256_of(path) == self._facts.get("sha256_of_all")
+        except OSError as error:
+            raise GalleryError(f"The index {path} cannot be read ({error.strerror}).") from error
+        if not same:
+            raise GalleryError(f"The index {path} is not what was written.")
+
+    @property
+    def settings(self) -> Facts:
+        """What load() wants to know again: kind, recall, search effort, and of the file its size
+        and the SHA-256 of its head, which is all but vectors and ids.
+        """
+        return dict(self._facts)
+
+    @property
+    def kind(self) -> str:
+        """The kind and its parameters, for a person."""
+        if self._facts["kind"] == "exact":
+            return "exact"
+        return f"ivf, {self._ivf.nlist} cells, {self._facts['nprobe']} searched, float16"
+
+    @property
+    def recall(self) -> float | None:
+        """recall@10 against exact search, measured on vectors of the gallery; None between a change
+        and settle()."""
+        return None if self._unsettled else float(self._facts["recall"])
+
+    @property
+    def ntotal(self) -> int:
+        """Vectors it holds."""
+        return int(self._index.ntotal)
+
+    @property
+    def d_in(self) -> int:
+        """Width of a raw embedding."""
+        return int(self._index.d)
+
+    @property
+    def d_out(self) -> int:
+        """Width of a transformed one."""
+        return int(self._inner.d)
+
+    @property
+    def ids(self) -> np.ndarray:
+        """(n,) int64 ids, in no order that means anything."""
+        if self._facts["kind"] == "exact":
+            return np.array(faiss.vector_to_array(self._inner.id_map))
+        lists = self._ivf.invlists
+        sizes = [lists.list_size(cell) for cell in range(lists.nlist)]
+        parts = [
+            np.array(faiss.rev_swig_ptr(lists.get_ids(cell), size))
+            for cell, size in enumerate(sizes)
+            if size
+        ]
+        return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+    def vectors(self, ids: np.ndarray) -> np.ndarray:
+        """The transformed vectors of ids of any shape, (..., d_out) float32; zeros for id -1.
+
+        Raises ValueError for an id that it does not hold.
+        """
+        known, order = self._places
+        wanted = np.asarray(ids, np.int64)
+        at = np.minimum(np.searchsorted(known, wanted), max(len(known) - 1, 0))
+        there = wanted >= 0
+        if there.any() and (not len(known) or (known[at] != wanted)[there].any()):
+            raise ValueError("the index does not hold all of these ids")
+        vectors = np.zeros((*wanted.shape, self.d_out), np.float32)
+        vectors[there] = self._stored(order[at[there]])
+        return vectors
+
+    def suits(self, n: int) -> bool:
+        """Whether its kind is still the right one when it holds n vectors."""
+        built_on = int(self._facts["built_on"])
+        return self._facts["kind"] == choose_kind(n) and (n <= EXACT_UP_TO or n < 4 * built_on)
+
+    def add(self, ids: np.ndarray, embeddings: np.ndarray) -> None:
+        """Add (m, d_in) raw embeddings under (m,) new ids."""
+        x = self._raw(embeddings)
+        self._prepare_change()
+        self._index.add_with_ids(x, np.ascontiguousarray(ids, np.int64))
+        self._added.append(np.array(ids, np.int64))
+        self.changed = True
+
+    def remove(self, ids: np.ndarray) -> int:
+        """Drop vectors by id; the number dropped."""
+        self._prepare_change()
+        selector = faiss.IDSelectorBatch(np.ascontiguousarray(ids, np.int64))
+        removed = int(self._inner.remove_ids(selector))
+        self._index.ntotal = self._inner.ntotal
+        self.changed |= removed > 0
+        return removed
+
+    def settle(self, *, seed: int = 0) -> bool:
+        """Measure recall again after changes, on vectors that were added and on any.
+
+        More cells are searched where it fell below what is wanted, of either; the lower one is
+        told. Returns False where that takes so many more that the index should be built anew.
+        """
+        if not self._unsettled:
+            return True
+        ids, random = self.ids, np.random.default_rng(seed)
+        added = np.concatenate([*self._added, np.empty(0, np.int64)])
+        least = 1.0
+        for of in (ids, added[np.isin(added, ids)]):
+            if len(of):
+                asked = random.choice(of, min(len(of), SETTLED_ON), replace=False)
+                x = self.vectors(asked)
+                exact = exact_neighbours(x, asked, self._all_vectors())
+                least = min(least, self._effort_for(x, asked, *exact))
+        self._facts["recall"], self._added, self._unsettled = least, [], False
+        at_first = self._facts.get("tuned")
+        return not isinstance(at_first, int) or int(self._facts["nprobe"]) <= MOST_EFFORT * at_first
+
+    def augment(self, how: Neighbourhood) -> None:
+        """Replace each vector by the weighted mean of itself and its nearest (refinement.py)."""
+        ids = self.ids
+        vectors = np.empty((len(ids), self.d_out), np.float32)
+        for start in range(0, len(ids), ROWS_AT_ONCE):
+            own = ids[start : start + ROWS_AT_ONCE]
+            x = self.vectors(own)
+            scores, found = self.search_vectors(x, how.n + 1)
+            scores[found == own[:, None]] = -np.inf
+            nearest = np.argsort(-scores, axis=1, kind="stable")[:, : how.n]
+            scores, found = (np.take_along_axis(a, nearest, 1) for a in (scores, found))
+            vectors[start : start + len(own)] = weighted_mean(
+                x, self.vectors(found), scores, how.alpha
+            )
+        self._prepare_change()
+        self._inner.reset()
+        self._inner.add_with_ids(vectors, ids)
+        self._index.ntotal = self._inner.ntotal
+        self.changed = True
+
+    def _prepare_change(self) -> None:
+        """A mapped index in memory of its own (FAISS ends the process otherwise), none on a GPU."""
+        if self._mapped:
+            self._index = faiss.deserialize_index(faiss.serialize_index(self._index))
+            self._mapped = False
+        self._gpu = GpuCopy()
+        self.__dict__.pop("_places", None)
+        self._unsettled = self._facts["kind"] == "ivf"
+
+    @cached_property
+    def _places(self) -> tuple[np.ndarray, np.ndarray]:
+        """Sorted ids, and the place of each among the stored vectors."""
+        order = np.argsort(self.ids, kind="stable")
+        return self.ids[order], order
+
+    def _stored(self, places: np.ndarray) -> np.ndarray:
+        """(m, d_out) float32 vectors by their places in ids."""
+        if self._facts["kind"] == "exact":
+            flat = faiss.downcast_index(self._inner.index)
+            codes = faiss.rev_swig_ptr(flat.get_xb(), self.ntotal * self.d_out)
+            return np.array(codes.reshape(self.ntotal, self.d_out)[places])
+        lists, centres = self._ivf.invlists, faiss.downcast_index(self._ivf.quantizer)
+        ends = np.cumsum([lists.list_size(cell) for cell in range(lists.nlist)])
+        cells = np.searchsorted(ends, places, side="right")
+        vectors = np.empty((len(places), self.d_out), np.float32)
+        for cell in np.unique(cells):
+            size, mine = lists.list_size(int(cell)), cells == cell
+            codes = faiss.rev_swig_ptr(lists.get_codes(int(cell)), size * 2 * self.d_out)
+            halves = codes.view(np.float16).reshape(size, self.d_out)
+            vectors[mine] = halves[places[mine] - (ends[cell] - size)]
+            if self._ivf.by_residual:
+                # into an array of ours: others' imports make FAISS return torch's by default
+                vectors[mine] += centres.reconstruct(int(cell), np.empty(self.d_out, np.float32))
+        return vectors
+
+    def transform(self, embeddings: np.ndarray) -> np.ndarray:
+        """(n, d_in) raw embeddings -> (n, d_out) float32 of unit length."""
+        return apply(steps_of(self._index), self._raw(embeddings))
+
+    def search(
+        self, embeddings: np.ndarray, k: int, *, allowed: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The k nearest of (q, d_in) raw embeddings, best first.
+
+        allowed: ids to search among. Returns (q, k) float32 cosine similarities and (q, k) int64
+        ids, padded with -inf and -1 where fewer than k exist. Raises ValueError for embeddings
+        of another width.
+        """
+        return self.search_vectors(self.transform(embeddings), k, allowed=allowed)
+
+    def search_vectors(
+        self, x: np.ndarray, k: int, *, allowed: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The same for (q, d_out) vectors that are transformed already."""
+        with self._settling:  # else cells that were made for other vectors are searched
+            self.settle()
+        found = min(k, self.ntotal if allowed is None else len(allowed))
+        scores = np.full((len(x), k), -np.inf, np.float32)
+        ids = np.full((len(x), k), -1, np.int64)
+        if found and len(x):
+            s, i = self._search(x, found, allowed)
+            scores[:, :found], ids[:, :found] = np.where(i >= 0, s, -np.inf), i
+        return np.clip(scores, None, 1.0), ids
+
+    def _search(
+        self, x: np.ndarray, k: int, allowed: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        nprobe = self._effort(k, self.ntotal if allowed is None else len(allowed))
+        answer = None
+        if allowed is None and nprobe == self._facts.get("nprobe"):
+            answer = self._gpu.search(self._inner, x, k)
+        scores, ids = answer or self._search_cells(x, k, nprobe, allowed)
+        if nprobe is not None and (ids < 0).any():  # the cells searched hold too few
+            scores, ids = self._search_cells(x, k, int(self._ivf.nlist), allowed)
+        return scores, ids
+
+    def _effort(self, k: int, among: int) -> int | None:
+        """Cells to search, None for exact. It was tuned for 10 neighbours among all vectors; more
+        neighbours, or fewer vectors to find them among, lie in proportionally more cells. Where a
+        filter leaves few, all cells are searched, which is exact.
+        """
+        if self._facts["kind"] == "exact":
+            return None
+        if among < FEW * self.ntotal:
+            return int(self._ivf.nlist)
+        wider = max(1.0, k / RECALL_AT) * max(1.0, self.ntotal / among)
+        return min(int(self._ivf.nlist), math.ceil(int(self._facts["nprobe"]) * wider))
+
+    def _search_cells(
+        self, x: np.ndarray, k: int, nprobe: int | None, allowed: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """FAISS's search on the CPU, with parameters of its own so that threads do not meet."""
+        own: dict[str, Any] = {}
+        if allowed is not None:
+            own["sel"] = faiss.IDSelectorBatch(np.ascontiguousarray(allowed, np.int64))
+        if nprobe is None:
+            inner = faiss.SearchParameters(**own)
+        else:
+            inner = faiss.SearchParametersIVF(nprobe=nprobe, **own)
+        # faiss.contrib.torch_utils, once anything imports it, puts a search without params in front
+        search = getattr(self._inner, "search_numpy", self._inner.search)
+        scores, ids = search(x, k, params=inner)
+        return scores, ids
+
+    def _tune(self, batches: Batches, n: int, seed: int, progress: Progress | None) -> None:
+        """Search as few cells as give the recall wanted, on TUNED_ON vectors of the gallery.
+
+        The mean has to lie two standard errors above it, so that other queries get it as well.
+        """
+        if progress:
+            progress("tuning", 0, None)
+        ids, queries = sample(batches, n, TUNED_ON, seed + 1)
+        vectors = self.transform(queries)
+        transformed = ((of, self.transform(x)) for of, x in batches())
+        found = exact_neighbours(vectors, ids, transformed)
+        self._facts["nprobe"] = min(4, int(self._ivf.nlist))
+        self._facts["recall"] = self._effort_for(vectors, ids, *found)
+        self._facts["tuned"] = self._facts["nprobe"]
+
+    def _effort_for(
+        self, vectors: np.ndarray, ids: np.ndarray, exact: np.ndarray, least: np.ndarray
+    ) -> float:
+        """Search as many more cells as give some vectors the recall wanted; returns theirs."""
+        nlist, nprobe = int(self._ivf.nlist), int(self._facts["nprobe"])
+        while True:
+            scores, found = self._search_cells(vectors, min(self.ntotal, RECALL_AT + 1), nprobe)
+            found_of = recalls(scores, found, ids, exact, least)
+            margin = 2 * found_of.std() / math.sqrt(len(found_of))
+            if nprobe == nlist or found_of.mean() - margin >= RECALL_WANTED:
+                break
+            nprobe = min(nlist, nprobe * 3 // 2)
+        self._ivf.nprobe = nprobe  # what a copy on a GPU searches
+        self._facts["nprobe"] = nprobe
+        return round(float(found_of.mean()), 5)
+
+    def _all_vectors(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Ids and vectors as they are stored, some thousand at a time."""
+        ids = self.ids
+        for start in range(0, len(ids), ROWS_AT_ONCE):
+            places = np.arange(start, min(start + ROWS_AT_ONCE, len(ids)))
+            yield ids[places], self._stored(places)
+
+    def _raw(self, embeddings: np.ndarray) -> np.ndarray:
+        x = float32(embeddings)
+        if x.ndim != 2 or x.shape[1] != self.d_in:
+            raise ValueError(f"the index takes (n, {self.d_in}) embeddings, got {x.shape}")
+        return x
+
+    @property
+    def _code_size(self) -> int:
+        """Bytes of a stored vector."""
+        inner = self._inner
+        return int(inner.code_size if self._facts["kind"] == "ivf" else inner.index.sa_code_size())
+
+    @property
+    def _inner(self) -> Any:
+        return faiss.downcast_index(self._index.index)
+
+    @property
+    def _ivf(self) -> Any:
+        return faiss.extract_index_ivf(self._index)
+
+
+def choose_kind(n: int) -> Kind:
+    """The kind for n vectors: exact up to 100,000."""
+    return "exact" if n <= EXACT_UP_TO else "ivf"
