@@ -76,6 +76,14 @@ Examples:
 )
 @click.option("--k", type=Whole(), default="1,5,10", show_default=True, help="Neighbours.")
 @click.option("--vote", type=click.IntRange(min=1), default=5, help="Neighbours that vote.")
+@click.option(
+    "--by",
+    type=click.Choice(["query", "class"]),
+    default="query",
+    show_default=True,
+    help="What the 95 % intervals are about: other queries of these classes, or other classes; "
+    "with --zero-shot classes.",
+)
 @click.option("--engine", type=click.Choice(ENGINES), help="What runs the backbones.")
 @click.option(
     "--cache",
@@ -97,6 +105,7 @@ def command(
     random_weights: bool,
     k: tuple[int, ...],
     vote: int,
+    by: str,
     engine: Any,
     cache: Path | None,
     report: Path | None,
@@ -123,7 +132,11 @@ def command(
             Data(images, queries, labels, query_labels, zero_shot),
             experiments,
             cache=cache or cache_folder() / "experiments",
-            measured=Measured(tuple(sorted({*k} | deepest)), vote),
+            measured=Measured(
+                tuple(sorted({*k} | deepest)),
+                vote,
+                interval_over="classes" if by == "class" else "queries",
+            ),
             engine=engine,
             progress=progress,
         )

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from retrieval.evaluation import Evaluation
 
 SHOWN = 5
+INTERVALS = {
+    "queries": "95 %, for other queries of these classes",
+    "classes": "95 %, for other classes than these",
+}
 
 
 @click.command(
@@ -73,6 +77,14 @@ Examples:
     show_default=True,
     help="Of more, a fair sample is evaluated.",
 )
+@click.option(
+    "--by",
+    type=click.Choice(["query", "class"]),
+    default="query",
+    show_default=True,
+    help="What the 95 % intervals are about: other queries of these classes, or other classes; "
+    "with --zero-shot classes.",
+)
 @click.option("--no-calibrate", is_flag=True, help="Keep nothing with the gallery.")
 @click.option("--report", type=NamedPath(path_type=Path), help="Write an HTML page, too.")
 @max_pixels_option
@@ -81,6 +93,7 @@ def command(
     gallery: Path | None,
     queries: tuple[Path, ...],
     zero_shot: bool,
+    by: str,
     no_calibrate: bool,
     report: Path | None,
     output: str,
@@ -112,6 +125,7 @@ def command(
         evaluation = retriever.evaluate(
             queries or None,
             zero_shot=zero_shot,
+            interval_over="classes" if by == "class" else "queries",
             calibrate=not no_calibrate,
             progress=progress,
             **options,
@@ -188,6 +202,7 @@ def _print_text(evaluation: Evaluation) -> None:
             ("gallery", f"{evaluation.gallery:,} images"),
             ("queries", f"{evaluation.queries:,}"),
             ("left out", f"{evaluation.without_relevant:,} queries without a relevant image"),
+            ("intervals", INTERVALS[evaluation.interval_over]),
         ]
     )
     tell()

@@ -90,7 +90,7 @@ def command(
             **options,
         )
     title = f"Tuned on {images.name}: precision@{tuning.k} {tuning.before:.3f} -> "
-    title += f"{tuning.after:.3f} on {tuning.held_out:,} held-out images"
+    title += f"{tuning.after:.3f} on {tuning.fresh:,} images that chose nothing"
     best = tuning.recipe.model_copy(update={"title": title, "reproduces": "", "reference": None})
     write_atomically(out, recipes.as_toml(best).encode())
     _print(tuning, output, out)
@@ -114,13 +114,18 @@ def _print(tuning: Tuning, output: str, out: Path) -> None:
         print_json(document)
         return
     kept = [step for step in tuning.steps if step.kept]
-    rows = [["start", f"{tuning.before:.4f}", ""]]
+    rows = [["start", f"{tuning.start:.4f}", ""]]
     rows += [[step.change, f"{step.precision:.4f}", f"{step.gain:+.4f}"] for step in kept]
     print_table(["setting", f"precision@{tuning.k}", "gain"], rows)
     tell()
     print_facts(
         [
-            ("images", f"{tuning.images:,}, of which {tuning.held_out:,} were held out"),
+            ("images", f"{tuning.images:,}, of which {tuning.held_out:,} chose among the settings"),
+            (
+                f"precision@{tuning.k}",
+                f"{tuning.before:.4f} before, {tuning.after:.4f} [{tuning.low:.4f}, "
+                f"{tuning.high:.4f}] after, of {tuning.fresh:,} held-out images that chose nothing",
+            ),
             ("tried", f"{sum(not s.skipped for s in tuning.steps)} changes, {len(kept)} kept"),
             ("written", f"{out}; `imgret index FOLDER --recipe {out}` uses it"),
         ]

@@ -60,6 +60,18 @@ def folder_fingerprint(name: str) -> str | None:
     return sha256_of(weights) if weights and weights.is_file() else None
 
 
+def folder_content(name: str) -> str | None:
+    """SHA-256 of all that decides what a folder's backbone gives: weights and config.json.
+
+    None where name has no such folder. Needs no torch.
+    """
+    folder = folder_of(name)
+    files = [folder / "model.safetensors", folder / "config.json"] if folder else []
+    if not files or not all(file.is_file() for file in files):
+        return None
+    return " ".join(map(sha256_of, files))
+
+
 def architecture_of(folder: Path) -> str:
     """timm's name of the network whose weights a folder holds. Raises BackboneError."""
     return str(read_config(folder)["architecture"])

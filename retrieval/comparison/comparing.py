@@ -7,6 +7,7 @@ import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from retrieval.evaluation import Evaluation
 from retrieval.evaluation.protocols import Measured, Method, evaluate
 from retrieval.retriever import Progress
 
-RESULTS_FORMAT = 1
+RESULTS_FORMAT = 2
 ALL_PAIRS_UP_TO = 6
 RESAMPLES = 10_000
 
@@ -137,8 +138,10 @@ def _compared(
     one, other = first.evaluation.per_query, second.evaluation.per_query
     _, mine, theirs = np.intersect1d(one.queries, other.queries, return_indices=True)
     a, b = one.precision[mine], other.precision[theirs]
-    low, high = metrics.bootstrap_interval(a - b)
-    p = metrics.paired_test(a, b, resamples=RESAMPLES)
+    over_classes = "classes" in (first.evaluation.interval_over, second.evaluation.interval_over)
+    groups = one.classes[mine] if over_classes else None
+    low, high = metrics.bootstrap_interval(a - b, groups)
+    p = metrics.paired_test(a, b, groups, resamples=RESAMPLES)
     return float((a - b).mean()) if len(a) else float("nan"), low, high, p
 
 
@@ -154,6 +157,7 @@ def _evaluated(
     facts = [
         RESULTS_FORMAT, gallery.version, queries.version if queries else None, data.zero_shot,
         recipe.search.model_dump(), measured.ks, measured.vote, measured.most_queries,
+        measured.interval_over, version("imgret"),
     ]  # fmt: skip
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
     file = cache / "results" / f"{key}.json"

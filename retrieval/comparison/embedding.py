@@ -55,7 +55,7 @@ def embed(
     Raises BackboneError, GalleryError, and ImgretError when no image can be read.
     """
     paths = [folder] if most is None else _sample(folder, most)
-    sampled = most if len(paths) > 1 else None
+    sampled = [str(path) for path in paths] if len(paths) > 1 else None
     place = cache / "embeddings" / _key(folder, encoding, labels, engine, sampled)
     make_folder(place)
     retriever = Retriever(
@@ -92,13 +92,13 @@ def _sample(folder: Path, most: int) -> list[Path]:
 
 
 def _key(
-    folder: Path, encoding: Encoding, labels: str, engine: Engine | None, sampled: int | None
+    folder: Path, encoding: Encoding, labels: str, engine: Engine | None, sampled: list[str] | None
 ) -> str:
     """Readable, and different for whatever gives other embeddings or labels."""
     name = backbones.resolve(encoding.backbone)
     facts = [
-        str(folder.resolve()), labels, engine, name, backbones.folder_fingerprint(name),
-        encoding.size, encoding.fit, encoding.pool, encoding.views, *([sampled] if sampled else []),
+        str(folder.resolve()), labels, engine, name, backbones.folder_content(name),
+        encoding.size, encoding.fit, encoding.pool, encoding.views, sampled,
     ]  # fmt: skip
     digest = hashlib.sha256(json.dumps(facts).encode(errors="surrogateescape")).hexdigest()
     return f"{folder.resolve().name}-{Path(name).name}-{digest[:16]}".replace(":", "-")

@@ -50,6 +50,8 @@ def _made(kind: Any, data: Any) -> Any:
         return None if data is None else _made(inner, data)
     if origin is tuple:
         return tuple(_made(arguments[0], item) for item in data)
+    if origin is typing.Literal:
+        return arguments[arguments.index(data)]
     if kind is np.ndarray:
         return np.array(data)
     return kind(data)

@@ -29,7 +29,7 @@ from retrieval.evaluation.ranking import (
     joined,
     rank,
 )
-from retrieval.evaluation.results import Evaluation
+from retrieval.evaluation.results import Evaluation, IntervalOver
 from retrieval.evaluation.scoring import summarise
 from retrieval.refinement import Refinement
 
@@ -76,11 +76,15 @@ class Method:
 
 @dataclass(frozen=True)
 class Measured:
-    """What is measured: k of the metrics, ascending, and the neighbours that vote."""
+    """What is measured: k of the metrics, ascending, and the neighbours that vote.
+
+    interval_over: what intervals are about. Those of zero-shot are about classes, whatever it says.
+    """
 
     ks: tuple[int, ...] = (1, 5, 10)
     vote: int = 5
     most_queries: int = MOST_QUERIES
+    interval_over: IntervalOver = "queries"
 
     @property
     def k(self) -> int:
@@ -120,6 +124,7 @@ def evaluate(
         names=label_names(gallery, queries),
         query_paths=[asking.paths[i] for i in rows],
         gallery_paths=gallery.paths,
+        interval_over="classes" if zero_shot else measured.interval_over,
         notices=notices,
     )
 

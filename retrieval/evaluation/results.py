@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from retrieval.plain import Plain
 
+IntervalOver = Literal["queries", "classes"]
+
 
 @dataclass(frozen=True)
 class Metric(Plain):
-    """A mean over queries with its bootstrap 95 % interval. name: such as "precision@5"."""
+    """A mean over queries with its bootstrap 95 % interval, which is about other queries or other
+    classes (Evaluation.interval_over). name: such as "precision@5"."""
 
     name: str
     value: float
@@ -108,12 +112,14 @@ class Calibration(Plain):
 class PerQuery(Plain):
     """What each of the q evaluated queries gave, for figures and paired tests.
 
-    queries: (q,) int64, the same for the same path in any evaluation. precision: (q,) float64,
-    precision@k. distances: (q, k) float32, 1 - score of its k nearest, NaN where there are fewer.
+    queries, classes: (q,) int64, the same for the same path and label in any evaluation.
+    precision: (q,) float64, precision@k. distances: (q, k) float32, 1 - score of its k nearest, NaN
+    where there are fewer.
     """
 
     k: int
     queries: np.ndarray
+    classes: np.ndarray
     precision: np.ndarray
     distances: np.ndarray
 
@@ -126,7 +132,8 @@ class Evaluation(Plain):
     without_relevant: those left out since no gallery image shares their label. k: of
     precision@k by class, of the worst queries and of the distances. classes: worst first.
     confused: most frequent first. worst: the queries that failed worst, worst first.
-    sample: a few queries, the same in each evaluation of the same queries.
+    sample: a few queries, the same in each evaluation of the same queries. interval_over: what
+    was drawn anew for the intervals, "queries" (of these classes) or "classes" (so new ones).
     notices: sentences on what limits these figures.
     """
 
@@ -143,6 +150,7 @@ class Evaluation(Plain):
     sample: tuple[RankedQuery, ...]
     calibration: Calibration | None
     per_query: PerQuery
+    interval_over: IntervalOver = "queries"
     notices: tuple[str, ...] = ()
 
     def metric(self, name: str) -> Metric:

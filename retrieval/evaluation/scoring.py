@@ -15,6 +15,7 @@ from retrieval.evaluation.results import (
     ClassScore,
     Confusion,
     Evaluation,
+    IntervalOver,
     Metric,
     Neighbour,
     PerQuery,
@@ -35,6 +36,7 @@ def summarise(
     names: Sequence[str],
     query_paths: Sequence[Path],
     gallery_paths: Sequence[Path],
+    interval_over: IntervalOver,
     notices: Sequence[str] = (),
 ) -> Evaluation:
     """Everything that is said of a set of rankings.
@@ -48,7 +50,10 @@ def summarise(
     calibration = calibrate(ranked.scores, right)
     kept = ranked.rows(has_relevant)
     paths = [query_paths[i] for i in has_relevant.tolist()]
-    codes = np.array([_path_code(path) for path in paths], np.int64)
+    codes = np.array([_code(str(path)) for path in paths], np.int64)
+    of_label = {label: _code(_name(names, label)) for label in np.unique(kept.labels).tolist()}
+    classes = np.array([of_label[label] for label in kept.labels.tolist()], np.int64)
+    drawn = classes if interval_over == "classes" else None
     precision = metrics.precision_at_k(kept.labels, kept.found, k)
     distances = np.where(np.isfinite(kept.scores), 1 - kept.scores, np.nan)[:, :k]
     voted = metrics.vote(kept.found, vote)
@@ -59,7 +64,7 @@ def summarise(
         queries=len(kept.labels),
         without_relevant=len(ranked.labels) - len(kept.labels),
         k=k,
-        metrics=tuple(_metric(name, each) for name, each in values.items()),
+        metrics=tuple(_metric(name, each, drawn) for name, each in values.items()),
         vote=_vote_scores(kept.labels, voted, vote),
         classes=_classes(kept.labels, voted, precision, names),
         confused=_confused(kept.labels, voted, names),
@@ -69,7 +74,8 @@ def summarise(
             for row in np.argsort(codes, kind="stable")[:SAMPLED].tolist()
         ),
         calibration=calibration,
-        per_query=PerQuery(k, codes, precision, distances.astype(np.float32)),
+        per_query=PerQuery(k, codes, classes, precision, distances.astype(np.float32)),
+        interval_over=interval_over,
         notices=tuple(notices),
     )
 
@@ -113,8 +119,8 @@ def worst_queries(
     )
 
 
-def _path_code(path: Path) -> int:
-    return int(hashlib.sha256(str(path).encode(errors="surrogateescape")).hexdigest()[:15], 16)
+def _code(text: str) -> int:
+    return int(hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:15], 16)
 
 
 def _mean_distances(distances: np.ndarray) -> np.ndarray:
@@ -123,9 +129,10 @@ def _mean_distances(distances: np.ndarray) -> np.ndarray:
     return np.asarray(np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0))
 
 
-def _metric(name: str, values: np.ndarray) -> Metric:
-    values = values[np.isfinite(values)]
-    low, high = metrics.bootstrap_interval(values)
+def _metric(name: str, values: np.ndarray, groups: np.ndarray | None) -> Metric:
+    finite = np.isfinite(values)
+    values = values[finite]
+    low, high = metrics.bootstrap_interval(values, None if groups is None else groups[finite])
     return Metric(name, float(values.mean()) if len(values) else float("nan"), low, high)
 
 

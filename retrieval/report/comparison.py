@@ -64,7 +64,8 @@ def _best(comparison: Comparison) -> ExperimentResult:
 def _lead(comparison: Comparison, best: ExperimentResult, k: int) -> str:
     p = best.evaluation.metric(f"precision@{k}")
     text = f"{best.name} finds most: of the first {k} matches {p.value:.1%} have the query's class "
-    text += f"(95 % interval {p.low:.1%} to {p.high:.1%})"
+    over = best.evaluation.interval_over
+    text += f"(95 % interval for other {over}: {p.low:.1%} to {p.high:.1%})"
     if best.milliseconds:
         text += f", at {best.milliseconds:.1f} ms an image"
     text += "."

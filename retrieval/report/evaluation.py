@@ -71,7 +71,7 @@ def _lead(e: Evaluation) -> str:
     }[e.protocol]
     p = e.metric(f"precision@{e.k}")
     text = f"{how} Of its first {e.k} matches {p.value:.1%} have its class "
-    text += f"(95 % interval {p.low:.1%} to {p.high:.1%})."
+    text += f"(95 % interval for other {e.interval_over}: {p.low:.1%} to {p.high:.1%})."
     if e.without_relevant:
         text += f" {e.without_relevant:,} queries have no image of their class and are left out."
     return text

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
-from retrieval.arguments import whole
+from retrieval.arguments import one_of, whole
 from retrieval.encoder import Encoder
 from retrieval.errors import GalleryError, ImgretError, QueryError
-from retrieval.evaluation import Calibration, Evaluation
+from retrieval.evaluation import Calibration, Evaluation, IntervalOver
 from retrieval.evaluation.protocols import Images, Measured, Method, evaluate
 from retrieval.gallery import Gallery, ImageTable, Settings
 from retrieval.gallery.rows import as_matrix
@@ -28,14 +29,18 @@ FAILURES_NAMED = 5
 MOST_NEIGHBOURS = 10_000
 
 
-def measured_of(k: Sequence[int], vote: int, most_queries: int) -> Measured:
+def measured_of(
+    k: Sequence[int], vote: int, most_queries: int, interval_over: IntervalOver = "queries"
+) -> Measured:
     """Arguments of evaluate(), checked. Raises QueryError."""
     several = isinstance(k, Iterable) and not isinstance(k, str | bytes) and len(k) > 0
     if not several:
         raise QueryError(f"k is {k!r}; give one or several in a list, such as [1, 5].")
     ks = {whole("k", one, most=MOST_NEIGHBOURS) for one in k}
     vote = whole("vote", vote, most=MOST_NEIGHBOURS)
-    return Measured(tuple(sorted(ks)), vote, whole("most_queries", most_queries))
+    one_of("interval_over", interval_over, get_args(IntervalOver))
+    most = whole("most_queries", most_queries)
+    return Measured(tuple(sorted(ks)), vote, most, interval_over)
 
 
 def evaluate_gallery(

@@ -14,7 +14,7 @@ from retrieval.arguments import number, one_of, whole
 from retrieval.backbones import Fit
 from retrieval.encoder import Engine
 from retrieval.errors import GalleryError, ImgretError
-from retrieval.evaluation import Evaluation
+from retrieval.evaluation import Evaluation, IntervalOver
 from retrieval.evaluation.protocols import MOST_QUERIES
 from retrieval.gallery import Gallery, ImageTable, Settings
 from retrieval.gallery.settings import BackboneState
@@ -248,6 +248,7 @@ class Retriever(Searcher):
         k: Sequence[int] = (1, 5, 10),
         vote: int = 5,
         most_queries: int = MOST_QUERIES,
+        interval_over: IntervalOver = "queries",
         calibrate: bool = True,
         max_pixels: int = DEFAULT_MAX_PIXELS,
         progress: Progress | None = None,
@@ -256,13 +257,14 @@ class Retriever(Searcher):
 
         queries: folders of labelled images that are not in the gallery; labels: theirs, as in
         index(). zero_shot: by the classes of the second half, the transform fitted to the first.
-        most_queries: of more, a fair sample is evaluated. calibrate: keep what leave-one-out
-        learnt of the gallery's scores, so that a Match has a probability.
+        most_queries: of more, a fair sample is evaluated. interval_over: what the 95 % intervals
+        are about, other "queries" of these classes or other "classes", as for zero_shot. calibrate:
+        keep what leave-one-out learnt of the gallery's scores, so that a Match has a probability.
         Another transform or refinement than the gallery's is tried without reading an image.
         Raises ImgretError when there is nothing to measure.
         """
         self._check_asked()
-        measured = evaluating.measured_of(k, vote, most_queries)
+        measured = evaluating.measured_of(k, vote, most_queries, interval_over)
         reading = Reading.asked(None, None, max_pixels, progress)
         snapshot = self._current()
         self.gallery.check_followable(snapshot.table)

@@ -178,7 +178,7 @@ def test_tune_writes_a_recipe_that_index_and_compare_read(
 ) -> None:
     done = imgret("tune", pictures, "--backbone", weights, "--minutes", "0.02", "--out", "t.toml")
     assert done.returncode == 0, done.stderr
-    assert "held out" in done.stdout
+    assert "held-out images that chose nothing" in done.stdout
     indexed = imgret("index", pictures, "--recipe", "t.toml", "--transform", "none")
     assert indexed.returncode == 0, indexed.stderr
     assert "asked for: none" in imgret("info").stdout

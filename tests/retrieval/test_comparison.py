@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from retrieval import metrics
+from retrieval import transform as transforms
 from retrieval.comparison import Data, Experiment, compare
 from retrieval.comparison import recipes as known
 from retrieval.comparison.embedding import embed
 from retrieval.comparison.recipes import Encoding, Recipe
 from retrieval.comparison.storing import load_evaluation, store_evaluation
-from retrieval.comparison.tuning import tune
+from retrieval.comparison.tuning import _split, tune
 from retrieval.errors import ImgretError, RecipeError
 from retrieval.evaluation.protocols import Measured
+from retrieval.refinement import Refinement
 
 
 @pytest.fixture
@@ -115,6 +119,53 @@ def test_experiments_share_an_embedding_and_what_was_run_is_not_run_again(
         )
 
 
+def test_a_changed_config_is_another_experiment(
+    pictures: Path, experiments: list[Experiment], weights: Path, tmp_path: Path
+) -> None:
+    mine = Path(shutil.copytree(weights, tmp_path / "mine"))
+    experiment = Experiment("mine", Recipe(encoding=Encoding(backbone=str(mine))))
+
+    def distances() -> np.ndarray:
+        made = compare(Data(pictures), [experiment], cache=tmp_path / "cache")
+        return made.experiments[0].evaluation.per_query.distances
+
+    before = distances()
+    np.testing.assert_array_equal(distances(), before)
+    config = json.loads((mine / "config.json").read_text())
+    config.setdefault("pretrained_cfg", {})["mean"] = [0.1, 0.9, 0.3]
+    config["pretrained_cfg"]["std"] = [0.9, 0.05, 0.5]
+    (mine / "config.json").write_text(json.dumps(config))
+    assert (distances() != before).any()
+
+
+def test_intervals_of_zero_shot_are_about_classes(
+    pictures: Path, experiments: list[Experiment], tmp_path: Path
+) -> None:
+    from tests.samples import picture
+
+    for n in range(3, 6):
+        (pictures / f"class{n}").mkdir()
+        for i in range(4):
+            picture(100 * n + i).save(pictures / f"class{n}" / f"{i}.jpg")
+    found = {}
+    for name, data, measured in (
+        ("queries", Data(pictures), Measured()),
+        ("classes", Data(pictures), Measured(interval_over="classes")),
+        ("zero-shot", Data(pictures, zero_shot=True), Measured()),
+    ):
+        made = compare(data, experiments[:2], cache=tmp_path / "cache", measured=measured)
+        found[name] = made.experiments[0].evaluation
+        one = found[name].per_query
+        groups = None if name == "queries" else one.classes
+        expected = metrics.bootstrap_interval(one.precision, groups)
+        p = found[name].metric("precision@5")
+        assert (p.low, p.high) == pytest.approx(expected)
+    assert [e.interval_over for e in found.values()] == ["queries", "classes", "classes"]
+    assert len(np.unique(found["zero-shot"].per_query.classes)) == 3
+    values = [found[name].metric("precision@5").value for name in ("queries", "classes")]
+    assert values[0] == values[1]
+
+
 def test_a_new_image_is_noticed(
     pictures: Path, experiments: list[Experiment], tmp_path: Path
 ) -> None:
@@ -165,7 +216,7 @@ def test_a_folder_without_images_is_said(tmp_path: Path, weights: Path) -> None:
         embed(tmp_path / "empty", Encoding(backbone=str(weights)), tmp_path / "cache")
 
 
-def test_tuning_keeps_what_gains_and_holds_out_a_fifth_of_each_class(
+def test_tuning_keeps_what_gains_and_tells_it_of_images_that_chose_nothing(
     tmp_path: Path, weights: Path
 ) -> None:
     """Classes told apart by a faint tint under strong noise: the plain cosine sees the noise."""
@@ -189,14 +240,33 @@ def test_tuning_keeps_what_gains_and_holds_out_a_fifth_of_each_class(
         ),
         on_step=steps.append,
     )
-    assert (tuning.images, tuning.held_out) == (150, 30)
+    assert (tuning.images, tuning.held_out, tuning.fresh) == (150, 30, 15)
     kept = [step for step in tuning.steps if step.kept]
     assert kept
-    assert tuning.after == pytest.approx(kept[-1].precision)
     assert tuning.after > tuning.before + 0.1
+    assert tuning.low <= tuning.after <= tuning.high
+    assert tuning.start + sum(step.gain for step in kept) == pytest.approx(kept[-1].precision)
+    embedded = embed(
+        tmp_path / "set", tuning.recipe.encoding, tmp_path / "cache", most=20_000,
+        engine="torch-fp32",
+    )  # fmt: skip
+    gallery, choosing, fresh = _split(embedded.images)
+    parts = [set(part.contents) for part in (gallery, choosing, fresh)]
+    assert list(map(len, parts)) == [105, 30, 15]
+    assert len(set.union(*parts)) == 150
+    index = transforms.fit(tuning.recipe.search.transform, gallery.embeddings.astype(np.float32),
+                           gallery.labels)  # fmt: skip
+    x, queries = index.apply(gallery.embeddings), index.apply(fresh.embeddings)
+    if tuning.recipe.search.refinement == Refinement():
+        nearest = np.argsort(-(queries @ x.T), axis=1)[:, :5]
+        labels = np.array(gallery.labels)
+        by_hand = (labels[nearest] == np.array(fresh.labels)[:, None]).mean()
+        assert tuning.after == pytest.approx(by_hand, abs=0.03)
     assert all(step.p < 0.05 and step.gain > 0 for step in kept)
     assert list(tuning.steps) == steps
-    assert tuning.recipe.search.transform != "none"
+    assert {step.change.split()[0] for step in kept} <= {
+        *tuning.recipe.search.model_dump(), *tuning.recipe.encoding.model_dump(),
+    }  # fmt: skip
     assert tomllib.loads(known.as_toml(tuning.recipe))["search"]
 
 

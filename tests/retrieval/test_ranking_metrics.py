@@ -168,6 +168,40 @@ def test_the_bootstrap_interval_is_near_that_of_a_normal_mean() -> None:
     assert high == pytest.approx(values.mean() + half, abs=0.03)
 
 
+@pytest.mark.parametrize("classes", [12, 60])
+def test_an_interval_over_classes_holds_for_new_classes(classes: int) -> None:
+    """The true mean is known: classes differ with a spread of 0.2 around 0.5."""
+    random, inside, of_queries = np.random.default_rng(0), 0, 0
+    for seed in range(120):
+        size = random.integers(5, 60, classes)
+        groups = np.repeat(np.arange(classes), size)
+        values = random.normal(0.5, 0.2, classes)[groups] + random.normal(0, 0.2, len(groups))
+        low, high = metrics.bootstrap_interval(values, groups, resamples=400, seed=seed)
+        inside += low <= 0.5 <= high
+        low, high = metrics.bootstrap_interval(values, resamples=200, seed=seed)
+        of_queries += low <= 0.5 <= high
+    assert 0.88 <= inside / 120 <= 1
+    assert of_queries / 120 < 0.6  # those are about other queries of the same classes
+
+
+def test_an_interval_over_groups_of_a_hand_computed_case() -> None:
+    values, groups = np.array([0.0, 0.0, 1.0]), np.array([7, 7, 3])
+    low, high = metrics.bootstrap_interval(values, groups)  # means: 0, 1/3 and 1 of two groups
+    assert (low, high) == (0, 1)
+    assert all(map(math.isnan, metrics.bootstrap_interval(values, np.zeros(3))))
+
+
+def test_differences_of_a_class_change_their_sign_together() -> None:
+    groups = np.repeat(np.arange(6), 50)
+    gain = np.repeat([0.3, 0.2, -0.1, -0.2, 0.1, -0.25], 50)
+    assert metrics.paired_test(gain, np.zeros(300)) > 0.05 or gain.mean() > 0
+    p = metrics.paired_test(gain, np.zeros(300), groups)
+    signs = np.array(np.meshgrid(*[[-1, 1]] * 6)).reshape(6, -1).T
+    sums = (signs * gain[::50]).sum(axis=1)
+    by_hand = (np.abs(sums) >= abs(gain[::50].sum()) - 1e-9).mean()
+    assert p == pytest.approx(by_hand, abs=0.02)
+
+
 def test_the_bootstrap_interval_of_nothing_one_and_equals() -> None:
     assert all(map(math.isnan, metrics.bootstrap_interval(np.array([]))))
     assert metrics.bootstrap_interval(np.array([0.4])) == (0.4, 0.4)
