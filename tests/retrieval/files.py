@@ -1,9 +1,10 @@
-"""Image files that Pillow does not write: TIFFs of several directories, raws, profiles."""
+"""Image files that Pillow does not write: odd TIFFs and PNGs, raws, profiles."""
 
 from __future__ import annotations
 
 import io
 import struct
+import zlib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 SHORT, LONG, BYTE = 3, 4, 1
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, STRIPS, SAMPLES = 256, 257, 258, 259, 262, 273, 277
 ROWS, COUNTS, MAX_SAMPLE, SUBFILE, SUBDIRECTORIES, SAMPLE_FORMAT = 278, 279, 281, 254, 330, 339
-ORIENTATION, XMP, DNG_VERSION, JPEG, CFA = 274, 700, 50706, 7, 32803
+ORIENTATION, XMP, DNG_VERSION, JPEG, CFA, PLANAR = 274, 700, 50706, 7, 32803, 284
 
 
 @dataclass
@@ -105,6 +106,21 @@ class _Writer:
             COUNTS: [len(data)],
         }
         return tags | page.tags
+
+
+def chunk(kind: bytes, body: bytes, *, wrong: bool = False) -> bytes:
+    """A chunk of a PNG, perhaps with a wrong checksum."""
+    checksum = zlib.crc32(kind + body) ^ wrong
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", checksum)
+
+
+def png(pixels: np.ndarray, *beside: bytes, colour: int) -> bytes:
+    """A PNG of samples as they are stored, of a type of colour, and chunks before its pixels."""
+    (height, width), bits = pixels.shape[:2], 8 * pixels.dtype.itemsize
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(row.dtype.newbyteorder(">")).tobytes() for row in pixels)
+    chunks = (chunk(b"IHDR", header), *beside, chunk(b"IDAT", zlib.compress(rows)))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks) + chunk(b"IEND", b"")
 
 
 def jpeg(image: Image.Image, **options: object) -> bytes:
