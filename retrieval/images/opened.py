@@ -36,10 +36,11 @@ from retrieval.images import boxes, colour, jxl, raws
 from retrieval.images.animation import FRAME_BYTES, MAX_CANVAS, gif_frames
 from retrieval.images.budget import process_budget
 from retrieval.images.formats import HEADER_BYTES, sniff, unread_content
+from retrieval.images.greys import is_deep
 from retrieval.images.jpeg import Scan, check_scans, coefficient_bytes, open_jpeg
 from retrieval.images.orientation import TURNS, orientation, written_orientation
 from retrieval.images.png import take_apart
-from retrieval.images.tiff import is_raw, open_tiff, pages_of
+from retrieval.images.tiff import is_raw, open_tiff, pages_of, says_white_is_zero
 
 _STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}  # bytes a pixel in Pillow
 # What decoders take beside Pillow's picture, in bytes a pixel: canvases, planes, Python's copies.
@@ -139,13 +140,15 @@ def open_bytes(data: bytes, max_pixels: int) -> Opened:
 
 
 def check_pixels(width: int, height: int, max_pixels: int) -> None:
-    """Raise ImageError when a picture of this size has more than max_pixels."""
+    """Raise ImageError when a picture of this size has more than max_pixels, or none."""
+    if width < 1 or height < 1:
+        raise ImageError(f"{width} x {height} pixels, which show nothing")
     if width * height > max_pixels:
         raise ImageError(f"{width * height:,} pixels, more than --max-pixels {max_pixels:,}")
 
 
 def open_loaded(image: Image.Image) -> Opened:
-    """An image that is somebody's own, with the orientation and profile that it still carries."""
+    """An image that is somebody's own, with what it still carries of its file."""
     try:
         turn = image.getexif().get(0x0112, 1)
     except _DECODER_ERRORS:  # EXIF that is broken in any way
@@ -157,6 +160,8 @@ def open_loaded(image: Image.Image) -> Opened:
         orientation=turn,
         format=image.format or "",
         profile=profile if isinstance(profile, bytes) else b"",
+        gamma=_carried_gamma(image.info),
+        inverted=is_deep(image) and says_white_is_zero(image),
         depth=depth_of(image.mode),
         is_file=False,
     )
@@ -303,6 +308,14 @@ def _open_ppm(data: bytes, _: int) -> Opened:
 
 def _open_bmp(data: bytes, _: int) -> Opened:
     return Opened(BmpImagePlugin.BmpImageFile(io.BytesIO(data), ""), 1, "BMP")
+
+
+def _carried_gamma(info: dict[str | tuple[int, int], Any]) -> float | None:
+    """The exponent of a PNG that has neither a profile nor sRGB, where it differs."""
+    gamma = info.get("gamma")
+    if not isinstance(gamma, float) or {"icc_profile", "srgb"} & set(info):
+        return None
+    return gamma if colour.changes_visibly(gamma) else None
 
 
 def _profile(image: Image.Image) -> bytes:

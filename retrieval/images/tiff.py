@@ -112,6 +112,12 @@ def main_page(pages: list[Page]) -> Page | None:
     return next(page for page in whole if page.pixels >= MUCH_SMALLER * largest)
 
 
+def says_white_is_zero(image: Image.Image) -> bool:
+    """Whether an image is a TIFF that Pillow has opened, whose 0 is white."""
+    is_tiff = isinstance(image, TiffImagePlugin.TiffImageFile)
+    return is_tiff and image.tag_v2.get(_PHOTOMETRIC) == 0  # type: ignore[attr-defined]
+
+
 def open_tiff(data: bytes) -> tuple[TiffFile, int]:
     """The main picture of a TIFF, its header read, and the number of its pages.
 
