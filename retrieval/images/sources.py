@@ -150,7 +150,7 @@ def _from_tensor(tensor: Any) -> np.ndarray:
             f"{TAKEN}"
         )
     try:
-        array: np.ndarray = tensor.detach().cpu().contiguous().numpy()
+        array: np.ndarray = tensor.detach().cpu().numpy()  # not yet copied: it may be too large
     except (RuntimeError, NotImplementedError, TypeError) as error:  # it is sparse, or has no data
         raise ImageError(
             f"a tensor of layout {tensor.layout} on {tensor.device} is no picture; {TAKEN}"

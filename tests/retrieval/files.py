@@ -151,7 +151,7 @@ PROPHOTO = ((0.7977, 0.2880, 0.0), (0.1352, 0.7119, 0.0), (0.0313, 0.0001, 0.824
 
 
 def profile(primaries: tuple[tuple[float, float, float], ...], gamma: float) -> bytes:
-    """An ICC profile of a matrix and an exponent (ICC.1:2001-04)."""
+    """An ICC profile of a matrix and an exponent; of grey without a matrix (ICC.1:2001-04)."""
 
     def number(value: float) -> bytes:
         return struct.pack(">i", round(value * 65536))
@@ -165,8 +165,8 @@ def profile(primaries: tuple[tuple[float, float, float], ...], gamma: float) -> 
         (b"desc", b"desc\0\0\0\0" + struct.pack(">I", len(name)) + name + bytes(78)),
         (b"cprt", b"text\0\0\0\0nobody's\0"),
         (b"wtpt", xyz((0.9642, 1.0, 0.8249))),
-        *zip((b"rXYZ", b"gXYZ", b"bXYZ"), map(xyz, primaries), strict=True),
-        *((kind, curve) for kind in (b"rTRC", b"gTRC", b"bTRC")),
+        *zip((b"rXYZ", b"gXYZ", b"bXYZ"), map(xyz, primaries), strict=bool(primaries)),
+        *((kind, curve) for kind in ((b"rTRC", b"gTRC", b"bTRC") if primaries else (b"kTRC",))),
     ]
     at, table, body = 128 + 4 + 12 * len(tags), b"", b""
     for kind, data in tags:
@@ -174,7 +174,8 @@ def profile(primaries: tuple[tuple[float, float, float], ...], gamma: float) -> 
         table += struct.pack(">4sII", kind, at + len(body), len(data))
         body += padded
     header = struct.pack(
-        ">I4sI4s4s4s12s4s4sIIIQI12s4s44s", at + len(body), bytes(4), 0x02100000, b"mntr", b"RGB ",
+        ">I4sI4s4s4s12s4s4sIIIQI12s4s44s", at + len(body), bytes(4), 0x02100000, b"mntr",
+        b"RGB " if primaries else b"GRAY",
         b"XYZ ", bytes(12), b"acsp", bytes(4), 0, 0, 0, 0, 0,
         number(0.9642) + number(1.0) + number(0.8249), bytes(4), bytes(44),
     )  # fmt: skip

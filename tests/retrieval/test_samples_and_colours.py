@@ -194,6 +194,15 @@ def test_a_profile_that_changes_a_picture_visibly_is_applied(
         assert difference(decode(opened, SQUASH).pixels, decode(image, SQUASH).pixels) < 6
 
 
+@pytest.mark.parametrize("mode", ["L", "LA"])
+def test_a_profile_of_grey_is_applied_with_and_without_transparency(mode: str) -> None:
+    linear = Image.fromarray((255 * (GREY / 255) ** 2.2).round().astype(np.uint8))
+    data = encoded(linear.convert(mode), "PNG", icc_profile=profile((), 1.0))
+    assert difference(grey(data), GREY) < 4
+    assert difference(open_image(encoded(picture(1), "PNG", icc_profile=profile((), 1.0)))[0],
+                      picture(1)) == 0  # fmt: skip
+
+
 def test_a_profile_other_than_srgb_is_a_fact() -> None:
     image = picture(6)
     facts = decode(with_profile(image, profile(PROPHOTO, 1.8), "PNG"), SQUASH).facts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import time
 from pathlib import Path
 
 import numpy as np
@@ -208,3 +209,11 @@ def test_max_pixels_holds_for_everything_that_is_given(photograph: Path) -> None
         with pytest.raises(ImageError, match="120,000 pixels, more than --max-pixels 119,999"):
             decode(source, SQUASH, max_pixels=119_999)
         assert decode(source, SQUASH, max_pixels=120_000).width in (300, 400)
+
+
+def test_a_tensor_of_very_many_pixels_is_refused_before_it_is_copied() -> None:
+    many = torch.zeros(1, 1, 3, dtype=torch.uint8).expand(20_000, 20_000, 3)
+    before = time.process_time()
+    with pytest.raises(ImageError, match="400,000,000 pixels, more than"):
+        decode(many, SQUASH)  # type: ignore[arg-type]
+    assert time.process_time() - before < 0.5
