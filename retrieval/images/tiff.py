@@ -223,9 +223,9 @@ class TiffFile(TiffImagePlugin.TiffImageFile):
         for tile in self.tile:
             args = cast("tuple[str, int, int]", tile.args)
             band = args[0]
-            if band not in "RGBAX":
+            if band == "a" or self.mode == "CMYK":  # which Pillow cannot take apart
                 raise SyntaxError("unknown pixel mode")
-            if band != "X":  # a channel that means nothing
+            if band in self.getbands():  # others mean nothing
                 tiles.append(tile._replace(args=(f"{band};16{order}", *args[1:])))
         return tiles
 

@@ -19,6 +19,7 @@ from tests.retrieval.files import (
     PLANAR,
     PROPHOTO,
     SAMPLE_FORMAT,
+    SAMPLES,
     SRGB,
     STRIPS,
     Page,
@@ -119,14 +120,27 @@ def test_full_colours_of_16_bits_are_as_they_were() -> None:
     assert difference(open_image(tiff(Page(colours)))[0], picture(5)) == 0
 
 
+def planes(pixels: np.ndarray, order: str = "<", extra: list[int] | None = None) -> bytes:
+    """A TIFF of 16 bits whose colours lie one behind the other."""
+    stored = np.moveaxis(pixels, 2, 0).astype(order + "u2").tobytes()
+    size, count = len(stored) // pixels.shape[2], pixels.shape[2]
+    places = [8 + n * size for n in range(count)]
+    tags = {BITS: [16] * count, PLANAR: [2], STRIPS: places, COUNTS: [size] * count}
+    tags |= {SAMPLES: [count]} | ({338: extra} if extra else {})
+    return tiff(Page(stored, dict(tags), size=(pixels.shape[1], pixels.shape[0])), order=order)
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("scale", [257, 16])
 def test_colours_of_16_bits_in_planes_of_their_own_are_read(order: str, scale: int) -> None:
-    planes = np.moveaxis(np.asarray(picture(5)).astype(np.uint16) * scale, 2, 0)
-    pixels = planes.astype(order + "u2").tobytes()
-    size = len(pixels) // 3
-    tags = {BITS: [16] * 3, PLANAR: [2], STRIPS: [8, 8 + size, 8 + 2 * size], COUNTS: [size] * 3}
-    data = tiff(Page(pixels, tags, size=picture(5).size), order=order)
+    data = planes(np.asarray(picture(5)).astype(np.uint16) * scale, order)
+    assert difference(open_image(data)[0], picture(5)) < 1
+
+
+@pytest.mark.parametrize("meaning", [0, 2])
+def test_a_fourth_plane_is_transparency_or_nothing(meaning: int) -> None:
+    pixels = np.asarray(picture(5).convert("RGBA")).astype(np.uint16) * 257
+    data = planes(pixels, extra=[meaning])
     assert difference(open_image(data)[0], picture(5)) < 1
 
 
