@@ -10,7 +10,7 @@ from typing import NoReturn
 import click
 
 from imgret import check_packages
-from imgret.interrupts import second_interrupt_ends_at_once
+from imgret.interrupts import INTERRUPTED, end_at_once, second_interrupt_ends_at_once
 
 COMMANDS = {
     "index": "Embed the images below folders and files, and make them searchable.",
@@ -85,4 +85,7 @@ def main() -> NoReturn:
         warnings.simplefilter("ignore")
     with second_interrupt_ends_at_once():
         code = exit_code(lambda: cli.main(standalone_mode=False))
-    sys.exit(exit_code(flush) or code)
+        code = exit_code(flush) or code
+        if code == INTERRUPTED:
+            end_at_once()
+    sys.exit(code)

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import NoReturn
 
 INTERRUPTED = 130
 
@@ -33,6 +34,15 @@ def second_interrupt_ends_at_once() -> Iterator[None]:
         os.close(writing)
 
 
+def end_at_once() -> NoReturn:
+    """End an interrupted process, without Python's own end.
+
+    Threads may have been left behind in C++, and Python's end unwinds them, which C++ answers with
+    abort(). What was to be written has been, and nothing here waits for that end.
+    """
+    os._exit(INTERRUPTED)
+
+
 def _watch(reading: int) -> None:
     """Count interrupts until nobody writes any more."""
     interrupts = 0
@@ -42,5 +52,5 @@ def _watch(reading: int) -> None:
             with suppress(OSError):
                 if os.isatty(2):
                     os.write(2, b"\x1b[?25h\n")  # a progress bar had hidden the cursor
-            os._exit(INTERRUPTED)
+            end_at_once()
     os.close(reading)

@@ -42,6 +42,9 @@ def apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
         return image
     if transform.input_mode == "RGB" and image.mode == "L":
         image = image.convert("RGB")
+    if transform.input_mode == "L" and image.mode == "RGB":  # grey that lay on a ground
+        red, green, blue = image.split()
+        image = red if red == green == blue else image
     if transform.input_mode != image.mode:
         return image
     applied = ImageCms.applyTransform(image, transform)

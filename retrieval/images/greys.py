@@ -19,18 +19,24 @@ def is_deep(image: Image.Image) -> bool:
 
 
 def to_8_bits(
-    image: Image.Image, white: float | None = None, *, inverted: bool = False
+    image: Image.Image,
+    white: float | None = None,
+    *,
+    inverted: bool = False,
+    unsigned: bool = False,
 ) -> Image.Image:
     """Grey of 16 or 32 bits or float as mode L. inverted: 0 is white, the largest sample black.
 
+    unsigned: what looks like a negative sample of 32 bits is a large one.
     Integers beyond 16 bits: the largest one becomes white. Floats are [0, 1] unless one is larger,
     then 0 to 255, then as integers. What is not finite counts as 0.
     """
     if white is None:
-        brightest = max((float(strip.max()) for _, strip in _strips(image)), default=0.0)
+        strips = _strips(image, unsigned=unsigned)
+        brightest = max((float(strip.max()) for _, strip in strips), default=0.0)
         white = _white(brightest, is_float=image.mode == "F")
     grey = Image.new("L", image.size)
-    for top, strip in _strips(image):
+    for top, strip in _strips(image, unsigned=unsigned):
         scaled = np.clip(strip.astype(np.float32) * np.float32(255 / white), 0, 255)
         rows = np.rint(255 - scaled if inverted else scaled).astype(np.uint8)
         grey.paste(Image.fromarray(rows), (0, top))
@@ -51,8 +57,8 @@ def join_bytes(high: Image.Image, low: Image.Image, white: float) -> Image.Image
     """
     joined = Image.new(high.mode, high.size)
     whites = np.full(len(high.getbands()), white, np.float32)
-    if high.mode == "RGBA" and 256 * _top(high.getchannel("A")) > white:
-        whites[3] = 65535
+    if "A" in high.getbands() and 256 * _top(high.getchannel("A")) > white:
+        whites[-1] = 65535
     for (top, upper), (_, lower) in zip(_strips(high), _strips(low), strict=True):
         values = upper.astype(np.float32) * 256 + lower
         rows = np.rint(np.clip(values * (255 / whites), 0, 255)).astype(np.uint8)
@@ -76,7 +82,7 @@ def _white(brightest: float, *, is_float: bool) -> float:
     return white_of(brightest)
 
 
-def _strips(image: Image.Image) -> Iterator[tuple[int, np.ndarray]]:
+def _strips(image: Image.Image, *, unsigned: bool = False) -> Iterator[tuple[int, np.ndarray]]:
     """The top and the samples of strips of a picture, from above; memory is that of one strip."""
     rows = max(1, STRIP_PIXELS // image.width)
     for top in range(0, image.height, rows):
@@ -84,4 +90,6 @@ def _strips(image: Image.Image) -> Iterator[tuple[int, np.ndarray]]:
         strip = np.asarray(image.crop(box))
         if strip.dtype.kind == "f":
             strip = np.nan_to_num(strip, posinf=0.0, neginf=0.0)
+        elif unsigned and strip.dtype == np.int32:
+            strip = strip.view(np.uint32)
         yield top, strip

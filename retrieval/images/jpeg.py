@@ -1,7 +1,9 @@
 """JPEGs: how many scans one has, before it is decoded, and how much of it its file lacks."""
 
+import io
 import math
 import re
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, cast
@@ -18,6 +20,12 @@ MAY_LACK = 0.05  # share of the rows
 _EOI = b"\xff\xd9"
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
 _SOS, _ALONE = 0xDA, (0x01, 0xD8)
+# What Pillow reads beyond the end of: JFIF's, Adobe's and Photoshop's segments, pieces of profiles.
+_CUT_SHORT = re.compile(
+    rb"\xff(\xe0\0[\6-\x08]JFIF|\xee\0[\7\x08]Adobe|\xe2\0[\x0e\x0f]ICC_PROFILE\0|"
+    rb"\xed..Photoshop 3)",
+    re.DOTALL,
+)
 _UNTOUCHED = 3  # level of what no row was written to
 
 
@@ -72,6 +80,17 @@ class JpegFile(JpegImagePlugin.JpegImageFile):
         return rows / self.height
 
 
+def open_jpeg(data: bytes) -> JpegFile:
+    """A JPEG whose header is read; a segment beside its picture that is cut short is passed over.
+
+    Raises what Pillow does.
+    """
+    try:
+        return JpegFile(io.BytesIO(data), "")
+    except (SyntaxError, LookupError, struct.error):
+        return JpegFile(io.BytesIO(_CUT_SHORT.sub(_without_name, data)), "")
+
+
 def check_scans(image: JpegFile, data: bytes) -> tuple[bool, list[Scan]]:
     """Count the scans of a JPEG whose header is read, and refuse one that has too many.
 
@@ -109,6 +128,11 @@ def is_complete_enough(image: JpegFile, whole: list[Scan]) -> bool:
     }
     coloured = {c for scan in whole if scan.first == 0 for c in scan.components}
     return luminance >= set(range(64)) and coloured >= set(ids)
+
+
+def _without_name(segment: re.Match[bytes]) -> bytes:
+    """The beginning of a segment whose name nobody knows."""
+    return segment[0][:4].ljust(len(segment[0]), b"\0")
 
 
 def _has_several_scans(image: JpegFile, data: bytes) -> bool:

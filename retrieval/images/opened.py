@@ -36,10 +36,11 @@ from retrieval.images import boxes, colour, jxl, raws
 from retrieval.images.animation import FRAME_BYTES, MAX_CANVAS, gif_frames
 from retrieval.images.budget import process_budget
 from retrieval.images.formats import HEADER_BYTES, sniff, unread_content
-from retrieval.images.jpeg import JpegFile, Scan, check_scans, coefficient_bytes
+from retrieval.images.greys import is_deep
+from retrieval.images.jpeg import Scan, check_scans, coefficient_bytes, open_jpeg
 from retrieval.images.orientation import TURNS, orientation, written_orientation
 from retrieval.images.png import take_apart
-from retrieval.images.tiff import is_raw, open_tiff, pages_of
+from retrieval.images.tiff import is_raw, open_tiff, pages_of, says_white_is_zero
 
 _STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}  # bytes a pixel in Pillow
 # What decoders take beside Pillow's picture, in bytes a pixel: canvases, planes, Python's copies.
@@ -48,9 +49,9 @@ _MOST_JOINED = 100_000_000  # pixels of 16-bit colours whose low bytes are looke
 _FOREIGN = "B" if sys.byteorder == "little" else "L"
 _OTHER_BYTES = {
     f"{mode};16{order}": f"{mode};16{other}"
-    for mode in ("RGB", "RGBA", "CMYK")
+    for mode in ("RGB", "RGBA", "CMYK", "R", "G", "B", "A")
     for order, other in (("B", "L"), ("L", "B"), ("N", _FOREIGN))
-}
+} | {"LA;16B": "RGBA"}  # the four bytes of a pixel: Pillow has no other order of it
 _WEIGHTS = 50  # bytes that resizing takes for each column and each row
 _DECODER_ERRORS = (
     OSError,
@@ -76,12 +77,13 @@ _DECODER_ERRORS = (
 class Opened:
     """A picture whose pixels may still wait.
 
-    orientation: how it still has to be turned. format, frames, depth: see PictureFacts. profile:
-    of its colours. gamma: the exponent that a PNG was encoded with, where it differs. white: the
-    sample that is white, where the file says so; inverted: it is black. animated: the bytes in
-    which a later frame is looked for. low: opens the same again for the low bytes of 16-bit RGB.
-    scans: of a JPEG with several, those that were whole. extra_bytes: memory that decoding takes
-    beside the pixels. is_file: whether nobody else holds the image.
+    orientation: how it still has to be turned. format, frames, depth: see PictureFacts. profile: of
+    its colours. gamma: the exponent that a PNG was encoded with, where it differs. white: the
+    sample that is white, where the file says so; inverted: it is black; unsigned: of 32 bits
+    without a sign. animated: the bytes in which a later frame is looked for. low: opens the same
+    again for the low bytes of 16-bit RGB. scans: of a JPEG with several, those that were whole.
+    extra_bytes: memory that decoding takes beside the pixels. is_file: whether nobody else holds
+    the image.
     """
 
     image: Image.Image
@@ -93,6 +95,7 @@ class Opened:
     gamma: float | None = None
     white: float | None = None
     inverted: bool = False
+    unsigned: bool = False
     animated: bytes = b""
     low: Callable[[], Image.Image] | None = None
     scans: list[Scan] | None = None
@@ -137,13 +140,15 @@ def open_bytes(data: bytes, max_pixels: int) -> Opened:
 
 
 def check_pixels(width: int, height: int, max_pixels: int) -> None:
-    """Raise ImageError when a picture of this size has more than max_pixels."""
+    """Raise ImageError when a picture of this size has more than max_pixels, or none."""
+    if width < 1 or height < 1:
+        raise ImageError(f"{width} x {height} pixels, which show nothing")
     if width * height > max_pixels:
         raise ImageError(f"{width * height:,} pixels, more than --max-pixels {max_pixels:,}")
 
 
 def open_loaded(image: Image.Image) -> Opened:
-    """An image that is somebody's own, with the orientation and profile that it still carries."""
+    """An image that is somebody's own, with what it still carries of its file."""
     try:
         turn = image.getexif().get(0x0112, 1)
     except _DECODER_ERRORS:  # EXIF that is broken in any way
@@ -155,6 +160,8 @@ def open_loaded(image: Image.Image) -> Opened:
         orientation=turn,
         format=image.format or "",
         profile=profile if isinstance(profile, bytes) else b"",
+        gamma=_carried_gamma(image.info),
+        inverted=is_deep(image) and says_white_is_zero(image),
         depth=depth_of(image.mode),
         is_file=False,
     )
@@ -181,7 +188,7 @@ def decoder_errors_as_image_errors() -> Iterator[None]:
 
 
 def _open_jpeg(data: bytes, max_pixels: int) -> Opened:
-    image = JpegFile(io.BytesIO(data), "")
+    image = open_jpeg(data)
     check_pixels(*image.size, max_pixels)
     several, whole = check_scans(image, data)
     opened = Opened(image, written_orientation(image), "JPEG", profile=_profile(image))
@@ -257,6 +264,7 @@ def _open_tiff(data: bytes, max_pixels: int) -> Opened:
     opened = Opened(image, 1, "TIFF", pages, max(8, image.depth), _profile(image))
     opened.extra_bytes = 2 * image.strip_bytes
     opened.white, opened.inverted = image.white, image.inverted
+    opened.unsigned = image.is_unsigned
     if image.depth == 16 and _has_low_bytes(image):
         opened.low = lambda: _other_bytes(open_tiff(data)[0])
     return opened
@@ -302,6 +310,14 @@ def _open_bmp(data: bytes, _: int) -> Opened:
     return Opened(BmpImagePlugin.BmpImageFile(io.BytesIO(data), ""), 1, "BMP")
 
 
+def _carried_gamma(info: dict[str | tuple[int, int], Any]) -> float | None:
+    """The exponent of a PNG that has neither a profile nor sRGB, where it differs."""
+    gamma = info.get("gamma")
+    if not isinstance(gamma, float) or {"icc_profile", "srgb"} & set(info):
+        return None
+    return gamma if colour.changes_visibly(gamma) else None
+
+
 def _profile(image: Image.Image) -> bytes:
     profile = image.info.get("icc_profile")
     return profile if isinstance(profile, bytes) else b""
@@ -312,7 +328,7 @@ def _has_low_bytes(image: Image.Image) -> bool:
     if image.width * image.height > _MOST_JOINED:
         return False
     modes = {_raw_mode(tile) for tile in image.tile}  # type: ignore[attr-defined]
-    return len(modes) == 1 and modes.pop() in _OTHER_BYTES
+    return bool(modes) and modes <= set(_OTHER_BYTES)
 
 
 def _raw_mode(tile: Any) -> str:
@@ -320,12 +336,17 @@ def _raw_mode(tile: Any) -> str:
 
 
 def _other_bytes(image: Image.Image) -> Image.Image:
-    """The same colours of 16 bits, not yet loaded, by the low bytes where Pillow takes the high."""
+    """The same colours of 16 bits, by the low bytes of samples where Pillow takes the high."""
     tiles = image.tile  # type: ignore[attr-defined]
+    is_grey = _raw_mode(tiles[0]).startswith("LA")
     for n, tile in enumerate(tiles):
         swapped = _OTHER_BYTES[_raw_mode(tile)]
         args = swapped if isinstance(tile.args, str) else (swapped, *tile.args[1:])
         tiles[n] = tile._replace(args=args)
+    image.load()
+    if is_grey:
+        grey = image.getchannel("G")
+        return Image.merge("RGBA", (grey, grey, grey, image.getchannel("A")))
     return image
 
 

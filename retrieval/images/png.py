@@ -13,9 +13,13 @@ from retrieval.errors import ImageError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_SIDE_BYTES = 4 << 20  # of a profile or a packet, unpacked
+MAX_UNPACKED = 32 << 20  # of all of them
 MAX_CHUNKS = 1_000_000
 _KEPT = (b"tRNS", b"acTL", b"fcTL", b"fdAT")
-_RAW_EXIF = (b"Raw profile type exif", b"Raw profile type APP1")
+_GREY, _RGB, _PALETTE = 0, 2, 3  # types of colour
+_CLEAR_BYTES = {_GREY: (2, 2), _RGB: (6, 6), _PALETTE: (1, 256)}  # least and most of tRNS
+_RAW = (b"Raw profile type exif", b"Raw profile type APP1", b"Raw profile type xmp")
+_XMP_HEAD = b"http://ns.adobe.com/xap/1.0/\0"
 
 
 @dataclass
@@ -29,15 +33,21 @@ class PngFile:
 
     still: bytes = b""
     animated: bytes = b""
-    frames: int = 1
+    frames: int = 0
     depth: int = 8
-    palette: bool = False
+    colour: int = _RGB
     significant: int | None = None
     exif: bytes = b""
     xmp: bytes = b""
     profile: bytes = b""
     gamma: float | None = None
     srgb: bool = field(default=False, repr=False)
+    unpacked: int = field(default=0, repr=False)
+
+    @property
+    def palette(self) -> bool:
+        """Whether its samples are indices of colours."""
+        return self.colour == _PALETTE
 
 
 def take_apart(data: bytes) -> PngFile:
@@ -45,8 +55,7 @@ def take_apart(data: bytes) -> PngFile:
     png, view = PngFile(), memoryview(data)
     still: list[memoryview] = []  # pieces of the file
     animated: list[memoryview] = []
-    at = start = 0
-    at += len(SIGNATURE)
+    start, at, first, controls = 0, len(SIGNATURE), b"", 0
     for _ in range(MAX_CHUNKS):
         if at + 8 > len(data):
             break
@@ -56,22 +65,32 @@ def take_apart(data: bytes) -> PngFile:
             still.append(view[start:at])
             animated.append(view[start:at])
             start = end
-            if kind in _KEPT and _is_whole(view, at, end):
+            if kind in _KEPT and _is_whole(view, at, end) and _makes_sense(png, kind, length):
                 animated.append(view[at:end])
                 still += [view[at:end]] if kind == b"tRNS" else []
             _look(png, kind, view[at:end])
         elif kind == b"IHDR" and length >= 13 and at + 18 <= len(data):
-            png.depth, png.palette = data[at + 16], data[at + 17] == 3
+            png.depth, png.colour = data[at + 16], data[at + 17]
+        controls += kind == b"fcTL"
+        first = first or (kind if kind in (b"fcTL", b"IDAT") else b"")
         at = end
         if kind == b"IEND":
             break
     else:
         raise ImageError(f"more than {MAX_CHUNKS:,} chunks")
+    png.frames = min(png.frames, controls)
+    png.frames += first == b"IDAT" or not png.frames  # a picture for who shows no animations
     png.still = b"".join([*still, view[start:]]) if still else data
     png.animated = b"".join([*animated, view[start:]]) if png.frames > 1 else b""
     if png.profile or png.srgb:
         png.gamma = None
     return png
+
+
+def _makes_sense(png: PngFile, kind: bytes, length: int) -> bool:
+    """Whether a chunk that is kept has a length that it may have (PNG 3rd edition, 11.3.1)."""
+    least, most = _CLEAR_BYTES.get(png.colour, (1, 0)) if kind == b"tRNS" else (0, length)
+    return least <= length <= most
 
 
 def _look(png: PngFile, kind: bytes, chunk: memoryview) -> None:
@@ -82,7 +101,7 @@ def _look(png: PngFile, kind: bytes, chunk: memoryview) -> None:
 
 
 def _frames(png: PngFile, body: bytes) -> None:
-    png.frames = min(max(1, int.from_bytes(body[:4], "big")), MAX_CHUNKS)
+    png.frames = min(int.from_bytes(body[:4], "big"), MAX_CHUNKS)
 
 
 def _is_whole(data: memoryview, at: int, end: int) -> bool:
@@ -93,7 +112,7 @@ def _is_whole(data: memoryview, at: int, end: int) -> bool:
 def _profile(png: PngFile, body: bytes) -> None:
     name, _, rest = body.partition(b"\0")
     if len(name) < 80 and rest[:1] == b"\0":
-        png.profile = _inflated(rest[1:])
+        png.profile = _inflated(png, rest[1:])
 
 
 def _exif(png: PngFile, body: bytes) -> None:
@@ -101,7 +120,8 @@ def _exif(png: PngFile, body: bytes) -> None:
 
 
 def _significant(png: PngFile, body: bytes) -> None:
-    png.significant = max(body[:3], default=0) or None
+    colours = body[:3] if png.colour & _RGB else body[:1]
+    png.significant = max(colours, default=0) or None
 
 
 def _gamma(png: PngFile, body: bytes) -> None:
@@ -115,23 +135,26 @@ def _srgb(png: PngFile, _: bytes) -> None:
 
 def _packed_text(png: PngFile, body: bytes) -> None:
     key, _, rest = body.partition(b"\0")
-    if key in _RAW_EXIF:
-        _raw_exif(png, _inflated(rest[1:]))
+    if key in _RAW:
+        _unhex(png, _inflated(png, rest[1:]))
 
 
 def _text(png: PngFile, body: bytes) -> None:
     key, _, rest = body.partition(b"\0")
-    if key in _RAW_EXIF:
-        _raw_exif(png, rest)
+    if key in _RAW:
+        _unhex(png, rest)
 
 
-def _raw_exif(png: PngFile, text: bytes) -> None:
-    """EXIF as ImageMagick 6 wrote it: three lines, then hexadecimal digits."""
+def _unhex(png: PngFile, text: bytes) -> None:
+    """EXIF or XMP as ImageMagick writes them: three lines, then hexadecimal digits."""
     try:
-        exif = bytes.fromhex("".join(text.decode("ascii").split("\n")[3:]))
+        body = bytes.fromhex(text.decode("ascii").split("\n", 3)[-1])
     except ValueError:
         return
-    png.exif = png.exif or exif
+    if body.startswith((b"<", _XMP_HEAD)):
+        png.xmp = png.xmp or body
+    else:
+        png.exif = png.exif or body
 
 
 def _unicode_text(png: PngFile, body: bytes) -> None:
@@ -139,16 +162,20 @@ def _unicode_text(png: PngFile, body: bytes) -> None:
     if key != b"XML:com.adobe.xmp" or len(rest) < 2:
         return
     _, _, text = rest[2:].partition(b"\0")[2].partition(b"\0")
-    png.xmp = _inflated(text) if rest[0] else text
+    png.xmp = _inflated(png, text) if rest[0] else text
 
 
-def _inflated(packed: bytes) -> bytes:
+def _inflated(png: PngFile, packed: bytes) -> bytes:
     """What zlib packed, or nothing where it is broken or longer than MAX_SIDE_BYTES."""
     stream = zlib.decompressobj()
+    if png.unpacked > MAX_UNPACKED:
+        return b""
     try:
         text = stream.decompress(packed, MAX_SIDE_BYTES)
     except zlib.error:
+        png.unpacked += MAX_SIDE_BYTES  # so much it may have been
         return b""
+    png.unpacked += len(text)
     return text if stream.eof else b""
 
 

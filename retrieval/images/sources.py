@@ -95,14 +95,31 @@ def _read(file: Any) -> bytes:
         place = file.tell() if hasattr(file, "seek") and _can_seek(file) else None
         if place is not None:
             file.seek(0)
-        data = file.read(MAX_FILE_BYTES + 1)
+        data = _read_to_end(file)
         if place is not None:
             file.seek(place)
     except (OSError, ValueError) as error:
         raise ImageError(f"this file cannot be read: {os_reason(error)}") from error
-    if not isinstance(data, bytes | bytearray):
+    return _bounded(data)
+
+
+def _read_to_end(file: Any) -> bytes:
+    """What a file gives until it gives nothing: pipes and sockets give a part at a time."""
+    parts, left = [], MAX_FILE_BYTES + 1
+    while left > 0 and (part := _part(file, left)):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
+
+
+def _part(file: Any, most: int) -> bytes:
+    part = file.read(most)
+    if isinstance(part, str):
         raise ImageError("a file opened as text is no picture; open it in binary mode, 'rb'")
-    return _bounded(bytes(data))
+    if not isinstance(part, bytes | bytearray | memoryview):
+        kinds = f"{type(file).__name__} whose read() gives {type(part).__name__}"
+        raise ImageError(f"a {kinds} is no picture; {TAKEN}")
+    return bytes(part)
 
 
 def _can_seek(file: Any) -> bool:
@@ -132,7 +149,12 @@ def _from_tensor(tensor: Any) -> np.ndarray:
             f"a tensor of shape {tuple(tensor.shape)} and type {tensor.dtype} is no picture; "
             f"{TAKEN}"
         )
-    array: np.ndarray = tensor.detach().cpu().contiguous().numpy()
+    try:
+        array: np.ndarray = tensor.detach().cpu().numpy()  # not yet copied: it may be too large
+    except (RuntimeError, NotImplementedError, TypeError) as error:  # it is sparse, or has no data
+        raise ImageError(
+            f"a tensor of layout {tensor.layout} on {tensor.device} is no picture; {TAKEN}"
+        ) from error
     first = array.ndim == 3 and array.shape[0] in (1, 3, 4)
     return np.moveaxis(array, 0, 2) if first else array
 
@@ -142,11 +164,11 @@ def _from_array(array: np.ndarray, max_pixels: int) -> Image.Image:
         array = array[..., 0]
     grey = array.ndim == 2
     shaped = grey or (array.ndim == 3 and array.shape[2] in (3, 4))
-    deep = grey and array.dtype == np.uint16
+    deep = grey and array.dtype.kind == "u" and array.dtype.itemsize == 2  # in either byte order
     if not (array.dtype == np.uint8 or deep) or not shaped or not array.size:
         raise ImageError(
             f"an array of shape {array.shape} and type {array.dtype} is no picture; give "
             "(height, width, 3) RGB, (height, width, 4) RGBA or (height, width) grey, uint8"
         )
     check_pixels(array.shape[1], array.shape[0], max_pixels)
-    return Image.fromarray(np.ascontiguousarray(array))
+    return Image.fromarray(np.ascontiguousarray(array, np.uint16 if deep else np.uint8))

@@ -7,8 +7,9 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
-from PIL import ExifTags, Image, TiffImagePlugin
+from PIL import ExifTags, Image, ImageFile, TiffImagePlugin
 
 from retrieval.errors import ImageError
 from retrieval.images.orientation import xmp_orientation
@@ -21,6 +22,7 @@ MAX_SCANNED = 40_000_000_000  # pixels of the largest page times scans of JPEGs 
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _NEW_SUBFILE, _OLD_SUBFILE, _MAX_SAMPLE, _SUBDIRECTORIES = 254, 255, 281, 330
+_PLANAR, _SAMPLE_FORMAT = 284, 339
 _XMP, _DNG_VERSION = 700, 50706
 _WANTED = {
     _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _NEW_SUBFILE, _OLD_SUBFILE, _MAX_SAMPLE,
@@ -32,7 +34,8 @@ _RAW_PHOTOMETRIC = {32803, 34892}  # colour filter array, LinearRaw
 _RAW_COMPRESSION = {262, 32767, 32769, 32770, 34713, 65535}
 _JPEG_COMPRESSION = {6, 7}
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
-_UNREAD = re.compile("unknown pixel mode|data organization|samples per pixel|not yet support")
+_UNSIGNED, _PLANES = 1, 2
+_UNREAD = re.compile("unknown pixel mode|samples per pixel|not yet support")
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,12 @@ def main_page(pages: list[Page]) -> Page | None:
     return next(page for page in whole if page.pixels >= MUCH_SMALLER * largest)
 
 
+def says_white_is_zero(image: Image.Image) -> bool:
+    """Whether an image is a TIFF that Pillow has opened, whose 0 is white."""
+    is_tiff = isinstance(image, TiffImagePlugin.TiffImageFile)
+    return is_tiff and image.tag_v2.get(_PHOTOMETRIC) == 0  # type: ignore[attr-defined]
+
+
 def open_tiff(data: bytes) -> tuple[TiffFile, int]:
     """The main picture of a TIFF, its header read, and the number of its pages.
 
@@ -179,6 +188,11 @@ class TiffFile(TiffImagePlugin.TiffImageFile):
         return (1 << self.depth) - 1 if 8 < self.depth < 16 else None
 
     @property
+    def is_unsigned(self) -> bool:
+        """Whether its samples have 32 bits without a sign, which Pillow takes for one."""
+        return self.depth == 32 and self.tag_v2.get(_SAMPLE_FORMAT, (_UNSIGNED,))[0] == _UNSIGNED
+
+    @property
     def strip_bytes(self) -> int:
         """Memory that libtiff takes for one strip or tile."""
         width, height = self._tile_size
@@ -196,7 +210,24 @@ class TiffFile(TiffImagePlugin.TiffImageFile):
         if self.depth > 8 and self.tag_v2.get(_PHOTOMETRIC, 0) == 0:
             self.inverted = _PHOTOMETRIC in self.tag_v2
             self.tag_v2[_PHOTOMETRIC] = 1
+        if self.tag_v2.get(TiffImagePlugin.SAMPLESPERPIXEL, 1) == 1 and _PLANAR in self.tag_v2:
+            self.tag_v2[_PLANAR] = 1  # one sample is one plane; Pillow would forget how it is kept
         super()._setup()
+        if self._planar_configuration == _PLANES and self.depth == 16 and not self.use_load_libtiff:
+            self.tile = self._tiles_of_16_bits()
+
+    def _tiles_of_16_bits(self) -> list[ImageFile._Tile]:
+        """The tiles of colours that are kept apart, which Pillow reads as if they had 8 bits."""
+        order = "L" if self.tag_v2.prefix == b"II" else "B"
+        tiles = []
+        for tile in self.tile:
+            args = cast("tuple[str, int, int]", tile.args)
+            band = args[0]
+            if band == "a" or self.mode == "CMYK":  # which Pillow cannot take apart
+                raise SyntaxError("unknown pixel mode")
+            if band in self.getbands():  # others mean nothing
+                tiles.append(tile._replace(args=(f"{band};16{order}", *args[1:])))
+        return tiles
 
 
 def _check_scans(data: bytes, main: Page) -> None:

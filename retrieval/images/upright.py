@@ -58,7 +58,9 @@ def _flat(opened: Opened, image: Image.Image) -> Image.Image:
     if image.mode in ("RGB", "L") and "transparency" not in image.info:
         return image
     if greys.is_deep(image):
-        return greys.to_8_bits(image, opened.white, inverted=opened.inverted)
+        return greys.to_8_bits(
+            image, opened.white, inverted=opened.inverted, unsigned=opened.unsigned
+        )
     if image.has_transparency_data:
         return colour.on_ground(image)
     if image.mode == "CMYK" and colour.to_srgb(opened.profile) is not None:
@@ -75,7 +77,6 @@ def _of_16_bits(
     if white >= 65535 or (not brightest and not opened.white):
         return high
     low = open_low()
-    low.load()
     return greys.join_bytes(high, low, white)
 
 

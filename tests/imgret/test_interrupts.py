@@ -146,6 +146,28 @@ def test_a_second_ends_a_command_at_once_whatever_it_does(tmp_path: Path) -> Non
         assert process.wait(5) == INTERRUPTED
 
 
+def test_the_first_ends_a_command_without_pythons_own_end(tmp_path: Path) -> None:
+    # which unwinds threads that were left behind in C++, and aborts there
+    script = (
+        "import atexit, os, signal, sys, threading\n"
+        "atexit.register(print, 'Python has ended')\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "sys.argv = ['imgret', 'query', '-']\n"
+        "from imgret.cli import main\n"
+        "threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "main()\n"
+    )
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.wait(30) == INTERRUPTED  # nothing comes to its standard input
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read() == b""
+        assert b"What was stored stays" in process.stderr.read()
+
+
 def test_the_way_signals_were_heard_is_restored() -> None:
     from imgret.interrupts import second_interrupt_ends_at_once
 

@@ -1,9 +1,10 @@
-"""Image files that Pillow does not write: TIFFs of several directories, raws, profiles."""
+"""Image files that Pillow does not write: odd TIFFs and PNGs, raws, profiles."""
 
 from __future__ import annotations
 
 import io
 import struct
+import zlib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 SHORT, LONG, BYTE = 3, 4, 1
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, STRIPS, SAMPLES = 256, 257, 258, 259, 262, 273, 277
 ROWS, COUNTS, MAX_SAMPLE, SUBFILE, SUBDIRECTORIES, SAMPLE_FORMAT = 278, 279, 281, 254, 330, 339
-ORIENTATION, XMP, DNG_VERSION, JPEG, CFA = 274, 700, 50706, 7, 32803
+ORIENTATION, XMP, DNG_VERSION, JPEG, CFA, PLANAR = 274, 700, 50706, 7, 32803, 284
 
 
 @dataclass
@@ -107,6 +108,21 @@ class _Writer:
         return tags | page.tags
 
 
+def chunk(kind: bytes, body: bytes, *, wrong: bool = False) -> bytes:
+    """A chunk of a PNG, perhaps with a wrong checksum."""
+    checksum = zlib.crc32(kind + body) ^ wrong
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", checksum)
+
+
+def png(pixels: np.ndarray, *beside: bytes, colour: int) -> bytes:
+    """A PNG of samples as they are stored, of a type of colour, and chunks before its pixels."""
+    (height, width), bits = pixels.shape[:2], 8 * pixels.dtype.itemsize
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(row.dtype.newbyteorder(">")).tobytes() for row in pixels)
+    chunks = (chunk(b"IHDR", header), *beside, chunk(b"IDAT", zlib.compress(rows)))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks) + chunk(b"IEND", b"")
+
+
 def jpeg(image: Image.Image, **options: object) -> bytes:
     stream = io.BytesIO()
     image.save(stream, "JPEG", **({"quality": 95} | options))  # type: ignore[arg-type]
@@ -135,7 +151,7 @@ PROPHOTO = ((0.7977, 0.2880, 0.0), (0.1352, 0.7119, 0.0), (0.0313, 0.0001, 0.824
 
 
 def profile(primaries: tuple[tuple[float, float, float], ...], gamma: float) -> bytes:
-    """An ICC profile of a matrix and an exponent (ICC.1:2001-04)."""
+    """An ICC profile of a matrix and an exponent; of grey without a matrix (ICC.1:2001-04)."""
 
     def number(value: float) -> bytes:
         return struct.pack(">i", round(value * 65536))
@@ -149,8 +165,8 @@ def profile(primaries: tuple[tuple[float, float, float], ...], gamma: float) -> 
         (b"desc", b"desc\0\0\0\0" + struct.pack(">I", len(name)) + name + bytes(78)),
         (b"cprt", b"text\0\0\0\0nobody's\0"),
         (b"wtpt", xyz((0.9642, 1.0, 0.8249))),
-        *zip((b"rXYZ", b"gXYZ", b"bXYZ"), map(xyz, primaries), strict=True),
-        *((kind, curve) for kind in (b"rTRC", b"gTRC", b"bTRC")),
+        *zip((b"rXYZ", b"gXYZ", b"bXYZ"), map(xyz, primaries), strict=bool(primaries)),
+        *((kind, curve) for kind in ((b"rTRC", b"gTRC", b"bTRC") if primaries else (b"kTRC",))),
     ]
     at, table, body = 128 + 4 + 12 * len(tags), b"", b""
     for kind, data in tags:
@@ -158,7 +174,8 @@ def profile(primaries: tuple[tuple[float, float, float], ...], gamma: float) -> 
         table += struct.pack(">4sII", kind, at + len(body), len(data))
         body += padded
     header = struct.pack(
-        ">I4sI4s4s4s12s4s4sIIIQI12s4s44s", at + len(body), bytes(4), 0x02100000, b"mntr", b"RGB ",
+        ">I4sI4s4s4s12s4s4sIIIQI12s4s44s", at + len(body), bytes(4), 0x02100000, b"mntr",
+        b"RGB " if primaries else b"GRAY",
         b"XYZ ", bytes(12), b"acsp", bytes(4), 0, 0, 0, 0, 0,
         number(0.9642) + number(1.0) + number(0.8249), bytes(4), bytes(44),
     )  # fmt: skip

@@ -86,6 +86,13 @@ def test_a_chain_of_directories_that_loops_ends() -> None:
     assert difference(shown(bytes(data)), MAIN) == 0
 
 
+def test_a_tiff_that_lacks_its_directory_is_not_called_a_kind_that_is_not_read() -> None:
+    data = encoded(picture(1), "TIFF", compression="tiff_lzw")
+    for lacking in (1, 60):
+        with pytest.raises(ImageError, match="truncated"):
+            open_image(data[:-lacking])
+
+
 def test_a_tiff_of_a_kind_that_is_not_read_is_not_called_damaged() -> None:
     floats = Page(MAIN.astype(np.float32) / 255, {SAMPLE_FORMAT: [3, 3, 3]})
     jbig = tiff(Page(MAIN, {COMPRESSION: [34661]}))

@@ -49,6 +49,18 @@ def test_a_picture_is_turned_by_its_xmp(kind: str, orientation: int) -> None:
     assert difference(image, upright(orientation)) < 4
 
 
+@pytest.mark.parametrize("name", ["xmp", "APP1"])
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_xmp_as_imagemagick_writes_it_into_a_png_turns_it(name: str, *, is_packed: bool) -> None:
+    from PIL.PngImagePlugin import PngInfo
+
+    body = (b"http://ns.adobe.com/xap/1.0/\0" if name == "APP1" else b"") + packet(6)
+    info = PngInfo()
+    text = f"\n{name}\n{len(body):8}\n{body.hex()}\n"
+    info.add_text(f"Raw profile type {name}", text, zip=is_packed)
+    assert open_image(encoded(quarters(), "PNG", pnginfo=info))[1:] == (40, 80)
+
+
 def test_an_element_of_xmp_counts_as_an_attribute_does() -> None:
     data = encoded(quarters(), "JPEG", xmp=packet(6, as_element=True))
     assert open_image(data)[1:] == (40, 80)

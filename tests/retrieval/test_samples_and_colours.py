@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -13,12 +12,19 @@ from PIL.PngImagePlugin import PngInfo
 
 from retrieval.images import decode, open_image, thumbnail
 from tests.retrieval.files import (
+    BITS,
+    COUNTS,
     MAX_SAMPLE,
     PHOTOMETRIC,
+    PLANAR,
     PROPHOTO,
     SAMPLE_FORMAT,
+    SAMPLES,
     SRGB,
+    STRIPS,
     Page,
+    chunk,
+    png,
     profile,
     tiff,
 )
@@ -93,12 +99,7 @@ def test_colours_of_12_bits_in_a_tiff_of_16_are_not_black(order: str) -> None:
 
 def test_colours_of_12_bits_in_a_compressed_tiff_and_a_png_are_not_black() -> None:
     colours = np.asarray(picture(5)).astype(">u2") * 16
-    header = struct.pack(">IIBBBBB", 80, 60, 16, 2, 0, 0, 0)
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in colours)
-    data = b"\x89PNG\r\n\x1a\n"
-    for kind, body in ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
-        data += struct.pack(">I", len(body)) + kind + body
-        data += struct.pack(">I", zlib.crc32(kind + body))
+    data = png(colours, colour=2)
     assert difference(open_image(data)[0], picture(5)) < 1
     assert decode(data, SQUASH).facts.depth == 16
 
@@ -117,6 +118,58 @@ def test_colours_of_12_bits_with_transparency_are_not_black(opaque: int) -> None
 def test_full_colours_of_16_bits_are_as_they_were() -> None:
     colours = np.asarray(picture(5)).astype(np.uint16) * 257
     assert difference(open_image(tiff(Page(colours)))[0], picture(5)) == 0
+
+
+def planes(pixels: np.ndarray, order: str = "<", extra: list[int] | None = None) -> bytes:
+    """A TIFF of 16 bits whose colours lie one behind the other."""
+    stored = np.moveaxis(pixels, 2, 0).astype(order + "u2").tobytes()
+    size, count = len(stored) // pixels.shape[2], pixels.shape[2]
+    places = [8 + n * size for n in range(count)]
+    tags = {BITS: [16] * count, PLANAR: [2], STRIPS: places, COUNTS: [size] * count}
+    tags |= {SAMPLES: [count]} | ({338: extra} if extra else {})
+    return tiff(Page(stored, dict(tags), size=(pixels.shape[1], pixels.shape[0])), order=order)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("scale", [257, 16])
+def test_colours_of_16_bits_in_planes_of_their_own_are_read(order: str, scale: int) -> None:
+    data = planes(np.asarray(picture(5)).astype(np.uint16) * scale, order)
+    assert difference(open_image(data)[0], picture(5)) < 1
+
+
+@pytest.mark.parametrize("meaning", [0, 2])
+def test_a_fourth_plane_is_transparency_or_nothing(meaning: int) -> None:
+    pixels = np.asarray(picture(5).convert("RGBA")).astype(np.uint16) * 257
+    data = planes(pixels, extra=[meaning])
+    assert difference(open_image(data)[0], picture(5)) < 1
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_one_channel_in_a_plane_of_its_own_is_grey_as_any_other(order: str) -> None:
+    inverted = {PLANAR: [2], PHOTOMETRIC: [0]}
+    for page in (
+        Page(255 - GREY, inverted),
+        Page(DEEP * 257, {PLANAR: [2]}),
+        Page(65535 - DEEP * 257, inverted),
+        Page(GREY.astype(np.float32) / 255, {PLANAR: [2], SAMPLE_FORMAT: [3]}),
+    ):
+        assert difference(grey(tiff(page, order=order)), GREY) < 1
+
+
+def test_grey_of_32_bits_has_no_sign_unless_it_says_so() -> None:
+    stored = GREY.astype(np.uint32) * 0x01010101
+    stored[0, :2] = 0xFFFFFFFF, 0
+    assert difference(grey(tiff(Page(stored)))[1:], GREY[1:]) < 1
+    assert difference(grey(tiff(Page(~stored, {PHOTOMETRIC: [0]})))[1:], GREY[1:]) < 1
+
+
+@pytest.mark.parametrize("opaque", [4095, 65535])
+def test_grey_of_12_bits_with_transparency_is_not_black(opaque: int) -> None:
+    stored = np.dstack([DEEP * 16, np.full_like(DEEP, opaque)])
+    data = png(stored.astype(">u2"), colour=4)
+    assert difference(grey(data), GREY) < 1
+    brighter = png(stored.astype(">u2"), chunk(b"sBIT", bytes([12, 16])), colour=4)
+    assert difference(grey(brighter), GREY) < 1
 
 
 def test_the_depth_of_a_file_is_a_fact() -> None:
@@ -153,6 +206,15 @@ def test_a_profile_that_changes_a_picture_visibly_is_applied(
         assert difference(opened, image) > 8  # its numbers are others
         opened.load()
         assert difference(decode(opened, SQUASH).pixels, decode(image, SQUASH).pixels) < 6
+
+
+@pytest.mark.parametrize("mode", ["L", "LA"])
+def test_a_profile_of_grey_is_applied_with_and_without_transparency(mode: str) -> None:
+    linear = Image.fromarray((255 * (GREY / 255) ** 2.2).round().astype(np.uint8))
+    data = encoded(linear.convert(mode), "PNG", icc_profile=profile((), 1.0))
+    assert difference(grey(data), GREY) < 4
+    assert difference(open_image(encoded(picture(1), "PNG", icc_profile=profile((), 1.0)))[0],
+                      picture(1)) == 0  # fmt: skip
 
 
 def test_a_profile_other_than_srgb_is_a_fact() -> None:

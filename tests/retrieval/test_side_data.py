@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+import time
 import zlib
 
 import numpy as np
@@ -13,16 +14,12 @@ from PIL import Image
 
 from retrieval.errors import ImageError
 from retrieval.images import decode, open_image
+from tests.retrieval.files import chunk, png
 from tests.retrieval.test_decoding import SQUASH, encoded, quarters
 from tests.retrieval.test_images import difference, turned
 from tests.samples import picture
 
 MEGABYTES = 1_500_000
-
-
-def chunk(kind: bytes, body: bytes, *, wrong: bool = False) -> bytes:
-    checksum = zlib.crc32(kind + body) ^ wrong
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", checksum)
 
 
 def png_with(*chunks: bytes, image: Image.Image | None = None, behind: bool = False) -> bytes:
@@ -76,6 +73,43 @@ def test_many_small_chunks_do_not_hide_the_orientation_of_a_png() -> None:
 def test_broken_frames_of_a_png_leave_its_own_picture() -> None:
     frames = chunk(b"acTL", struct.pack(">II", 3, 0)) + chunk(b"fcTL", bytes(26))
     assert difference(open_image(png_with(frames))[0], quarters()) == 0
+
+
+@pytest.mark.parametrize("colour", [0, 2, 3, 6])
+@pytest.mark.parametrize("length", [0, 1, 3, 300])
+def test_transparency_of_a_length_that_means_nothing_fails_no_png(colour: int, length: int) -> None:
+    channels = {2: 3, 6: 4}.get(colour, 1)
+    pixels = np.full((8, 8, channels), 255, np.uint8)
+    palette = [chunk(b"PLTE", bytes([255]) * 768)] if colour == 3 else []
+    data = png(pixels, *palette, chunk(b"tRNS", b"\xff" * length), colour=colour)
+    assert difference(open_image(data)[0], np.full((8, 8, 3), 255, np.uint8)) == 0
+
+
+def test_much_packed_text_of_a_png_is_unpacked_within_bounds() -> None:
+    hidden = zlib.compress(b"\n" * 4_000_000)
+    data = png_with(*[chunk(b"zTXt", b"Raw profile type exif\0\0" + hidden)] * 60)
+    before = time.process_time()
+    assert difference(open_image(data)[0], quarters()) == 0
+    assert time.process_time() - before < 2
+
+
+def test_a_still_picture_before_an_animation_is_not_taken_for_its_only_frame() -> None:
+    white = Image.new("RGB", (80, 40), "white")
+    data = encoded(white, "PNG", save_all=True, default_image=True, append_images=[quarters()])
+    assert difference(open_image(data)[0], quarters()) == 0
+    assert decode(data, SQUASH).facts.frames == 2
+
+
+@pytest.mark.parametrize(
+    "segment",
+    [b"\xff\xe0\0\6JFIF", b"\xff\xe0\0\7JFIF\0", b"\xff\xee\0\7Adobe",
+     b"\xff\xe2\0\x0eICC_PROFILE\0", b"\xff\xe2\0\x0fICC_PROFILE\0\1",
+     b"\xff\xed\0\x16Photoshop 3.0\x008BIM\3\xed"],
+)  # fmt: skip
+def test_a_segment_that_is_cut_short_fails_no_jpeg(segment: bytes) -> None:
+    data = encoded(quarters(), "JPEG", quality=95, exif=turned(3))
+    image = open_image(data[:2] + segment + data[2:])[0]
+    assert difference(image, quarters().rotate(180)) < 4
 
 
 @pytest.mark.parametrize("marker", [0xE1, 0xE2, 0xED, 0xEE, 0xFE])

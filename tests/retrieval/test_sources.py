@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from PIL import Image, ImageOps
 
 from retrieval.errors import ImageError
 from retrieval.images import decode, open_image
+from tests.retrieval.files import PHOTOMETRIC, Page, chunk, png, tiff
 from tests.retrieval.test_decoding import SQUASH, encoded, quarters
 from tests.samples import picture
 
@@ -57,6 +60,17 @@ def test_a_file_that_cannot_seek_is_read_as_it_comes(photograph: Path) -> None:
             raise io.UnsupportedOperation
 
     assert same(Pipe(photograph.read_bytes()), photograph)
+
+
+def test_a_file_that_gives_a_part_at_a_time_is_read_to_its_end(photograph: Path) -> None:
+    class Socket:
+        def __init__(self, data: bytes) -> None:
+            self.stream = io.BytesIO(data)
+
+        def read(self, size: int = -1) -> memoryview:
+            return memoryview(self.stream.read(min(size, 1000)))
+
+    assert same(Socket(photograph.read_bytes()), photograph)
 
 
 def test_an_image_that_pil_opened_is_turned_as_its_file_is(photograph: Path) -> None:
@@ -111,6 +125,22 @@ def test_arrays_of_one_or_four_channels_are_pictures() -> None:
     assert same(grey.astype(np.uint16) * 257, rgb.convert("L"))
 
 
+def test_grey_of_16_bits_may_be_of_either_byte_order() -> None:
+    grey = np.asarray(picture(1).convert("L")).astype(np.uint16) * 257
+    assert same(grey.astype(">u2"), grey.astype("<u2"))
+
+
+def test_a_decoded_image_keeps_what_its_file_says_of_its_samples() -> None:
+    grey = np.asarray(picture(4).convert("L"))
+    linear = png(grey, chunk(b"gAMA", struct.pack(">I", 100_000)), colour=0)
+    srgb = png(grey, chunk(b"gAMA", struct.pack(">I", 100_000)), chunk(b"sRGB", b"\0"), colour=0)
+    inverted = tiff(Page(65535 - grey.astype(np.uint16) * 257, {PHOTOMETRIC: [0]}))
+    for data in (linear, srgb, inverted):
+        loaded = Image.open(io.BytesIO(data))
+        loaded.load()
+        assert same(loaded, data)
+
+
 def test_a_clear_pixel_of_an_rgba_array_lies_on_the_ground() -> None:
     array = np.zeros((8, 8, 4), np.uint8)
     array[:4, :, 3] = 255
@@ -142,6 +172,25 @@ def test_what_is_no_picture_is_named_in_one_sentence(source: object) -> None:
     assert "damaged" not in str(raised.value)
 
 
+def test_what_only_looks_like_a_picture_is_named_too() -> None:
+    class Later:
+        async def read(self, _: int) -> bytes:
+            return b""
+
+    class Never:
+        def read(self, _: int) -> None:
+            """As a socket that does not wait."""
+
+    empty = torch.zeros(3, 4, 4, dtype=torch.uint8, device="meta")
+    for source, said in ((Never(), "Never whose read"), (empty, "on meta is no picture")):
+        with pytest.raises(ImageError, match=said):
+            decode(source, SQUASH)  # type: ignore[arg-type]
+    with pytest.warns(RuntimeWarning), pytest.raises(ImageError, match="gives coroutine"):
+        decode(Later(), SQUASH)  # type: ignore[arg-type]
+    with pytest.raises(ImageError, match="0 x 5 pixels, which show nothing"):
+        decode(Image.new("RGB", (0, 5)), SQUASH)
+
+
 def test_a_file_opened_as_text_is_told_apart(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_text("no picture")
     with (tmp_path / "x.txt").open() as file, pytest.raises(ImageError, match="'rb'"):
@@ -160,3 +209,11 @@ def test_max_pixels_holds_for_everything_that_is_given(photograph: Path) -> None
         with pytest.raises(ImageError, match="120,000 pixels, more than --max-pixels 119,999"):
             decode(source, SQUASH, max_pixels=119_999)
         assert decode(source, SQUASH, max_pixels=120_000).width in (300, 400)
+
+
+def test_a_tensor_of_very_many_pixels_is_refused_before_it_is_copied() -> None:
+    many = torch.zeros(1, 1, 3, dtype=torch.uint8).expand(20_000, 20_000, 3)
+    before = time.process_time()
+    with pytest.raises(ImageError, match="400,000,000 pixels, more than"):
+        decode(many, SQUASH)  # type: ignore[arg-type]
+    assert time.process_time() - before < 0.5
