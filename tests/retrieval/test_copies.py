@@ -112,6 +112,45 @@ def test_what_is_equal_in_part_is_not_the_same_picture(retriever: Retriever, fol
     assert not {"master 16 bit.png", "clear.png"} & set(similar)
 
 
+def form(seed: int) -> Image.Image:
+    """A page with twelve fields, each filled with some letters."""
+    page = Image.new("RGB", (850, 1100), "white")
+    pen, chance = ImageDraw.Draw(page), np.random.default_rng(seed)
+    pen.rectangle((40, 40, 810, 140), (30, 60, 120))
+    for top in range(180, 1020, 70):
+        pen.rectangle((60, top, 790, top + 50), outline="black", width=2)
+        pen.text((70, top + 10), "Field:", "black", font_size=22)
+        letters = chance.choice(list("abcdefghkmnopsuwz "), int(chance.integers(12, 24)))
+        pen.text((260, top + 10), "".join(letters), (20, 20, 90), font_size=22)
+    return page
+
+
+def test_what_is_filled_in_or_coloured_otherwise_is_no_copy(
+    retriever: Retriever, folder: Path
+) -> None:
+    for n in range(3):
+        form(n).save(folder / f"form {n}.png")
+        form(n).save(folder / f"form {n} again.jpg", quality=60)
+    form(0).resize((595, 770)).transpose(Image.Transpose.ROTATE_90).save(
+        folder / "form 0 turned.png"
+    )
+    grey, blue, red = drawn(7).convert("YCbCr").split()
+    drawn(7).save(folder / "red.png")
+    Image.merge("YCbCr", (grey, ImageOps.invert(blue), red)).convert("RGB").save(
+        folder / "blue.png"
+    )
+    retriever.index(folder)
+    report = retriever.duplicates(tier="copy")
+    groups = {
+        frozenset(m.path.name.split(".")[0] for m in group.members) for group in report.groups
+    }
+    assert groups == {
+        frozenset({"form 0", "form 0 again", "form 0 turned"}),
+        frozenset({"form 1", "form 1 again"}),
+        frozenset({"form 2", "form 2 again"}),
+    }
+
+
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     stream = io.BytesIO()
     image.save(stream, kind, **options)
