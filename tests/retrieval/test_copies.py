@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import shutil
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -185,6 +187,32 @@ def test_the_hash_is_of_what_shows_however_it_is_stored() -> None:
     assert len(set(hashes)) == len(hashes) - 3
     other = encoded(Image.new("RGBA", (9, 9), (7, 7, 7, 0)), "WEBP", lossless=True)
     assert hash_shown(other, MOST) == hash_shown(encoded(hidden, "PNG"), MOST)  # nothing shows
+
+
+def with_chunk(png: bytes, kind: bytes, body: bytes) -> bytes:
+    """A PNG with one more chunk behind its header."""
+    chunk = struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    return png[:33] + chunk + png[33:]
+
+
+def test_the_hash_is_of_the_colours_that_a_file_names_and_of_how_long_frames_show() -> None:
+    plain = encoded(drawn(1), "PNG")
+    srgb = struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+    p3 = struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)
+    for kind, same, other in (
+        (b"cICP", bytes([1, 13, 0, 1]), bytes([12, 13, 0, 1])),
+        (b"cHRM", srgb, p3),
+        (b"gAMA", struct.pack(">I", 45455), struct.pack(">I", 100000)),
+    ):
+        assert hash_shown(with_chunk(plain, kind, same), MOST) == hash_shown(plain, MOST)
+        assert hash_shown(with_chunk(plain, kind, other), MOST) != hash_shown(plain, MOST)
+    more = [drawn(2), drawn(3)]
+    for kind in ("GIF", "PNG", "WEBP"):
+        clips = [
+            encoded(drawn(1), kind, save_all=True, append_images=more, duration=ms, lossless=True)
+            for ms in (100, 900)
+        ]
+        assert hash_shown(clips[0], MOST) != hash_shown(clips[1], MOST)
 
 
 def stored(**known: object) -> StoredImage:
