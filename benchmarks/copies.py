@@ -17,16 +17,11 @@ from benchmarks.table import Table
 from retrieval.images.perceptual import (
     BITS_APART,
     HASH_BYTES,
-    TURNS,
-    border,
-    grey_grid,
     parts,
     perceptual_hash,
-    turned,
     turned_hashes,
-    without,
 )
-from retrieval.retriever.duplicates.copies import LEAST_CORRELATION, correlation
+from retrieval.retriever.duplicates.copies import Look, is_one_picture
 
 Change = Callable[[Image.Image], Image.Image]
 TURNED: dict[str, Change] = {
@@ -47,10 +42,10 @@ METHODS = {
 
 @dataclass(frozen=True)
 class _Looked:
-    """One picture: our hashes, its grey square, and the others' hashes as bits."""
+    """One picture: our hashes, what of it is compared, and the others' hashes as bits."""
 
     ours: list[np.ndarray]
-    grid: np.ndarray
+    look: Look
     others: dict[str, np.ndarray]
 
 
@@ -113,9 +108,7 @@ def agree(one: _Looked, other: _Looked) -> bool:
     turn, a, b = np.unravel_index(int(apart.argmin()), apart.shape)
     if apart[turn, a, b] > BITS_APART:
         return False
-    first = without(one.grid, border(one.grid)) if a else one.grid
-    second = without(other.grid, border(other.grid)) if b else other.grid
-    return correlation(turned(first, TURNS[turn]), second) >= LEAST_CORRELATION
+    return is_one_picture(one.look, other.look, int(turn), (a == 1, b == 1))
 
 
 def _look(file: Path, changes: list[str]) -> list[_Looked]:
@@ -126,7 +119,7 @@ def _look(file: Path, changes: list[str]) -> list[_Looked]:
 
 def _looked(image: Image.Image) -> _Looked:
     others = {name: method(image).hash.ravel() for name, (method, _) in METHODS.items()}
-    return _Looked(parts(perceptual_hash(image)), grey_grid(image), others)
+    return _Looked(parts(perceptual_hash(image)), Look.of(image), others)
 
 
 def _false(plain: list[_Looked]) -> int:

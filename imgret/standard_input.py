@@ -50,13 +50,36 @@ def _of_standard_input(given: Path) -> list[Path]:
     if sniff(content[:64]):
         given.write_bytes(content)
         return [given]
-    names = _names(content)
-    if names and NOISE.search(content[:HEAD].replace(b"\0", b"")) and not Path(names[0]).exists():
+    names = [Path(name) for name in _names(content)]
+    if not (names and _is_there(names[0])):
+        _check_names(content[:HEAD])
+    return names
+
+
+def _is_there(name: Path) -> bool:
+    try:
+        return name.exists()
+    except OSError:  # too long for a name
+        return False
+
+
+def _check_names(head: bytes) -> None:
+    """Raise ImgretError for what begins as a file of a format that is not read, or as noise.
+
+    Two NULs in a row are noise: no name is empty.
+    """
+    from retrieval.images.formats import unread_content
+
+    what = unread_content(head)
+    if what:
+        what = f"a {what} file, which imgret does not read"
+    elif b"\0\0" in head or NOISE.search(head.replace(b"\0", b"")):
+        what = "neither an image that imgret reads nor a list of names"
+    if what:
         raise ImgretError(
-            "Standard input is neither an image that imgret reads nor a list of names. Give `-` an "
-            "image, or names of images, one a line or each ended by NUL."
+            f"Standard input is {what}. Give `-` an image, or names of images, one a line or each "
+            "ended by NUL."
         )
-    return [Path(name) for name in names]
 
 
 def _read() -> bytes:

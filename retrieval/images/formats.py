@@ -47,7 +47,12 @@ _OTHER_SIGNATURES = (
     (".xcf", re.compile(rb"gimp xcf ")),
     (".djvu", re.compile(rb"AT&TFORM....DJV", re.DOTALL)),
     (".icns", re.compile(rb"icns\0")),
-    (".svg", re.compile(rb"\s*<svg[\s>]")),
+    (
+        ".svg",
+        re.compile(
+            rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*|<!DOCTYPE[^>]*>\s*)*<svg[\s>]", re.DOTALL
+        ),
+    ),
     (".webm", re.compile(rb"\x1a\x45\xdf\xa3")),
     (".avi", re.compile(rb"RIFF....AVI ", re.DOTALL)),
     (".mp4", re.compile(rb"....ftyp(isom|iso\d|mp4\d|avc1|M4V |qt  |3g[p2]\w|dash)", re.DOTALL)),

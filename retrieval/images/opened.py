@@ -78,12 +78,12 @@ class Opened:
     """A picture whose pixels may still wait.
 
     orientation: how it still has to be turned. format, frames, depth: see PictureFacts. profile: of
-    its colours. gamma: the exponent that a PNG was encoded with, where it differs. white: the
-    sample that is white, where the file says so; inverted: it is black; unsigned: of 32 bits
-    without a sign. animated: the bytes in which a later frame is looked for. low: opens the same
-    again for the low bytes of 16-bit RGB. scans: of a JPEG with several, those that were whole.
-    extra_bytes: memory that decoding takes beside the pixels. is_file: whether nobody else holds
-    the image.
+    its colours. gamma: the exponent that a PNG was encoded with, where it differs. colours: what a
+    PNG says of its primaries, where they differ. white: the sample that is white, where the file
+    says so; inverted: it is black; unsigned: of 32 bits without a sign. animated: the bytes in
+    which a later frame is looked for. low: opens the same again for the low bytes of 16-bit RGB.
+    scans: of a JPEG with several, those that were whole. extra_bytes: memory that decoding takes
+    beside the pixels. is_file: whether nobody else holds the image.
     """
 
     image: Image.Image
@@ -93,6 +93,7 @@ class Opened:
     depth: int = 8
     profile: bytes = b""
     gamma: float | None = None
+    colours: bytes = b""
     white: float | None = None
     inverted: bool = False
     unsigned: bool = False
@@ -208,6 +209,7 @@ def _open_png(data: bytes, _: int) -> Opened:
         depth=8 if png.palette else max(8, png.depth),
         profile=png.profile,
         gamma=png.gamma if png.gamma and colour.changes_visibly(png.gamma) else None,
+        colours=png.colours,
         animated=png.animated,
     )
     if png.depth == 16 and png.significant and 8 <= png.significant < 16:

@@ -19,10 +19,11 @@ COARSE = 8  # of BITS
 COARSE_BYTES = COARSE * COARSE // 8
 BITS_APART = 40  # at most, of copies of one picture; pictures that are none differ in about half
 GRID = 192  # side of the grey square that is looked at, pixels
+TINTS = 32  # side of the squares of colours
 CELLS = 64  # side of what is transformed
 TOLERANCE = 24  # grey levels that a line of a border strays from its colour
 IN_BORDER = 0.97  # share of a line that is of the border's colour
-WIDEST = GRID // 3  # of a border
+WIDEST = 2 * GRID // 5  # of a border
 LEAST_CONTRAST = 2.0  # standard deviation, grey levels; a hash of less would be one of noise
 TURNS = tuple((swap, down, across) for swap in (0, 1) for down in (0, 1) for across in (0, 1))
 """All ways to turn and mirror a square: rows and columns swapped, then upside down, then mirrored
@@ -78,10 +79,13 @@ def share_inside(hashes: bytes) -> float:
 
 def grey_grid(picture: Image.Image) -> np.ndarray:
     """A picture squashed to (GRID, GRID) uint8 grey."""
-    if min(picture.size) >= 2 * GRID:
-        picture = picture.reduce(min(picture.size) // GRID)
-    way = Image.Resampling.BOX if min(picture.size) >= GRID else Image.Resampling.BILINEAR
-    return np.asarray(picture.convert("L").resize((GRID, GRID), way))
+    return np.asarray(_squashed(picture, GRID).convert("L"))
+
+
+def tint_grids(picture: Image.Image) -> np.ndarray:
+    """How blue and how red a picture is, (2, TINTS, TINTS) int16, 0 where it is grey."""
+    tints = np.asarray(_squashed(picture, TINTS).convert("YCbCr"), np.int16)[..., 1:] - 128
+    return np.ascontiguousarray(np.moveaxis(tints, -1, 0))
 
 
 def border(grid: np.ndarray) -> Sides:
@@ -122,6 +126,11 @@ def turned_hashes(hashes: np.ndarray) -> np.ndarray:
         each[:, 0, 0] = False  # the mean brightness, which is no part of the hash
         made.append(np.packbits(each.reshape(len(hashes), -1), axis=1))
     return np.stack(made)
+
+
+def _squashed(picture: Image.Image, side: int) -> Image.Image:
+    """A square of a picture, which is the same however the picture was turned before."""
+    return picture.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=2.0)
 
 
 def _hash(grid: np.ndarray) -> bytes:

@@ -20,6 +20,8 @@ _GREY, _RGB, _PALETTE = 0, 2, 3  # types of colour
 _CLEAR_BYTES = {_GREY: (2, 2), _RGB: (6, 6), _PALETTE: (1, 256)}  # least and most of tRNS
 _RAW = (b"Raw profile type exif", b"Raw profile type APP1", b"Raw profile type xmp")
 _XMP_HEAD = b"http://ns.adobe.com/xap/1.0/\0"
+_SRGB_CODE = b"\x01\x0d"  # primaries and transfer function, by ITU-T H.273
+_SRGB_POINTS = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)  # of 100,000
 
 
 @dataclass
@@ -28,7 +30,8 @@ class PngFile:
 
     still: the file with what is needed for its own picture. animated: with its frames too, or b"".
     frames: how many. depth: bits a sample. significant: how many of them count, by sBIT, or None.
-    gamma: by gAMA where there is neither a profile nor sRGB, else None.
+    gamma: by gAMA where there is neither a profile nor sRGB, else None. colours: what cICP says, or
+    cHRM where there is no profile nor sRGB, if that is other than sRGB, else b"".
     """
 
     still: bytes = b""
@@ -41,6 +44,8 @@ class PngFile:
     xmp: bytes = b""
     profile: bytes = b""
     gamma: float | None = None
+    colours: bytes = b""
+    coded: bytes = field(default=b"", repr=False)
     srgb: bool = field(default=False, repr=False)
     unpacked: int = field(default=0, repr=False)
 
@@ -83,7 +88,9 @@ def take_apart(data: bytes) -> PngFile:
     png.still = b"".join([*still, view[start:]]) if still else data
     png.animated = b"".join([*animated, view[start:]]) if png.frames > 1 else b""
     if png.profile or png.srgb:
-        png.gamma = None
+        png.gamma, png.colours = None, b""
+    if png.coded:  # it goes before all others (PNG 3rd edition, 4.3)
+        png.colours = b"" if png.coded[:2] == _SRGB_CODE else png.coded
     return png
 
 
@@ -131,6 +138,17 @@ def _gamma(png: PngFile, body: bytes) -> None:
 
 def _srgb(png: PngFile, _: bytes) -> None:
     png.srgb = True
+
+
+def _chromaticities(png: PngFile, body: bytes) -> None:
+    if len(body) == 32:
+        found = struct.unpack(">8I", body)
+        near = all(abs(a - b) <= 500 for a, b in zip(found, _SRGB_POINTS, strict=True))
+        png.colours = b"" if near else body
+
+
+def _code_points(png: PngFile, body: bytes) -> None:
+    png.coded = body
 
 
 def _packed_text(png: PngFile, body: bytes) -> None:
@@ -185,6 +203,8 @@ _READERS = {
     b"eXIf": _exif,
     b"sBIT": _significant,
     b"gAMA": _gamma,
+    b"cHRM": _chromaticities,
+    b"cICP": _code_points,
     b"sRGB": _srgb,
     b"zTXt": _packed_text,
     b"tEXt": _text,

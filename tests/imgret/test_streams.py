@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -145,11 +146,35 @@ def test_a_damaged_picture_on_standard_input_is_named_by_its_dash(
 
 
 def test_noise_on_standard_input_is_one_sentence(prepared: Path, cache: Path) -> None:
-    for noise in (os.urandom(1 << 16), b"\x7fELF\x02\x01\x01\0" * 99, b"ftyp\0\0\0\x18" * 9):
+    for noise in (
+        os.urandom(1 << 16),
+        b"\x7fELF\x02\x01\x01\0" * 99,
+        b"ftyp\0\0\0\x18" * 9,
+        bytes(9999),
+    ):
         done = from_pipe(prepared, cache, noise, "-")
         assert done.returncode == 2
         (said,) = done.stderr.splitlines()
         assert said.startswith(b"imgret: Standard input is neither an image")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'<?xml version="1.0"?>\n<!-- drawn -->\n<svg>\n' + b"<path/>\n" * 99,
+        b"%PDF-1.4\n%\xe2\xe3\n" * 9,
+    ],
+    ids=["svg", "pdf"],
+)
+def test_a_format_that_is_not_read_is_one_sentence_on_standard_input(
+    prepared: Path, cache: Path, content: bytes
+) -> None:
+    done = from_pipe(prepared, cache, content, "-")
+    assert done.returncode == 2
+    (said,) = done.stderr.splitlines()
+    assert re.match(
+        rb"imgret: Standard input is a \.(svg|pdf) file, which imgret does not read", said
+    )
 
 
 def test_names_on_standard_input_may_hold_what_names_may_hold(folder: Path, cache: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import shutil
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +114,45 @@ def test_what_is_equal_in_part_is_not_the_same_picture(retriever: Retriever, fol
     assert not {"master 16 bit.png", "clear.png"} & set(similar)
 
 
+def form(seed: int) -> Image.Image:
+    """A page with twelve fields, each filled with some letters."""
+    page = Image.new("RGB", (850, 1100), "white")
+    pen, chance = ImageDraw.Draw(page), np.random.default_rng(seed)
+    pen.rectangle((40, 40, 810, 140), (30, 60, 120))
+    for top in range(180, 1020, 70):
+        pen.rectangle((60, top, 790, top + 50), outline="black", width=2)
+        pen.text((70, top + 10), "Field:", "black", font_size=22)
+        letters = chance.choice(list("abcdefghkmnopsuwz "), int(chance.integers(12, 24)))
+        pen.text((260, top + 10), "".join(letters), (20, 20, 90), font_size=22)
+    return page
+
+
+def test_what_is_filled_in_or_coloured_otherwise_is_no_copy(
+    retriever: Retriever, folder: Path
+) -> None:
+    for n in range(3):
+        form(n).save(folder / f"form {n}.png")
+        form(n).save(folder / f"form {n} again.jpg", quality=60)
+    form(0).resize((595, 770)).transpose(Image.Transpose.ROTATE_90).save(
+        folder / "form 0 turned.png"
+    )
+    grey, blue, red = drawn(7).convert("YCbCr").split()
+    drawn(7).save(folder / "red.png")
+    Image.merge("YCbCr", (grey, ImageOps.invert(blue), red)).convert("RGB").save(
+        folder / "blue.png"
+    )
+    retriever.index(folder)
+    report = retriever.duplicates(tier="copy")
+    groups = {
+        frozenset(m.path.name.split(".")[0] for m in group.members) for group in report.groups
+    }
+    assert groups == {
+        frozenset({"form 0", "form 0 again", "form 0 turned"}),
+        frozenset({"form 1", "form 1 again"}),
+        frozenset({"form 2", "form 2 again"}),
+    }
+
+
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     stream = io.BytesIO()
     image.save(stream, kind, **options)
@@ -146,6 +187,32 @@ def test_the_hash_is_of_what_shows_however_it_is_stored() -> None:
     assert len(set(hashes)) == len(hashes) - 3
     other = encoded(Image.new("RGBA", (9, 9), (7, 7, 7, 0)), "WEBP", lossless=True)
     assert hash_shown(other, MOST) == hash_shown(encoded(hidden, "PNG"), MOST)  # nothing shows
+
+
+def with_chunk(png: bytes, kind: bytes, body: bytes) -> bytes:
+    """A PNG with one more chunk behind its header."""
+    chunk = struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    return png[:33] + chunk + png[33:]
+
+
+def test_the_hash_is_of_the_colours_that_a_file_names_and_of_how_long_frames_show() -> None:
+    plain = encoded(drawn(1), "PNG")
+    srgb = struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+    p3 = struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)
+    for kind, same, other in (
+        (b"cICP", bytes([1, 13, 0, 1]), bytes([12, 13, 0, 1])),
+        (b"cHRM", srgb, p3),
+        (b"gAMA", struct.pack(">I", 45455), struct.pack(">I", 100000)),
+    ):
+        assert hash_shown(with_chunk(plain, kind, same), MOST) == hash_shown(plain, MOST)
+        assert hash_shown(with_chunk(plain, kind, other), MOST) != hash_shown(plain, MOST)
+    more = [drawn(2), drawn(3)]
+    for kind in ("GIF", "PNG", "WEBP"):
+        clips = [
+            encoded(drawn(1), kind, save_all=True, append_images=more, duration=ms, lossless=True)
+            for ms in (100, 900)
+        ]
+        assert hash_shown(clips[0], MOST) != hash_shown(clips[1], MOST)
 
 
 def stored(**known: object) -> StoredImage:

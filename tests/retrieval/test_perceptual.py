@@ -74,6 +74,25 @@ def test_the_hash_of_a_turned_picture_follows_from_the_hash() -> None:
         assert np.bitwise_count(made[0] ^ expected[0]).sum() <= 6
 
 
+def test_a_fine_picture_of_odd_sides_is_looked_at_the_same_however_it_is_turned() -> None:
+    lines = np.full((1101, 851), 255, np.uint8)
+    lines[::7, 100:700] = lines[300:900, ::11] = 0
+    picture = Image.fromarray(lines)
+    for turn, way in (
+        (Image.Transpose.ROTATE_180, (0, 1, 1)),
+        (Image.Transpose.TRANSPOSE, (1, 0, 0)),
+    ):
+        apart = grey_grid(picture.transpose(turn)).astype(int) - turned(grey_grid(picture), way)
+        assert np.abs(apart).mean() < 16
+
+
+def test_a_wide_picture_between_the_bars_of_an_upright_screen_is_a_copy() -> None:
+    for seed in range(6):
+        wide = drawn(seed, 256, 112)
+        screen = ImageOps.pad(wide, (270, 480), color="black")
+        assert apart(perceptual_hash(wide), perceptual_hash(jpeg(screen, 85))) <= BITS_APART, seed
+
+
 def test_a_picture_of_one_colour_has_no_hash() -> None:
     assert perceptual_hash(Image.new("RGB", (64, 48), "white")) == b""
     assert parts(b"") == []

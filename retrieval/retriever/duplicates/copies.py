@@ -4,12 +4,15 @@ Candidates are all pairs of hashes that differ in at most BITS_APART bits, found
 binary index, or in COARSE_APART of the lowest frequencies, which are all that a plain picture has.
 The index counts bits of all: its multi-index hashing was ten times slower for so many
 bits apart (docs/decisions.md). A candidate counts once its pixels say so too: both pictures are
-decoded, turned and cut alike, and their correlation is LEAST_CORRELATION or more.
+decoded, turned and cut alike, and their correlation is LEAST_CORRELATION or more. Forms of one
+layout and one thing in several colours correlate as well as copies do: so plain pictures may not
+each have something where the other has none, and no part may have another hue.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -24,13 +27,16 @@ from retrieval.images import open_image, read_bytes
 from retrieval.images.perceptual import (
     BITS_APART,
     COARSE_BYTES,
+    GRID,
     HASH_BYTES,
+    TINTS,
     TURNS,
     border,
     coarse,
     grey_grid,
     parts,
     share_inside,
+    tint_grids,
     turned,
     turned_hashes,
     without,
@@ -43,7 +49,11 @@ LEAST_CORRELATION = 0.85
 COARSE_APART, LEAST_OF_COARSE = 3, 0.97  # of 63 bits
 LEAST_UNFRAMED = 0.7  # pixels that a picture has of those inside of its framed copy
 COMPARED = 64  # side of the squares that are correlated, pixels
-GRIDS_KEPT = 4096
+LOOKS_KEPT = 4096
+DETAILS = 96  # side of the squares in which a plain picture's details are looked for
+PLAIN = 0.5  # share of a plain picture's pixels that have nearly one brightness
+DETAIL_LEVELS, MOST_DETAILS = 16, 8  # of brightness; squares of DETAILS x DETAILS
+COLOURED, RECOLOURED = 20, 0.03  # levels away from grey; share of a picture
 
 
 @dataclass(frozen=True)
@@ -111,35 +121,61 @@ class HashIndex:
         return pairs[0], pairs[1]
 
 
+@dataclass(frozen=True)
+class Look:
+    """What of a picture is compared.
+
+    grey: (GRID, GRID) uint8. tints: (2, TINTS, TINTS) int16. detailed: whether the picture is
+    large enough to tell details from the marks of compression.
+    """
+
+    grey: np.ndarray
+    tints: np.ndarray
+    detailed: bool
+
+    @classmethod
+    def of(cls, picture: Image.Image) -> Look:
+        """Look at an upright RGB picture."""
+        return cls(grey_grid(picture), tint_grids(picture), min(picture.size) >= GRID)
+
+    def without_border(self) -> Look:
+        """The same without a border of one colour."""
+        sides = border(self.grey)
+        top, bottom, left, right = (round(side * TINTS / GRID) for side in sides)
+        tints = [without(tint, (top, bottom, left, right)) for tint in self.tints]
+        return Look(without(self.grey, sides), np.stack(tints), self.detailed)
+
+    def turned(self, turn: int) -> Look:
+        """The same turned by one of TURNS."""
+        tints = [turned(tint, TURNS[turn]) for tint in self.tints]
+        return Look(turned(self.grey, TURNS[turn]), np.stack(tints), self.detailed)
+
+
 class Verifier:
     """Decodes candidates and correlates them; what cannot be decoded agrees with nothing."""
 
     def __init__(self, images: Sequence[StoredImage], max_pixels: int) -> None:
         self._images, self._max_pixels = images, max_pixels
-        self._grids: dict[int, np.ndarray | None] = {}
+        self._looks: dict[int, Look | None] = {}
 
     def decode(self, pairs: Sequence[Pair]) -> None:
         """Make ready for agree() of some pairs."""
         wanted = {place for pair in pairs for place in (pair.one, pair.other)}
-        if len(self._grids) > GRIDS_KEPT:
-            self._grids = {p: grid for p, grid in self._grids.items() if p in wanted}
-        missing = sorted(wanted - set(self._grids))
+        if len(self._looks) > LOOKS_KEPT:
+            self._looks = {p: each for p, each in self._looks.items() if p in wanted}
+        missing = sorted(wanted - set(self._looks))
         images = [self._images[place] for place in missing]
-        grid = partial(_grid, max_pixels=self._max_pixels)
-        with closing(map_ahead(grid, images, late=_none, workers=default_workers())) as made:
-            self._grids |= dict(zip(missing, made, strict=True))
+        look_at = partial(_look_at, max_pixels=self._max_pixels)
+        with closing(map_ahead(look_at, images, late=_none, workers=default_workers())) as made:
+            self._looks |= dict(zip(missing, made, strict=True))
 
     def agree(self, pair: Pair) -> bool:
         """Whether the pixels of a decoded pair say that it is one picture."""
-        one, other = self._grids[pair.one], self._grids[pair.other]
+        one, other = self._looks[pair.one], self._looks[pair.other]
         if one is None or other is None:
             return False
-        if pair.inner[0]:
-            one = without(one, border(one))
-        if pair.inner[1]:
-            other = without(other, border(other))
         least = LEAST_CORRELATION if pair.bits <= BITS_APART else LEAST_OF_COARSE
-        return correlation(turned(one, TURNS[pair.turn]), other) >= least
+        return is_one_picture(one, other, pair.turn, pair.inner, least)
 
 
 def _none(_: StoredImage) -> None:
@@ -212,9 +248,59 @@ def is_framed(one: StoredImage, other: StoredImage, pair: Pair) -> bool:
     return pair.inner == (True, False) and other.width * other.height >= LEAST_UNFRAMED * inside
 
 
+def is_one_picture(
+    one: Look, other: Look, turn: int, inner: tuple[bool, bool], least: float = LEAST_CORRELATION
+) -> bool:
+    """Whether two pictures are one by their pixels; turn, inner: see Pair. least: correlation."""
+    one, other = (
+        look.without_border() if cut else look
+        for look, cut in zip((one, other), inner, strict=True)
+    )
+    one = one.turned(turn)
+    if correlation(one.grey, other.grey) < least:
+        return False
+    if np.abs(np.subtract(one.grey.shape, other.grey.shape)).max() > 1:
+        return True  # out of a frame of another width, it lies not quite where the other does
+    return not (is_recoloured(one.tints, other.tints) or is_otherwise_filled(one, other))
+
+
+def is_otherwise_filled(one: Look, other: Look) -> bool:
+    """Whether two plain pictures each have something where the other has none, as forms do.
+
+    What a mark adds is lighter than the picture below it or darker, hardly ever both. A detail may
+    lie a square beside the other's.
+    """
+    both = (one, other)
+    if not all(look.detailed and is_plain(look.grey) for look in both):
+        return False
+    a, b = (_squares(look.grey, DETAILS) for look in both)
+    a = a * float((a * b).sum()) / max(float((a * a).sum()), 1e-6)
+    a += np.median(b - a)
+    lighter = np.maximum(a - _around(b).max((2, 3)), _around(a).min((2, 3)) - b)
+    darker = np.maximum(b - _around(a).max((2, 3)), _around(b).min((2, 3)) - a)
+    return min(int((way > DETAIL_LEVELS).sum()) for way in (lighter, darker)) >= MOST_DETAILS
+
+
+def is_plain(grey: np.ndarray) -> bool:
+    """Whether most of a grey square is of one brightness, as paper and screens are."""
+    levels = np.bincount(grey.ravel(), minlength=256)
+    return bool(np.convolve(levels, np.ones(17)).max() >= PLAIN * grey.size)
+
+
+def is_recoloured(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether a part of two pictures has another hue in each; grey is none. one, other: tints."""
+    if one.shape != other.shape:
+        return False
+    lengths = np.hypot(*one.astype(np.float32)), np.hypot(*other.astype(np.float32))
+    coloured = np.minimum(*lengths) >= COLOURED
+    inner = (one.astype(np.int32) * other).sum(axis=0)
+    turned_away = coloured & (inner < math.sqrt(0.5) * lengths[0] * lengths[1])  # 45 degrees
+    return bool(turned_away.sum() >= max(RECOLOURED * coloured.size, coloured.sum() / 4))
+
+
 def correlation(one: np.ndarray, other: np.ndarray) -> float:
     """Of two grey squares of any size, -1 to 1, whatever their brightness and contrast."""
-    a, b = _compared(one), _compared(other)
+    a, b = _squares(one, COMPARED), _squares(other, COMPARED)
     length = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float((a * b).sum()) / length if length else 0.0
 
@@ -225,17 +311,23 @@ def chunks(places: np.ndarray, size: int = 128) -> Iterator[np.ndarray]:
         yield places[start : start + size]
 
 
-def _compared(grid: np.ndarray) -> np.ndarray:
+def _squares(grid: np.ndarray, side: int) -> np.ndarray:
+    """A grey square of another size, float32, its mean taken off."""
     small = Image.fromarray(np.ascontiguousarray(grid))
-    values = np.asarray(small.resize((COMPARED, COMPARED), Image.Resampling.BOX), np.float32)
+    values = np.asarray(small.resize((side, side), Image.Resampling.BILINEAR), np.float32)
     return values - values.mean()
 
 
-def _grid(image: StoredImage, max_pixels: int) -> np.ndarray | None:
+def _around(squares: np.ndarray) -> np.ndarray:
+    """(n, n, 3, 3): each of (n, n) squares and those beside it."""
+    return np.lib.stride_tricks.sliding_window_view(np.pad(squares, 1, mode="edge"), (3, 3))
+
+
+def _look_at(image: StoredImage, max_pixels: int) -> Look | None:
     try:
         data, _ = read_bytes(image.path)
         if hashlib.sha256(data).hexdigest() != image.sha256:
             return None
-        return grey_grid(open_image(data, target=128, max_pixels=max_pixels)[0])
+        return Look.of(open_image(data, target=128, max_pixels=max_pixels)[0])
     except ImageError:
         return None

@@ -1,4 +1,4 @@
-"""Files -> a hash of all that they show: every frame or page, at full depth, with transparency.
+"""Files -> a hash of all that they show: frames or pages and their time, depth, transparency.
 
 Files of equal hashes show the same, however they are compressed. What cannot be compared to the
 last bit (an animation of too many frames, 10 bits a channel that are decoded to 8) has a hash that
@@ -90,7 +90,7 @@ def hash_shown(data: bytes, max_pixels: int) -> str:
     with decoder_errors_as_image_errors():
         opened = open_bytes(data, max_pixels)
         facts = [opened.frames, opened.depth, name_of(opened.profile), opened.format == "RAW"]
-        facts += [opened.white, opened.inverted, opened.gamma]
+        facts += [opened.white, opened.inverted, opened.gamma, opened.colours]
         with process_budget().holding(2 * opened.bytes_needed()):
             opened.image.load()
             facts += _first(opened)
@@ -122,7 +122,8 @@ def _later(opened: Opened, data: bytes) -> Iterator[str]:
     """The frames or pages behind the first, as far as they can be decoded within bounds."""
     with process_budget().holding(2 * opened.bytes_needed()):
         for frame in later_frames(lambda: _FRAMES[opened.format](io.BytesIO(data)), opened.frames):
-            yield hash_pixels(_as_shown(frame))
+            shown_for = round(frame.info.get("duration") or 0)  # ms
+            yield f"{hash_pixels(_as_shown(frame))} {shown_for}"
 
 
 def _as_shown(image: Image.Image) -> Image.Image:
