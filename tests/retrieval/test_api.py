@@ -494,7 +494,7 @@ def test_what_classify_gives_goes_through_json() -> None:
         "heat"
     ] == [[0.0, 0.0], [0.0, 0.0]]
     step = Step("size=64", float("nan"), 0.1, 0.01, kept=True, seconds=1.0)
-    told = Tuning(Recipe(), (step,), 5, 10, 2, 0.5, 0.6).to_dict()
+    told = Tuning(Recipe(), (step,), 5, 10, 2, 0.5, 2, 0.5, 0.6, 0.4, 0.7).to_dict()
     assert json.loads(json.dumps(told, allow_nan=False))["recipe"]["k"] == 5
     assert told["steps"][0]["precision"] is None
 
