@@ -33,6 +33,7 @@ from retrieval.images import Preprocessing
 WHITENED_ON, WHITENED_AT_ONCE = 4096, 64  # training pictures that whitening is fitted to
 FLOOR = 0.05  # of the mean variance of a map's channels, below which a channel counts as dead
 EPSILON = 1e-12
+WHITENED = "whiten:512:0.75"  # where the teacher's embeddings say most
 
 Maps = dict[str, tuple[torch.Tensor, torch.Tensor]]  # what goes in, what comes out
 
@@ -160,7 +161,7 @@ class Distilling:
             if progress:
                 progress("asking the teacher", int(places[-1]) + 1, len(chosen))
         self._whitening = _Whitening(
-            transform.fit("auto", normalise(np.concatenate(found))), self.device
+            transform.fit(WHITENED, normalise(np.concatenate(found))), self.device
         )
 
     def disagreement(self, embeddings: np.ndarray) -> float:

@@ -70,8 +70,8 @@ class Method:
 
     @property
     def sees_labels(self) -> bool:
-        """Whether the transform is fitted to labels."""
-        return self.transform.startswith("lda")
+        """Whether labels take part where the transform is fitted."""
+        return transforms.sees_labels(self.transform)
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ from retrieval.retriever.results import (
     VerifyReport,
 )
 from retrieval.retriever.searching import Searcher
-from retrieval.retriever.upkeep import bring_up_index, open_to_write
+from retrieval.retriever.upkeep import bring_up_index, fitted_anew, open_to_write
 
 if TYPE_CHECKING:
     from retrieval.pooling import Pool, Views
@@ -161,10 +161,11 @@ class Retriever(Searcher):
             kinds = dict(plan.passed_over_by_kind[:MOST_KINDS])
             settings = settings.with_passed_over(list(plan.searched), kinds)
             writer.finish(plan, [] if refused else [row.id for row in plan.gone.values()])
-            bring_up_index(self.gallery, table, settings, refit=refit, progress=progress)
+            now = bring_up_index(self.gallery, table, settings, refit=refit, progress=progress)
             if refused:
                 raise refused
-        notice = self._encoder.notice(anew=anew)
+        said = [self._encoder.notice(anew=anew), fitted_anew(settings.index, now.index)]
+        notice = " ".join(filter(None, said)) or None
         return self._report(plan, writer, start, settings, notice)
 
     def _refused(self, plan: Plan, rows: dict[str, Stored]) -> ImgretError | None:

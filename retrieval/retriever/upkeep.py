@@ -21,8 +21,6 @@ from retrieval.gallery.table import INDEXED
 from retrieval.index import Index
 from retrieval.retriever.results import Progress
 
-FIT_ROWS = 100_000
-
 _log = logging.getLogger("imgret")
 
 
@@ -190,7 +188,7 @@ def build_index(
         progress("fitting", 0, None)
     table.check_finite()
     wanted = transforms.resolve(settings.transform, n, table.dim)
-    fitted = transforms.fit(wanted, *_sample(table, n, labels=wanted.startswith("lda")))
+    fitted = transforms.fit(wanted, *_sample(table, n, labels=transforms.sees_labels(wanted)))
     index = Index.build(fitted, table.embeddings, n, progress=progress)
     augment = settings.refinement.augment
     if augment:
@@ -198,6 +196,24 @@ def build_index(
             progress("augmenting", 0, None)
         index.augment(augment)
     return index, fitted.spec
+
+
+def fitted_anew(before: IndexState | None, now: IndexState | None) -> str | None:
+    """What a user is told of a transform that was fitted, None where it is the one there was."""
+    if now is None or now.transform == "none":
+        return None
+    if before is not None and (before.transform, before.fitted_on) == (
+        now.transform,
+        now.fitted_on,
+    ):
+        return None
+    labels = transforms.sees_labels(now.transform)
+    text = f"The transform {now.transform} was fitted to {now.fitted_on:,} images"
+    text += " and their labels" * labels
+    if before is not None:
+        text += f" (it was {before.transform}): scores are of another scale than before"
+    text += ". --transform rca leaves labels out." if labels and now.asked == "auto" else "."
+    return text
 
 
 def _needs_fit(state: IndexState, settings: Settings, table: ImageTable, n: int) -> bool:
@@ -264,7 +280,8 @@ def _sample(
     table: ImageTable, n: int, *, labels: bool
 ) -> tuple[np.ndarray, list[str | None] | None]:
     """At most FIT_ROWS embeddings, evenly drawn, and their labels where they are wanted."""
-    chosen = np.sort(np.random.default_rng(0).choice(n, min(n, FIT_ROWS), replace=False))
+    drawn = min(n, transforms.FIT_ROWS)
+    chosen = np.sort(np.random.default_rng(0).choice(n, drawn, replace=False))
     embeddings = np.empty((len(chosen), table.dim), np.float32)
     names: list[str | None] = []
     for part, place, batch in _chosen_batches(table, chosen, labels=labels):

@@ -15,7 +15,7 @@ from classify import recipe as recipes
 from classify.models import create, embed
 from classify.recipe import Recipe
 from classify.training import train
-from classify.training.distilling import Distilling, _chains, _error, _Whitening
+from classify.training.distilling import WHITENED, Distilling, _chains, _error, _Whitening
 from retrieval import backbones, transform
 from retrieval.errors import RecipeError
 from tests.classify.blobs import TINY
@@ -140,7 +140,7 @@ def test_whitened_embeddings_are_those_that_retrieval_searches() -> None:
     random = np.random.default_rng(0)
     x = np.maximum(random.normal(0.3, 1, (300, 20)) * np.linspace(0.1, 2, 20), 0)
     x = np.asarray(x / np.linalg.norm(x, axis=1, keepdims=True), np.float32)
-    fitted = transform.fit("auto", x)
+    fitted = transform.fit(WHITENED, x)
     assert fitted.spec == "whiten:20:0.75"
     found = functional.normalize(
         _Whitening(fitted, torch.device("cpu"))(torch.from_numpy(7 * x))
@@ -148,10 +148,7 @@ def test_whitened_embeddings_are_those_that_retrieval_searches() -> None:
     assert np.abs(found - fitted.apply(x)).max() < 1e-5
 
 
-def test_embeddings_that_learn_whitened_agree_whitened(
-    run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(transform, "AUTO_FROM", 4)
+def test_embeddings_that_learn_whitened_agree_whitened(run: Path) -> None:
     whitened = ["distillation.embedding=0", "distillation.maps=0", "distillation.whitened=1"]
     distilling = _distilling(run, *whitened)
     random = torch.Generator().manual_seed(0)

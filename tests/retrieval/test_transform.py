@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy.linalg import fractional_matrix_power
+from sklearn.decomposition import PCA
+from sklearn.neighbors import NearestNeighbors
 
 from retrieval.errors import ImgretError
 from retrieval.transform import Spec, Transform, fit, parse, resolve
@@ -108,11 +111,111 @@ def test_lda_without_two_classes_says_so(labels: list[str | None] | None) -> Non
         fit("lda", embeddings(), labels)
 
 
-def test_auto_is_whitened_pca_from_256_images_on() -> None:
-    assert resolve("auto", 255, 1280) == "none"
-    assert resolve("auto", 256, 1280) == "whiten:64:0.75"
-    assert resolve("auto", 100_000, 1280) == "whiten:512:0.75"
-    assert resolve("auto", 100_000, 384) == "whiten:384:0.75"
+def clustered(n: int, classes: int, d: int = 24, seed: int = 0) -> tuple[np.ndarray, list[str]]:
+    """Classes apart in the first 4 directions, each spread widely in the last 4."""
+    random = np.random.default_rng(seed)
+    centres = random.normal(size=(classes, d)) * np.r_[np.ones(4), np.zeros(d - 4)]
+    spread = np.r_[np.full(d - 4, 0.2), np.full(4, 2.0)]
+    codes = random.integers(0, classes, n)
+    return np.float32(centres[codes] + random.normal(size=(n, d)) * spread), [
+        f"c{c}" for c in codes
+    ]
+
+
+def test_wccn_is_the_inverse_root_of_the_shrunk_covariance_within_classes() -> None:
+    x, labels = clustered(300, 10)
+    fitted = fit("wccn:24:0.25", x, labels)
+    y = x.astype(np.float64)
+    names = np.array(labels)
+    within = y - np.stack([y[names == name].mean(axis=0) for name in names])
+    covariance = within.T @ within / (300 - 10)
+    shrunk = 0.75 * covariance + 0.25 * np.trace(covariance) / 24 * np.eye(24)
+    expected = fractional_matrix_power(shrunk, -0.5)
+    ratio = fitted.matrix / expected
+    assert ratio == pytest.approx(np.full((24, 24), ratio[0, 0]), rel=1e-3)
+    zero = -fitted.bias @ np.linalg.inv(fitted.matrix).T
+    assert zero == pytest.approx(0.8 * 300 / 310 * y.mean(axis=0), abs=1e-4)
+
+
+def test_rca_is_the_same_of_nearest_neighbours() -> None:
+    x, _ = clustered(80, 6)
+    fitted = fit("rca:24:0.5", x)
+    y = x - 0.8 * 80 / 90 * x.mean(axis=0)
+    nearest = NearestNeighbors(n_neighbors=2, metric="cosine").fit(y).kneighbors(y)[1][:, 1]
+    differences = (y - y[nearest]) / np.sqrt(2)
+    covariance = differences.T @ differences / 80
+    shrunk = 0.5 * covariance + 0.5 * np.trace(covariance) / 24 * np.eye(24)
+    expected = fractional_matrix_power(shrunk, -0.5)
+    ratio = fitted.matrix / expected
+    assert ratio == pytest.approx(np.full((24, 24), ratio[0, 0]), rel=1e-2)
+
+
+@pytest.mark.parametrize("n", [30, 300])
+def test_few_rows_and_many_are_one_formula(n: int) -> None:
+    """Fewer rows than columns take another way to the same matrix."""
+    x, labels = clustered(n, 5, d=60)
+    for spec in ("wccn:60:0.3", "rca:60:0.3"):
+        one = fit(spec, x, labels).apply(x)
+        other = fit(spec, np.vstack([x] * 12), [*labels] * 12).apply(x)
+        if spec.startswith("wccn"):  # of the same covariance, but for the degrees of freedom
+            assert (one * other).sum(axis=1).min() > 0.97
+
+
+def test_auto_uses_labels_that_tell_something_and_others_not() -> None:
+    x, labels = clustered(400, 12)
+    assert fit("auto", x, labels).spec == "wccn:24"
+    shuffled = np.random.default_rng(1).permutation(labels).tolist()
+    for others in (shuffled, None, [None] * 400, ["one"] * 400, [f"each{n}" for n in range(400)]):
+        assert fit("auto", x, others).spec == "rca:24", others and others[:2]
+
+
+def test_auto_finds_more_of_a_class_than_the_plain_cosine() -> None:
+    x, labels = clustered(400, 12)
+    queries, truth = clustered(200, 12, seed=0)
+    found = {}
+    for name, spec, known in (
+        ("none", "none", None), ("rca", "auto", None), ("wccn", "auto", labels),
+    ):  # fmt: skip
+        t = fit(spec, x, known)
+        nearest = np.argsort(-(t.apply(queries) @ t.apply(x).T), axis=1)[:, 1:6]
+        found[name] = (np.array(labels)[nearest] == np.array(truth)[:, None]).mean()
+    assert found["wccn"] > found["none"] + 0.1
+    assert found["rca"] >= found["none"] - 0.005
+
+
+def test_scores_do_not_jump_when_a_gallery_grows() -> None:
+    x, _ = clustered(700, 12)
+    before = None
+    for n in (2, 3, 5, 8, 12, 20, 40, 100, 200, 255, 256, 257, 300, 600, 700):
+        t = fit("auto", x[:n])
+        scores = (t.apply(x[:2]) @ t.apply(x[:2]).T)[0, 1]
+        if before is not None and n - before[0] <= 3:
+            assert abs(scores - before[1]) < 0.35, n
+        if before is not None and n in (256, 257):
+            assert abs(scores - before[1]) < 0.05
+        before = n, scores
+
+
+def test_copies_alone_and_one_image_teach_nothing() -> None:
+    x, _ = clustered(1, 1)
+    assert fit("auto", x).spec == "none"
+    assert fit("auto", np.vstack([x] * 5)).spec == "none"
+    two = np.vstack([x, x, -x, -x])
+    assert np.isfinite(fit("auto", two, ["a", "a", "b", "b"]).apply(two)).all()
+
+
+def test_a_wide_gallery_keeps_512_components_and_a_small_one_all() -> None:
+    assert resolve("rca", 2047, 1280) == "rca:1280"
+    assert resolve("rca", 2048, 1280) == "rca:512"
+    assert resolve("wccn:64:0.5", 100, 1280) == "wccn:64:0.5"
+    assert resolve("auto", 1, 1280) == "none"
+    x, labels = clustered(300, 10)
+    narrow, whole = fit("wccn:6", x, labels), fit("wccn:24", x, labels)
+    made = whole.apply(x)
+    expected = PCA(6).fit(x @ whole.matrix.T).components_
+    span = np.linalg.qr((expected @ whole.matrix).T)[0]
+    assert np.abs(narrow.matrix.T - span @ (span.T @ narrow.matrix.T)).max() < 1e-2
+    assert made.shape[1] == 24
 
 
 @pytest.mark.parametrize("spec", ["whitening", "pca:0", "pca:x", "none:3", "", "auto:4", "lda:-1"])

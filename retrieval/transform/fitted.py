@@ -11,14 +11,16 @@ whiten:N[:P]      PCA to N components, each divided by its deviation to the powe
 lda[:N][:P]       linear discriminant analysis with the labels, at most classes - 1 components; the
                   covariance within classes shrunk by P towards a multiple of the identity
                   (Friedman 1989, "Regularized discriminant analysis")
-auto              whiten:min(512, d, n / 4):0.75 from 256 embeddings on, none below
+wccn[:N][:P]      whitening by the covariance within classes, shrunk by P towards a multiple of the
+                  identity, and the N widest directions of it (within.py)
+rca[:N][:P]       the same without labels, within pairs of nearest neighbours
+auto              wccn where labels say something of what images show, rca otherwise
 
 N is a whole number, P has a decimal point and lies above 0 and at most at 1.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,14 +28,11 @@ from typing import Any
 import numpy as np
 
 from retrieval.errors import ImgretError
+from retrieval.transform.lda import LEAST_VARIANCE, fit_lda
+from retrieval.transform.spec import Spec, parse, resolve
+from retrieval.transform.within import fit_within, tell_something
 
-SPEC = re.compile(
-    r"(none|auto|standard)|(standard\+pca|pca|whiten|lda)(?::([1-9]\d{0,4}))?(?::(\d\.\d{1,6}))?"
-)
-NAMES = "none, standard, standard+pca:N, pca:N, whiten:N[:P], lda[:N][:P] or auto"
-AUTO_FROM, AUTO_COMPONENTS, AUTO_POWER = 256, 512, 0.75
 FIT_ROWS = 100_000
-LEAST_VARIANCE = 1e-7  # of the largest; below it a direction is rounding noise
 
 
 @dataclass(frozen=True)
@@ -64,55 +63,6 @@ class Transform:
         return np.asarray(x / np.where(lengths == 0, 1, lengths), np.float32)
 
 
-@dataclass(frozen=True)
-class Spec:
-    """A spec's name, its N and its P; None where it has none."""
-
-    name: str
-    components: int | None = None
-    power: float | None = None
-
-    def __str__(self) -> str:
-        parts = [self.name, self.components, self.power]
-        return ":".join(str(part) for part in parts if part is not None)
-
-
-def parse(spec: str) -> Spec:
-    """Read a spec. Raises ImgretError for what is none.
-
-    >>> parse("whiten:512:0.75")
-    Spec(name='whiten', components=512, power=0.75)
-    """
-    found = SPEC.fullmatch(spec)
-    name = found and (found[1] or found[2])
-    power = float(found[4]) if found and found[4] else None
-    shrinks = name in {"whiten", "lda"}
-    if not found or not name or (power is not None and not (shrinks and 0 < power <= 1)):
-        raise ImgretError(
-            f"There is no transform {spec!r}. Give {NAMES}: N is a whole number, P one like 0.75, "
-            "above 0 and at most 1."
-        )
-    return Spec(name, int(found[3]) if found[3] else None, power)
-
-
-def resolve(spec: str, n: int, d: int) -> str:
-    """The spec that is fitted to n embeddings of width d.
-
-    >>> resolve("auto", 2000, 1280), resolve("auto", 100, 1280), resolve("whiten:512", 300, 1280)
-    ('whiten:500:0.75', 'none', 'whiten:299')
-    """
-    asked = parse(spec)
-    if asked.name == "auto":
-        if n < AUTO_FROM:
-            return "none"
-        asked = Spec("whiten", min(AUTO_COMPONENTS, n // 4), AUTO_POWER)
-    if asked.name in {"none", "standard", "lda"}:
-        return spec
-    if n < 2:
-        return "none"
-    return str(replace(asked, components=min(asked.components or AUTO_COMPONENTS, d, n - 1)))
-
-
 def fit(
     spec: str,
     embeddings: np.ndarray,
@@ -123,9 +73,9 @@ def fit(
 ) -> Transform:
     """Fit a transform to (n, d) raw embeddings, on at most max_rows of them, evenly drawn.
 
-    labels: one an embedding, for lda; those that are None are left out.
-    Raises ImgretError when the spec is wrong or the labels do not do for lda, and ValueError when
-    an embedding is not finite.
+    labels: one an embedding, for lda, wccn and auto; those that are None are left out.
+    Raises ImgretError when the spec is wrong or the labels do not do for lda or wccn, and
+    ValueError when an embedding is not finite.
     """
     x = np.asarray(embeddings)
     if not np.isfinite(x).all():
@@ -135,14 +85,20 @@ def fit(
     if name == "none" or (x == x[:1]).all():  # no rows, or equal ones: nothing to learn
         return Transform("none", x.shape[1])
     y = None if labels is None else np.array([label or "" for label in labels])
-    if name == "lda":
-        x, y = _labelled(x, y)
+    if name in {"lda", "wccn"}:
+        x, y = _labelled(x, y, name)
     if len(x) > max_rows:
         chosen = np.sort(np.random.default_rng(seed).choice(len(x), max_rows, replace=False))
         x, y = x[chosen], None if y is None else y[chosen]
     x = np.asarray(x, np.float32)
-    if name == "lda":
-        matrix, bias = _fit_lda(x, y, asked)
+    if name == "auto":
+        name = "wccn" if tell_something(x, y, seed) else "rca"
+        asked = parse(resolve(name, *x.shape))
+    if name in {"wccn", "rca"}:
+        y = y if name == "wccn" else None
+        matrix, bias = fit_within(x, y, asked.components, asked.power, seed)
+    elif name == "lda":
+        matrix, bias = fit_lda(x, y, asked)
     else:
         matrix, bias = _fit_chain(asked, x)
     fitted = asked if name == "standard" else replace(asked, components=len(matrix))
@@ -155,11 +111,11 @@ def fit(
     )
 
 
-def _labelled(x: np.ndarray, y: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+def _labelled(x: np.ndarray, y: np.ndarray | None, name: str) -> tuple[np.ndarray, np.ndarray]:
     has_label = np.zeros(len(x), bool) if y is None else y != ""
     if y is None or len(np.unique(y[has_label])) < 2:
         raise ImgretError(
-            "The transform lda needs labelled images of at least two classes. Index with "
+            f"The transform {name} needs labelled images of at least two classes. Index with "
             "--labels, or choose --transform auto."
         )
     return x[has_label], y[has_label]
@@ -199,56 +155,3 @@ def _fold_pca(pca: Any, power: float) -> tuple[np.ndarray, np.ndarray]:
     deviation = np.sqrt(np.where(variance[kept] > 0, variance[kept], 1))
     matrix = matrix / deviation[:, None] ** power
     return matrix, -matrix @ np.asarray(pca.mean_, np.float64)
-
-
-def _fit_lda(x: np.ndarray, y: np.ndarray | None, asked: Spec) -> tuple[np.ndarray, np.ndarray]:
-    classes = 0 if y is None else len(np.unique(y))
-    if len(x) <= classes:
-        raise ImgretError(
-            f"The transform lda needs more images than classes, but of {classes} classes there is "
-            "one image each. Choose --transform auto."
-        )
-    x = x.astype(np.float64)
-    directions = _shrunk_directions(x, y, asked.power) if asked.power else _directions(x, y)
-    directions = directions[:, : min(asked.components or classes, classes - 1)]
-    if directions.shape[1] == 0:
-        raise ImgretError(
-            "The transform lda finds nothing that tells the classes apart. Choose --transform auto."
-        )
-    matrix = np.asarray(directions.T)
-    return matrix, -matrix @ x.mean(axis=0)
-
-
-def _directions(x: np.ndarray, y: np.ndarray | None) -> np.ndarray:
-    """(d, m) discriminants, the best first, of unit variance within classes."""
-    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-
-    with np.errstate(divide="ignore", invalid="ignore"):  # no direction found: told above
-        return np.asarray(LinearDiscriminantAnalysis(solver="svd").fit(x, y).scalings_)
-
-
-def _shrunk_directions(x: np.ndarray, y: np.ndarray | None, shrinkage: float) -> np.ndarray:
-    """The same with the covariance within classes shrunk.
-
-    What scikit-learn's solver "eigen" finds, without its eigenvectors of a (d, d) matrix: the means
-    of the classes span all that can tell them apart, and are far fewer (docs/decisions.md).
-    """
-    from scipy.linalg import cholesky, solve_triangular
-
-    _, codes, counts = np.unique(np.asarray(y), return_inverse=True, return_counts=True)
-    means = np.zeros((len(counts), x.shape[1]))
-    np.add.at(means, codes, x)
-    means /= counts[:, None]
-    within = x - means[codes]
-    covariance = within.T @ within / len(x)
-    ground = np.trace(covariance) / len(covariance)
-    if ground <= 0:
-        return np.empty((x.shape[1], 0))
-    covariance *= 1 - shrinkage
-    covariance[np.diag_indices_from(covariance)] += shrinkage * ground
-    root = cholesky(covariance, lower=True)
-    between = (means - x.mean(axis=0)) * np.sqrt(counts / len(x))[:, None]
-    whitened = solve_triangular(root, between.T, lower=True).T
-    _, strength, axes = np.linalg.svd(whitened, full_matrices=False)
-    found = strength > LEAST_VARIANCE * strength[0] if strength[0] > 0 else strength > 0
-    return np.asarray(solve_triangular(root, axes[found].T, lower=True, trans="T"))

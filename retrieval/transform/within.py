@@ -1,0 +1,147 @@
+"""Whitening by what differs between images that show the same, not by all that differs.
+
+Directions in which a class spreads say little of what an image shows; to divide by them loses
+nothing, while plain whitening also divides by what tells classes apart. Images that show the same
+are those of a class (Hatch, Kajarekar and Stolcke 2006, "Within-class covariance normalization for
+SVM-based speaker recognition"), or, without labels, an image and its nearest neighbour, as a
+chunklet of two (Bar-Hillel, Hertz, Shental and Weinshall 2003, "Learning distance functions using
+equivalence relations": relevant component analysis).
+
+Few images tell little of a covariance, so it is shrunk towards a multiple of the identity, and the
+mean towards zero. Where nothing is known that leaves embeddings as they are, and each image more
+changes little: no step in the scale of scores.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+IMAGES_LIKE_GROUND = 1000  # that weigh as much as the identity does
+MEAN_SHARE, IMAGES_LIKE_ZERO = 0.8, 10  # of the mean that is taken away, with many images
+ANCHORS, AMONG = 4096, 20_000  # images whose neighbours are looked for, and where
+SAME = 1e-5  # of a score below 1: a copy, which tells nothing
+SURE = 4.0  # standard errors above chance
+
+
+def fit_within(
+    x: np.ndarray,
+    labels: np.ndarray | None,
+    components: int | None,
+    shrinkage: float | None,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """(components, d) matrix and (components,) bias, float64.
+
+    x: (n, d) float32. labels: (n,), "" for none; None for nearest neighbours in their place.
+    shrinkage: weight of the identity, by default 1000 / (1000 + n).
+    """
+    mean = x.mean(axis=0, dtype=np.float64)
+    mean *= MEAN_SHARE * len(x) / (len(x) + IMAGES_LIKE_ZERO)
+    centred = x - mean.astype(x.dtype)
+    if labels is None:
+        differences, free = _between_neighbours(centred, seed)
+    else:
+        differences, free = _within_classes(centred, labels)
+    if shrinkage is None:
+        shrinkage = IMAGES_LIKE_GROUND / (IMAGES_LIKE_GROUND + free)
+    matrix = _inverse_root(differences, free, shrinkage)
+    if components is not None and components < len(matrix):
+        matrix = _widest(centred, matrix, components)
+    return matrix, -matrix @ mean
+
+
+def tell_something(x: np.ndarray, labels: np.ndarray | None, seed: int) -> bool:
+    """Whether nearest neighbours have the same label more often than chance would have it.
+
+    x: (n, d) float32. Labels may be names of folders that say nothing of what images show.
+    """
+    if labels is None:
+        return False
+    names, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    several = (names != "") & (counts > 1)
+    rows = np.flatnonzero(several[codes])
+    if several.sum() < 2 or 2 * len(rows) < len(x):
+        return False
+    rows = _drawn(len(rows), AMONG, seed, rows)
+    asked = _drawn(len(rows), ANCHORS, seed)
+    centred = _unit(x[rows] - x[rows].mean(axis=0))
+    nearest = _nearest(centred[asked], centred, asked, copies=True)
+    agree = codes[rows][nearest] == codes[rows][asked]
+    shares = np.bincount(codes[rows]) / len(rows)
+    chance = float((shares**2).sum())
+    return bool(agree.mean() > chance + SURE * np.sqrt(chance * (1 - chance) / len(agree)))
+
+
+def _within_classes(x: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, int]:
+    """What each image differs from the mean of its class by, and how many of these are free."""
+    names, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(names), x.shape[1]))
+    np.add.at(sums, codes, x)
+    differences = x - (sums / counts[:, None]).astype(x.dtype)[codes]
+    kept = ((names != "") & (counts > 1))[codes]
+    return differences[kept], int(kept.sum() - len(np.unique(codes[kept])))
+
+
+def _between_neighbours(x: np.ndarray, seed: int) -> tuple[np.ndarray, int]:
+    """What images differ from their nearest neighbours by, of unit weight a pair."""
+    among = x[_drawn(len(x), AMONG, seed)]
+    asked = _drawn(len(among), ANCHORS, seed)
+    unit = _unit(among)
+    nearest = _nearest(unit[asked], unit, asked, copies=False)
+    found = nearest >= 0
+    differences = (among[asked[found]] - among[nearest[found]]) / np.sqrt(2).astype(x.dtype)
+    return differences, len(differences)
+
+
+def _nearest(
+    queries: np.ndarray, x: np.ndarray, own: np.ndarray, *, copies: bool, rows: int = 1024
+) -> np.ndarray:
+    """Places of the nearest of x to each query, itself left out, and -1 where there is none."""
+    nearest = np.empty(len(queries), np.int64)
+    for start in range(0, len(queries), rows):
+        part = slice(start, start + rows)
+        scores = queries[part] @ x.T
+        scores[np.arange(len(scores)), own[part]] = -np.inf
+        if not copies:
+            scores[scores > 1 - SAME] = -np.inf
+        best = scores.argmax(axis=1)
+        there = np.isfinite(scores[np.arange(len(scores)), best])
+        nearest[part] = np.where(there, best, -1)
+    return nearest
+
+
+def _inverse_root(differences: np.ndarray, free: int, shrinkage: float) -> np.ndarray:
+    """(d, d) inverse square root of the shrunk covariance, of unit size where nothing is known."""
+    d = differences.shape[1]
+    if not free or not differences.any():
+        return np.eye(d)
+    x = differences.astype(np.float64)
+    if len(x) < d:
+        _, singular, axes = np.linalg.svd(x, full_matrices=False)
+        variances, axes = singular**2 / free, axes.T
+    else:
+        variances, axes = np.linalg.eigh(x.T @ x / free)
+    ground = variances.sum() / d
+    scale = 1 / np.sqrt((1 - shrinkage) * np.maximum(variances, 0) / ground + shrinkage)
+    outside = 1 / np.sqrt(shrinkage)  # of directions in which nothing differs
+    return np.asarray(outside * np.eye(d) + (axes * (scale - outside)) @ axes.T)
+
+
+def _widest(x: np.ndarray, matrix: np.ndarray, components: int) -> np.ndarray:
+    """A matrix that keeps the directions in which what it makes of x varies most."""
+    made = x.astype(np.float64) @ matrix.T
+    made -= made.mean(axis=0)
+    _, axes = np.linalg.eigh(made.T @ made)
+    return np.asarray(axes[:, ::-1][:, :components].T @ matrix)
+
+
+def _drawn(n: int, most: int, seed: int, of: np.ndarray | None = None) -> np.ndarray:
+    """At most so many of n places, or of the values at them, evenly drawn, in order."""
+    chosen = np.arange(n)
+    if n > most:
+        chosen = np.sort(np.random.default_rng(seed).choice(n, most, replace=False))
+    return chosen if of is None else of[chosen]
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12))
