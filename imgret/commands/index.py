@@ -74,8 +74,8 @@ Examples:
 @click.option(
     "--transform",
     metavar="SPEC",
-    help="none, standard, standard+pca:N, whiten:N, lda or auto (the default: whitened PCA "
-    "from 256 images on).",
+    help="none, standard, standard+pca:N, whiten:N, lda, wccn, rca or auto (the default: whitening "
+    "by what differs between images that show the same).",
 )
 @refinement_options
 @click.option("--engine", type=click.Choice(ENGINES), help="What runs the backbone.")
