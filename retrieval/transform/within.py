@@ -19,8 +19,10 @@ import numpy as np
 IMAGES_LIKE_GROUND = 1000  # that weigh as much as the identity does
 MEAN_SHARE, IMAGES_LIKE_ZERO = 0.8, 10  # of the mean that is taken away, with many images
 ANCHORS, AMONG = 4096, 20_000  # images whose neighbours are looked for, and where
+ASKED = 1024  # images whose neighbours tell whether labels say something
 SAME = 1e-5  # of a score below 1: a copy, which tells nothing
 SURE = 4.0  # standard errors above chance
+LEAST_VARIANCE = 1e-6  # of the largest; below it a direction is rounding noise in float32
 
 
 def fit_within(
@@ -63,7 +65,7 @@ def tell_something(x: np.ndarray, labels: np.ndarray | None, seed: int) -> bool:
     if several.sum() < 2 or 2 * len(rows) < len(x):
         return False
     rows = _drawn(len(rows), AMONG, seed, rows)
-    asked = _drawn(len(rows), ANCHORS, seed)
+    asked = _drawn(len(rows), ASKED, seed)
     centred = _unit(x[rows] - x[rows].mean(axis=0))
     nearest = _nearest(centred[asked], centred, asked, copies=True)
     agree = codes[rows][nearest] == codes[rows][asked]
@@ -75,8 +77,8 @@ def tell_something(x: np.ndarray, labels: np.ndarray | None, seed: int) -> bool:
 def _within_classes(x: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, int]:
     """What each image differs from the mean of its class by, and how many of these are free."""
     names, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    sums = np.zeros((len(names), x.shape[1]))
-    np.add.at(sums, codes, x)
+    order = np.argsort(codes, kind="stable")
+    sums = np.add.reduceat(x[order], np.cumsum(counts) - counts, axis=0)
     differences = x - (sums / counts[:, None]).astype(x.dtype)[codes]
     kept = ((names != "") & (counts > 1))[codes]
     return differences[kept], int(kept.sum() - len(np.unique(codes[kept])))
@@ -115,24 +117,37 @@ def _inverse_root(differences: np.ndarray, free: int, shrinkage: float) -> np.nd
     d = differences.shape[1]
     if not free or not differences.any():
         return np.eye(d)
-    x = differences.astype(np.float64)
-    if len(x) < d:
-        _, singular, axes = np.linalg.svd(x, full_matrices=False)
-        variances, axes = singular**2 / free, axes.T
-    else:
-        variances, axes = np.linalg.eigh(x.T @ x / free)
+    variances, axes = _spread(differences, free)
     ground = variances.sum() / d
-    scale = 1 / np.sqrt((1 - shrinkage) * np.maximum(variances, 0) / ground + shrinkage)
+    scale = 1 / np.sqrt((1 - shrinkage) * variances / ground + shrinkage)
     outside = 1 / np.sqrt(shrinkage)  # of directions in which nothing differs
     return np.asarray(outside * np.eye(d) + (axes * (scale - outside)) @ axes.T)
 
 
+def _spread(x: np.ndarray, free: int) -> tuple[np.ndarray, np.ndarray]:
+    """Variances along axes, (m,) and (d, m) float64, of (n, d) differences; m is n or d.
+
+    Products in float32 are exact enough, and twice as fast. Fewer rows than columns have no more
+    axes than rows, which the smaller matrix tells.
+    """
+    n, d = x.shape
+    if n >= d:
+        variances, axes = np.linalg.eigh((x.T @ x).astype(np.float64) / free)
+        return np.maximum(variances, 0), axes
+    variances, rows = np.linalg.eigh((x @ x.T).astype(np.float64))
+    kept = variances > LEAST_VARIANCE * variances[-1]
+    axes = x.T.astype(np.float64) @ (rows[:, kept] / np.sqrt(variances[kept]))
+    return variances[kept] / free, axes
+
+
 def _widest(x: np.ndarray, matrix: np.ndarray, components: int) -> np.ndarray:
     """A matrix that keeps the directions in which what it makes of x varies most."""
-    made = x.astype(np.float64) @ matrix.T
-    made -= made.mean(axis=0)
-    _, axes = np.linalg.eigh(made.T @ made)
-    return np.asarray(axes[:, ::-1][:, :components].T @ matrix)
+    from scipy.linalg import eigh
+
+    x, d = x - x.mean(axis=0), len(matrix)
+    covariance = matrix @ (x.T @ x).astype(np.float64) @ matrix.T
+    _, axes = eigh(covariance, subset_by_index=(d - components, d - 1))
+    return np.asarray(axes[:, ::-1].T @ matrix)
 
 
 def _drawn(n: int, most: int, seed: int, of: np.ndarray | None = None) -> np.ndarray:
