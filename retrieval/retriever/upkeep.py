@@ -208,6 +208,8 @@ def fitted_anew(before: IndexState | None, now: IndexState | None) -> str | None
     ):
         return None
     labels = transforms.sees_labels(now.transform)
+    if before is None and not labels:  # nothing that was there before, nor anything of the user's
+        return None
     text = f"The transform {now.transform} was fitted to {now.fitted_on:,} images"
     text += " and their labels" * labels
     if before is not None:

@@ -30,7 +30,7 @@ import numpy as np
 from retrieval.errors import ImgretError
 from retrieval.transform.lda import LEAST_VARIANCE, fit_lda
 from retrieval.transform.spec import Spec, parse, resolve
-from retrieval.transform.within import fit_within, tell_something
+from retrieval.transform.within import fit_within, tell_something, usual_lengths
 
 FIT_ROWS = 100_000
 
@@ -91,6 +91,8 @@ def fit(
         chosen = np.sort(np.random.default_rng(seed).choice(len(x), max_rows, replace=False))
         x, y = x[chosen], None if y is None else y[chosen]
     x = np.asarray(x, np.float32)
+    if name in {"auto", "wccn", "rca"}:
+        x, y = usual_lengths(x, y)  # a stranger's row may be long enough to be the mean alone
     if name == "auto":
         name = "wccn" if tell_something(x, y, seed) else "rca"
         asked = parse(resolve(name, *x.shape))

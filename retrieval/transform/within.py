@@ -21,6 +21,7 @@ MEAN_SHARE, IMAGES_LIKE_ZERO = 0.8, 10  # of the mean that is taken away, with m
 ANCHORS, AMONG = 4096, 20_000  # images whose neighbours are looked for, and where
 ASKED = 1024  # images whose neighbours tell whether labels say something
 SAME = 1e-5  # of a score below 1: a copy, which tells nothing
+LONGEST = 10.0  # times the median length of a row
 SURE = 4.0  # standard errors above chance
 LEAST_VARIANCE = 1e-6  # of the largest; below it a direction is rounding noise in float32
 
@@ -50,6 +51,13 @@ def fit_within(
     if components is not None and components < len(matrix):
         matrix = _widest(centred, matrix, components)
     return matrix, -matrix @ mean
+
+
+def usual_lengths(x: np.ndarray, labels: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Rows, and their labels, without those that are many times longer than most."""
+    lengths = np.linalg.norm(x, axis=1)
+    kept = lengths <= LONGEST * np.median(lengths)
+    return x[kept], None if labels is None else labels[kept]
 
 
 def tell_something(x: np.ndarray, labels: np.ndarray | None, seed: int) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from retrieval.errors import GalleryError, ImgretError
 from retrieval.gallery import Gallery, ImageTable
@@ -242,26 +243,40 @@ def test_an_interrupted_reembed_leaves_the_old_rows_and_goes_on(
     assert not (retriever.gallery.path / "reembed").exists()
 
 
-def test_auto_whitens_from_256_images_on_and_fits_again_when_they_have_doubled(
+def test_auto_fits_again_when_images_have_doubled_and_says_that_scores_change(
     retriever: Retriever, pictures: Path
 ) -> None:
-    assert retriever.info().transform == "none"
+    assert retriever.info().transform == "rca:1024"
     more = pictures / "more"
     more.mkdir()
 
-    def grow(n: int) -> tuple[str, int]:
+    def grow(n: int) -> tuple[int, str]:
         for i in range(len(list(more.iterdir())), n - 24):
             picture(1000 + i, 20, 15).save(more / f"{i}.png")
-        retriever.index(pictures)
-        return retriever.info().transform, retriever.info().fitted_on
+        said = str(retriever.index(pictures).notice)
+        return retriever.info().fitted_on, said
 
-    assert grow(256) == ("whiten:64:0.75", 256)
-    assert grow(300) == ("whiten:64:0.75", 256)
-    spec, fitted_on = grow(512)
-    assert fitted_on == 512
-    name, components, power = spec.split(":")
-    assert (name, power) == ("whiten", "0.75")
-    assert 64 < int(components) <= 128  # the last few drown in rounding on some processors
+    assert grow(40) == (24, "None")
+    fitted_on, said = grow(48)
+    assert fitted_on == 48
+    assert "fitted to 48 images (it was rca:1024): scores are of another scale than before" in said
+    assert grow(60) == (48, "None")
+
+
+def test_auto_says_when_labels_took_part(pictures: Path, tmp_path: Path, weights: Path) -> None:
+    for name in ("a", "b"):
+        colour = (200, 30, 30) if name == "a" else (30, 30, 200)
+        (tmp_path / "two" / name).mkdir(parents=True)
+        for n in range(12):
+            image = np.asarray(picture(n, 40, 40), np.float32) / 4 + np.array(colour) * 0.75
+            Image.fromarray(image.astype(np.uint8)).save(tmp_path / "two" / name / f"{n}.png")
+    retriever = Retriever(tmp_path / "g", backbone=str(weights))
+    report = retriever.index(tmp_path / "two")
+    assert retriever.info().transform == "wccn:1024"
+    assert "fitted to 24 images and their labels. --transform rca leaves" in str(report.notice)
+    assert retriever.index(tmp_path / "two").notice is None
+    without = Retriever(tmp_path / "h", backbone=str(weights), transform="rca")
+    assert without.index(tmp_path / "two").notice is None
 
 
 def test_another_transform_reads_no_image(retriever: Retriever, pictures: Path) -> None:
