@@ -15,6 +15,8 @@ from torch import nn
 
 from classify.models.classifier import Classifier
 
+NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm)
+
 
 def embed(network: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(n, 3, size, size) -> the embeddings (n, d) and class scores (n, num_classes).
@@ -35,8 +37,9 @@ def last_layers(network: nn.Module) -> list[nn.Module]:
     """The layers that give class scores; none of a network without classes."""
     found = network.get_classifier()  # type: ignore[operator]
     several = isinstance(found, (tuple, list, nn.ModuleList))
-    layers = list(found) if several else [found]
-    return [layer for layer in layers if isinstance(layer, nn.Module) and _learns(layer)]
+    layers = [getattr(layer, "fc", layer) for layer in (found if several else [found])]
+    learning = [layer for layer in layers if isinstance(layer, nn.Module) and _learns(layer)]
+    return [_with_its_norm(network, layer) for layer in learning]
 
 
 def head_modules(network: nn.Module) -> list[nn.Module]:
@@ -65,6 +68,17 @@ def head_keys(network: nn.Module) -> set[str]:
         if module in heads
         for key in module.state_dict()
     }
+
+
+def _with_its_norm(network: nn.Module, layer: nn.Module) -> nn.Module:
+    """The layer, or the module of it, a norm and dropout alone: those go with the classes."""
+    for module in network.modules():
+        children = list(module.children())
+        if layer in children and all(
+            child is layer or isinstance(child, (*NORMS, nn.Dropout)) for child in children
+        ):
+            return module
+    return layer
 
 
 def _learns(layer: nn.Module) -> bool:
