@@ -7,7 +7,8 @@ models/        the small CNNs, and heads on timm and torchvision backbones
 training/      phases, losses, schedules, checkpoints: a recipe and data -> a run
 run.py         the folder that training writes, and what reads it
 evaluation.py  accuracy, top-5, per-class report, confusion, calibration
-explain.py     Grad-CAM
+heat.py        Grad-CAM, by Captum
+explain.py     what a run looks at in pictures, as a grid
 samples/       rendered pictures of parts, to try all this on
 report/        curves, matrices, grids, the comparison table
 """

@@ -11,15 +11,14 @@ from typing import Literal
 
 import matplotlib as mpl
 import numpy as np
-import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from torch import nn
 
 from classify.augmentation import Augmenter
 from classify.data import Progress, find_labelled
 from classify.data.layout import normal
 from classify.evaluation import softmax
+from classify.heat import grad_cam
 from classify.predicting import Predictor
 from classify.recipe import Augmentation
 from retrieval.errors import ImgretError
@@ -59,27 +58,6 @@ class Explanation(Plain):
     path: Path
     label: str | None
     models: tuple[Explained, ...]
-
-
-def grad_cam(network: nn.Module, x: torch.Tensor, target: int) -> np.ndarray:
-    """How much each place of a picture speaks for a class: (size, size) float32 in [0, 1].
-
-    network: (1, 3, size, size) -> (1, classes), in evaluation mode; frozen or not. x: float32,
-    normalised. The last map of the network is explained. Source: Selvaraju et al. 2017,
-    "Grad-CAM", by the grad-cam package. Raises ImgretError for a network that does not end in a
-    map, as transformers do not, and IndexError for a class that it does not have.
-    """
-    from pytorch_grad_cam import GradCAM
-    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-
-    cam = GradCAM(model=network, target_layers=[_last_map(network, x)])
-    try:  # as a context manager it would print an IndexError and go on
-        # frozen weights pass no gradient on, so the picture has to ask for one
-        asking = x.detach().clone().requires_grad_()
-        heat = cam(asking, targets=[ClassifierOutputTarget(target)])
-    finally:
-        cam.activations_and_grads.release()
-    return np.asarray(heat[0], np.float32)
 
 
 def explain(
@@ -212,35 +190,6 @@ def _explanation(
             )
         )
     return Explanation(path, label, tuple(models))
-
-
-def _last_map(network: nn.Module, x: torch.Tensor) -> nn.Module:
-    """The last module whose output is (n, c, h, w) with several places.
-
-    The head of a network with timm's interface is left out, since it may attend over tokens.
-    """
-    found: list[tuple[nn.Module, torch.Size]] = []
-
-    def note(module: nn.Module, _inputs: object, output: object) -> None:
-        if isinstance(output, torch.Tensor) and output.shape[2:].numel() > 1:
-            found.append((module, output.shape))
-
-    forward = getattr(network, "forward_features", network)
-    hooks = [module.register_forward_hook(note) for module in network.modules()]
-    try:
-        with torch.inference_mode():
-            forward(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    layer, shape = found[-1] if found else (network, torch.Size())
-    # a square picture has a square map: (n, tokens, c) and (n, h, w, c) are those of transformers
-    if len(shape) != 4 or shape[2] != shape[3]:
-        raise ImgretError(
-            "This network does not end in a map of the picture, (channels, height, width), so "
-            "Grad-CAM cannot explain it. Explain a convolutional one."
-        )
-    return layer
 
 
 def _rank_within_class(labels: np.ndarray) -> np.ndarray:

@@ -12,10 +12,10 @@ report.html           curves, and what they led to
 
 from __future__ import annotations
 
-import copy
+import contextlib
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ from retrieval.plain import Plain
 from retrieval.text import one_sentence
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 FORMAT = 2
@@ -144,13 +145,11 @@ def save_model(
     folder: Path, network: nn.Module, preprocessing: Preprocessing, classes: Sequence[str]
 ) -> None:
     """config.json and model.safetensors, as timm and the hub write them, each atomically."""
-    import torch
     from timm.models import save_for_hf
 
-    plain = copy.deepcopy(network).cpu().to(memory_format=torch.contiguous_format)
-    with scratch_folder(folder) as scratch:
+    with _state_apart(network), scratch_folder(folder) as scratch:
         save_for_hf(
-            plain,
+            network,
             str(scratch),
             model_config={"label_names": list(classes)},
             safe_serialization=True,
@@ -159,6 +158,32 @@ def save_model(
         for name in (WEIGHTS, CONFIG):
             with replaced(folder / name) as made:
                 (scratch / name).replace(made)
+
+
+@contextlib.contextmanager
+def _state_apart(network: nn.Module) -> Iterator[None]:
+    hook = network.register_state_dict_post_hook(  # type: ignore[no-untyped-call]
+        lambda _, state, *__: state.update(apart(state))
+    )
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def apart(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A network's state as safetensors takes it: on the CPU, contiguous, no two in one memory.
+
+    Some networks have one layer in several places, and its weights under as many names.
+    """
+    made: dict[str, torch.Tensor] = {}
+    taken: set[int] = set()
+    for key, tensor in state.items():
+        plain = tensor.detach().cpu().contiguous()
+        place = plain.untyped_storage().data_ptr()
+        made[key] = plain.clone() if place in taken else plain
+        taken.add(place)
+    return made
 
 
 def data_config(preprocessing: Preprocessing) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from classify.run import data_config
+from classify.run import apart, data_config
 from retrieval.backbones import load
 from retrieval.errors import BackboneError
 from retrieval.files import make_folder, write_atomically
@@ -34,7 +34,7 @@ def slim(run: Path, out: Path) -> None:
     }
     tensors = {
         name: _halved(name, tensor)
-        for name, tensor in backbone.network.state_dict().items()
+        for name, tensor in apart(backbone.network.state_dict()).items()
         if tensor.is_floating_point()
     }
     try:

@@ -2,9 +2,11 @@
 
 cnn.py         the small CNNs, from a list of layers
 classifier.py  a backbone with a declared head, registered with timm
+heads.py       a network's last layers, and what they are given
 creating.py    what a recipe asks for, with its weights; parameters, counted as Keras does
 """
 
-from classify.models.creating import create, embed, head_parameters, layers_of, parameters
+from classify.models.creating import create, layers_of, parameters
+from classify.models.heads import embed, head_parameters
 
 __all__ = ["create", "embed", "head_parameters", "layers_of", "parameters"]

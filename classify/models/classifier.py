@@ -16,12 +16,14 @@ from torch import nn
 
 from classify.models.cnn import ConvNet
 from classify.recipe import Head, ModelSpec
+from retrieval import backbones
 from retrieval.errors import RecipeError, first_fault
 from retrieval.text import one_sentence
 
 NAME = "imgret_classifier"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TORCHVISION = "torchvision:"
+PROBE = 64  # pixels, enough to see which parts of a network its map comes from
 default_cfgs = generate_default_cfgs(
     {
         NAME: {
@@ -63,7 +65,7 @@ class Classifier(nn.Module):
         except ValidationError as error:
             raise RecipeError(f"model: {first_fault(error)[1]}. Mend the layout.") from error
         self.num_classes = num_classes
-        self.backbone = make_backbone(spec)
+        self.backbone = make_backbone(spec, size)
         self.num_features, side = _map_shape(self.backbone, size)
         self.head = ClassifierHead(spec.head, self.num_features, side, num_classes)
         self.head_hidden_size = self.head.width
@@ -145,32 +147,41 @@ class _TorchvisionFeatures(nn.Module):
         return features
 
 
-def make_backbone(spec: ModelSpec) -> nn.Module:
-    """The network up to its last map, with random weights. Raises RecipeError."""
+def make_backbone(spec: ModelSpec, size: int) -> nn.Module:
+    """The network up to its last map, with random weights. Raises RecipeError.
+
+    size: side of the input, pixels, for networks that are built for one."""
     if spec.backbone == "cnn":
         return ConvNet(spec.layers, norm=spec.norm)
     if spec.backbone.startswith(TORCHVISION):
         backbone: nn.Module = _TorchvisionFeatures(spec.backbone.removeprefix(TORCHVISION))
     else:
-        backbone = _timm_backbone(spec)
+        backbone = _timm_backbone(spec, size)
     if spec.conv_bias:
         _give_bias(backbone)
     return backbone
 
 
-def _timm_backbone(spec: ModelSpec) -> nn.Module:
+def _timm_backbone(spec: ModelSpec, size: int) -> nn.Module:
     import timm
 
     name = spec.backbone.partition(".")[0]
     if name == NAME or not timm.is_model(name):
         raise RecipeError(f"model.backbone: timm has no {name[:80]!r}. Give another name.")
     regularised = {"drop_path_rate": spec.drop_path} if spec.drop_path else {}
-    backbone: nn.Module = timm.create_model(name, num_classes=0, **regularised)
-    _drop_what_follows_the_map(backbone)
+    arguments = backbones.arguments_of(name, size)
+    try:
+        backbone: nn.Module = timm.create_model(name, num_classes=0, **arguments, **regularised)
+    except Exception as error:  # whatever a network raises on arguments that it cannot take
+        raise RecipeError(
+            f"model.backbone: {name} cannot be made for {size} px with this recipe's rates "
+            f"({one_sentence(error)}). Set another input.size, or another backbone."
+        ) from error
+    _drop_what_follows_the_map(backbone, size if arguments else PROBE)
     return backbone
 
 
-def _drop_what_follows_the_map(backbone: nn.Module) -> None:
+def _drop_what_follows_the_map(backbone: nn.Module, size: int) -> None:
     """Parts of timm's own head, which a declared head takes the place of, become identities."""
     was, names = backbone.training, [name for name, _ in backbone.named_children()]
     used: set[str] = set()
@@ -181,7 +192,7 @@ def _drop_what_follows_the_map(backbone: nn.Module) -> None:
     ]
     try:
         with torch.inference_mode():
-            backbone.eval().forward_features(torch.zeros(1, 3, 64, 64))  # type: ignore[operator]
+            backbone.eval().forward_features(torch.zeros(1, 3, size, size))  # type: ignore[operator]
     except (RuntimeError, AssertionError) as error:
         raise RecipeError(
             f"model.head: this backbone takes no declared head ({one_sentence(error)}). Use pool = "
@@ -212,7 +223,7 @@ def _map_shape(backbone: nn.Module, size: int) -> tuple[int, int]:
             "input.size larger."
         ) from error
     backbone.train(was)
-    if found.ndim != 4 or found.shape[2] != found.shape[3]:
+    if not isinstance(found, torch.Tensor) or found.ndim != 4 or found.shape[2] != found.shape[3]:
         raise RecipeError(
             "model.head: this backbone gives no square map to pool. Use pool = own, or another one."
         )

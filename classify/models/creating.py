@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import timm
 import torch
 from torch import nn
 
@@ -15,8 +16,10 @@ from classify.models.classifier import (
     TORCHVISION,
     Classifier,
 )
+from classify.models.heads import embed, head_keys, head_modules
 from classify.recipe import Input, ModelSpec
 from retrieval import backbones
+from retrieval.backbones import Backbone
 from retrieval.errors import BackboneError, RecipeError
 from retrieval.images import Preprocessing
 from retrieval.text import one_sentence
@@ -40,50 +43,27 @@ def create(spec: ModelSpec, pixels: Input, num_classes: int) -> Created:
     Raises RecipeError for a network that does not exist or fit, BackboneError for weights that
     cannot be had or do not fit.
     """
-    import timm
-
-    preprocessing = _preprocessing(spec, pixels)
+    source = _source_of_timm(spec, pixels.size)
+    preprocessing = _preprocessing(spec, pixels, source)
+    size = preprocessing.size
     if spec.is_timm and spec.head.pool == "own":
-        name = spec.backbone.partition(".")[0]
-        if not timm.is_model(name):
-            raise RecipeError(f"model.backbone: timm has no {name[:80]!r}. Give another name.")
-        regularised = {"drop_rate": spec.head.dropouts[0], "drop_path_rate": spec.drop_path}
-        regularised = {key: rate for key, rate in regularised.items() if rate}
-        network: nn.Module = timm.create_model(name, num_classes=num_classes, **regularised)
+        network = _timm_network(spec, size, num_classes)
     else:
         layout = spec.model_dump(mode="json", exclude={"weights"}, exclude_none=True)
         network = timm.create_model(
-            "imgret_classifier",
-            layout=layout,
-            size=preprocessing.size,
-            num_classes=num_classes,
+            "imgret_classifier", layout=layout, size=size, num_classes=num_classes
         )
     if spec.weights != RANDOM:
-        _load(network, spec)
+        _load(network, spec, source.network.state_dict() if source else _plain_weights(spec))
+    _check_scores(network, spec.backbone, size, num_classes)
     return Created(network, preprocessing, spec.weights == RANDOM)
-
-
-def embed(network: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(n, 3, size, size) -> the embeddings (n, d) and class scores (n, num_classes)."""
-    embeddings = network.forward_head(network.forward_features(x), pre_logits=True)  # type: ignore[operator]
-    return embeddings, network.get_classifier()(embeddings)  # type: ignore[operator]
-
-
-def head_parameters(network: nn.Module) -> list[nn.Parameter]:
-    """Those of the head, which every phase trains."""
-    if isinstance(network, Classifier):
-        return list(network.head.parameters())
-    return list(network.get_classifier().parameters())  # type: ignore[operator]
 
 
 def layers_of(network: nn.Module) -> list[nn.Module]:
     """The backbone's layers, first to last: convolutions, norms, activations, poolings."""
-    head = network.head if isinstance(network, Classifier) else network.get_classifier()  # type: ignore[operator]
-    passed_over = set(map(id, head.modules()))
+    passed_over = {module for head in head_modules(network) for module in head.modules()}
     return [
-        module
-        for module in network.modules()
-        if id(module) not in passed_over and _is_layer(module)
+        module for module in network.modules() if module not in passed_over and _is_layer(module)
     ]
 
 
@@ -105,10 +85,10 @@ def parameters(network: nn.Module) -> int:
 RUNNING = ("running_mean", "running_var")
 
 
-def _preprocessing(spec: ModelSpec, pixels: Input) -> Preprocessing:
-    own = _own_preprocessing(spec)
+def _preprocessing(spec: ModelSpec, pixels: Input, source: Backbone | None) -> Preprocessing:
+    own = source.spec.preprocessing if source else None
     return Preprocessing(
-        size=pixels.size or (own.size if own else DEFAULT_SIZE),
+        size=pixels.size or (own.size if own else _default_size(spec)),
         mean=pixels.mean or (own.mean if own else IMAGENET_MEAN),
         std=pixels.std or (own.std if own else IMAGENET_STD),
         interpolation=own.interpolation if own else "bicubic",
@@ -116,25 +96,104 @@ def _preprocessing(spec: ModelSpec, pixels: Input) -> Preprocessing:
     )
 
 
-def _own_preprocessing(spec: ModelSpec) -> Preprocessing | None:
-    """Of the weights that a timm backbone starts from."""
-    if not spec.is_timm or spec.weights == RANDOM:
-        return None
-    return backbones.load(_source(spec)).spec.preprocessing
+def _default_size(spec: ModelSpec) -> int:
+    """Of random weights: that of the architecture, if timm knows one."""
+    return (_is_known(spec) and backbones.input_size(_name(spec))) or DEFAULT_SIZE
+
+
+def _is_known(spec: ModelSpec) -> bool:
+    return spec.is_timm and bool(timm.is_model(_name(spec)))
+
+
+def _name(spec: ModelSpec) -> str:
+    return spec.backbone.partition(".")[0]
+
+
+def _timm_network(spec: ModelSpec, size: int, num_classes: int) -> nn.Module:
+    """timm's own network for a size, as its weights' folder has it. Raises RecipeError."""
+    if not _is_known(spec):
+        raise RecipeError(f"model.backbone: timm has no {_name(spec)[:80]!r}. Give another name.")
+    rates = {"drop_rate": spec.head.dropouts[0], "drop_path_rate": spec.drop_path}
+    arguments = backbones.arguments_of(
+        _name(spec) if spec.weights == RANDOM else _source(spec), size
+    )
+    arguments |= {key: rate for key, rate in rates.items() if rate}
+    try:
+        network: nn.Module = timm.create_model(
+            _name(spec), **arguments | {"num_classes": num_classes}
+        )
+    except Exception as error:  # whatever a network raises on arguments that it cannot take
+        raise RecipeError(
+            f"model.backbone: {spec.backbone} cannot be made for {size} px with this recipe's "
+            f"rates ({one_sentence(error)}). Set another input.size, or another backbone."
+        ) from error
+    return network
+
+
+def _check_scores(network: nn.Module, name: str, size: int, num_classes: int) -> None:
+    """Raise RecipeError where a network gives no score a class of pictures of this size."""
+    own = getattr(network, "pretrained_cfg", {}).get("input_size", (3, size, size))[1]
+    patch = backbones.patch_size(network)
+    if size % patch and size != own:
+        raise RecipeError(
+            f"input.size: {name} looks at patches of {patch} px, and {size} px are no multiple of "
+            "that. Set another input.size."
+        )
+    was, scores = network.training, None
+    try:
+        with torch.no_grad():  # some keep what they compute, and train with it
+            _, scores = embed(network.eval(), torch.zeros(1, 3, size, size))
+    except Exception as error:  # whatever a network raises on pixels that it cannot take
+        raise RecipeError(
+            f"model.backbone: {name} gives no scores of {size} px images "
+            f"({one_sentence(error)}). Set another input.size, or another backbone."
+        ) from error
+    network.train(was)
+    if not isinstance(scores, torch.Tensor) or scores.shape != (1, num_classes):
+        raise RecipeError(
+            f"model.backbone: {name} gives no score a class, but another kind of output. Set "
+            "another backbone."
+        )
 
 
 def _source(spec: ModelSpec) -> str:
     return spec.backbone if spec.weights == PRETRAINED else spec.weights
 
 
-def _load(network: nn.Module, spec: ModelSpec) -> None:
+def _source_of_timm(spec: ModelSpec, size: int | None) -> Backbone | None:
+    """The backbone that a timm network starts from, made for a size; None for random weights."""
+    if not spec.is_timm or spec.weights == RANDOM:
+        return None
+    source, wanted = _source(spec), _name(spec)
+    loaded = backbones.load(source, size=size)
+    found = loaded.spec.architecture.partition(".")[0]
+    if found != wanted:
+        raise BackboneError(
+            f"{source} holds weights of {found}, and the recipe's backbone is {wanted}. Give "
+            f"weights of that, or --set model.backbone={found}."
+        )
+    return loaded
+
+
+def _load(network: nn.Module, spec: ModelSpec, state: Mapping[str, torch.Tensor]) -> None:
     """Weights of the backbone, all of them or an error."""
-    target = network.backbone if isinstance(network, Classifier) else network
-    read = _timm_weights if spec.is_timm else _plain_weights
-    state = read(spec)
-    found = target.load_state_dict(state, strict=False)
-    allowed = _left_random(network, spec)
-    lacking = [key for key in found.missing_keys if not allowed(key)]
+    has_own_head = not isinstance(network, Classifier)
+    target = network if has_own_head else network.backbone
+    heads = head_keys(network) if has_own_head else set()
+    try:
+        found = target.load_state_dict(state, strict=False)  # type: ignore[union-attr]
+    except RuntimeError as error:  # of other shapes
+        raise BackboneError(
+            f"{spec.weights} does not fit {spec.backbone} ({one_sentence(error)}). Give the "
+            "weights of the same architecture."
+        ) from error
+    lacking = [
+        key
+        for key in found.missing_keys
+        if key not in heads
+        and not key.endswith("num_batches_tracked")
+        and not (spec.conv_bias and key.endswith(".bias"))
+    ]
     if lacking:
         raise BackboneError(
             f"{spec.weights} lacks {len(lacking)} weights of {spec.backbone}, such as "
@@ -142,32 +201,11 @@ def _load(network: nn.Module, spec: ModelSpec) -> None:
         )
 
 
-def _left_random(network: nn.Module, spec: ModelSpec) -> Callable[[str], bool]:
-    heads = {id(p) for p in head_parameters(network)}
-    target = network.backbone if isinstance(network, Classifier) else network
-    own = {name for name, p in target.named_parameters() if id(p) in heads}
-    return lambda key: (
-        key in own
-        or key.endswith("num_batches_tracked")
-        or bool(spec.conv_bias and key.endswith(".bias"))
-    )
-
-
-def _timm_weights(spec: ModelSpec) -> dict[str, torch.Tensor]:
-    source, wanted = _source(spec), spec.backbone.partition(".")[0]
-    loaded = backbones.load(source)
-    if loaded.spec.architecture.partition(".")[0] != wanted:
-        raise BackboneError(
-            f"{source} holds weights of {loaded.spec.architecture}, and the recipe's backbone is "
-            f"{wanted}. Give weights of that, or --set model.backbone={loaded.spec.architecture}."
-        )
-    return loaded.network.state_dict()
-
-
 def _plain_weights(spec: ModelSpec) -> dict[str, torch.Tensor]:
     """A state dict of torchvision's, as safetensors."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
+    from timm.models import clean_state_dict
 
     if not spec.backbone.startswith(TORCHVISION) or spec.weights == PRETRAINED:
         raise BackboneError(
@@ -176,7 +214,7 @@ def _plain_weights(spec: ModelSpec) -> dict[str, torch.Tensor]:
         )
     file = Path(spec.weights).expanduser() / "model.safetensors"
     try:
-        return load_file(file)
+        return dict(clean_state_dict(load_file(file)))
     except (OSError, SafetensorError) as error:
         raise BackboneError(
             f"{file} cannot be read ({one_sentence(error)}). Give another folder."

@@ -101,7 +101,7 @@ class Loop:
         classes = train.images.classes
         weights = class_weights(recipe.loss, train.images.labels, classes)
         self.loss = ClassificationLoss(recipe.loss, weights).to(self.device)
-        width = int(getattr(network, "head_hidden_size", network.num_features))  # type: ignore[arg-type]
+        width = self._width() if recipe.loss.metric is not None else 0
         metric = metric_loss(recipe.loss, width, len(classes))
         self.metric = metric.to(self.device) if metric is not None else None
         self.mix = mixer(recipe.augmentation, len(classes))
@@ -127,6 +127,12 @@ class Loop:
     def settings(self) -> Any:
         """Of the phase."""
         return self.recipe.settings(self.place.phase)
+
+    def _width(self) -> int:
+        """Of an embedding, which a metric loss is about."""
+        x = torch.zeros(1, 3, self.augmenter.size, self.augmenter.size, device=self.device)
+        with torch.no_grad():
+            return int(embed(self.network.eval(), x)[0].shape[1])
 
     def run(
         self,

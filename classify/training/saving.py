@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from classify.run import apart
 from retrieval.errors import ImgretError
 from retrieval.files import replaced
 from retrieval.text import one_sentence
@@ -26,11 +27,10 @@ def save_state(
     facts: Mapping[str, Any],
 ) -> None:
     """Write modules, the optimiser's moments and facts (JSON), replacing the file whole."""
-    tensors = {
-        f"{name}.{key}": value.detach().cpu().contiguous()
-        for name, module in modules.items()
-        for key, value in module.state_dict().items()
-    }
+    states = {name: module.state_dict() for name, module in modules.items()}
+    tensors = apart(
+        {f"{name}.{key}": v for name, state in states.items() for key, v in state.items()}
+    )
     numbers: dict[str, Any] = {}
     for place, moments in optimiser.state_dict()["state"].items():
         for key, value in moments.items():

@@ -13,7 +13,13 @@ creating.py    an architecture and weights -> a network, its preprocessing
 loading.py     a name -> a backbone, or a network with its classifier
 """
 
-from retrieval.backbones.loading import load, load_classifier, with_random_weights
+from retrieval.backbones.creating import patch_size
+from retrieval.backbones.loading import (
+    arguments_of,
+    load,
+    load_classifier,
+    with_random_weights,
+)
 from retrieval.backbones.names import (
     DEFAULT_BACKBONE,
     MINI,
@@ -39,6 +45,7 @@ __all__ = [
     "Classifier",
     "Fit",
     "architecture_of",
+    "arguments_of",
     "folder_content",
     "folder_fingerprint",
     "folder_of",
@@ -47,6 +54,7 @@ __all__ = [
     "load_classifier",
     "packaged_spec",
     "packaged_weights",
+    "patch_size",
     "resolve",
     "with_random_weights",
 ]

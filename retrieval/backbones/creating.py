@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,37 +35,74 @@ def create(
     import timm
 
     check_architecture(name)
-    arguments = dict(arguments or {})
-    if size and needs_image_size(name, cfg):
-        arguments["img_size"] = size
+    arguments = {"num_classes": 0} | sized(name, size, cfg, arguments)
     if weights:
         cfg = dict(cfg or {}) | {"file": str(weights), "custom_load": False}
     try:
-        network = timm.create_model(
-            name,
-            pretrained=weights is not None,
-            pretrained_cfg=cfg,
-            **{"num_classes": 0} | arguments,
-        )
+        with _filled() as filled:
+            network = timm.create_model(
+                name, pretrained=weights is not None, pretrained_cfg=cfg, **arguments
+            )
     except Exception as error:  # timm and safetensors raise all kinds on a bad file
         raise BackboneError(
             f"The backbone {weights.parent if weights else name} cannot be loaded "
             f"({reason(error)}). Its weights and its config.json must be of the same timm "
             "architecture."
         ) from error
+    if weights:
+        _check_complete(network, weights, filled)
     return network.eval().requires_grad_(requires_grad=False)
 
 
-def check_complete(network: torch.nn.Module, weights: Path) -> None:
-    """Raise BackboneError where timm left random what a file has no weights for."""
-    from safetensors import safe_open
+def sized(
+    name: str,
+    size: int | None,
+    cfg: Mapping[str, Any] | None = None,
+    arguments: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The arguments with which timm makes a network for inputs of a side of `size` pixels.
 
-    with safe_open(weights, "pt") as file:
-        stored = set(file.keys())
+    Most networks take any size and need none. Those that are built for one size, as most
+    transformers are, and those whose arguments name one, are built for `size`.
+    """
+    arguments = dict(arguments or {})
+    if size and ("img_size" in arguments or needs_image_size(name, cfg)):
+        arguments["img_size"] = size
+    return arguments
+
+
+@contextlib.contextmanager
+def _filled() -> Iterator[list[torch.Tensor]]:
+    """The tensors that something is copied into meanwhile, as load_state_dict() does.
+
+    What timm leaves random can only be told so: its filters rename and reshape what a file holds.
+    """
+    from torch import Tensor
+    from torch.overrides import TorchFunctionMode
+
+    filled: list[Tensor] = []
+
+    class Noting(TorchFunctionMode):
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if func is Tensor.copy_:
+                filled.append(args[0])
+            return func(*args, **(kwargs or {}))
+
+    with Noting():
+        yield filled
+
+
+def _check_complete(
+    network: torch.nn.Module, weights: Path, filled: Sequence[torch.Tensor]
+) -> None:
+    """Raise BackboneError where timm left random what a file has no weights for."""
+    places = {tensor.data_ptr() for tensor in filled}
     lacking = [
         key
-        for key in network.state_dict()
-        if key not in stored and not key.endswith("num_batches_tracked")
+        for key, tensor in network.state_dict().items()
+        if tensor.data_ptr() not in places and not key.endswith("num_batches_tracked")
     ]
     if lacking:
         raise BackboneError(
@@ -84,13 +122,22 @@ def preprocessing_of(
     except (TypeError, ValueError, OverflowError) as error:
         raise _unusable(name, error) from error
     preprocessing = preprocessing_from(name, cfg, size, fit)
-    patch, _ = getattr(getattr(network, "patch_embed", None), "patch_size", (1, 1))
+    patch = patch_size(network)
     if preprocessing.size % patch and preprocessing.size != cfg["input_size"][1]:
         raise BackboneError(
             f"{name} looks at patches of {patch} px, and {preprocessing.size} px are no multiple "
             "of that. Choose another --size."
         )
     return preprocessing
+
+
+def patch_size(network: torch.nn.Module) -> int:
+    """The side of the patches, in pixels, that a network cuts a picture into; 1 for others.
+
+    Where timm gives a number instead of a pair, convolutions make the tokens, of any size.
+    """
+    sides = getattr(getattr(network, "patch_embed", None), "patch_size", 1)
+    return int(sides[0]) if isinstance(sides, (tuple, list)) else 1
 
 
 def preprocessing_from(

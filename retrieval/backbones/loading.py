@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from retrieval.backbones.creating import (
-    check_complete,
+    MAX_SIDE,
     create,
     preprocessing_of,
     sha256_of_tensors,
+    sized,
 )
 from retrieval.backbones.hub import from_hub
 from retrieval.backbones.names import (
@@ -85,6 +86,23 @@ def with_random_weights(
     return _backbone(RANDOM + architecture, network, sha256, size, fit, pool, views)
 
 
+def arguments_of(name: str, size: int) -> dict[str, Any]:
+    """The arguments with which timm makes a backbone's network for inputs of a side of `size`.
+
+    Those that a folder's config.json names, and img_size for a network that is built for one
+    size. Raises BackboneError.
+    """
+    name = resolve(name)
+    if name.startswith("hf-hub:"):
+        folder = from_hub(name, name.removeprefix("hf-hub:"), "config.json").parent
+    elif (known := folder_of(name)) is not None:
+        folder = known
+    else:
+        return sized(name.removeprefix(RANDOM), size)
+    config = read_config(folder)
+    return sized(config["architecture"], size, arguments=_arguments_in(folder, config))
+
+
 def load_classifier(folder: Path) -> Classifier:
     """A folder's network with its classifier, whose classes config.json names, as timm has it.
 
@@ -117,18 +135,29 @@ def _load_folder(
             "model.safetensors as timm writes it, or the name of a timm model."
         )
     architecture = config["architecture"]
+    arguments = _arguments_in(folder, config) | {"num_classes": num_classes}
     said = config.get("pretrained_cfg", config) | {"num_classes": config.get("num_classes", 1000)}
     cfg = {k: v for k, v in (defaults(architecture) | said).items() if k in CONFIG_KEYS}
+    network = create(architecture, size, weights=weights, cfg=cfg, arguments=arguments)
+    return network, sha256_of(weights)
+
+
+def _arguments_in(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """What a stranger's config may say of how the network is made; never where to load from."""
     arguments = {
         key: value
         for key, value in config.get("model_args", {}).items()
-        if key not in {"num_classes", "pretrained", "in_chans", "img_size"}
+        if key not in {"num_classes", "pretrained", "in_chans"}
         and not key.startswith(("checkpoint", "cache", "features", "pretrained_cfg"))
     }
-    arguments |= {"num_classes": num_classes}
-    network = create(architecture, size, weights=weights, cfg=cfg, arguments=arguments)
-    check_complete(network, weights)
-    return network, sha256_of(weights)
+    if (said := arguments.get("img_size")) is not None:
+        sides = said if isinstance(said, list) else [said, said]
+        if len(sides) != 2 or not all(type(n) is int and 1 <= n <= MAX_SIDE for n in sides):
+            raise BackboneError(
+                f"{folder / 'config.json'} has a model_args.img_size of {str(said)[:80]}, which is "
+                f"no side of 1 to {MAX_SIDE} px. Mend config.json."
+            )
+    return arguments
 
 
 def _load_named(name: str, size: int | None) -> tuple[torch.nn.Module, str]:

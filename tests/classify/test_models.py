@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from torch import nn
 from classify.models import create, embed, head_parameters, layers_of, parameters
 from classify.models.cnn import ConvNet, Residual
 from classify.recipe import Input, ModelSpec
-from retrieval.errors import BackboneError
+from classify.run import save_model
+from retrieval.backbones import load_classifier
+from retrieval.errors import BackboneError, RecipeError
 from tests.samples import save_weights
 
 SMALL = "mobilenetv3_small_050"
@@ -192,3 +195,91 @@ def test_a_hostile_layout_is_refused() -> None:
     for layout in ({"layers": [10**9]}, {"layers": [8], "head": {"pool": "avg", "dense": [10**9]}}):
         with pytest.raises(Exception, match="model: "):
             timm.create_model("imgret_classifier", layout=layout, num_classes=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("deit_tiny_distilled_patch16_224", 32),
+        ("levit_128s", 32),
+        ("dla46_c", 32),
+        ("crossvit_tiny_240", 120),
+        ("volo_d1_224", 32),
+    ],
+)
+def test_what_a_head_of_several_layers_is_trained_on_is_what_it_is_judged_by(
+    name: str, size: int
+) -> None:
+    torch.manual_seed(0)
+    network = made(size, backbone=name)
+    x = torch.randn(2, 3, size, size)
+    with torch.no_grad():
+        embeddings, scores = embed(network, x)
+        torch.testing.assert_close(scores, network(x))
+        plain = copy.deepcopy(network)
+        plain.reset_classifier(0)  # type: ignore[operator]
+        torch.testing.assert_close(embeddings, plain(x))
+    network.requires_grad_(requires_grad=False)
+    heads = head_parameters(network)
+    for parameter in heads:
+        parameter.requires_grad = True
+    embed(network.train(), x)[1].sum().backward()
+    assert all(parameter.grad is not None for parameter in heads)
+    assert not any(parameter.shape[0] == 3 for parameter in set(network.parameters()) - set(heads))
+
+
+@pytest.mark.parametrize(
+    "name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "test_maxvit"]
+)
+def test_a_network_of_one_input_size_is_made_for_the_recipes(name: str) -> None:
+    network = made(64, backbone=name)
+    assert network(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
+
+
+def test_a_declared_head_takes_a_network_of_one_input_size() -> None:
+    network = made(64, backbone="test_maxvit", head={"pool": "avg"})
+    assert network(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
+
+
+def test_random_weights_take_the_size_that_the_architecture_is_made_for() -> None:
+    for name, size in (("test_vit", 160), ("cait_xxs24_384", 384), ("efficientvit_m0", 224)):
+        assert create(ModelSpec(backbone=name), Input(), 3).preprocessing.size == size
+
+
+def test_weights_made_for_one_size_start_a_network_of_another(tmp_path: Path) -> None:
+    folder = save_weights(tmp_path / "w", seed=3, architecture="vit_tiny_patch16_224", size=224)
+    network = made(64, backbone="vit_tiny_patch16_224", weights=str(folder))
+    theirs = timm.create_model(
+        f"local-dir:{folder}", pretrained=True, num_classes=0, img_size=64
+    ).eval()
+    x = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(embed(network, x)[0], theirs(x))
+
+
+@pytest.mark.parametrize(
+    ("size", "spec", "said"),
+    [
+        (100, {"backbone": "vit_tiny_patch16_224"}, "patches of 16 px"),
+        (16, {"backbone": "resnetv2_18", "drop_path": 0.1}, None),
+        (64, {"backbone": "vgg11", "drop_path": 0.1}, "cannot be made for 64 px"),
+        (100, {"backbone": "levit_128s"}, "gives no scores of 100 px"),
+        (80, {"backbone": "test_maxvit"}, "80 px"),
+        (64, {"backbone": "naflexvit_base_patch16_radio_v3"}, None),
+    ],
+)
+def test_a_network_that_cannot_be_trained_is_one_sentence(
+    size: int, spec: dict[str, object], said: str | None
+) -> None:
+    if said is None:
+        made(size, **spec)
+        return
+    with pytest.raises(RecipeError, match=said):
+        made(size, **spec)
+
+
+def test_layers_that_share_weights_are_saved_and_read_again(tmp_path: Path) -> None:
+    created = create(ModelSpec(backbone="coat_tiny"), Input(size=32), 2)
+    save_model(tmp_path, created.network, created.preprocessing, ["a", "b"])
+    x = torch.randn(2, 3, 32, 32)
+    loaded = load_classifier(tmp_path)
+    torch.testing.assert_close(loaded.network(x), created.network.eval()(x))

@@ -284,3 +284,43 @@ def test_serve_tells_the_class_of_an_image_to_this_machine_only(
     assert answer(address + "../../etc/passwd")[0] == 404
     too_large = {"Content-Length": str(10**12)}
     assert answer(address + "predict", b"", **too_large)[0] == 413
+
+
+def test_a_network_of_tokens_goes_through_every_command(imgret: Command, tmp_path: Path) -> None:
+    save_blobs(tmp_path / "blobs", 8)
+    recipe = """title = "tokens"
+[input]
+size = 32
+[model]
+backbone = "efficientvit_m0"
+[training]
+batch = 8
+epochs = 1
+"""
+    (tmp_path / "mine.toml").write_text(recipe)
+    done = imgret("train", "blobs", "--recipe", "mine.toml", "--out", "run")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "report.html").is_file()
+    for command in (
+        ("predict", "blobs", "--model", "run"),
+        ("test", "run"),
+        ("index", "blobs", "--backbone", "run", "--gallery", "g"),
+    ):
+        done = imgret(*command)
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_network_that_cannot_be_trained_is_said_before_an_image_is_read(
+    imgret: Command, tmp_path: Path
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "blobs" / name).mkdir(parents=True)
+        for n in range(4):
+            (tmp_path / "blobs" / name / f"{n}.png").write_bytes(b"no image" + bytes([n]))
+    (tmp_path / "mine.toml").write_text(
+        'title = "no"\n[input]\nsize = 100\n[model]\nbackbone = "vit_tiny_patch16_224"\n'
+    )
+    done = imgret("train", "blobs", "--recipe", "mine.toml", "--out", "run")
+    assert done.returncode == 2
+    assert "patches of 16 px" in done.stderr
+    assert "Traceback" not in done.stderr

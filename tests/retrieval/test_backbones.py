@@ -350,3 +350,77 @@ def test_a_pickle_in_the_hub_cache_is_never_read(
 def test_weights_that_exist_only_as_a_pickle_are_refused() -> None:
     with pytest.raises(BackboneError, match="no weights in safetensors"):
         load("legacy_seresnet18.in1k")
+
+
+def saved(folder: Path, name: str, **options: Any) -> Any:
+    """A network of timm's, kept in a folder as timm keeps it."""
+    import timm
+    from timm.models import save_for_hf
+
+    torch.manual_seed(0)
+    network = timm.create_model(name, num_classes=2, **options).eval()
+    save_for_hf(network, str(folder), safe_serialization=True)
+    return network
+
+
+@pytest.mark.parametrize("size", [None, 96])
+def test_an_input_size_that_a_config_names_is_honoured(tmp_path: Path, size: int | None) -> None:
+    import timm
+
+    saved(tmp_path, "test_vit", img_size=128)
+    asked = {"img_size": size} if size else {}
+    theirs = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=0, **asked)
+    ours = load(str(tmp_path), size=size)
+    side = ours.spec.preprocessing.size
+    x = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.equal(ours.network(x), theirs.eval()(x))
+    assert ours.network.state_dict()["pos_embed"].shape[1] == (size or 128) ** 2 // 16**2 + 1
+
+
+@pytest.mark.parametrize(
+    "size",
+    [0, -16, 10**6, "128", True, 64.0, [], [64], [64, 64, 64], [64, "x"], {}],
+    ids=json.dumps,
+)
+def test_an_input_size_that_makes_no_sense_is_one_sentence(tmp_path: Path, size: object) -> None:
+    saved(tmp_path, "test_vit")
+    change(tmp_path, model_args={"img_size": size})
+    with pytest.raises(BackboneError, match=r"model_args\.img_size"):
+        load(str(tmp_path))
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_weights_of_a_wrapped_network_are_read_as_timm_reads_them(
+    weights: Path, copy: Path, prefix: str
+) -> None:
+    stored = load_file(copy / "model.safetensors")
+    save_file({prefix + k: v for k, v in stored.items()}, copy / "model.safetensors")
+    assert torch.equal(embed(copy), embed(weights))
+
+
+def test_weights_that_timm_renames_are_read_as_timm_reads_them(tmp_path: Path) -> None:
+    import timm
+
+    theirs = saved(tmp_path, "convnext_atto")
+    stored = load_file(tmp_path / "model.safetensors")
+    former = {  # of the paper's repository, which timm's filter knows
+        k.replace("head.norm.", "norm.").replace("head.fc.", "head."): v for k, v in stored.items()
+    }
+    assert former.keys() != stored.keys()
+    save_file(former, tmp_path / "model.safetensors")
+    theirs = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=0).eval()
+    with torch.inference_mode():
+        assert torch.equal(embed(tmp_path, size=64), theirs(PIXELS))
+
+
+def test_weights_under_names_that_timm_does_not_know_are_refused(copy: Path) -> None:
+    stored = load_file(copy / "model.safetensors")
+    save_file({"encoder." + k: v for k, v in stored.items()}, copy / "model.safetensors")
+    with pytest.raises(BackboneError, match=r"cannot be loaded|lacks \d+"):
+        load(str(copy))
+
+
+@pytest.mark.parametrize("name", ["efficientvit_m0", "xcit_nano_12_p16_224"])
+def test_a_network_whose_tokens_come_from_convolutions_is_a_backbone(name: str) -> None:
+    assert with_random_weights(name, size=64).spec.preprocessing.size == 64

@@ -1,0 +1,20 @@
+"""docs/networks.md is true: what it says of each of timm's families happens again."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.families import families, read_page, try_network
+
+PAGE = read_page()
+
+
+def test_every_family_of_timm_is_on_the_page() -> None:
+    assert sorted(PAGE) == families()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", sorted(PAGE))
+def test_a_network_does_what_the_page_says(family: str) -> None:
+    said = PAGE[family]
+    assert try_network(family, said.name, said.side) == said
