@@ -29,7 +29,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True)
-class Tested(Plain):
+class KeptTest(Plain):
     """What stays of a test with its run.
 
     content: which images these were, as in Evaluation. precision, recall, f1: macro averages.
@@ -81,14 +81,14 @@ class Row(Plain):
 class Entry:
     """A run on the leaderboard: its row, its epochs and its last test, if there was any.
 
-    name: as in the row; no two entries of read_entries() have the same.
+    name: as in the row; read_entries() gives no two folders the same.
     """
 
     name: str
     run: Run
     row: Row
     history: tuple[Epoch, ...]
-    tested: Tested | None
+    tested: KeptTest | None
 
 
 def read_entries(folders: Sequence[Path]) -> tuple[list[Entry], list[str]]:
@@ -139,7 +139,7 @@ def write_tested(run: Run, evaluation: Evaluation) -> None:
     """Keep the figures of a test with the run. Raises ImgretError when that fails."""
     macro = evaluation.average("macro")
     best = sorted(evaluation.classes, key=lambda c: (-c.f1, c.label))[:KEPT_CLASSES]
-    tested = Tested(
+    tested = KeptTest(
         data=evaluation.data,
         content=evaluation.content,
         images=evaluation.images,
@@ -159,11 +159,11 @@ def write_tested(run: Run, evaluation: Evaluation) -> None:
         raise unwritable(run.folder / TESTED, error) from error
 
 
-def read_tested(run: Run) -> Tested | None:
+def read_tested(run: Run) -> KeptTest | None:
     """The figures of the last test; None where there was none or they cannot be read."""
     try:
         content = read_bounded(run.folder / TESTED, MAX_BYTES)
-        tested = TypeAdapter(Tested).validate_json(content)
+        tested = TypeAdapter(KeptTest).validate_json(content)
     except (OSError, ValueError):  # pydantic's error is a ValueError
         return None
     shares = [value for c in tested.classes for value in (c.precision, c.recall, c.f1)]
@@ -206,14 +206,13 @@ def distinct_names(folders: Sequence[Path]) -> list[str]:
     ['a/x', 'b/x', 'y']
     """
     parts = [folder.resolve().parts for folder in folders]
-    names = [of[-1] for of in parts]
+    names = {of: of[-1] for of in parts}
     for depth in range(2, max(map(len, parts), default=0) + 1):
-        counts = Counter(names)
-        names = [
-            "/".join(of[-depth:]) if counts[name] > 1 else name
-            for name, of in zip(names, parts, strict=True)
-        ]
-    return names
+        counts = Counter(names.values())
+        names = {
+            of: "/".join(of[-depth:]) if counts[name] > 1 else name for of, name in names.items()
+        }
+    return [names[of] for of in parts]
 
 
 def as_text(value: object) -> str:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from classify.explain import Explained, Explanation, explain
-from classify.leaderboard import Entry, Tested
+from classify.leaderboard import Entry, KeptTest
 from classify.predicting import Predictor
 from classify.report.pictures import explained_figure
 from classify.run import Epoch
@@ -41,7 +41,7 @@ ACROSS = 4  # pairs of curves
 PANELS_ACROSS = 8  # of classes
 FAR_APART = 10  # losses that one linear axis cannot show together
 
-TestedRuns = Sequence[tuple[str, Tested]]
+Tests = Sequence[tuple[str, KeptTest]]
 
 
 def leaderboard_figures(
@@ -89,7 +89,7 @@ def explain_across(entries: Sequence[Entry], image: Path) -> tuple[Explanation |
     return explanation, list(dict.fromkeys(left_out))
 
 
-def best_classes(tests: Sequence[Tested]) -> list[str]:
+def best_classes(tests: Sequence[KeptTest]) -> list[str]:
     """The classes of the highest mean F1 over the tests, of those that are in all of them."""
     if not tests:
         return []
@@ -99,7 +99,7 @@ def best_classes(tests: Sequence[Tested]) -> list[str]:
     return sorted(common, key=lambda label: (-means[label], label))[:BEST_CLASSES]
 
 
-def _scores(tested: TestedRuns) -> Figure:
+def _scores(tested: Tests) -> Figure:
     """Top-1 and top-5 on the left, the loss on the right, a row a run."""
     figure = Figure(figsize=(2 * WIDTH, 1.0 + 0.36 * len(tested)), layout="constrained")
     shares, losses = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
@@ -109,14 +109,15 @@ def _scores(tested: TestedRuns) -> Figure:
     })  # fmt: skip
     grouped_bars(losses, {"loss": [test.loss for _, test in tested]}, first=2)
     shares.set_yticks(range(len(tested)), [short(name) for name, _ in tested])
-    shares.set(xlim=(0, 1), xlabel="share of test images")
+    top5 = [test.top5 for _, test in tested]
+    shares.set(xlim=(0, _share_limit(top5)), xlabel="share of test images")
     losses.set_xlabel("test loss (cross-entropy, nats)")
     handles, names = shares.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper left", ncols=2, frameon=False)
     return figure
 
 
-def _averages(tested: TestedRuns) -> Figure:
+def _averages(tested: Tests) -> Figure:
     figure, axes = new_figure(height=1.0 + 0.5 * len(tested))
     grouped_bars(axes, {
         "precision": [test.precision for _, test in tested],
@@ -124,13 +125,14 @@ def _averages(tested: TestedRuns) -> Figure:
         "F1": [test.f1 for _, test in tested],
     })  # fmt: skip
     axes.set_yticks(range(len(tested)), [short(name) for name, _ in tested])
-    axes.set(xlim=(0, 1), xlabel="macro average on test images")
+    most = [max(test.precision, test.recall, test.f1) for _, test in tested]
+    axes.set(xlim=(0, _share_limit(most)), xlabel="macro average on test images")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=3,
                   frameon=False)  # fmt: skip
     return figure
 
 
-def _best_classes(tested: TestedRuns, best: Sequence[str]) -> Figure:
+def _best_classes(tested: Tests, best: Sequence[str]) -> Figure:
     """A panel a run, a row a class; rows are the same in all panels."""
     columns = min(len(tested), PANELS_ACROSS)
     bands = ceil(len(tested) / columns)
@@ -161,13 +163,15 @@ def _curves(entries: Sequence[Entry]) -> Figure:
     grid = figure.subplots(2 * bands, columns, squeeze=False)
     losses, accuracies = grid[0::2].ravel(), grid[1::2].ravel()
     scale = _loss_scale(entries)
+    keys = ("accuracy", "validation_accuracy")
+    accuracy = [v for e in entries for key in keys for _, v in _points(e.history, key)]
     for place, entry in enumerate(entries):
         above, below = losses[place], accuracies[place]
         _course(above, entry.history, "loss")
         _course(below, entry.history, "accuracy")
         above.set_title(short(entry.name, 22), fontsize=7)
         above.set(**scale)
-        below.set(ylim=(0, 1), xlabel="epoch")
+        below.set(ylim=(0, _share_limit(accuracy)), xlabel="epoch")
         above.tick_params(labelbottom=False)
         if place % columns == 0:
             above.set_ylabel("loss (nats)")
@@ -210,10 +214,17 @@ def _loss_scale(entries: Sequence[Entry]) -> dict[str, object]:
     most = [max(values) for values in of_runs if values]
     if not most or max(most) <= 0:
         return {}
-    if max(most) <= FAR_APART * min(most):
-        return {"ylim": (0, 1.05 * max(most))}
     least = min(value for values in of_runs for value in values if value > 0)
+    if max(most) <= FAR_APART * min(most):
+        bottom = 0 if least < max(most) / 2 else least - (max(most) - least) / 10
+        return {"ylim": (bottom, max(most) + (max(most) - bottom) / 10)}
     return {"yscale": "log", "ylim": (least / 1.2, 1.2 * max(most))}
+
+
+def _share_limit(shares: Sequence[float]) -> float:
+    """Where an axis of shares ends: at 1, or sooner where all shares are small."""
+    most = max(shares, default=1.0)
+    return 1.0 if most > 0.5 or not most else 1.1 * most
 
 
 def _points(history: Sequence[Epoch], key: str) -> list[tuple[int, float]]:

@@ -201,7 +201,7 @@ def _class_list(axes: Axes, classes: Sequence[ClassReport], rows: int) -> None:
     for place, of_class in zip(places, classes, strict=True):
         axes.annotate(f"{of_class.support:,}", (1, place), (6, 0), textcoords="offset points",
                       va="center", fontsize=5, annotation_clip=False)  # fmt: skip
-    axes.set_yticks(places, [one_line(c.label, 36) for c in classes], fontsize=5)
+    axes.set_yticks(places, [one_line(c.label, 42) for c in classes], fontsize=5)
     axes.tick_params(axis="y", length=0)
     axes.set(xlim=(0, 1), ylim=(rows - 0.4, -0.6), xlabel="right of it: images of the class")
 

@@ -145,7 +145,7 @@ def _drawn(figures: Mapping[str, Figure]) -> list[dict[str, Any]]:
         {
             "caption": CAPTIONS[name],
             "svg": as_svg(figure, name),
-            "wide": figure.get_figwidth() > 1.3 * WIDTH,
+            "wide": figure.get_figwidth() > 1.5 * WIDTH,
         }
         for name, figure in figures.items()
     ]

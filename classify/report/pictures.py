@@ -11,6 +11,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import ImageOps
 
 from classify.evaluation import Evaluation, Mistake, Sample
 from classify.explain import Explained, Explanation, draw_grid
@@ -49,6 +50,7 @@ def explained_figure(explanations: Sequence[Explanation]) -> Figure:
     rows = [max(lines[n : n + columns]) for n in range(0, len(lines), columns)]
     more = LINE * sum(max(0, most - LINES_WITH_ROOM) for most in rows)
     figure.set_size_inches(figure.get_figwidth(), figure.get_figheight() + more)
+    figure.set_layout_engine("compressed")
     return figure
 
 
@@ -56,7 +58,7 @@ def _shortened(model: Explained) -> Explained:
     explained = model.explained
     if explained != model.predicted:
         explained = one_line(explained, 18)
-    return replace(model, model=one_line(model.model, 20), explained=explained)
+    return replace(model, model=one_line(model.model, 18), explained=explained)
 
 
 def _samples(samples: Sequence[Sample], pictures: Thumbnails) -> Figure:
@@ -80,8 +82,8 @@ def _mistakes(mistakes: Sequence[Mistake], pictures: Thumbnails) -> Figure:
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes, mistake in zip(grid.flat, mistakes, strict=False):
         _picture(axes, pictures[mistake.path])
-        said = f"{one_line(mistake.predicted, 20)} {mistake.probability:.2f}"
-        axes.set_title(f"✗ {said}\ntrue: {one_line(mistake.label, 20)}", fontsize=5.5)
+        said = f"{one_line(mistake.predicted, 17)} {mistake.probability:.2f}"
+        axes.set_title(f"✗ {said}\ntrue: {one_line(mistake.label, 18)}", fontsize=5.5)
     for axes in grid.flat[len(mistakes) :]:
         axes.set_visible(False)
     return figure
@@ -107,6 +109,8 @@ def _read(paths: Iterable[Path]) -> Thumbnails:
 
 def _thumbnail(path: Path) -> np.ndarray | None:
     try:
-        return np.asarray(thumbnail(path, SIDE).convert("RGB"))
+        picture = thumbnail(path, SIDE)
     except ImageError:
         return None
+    side = max(picture.size)
+    return np.asarray(ImageOps.pad(picture, (side, side), color="white"))

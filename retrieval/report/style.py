@@ -75,13 +75,13 @@ def one_line(name: str, width: int = 30) -> str:
     """A name where there is room for one line: its beginning and its end.
 
     >>> one_line("Chevrolet Silverado 1500 Hybrid Crew Cab 2012", 24)
-    'Chevrolet Silv… Cab 2012'
+    'Chevrolet Silv…Cab 2012'
     """
     text = visible(name)
     if len(text) <= width:
         return text
     end = width * 3 // 8  # years and numbers, in which long names differ
-    return f"{text[: width - end - 1]}…{text[len(text) - end :]}"
+    return f"{text[: width - end - 1].rstrip()}…{text[len(text) - end :].lstrip()}"
 
 
 def grouped_bars(
