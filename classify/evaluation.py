@@ -16,6 +16,7 @@ from retrieval.metrics import expected_calibration_error
 from retrieval.plain import Plain
 
 MOST_CONFUSED, BINS = 10, 10
+SAMPLED_CLASSES, SAMPLED_IMAGES = 20, 8
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,14 @@ class Mistake(Plain):
 
 
 @dataclass(frozen=True)
+class Sample(Plain):
+    """Some images of one class, to be looked at."""
+
+    label: str
+    paths: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
 class Evaluation(Plain):
     """A classifier on labelled images. Shares are in [0, 1].
 
@@ -67,7 +76,8 @@ class Evaluation(Plain):
     (classes, classes), true by predicted. classes: in the model's order. confused: most frequent
     first. mistakes: the surest first. failed: images that cannot be used, and why. is_validation:
     whether the model was chosen by these images. content: SHA-256 of which images these are, of
-    what classes, however their folders are called. notes: sentences on the images.
+    what classes, however their folders are called. notes: sentences on the images. samples: some
+    images of each class, or of some classes where there are many.
     """
 
     model: str
@@ -88,6 +98,7 @@ class Evaluation(Plain):
     is_validation: bool = False
     content: str = ""
     notes: tuple[str, ...] = ()
+    samples: tuple[Sample, ...] = ()
 
     def average(self, name: str) -> Average:
         """One of the averages by its name. Raises KeyError."""
@@ -145,7 +156,23 @@ def evaluate(
         is_validation=is_validation,
         content=_content([classes[n] for n in labels], contents) if contents else "",
         notes=notes,
+        samples=tuple(
+            Sample(classes[labels[places[0]]], tuple(paths[n] for n in places))
+            for places in sample_places(labels)
+        ),
     )
+
+
+def sample_places(labels: np.ndarray) -> list[np.ndarray]:
+    """Places of up to SAMPLED_IMAGES images of each of up to SAMPLED_CLASSES classes.
+
+    labels: (n,) int. Both are spread evenly, since neighbours in a folder are often alike.
+
+    >>> [places.tolist() for places in sample_places(np.array([3, 1, 3]))]
+    [[1], [0, 2]]
+    """
+    found = _spread(np.unique(labels), SAMPLED_CLASSES)
+    return [_spread(np.flatnonzero(labels == label), SAMPLED_IMAGES) for label in found]
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:
@@ -181,6 +208,13 @@ def most_confused(
         for i, j in zip(rows.tolist(), columns.tolist(), strict=True)
         if wrong[i, j]
     )
+
+
+def _spread(values: np.ndarray, most: int) -> np.ndarray:
+    """The values, or `most` of them at even distances."""
+    if len(values) <= most:
+        return values
+    return values[np.linspace(0, len(values) - 1, most).round().astype(int)]
 
 
 def _content(labels: Sequence[str], contents: Sequence[str]) -> str:

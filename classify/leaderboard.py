@@ -7,28 +7,61 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Annotated
 
-from classify.evaluation import Evaluation
+from pydantic import Field, TypeAdapter
+from safetensors import SafetensorError, safe_open
+
+from classify.evaluation import ClassReport, Evaluation
 from classify.recipe import Augmentation, Recipe
-from classify.run import Run
-from retrieval.files import write_atomically
+from classify.run import WEIGHTS, Epoch, Run
+from retrieval.errors import ImgretError
+from retrieval.files import read_bounded, write_atomically
 from retrieval.plain import Plain
 from retrieval.text import unwritable
 
 TESTED = "test.json"
+KEPT_CLASSES = 1000  # of a test, with the run
+MAX_BYTES = 16 << 20
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclass(frozen=True)
+class KeptTest(Plain):
+    """What stays of a test with its run.
+
+    content: which images these were, as in Evaluation. precision, recall, f1: macro averages.
+    classes: at most KEPT_CLASSES, those of the best F1.
+    """
+
+    data: str
+    content: str
+    images: Annotated[int, Field(ge=1)]
+    top1: Share
+    top5: Share
+    loss: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    precision: Share
+    recall: Share
+    f1: Share
+    calibration_error: Share
+    classes: Annotated[tuple[ClassReport, ...], Field(max_length=KEPT_CLASSES)]
 
 
 @dataclass(frozen=True)
 class Row(Plain):
-    """One run. The figures on test images are None until `imgret test` has measured them."""
+    """One run. The figures on test images are None until `imgret test` has measured them.
+
+    batch_norm: whether any lies in the network. dropout: the largest of its own and its head's.
+    """
 
     run: str
     model: str
     parameters: int
     epochs: int
     augmentation: bool
-    norm: bool | None
+    batch_norm: bool | None
     dropout: float
     optimiser: str
     loss_name: str
@@ -37,74 +70,110 @@ class Row(Plain):
     test_accuracy: float | None
     test_top5: float | None
     test_loss: float | None
-    test_f1: float | None
+    test_precision: float | None
     test_recall: float | None
+    test_f1: float | None
     test_images: int | None
     test_data: str | None
 
 
-def row(run: Run) -> Row:
-    """What a run's folder says. Raises ImgretError when it is damaged."""
+@dataclass(frozen=True)
+class Entry:
+    """A run on the leaderboard: its row, its epochs and its last test, if there was any.
+
+    name: as in the row; read_entries() gives no two folders the same.
+    """
+
+    name: str
+    run: Run
+    row: Row
+    history: tuple[Epoch, ...]
+    tested: KeptTest | None
+
+
+def read_entries(folders: Sequence[Path]) -> tuple[list[Entry], list[str]]:
+    """All runs, the best first, and a sentence on each folder that is none or is damaged."""
+    entries, refused = [], []
+    for folder, name in zip(folders, distinct_names(folders), strict=True):
+        try:
+            run = Run(folder)
+            found = row(run, name)
+            entries.append(Entry(name, run, found, tuple(run.history), read_tested(run)))
+        except ImgretError as error:
+            refused.append(str(error))
+    entries.sort(key=lambda e: -(e.row.test_accuracy or e.row.validation_accuracy or 0))
+    return entries, refused
+
+
+def row(run: Run, name: str = "") -> Row:
+    """What a run's folder says. name: by default the folder's. Raises ImgretError when damaged."""
     recipe, history = run.recipe, run.history
     best = next((epoch for epoch in reversed(history) if epoch.is_best), None)
     tested = read_tested(run)
     return Row(
-        run=run.name,
+        run=name or run.name,
         model=recipe.title or recipe.model.backbone,
         parameters=run.facts.parameters,
         epochs=len(history),
         augmentation=recipe.augmentation != Augmentation(),
-        norm=_has_norm(recipe),
-        dropout=max(recipe.model.head.dropouts),
+        batch_norm=_has_batch_norm(run.folder / WEIGHTS),
+        dropout=_dropout(recipe),
         optimiser=" then ".join(
             dict.fromkeys(recipe.settings(n).optimiser for n in range(len(recipe.phases)))
         ),
         loss_name=recipe.loss.name,
         loss=best.loss if best else None,
         validation_accuracy=best.validation_accuracy if best else None,
-        test_accuracy=tested.get("top1"),
-        test_top5=tested.get("top5"),
-        test_loss=tested.get("loss"),
-        test_f1=tested.get("f1"),
-        test_recall=tested.get("recall"),
-        test_images=tested.get("images"),
-        test_data=tested.get("data"),
+        test_accuracy=tested.top1 if tested else None,
+        test_top5=tested.top5 if tested else None,
+        test_loss=tested.loss if tested else None,
+        test_precision=tested.precision if tested else None,
+        test_recall=tested.recall if tested else None,
+        test_f1=tested.f1 if tested else None,
+        test_images=tested.images if tested else None,
+        test_data=tested.data if tested else None,
     )
 
 
 def write_tested(run: Run, evaluation: Evaluation) -> None:
     """Keep the figures of a test with the run. Raises ImgretError when that fails."""
     macro = evaluation.average("macro")
-    figures = {
-        "data": evaluation.data,
-        "content": evaluation.content,
-        "images": evaluation.images,
-        "top1": evaluation.top1,
-        "top5": evaluation.top5,
-        "loss": evaluation.loss,
-        "f1": macro.f1,
-        "recall": macro.recall,
-        "calibration_error": evaluation.calibration_error,
-    }
+    best = sorted(evaluation.classes, key=lambda c: (-c.f1, c.label))[:KEPT_CLASSES]
+    tested = KeptTest(
+        data=evaluation.data,
+        content=evaluation.content,
+        images=evaluation.images,
+        top1=evaluation.top1,
+        top5=evaluation.top5,
+        loss=evaluation.loss,
+        precision=macro.precision,
+        recall=macro.recall,
+        f1=macro.f1,
+        calibration_error=evaluation.calibration_error,
+        classes=tuple(best),
+    )
+    text = json.dumps(tested.to_dict(), indent=2) + "\n"
     try:
-        write_atomically(run.folder / TESTED, (json.dumps(figures, indent=2) + "\n").encode())
+        write_atomically(run.folder / TESTED, text.encode())
     except OSError as error:
         raise unwritable(run.folder / TESTED, error) from error
 
 
-def read_tested(run: Run) -> dict[str, Any]:
-    """The figures of the last test; none where there was none or they cannot be read."""
+def read_tested(run: Run) -> KeptTest | None:
+    """The figures of the last test; None where there was none or they cannot be read."""
     try:
-        document = json.loads((run.folder / TESTED).read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return document if isinstance(document, dict) else {}
+        content = read_bounded(run.folder / TESTED, MAX_BYTES)
+        tested = TypeAdapter(KeptTest).validate_json(content)
+    except (OSError, ValueError):  # pydantic's error is a ValueError
+        return None
+    shares = [value for c in tested.classes for value in (c.precision, c.recall, c.f1)]
+    return tested if all(0 <= value <= 1 for value in shares) else None  # NaN is no share
 
 
 def differences(runs: Sequence[Run]) -> list[str]:
     """Sentences on runs whose figures cannot be compared, since other images gave them."""
-    contents = {run.name: read_tested(run).get("content") for run in runs}
-    contents = {name: content for name, content in contents.items() if content}
+    tests = {run.name: read_tested(run) for run in runs}
+    contents = {name: tested.content for name, tested in tests.items() if tested and tested.content}
     if len(set(contents.values())) < 2:
         return []
     most = Counter(contents.values()).most_common(1)[0][0]
@@ -114,6 +183,36 @@ def differences(runs: Sequence[Run]) -> list[str]:
         f"{next(name for name, content in contents.items() if content == most)}, so they do not "
         "compare. Test all runs on the same --data."
     ]
+
+
+def untested(entries: Sequence[Entry]) -> list[str]:
+    """A sentence on the runs that no figure of test images can show, if there are any."""
+    missing = [entry for entry in entries if entry.tested is None]
+    if not missing:
+        return []
+    names = ", ".join(entry.name for entry in missing)
+    return [
+        f"The figures of test images lack {names}: no test of it is kept. Run `imgret test` on it."
+        if len(missing) == 1
+        else f"The figures of test images lack {names}: no tests of them are kept. Run "
+        "`imgret test` on each."
+    ]
+
+
+def distinct_names(folders: Sequence[Path]) -> list[str]:
+    """A name for each folder: its own, with as many of those above it as tell it from the others.
+
+    >>> distinct_names([Path("/a/x"), Path("/b/x"), Path("/b/y")])
+    ['a/x', 'b/x', 'y']
+    """
+    parts = [folder.resolve().parts for folder in folders]
+    names = {of: of[-1] for of in parts}
+    for depth in range(2, max(map(len, parts), default=0) + 1):
+        counts = Counter(names.values())
+        names = {
+            of: "/".join(of[-depth:]) if counts[name] > 1 else name for of, name in names.items()
+        }
+    return [names[of] for of in parts]
 
 
 def as_text(value: object) -> str:
@@ -127,7 +226,7 @@ def as_text(value: object) -> str:
 
 def columns() -> list[str]:
     """Names of the table's columns."""
-    return [field.name.replace("_", " ") for field in dataclasses.fields(Row)]
+    return [field.name.replace("_", " ").replace("f1", "F1") for field in dataclasses.fields(Row)]
 
 
 def cells(found: Row) -> list[str]:
@@ -139,6 +238,16 @@ def _number(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _has_norm(recipe: Recipe) -> bool | None:
-    """Of a small CNN; what a backbone of others has inside is theirs."""
-    return recipe.model.norm if recipe.model.backbone == "cnn" else None
+def _has_batch_norm(weights: Path) -> bool | None:
+    """Whether running statistics are among the weights; None where these cannot be read."""
+    try:
+        with safe_open(weights, "np") as opened:
+            return any(name.endswith("running_mean") for name in opened.keys())  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return None
+
+
+def _dropout(recipe: Recipe) -> float:
+    layers = [str(layer).partition(":") for layer in recipe.model.layers]
+    own = [float(value) for kind, _, value in layers if kind == "dropout"]
+    return max(*own, *recipe.model.head.dropouts, 0.0)

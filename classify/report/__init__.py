@@ -1,9 +1,16 @@
 """Curves, matrices, grids and tables of classifiers, as figures and self-contained pages.
 
-figures.py    training curves, confusion matrix, best classes, reliability
-pages.py      of a run, of an evaluation, of several runs side by side
+figures.py    of one run and of one evaluation: curves, confusions, each class, reliability
+across.py     of several runs side by side
+pictures.py   samples of each class, and what was misclassified, as grids
+pages.py      of a run, of an evaluation, of several runs, of explanations
 """
 
-from classify.report.pages import report_run, write_evaluation, write_leaderboard
+from classify.report.pages import (
+    report_run,
+    write_evaluation,
+    write_explanations,
+    write_leaderboard,
+)
 
-__all__ = ["report_run", "write_evaluation", "write_leaderboard"]
+__all__ = ["report_run", "write_evaluation", "write_explanations", "write_leaderboard"]

@@ -1,21 +1,37 @@
-"""Figures of runs and evaluations, in the style of retrieval's."""
+"""Figures of one run and of one evaluation, in the style of retrieval's."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
+from math import ceil
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from classify.evaluation import Evaluation
+from classify.evaluation import ClassReport, Evaluation
 from classify.run import Epoch
-from retrieval.report.style import COLOURS, INK, SOFT, STYLE, WIDTH, new_figure, short, styled
+from retrieval.report.style import (
+    COLOURS,
+    INK,
+    MARKERS,
+    SOFT,
+    STYLE,
+    WIDTH,
+    grouped_bars,
+    new_figure,
+    one_line,
+    short,
+    styled,
+)
 
 NAMED_UP_TO = 20  # classes whose names a matrix shows
 BEST_CLASSES = 20
+LISTED_UP_TO = 400  # classes with a row each, in up to LISTS columns
+LISTS, LEAST_ROWS = 3, 34
 
 
 def run_figures(history: Sequence[Epoch]) -> dict[str, Figure]:
@@ -29,23 +45,16 @@ def run_figures(history: Sequence[Epoch]) -> dict[str, Figure]:
 
 
 def evaluation_figures(evaluation: Evaluation) -> dict[str, Figure]:
-    """Confusion matrix, F1 of the best classes, reliability."""
+    """Confusion matrix, most confused pairs where there are any, F1 of the best classes,
+    precision, recall, F1 and support of each, reliability."""
     with mpl.rc_context(STYLE):
-        return {
-            "confusion": _confusion(evaluation),
+        figures = {"confusion": _confusion(evaluation)}
+        if evaluation.confused:
+            figures["confused"] = _confused(evaluation)
+        return figures | {
             "classes": _classes(evaluation),
+            "per-class": _per_class(evaluation),
             "reliability": _reliability(evaluation),
-        }
-
-
-def leaderboard_figures(histories: Mapping[str, Sequence[Epoch]]) -> dict[str, Figure]:
-    """Validation loss and accuracy of several runs by epoch."""
-    with mpl.rc_context(STYLE):
-        return {
-            "validation-loss": _compared(histories, "validation_loss", "validation loss (nats)"),
-            "validation-accuracy": _compared(
-                histories, "validation_accuracy", "validation accuracy"
-            ),
         }
 
 
@@ -81,7 +90,7 @@ def _curve(history: Sequence[Epoch], name: str, title: str) -> Figure:
     return figure
 
 
-def _mark_phases(axes: mpl.axes.Axes, history: Sequence[Epoch]) -> None:
+def _mark_phases(axes: Axes, history: Sequence[Epoch]) -> None:
     for before, after in pairwise(history):
         if before.phase != after.phase:
             axes.axvspan(after.epoch - 0.5, after.epoch - 0.45, color=SOFT, linewidth=0)
@@ -96,21 +105,6 @@ def _rates(history: Sequence[Epoch]) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="epoch", ylabel="learning rate at the end")
     axes.set_ylim(bottom=0)
-    return figure
-
-
-def _compared(histories: Mapping[str, Sequence[Epoch]], key: str, title: str) -> Figure:
-    figure, axes = new_figure(height=2.4 + 0.13 * len(histories))
-    for place, (name, history) in enumerate(histories.items()):
-        points = [(e.epoch, getattr(e, key)) for e in history if getattr(e, key) is not None]
-        if points:
-            looks = styled(place) | {"markevery": max(1, len(points) // 8), "markersize": 3}
-            axes.plot(*zip(*points, strict=True), label=short(name), linewidth=1.1, **looks)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(xlabel="epoch", ylabel=title)
-    if histories:
-        handles = axes.get_legend_handles_labels()
-        figure.legend(*handles, loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 
@@ -134,6 +128,82 @@ def _confusion(evaluation: Evaluation) -> Figure:
                 axes.text(j, i, f"{count:,}", ha="center", va="center", fontsize=6.5, color=ink)
     axes.set(xlabel="predicted", ylabel="true")
     return figure
+
+
+def _confused(evaluation: Evaluation) -> Figure:
+    """The class pairs that are taken for one another most often, with counts."""
+    pairs = evaluation.confused
+    figure, axes = new_figure(height=0.9 + 0.32 * len(pairs))
+    places = np.arange(len(pairs))
+    axes.barh(places, [pair.count for pair in pairs], height=0.62, color=COLOURS[1], edgecolor=INK,
+              linewidth=0.5)  # fmt: skip
+    for place, pair in enumerate(pairs):
+        axes.annotate(f"{pair.count:,} of {pair.support:,}", (pair.count, place), (2, 0),
+                      textcoords="offset points", va="center", fontsize=6,
+                      annotation_clip=False)  # fmt: skip
+    names = [f"{one_line(p.label, 32)}\n→ {one_line(p.predicted, 30)}" for p in pairs]
+    axes.set_yticks(places, names, fontsize=6)
+    axes.set_ylim(len(pairs) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+    axes.set_xlabel("images of the first class\nthat are taken for the second")
+    return figure
+
+
+def _per_class(evaluation: Evaluation) -> Figure:
+    """Precision, recall, F1 and support, the best F1 first."""
+    ranked = sorted(evaluation.classes, key=lambda c: (-c.f1, c.label))
+    if len(ranked) <= NAMED_UP_TO:
+        return _class_bars(ranked)
+    half = LISTED_UP_TO // 2
+    shown = ranked if len(ranked) <= LISTED_UP_TO else ranked[:half] + ranked[-half:]
+    columns = min(LISTS, ceil(len(shown) / LEAST_ROWS))
+    rows = ceil(len(shown) / columns)
+    figure = Figure(figsize=(WIDTH * columns, 0.9 + 0.115 * rows), layout="constrained")
+    grid = figure.subplots(1, columns, squeeze=False)[0]
+    for n, axes in enumerate(grid):
+        _class_list(axes, shown[n * rows : (n + 1) * rows], rows)
+    if len(shown) < len(ranked):
+        grid[0].set_title(f"the {half} best and the {half} worst of {len(ranked):,}", loc="left")
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper right", ncols=3,
+                  frameon=False)  # fmt: skip
+    return figure
+
+
+def _class_bars(classes: Sequence[ClassReport]) -> Figure:
+    figure, axes = new_figure(height=1.0 + 0.42 * len(classes))
+    grouped_bars(axes, {
+        "precision": [c.precision for c in classes],
+        "recall": [c.recall for c in classes],
+        "F1": [c.f1 for c in classes],
+    }, digits=2)  # fmt: skip
+    axes.set_yticks(
+        range(len(classes)), [f"{short(c.label)}\n(n = {c.support:,})" for c in classes]
+    )
+    axes.set(xlim=(0, 1), xlabel="n: images of the class")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=3,
+                  frameon=False)  # fmt: skip
+    return figure
+
+
+def _class_list(axes: Axes, classes: Sequence[ClassReport], rows: int) -> None:
+    """A line a class from its precision to its recall, its F1 between them, its support beside."""
+    places = np.arange(len(classes))
+    precision, recall = [c.precision for c in classes], [c.recall for c in classes]
+    axes.hlines(places, 0, 1, color="#e8e8e8", linewidth=0.4, zorder=0)
+    axes.hlines(places, precision, recall, color=SOFT, linewidth=0.8, zorder=1)
+    for n, (name, values, size) in enumerate(
+        [("precision", precision, 4.2), ("recall", recall, 3.2), ("F1", [c.f1 for c in classes], 2)]
+    ):
+        axes.plot(values, places, color=COLOURS[n], marker=MARKERS[n], markersize=size,
+                  linestyle="none", markerfacecolor="none" if n < 2 else COLOURS[n],
+                  markeredgewidth=0.8, clip_on=False, label=name)  # fmt: skip
+    for place, of_class in zip(places, classes, strict=True):
+        axes.annotate(f"{of_class.support:,}", (1, place), (6, 0), textcoords="offset points",
+                      va="center", fontsize=5, annotation_clip=False)  # fmt: skip
+    axes.set_yticks(places, [one_line(c.label, 42) for c in classes], fontsize=5)
+    axes.tick_params(axis="y", length=0)
+    axes.set(xlim=(0, 1), ylim=(rows - 0.4, -0.6), xlabel="right of it: images of the class")
 
 
 def _classes(evaluation: Evaluation) -> Figure:

@@ -10,18 +10,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from classify.augmentation import Augmenter, kept_side
 from classify.data import Progress, decode_all, find_kept, read_kept
-from classify.evaluation import Evaluation
+from classify.evaluation import Evaluation, Sample, sample_places
+from classify.explain import Explanation
+from classify.leaderboard import Entry, cells, columns
 from classify.predicting import Predictor
-from classify.report.figures import evaluation_figures, leaderboard_figures, run_figures
+from classify.report.across import leaderboard_figures
+from classify.report.figures import evaluation_figures, run_figures
+from classify.report.pictures import explained_figure
 from classify.run import REPORT, SPLIT, Run
 from classify.testing import evaluate_run
 from retrieval.images import Preprocessing
 from retrieval.report.pages import render, thumbnails, write_page
-from retrieval.report.style import as_svg
+from retrieval.report.style import WIDTH, as_svg, save_figure
 
 MISTAKES_SHOWN, SIDE = 48, 128
 SAMPLES, AUGMENTED, SAMPLE_SIDE = 12, 5, 96
@@ -30,8 +35,16 @@ CAPTIONS = {
     "accuracy": "Accuracy",
     "learning-rate": "Learning rate",
     "confusion": "Confusion matrix: share of each true class",
+    "confused": "Most confused pairs",
     "classes": "F1 by class",
+    "per-class": "Precision, recall and F1 of each class, and its number of images",
     "reliability": "Is a predicted probability right that often?",
+    "scores": "Top-1, top-5 and loss on test images",
+    "averages": "Precision, recall and F1 on test images",
+    "best-classes": "F1 of the classes that are told best on average",
+    "curves": "Loss and accuracy of each run, on one scale",
+    "grad-cam": "What each run looks at in the same image, by Grad-CAM",
+    "explained": "What speaks for a class, by Grad-CAM",
     "validation-loss": "Validation loss",
     "validation-accuracy": "Validation accuracy",
 }
@@ -54,7 +67,9 @@ def report_run(folder: Path, progress: Progress | None = None) -> None:
         facts=run.facts,
         history=run.history,
         figures=_drawn(figures),
-        samples=samples,
+        augmented=samples,
+        class_count=len(run.classes),
+        samples=_rows(_training_samples(run)),
         evaluated=None if evaluation is None else _evaluated(evaluation),
     )
     write_page(folder / REPORT, page)
@@ -71,15 +86,43 @@ def write_evaluation(file: Path, evaluation: Evaluation) -> None:
     write_page(file, page)
 
 
-def write_leaderboard(file: Path, runs: Sequence[Run], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write the page that compares runs: their table and their curves."""
-    figures = leaderboard_figures({run.name: run.history for run in runs})
+def write_leaderboard(
+    file: Path,
+    entries: Sequence[Entry],
+    notes: Sequence[str] = (),
+    explanation: Explanation | None = None,
+) -> None:
+    """Write the page that compares runs: their table, figures, and what each sees in one image.
+
+    notes: sentences on what does not compare or is not there.
+    """
     page = render(
         "leaderboard.html.jinja",
         "classify",
         title="Runs side by side",
-        rows=rows,
-        figures=_drawn(figures),
+        notes=notes,
+        columns=columns(),
+        rows=[cells(entry.row) for entry in entries],
+        figures=_drawn(leaderboard_figures(entries, explanation)),
+    )
+    write_page(file, page)
+
+
+def write_explanations(file: Path, explanations: Sequence[Explanation]) -> None:
+    """Write explanations as a grid: a PNG, an SVG or a page, as the file's name ends.
+
+    Raises ImgretError when that fails.
+    """
+    figure = explained_figure(explanations)
+    if file.suffix.lower() in (".png", ".svg"):
+        save_figure(figure, file)
+        return
+    page = render(
+        "explained.html.jinja",
+        "classify",
+        title="What classifiers look at",
+        explanations=explanations,
+        figures=_drawn({"explained": figure}),
     )
     write_page(file, page)
 
@@ -89,6 +132,7 @@ def _evaluated(e: Evaluation) -> dict[str, Any]:
     return {
         "e": e,
         "figures": _drawn(evaluation_figures(e)),
+        "samples": _rows(e.samples),
         "mistakes": [
             vars(m) | {"thumbnail": pictures[m.path], "name": m.path.name}
             for m in e.mistakes[:MISTAKES_SHOWN]
@@ -96,8 +140,35 @@ def _evaluated(e: Evaluation) -> dict[str, Any]:
     }
 
 
-def _drawn(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(CAPTIONS[name], as_svg(figure, name)) for name, figure in figures.items()]
+def _drawn(figures: Mapping[str, Figure]) -> list[dict[str, Any]]:
+    return [
+        {
+            "caption": CAPTIONS[name],
+            "svg": as_svg(figure, name),
+            "wide": figure.get_figwidth() > 1.5 * WIDTH,
+        }
+        for name, figure in figures.items()
+    ]
+
+
+def _rows(samples: Sequence[Sample]) -> list[dict[str, Any]]:
+    """Samples as the templates want them."""
+    pictures = thumbnails([path for sample in samples for path in sample.paths], SAMPLE_SIDE)
+    return [{"label": s.label, "pictures": [pictures[path] for path in s.paths]} for s in samples]
+
+
+def _training_samples(run: Run) -> list[Sample]:
+    """Some images of each class that the run was trained on, of those that are there still."""
+    kept = [image for image in read_kept(run.folder / SPLIT) if image.split == "train"]
+    labels = np.unique([image.label for image in kept], return_inverse=True)[1]
+    data = Path(run.facts.data)
+    chosen = [(kept[n], data) for places in sample_places(labels) for n in places.tolist()]
+    found, _ = find_kept(chosen, run.classes)
+    paths = [file.path for file in found.files]
+    return [
+        Sample(found.classes[found.labels[places[0]]], tuple(paths[n] for n in places))
+        for places in sample_places(found.labels)
+    ]
 
 
 def _samples(run: Run, preprocessing: Preprocessing) -> list[dict[str, Any]]:

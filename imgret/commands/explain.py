@@ -13,6 +13,8 @@ from imgret.streams import say
 if TYPE_CHECKING:
     from classify.explain import Show
 
+KINDS = (".png", ".svg", ".html")
+
 
 class Several(click.Command):
     """A command whose --model takes all that follows it up to the next option."""
@@ -51,10 +53,13 @@ Examples:
 )
 @click.option(
     "--out",
+    "outs",
     type=NamedPath(path_type=Path, dir_okay=False),
-    default="explained.png",
+    multiple=True,
+    default=["explained.png"],
     show_default=True,
-    help="The picture that is written, a PNG.",
+    metavar="FILE",
+    help="What is written, a .png, .svg or .html; may be repeated.",
 )
 @click.option("--class", "of_class", metavar="NAME", help="By default the predicted class.")
 @click.option(
@@ -70,7 +75,7 @@ Examples:
 def command(
     images: tuple[Path, ...],
     models: tuple[Path, ...],
-    out: Path,
+    outs: tuple[Path, ...],
     of_class: str | None,
     show: Show,
     limit: int,
@@ -80,12 +85,14 @@ def command(
     Of one folder with class folders, the true classes are shown too. Exit code 0: drawn, 1: there
     is no image to show, 2: an error.
     """
-    from classify.explain import explain, find_files, write_grid
+    from classify.explain import explain, find_files
     from classify.predicting import Predictor
+    from classify.report import write_explanations
     from imgret.output import print_table, shown_progress
 
-    if out.suffix.lower() != ".png":
-        raise click.UsageError(f"--out {out} is no name of a PNG. End it in .png.")
+    for out in outs:
+        if out.suffix.lower() not in KINDS:
+            raise click.UsageError(f"--out {out} ends in none of {', '.join(KINDS)}. Name it so.")
     predictors = [Predictor(model) for model in models]
     files, labels = find_files(images, predictors[0].classes)
     if labels is None and show != "all":
@@ -107,12 +114,14 @@ def command(
     if not made:
         say("imgret: there is no such image to show.")
         return 1
-    write_grid(out, made)
+    for out in outs:
+        write_explanations(out, made)
     rows = [
         [str(e.path), model.model, model.predicted, f"{model.probability:.4f}", e.label or ""]
         for e in made
         for model in e.models
     ]
     print_table(["image", "model", "predicted", "probability", "class"], rows)
-    say(f"Written: {out}")
+    for out in outs:
+        say(f"Written: {out}")
     return 0

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from imgret.options import NamedPath, format_option
 from imgret.streams import say
 
+if TYPE_CHECKING:
+    from classify.leaderboard import Entry
+
 
 @click.command(
     "leaderboard",
     epilog="""\b
-Example:
+Examples:
   imgret leaderboard runs/* --report runs.html
+  imgret leaderboard runs/* --figures figures/ --image photo.jpg
 """,
 )
 @click.argument("runs", type=NamedPath(path_type=Path), nargs=-1, required=True)
@@ -26,37 +32,38 @@ Example:
     metavar="FOLDER",
     help="Write the figures as PNG and SVG.",
 )
+@click.option(
+    "--image",
+    type=NamedPath(path_type=Path),
+    metavar="FILE",
+    help="Show by Grad-CAM what each run looks at in it, in the report and the figures.",
+)
 @format_option("text", "json", "csv")
-def command(runs: tuple[Path, ...], report: Path | None, figures: Path | None, output: str) -> int:
+def command(
+    runs: tuple[Path, ...],
+    report: Path | None,
+    figures: Path | None,
+    image: Path | None,
+    output: str,
+) -> int:
     """Compare RUNS, best first: parameters, training, and the figures of `imgret test`."""
     from classify import leaderboard
-    from classify.run import Run
     from imgret.output import print_csv, print_json, print_table
-    from retrieval.errors import ImgretError
 
-    opened = []
-    for folder in runs:
-        try:
-            run = Run(folder)
-            opened.append((leaderboard.row(run), run))
-        except ImgretError as error:
-            say(f"imgret: {error}")
-    if not opened:
+    if image and not (report or figures):
+        raise click.UsageError("--image is shown with --report or --figures.")
+    entries, refused = leaderboard.read_entries(runs)
+    for sentence in refused:
+        say(f"imgret: {sentence}")
+    if not entries:
         return 1
-    opened.sort(key=lambda pair: -(pair[0].test_accuracy or pair[0].validation_accuracy or 0))
-    for sentence in leaderboard.differences([run for _, run in opened]):
+    notes = leaderboard.differences([entry.run for entry in entries])
+    if report or figures:
+        notes += leaderboard.untested(entries)
+        notes += _write(entries, notes, report, figures, image)
+    for sentence in notes:
         say(sentence)
-    names, rows = leaderboard.columns(), [row for row, _ in opened]
-    if report is not None:
-        from classify.report import write_leaderboard
-
-        cells = [dict(zip(names, leaderboard.cells(row), strict=True)) for row in rows]
-        write_leaderboard(report, [run for _, run in opened], cells)
-    if figures is not None:
-        from classify.report.figures import leaderboard_figures
-        from retrieval.report.style import save_figures
-
-        save_figures(leaderboard_figures({run.name: run.history for _, run in opened}), figures)
+    names, rows = leaderboard.columns(), [entry.row for entry in entries]
     if output == "json":
         print_json([dataclasses.asdict(row) for row in rows])
     elif output == "csv":
@@ -64,3 +71,29 @@ def command(runs: tuple[Path, ...], report: Path | None, figures: Path | None, o
     else:
         print_table(names, [leaderboard.cells(row) for row in rows])
     return 0
+
+
+def _write(
+    entries: Sequence[Entry],
+    notes: Sequence[str],
+    report: Path | None,
+    figures: Path | None,
+    image: Path | None,
+) -> list[str]:
+    """Write the page and the figures. Returns further sentences, which the page has too."""
+    from classify.report import write_leaderboard
+    from classify.report.across import SHOWN_RUNS, explain_across, leaderboard_figures
+    from retrieval.report.style import save_figures
+
+    more = []
+    if len(entries) > SHOWN_RUNS:
+        more.append(f"The figures show the {SHOWN_RUNS} best runs; the table has all.")
+    explanation = None
+    if image is not None:
+        explanation, left_out = explain_across(entries, image)
+        more += left_out
+    if report is not None:
+        write_leaderboard(report, entries, [*notes, *more], explanation)
+    if figures is not None:
+        save_figures(leaderboard_figures(entries, explanation), figures)
+    return more

@@ -75,9 +75,10 @@ def command(
         write_evaluation(report, evaluation)
     if figures is not None:
         from classify.report.figures import evaluation_figures
+        from classify.report.pictures import picture_figures
         from retrieval.report.style import save_figures
 
-        save_figures(evaluation_figures(evaluation), figures)
+        save_figures(evaluation_figures(evaluation) | picture_figures(evaluation), figures)
     {"text": _print_text, "json": _print_json, "csv": _print_csv}[output](evaluation)
     return 0
 

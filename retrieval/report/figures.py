@@ -15,11 +15,11 @@ from retrieval.comparison import Comparison, ExperimentResult
 from retrieval.evaluation import Calibration, ClassScore, Evaluation, PerQuery
 from retrieval.report.style import (
     COLOURS,
-    HATCHES,
     INK,
     SOFT,
     STYLE,
     WIDTH,
+    grouped_bars,
     new_figure,
     short,
     styled,
@@ -181,18 +181,12 @@ def _distance_by_rank(results: Results) -> Figure:
 def _vote(results: Results) -> Figure:
     votes = [r.evaluation.vote for r in results]
     figure, axes = new_figure(height=1.2 + 0.62 * len(results))
-    places = np.arange(len(results))
-    for n, name in enumerate(("precision", "recall", "f1")):
-        values = np.nan_to_num([getattr(vote, f"{name}_macro") for vote in votes])
-        rows = places + 0.26 * (n - 1)
-        axes.barh(rows, values, height=0.24, color=COLOURS[n], hatch=HATCHES[n], edgecolor=INK,
-                  linewidth=0.4, label="F1" if name == "f1" else name)  # fmt: skip
-        for row, value in zip(rows, values, strict=True):
-            axes.text(value + 0.008, row, f"{value:.3f}", va="center", fontsize=6)
-    axes.set_yticks(places, [_named(r) for r in results])
-    axes.set_ylim(len(results) - 0.4, -0.6)
-    axes.tick_params(axis="y", length=0)
-    axes.margins(x=0.14)
+    values = {
+        "F1" if name == "f1" else name: np.nan_to_num([getattr(v, f"{name}_macro") for v in votes])
+        for name in ("precision", "recall", "f1")
+    }
+    grouped_bars(axes, {name: of.tolist() for name, of in values.items()})
+    axes.set_yticks(range(len(results)), [_named(r) for r in results])
     axes.set_xlabel(f"macro average of the label\nthat {votes[0].k} neighbours vote for")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=3,
                   frameon=False)  # fmt: skip

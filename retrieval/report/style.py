@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from textwrap import fill
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -69,6 +71,40 @@ def short(name: str, width: int = 22) -> str:
     return "\n".join([*lines[:2], lines[2] + " ..."] if len(lines) > 3 else lines)
 
 
+def one_line(name: str, width: int = 30) -> str:
+    """A name where there is room for one line: its beginning and its end.
+
+    >>> one_line("Chevrolet Silverado 1500 Hybrid Crew Cab 2012", 24)
+    'Chevrolet Silv…Cab 2012'
+    """
+    text = visible(name)
+    if len(text) <= width:
+        return text
+    end = width * 3 // 8  # years and numbers, in which long names differ
+    return f"{text[: width - end - 1].rstrip()}…{text[len(text) - end :].lstrip()}"
+
+
+def grouped_bars(
+    axes: Axes, groups: Mapping[str, Sequence[float]], *, digits: int = 3, first: int = 0
+) -> None:
+    """Rows of horizontal bars, in each row one bar a group, its value written beside it.
+
+    groups: the values of all rows, the first row at the top. first: place of the first group's
+    colour.
+    """
+    height = 0.78 / len(groups)
+    for n, (name, values) in enumerate(groups.items()):
+        rows = np.arange(len(values)) + height * (n - (len(groups) - 1) / 2)
+        look = first + n
+        axes.barh(rows, values, height=0.92 * height, color=COLOURS[look], hatch=HATCHES[look],
+                  edgecolor=INK, linewidth=0.4, label=name)  # fmt: skip
+        for row, value in zip(rows, values, strict=True):
+            axes.annotate(f"{value:.{digits}f}", (value, row), (2, 0), va="center", fontsize=6,
+                          textcoords="offset points", annotation_clip=False)  # fmt: skip
+        axes.set_ylim(len(values) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+
+
 def as_svg(figure: Figure, prefix: str) -> str:
     """A figure as an <svg> element for a page; prefix keeps its ids apart from other figures'."""
     stream = BytesIO()
@@ -86,18 +122,27 @@ def save_figures(figures: dict[str, Figure], folder: Path) -> list[Path]:
 
     Raises ImgretError when the folder cannot be written.
     """
-    written = []
     try:
         make_folder(folder)
-        for name, figure in figures.items():
-            for kind in ("png", "svg"):
-                file = folder / f"{name}.{kind}"
-                with mpl.rc_context(STYLE):
-                    FigureCanvasAgg(figure)
-                    metadata = {"Date": None} if kind == "svg" else {}
-                    with replaced(file) as made:
-                        figure.savefig(made, dpi=DPI, format=kind, metadata=metadata)
-                written.append(file)
     except OSError as error:
         raise unwritable(folder, error) from error
-    return written
+    files = {folder / f"{name}.{kind}": name for name in figures for kind in ("png", "svg")}
+    for file, name in files.items():
+        save_figure(figures[name], file)
+    return list(files)
+
+
+def save_figure(figure: Figure, file: Path) -> None:
+    """Write a figure as PNG (300 dpi) or SVG, as the file's name ends, atomically.
+
+    Raises ImgretError when that fails.
+    """
+    kind = file.suffix[1:].lower()
+    with mpl.rc_context(STYLE):
+        FigureCanvasAgg(figure)
+        metadata = {"Date": None} if kind == "svg" else {}
+        try:
+            with replaced(file) as made:
+                figure.savefig(made, dpi=DPI, format=kind, metadata=metadata)
+        except OSError as error:
+            raise unwritable(file, error) from error

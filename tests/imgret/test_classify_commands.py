@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import signal
 import subprocess
 import time
@@ -156,7 +157,11 @@ def test_test_says_the_same_as_text_json_and_csv(imgret: Command, trained: Path)
     assert float(rows[0]["F1"]) == pytest.approx(document["classes"][0]["f1"], abs=1e-6)
     assert "(weighted average)" in text.stdout
     assert "Confusion matrix" in report.read_text()
-    assert (trained / "figs" / "confusion.svg").is_file()
+    drawn = ["classes", "confusion", "mistakes", "per-class", "reliability", "samples"]
+    for name in drawn if document["mistakes"] else [n for n in drawn if n != "mistakes"]:
+        for kind in ("png", "svg"):
+            assert (trained / "figs" / f"{name}.{kind}").is_file()
+    assert "Samples of 3 of 3 classes" in report.read_text()
     assert len(document["mistakes"]) == round(12 * (1 - document["top1"]))
 
 
@@ -177,6 +182,35 @@ def test_the_leaderboard_shows_the_best_first(imgret: Command, trained: Path) ->
     assert [row["run"] for row in json.loads(done.stdout)] == ["good", "poor"]
     assert "Validation accuracy" in page.read_text()
     assert imgret("leaderboard", trained / "data").returncode == 1
+
+
+def test_the_leaderboard_draws_what_was_tested_and_says_what_was_not(
+    imgret: Command, trained: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained / "runs" / "good", tmp_path / "a" / "run")
+    shutil.copytree(trained / "runs" / "poor", tmp_path / "b" / "run")
+    (tmp_path / "b" / "run" / "test.json").unlink(missing_ok=True)
+    runs, image = ("a/run", "b/run"), trained / "data" / "test" / "red" / "500.png"
+    assert imgret("test", "a/run").returncode == 0
+    done = imgret("leaderboard", *runs, "--report", "l.html", "--figures", "figs", "--image", image)
+    assert done.returncode == 0, done.stderr
+    assert "lack b/run" in done.stderr
+    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == list(runs)
+    assert {file.name for file in (tmp_path / "figs").iterdir()} == {
+        f"{name}.{kind}"
+        for name in ("scores", "averages", "best-classes", "curves", "grad-cam",
+                     "validation-loss", "validation-accuracy")
+        for kind in ("png", "svg")
+    }  # fmt: skip
+    page = (tmp_path / "l.html").read_text()
+    assert page.count("<svg") == 7
+    assert "lack b/run" in page
+    assert imgret("leaderboard", *runs, "--image", image).returncode == 2
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    bad = imgret("leaderboard", *runs, "--report", "l.html", "--image", "bad.png")
+    assert bad.returncode == 0
+    assert "bad.png: " in bad.stderr
+    assert (tmp_path / "l.html").read_text().count("<svg") == 6
 
 
 @pytest.mark.parametrize("split", ["train", "."])
@@ -221,6 +255,11 @@ def test_explain_draws_several_models_side_by_side(
     assert len(wrong.stdout.splitlines()) == 2
     assert imgret("explain", file, "--model", runs[0], "--show", "correct").returncode == 2
     assert imgret("explain", file, "--model", runs[0], "--class", "cow").returncode == 2
+    several = imgret("explain", file, "--out", "x.svg", "--out", "x.html", "--model", *runs)
+    assert several.returncode == 0, several.stderr
+    assert (tmp_path / "x.svg").read_text().count("<svg") == 1
+    assert "What speaks for a class" in (tmp_path / "x.html").read_text()
+    assert imgret("explain", file, "--model", runs[0], "--out", "x.jpg").returncode == 2
 
 
 def test_recipes_are_listed_and_shown(imgret: Command) -> None:

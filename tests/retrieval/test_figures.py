@@ -79,6 +79,30 @@ def test_figures_are_written_for_print_and_as_text(tmp_path: Path) -> None:
             assert "experiment 0" in text or "nearest" in text or "rank" in text
 
 
+def test_figures_of_a_comparison_show_what_was_measured(tmp_path: Path) -> None:
+    comparison = compared(tmp_path, 3)
+    figures = comparison_figures(comparison)
+    queries = [r.evaluation.per_query for r in comparison.experiments]
+    (by_rank,) = figures["distance-by-rank"].axes
+    for line, of in zip(by_rank.get_lines(), queries, strict=True):
+        assert line.get_ydata() == pytest.approx(of.distances.mean(axis=0))
+    (rights,) = figures["precision-distribution"].axes
+    for right, container in enumerate(rights.containers):
+        shares = [np.mean(np.isclose(of.precision, right / 5)) for of in queries]
+        assert [bar.get_width() for bar in container] == pytest.approx(shares)
+    (means,) = figures["distance-distribution"].axes
+    for line, of in zip(means.get_lines(), queries, strict=True):
+        centres, shares = line.get_data()
+        assert sum(shares) == pytest.approx(1)
+        mean, width = of.distances.mean(), centres[1] - centres[0]
+        assert np.dot(centres, shares) == pytest.approx(mean, abs=width)
+    (vote,) = figures["vote"].axes
+    for container, name in zip(vote.containers, ("precision", "recall", "f1"), strict=True):
+        wanted = [getattr(r.evaluation.vote, f"{name}_macro") for r in comparison.experiments]
+        assert [bar.get_width() for bar in container] == pytest.approx(wanted)
+        assert container.get_label().lower() == name
+
+
 def test_figures_are_the_same_each_time(tmp_path: Path) -> None:
     comparison = compared(tmp_path, 2)
     for folder in ("a", "b"):
