@@ -152,7 +152,8 @@ def _distance_distribution(results: Results, k: int) -> Figure:
     figure, axes = new_figure(height=2.4 + 0.1 * len(results))
     means = [_mean_distances(r.evaluation.per_query) for r in results]
     every = np.concatenate(means)
-    bins = np.linspace(*_range(every), 41)
+    fewest = min(map(len, means))
+    bins = np.linspace(*_range(every), 1 + int(np.clip(2 * np.sqrt(fewest), 8, 40)))
     for place, (result, values) in enumerate(zip(results, means, strict=True)):
         share = np.histogram(values, bins)[0] / max(1, len(values))
         looks = styled(place)
@@ -214,9 +215,11 @@ def _cost(results: Results, k: int) -> Figure | None:
         spread = [[max(0, metric.value - metric.low)], [max(0, metric.high - metric.value)]]
         axes.errorbar(cost, metric.value, yerr=spread, markersize=5, elinewidth=0.8, capsize=2,
                       label=_named(results[place]).replace("\n", " "), **looks)  # fmt: skip
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    costs = [cost for _, cost, _ in known]
+    if max(costs) >= 10 * min(costs):  # within a decade a logarithmic axis has one label or none
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("milliseconds to decode and encode an image")
     axes.set_ylabel(f"mean precision@{k}")
     axes.set_ylim(bottom=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 from pathlib import Path
@@ -116,6 +117,24 @@ def test_what_was_not_timed_is_not_in_the_figure_of_cost(tmp_path: Path) -> None
     text = as_svg(both, "x")
     assert "experiment 0" in text
     assert "experiment 1" not in text
+
+
+@pytest.mark.parametrize(("costs", "scale"), [((5.3, 5.9), "linear"), ((2.0, 90.0), "log")])
+def test_costs_have_labels_however_near_they_are(
+    tmp_path: Path, costs: tuple[float, ...], scale: str
+) -> None:
+    comparison = compared(tmp_path, 2)
+    results = [
+        dataclasses.replace(result, milliseconds=cost)
+        for result, cost in zip(comparison.experiments, costs, strict=True)
+    ]
+    figure = comparison_figures(dataclasses.replace(comparison, experiments=tuple(results)))["cost"]
+    (axes,) = figure.axes
+    as_svg(figure, "x")
+    low, high = axes.get_xlim()
+    ticks = zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+    assert [label for at, label in ticks if low <= at <= high and label.get_text()]
+    assert axes.get_xscale() == scale
 
 
 def test_the_reliability_is_drawn_where_there_is_a_calibration(tmp_path: Path) -> None:
