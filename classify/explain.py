@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from classify.augmentation import Augmenter
@@ -22,12 +20,10 @@ from classify.heat import grad_cam
 from classify.predicting import Predictor
 from classify.recipe import Augmentation
 from retrieval.errors import ImgretError
-from retrieval.files import write_atomically
 from retrieval.images import ImageFile, find_images
 from retrieval.loader import load_images
 from retrieval.plain import Plain
 from retrieval.report.style import INK, STYLE, short
-from retrieval.text import unwritable
 
 Show = Literal["all", "correct", "misclassified"]
 CELL, DPI, OPACITY = 1.6, 150, 0.45  # inches a picture; of the heat
@@ -146,18 +142,6 @@ def draw_grid(explanations: Sequence[Explanation]) -> Figure:
             for axes, model in zip(grid[0][1:], explanations[0].models, strict=True):
                 axes.set_title(f"{short(model.model, 18)}\n{axes.get_title()}", fontsize=7)
     return figure
-
-
-def write_grid(file: Path, explanations: Sequence[Explanation]) -> None:
-    """Write draw_grid() as a PNG, atomically. Raises ImgretError when that fails."""
-    figure, stream = draw_grid(explanations), BytesIO()
-    with mpl.rc_context(STYLE):
-        FigureCanvasAgg(figure)
-        figure.savefig(stream, format="png", dpi=DPI)
-    try:
-        write_atomically(file, stream.getvalue())
-    except OSError as error:
-        raise unwritable(file, error) from error
 
 
 def _explanation(

@@ -9,12 +9,13 @@ import torch
 from PIL import Image
 from torch import nn
 
-from classify.explain import draw_grid, explain, find_files, grad_cam, write_grid
+from classify.explain import draw_grid, explain, find_files, grad_cam
 from classify.models import create
 from classify.predicting import Predictor
 from classify.recipe import Input, ModelSpec
 from retrieval.errors import ImgretError
 from retrieval.images import find_images
+from retrieval.report.style import save_figure
 from tests.classify.blobs import CLASSES, blob
 
 
@@ -263,7 +264,7 @@ def test_a_row_is_an_image_and_a_column_a_model(run: Path, blobs: Path) -> None:
 def test_a_picture_that_cannot_be_written_is_said(run: Path, tmp_path: Path, blobs: Path) -> None:
     made, _ = explain([Predictor(run)], list(find_images([blobs / "test"])), limit=1)
     with pytest.raises(ImgretError, match="cannot be written"):
-        write_grid(tmp_path / "nowhere" / "grid.png", made)
+        save_figure(draw_grid(made), tmp_path / "nowhere" / "grid.png")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -272,7 +273,7 @@ def test_a_bad_image_is_named_and_the_rest_drawn(run: Path, tmp_path: Path, blob
     files = list(find_images([tmp_path, next((blobs / "test" / "red").iterdir())]))
     made, failed = explain([Predictor(run), Predictor(run)], files)
     assert [path.name for path, _ in failed] == ["bad.png"]
-    write_grid(tmp_path / "grid.png", made)
+    save_figure(draw_grid(made), tmp_path / "grid.png")
     with Image.open(tmp_path / "grid.png") as grid:
         assert grid.format == "PNG"
         assert grid.width > grid.height
