@@ -170,10 +170,10 @@ def read_tested(run: Run) -> KeptTest | None:
     return tested if all(0 <= value <= 1 for value in shares) else None  # NaN is no share
 
 
-def differences(runs: Sequence[Run]) -> list[str]:
+def differences(entries: Sequence[Entry]) -> list[str]:
     """Sentences on runs whose figures cannot be compared, since other images gave them."""
-    tests = {run.name: read_tested(run) for run in runs}
-    contents = {name: tested.content for name, tested in tests.items() if tested and tested.content}
+    tests = [(entry.name, entry.tested) for entry in entries]
+    contents = {name: tested.content for name, tested in tests if tested and tested.content}
     if len(set(contents.values())) < 2:
         return []
     most = Counter(contents.values()).most_common(1)[0][0]

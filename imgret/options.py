@@ -104,6 +104,20 @@ def format_option(*formats: str) -> Callable[[Function], Function]:
     )
 
 
+def interval_option(function: Function) -> Function:
+    """--by, as the argument interval_over: "queries" or "classes"."""
+    return click.option(
+        "--by",
+        "interval_over",
+        type=click.Choice(["query", "class"]),
+        default="query",
+        show_default=True,
+        callback=lambda _, __, value: {"query": "queries", "class": "classes"}[value],
+        help="What the 95 % intervals are about: other queries of these classes, or other classes; "
+        "with --zero-shot classes.",
+    )(function)
+
+
 def max_pixels_option(function: Function) -> Function:
     """--max-pixels."""
     return click.option(

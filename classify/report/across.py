@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from classify.explain import Explained, Explanation, explain
 from classify.leaderboard import Entry, KeptTest
 from classify.predicting import Predictor
+from classify.report.figures import BEST_CLASSES
 from classify.report.pictures import explained_figure
 from classify.run import Epoch
 from retrieval.errors import ImgretError
@@ -35,7 +36,6 @@ from retrieval.report.style import (
     styled,
 )
 
-BEST_CLASSES = 20
 SHOWN_RUNS = 24  # no two of 24 look alike
 ACROSS = 4  # pairs of curves
 PANELS_ACROSS = 8  # of classes

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from imgret.options import ENGINES, NamedPath, Whole, format_option
+from imgret.options import ENGINES, NamedPath, Whole, format_option, interval_option
 from imgret.streams import say, tell
 
 if TYPE_CHECKING:
     from retrieval.comparison import Comparison, Experiment, ExperimentResult
+    from retrieval.evaluation import IntervalOver
 
 SPANS = ("backbone", "size", "fit", "pool", "views", "transform", "expand", "augment", "rerank")
 SHOWN = ("precision@1", "precision@5", "MAP@R", "mAP")
@@ -76,14 +77,7 @@ Examples:
 )
 @click.option("--k", type=Whole(), default="1,5,10", show_default=True, help="Neighbours.")
 @click.option("--vote", type=click.IntRange(min=1), default=5, help="Neighbours that vote.")
-@click.option(
-    "--by",
-    type=click.Choice(["query", "class"]),
-    default="query",
-    show_default=True,
-    help="What the 95 % intervals are about: other queries of these classes, or other classes; "
-    "with --zero-shot classes.",
-)
+@interval_option
 @click.option("--engine", type=click.Choice(ENGINES), help="What runs the backbones.")
 @click.option(
     "--cache",
@@ -105,7 +99,7 @@ def command(
     random_weights: bool,
     k: tuple[int, ...],
     vote: int,
-    by: str,
+    interval_over: IntervalOver,
     engine: Any,
     cache: Path | None,
     report: Path | None,
@@ -135,7 +129,7 @@ def command(
             measured=Measured(
                 tuple(sorted({*k} | deepest)),
                 vote,
-                interval_over="classes" if by == "class" else "queries",
+                interval_over=interval_over,
             ),
             engine=engine,
             progress=progress,

@@ -15,6 +15,7 @@ from imgret.options import (
     existing_gallery,
     format_option,
     gallery_option,
+    interval_option,
     max_pixels_option,
     refinement_options,
     trust_option,
@@ -77,14 +78,7 @@ Examples:
     show_default=True,
     help="Of more, a fair sample is evaluated.",
 )
-@click.option(
-    "--by",
-    type=click.Choice(["query", "class"]),
-    default="query",
-    show_default=True,
-    help="What the 95 % intervals are about: other queries of these classes, or other classes; "
-    "with --zero-shot classes.",
-)
+@interval_option
 @click.option("--no-calibrate", is_flag=True, help="Keep nothing with the gallery.")
 @click.option("--report", type=NamedPath(path_type=Path), help="Write an HTML page, too.")
 @max_pixels_option
@@ -93,7 +87,6 @@ def command(
     gallery: Path | None,
     queries: tuple[Path, ...],
     zero_shot: bool,
-    by: str,
     no_calibrate: bool,
     report: Path | None,
     output: str,
@@ -125,7 +118,6 @@ def command(
         evaluation = retriever.evaluate(
             queries or None,
             zero_shot=zero_shot,
-            interval_over="classes" if by == "class" else "queries",
             calibrate=not no_calibrate,
             progress=progress,
             **options,

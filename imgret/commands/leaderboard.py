@@ -57,7 +57,7 @@ def command(
         say(f"imgret: {sentence}")
     if not entries:
         return 1
-    notes = leaderboard.differences([entry.run for entry in entries])
+    notes = leaderboard.differences(entries)
     if report or figures:
         notes += leaderboard.untested(entries)
         notes += _write(entries, notes, report, figures, image)

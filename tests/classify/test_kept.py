@@ -187,7 +187,12 @@ def test_the_leaderboard_tells_of_figures_of_other_images(data: Path, tmp_path: 
     rows = [leaderboard.row(run) for run in runs]
     assert [row.test_images for row in rows] == [9, 9, 9, None]
     assert rows[1].test_data == str(tmp_path / "same images")
-    assert leaderboard.differences(runs[:2] + runs[3:]) == []
-    (said,) = leaderboard.differences(runs)
+    entries, _ = leaderboard.read_entries([run.folder for run in runs])
+    entries.sort(key=lambda entry: entry.name)
+    assert leaderboard.differences(entries[:2] + entries[3:]) == []
+    (said,) = leaderboard.differences(entries)
     assert said.startswith("The test figures of c are of other images than those of a")
     json.dumps([row.to_dict() for row in rows])
+    namesake = Path(shutil.copytree(runs[2].folder, tmp_path / "elsewhere" / "a"))
+    (said,) = leaderboard.differences(leaderboard.read_entries([runs[0].folder, namesake])[0])
+    assert "elsewhere/a" in said
