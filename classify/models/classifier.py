@@ -170,15 +170,23 @@ def _timm_backbone(spec: ModelSpec, size: int) -> nn.Module:
         raise RecipeError(f"model.backbone: timm has no {name[:80]!r}. Give another name.")
     regularised = {"drop_path_rate": spec.drop_path} if spec.drop_path else {}
     arguments = backbones.arguments_of(name, size)
+    backbone = create_timm(name, size, {**arguments, **regularised, "num_classes": 0})
+    _drop_what_follows_the_map(backbone, size if arguments else PROBE)
+    return backbone
+
+
+def create_timm(name: str, size: int, arguments: Mapping[str, Any]) -> nn.Module:
+    """timm's network of a name. size: of the input, pixels, to be named. Raises RecipeError."""
+    import timm
+
     try:
-        backbone: nn.Module = timm.create_model(name, num_classes=0, **arguments, **regularised)
+        network: nn.Module = timm.create_model(name, **arguments)
     except Exception as error:  # whatever a network raises on arguments that it cannot take
         raise RecipeError(
             f"model.backbone: {name} cannot be made for {size} px with this recipe's rates "
             f"({one_sentence(error)}). Set another input.size, or another backbone."
         ) from error
-    _drop_what_follows_the_map(backbone, size if arguments else PROBE)
-    return backbone
+    return network
 
 
 def _drop_what_follows_the_map(backbone: nn.Module, size: int) -> None:

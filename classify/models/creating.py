@@ -15,6 +15,7 @@ from classify.models.classifier import (
     IMAGENET_STD,
     TORCHVISION,
     Classifier,
+    create_timm,
 )
 from classify.models.heads import embed, head_keys, head_modules
 from classify.recipe import Input, ModelSpec
@@ -118,16 +119,7 @@ def _timm_network(spec: ModelSpec, size: int, num_classes: int) -> nn.Module:
         _name(spec) if spec.weights == RANDOM else _source(spec), size
     )
     arguments |= {key: rate for key, rate in rates.items() if rate}
-    try:
-        network: nn.Module = timm.create_model(
-            _name(spec), **arguments | {"num_classes": num_classes}
-        )
-    except Exception as error:  # whatever a network raises on arguments that it cannot take
-        raise RecipeError(
-            f"model.backbone: {spec.backbone} cannot be made for {size} px with this recipe's "
-            f"rates ({one_sentence(error)}). Set another input.size, or another backbone."
-        ) from error
-    return network
+    return create_timm(_name(spec), size, arguments | {"num_classes": num_classes})
 
 
 def _check_scores(network: nn.Module, name: str, size: int, num_classes: int) -> None:
