@@ -99,6 +99,14 @@ def best_classes(tests: Sequence[KeptTest]) -> list[str]:
     return sorted(common, key=lambda label: (-means[label], label))[:BEST_CLASSES]
 
 
+def no_best_classes(entries: Sequence[Entry]) -> list[str]:
+    """A sentence where several runs were tested and no class is in all of their tests."""
+    tests = [entry.tested for entry in entries[:SHOWN_RUNS] if entry.tested]
+    if len(tests) < 2 or best_classes(tests):
+        return []
+    return ["The best classes are not compared: no class was in the test images of all runs."]
+
+
 def _scores(tested: Tests) -> Figure:
     """Top-1 and top-5 on the left, the loss on the right, a row a run."""
     figure = Figure(figsize=(2 * WIDTH, 1.0 + 0.36 * len(tested)), layout="constrained")

@@ -82,10 +82,15 @@ def _write(
 ) -> list[str]:
     """Write the page and the figures. Returns further sentences, which the page has too."""
     from classify.report import write_leaderboard
-    from classify.report.across import SHOWN_RUNS, explain_across, leaderboard_figures
+    from classify.report.across import (
+        SHOWN_RUNS,
+        explain_across,
+        leaderboard_figures,
+        no_best_classes,
+    )
     from retrieval.report.style import save_figures
 
-    more = []
+    more = no_best_classes(entries)
     if len(entries) > SHOWN_RUNS:
         more.append(f"The figures show the {SHOWN_RUNS} best runs; the table has all.")
     explanation = None

@@ -126,7 +126,7 @@ def preprocessing_of(
     if preprocessing.size % patch and preprocessing.size != cfg["input_size"][1]:
         raise BackboneError(
             f"{name} looks at patches of {patch} px, and {preprocessing.size} px are no multiple "
-            "of that. Choose another --size."
+            "of that. Choose another size (--size, or input.size in a recipe)."
         )
     return preprocessing
 

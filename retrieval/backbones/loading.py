@@ -208,7 +208,7 @@ def _backbone(
     except Exception as error:  # whatever a network raises on pixels that it cannot take
         raise BackboneError(
             f"{name} cannot take {preprocessing.size} px images ({reason(error)}). "
-            "Choose another --size."
+            "Choose another size (--size, or input.size in a recipe)."
         ) from error
     if not torch.isfinite(embedding).all():
         raise BackboneError(f"{name} gives embeddings that are not finite. Replace its weights.")

@@ -34,7 +34,12 @@ from classify.report import (
     write_explanations,
     write_leaderboard,
 )
-from classify.report.across import best_classes, explain_across, leaderboard_figures
+from classify.report.across import (
+    best_classes,
+    explain_across,
+    leaderboard_figures,
+    no_best_classes,
+)
 from classify.report.figures import evaluation_figures
 from classify.report.pictures import explained_figure, picture_figures
 from classify.run import Epoch, Run
@@ -165,6 +170,11 @@ def test_runs_that_share_no_class_have_no_best_classes(entries: list[Entry]) -> 
     tests = [through(judged(5, prefix=prefix)) for prefix in "ab"]  # type: ignore[operator]
     assert best_classes(tests) == []
     assert best_classes([]) == []
+    apart = [dataclasses.replace(e, tested=t) for e, t in zip(entries, tests, strict=False)]
+    assert no_best_classes(apart) == [
+        "The best classes are not compared: no class was in the test images of all runs."
+    ]
+    assert no_best_classes(entries) == no_best_classes([]) == []
     assert set(leaderboard_figures(entries[-1:])) == {
         "curves", "validation-loss", "validation-accuracy"
     }  # fmt: skip
