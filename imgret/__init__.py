@@ -149,7 +149,15 @@ def __getattr__(name: str) -> Any:
     from imgret.packages import check_packages
 
     check_packages()
-    value = getattr(import_module(place), _NAMED_THERE.get(name, name))
+    from retrieval.libraries import how_to_install, is_missing
+
+    try:
+        module = import_module(place)
+    except ModuleNotFoundError as error:
+        if not is_missing(error):
+            raise
+        raise ImportError(how_to_install(str(error.name), by=f"imgret.{name}")) from error
+    value = getattr(module, _NAMED_THERE.get(name, name))
     globals()[name] = value
     return value
 
