@@ -25,7 +25,7 @@ slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow
 
 light: $(VENV)/installed
-	$(BIN)/python -m pytest -m slow tests/imgret/test_light.py --override-ini log_cli=true --log-cli-level INFO
+	$(BIN)/python -m pytest -m slow tests/imgret/test_light.py tests/imgret/test_container.py --override-ini log_cli=true --log-cli-level INFO
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -113,7 +113,7 @@ def test_light_uses_a_backbone_that_a_machine_with_torch_exported(light: Path, p
     asked = ("query", "parts/train/bolt/bolt_000.jpg", "--k", 1, "--gallery", "exported")
     assert done(light, place, *asked).endswith("parts/train/bolt/bolt_000.jpg\n")
     more = done(light, place, "index", "parts/train", "--gallery", "exported", "--format", "json")
-    assert json.loads(more)["added"] == 32
+    assert json.loads(more)["added"] == 4 * 12  # beside the bolts
     assert json.loads(more)["engine"].startswith("openvino")
 
 
@@ -166,16 +166,17 @@ def test_light_goes_through_the_tour_after_it_is_trimmed(light: Path, place: Pat
     assert [line.split("\t")[0] for line in found.splitlines()] == ["1", "2", "3"]
     asked = ("--queries", "parts/test", "--report")
     assert "precision@1" in done(light, place, "evaluate", *asked, "e.html")
-    for transform in ("pca:8", "whiten:8", "lda"):
-        done(light, place, "index", "parts/train", "--transform", transform)
+    done(light, place, "index", "parts/train", "--transform", "lda")
     grid = ("--transform", "none", "--transform", "auto")
     assert "auto" in done(light, place, "compare", "parts/train", *grid, *asked, "c.html")
     done(light, place, "tune", "parts/train", "--minutes", 0.05, "--out", "tuned.toml")
     done(light, place, "index", "parts/train", "--recipe", "tuned.toml", "--reembed")
-    done(light, place, "duplicates", "--html", "d.html")
+    shutil.copy(place / "parts/train/bolt/bolt_000.jpg", place / "parts/train/bolt/twin.jpg")
+    done(light, place, "index", "parts/train")
+    assert "twin.jpg" in done(light, place, "duplicates", "--html", "d.html")
     done(light, place, "map", "m.html")
     for name in ("x.parquet", "x.npz"):
-        assert "60 images" in done(light, place, "export", name)
+        assert "61 images" in done(light, place, "export", name)
     assert "all is well" in done(light, place, "verify")
     assert "mini" in done(light, place, "info")
     for page in ("e.html", "c.html", "d.html", "m.html"):
