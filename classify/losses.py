@@ -130,7 +130,10 @@ def metric_loss(spec: Loss, dim: int, num_classes: int) -> ArcFace | ProxyAnchor
     return METRIC_LOSSES[spec.metric.name](dim, num_classes)
 
 
-METRIC_LOSSES: dict[str, type[ArcFace] | type[ProxyAnchor]] = {"arcface": ArcFace, "proxy-anchor": ProxyAnchor}
+METRIC_LOSSES: dict[str, type[ArcFace] | type[ProxyAnchor]] = {
+    "arcface": ArcFace,
+    "proxy-anchor": ProxyAnchor,
+}
 
 
 def _log_of_1_and(powers: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
