@@ -69,14 +69,18 @@ def _recorded(distribution: Path) -> Iterator[tuple[str, str]]:
 
 def _strange(home: Path, recorded: dict[str, str]) -> Iterator[str]:
     """Files below our packages that are not recorded, or have another size."""
-    for name in PACKAGES:
-        for folder, below, files in os.walk(home / name):
-            below[:] = [b for b in below if b != "__pycache__"]
-            for file in files:
-                path = Path(folder, file)
-                key = path.relative_to(home).as_posix()
-                if recorded.get(key, "").rpartition(",")[2] != str(path.stat().st_size):
-                    yield key
+    todo = list(PACKAGES)
+    while todo:  # strings, not paths: each start of the command passes here
+        folder = todo.pop()
+        with os.scandir(home / folder) as entries:
+            for entry in entries:
+                key = f"{folder}/{entry.name}"
+                if not entry.is_dir(follow_symlinks=False):
+                    size = entry.stat(follow_symlinks=False).st_size
+                    if recorded.get(key, "").rpartition(",")[2] != str(size):
+                        yield key
+                elif entry.name != "__pycache__":
+                    todo.append(key)
 
 
 def _named(distribution: Path) -> str:
