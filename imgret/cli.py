@@ -16,6 +16,7 @@ COMMANDS = {
     "index": "Embed the images below folders and files, and make them searchable.",
     "query": "Find the images that look like the given ones.",
     "evaluate": "Measure how good matches are, by labels.",
+    "calibrate": "Learn how likely a match is right, with labels or without.",
     "compare": "Compare backbones, sizes, transforms and recipes side by side.",
     "tune": "Find the best setting for one's own labelled images.",
     "duplicates": "Find groups of near-identical images; deletes nothing.",

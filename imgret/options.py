@@ -118,6 +118,18 @@ def interval_option(function: Function) -> Function:
     )(function)
 
 
+def prior_option(default: float | None = 0.9) -> Callable[[Function], Function]:
+    """--prior-known; without a default it is what the gallery was calibrated for."""
+    return click.option(
+        "--prior-known",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        default=default,
+        show_default=default is not None or "that of the calibration",
+        metavar="P",
+        help="Share of queries that have an answer in the gallery, which probabilities assume.",
+    )
+
+
 def max_pixels_option(function: Function) -> Function:
     """--max-pixels."""
     return click.option(

@@ -209,19 +209,24 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 
 
 def expected_calibration_error(
-    probabilities: np.ndarray, correct: np.ndarray, bins: int = 10
+    probabilities: np.ndarray,
+    correct: np.ndarray,
+    bins: int = 10,
+    *,
+    weights: np.ndarray | None = None,
 ) -> float:
     """Mean distance of predicted probability and share correct, over bins of equal width.
 
-    probabilities: (n,) in [0, 1]. correct: (n,) bool.
+    probabilities: (n,) in [0, 1]. correct: (n,) bool. weights: (n,) of each, by default alike.
     Source: Naeini et al. 2015, "Obtaining well calibrated probabilities using Bayesian binning".
 
     >>> round(expected_calibration_error(np.array([0.8, 0.8]), np.array([True, False])), 3)
     0.3
     """
     place = np.minimum((probabilities * bins).astype(int), bins - 1)
-    gaps = np.bincount(place, weights=probabilities - correct, minlength=bins)
-    return float(np.abs(gaps).sum() / len(probabilities))
+    weights = np.ones(len(place)) if weights is None else weights
+    gaps = np.bincount(place, weights=weights * (probabilities - correct), minlength=bins)
+    return float(np.abs(gaps).sum() / weights.sum())
 
 
 def neighbour_recall(found: np.ndarray, exact: np.ndarray) -> float:

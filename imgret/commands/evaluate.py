@@ -17,6 +17,7 @@ from imgret.options import (
     gallery_option,
     interval_option,
     max_pixels_option,
+    prior_option,
     refinement_options,
     trust_option,
     trusted,
@@ -80,6 +81,7 @@ Examples:
 )
 @interval_option
 @click.option("--no-calibrate", is_flag=True, help="Keep nothing with the gallery.")
+@prior_option()
 @click.option("--report", type=NamedPath(path_type=Path), help="Write an HTML page, too.")
 @max_pixels_option
 @format_option("text", "json", "csv")
@@ -98,8 +100,8 @@ def command(
 ) -> int:
     """Measure matches by labels: precision, recall, MAP@R and more, each with its 95 % interval.
 
-    Leave-one-out over the gallery also learns how likely a match of a given score is right, which
-    `imgret query` shows from then on.
+    Leave-one-out over the gallery also learns how likely a match is right, as `imgret calibrate`
+    does, which `imgret query` shows from then on.
     """
     from imgret.output import shown_progress
     from retrieval.retriever import Retriever
@@ -186,6 +188,7 @@ def _vote_lines(evaluation: Evaluation) -> list[tuple[str, str]]:
 
 
 def _print_text(evaluation: Evaluation) -> None:
+    from imgret.calibrated import calibration_facts
     from imgret.output import print_facts, print_table, shown_path
 
     print_facts(
@@ -222,9 +225,6 @@ def _print_text(evaluation: Evaluation) -> None:
         ]
         print_table(["query", "class", f"precision@{evaluation.k}"], rows)
     if evaluation.calibration is not None:
-        c = evaluation.calibration
         tell()
-        tell(
-            f"calibration: from {c.matches:,} matches, expected error {c.error:.3f}, "
-            f"Brier score {c.brier:.3f} (held-out queries)"
-        )
+        tell("confidence")
+        print_facts(calibration_facts(evaluation.calibration))

@@ -65,6 +65,7 @@ def _print(info: GalleryInfo) -> None:
             ("transform", transform if info.transform else f"none yet ({info.transform_asked})"),
             ("index", index),
             ("recall@10", recall),
+            ("confidence", info.confidence or "none yet; `imgret calibrate`"),
             ("disk", disk),
             *(("left over", _leftover(path, size)) for path, size in info.leftovers),
         ]

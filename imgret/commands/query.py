@@ -16,6 +16,7 @@ from imgret.options import (
     format_option,
     gallery_option,
     max_pixels_option,
+    prior_option,
     trust_option,
     trusted,
 )
@@ -70,8 +71,9 @@ Examples:
 @click.option(
     "--min-confidence",
     type=click.FloatRange(0, 1),
-    help="Leave out matches that are less likely to be right; `imgret evaluate` comes first.",
+    help="Leave out matches that are less likely to be right; `imgret calibrate` comes first.",
 )
+@prior_option(None)
 @click.option("--crop", type=Box(), help="Search by this region of the image.")
 @click.option("--exclude-self", is_flag=True, help="Leave out the same file and same content.")
 @click.option("--distinct", is_flag=True, help="Fold copies of one picture into one match.")

@@ -21,7 +21,7 @@ from retrieval.evaluation.protocols import Images
 from retrieval.files import make_folder, write_atomically
 from retrieval.images import find_images
 from retrieval.retriever import Progress, Retriever
-from retrieval.retriever.evaluating import read_images
+from retrieval.retriever.usable import read_images
 
 COST = "cost.json"
 

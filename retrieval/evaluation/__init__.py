@@ -1,8 +1,10 @@
 """How good matches are, from vectors and labels."""
 
 from retrieval.evaluation.results import (
+    AnswerKind,
     Calibration,
     ClassScore,
+    Confidence,
     Confusion,
     Evaluation,
     IntervalOver,
@@ -15,8 +17,10 @@ from retrieval.evaluation.results import (
 )
 
 __all__ = [
+    "AnswerKind",
     "Calibration",
     "ClassScore",
+    "Confidence",
     "Confusion",
     "Evaluation",
     "IntervalOver",

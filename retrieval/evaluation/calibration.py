@@ -1,64 +1,178 @@
-"""Score -> probability that a match has the query's class."""
+"""Trials -> the probability that a match is right, which knows that a query may have no answer.
+
+A match is right where its query has an answer in the gallery and the match is one, so
+
+    P(match is right) = P(there is an answer) * P(match is right, given that there is one)
+
+and each factor is a logistic regression of evidence, with no weight by which a better score would
+make a match less likely. The first is fitted to queries with and without an answer, in equal parts,
+and then moved to the prior that is asked for: log-odds shift by those of the prior (Saerens et al.
+2002, "Adjusting the outputs of a classifier to new a priori probabilities"). Below the lowest score
+of any right match the probability is 0: nothing was learnt there.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from retrieval.evaluation.results import Calibration, ReliabilityBin
+from retrieval.evaluation.evidence import Evidence
+from retrieval.evaluation.results import (
+    AnswerKind,
+    Calibration,
+    Confidence,
+    ReliabilityBin,
+)
 from retrieval.metrics import expected_calibration_error
 
-FOLDS, BINS, MOST_KNOTS = 5, 10, 128
-FEWEST_QUERIES = 20
+BINS = 10
+FEWEST = 10  # queries with an answer, and as many without one
+PRIOR_KNOWN = 0.9
+STRENGTH = 0.3  # of the evidence beside an L2 penalty on standardised weights
+SURE = 8.0  # log-odds that a match is right where none was ever wrong
 
 
-def calibrate(scores: np.ndarray, right: np.ndarray) -> Calibration | None:
-    """Fit isotonic regression to matches; its reliability is that of held-out queries.
+@dataclass(frozen=True)
+class Trials:
+    """t queries of which it is known what is right.
 
-    scores: (q, m) of the matches of q queries, -inf where there is none. right: (q, m) bool,
-    whether a match has the label of its query. None where there are too few queries, or all
-    matches are right or all are wrong.
-    Source: Zadrozny and Elkan 2002, "Transforming classifier scores into accurate multiclass
-    probability estimates".
+    density: (t,) of their best match. right: (t, m) bool, of their first m matches. known: (t,)
+    bool, whether there is an answer in what was searched. fold: (t,) parts by which what is learnt
+    is judged on what it was not learnt from.
     """
-    from sklearn.model_selection import GroupKFold
 
-    there = np.isfinite(scores)
-    query = np.broadcast_to(np.arange(len(scores))[:, None], scores.shape)[there]
-    x, y = scores[there].astype(np.float64), right[there].astype(np.float64)
-    if len(np.unique(query)) < FEWEST_QUERIES or y.min() == y.max():
-        return None
-    held_out = np.empty(len(y))
-    for fitted, other in GroupKFold(FOLDS, shuffle=True, random_state=0).split(x, y, query):
-        held_out[other] = np.interp(x[other], *_isotonic(x[fitted], y[fitted]))
-    knots, probabilities = _isotonic(x, y)
-    return Calibration(
-        scores=tuple(knots.round(6).tolist()),
-        probabilities=tuple(probabilities.round(6).tolist()),
-        matches=len(y),
-        error=expected_calibration_error(held_out, y.astype(bool), BINS),
-        brier=float(((held_out - y) ** 2).mean()),
-        reliability=_reliability(held_out, y),
+    evidence: Evidence
+    density: np.ndarray
+    right: np.ndarray
+    known: np.ndarray
+    fold: np.ndarray
+
+    def rows(self, rows: np.ndarray) -> Trials:
+        """Some of them."""
+        e = self.evidence
+        return Trials(
+            Evidence(e.scores[rows], e.support[rows], e.margin[rows], e.near[rows]),
+            self.density[rows],
+            self.right[rows],
+            self.known[rows],
+            self.fold[rows],
+        )
+
+
+def joined(parts: list[Trials]) -> Trials:
+    """Several in one, in their order."""
+
+    def together(of: str) -> np.ndarray:
+        return np.concatenate([getattr(p, of) for p in parts])
+
+    def evidence(of: str) -> np.ndarray:
+        return np.concatenate([getattr(p.evidence, of) for p in parts])
+
+    return Trials(
+        Evidence(*map(evidence, ("scores", "support", "margin", "near"))),
+        *map(together, ("density", "right", "known", "fold")),
     )
 
 
-def _isotonic(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Knots and values of the fit, thinned to MOST_KNOTS by the share of matches between them."""
-    from sklearn.isotonic import IsotonicRegression
+def calibrate(
+    trials: Trials, kind: AnswerKind, prior_known: float = PRIOR_KNOWN
+) -> Calibration | None:
+    """Learn from trials, and tell how well that holds on folds that it was not learnt from.
 
-    fit = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(x, y)
-    knots, values = fit.X_thresholds_, fit.y_thresholds_
-    if len(knots) > MOST_KNOTS:
-        wanted = np.quantile(knots, np.linspace(0, 1, MOST_KNOTS))
-        knots, values = wanted, np.interp(wanted, knots, values)
-    return np.asarray(knots), np.asarray(values)
+    prior_known: share of queries that have an answer, in (0, 1). None where there are too few
+    trials of either kind, or no match of any query is right.
+    """
+    confidence = _fitted(trials)
+    if confidence is None:
+        return None
+    held_out = np.full(len(trials.known), np.nan)
+    for fold in np.unique(trials.fold):
+        inside = trials.fold == fold
+        part = _fitted(trials.rows(np.flatnonzero(~inside))) or confidence
+        mine = trials.rows(np.flatnonzero(inside))
+        held_out[inside] = part.probability(mine.evidence, mine.density, prior_known)[:, 0]
+    known, right = trials.known, trials.right[:, 0]
+    weights = _weights(known, prior_known)
+    return Calibration(
+        kind=kind,
+        confidence=confidence,
+        prior_known=prior_known,
+        known=int(known.sum()),
+        unknown=int((~known).sum()),
+        error=expected_calibration_error(held_out, right, BINS, weights=weights),
+        brier=float(np.average((held_out - right) ** 2, weights=weights)),
+        area=_area(known, held_out),
+        area_of_score=_area(known, np.maximum(trials.evidence.scores[:, 0], -1.0)),
+        reliability=_reliability(held_out, right, weights),
+    )
 
 
-def _reliability(predicted: np.ndarray, right: np.ndarray) -> tuple[ReliabilityBin, ...]:
+def _fitted(trials: Trials) -> Confidence | None:
+    known, e = trials.known, trials.evidence
+    there = np.isfinite(e.scores)
+    if min(known.sum(), (~known).sum()) < FEWEST or not trials.right[known].any():
+        return None
+    x = np.stack([e.support[:, 0], e.margin[:, 0], e.near, trials.density], axis=1)
+    has_answer = _logistic(x, known, _weights(known, 0.5), free=(3,))
+    near = np.broadcast_to(e.near[:, None], there.shape)
+    of_matches = np.stack([e.support, e.margin, near], axis=2)
+    rank = np.broadcast_to(1.0 / np.arange(1, there.shape[1] + 1), there.shape)
+    used = there & known[:, None]
+    right = trials.right[used]
+    if right.all():
+        is_right = np.array([0.0, 0.0, 0.0, SURE])
+    else:
+        is_right = _logistic(of_matches[used], right, rank[used], free=(2,))
+    least = float(e.scores[used][right].min())
+    return Confidence(tuple(has_answer.tolist()), tuple(is_right.tolist()), least)
+
+
+def _logistic(
+    x: np.ndarray, y: np.ndarray, weights: np.ndarray, free: tuple[int, ...]
+) -> np.ndarray:
+    """(d + 1,) weights of (n, d) x and the bias; none below 0 but those that are free."""
+    from scipy.optimize import minimize
+
+    mean, deviation = x.mean(axis=0), x.std(axis=0)
+    z = (x - mean) / np.where(deviation > 1e-9, deviation, 1.0)
+    sign = np.where(y, 1.0, -1.0)
+    d = x.shape[1]
+
+    def loss(w: np.ndarray) -> tuple[float, np.ndarray]:
+        gain = sign * (z @ w[:d] + w[d])
+        slope = -sign * weights / (1 + np.exp(np.clip(gain, -500, 500)))
+        value = (weights * np.logaddexp(0, -gain)).sum() + (w[:d] ** 2).sum() / (2 * STRENGTH)
+        return float(value), np.append(z.T @ slope + w[:d] / STRENGTH, slope.sum())
+
+    bounds = [(None if i in free else 0.0, None) for i in range(d)] + [(None, None)]
+    found = minimize(loss, np.zeros(d + 1), jac=True, method="L-BFGS-B", bounds=bounds).x
+    w = found[:d] / np.where(deviation > 1e-9, deviation, 1.0)
+    return np.append(w, found[d] - w @ mean)
+
+
+def _weights(known: np.ndarray, prior: float) -> np.ndarray:
+    """(t,) weights of mean 1, of which those that are known make up the prior."""
+    share = float(known.mean())
+    if share in (0.0, 1.0):
+        return np.ones(len(known))
+    return np.where(known, prior / share, (1 - prior) / (1 - share))
+
+
+def _area(known: np.ndarray, values: np.ndarray) -> float:
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(known, values))
+
+
+def _reliability(
+    predicted: np.ndarray, right: np.ndarray, weights: np.ndarray
+) -> tuple[ReliabilityBin, ...]:
     place = np.minimum((predicted * BINS).astype(int), BINS - 1)
     return tuple(
         ReliabilityBin(
-            predicted=float(predicted[place == n].mean()),
-            observed=float(right[place == n].mean()),
+            predicted=float(np.average(predicted[place == n], weights=weights[place == n])),
+            observed=float(np.average(right[place == n], weights=weights[place == n])),
             count=int((place == n).sum()),
         )
         for n in range(BINS)

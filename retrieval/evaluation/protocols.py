@@ -37,7 +37,7 @@ Apply = Callable[[np.ndarray], np.ndarray]
 
 FOLDS = 5
 MOST_QUERIES = 10_000
-CALIBRATED_ON = 10  # matches of each query
+SHOWN = 10  # neighbours of each query that are kept at least
 ROWS_AT_ONCE = 16_384
 
 
@@ -94,7 +94,7 @@ class Measured:
     @property
     def depth(self) -> int:
         """Neighbours that are kept of each query."""
-        return max(*self.ks, self.vote, CALIBRATED_ON)
+        return max(*self.ks, self.vote, SHOWN)
 
 
 def evaluate(
@@ -140,7 +140,7 @@ def rank_images(
 ) -> tuple[Ranked, str, np.ndarray, list[str]]:
     """The rankings, the protocol, the rows of the queries, and what limits the figures."""
     names = label_names(gallery, queries)
-    searched, asking = _coded(gallery, names), _coded(queries or gallery, names)
+    searched, asking = coded(gallery, names), coded(queries or gallery, names)
     rows, notices = _chosen(asking.labels, measured.most_queries)
     run = _Run(gallery, searched, method, measured, progress)
     if queries is not None:
@@ -182,18 +182,18 @@ class _Run:
 
     def queries(self, images: Images, queries: Labelled, rows: np.ndarray) -> Ranked:
         apply = self._fit(np.arange(len(self.images)))
-        gallery = replace(self.gallery, vectors=_applied(apply, self.images.embeddings))
-        vectors = _applied(apply, images.embeddings[rows])
+        gallery = replace(self.gallery, vectors=applied(apply, self.images.embeddings))
+        vectors = applied(apply, images.embeddings[rows])
         return self._rank(replace(queries.rows(rows), vectors=vectors), gallery)
 
     def leave_one_out(self, rows: np.ndarray) -> Ranked:
         apply = self._fit(np.arange(len(self.images)))
-        gallery = replace(self.gallery, vectors=_applied(apply, self.images.embeddings))
+        gallery = replace(self.gallery, vectors=applied(apply, self.images.embeddings))
         return self._rank(gallery.rows(rows), gallery)
 
     def by_fifths(self, rows: np.ndarray) -> tuple[Ranked, np.ndarray]:
         """Each fifth searched for among the others."""
-        fold = _folds(self.gallery)
+        fold = folds(self.gallery)
         parts, order = [], []
         for n in range(FOLDS):
             inside, mine = np.flatnonzero(fold != n), rows[fold[rows] == n]
@@ -201,8 +201,8 @@ class _Run:
                 continue
             apply = self._fit(inside)
             gallery = self.gallery.rows(inside)
-            gallery = replace(gallery, vectors=_applied(apply, self.images.embeddings[inside]))
-            vectors = _applied(apply, self.images.embeddings[mine])
+            gallery = replace(gallery, vectors=applied(apply, self.images.embeddings[inside]))
+            vectors = applied(apply, self.images.embeddings[mine])
             part = self._rank(replace(self.gallery.rows(mine), vectors=vectors), gallery)
             parts.append(_renumbered(part, inside))
             order.append(mine)
@@ -221,7 +221,7 @@ class _Run:
         inside = np.flatnonzero(self.gallery.labels >= first)
         apply = self._fit(seen, anew=True)
         gallery = self.gallery.rows(inside)
-        gallery = replace(gallery, vectors=_applied(apply, self.images.embeddings[inside]))
+        gallery = replace(gallery, vectors=applied(apply, self.images.embeddings[inside]))
         mine = rows[self.gallery.labels[rows] >= first]
         part = self._rank(gallery.rows(np.searchsorted(inside, mine)), gallery)
         return _renumbered(part, inside), mine
@@ -250,8 +250,8 @@ class _Run:
         )
 
 
-def _coded(images: Images, names: Sequence[str]) -> Labelled:
-    """Labels and contents as codes; vectors are put in later."""
+def coded(images: Images, names: Sequence[str]) -> Labelled:
+    """Labels, as places in names, and contents as codes; vectors are put in later."""
     code = {name: n for n, name in enumerate(names)}
     labels = np.array([code.get(label, NOBODY) for label in images.labels], np.int64)
     contents = np.array([int(sha256[:15] or "0", 16) for sha256 in images.contents], np.int64)
@@ -264,7 +264,7 @@ def _chosen(labels: np.ndarray, most: int) -> tuple[np.ndarray, list[str]]:
     if not len(rows):
         raise ImgretError(
             "None of the images to evaluate has a label. Put each in a folder named after its "
-            "class, or index with --labels FILE.csv."
+            "class, or index with --labels FILE.csv. What needs no labels is `imgret calibrate`."
         )
     if len(rows) <= most:
         return rows, []
@@ -280,17 +280,18 @@ def _check_shared(gallery: Labelled, queries: Labelled) -> None:
         )
 
 
-def _folds(images: Labelled) -> np.ndarray:
+def folds(images: Labelled, n: int = FOLDS) -> np.ndarray:
     """(n,) fold of each image, even within each label; copies of one content are in one."""
     contents, first, inverse = np.unique(images.contents, return_index=True, return_inverse=True)
     shuffled = np.random.default_rng(0).permutation(len(contents))
     by_label = shuffled[np.argsort(images.labels[first][shuffled], kind="stable")]
     fold = np.empty(len(contents), np.int64)
-    fold[by_label] = np.arange(len(contents)) % FOLDS
+    fold[by_label] = np.arange(len(contents)) % n
     return np.asarray(fold[inverse])
 
 
-def _applied(apply: Apply, embeddings: np.ndarray) -> np.ndarray:
+def applied(apply: Apply, embeddings: np.ndarray) -> np.ndarray:
+    """A transform of (n, d) embeddings, some at a time."""
     starts = range(0, max(1, len(embeddings)), ROWS_AT_ONCE)
     return np.concatenate([apply(embeddings[i : i + ROWS_AT_ONCE]) for i in starts])
 

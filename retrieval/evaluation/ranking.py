@@ -112,6 +112,25 @@ def rank(
     return joined(parts)
 
 
+def nearest(
+    queries: Labelled, gallery: Labelled, n: int, refinement: Refinement | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """(q, n) scores of the n nearest of each query and their rows, best first; as rank() has it.
+
+    -inf and -1 where there are fewer.
+    """
+    scores = np.full((len(queries), n), -np.inf, np.float32)
+    rows = np.full((len(queries), n), NOBODY, np.int64)
+    width = min(n, len(gallery))
+    for block in _blocks(len(queries), len(gallery)):
+        part = queries.rows(np.arange(block.start, block.stop))
+        all_scores, order = _ranked_block(part, gallery, refinement or Refinement())
+        rows[block, :width] = order[:, :width]
+        scores[block, :width] = np.take_along_axis(all_scores, order[:, :width], 1)
+    rows[np.isneginf(scores)] = NOBODY
+    return scores, rows
+
+
 def augmented(gallery: Labelled, augment: Neighbourhood) -> Labelled:
     """The gallery, each vector replaced by the weighted mean of itself and its nearest."""
     vectors = np.empty_like(gallery.vectors)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from retrieval.evaluation.evidence import Evidence
 from retrieval.plain import Plain
 
 IntervalOver = Literal["queries", "classes"]
+AnswerKind = Literal["class", "picture"]
 
 
 @dataclass(frozen=True)
@@ -88,24 +91,56 @@ class ReliabilityBin(Plain):
 
 
 @dataclass(frozen=True)
-class Calibration(Plain):
-    """Score -> probability that a match has the query's class, piecewise linear between knots.
+class Confidence(Plain):
+    """Evidence -> the probability that a match is right; calibration.py says how it is learnt.
 
-    scores: ascending cosine similarities. probabilities: of the same length, never falling.
-    error: expected calibration error of held-out matches. brier: their Brier score.
-    reliability: of held-out matches. matches: how many it was fitted to.
+    has_answer: weights of support, margin, near and density of the best match, and the bias, at
+    even odds. is_right: weights of a match's support, margin and near, and the bias. least: the
+    lowest score of a match that was right.
     """
 
-    scores: tuple[float, ...]
-    probabilities: tuple[float, ...]
-    matches: int
+    has_answer: tuple[float, ...]
+    is_right: tuple[float, ...]
+    least: float
+
+    def probability(self, e: Evidence, density: np.ndarray, prior_known: float) -> np.ndarray:
+        """(q, m) float64 in [0, 1]; 0 for a match that is not there or scores less than least.
+
+        density: (q,) of the best match. prior_known: share of queries that have an answer.
+        """
+        top = np.stack([e.support[:, 0], e.margin[:, 0], e.near, density], axis=1)
+        odds = top @ np.array(self.has_answer[:-1]) + self.has_answer[-1]
+        odds = odds + math.log(prior_known / (1 - prior_known))
+        near = np.broadcast_to(e.near[:, None], e.support.shape)
+        of_match = np.stack([e.support, e.margin, near], axis=2)
+        given = of_match @ np.array(self.is_right[:-1]) + self.is_right[-1]
+        both = _sigmoid(odds)[:, None] * _sigmoid(given)
+        return np.where(e.scores >= self.least, both, 0.0)
+
+
+@dataclass(frozen=True)
+class Calibration(Plain):
+    """What makes scores probabilities, and how well that held on queries it was not learnt from.
+
+    kind: what an answer is, an image of the same "class" or of the same "picture". prior_known: the
+    share of queries that have an answer, which the figures are weighted by. known, unknown: queries
+    with and without one. error: expected calibration error of the best match. brier: its Brier
+    score. area: under the ROC curve of telling queries with an answer from those without, by the
+    probability; area_of_score: by the score alone. reliability: of the best match. notices:
+    sentences on what limits these figures.
+    """
+
+    kind: AnswerKind
+    confidence: Confidence
+    prior_known: float
+    known: int
+    unknown: int
     error: float
     brier: float
+    area: float
+    area_of_score: float
     reliability: tuple[ReliabilityBin, ...] = ()
-
-    def probability(self, scores: np.ndarray) -> np.ndarray:
-        """Probabilities in [0, 1] of scores of any shape, float64."""
-        return np.asarray(np.interp(scores, self.scores, self.probabilities))
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -148,8 +183,8 @@ class Evaluation(Plain):
     confused: tuple[Confusion, ...]
     worst: tuple[RankedQuery, ...]
     sample: tuple[RankedQuery, ...]
-    calibration: Calibration | None
     per_query: PerQuery
+    calibration: Calibration | None = None
     interval_over: IntervalOver = "queries"
     notices: tuple[str, ...] = ()
 
@@ -159,3 +194,7 @@ class Evaluation(Plain):
             if metric.name == name:
                 return metric
         raise KeyError(name)
+
+
+def _sigmoid(odds: np.ndarray) -> np.ndarray:
+    return np.asarray(1 / (1 + np.exp(-np.clip(odds, -500, 500))))

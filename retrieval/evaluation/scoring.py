@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from retrieval import metrics
-from retrieval.evaluation.calibration import calibrate
 from retrieval.evaluation.ranking import NOBODY, Ranked
 from retrieval.evaluation.results import (
     ClassScore,
@@ -42,12 +41,9 @@ def summarise(
     """Everything that is said of a set of rankings.
 
     names: of the label codes. query_paths: of ranked's queries, in their order. gallery_paths: by
-    the rows that ranked names. Queries without a relevant image are counted and left out, except
-    in the calibration: a user has such queries, too.
+    the rows that ranked names. Queries without a relevant image are counted and left out.
     """
     has_relevant = np.flatnonzero(ranked.totals > 0)
-    right = ranked.found == ranked.labels[:, None]
-    calibration = calibrate(ranked.scores, right)
     kept = ranked.rows(has_relevant)
     paths = [query_paths[i] for i in has_relevant.tolist()]
     codes = np.array([_code(str(path)) for path in paths], np.int64)
@@ -73,7 +69,6 @@ def summarise(
             described(kept, row, names, paths[row], gallery_paths, k)
             for row in np.argsort(codes, kind="stable")[:SAMPLED].tolist()
         ),
-        calibration=calibration,
         per_query=PerQuery(k, codes, classes, precision, distances.astype(np.float32)),
         interval_over=interval_over,
         notices=tuple(notices),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal, cast
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from retrieval.backbones import BackboneSpec
 from retrieval.encoder import Engine
@@ -108,23 +108,25 @@ class IndexState(_Model):
     settings: dict[str, int | float | str | bool]
 
 
-class CalibrationState(_Model):
-    """What `imgret evaluate` learnt of the scores of one way to search; see Calibration.
+Weight = Annotated[float, Field(allow_inf_nan=False, ge=-1e6, le=1e6)]
 
-    method: the search whose scores they are; of another one they say nothing.
+
+class CalibrationState(_Model):
+    """What was learnt of when matches are right; see Calibration and Confidence.
+
+    method: the search whose scores they are; of another one they say nothing. kind: what an answer
+    is, an image of the same "class" or the same "picture". queries, error: those that it was
+    learnt from, and the expected calibration error.
     """
 
     method: str
-    scores: tuple[float, ...] = Field(min_length=1, max_length=1024)
-    probabilities: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
-        min_length=1, max_length=1024
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> CalibrationState:
-        if len(self.scores) != len(self.probabilities) or list(self.scores) != sorted(self.scores):
-            raise ValueError("scores must ascend, one for each probability")
-        return self
+    kind: Literal["class", "picture"]
+    has_answer: tuple[Weight, Weight, Weight, Weight, Weight]
+    is_right: tuple[Weight, Weight, Weight, Weight]
+    least: Annotated[float, Field(allow_inf_nan=False, ge=-1.1, le=1.1)]
+    prior_known: Annotated[float, Field(gt=0, lt=1)]
+    queries: int = Field(ge=0)
+    error: Annotated[float, Field(ge=0, le=1)]
 
 
 class PassedOver(_Model):
@@ -142,7 +144,7 @@ class Settings(_Model):
 
     transform: as asked for, such as "auto". labels: "folder", "none" or a CSV file.
     expand, augment, rerank: as retrieval/refinement.py reads them. index: None until the first
-    index is built. calibration: None until the gallery was evaluated. files: the SHA-256 of each
+    index is built. calibration: None until the gallery was calibrated. files: the SHA-256 of each
     file of the published version of the rows, by its path below the gallery. passed_over: what
     the last run of index over each path did not read.
     """

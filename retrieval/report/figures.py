@@ -239,7 +239,7 @@ def _reliability(calibration: Calibration) -> Figure:
     predicted = [b.predicted for b in calibration.reliability]
     axes.plot([0, 1], [0, 1], color=SOFT, linestyle="--", linewidth=0.8, label="perfect")
     axes.plot(predicted, [b.observed for b in calibration.reliability], color=COLOURS[0],
-              marker="o", markersize=4, linewidth=1.2, label="held-out matches")  # fmt: skip
+              marker="o", markersize=4, linewidth=1.2, label="held-out queries")  # fmt: skip
     axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="share that is right")
     axes.set_title(
         f"calibration error {calibration.error:.3f}, Brier score {calibration.brier:.3f}",
@@ -247,8 +247,8 @@ def _reliability(calibration: Calibration) -> Figure:
     )
     axes.legend(frameon=False, loc="upper left")
     counts.bar(predicted, [b.count for b in calibration.reliability], width=0.05, color=COLOURS[0])
-    counts.set(xlim=(0, 1), xlabel="predicted probability that a match is right")
-    counts.set_ylabel("matches", fontsize=7)
+    counts.set(xlim=(0, 1), xlabel="predicted probability that the best match is right")
+    counts.set_ylabel("queries", fontsize=7)
     counts.set_yscale("log")
     counts.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     counts.yaxis.set_minor_formatter(NullFormatter())

@@ -1,4 +1,4 @@
-"""Read labelled images, from a gallery or from folders, and keep what an evaluation learnt."""
+"""Evaluate a gallery by its own labelled images, or by those of folders."""
 
 from __future__ import annotations
 
@@ -11,19 +11,17 @@ import numpy as np
 
 from retrieval.arguments import one_of, whole
 from retrieval.encoder import Encoder
-from retrieval.errors import GalleryError, ImgretError, QueryError
-from retrieval.evaluation import Calibration, Evaluation, IntervalOver
+from retrieval.errors import ImgretError, QueryError
+from retrieval.evaluation import Evaluation, IntervalOver
 from retrieval.evaluation.protocols import Images, Measured, Method, evaluate
-from retrieval.gallery import Gallery, ImageTable, Settings
-from retrieval.gallery.rows import as_matrix
-from retrieval.gallery.settings import CalibrationState
-from retrieval.gallery.table import INDEXED
+from retrieval.gallery import Settings
 from retrieval.images import ImageFile, find_images
 from retrieval.loader import load_images
+from retrieval.retriever.calibrating import calibrated_by_class, keep_calibration
 from retrieval.retriever.indexing import Reading, encode_batches
 from retrieval.retriever.results import Progress
 from retrieval.retriever.snapshot import Snapshot
-from retrieval.retriever.upkeep import open_to_write
+from retrieval.retriever.usable import read_images
 
 FAILURES_NAMED = 5
 MOST_NEIGHBOURS = 10_000
@@ -50,13 +48,14 @@ def evaluate_gallery(
     *,
     measured: Measured,
     zero_shot: bool,
-    calibrate: bool,
+    prior_known: float | None,
     progress: Progress | None,
 ) -> Evaluation:
-    """Evaluate what is published, searched as asked says, and keep the calibration.
+    """Evaluate what is published, searched as asked says, and calibrate it.
 
     asked: the gallery's settings, or others to try. queries: embedded, and what is to be said of
-    them. The calibration is kept where the gallery was searched for its own images in its own way.
+    them. prior_known: as of calibrate_gallery(); None calibrates nothing. It is done where the
+    gallery was searched for its own images in its own way.
     """
     published = snapshot.settings
     images = read_images(snapshot.gallery, snapshot.table)
@@ -77,26 +76,11 @@ def evaluate_gallery(
         progress=progress,
     )
     notices = [*evaluation.notices, *(queries[1] if queries else ())]
-    if own and calibrate and evaluation.protocol == "leave-one-out":
-        notices += _keep_calibration(snapshot.gallery, evaluation.calibration, published)
+    if own and prior_known is not None and evaluation.protocol == "leave-one-out":
+        calibration = calibrated_by_class(images, method, prior_known, progress)
+        notices += keep_calibration(snapshot.gallery, calibration, published)
+        evaluation = replace(evaluation, calibration=calibration)
     return replace(evaluation, notices=tuple(notices))
-
-
-def read_images(gallery: Gallery, table: ImageTable) -> Images:
-    """All usable rows of a gallery with their raw embeddings, float16."""
-    table.check_finite()
-    n = table.count(INDEXED)
-    embeddings = np.empty((n, table.dim), np.float16)
-    labels: list[str] = []
-    contents: list[str] = []
-    paths: list[Path] = []
-    for batch in table.batches(["embedding", "label", "sha256", "path"]):
-        start = len(labels)
-        embeddings[start : start + batch.num_rows] = as_matrix(batch["embedding"])
-        labels += [label or "" for label in batch["label"].to_pylist()]
-        contents += batch["sha256"].to_pylist()
-        paths += [gallery.full(path) for path in batch["path"].to_pylist()]
-    return Images(embeddings, labels, contents, paths)
 
 
 def encode_labelled(
@@ -158,27 +142,3 @@ def _encoded(
     finally:
         images.close()
     return embeddings, loaded, failures
-
-
-def _keep_calibration(
-    gallery: Gallery, calibration: Calibration | None, used: Settings
-) -> list[str]:
-    """Publish what was learnt of the search that used describes, if it is still the gallery's."""
-    if calibration is None:
-        return [
-            "There are too few queries, or no wrong or no right matches, to tell scores from "
-            "probabilities."
-        ]
-    state = CalibrationState(
-        method=used.method,
-        scores=calibration.scores,
-        probabilities=calibration.probabilities,
-    )
-    try:
-        with gallery.lock():
-            settings, _ = open_to_write(gallery)
-            if settings.method == used.method:
-                gallery.publish(settings.model_copy(update={"calibration": state}))
-    except GalleryError as error:
-        return [f"The calibration was not kept: {error}"]
-    return []

@@ -171,6 +171,18 @@ def describe(gallery: Gallery) -> GalleryInfo:
         leftovers=tuple(gallery.leftovers()),
         notes=tuple((row["path"], row["facts"]["note"]) for row in notes),
         passed_over=tuple(passed_over.most_common()),
+        confidence=_confidence(settings),
+    )
+
+
+def _confidence(settings: Settings) -> str:
+    known = settings.calibration
+    if known is None or known.method != settings.method:
+        return ""
+    what = "has the query's class" if known.kind == "class" else "shows the same thing"
+    return (
+        f"that a match {what}; off by {known.error:.3f} on average, learnt from {known.queries:,} "
+        f"queries, where {known.prior_known:.0%} have an answer"
     )
 
 

@@ -17,13 +17,15 @@ class Filters(TypedDict, total=False):
     """Which of the nearest images are matches.
 
     where: Lance's filter syntax, such as "label = 'BMW M3'". min_score: least cosine similarity.
-    min_confidence: least probability of a match to have the query's class, which a gallery knows
-    once it was evaluated. distinct: fold copies of one picture into one match.
+    min_confidence: least probability of a match to be right, which a gallery knows once it was
+    calibrated. prior_known: share of queries that have an answer in the gallery, by default what it
+    was calibrated for. distinct: fold copies of one picture into one match.
     """
 
     where: str | None
     min_score: float | None
     min_confidence: float | None
+    prior_known: float | None
     distinct: bool
 
 
@@ -31,7 +33,8 @@ class Filters(TypedDict, total=False):
 class Match(Plain):
     """One result: where the image lies, its cosine similarity to the query, its label, its row.
 
-    probability: that it has the query's class, where the gallery was evaluated; else None.
+    probability: that it is right, where the gallery is calibrated, else None: that it has the
+    query's class or, learnt without labels, shows the same thing (GalleryInfo.confidence).
     copies: how many files of this picture it stands for, where copies were to be folded.
     outside: whether the gallery is a stranger's and the file outside of its folder, so that nothing
     is to be read from it.
@@ -128,6 +131,7 @@ class GalleryInfo(Plain):
 
     leftovers: what interrupted commands left in its folder, with its bytes. notes: paths of images
     that were read with a flaw, and which. passed_over: as in IndexReport, of all paths together.
+    confidence: what the probability of a match is that of, and how far it is off; "" without one.
     """
 
     gallery: Path
@@ -157,6 +161,7 @@ class GalleryInfo(Plain):
     leftovers: tuple[tuple[Path, int], ...] = ()
     notes: tuple[tuple[str, str], ...] = ()
     passed_over: tuple[tuple[str, int], ...] = ()
+    confidence: str = ""
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,14 @@ from retrieval.arguments import number, one_of, whole
 from retrieval.backbones import Fit
 from retrieval.encoder import Engine
 from retrieval.errors import GalleryError, ImgretError
-from retrieval.evaluation import Evaluation, IntervalOver
+from retrieval.evaluation import AnswerKind, Calibration, Evaluation, IntervalOver
+from retrieval.evaluation.calibration import PRIOR_KNOWN
 from retrieval.evaluation.protocols import MOST_QUERIES
 from retrieval.gallery import Gallery, ImageTable, Settings
 from retrieval.gallery.settings import BackboneState
 from retrieval.images import DEFAULT_MAX_PIXELS
 from retrieval.projection import Method
-from retrieval.retriever import evaluating, maintenance, verification
+from retrieval.retriever import calibrating, evaluating, maintenance, verification
 from retrieval.retriever.duplicates import TIERS, DuplicateReport, Tier, find_duplicates
 from retrieval.retriever.encoding import EncoderChoice
 from retrieval.retriever.forked import in_own_process
@@ -251,6 +252,7 @@ class Retriever(Searcher):
         most_queries: int = MOST_QUERIES,
         interval_over: IntervalOver = "queries",
         calibrate: bool = True,
+        prior_known: float = PRIOR_KNOWN,
         max_pixels: int = DEFAULT_MAX_PIXELS,
         progress: Progress | None = None,
     ) -> Evaluation:
@@ -260,7 +262,7 @@ class Retriever(Searcher):
         index(). zero_shot: by the classes of the second half, the transform fitted to the first.
         most_queries: of more, a fair sample is evaluated. interval_over: what the 95 % intervals
         are about, other "queries" of these classes or other "classes", as for zero_shot. calibrate:
-        keep what leave-one-out learnt of the gallery's scores, so that a Match has a probability.
+        where the gallery is searched for its own images, do what calibrate(by="class") does, too.
         Another transform or refinement than the gallery's is tried without reading an image.
         Raises ImgretError when there is nothing to measure.
         """
@@ -284,9 +286,32 @@ class Retriever(Searcher):
             embedded,
             measured=measured,
             zero_shot=zero_shot,
-            calibrate=calibrate,
+            prior_known=calibrating.prior_of(prior_known) if calibrate else None,
             progress=progress,
         )
+
+    @in_own_process
+    def calibrate(
+        self,
+        by: AnswerKind | None = None,
+        *,
+        prior_known: float = PRIOR_KNOWN,
+        most_pictures: int = calibrating.MOST_PICTURES,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+        progress: Progress | None = None,
+    ) -> Calibration:
+        """Learn when matches are right and keep it, so that from now on a Match has a probability.
+
+        by: "class", that a match has the query's label, learnt from folds of classes that are left
+        out; or "picture", that it shows the same thing, learnt without labels from at most
+        most_pictures pictures and altered versions of them. By default by class where labels do.
+        prior_known: share of queries that have an answer in the gallery. Raises ImgretError where
+        there is too little to learn from.
+        """
+        self._check_asked()
+        asked = calibrating.Asked.of(by, prior_known, most_pictures, max_pixels)
+        snapshot = self._current()
+        return calibrating.calibrate_gallery(snapshot, self._encoder_of, asked, progress)
 
     @in_own_process
     def duplicates(

@@ -23,6 +23,7 @@ from retrieval.images import DEFAULT_MAX_PIXELS, ImageFile, Source, is_tensor, r
 from retrieval.loader import Loaded, decode_in_time, default_workers, load_images
 from retrieval.refinement import Refinement
 from retrieval.retriever import maintenance
+from retrieval.retriever.calibrating import prior_of
 from retrieval.retriever.encoding import EncoderChoice
 from retrieval.retriever.forked import Helper, in_own_process
 from retrieval.retriever.indexing import encode_batches
@@ -76,8 +77,8 @@ class Searcher:
 
         query: a path, a PIL image, an (h, w, 3) uint8 RGB array, or a list of these. crop: X, Y,
         W, H of the region searched by. exclude_self: leave out the query's own file and copies of
-        its content. filters: where, min_score and min_confidence, see Filters; k matches are
-        found where k pass.
+        its content. filters: where, min_score, min_confidence and prior_known, see Filters;
+        k matches are found where k pass.
         Raises ImageError when a query cannot be read, GalleryError when there is no gallery.
         """
         k, crop, max_pixels = whole("k", k), _box(crop), whole("max_pixels", max_pixels)
@@ -353,6 +354,8 @@ def _check_filters(filters: Filters) -> None:
         number("min_score", filters["min_score"])
     if filters.get("min_confidence") is not None:
         number("min_confidence", filters["min_confidence"], least=0, most=1)
+    if (prior := filters.get("prior_known")) is not None:
+        prior_of(prior)
 
 
 def _is_one(query: Query | Sequence[Query]) -> bool:

@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 
 from retrieval.errors import GalleryError, ImgretError, QueryError
+from retrieval.evaluation import AnswerKind, Confidence
+from retrieval.evaluation.evidence import CONSIDERED, NEAR, evidence, mean_of_best
 from retrieval.gallery import Gallery, ImageTable, Settings
 from retrieval.gallery.dataset import LANCE_ERRORS
+from retrieval.gallery.settings import CalibrationState
 from retrieval.gallery.table import INDEXED
 from retrieval.index import Index
 from retrieval.refinement import Refinement, k_reciprocal_distances, weighted_mean
@@ -50,49 +53,59 @@ class Snapshot:
         where: str | None = None,
         min_score: float | None = None,
         min_confidence: float | None = None,
+        prior_known: float | None = None,
         distinct: bool = False,
         excluded: Sequence[np.ndarray] | None = None,
         refinement: Refinement | None = None,
     ) -> list[list[Match]]:
         """The k nearest rows of each (d,) raw embedding, best first; fewer where fewer pass.
 
-        where: Lance's filter syntax. min_confidence: least probability. distinct: one match for all
-        copies of a picture. excluded: for each query,
-        the ids that are not its matches. refinement: by default the gallery's. Raises ImgretError
-        for min_confidence where the gallery has no calibration of this search.
+        where: Lance's filter syntax. min_confidence: least probability. prior_known: share of
+        queries that have an answer, by default what the gallery was calibrated for. distinct: one
+        match for all copies of a picture. excluded: for each query, the ids that are not its
+        matches. refinement: by default the gallery's. Raises ImgretError for min_confidence and
+        prior_known where the gallery has no calibration of this search.
         """
         if distinct:
             deeper = partial(
                 self.search, embeddings, where=where, min_score=min_score,
-                min_confidence=min_confidence, excluded=excluded, refinement=refinement,
+                min_confidence=min_confidence, prior_known=prior_known, excluded=excluded,
+                refinement=refinement,
             )  # fmt: skip
             return search_distinct(self.table, deeper, k, self.index.ntotal)
         refinement = refinement or self.settings.refinement
         allowed = None if where is None else ids_passing(self.table, where)
         k = min(k, self.index.ntotal)
-        scores, ids = self._refined(embeddings, k, allowed, excluded, refinement)
+        known = self._calibration(refinement)
+        if known is None and (min_confidence is not None or prior_known is not None):
+            raise ImgretError(
+                f"{self.gallery.path} has no calibration of this search, so no match has a "
+                "probability. Run `imgret evaluate` on a labelled gallery, or `imgret calibrate` "
+                "on any."
+            )
+        depth = max(k, min(CONSIDERED, self.index.ntotal)) if known else k
+        scores, ids = self.neighbours(embeddings, depth, allowed, excluded, refinement)
+        probabilities = None
+        if known is not None:
+            probabilities = self._probabilities(known, scores, ids, k, prior_known)
+            scores, ids = scores[:, :k], ids[:, :k]
         keep = ids >= 0
-        probabilities = self._probabilities(scores, refinement)
         if min_score is not None:
             keep &= scores >= min_score
-        if min_confidence is not None:
-            if probabilities is None:
-                raise ImgretError(
-                    f"{self.gallery.path} has no calibration of this search, so no match has a "
-                    "probability. Run `imgret evaluate` on the labelled gallery first."
-                )
+        if min_confidence is not None and probabilities is not None:
             keep &= probabilities >= min_confidence
         return self._matches(scores, ids, keep, probabilities)
 
-    def _refined(
+    def neighbours(
         self,
         embeddings: np.ndarray,
         k: int,
-        allowed: np.ndarray | None,
-        excluded: Sequence[np.ndarray] | None,
-        refinement: Refinement,
+        allowed: np.ndarray | None = None,
+        excluded: Sequence[np.ndarray] | None = None,
+        refinement: Refinement | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(q, k) scores and ids, -inf and -1 where there is none."""
+        """(q, k) scores and ids of (q, d) raw embeddings, -inf and -1 where there is none."""
+        refinement = refinement or self.settings.refinement
         vectors = self.index.transform(embeddings)
         expand, rerank = refinement.expand, refinement.rerank
         if expand:
@@ -126,13 +139,49 @@ class Snapshot:
             scores, ids = (np.take_along_axis(a, order, 1) for a in (scores, ids))
         return scores[:, :k], ids[:, :k]
 
-    def _probabilities(self, scores: np.ndarray, refinement: Refinement) -> np.ndarray | None:
-        """What the gallery's calibration says of scores; None without one of this very search."""
+    def _calibration(self, refinement: Refinement) -> CalibrationState | None:
+        """What is known of when matches of this very search are right."""
         known = self.settings.calibration
         same = refinement == self.settings.refinement
-        if known is None or not same or known.method != self.settings.method:
-            return None
-        return np.asarray(np.interp(scores, known.scores, known.probabilities))
+        return known if known and same and known.method == self.settings.method else None
+
+    def _probabilities(
+        self,
+        known: CalibrationState,
+        scores: np.ndarray,
+        ids: np.ndarray,
+        k: int,
+        prior_known: float | None,
+    ) -> np.ndarray:
+        confidence = Confidence(known.has_answer, known.is_right, known.least)
+        found = evidence(scores, self.classes(ids, known.kind), k)
+        return confidence.probability(
+            found, self.density(ids[:, 0]), prior_known or known.prior_known
+        )
+
+    def classes(self, ids: np.ndarray, kind: AnswerKind) -> np.ndarray:
+        """(q, n) whole numbers, equal for ids of one label, or of one content for "picture".
+
+        An image without a label is a class of its own.
+        """
+        wanted = np.unique(ids[ids >= 0])
+        column = "label" if kind == "class" else "sha256"
+        names = [row[column] for row in self._read(wanted, [column])]
+        code: dict[str, int] = {}
+        codes = np.array(
+            [code.setdefault(name, len(code)) if name else -1 for name in names], np.int64
+        )
+        if not len(wanted):
+            return np.full(ids.shape, -1, np.int64)
+        found = codes[np.minimum(np.searchsorted(wanted, ids), len(wanted) - 1)]
+        return np.where((ids >= 0) & (found >= 0), found, -2 - ids)
+
+    def density(self, ids: np.ndarray) -> np.ndarray:
+        """(q,) mean score of the vectors of ids to the ten nearest others; see evidence.py."""
+        wanted, place = np.unique(np.maximum(ids, -1), return_inverse=True)
+        scores, found = self.index.search_vectors(self.index.vectors(wanted), NEAR + 1)
+        scores[found == wanted[:, None]] = -np.inf
+        return mean_of_best(scores, NEAR)[place]
 
     def same_content(self, sha256: str, path: str) -> np.ndarray:
         """Ids of the rows with this content or this path."""
@@ -173,6 +222,10 @@ class Snapshot:
         return not self.table.is_ours and self.gallery.leads_outside(path)
 
     def _rows(self, ids: np.ndarray) -> dict[int, dict[str, Any]]:
+        return dict(zip(ids.tolist(), self._read(ids, ["path", "label"]), strict=True))
+
+    def _read(self, ids: np.ndarray, columns: list[str]) -> list[dict[str, Any]]:
+        """Some columns of the rows of ids, in their order."""
         known, order = self._places
         at = np.minimum(np.searchsorted(known, ids), max(len(known) - 1, 0))
         if len(ids) and (len(known) == 0 or (known[at] != ids).any()):
@@ -180,8 +233,7 @@ class Snapshot:
                 f"The index of {self.gallery.path} names rows that are not there. "
                 "Run `imgret verify --repair`."
             )
-        rows = self.table.take(order[at].tolist(), ["path", "label"]) if len(ids) else []
-        return {int(i): row for i, row in zip(ids, rows, strict=True)}
+        return self.table.take(order[at].tolist(), columns) if len(ids) else []
 
 
 def ids_passing(table: ImageTable, where: str) -> np.ndarray:

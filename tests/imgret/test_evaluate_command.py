@@ -116,7 +116,7 @@ def test_query_shows_probabilities_and_can_say_that_nothing_matches(
     before = imgret("query", query, "--min-confidence", "0.5")
     assert before.returncode == 2
     assert "imgret evaluate" in before.stderr
-    assert imgret("evaluate").returncode == 0
+    assert imgret("evaluate", "--prior-known", "0.5").returncode == 0
     document = json.loads(imgret("query", query, "--format", "json").stdout)
     probabilities = [match["probability"] for match in document[0]["matches"]]
     assert all(0 <= p <= 1 for p in probabilities)
@@ -125,6 +125,30 @@ def test_query_shows_probabilities_and_can_say_that_nothing_matches(
     assert none.returncode == 1
     assert "no match is likely to be right" in none.stderr
     assert none.stdout == ""
+
+
+def test_calibrate_tells_how_far_off_it_is_and_needs_no_labels(
+    imgret: Command, indexed: Path
+) -> None:
+    told = imgret("calibrate", "--by", "picture", "--most-pictures", "20")
+    assert told.returncode == 0, told.stderr
+    assert "60 queries with an answer, 60 without one" in told.stdout
+    assert "probability\tright\tqueries" in told.stdout or "best matches" in told.stdout
+    assert "shows the same thing" in imgret("info").stdout
+    document = json.loads(imgret("calibrate", "--format", "json", "--prior-known", "0.3").stdout)
+    assert (document["kind"], document["prior_known"]) == ("class", 0.3)
+    assert 0 <= document["error"] <= 1
+    query = indexed / "class0" / "00.jpg"
+    shown = [
+        json.loads(imgret("query", query, "--prior-known", prior, "--format", "json").stdout)
+        for prior in ("0.01", "0.99")
+    ]
+    rare, usual = (answer[0]["matches"][0]["probability"] for answer in shown)
+    assert rare < usual
+    for wrong in ("0", "1", "x"):
+        refused = imgret("calibrate", "--prior-known", wrong)
+        assert refused.returncode == 2
+        assert "--prior-known" in refused.stderr
 
 
 def test_compare_spans_a_grid_writes_page_and_figures_and_remembers(

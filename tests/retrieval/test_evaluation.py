@@ -1,4 +1,4 @@
-"""Rankings, protocols and calibration against brute force and cases counted by hand."""
+"""Rankings and protocols against brute force and cases counted by hand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
 from retrieval.errors import ImgretError
 from retrieval.evaluation import Evaluation, ranking
-from retrieval.evaluation.calibration import calibrate
 from retrieval.evaluation.protocols import Images, Measured, Method, evaluate
 from retrieval.evaluation.ranking import Labelled, augmented, rank
 from retrieval.refinement import Neighbourhood, Refinement
@@ -220,32 +219,3 @@ def test_what_cannot_be_measured_is_said(labels: list[str] | None) -> None:
     else:
         with pytest.raises(ImgretError, match="has a label"):
             plain(Images(gallery.embeddings, labels, gallery.contents, gallery.paths))
-
-
-def test_a_calibration_recovers_the_true_probabilities() -> None:
-    random = np.random.default_rng(0)
-    scores = random.random((2000, 5))
-    right = random.random((2000, 5)) < scores**2
-    known = calibrate(scores, right)
-    assert known is not None
-    asked = np.array([0.2, 0.5, 0.8])
-    assert known.probability(asked) == pytest.approx(asked**2, abs=0.06)
-    assert known.error < 0.03
-    assert known.matches == 10_000
-    assert list(known.probabilities) == sorted(known.probabilities)
-    assert known.brier == pytest.approx(((scores**2 - right) ** 2).mean(), abs=0.01)
-
-
-def test_a_calibration_judges_itself_by_queries_it_did_not_see() -> None:
-    random = np.random.default_rng(0)
-    scores, right = random.random((60, 2)), random.random((60, 2)) < 0.5
-    known = calibrate(scores, right)
-    assert known is not None
-    fitted = ((known.probability(scores) - right) ** 2).mean()
-    assert known.brier > fitted
-
-
-def test_too_little_is_no_calibration() -> None:
-    scores = np.random.default_rng(0).random((200, 3))
-    assert calibrate(scores[:5], scores[:5] > 0.5) is None
-    assert calibrate(scores, np.ones_like(scores, bool)) is None

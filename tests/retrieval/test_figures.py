@@ -21,6 +21,7 @@ from retrieval.report.comparison import comparison_page, write_comparison
 from retrieval.report.evaluation import evaluation_page, write_evaluation
 from retrieval.report.figures import comparison_figures, evaluation_figures
 from retrieval.report.style import DPI, WIDTH, as_svg, save_figures
+from retrieval.retriever.calibrating import calibrated_by_class
 from tests.samples import picture
 
 HOSTILE = "</script><img src=x onerror=alert(1)> $x_1$ & _"
@@ -36,7 +37,8 @@ def evaluated(folder: Path, seed: int = 0, *, n: int = 60, label: str = "class")
     names = [f"{label}{i}" for i in labels]
     contents = [hashlib.sha256(bytes([i])).hexdigest() for i in range(n)]
     images = Images(x.astype(np.float32), names, contents, paths)
-    return evaluate(images, method=Method("none"))
+    found = calibrated_by_class(images, Method("none"), 0.9, None)
+    return dataclasses.replace(evaluate(images, method=Method("none")), calibration=found)
 
 
 def compared(folder: Path, count: int, *, name: str = "experiment") -> Comparison:

@@ -1,4 +1,4 @@
-"""Expansion, augmentation and re-ranking of a gallery's own searches, and its probabilities."""
+"""Expansion, augmentation and re-ranking of a gallery's own searches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval.errors import GalleryError, ImgretError
 from retrieval.index import Index
 from retrieval.refinement import Neighbourhood, weighted_mean
 from retrieval.retriever import Retriever
@@ -142,59 +141,6 @@ def test_evaluation_is_that_of_the_gallerys_own_searches(gallery: tuple[Path, Pa
         ]
         value = retriever.evaluate(calibrate=False).metric("precision@5").value
         assert value == pytest.approx(np.mean(right), abs=0.02), options
-
-
-def test_once_evaluated_a_match_has_a_probability(gallery: tuple[Path, Path]) -> None:
-    path, folder = gallery
-    query = folder / "class0" / "00.png"
-    assert Retriever(path).search(query)[0].probability is None
-    with pytest.raises(ImgretError, match="imgret evaluate"):
-        Retriever(path).search(query, min_confidence=0.5)
-    calibration = Retriever(path).evaluate().calibration
-    assert calibration is not None
-    matches = Retriever(path).search(query, k=60)
-    expected = calibration.probability(np.array([m.score for m in matches]))
-    assert [m.probability for m in matches] == pytest.approx(expected.tolist(), abs=1e-5)
-    sure = Retriever(path).search(query, k=60, min_confidence=0.6)
-    assert [m.id for m in sure] == [
-        m.id for m, p in zip(matches, expected, strict=True) if p >= 0.6
-    ]
-
-
-def test_probabilities_are_those_of_this_search_or_none(gallery: tuple[Path, Path]) -> None:
-    path, folder = gallery
-    query = folder / "class0" / "00.png"
-    Retriever(path).evaluate()
-    assert Retriever(path, expand="3").search(query)[0].probability is None
-    picture(501).save(folder / "class0" / "another.png")
-    Retriever(path).index(folder)
-    assert Retriever(path).search(query)[0].probability is not None
-    Retriever(path, transform="whiten:8").index(folder)
-    assert Retriever(path).search(query)[0].probability is None
-
-
-def test_an_evaluation_of_something_else_keeps_nothing(gallery: tuple[Path, Path]) -> None:
-    path, folder = gallery
-    Retriever(path, transform="whiten:8").evaluate()
-    Retriever(path).evaluate(zero_shot=True)
-    Retriever(path).evaluate(folder)
-    Retriever(path).evaluate(calibrate=False)
-    assert Retriever(path).gallery.settings().calibration is None
-
-
-def test_a_forged_calibration_is_refused(gallery: tuple[Path, Path]) -> None:
-    path, folder = gallery
-    Retriever(path).evaluate()
-    file = path / "gallery.toml"
-    text = file.read_text()
-    for forged in (
-        text.replace("probabilities = [", "probabilities = [7.0, "),
-        text.replace("scores = [", "scores = [9.0, "),
-    ):
-        assert forged != text
-        file.write_text(forged)
-        with pytest.raises(GalleryError, match="calibration"):
-            Retriever(path).search(folder / "class0" / "00.png")
 
 
 def test_a_query_that_cannot_be_read_is_counted_and_named(gallery: tuple[Path, Path]) -> None:

@@ -1,0 +1,85 @@
+"""imgret calibrate: scores -> the probability that a match is right."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from imgret.options import (
+    existing_gallery,
+    format_option,
+    gallery_option,
+    max_pixels_option,
+    prior_option,
+    trust_option,
+    trusted,
+)
+from imgret.streams import say, tell
+
+if TYPE_CHECKING:
+    from retrieval.evaluation import Calibration
+
+
+@click.command(
+    "calibrate",
+    epilog="""\b
+Examples:
+  imgret calibrate
+  imgret calibrate --by picture --prior-known 0.5
+  imgret query photo.jpg --min-confidence 0.5
+""",
+)
+@gallery_option
+@trust_option
+@click.option(
+    "--by",
+    type=click.Choice(["class", "picture"]),
+    help="What an answer is: an image of the query's class, or of the same thing, which needs no "
+    "labels. By default class, where labels do.",
+)
+@prior_option()
+@click.option(
+    "--most-pictures",
+    type=click.IntRange(min=20),
+    default=200,
+    show_default=True,
+    help="Pictures that are altered and searched for, by picture.",
+)
+@max_pixels_option
+@format_option("text", "json")
+def command(gallery: Path | None, output: str, **options: Any) -> int:
+    """Learn how likely a match is right, and that a query may have no answer at all.
+
+    From then on `imgret query` shows a probability beside each score, says when no match is likely
+    to be right, and takes --min-confidence. By class, whole classes are left out in turn; by
+    picture, some pictures are searched for by crops, small copies and mirror images of themselves.
+    """
+    from imgret.output import print_json, shown_progress
+    from retrieval.retriever import Retriever
+
+    with shown_progress() as progress:
+        retriever = Retriever(existing_gallery(gallery), trust=trusted())
+        calibration = retriever.calibrate(progress=progress, **options)
+    for notice in calibration.notices:
+        say(f"imgret: {notice}")
+    if output == "json":
+        print_json(dataclasses.asdict(calibration))
+    else:
+        _print(calibration)
+    return 0
+
+
+def _print(calibration: Calibration) -> None:
+    from imgret.calibrated import calibration_facts
+    from imgret.output import print_facts, print_table
+
+    print_facts(calibration_facts(calibration))
+    tell()
+    tell("best matches of like probability")
+    rows = [
+        [f"{b.predicted:.3f}", f"{b.observed:.3f}", str(b.count)] for b in calibration.reliability
+    ]
+    print_table(["probability", "right", "queries"], rows)

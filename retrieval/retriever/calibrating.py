@@ -1,0 +1,237 @@
+"""Learn when matches are right, from labels or from pictures alone, and keep it with the gallery.
+
+class    by folds of classes (evaluation/open_set.py): an answer has the query's label
+picture  without labels: some pictures are searched for by altered versions of themselves, once with
+         them in the gallery and once without. What then comes first is the null of nearest
+         neighbours. What lies so near to a picture that about one image of the gallery would by
+         chance (duplicates/threshold.py) is a version of it, and is left out with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from retrieval.arguments import number, one_of, whole
+from retrieval.encoder import Encoder
+from retrieval.errors import GalleryError, ImageError, ImgretError, QueryError
+from retrieval.evaluation import AnswerKind, Calibration
+from retrieval.evaluation.calibration import PRIOR_KNOWN, Trials, calibrate, joined
+from retrieval.evaluation.evidence import CONSIDERED, evidence
+from retrieval.evaluation.open_set import MATCHES, trials_by_class
+from retrieval.evaluation.protocols import Images, Method
+from retrieval.gallery import Gallery, Settings
+from retrieval.gallery.settings import CalibrationState
+from retrieval.gallery.table import INDEXED
+from retrieval.images import DEFAULT_MAX_PIXELS, decode, open_image
+from retrieval.retriever.altered import altered
+from retrieval.retriever.duplicates.threshold import estimate_threshold, neighbours_needed
+from retrieval.retriever.results import Progress
+from retrieval.retriever.snapshot import Snapshot
+from retrieval.retriever.upkeep import open_to_write
+from retrieval.retriever.usable import read_images
+from retrieval.threads import in_time
+
+FEWEST, MOST_PICTURES = 20, 200
+SAMPLED, MOST_VERSIONS = 1000, 256
+FOLDS = 5
+TOO_FEW_BY_CLASS = (
+    "There are too few labelled images, or no right matches, to learn from when matches are right: "
+    "at least two classes are needed, and 20 images."
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What calibrate_gallery() is asked for. kind: None is "class" where labels do."""
+
+    kind: AnswerKind | None = None
+    prior_known: float = PRIOR_KNOWN
+    most_pictures: int = MOST_PICTURES
+    max_pixels: int = DEFAULT_MAX_PIXELS
+
+    @classmethod
+    def of(cls, kind: str | None, prior_known: float, most_pictures: int, max_pixels: int) -> Asked:
+        """The same of a user's arguments. Raises QueryError."""
+        if kind is not None:
+            one_of("by", kind, get_args(AnswerKind))
+        return cls(
+            kind,  # type: ignore[arg-type]  # one of them
+            prior_of(prior_known),
+            whole("most_pictures", most_pictures, least=FEWEST),
+            whole("max_pixels", max_pixels),
+        )
+
+
+def prior_of(prior_known: float) -> float:
+    """A share of queries that have an answer. Raises QueryError unless it lies between 0 and 1."""
+    prior = number("prior_known", prior_known, least=0, most=1)
+    if not 0 < prior < 1:
+        raise QueryError(f"prior_known is {prior:g}; it must lie between 0 and 1, such as 0.9.")
+    return prior
+
+
+def calibrate_gallery(
+    snapshot: Snapshot,
+    encoder_of: Callable[[Snapshot], Encoder],
+    asked: Asked,
+    progress: Progress | None,
+) -> Calibration:
+    """Learn when matches are right, and keep it; Calibration.notices tells what limits it.
+
+    Raises ImgretError where there is too little to learn from.
+    """
+    calibration = None
+    if asked.kind != "picture":
+        images = read_images(snapshot.gallery, snapshot.table)
+        method = method_of(snapshot)
+        calibration = calibrated_by_class(images, method, asked.prior_known, progress)
+        if calibration is None and asked.kind == "class":
+            raise ImgretError(f"{TOO_FEW_BY_CLASS} Calibrate by picture, which needs no labels.")
+    notices: list[str] = []
+    if calibration is None:
+        trials, notices = _trials_by_picture(snapshot, encoder_of(snapshot), asked, progress)
+        calibration = calibrate(trials, "picture", asked.prior_known)
+    if calibration is None:
+        raise ImgretError(
+            "None of the pictures was found again by an altered version of itself, so nothing was "
+            "learnt of scores. Choose another backbone."
+        )
+    notices += keep_calibration(snapshot.gallery, calibration, snapshot.settings)
+    return replace(calibration, notices=tuple(notices))
+
+
+def method_of(snapshot: Snapshot) -> Method:
+    """How the gallery is searched, as an evaluation does it."""
+    state = snapshot.settings.index
+    return Method(
+        transform=state.transform if state else snapshot.settings.transform,
+        refinement=snapshot.settings.refinement,
+        fitted=snapshot.index.transform,
+    )
+
+
+def calibrated_by_class(
+    images: Images, method: Method, prior_known: float, progress: Progress | None
+) -> Calibration | None:
+    """A calibration by folds of classes; None where there is too little to learn from."""
+    trials = trials_by_class(images, method, progress=progress)
+    return None if trials is None else calibrate(trials, "class", prior_known)
+
+
+def keep_calibration(
+    gallery: Gallery, calibration: Calibration | None, used: Settings
+) -> list[str]:
+    """Publish what was learnt of the search that used describes, if it is still the gallery's."""
+    if calibration is None:
+        return [TOO_FEW_BY_CLASS]
+    state = CalibrationState(
+        method=used.method,
+        kind=calibration.kind,
+        has_answer=calibration.confidence.has_answer,  # type: ignore[arg-type]  # their number is checked
+        is_right=calibration.confidence.is_right,  # type: ignore[arg-type]
+        least=calibration.confidence.least,
+        prior_known=calibration.prior_known,
+        queries=calibration.known + calibration.unknown,
+        error=calibration.error,
+    )
+    try:
+        with gallery.lock():
+            settings, _ = open_to_write(gallery)
+            if settings.method == used.method:
+                gallery.publish(settings.model_copy(update={"calibration": state}))
+    except GalleryError as error:
+        return [f"The calibration was not kept: {error}"]
+    return []
+
+
+def _trials_by_picture(
+    snapshot: Snapshot, encoder: Encoder, asked: Asked, progress: Progress | None
+) -> tuple[Trials, list[str]]:
+    snapshot.gallery.check_followable(snapshot.table)
+    rows = snapshot.table.columns(["id", "path"], INDEXED)
+    ids, paths = rows["id"].to_numpy(), rows["path"].to_pylist()
+    random = np.random.default_rng(0)
+    order = random.permutation(len(ids))
+    least = _by_chance(snapshot, ids[order[:SAMPLED]])
+    parts: list[Trials] = []
+    unread = 0
+    for place in order.tolist():
+        if len(parts) >= asked.most_pictures:
+            break
+        try:
+            path = snapshot.gallery.full(paths[place])
+            embeddings = _embeddings(path, encoder, asked.max_pixels, random)
+        except ImageError:
+            unread += 1
+            continue
+        same = _versions(snapshot, int(ids[place]), least)
+        parts.append(_tried(snapshot, same, embeddings, len(parts) % FOLDS))
+        if progress:
+            progress("calibrating", len(parts), min(asked.most_pictures, len(ids)))
+    if len(parts) < FEWEST:
+        raise ImgretError(
+            f"{snapshot.gallery.path} has {len(parts)} pictures that can be read; to learn when "
+            f"matches are right takes {FEWEST} or more. Index more images."
+        )
+    notices = [f"{unread:,} pictures could not be read; others were taken."] if unread else []
+    return joined(parts), notices
+
+
+def _embeddings(
+    path: Path, encoder: Encoder, max_pixels: int, random: np.random.Generator
+) -> np.ndarray:
+    """(3, d) of the altered versions of a file. Raises ImageError."""
+    preprocessing = encoder.spec.preprocessing
+    work = partial(open_image, path, target=preprocessing.size, max_pixels=max_pixels)
+    try:
+        picture, _, _ = in_time(work)
+    except TimeoutError as error:
+        raise ImageError("it takes too long to decode") from error
+    versions = altered(picture, random)
+    return encoder.encode(np.stack([decode(v, preprocessing).pixels for v in versions]))
+
+
+def _tried(snapshot: Snapshot, same: np.ndarray, embeddings: np.ndarray, fold: int) -> Trials:
+    """Versions of one picture asked twice: with it in the gallery, and without it."""
+    asked = [None, [same] * len(embeddings)]
+    return joined([_found(snapshot, embeddings, same, left_out, fold) for left_out in asked])
+
+
+def _by_chance(snapshot: Snapshot, ids: np.ndarray) -> float:
+    """The score of two images that about one of the gallery reaches by chance."""
+    n = snapshot.index.ntotal
+    depth = neighbours_needed(n)
+    scores, found = snapshot.index.search_vectors(snapshot.index.vectors(ids), depth + 1)
+    scores[found == ids[:, None]] = -np.inf
+    return estimate_threshold(-np.sort(-scores, axis=1)[:, :depth], n, n).score
+
+
+def _versions(snapshot: Snapshot, own: int, least: float) -> np.ndarray:
+    """Ids of a picture and of all that score least or more with it."""
+    vector = snapshot.index.vectors(np.array([own]))
+    scores, ids = snapshot.index.search_vectors(vector, min(MOST_VERSIONS, snapshot.index.ntotal))
+    return np.append(ids[0][(ids[0] != own) & (ids[0] >= 0) & (scores[0] >= least)], own)
+
+
+def _found(
+    snapshot: Snapshot,
+    embeddings: np.ndarray,
+    same: np.ndarray,
+    left_out: Sequence[np.ndarray] | None,
+    fold: int,
+) -> Trials:
+    depth = min(CONSIDERED, snapshot.index.ntotal)
+    scores, ids = snapshot.neighbours(embeddings, depth, excluded=left_out)
+    return Trials(
+        evidence(scores, snapshot.classes(ids, "picture"), MATCHES),
+        snapshot.density(ids[:, 0]),
+        np.isin(ids[:, :MATCHES], same) & (ids[:, :MATCHES] >= 0),
+        np.full(len(embeddings), left_out is None),
+        np.full(len(embeddings), fold),
+    )

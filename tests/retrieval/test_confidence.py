@@ -1,0 +1,373 @@
+"""Probabilities of matches: evidence by hand, the fit beside scikit-learn's, open sets."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from sklearn.linear_model import LogisticRegression
+
+from retrieval import metrics
+from retrieval.errors import GalleryError, ImgretError, QueryError
+from retrieval.evaluation import Confidence
+from retrieval.evaluation.calibration import STRENGTH, Trials, _logistic, calibrate
+from retrieval.evaluation.evidence import Evidence, evidence
+from retrieval.evaluation.open_set import density, trials_by_class
+from retrieval.evaluation.protocols import Images, Method
+from retrieval.refinement import Refinement
+from retrieval.retriever import Retriever
+from retrieval.retriever.altered import altered
+from tests.samples import drawn, picture
+
+NOT_THERE = -np.inf
+A, B, C = 0, 1, 2
+
+
+def clusters(n: int, classes: int, *, noise: float = 0.5, seed: int = 0, d: int = 24) -> Images:
+    """n images around the centres of classes."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(n) % classes
+    centres = np.random.default_rng(5).normal(size=(classes, d))
+    x = centres[labels] + noise * random.normal(size=(n, d))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    return Images(
+        x.astype(np.float32),
+        [f"class{label:02}" for label in labels],
+        [f"{seed:032x}{i:032x}"[::-1] for i in range(n)],
+        [Path(f"{seed}/{i}.jpg") for i in range(n)],
+    )
+
+
+def test_evidence_is_what_one_counts_by_hand() -> None:
+    scores = np.array([[0.9, 0.8, 0.7, 0.6, 0.5], [0.4, NOT_THERE, NOT_THERE, NOT_THERE, 0.0]])
+    scores[1, 4] = NOT_THERE
+    classes = np.array([[A, B, A, A, A], [C, -1, -1, -1, -1]])
+    found = evidence(scores, classes, 2)
+    assert found.support[0] == pytest.approx([(0.9 + 0.7 + 0.6) / 3, 0.8])
+    assert found.margin[0] == pytest.approx([0.9 - 0.8, 0.8 - 0.9])
+    assert found.near[0] == pytest.approx(np.mean([0.9, 0.8, 0.7, 0.6, 0.5]))
+    # one neighbour alone: no other class is nearer than it
+    assert (found.support[1, 0], found.margin[1, 0], found.near[1]) == (0.4, 0.0, 0.4)
+    assert found.scores[1, 1] == NOT_THERE
+
+
+def test_density_leaves_the_own_row_out() -> None:
+    x = np.array([[1, 0], [0.6, 0.8], [0, 1]], np.float32)
+    assert density(x[:1], x, np.array([0])) == pytest.approx([(0.6 + 0.0) / 2])
+
+
+def test_weighted_calibration_error_counts_weights_as_repetitions() -> None:
+    p, right = np.array([0.9, 0.9, 0.15, 0.55]), np.array([True, False, False, True])
+    weights = np.array([3, 1, 2, 2])
+    again = metrics.expected_calibration_error(np.repeat(p, weights), np.repeat(right, weights))
+    assert metrics.expected_calibration_error(p, right, weights=weights) == pytest.approx(again)
+
+
+def test_the_fit_is_the_logistic_regression_of_scikit_learn() -> None:
+    random = np.random.default_rng(0)
+    x = random.normal(size=(400, 3)) * [1, 5, 0.1] + [0, 3, 7]
+    y = random.random(400) < 1 / (1 + np.exp(-(x[:, 0] - 0.3 * (x[:, 1] - 3))))
+    weights = random.random(400) + 0.5
+    ours = _logistic(x, y, weights, free=(0, 1, 2))
+    z = (x - x.mean(0)) / x.std(0)
+    theirs = LogisticRegression(C=STRENGTH, tol=1e-8).fit(z, y, sample_weight=weights)
+    np.testing.assert_allclose(
+        x @ ours[:3] + ours[3], theirs.decision_function(z), atol=2e-3, rtol=2e-3
+    )
+    bounded = _logistic(x, y, weights, free=(0,))
+    assert bounded[1] == 0  # what would be below 0
+
+
+def test_another_prior_shifts_the_odds_of_an_answer() -> None:
+    found = Evidence(*(np.array([[0.5]]),) * 3, np.array([0.5]))
+    sure = Confidence((1.0, 0.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 500.0), 0.0)
+    p = {q: sure.probability(found, np.zeros(1), q)[0, 0] for q in (0.5, 0.9)}
+    assert p[0.5] == pytest.approx(1 / (1 + math.exp(-0.5)))
+    assert p[0.9] / (1 - p[0.9]) == pytest.approx(9 * p[0.5] / (1 - p[0.5]))
+
+
+def test_below_the_lowest_score_that_was_right_there_is_no_probability() -> None:
+    scores, rest = np.array([[0.31, 0.29, NOT_THERE]]), np.array([[0.31, 0.29, -1.0]])
+    found = Evidence(scores, rest, rest, np.array([0.3]))
+    sure = Confidence((0.0, 0.0, 0.0, 0.0, 5.0), (0.0, 0.0, 0.0, 5.0), 0.3)
+    p = sure.probability(found, np.zeros(1), 0.9)[0]
+    assert p[0] > 0.9
+    assert p[1:].tolist() == [0.0, 0.0]
+
+
+@pytest.fixture(scope="module")
+def learnt() -> Confidence:
+    trials = trials_by_class(clusters(400, 20, noise=1.0), Method("none"))
+    assert trials is not None
+    found = calibrate(trials, "class")
+    assert found is not None
+    return found.confidence
+
+
+@given(
+    st.lists(st.floats(-0.2, 0.9), min_size=12, max_size=12),
+    st.floats(0, 0.1),
+    st.floats(-0.2, 0.9),
+)
+def test_a_better_score_never_makes_the_best_match_less_likely_to_have_an_answer(
+    learnt: Confidence, scores: list[float], more: float, dense: float
+) -> None:
+    rows = np.sort(np.array([scores]))[:, ::-1]
+    classes = np.array([[A] + [B] * 11])
+    better = rows.copy()
+    better[0, 0] += more
+    answer = dataclasses.replace(learnt, is_right=(0.0, 0.0, 0.0, 0.0), least=-2.0)
+    p, q = (
+        answer.probability(evidence(s, classes, 1), np.array([dense]), 0.9)[0, 0]
+        for s in (rows, better)
+    )
+    assert q >= p - 1e-12
+
+
+def test_a_class_that_is_left_out_has_no_row_and_copies_are_on_one_side() -> None:
+    images = clusters(200, 10)
+    twice = Images(
+        np.concatenate([images.embeddings] * 2),
+        [*images.labels] * 2,
+        [*images.contents] * 2,
+        [*images.paths] * 2,
+    )
+    trials = trials_by_class(twice, Method("none"))
+    assert trials is not None
+    assert not trials.right[~trials.known].any()
+    assert trials.evidence.scores.max() < 0.9999  # else a query found itself or its copy
+    assert (~trials.known).sum() == len(twice)  # every class was left out once
+    assert 0.8 * len(twice) <= trials.known.sum() <= len(twice)
+
+
+@pytest.mark.parametrize("spec", ["none", "auto", "lda:0.1", "whiten:8"])
+@pytest.mark.parametrize("how", [{}, {"augment": "2"}, {"expand": "2", "rerank": "20"}])
+def test_what_no_class_of_the_gallery_shows_is_told_from_what_one_does(
+    spec: str, how: dict[str, str]
+) -> None:
+    images = clusters(500, 25)
+    trials = trials_by_class(images, Method(spec, Refinement.of(**how)))
+    assert trials is not None
+    found = calibrate(trials, "class")
+    assert found is not None
+    assert found.area > 0.9
+    assert found.area >= found.area_of_score - 0.02
+    assert found.error < 0.1
+    assert found.known + found.unknown == len(trials.known)
+
+
+def test_what_is_foreign_to_a_gallery_is_like_nothing_in_it() -> None:
+    images = clusters(500, 25)
+    trials = trials_by_class(images, Method("none"))
+    assert trials is not None
+    told = calibrate(trials, "class")
+    assert told is not None
+    x, codes = images.embeddings, np.arange(500) % 25
+    random = np.random.default_rng(1)
+    foreign = random.normal(size=(200, 24)).astype(np.float32)
+    foreign /= np.linalg.norm(foreign, axis=1, keepdims=True)
+    own = clusters(200, 25, seed=2).embeddings
+    shares = []
+    for queries in (own, foreign):
+        scores = queries @ x.T
+        order = np.argsort(-scores, axis=1)[:, :32]
+        found = evidence(np.take_along_axis(scores, order, 1), codes[order], 1)
+        dense = density(x[order[:, 0]], x, order[:, 0])
+        shares.append((told.confidence.probability(found, dense, 0.9)[:, 0] >= 0.5).mean())
+    assert shares[0] > 0.9
+    assert shares[1] <= 0.05
+
+
+def test_the_error_told_is_that_of_folds_it_was_not_learnt_from() -> None:
+    random = np.random.default_rng(0)
+    n = 100
+    scores = random.random((n, 1))
+    noise = Evidence(scores, random.random((n, 1)), random.random((n, 1)), random.random(n))
+    known = np.arange(n) % 2 == 0
+    right = (known & (random.random(n) < 0.5))[:, None]
+    trials = Trials(noise, random.random(n), right, known, np.arange(n) % 5)
+    told = calibrate(trials, "class", 0.5)
+    assert told is not None
+    own = told.confidence.probability(noise, trials.density, 0.5)[:, 0]
+    assert told.brier > ((own - right[:, 0]) ** 2).mean()
+    assert told.area < 0.7
+
+
+def test_too_little_teaches_nothing() -> None:
+    assert trials_by_class(clusters(60, 1), Method("none")) is None
+    few = trials_by_class(clusters(12, 3), Method("none"))
+    assert few is not None
+    assert calibrate(few, "class") is None
+
+
+# galleries
+
+
+@pytest.fixture
+def gallery(tmp_path: Path, weights: Path) -> tuple[Path, Path]:
+    """80 pictures in 4 classes that look alike within, and a gallery of them."""
+    folder = tmp_path / "pictures"
+    for n in range(80):
+        file = folder / f"class{n % 4}" / f"{n:02}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        own = np.asarray(picture(100 + n), float)
+        mixed = 0.55 * np.asarray(picture(n % 4), float) + 0.45 * own
+        Image.fromarray(mixed.astype(np.uint8)).save(file)
+    Retriever(tmp_path / "g", backbone=str(weights), transform="none").index(folder)
+    return tmp_path / "g", folder
+
+
+def test_a_search_gives_the_probability_of_its_own_evidence(gallery: tuple[Path, Path]) -> None:
+    path, folder = gallery
+    query = folder / "class0" / "00.png"
+    assert Retriever(path).search(query)[0].probability is None
+    for option in ("min_confidence", "prior_known"):
+        with pytest.raises(ImgretError, match="imgret calibrate"):
+            Retriever(path).search(query, **{option: 0.5})  # type: ignore[arg-type]
+    calibration = Retriever(path).calibrate()
+    assert calibration.kind == "class"
+    all_matches = Retriever(path).search(query, k=80, exclude_self=True)
+    scores = [m.score for m in all_matches][:32]
+    labels = [m.label for m in all_matches][:32]
+    top = all_matches[0]
+    of_top = [m.score for m in Retriever(path).search(top.path, k=11, exclude_self=True)][:10]
+    for rank in range(3):
+        own = [s for s, label in zip(scores, labels, strict=True) if label == labels[rank]]
+        others = [s for s, label in zip(scores, labels, strict=True) if label != labels[rank]]
+        first = [s for s, label in zip(scores, labels, strict=True) if label == labels[0]]
+        e = Evidence(
+            np.array([[top.score, scores[rank]]]),
+            np.array([[np.mean(first[:3]), np.mean(own[:3])]]),
+            np.array([[
+                first[0] - max(s for s, n in zip(scores, labels, strict=True) if n != labels[0]),
+                own[0] - max(others),
+            ]]),
+            np.array([np.mean(scores[:10])]),
+        )  # fmt: skip
+        p = calibration.confidence.probability(e, np.array([np.mean(of_top)]), 0.9)[0, 1]
+        assert all_matches[rank].probability == pytest.approx(p, abs=1e-3)
+    few = Retriever(path).search(query, k=3, exclude_self=True)
+    assert [m.probability for m in few] == [m.probability for m in all_matches[:3]]
+
+
+def test_min_confidence_leaves_out_and_a_prior_moves(gallery: tuple[Path, Path]) -> None:
+    path, folder = gallery
+    query = folder / "class0" / "00.png"
+    Retriever(path).calibrate(prior_known=0.8)
+    plain = Retriever(path).search(query, k=80)
+    sure = Retriever(path).search(query, k=80, min_confidence=0.6)
+    assert [m.id for m in sure] == [m.id for m in plain if (m.probability or 0) >= 0.6]
+    assert 0 < len(sure) < 80
+    as_told = Retriever(path).search(query, k=80, prior_known=0.8)
+    assert as_told == plain
+    rare = Retriever(path).search(query, k=80, prior_known=0.01)
+    assert all(
+        (r.probability or 0) < (m.probability or 0)
+        for r, m in zip(rare, plain, strict=True)
+        if m.probability
+    )
+    for wrong in (0, 1, 1.5, float("nan"), "x"):
+        with pytest.raises(QueryError, match="prior_known"):
+            Retriever(path).search(query, prior_known=wrong)  # type: ignore[arg-type]
+        with pytest.raises(QueryError, match="prior_known"):
+            Retriever(path).calibrate(prior_known=wrong)  # type: ignore[arg-type]
+
+
+def test_without_labels_versions_of_a_picture_are_told_from_its_neighbours(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for n in range(60):
+        drawn(n).save(folder / f"{n:02}.png")
+    retriever = Retriever(tmp_path / "g", backbone="mini")
+    retriever.index(folder, labels="none")
+    with pytest.raises(ImgretError, match="imgret calibrate"):
+        retriever.evaluate()
+    with pytest.raises(ImgretError, match="labelled images"):
+        retriever.calibrate("class")
+    told = retriever.calibrate(most_pictures=30)
+    assert (told.kind, told.known, told.unknown) == ("picture", 90, 90)
+    assert told.area > 0.9
+    assert "shows the same thing" in retriever.info().confidence
+    # versions that nothing was learnt from: of another picture, by another method
+    turned = drawn(59).rotate(4, resample=Image.Resampling.BICUBIC, fillcolor=(128, 128, 128))
+    found = retriever.search(turned)[0]
+    strange = retriever.search(drawn(1000))[0]
+    assert found.path.name == "59.png"
+    assert (found.probability or 0) > (strange.probability or 0)
+    assert (strange.probability or 0) < 0.5
+
+
+def test_files_that_are_gone_are_passed_over_and_too_few_are_said(
+    tmp_path: Path, weights: Path
+) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for n in range(22):
+        drawn(n).save(folder / f"{n:02}.png")
+    retriever = Retriever(tmp_path / "g", backbone=str(weights))
+    retriever.index(folder)
+    (folder / "00.png").unlink()
+    told = retriever.calibrate("picture")
+    assert told.known == 21 * 3
+    assert told.notices == ("1 pictures could not be read; others were taken.",)
+    (folder / "01.png").unlink()
+    (folder / "02.png").unlink()
+    with pytest.raises(ImgretError, match="19 pictures that can be read"):
+        retriever.calibrate("picture")
+    assert retriever.info().confidence  # what was learnt before is still there
+
+
+def test_altered_versions_are_other_pictures_of_the_same_thing() -> None:
+    versions = altered(drawn(1), np.random.default_rng(0))
+    assert [v.size for v in versions] == [(192, 144), (128, 96), (256, 192)]
+    assert [v.mode for v in versions] == ["RGB"] * 3
+    tiny = altered(Image.new("RGB", (1, 1)), np.random.default_rng(0))
+    assert [v.size for v in tiny] == [(1, 1)] * 3
+
+
+def test_probabilities_are_those_of_this_search_or_none(gallery: tuple[Path, Path]) -> None:
+    path, folder = gallery
+    query = folder / "class0" / "00.png"
+    Retriever(path).evaluate()
+    assert Retriever(path, expand="3").search(query)[0].probability is None
+    picture(501).save(folder / "class0" / "another.png")
+    Retriever(path).index(folder)
+    assert Retriever(path).search(query)[0].probability is not None
+    assert Retriever(path).search(query, distinct=True)[0].probability is not None
+    Retriever(path, transform="whiten:8").index(folder)
+    assert Retriever(path).search(query)[0].probability is None
+    assert Retriever(path).info().confidence == ""
+
+
+def test_an_evaluation_of_something_else_keeps_nothing(gallery: tuple[Path, Path]) -> None:
+    path, folder = gallery
+    Retriever(path, transform="whiten:8").evaluate()
+    Retriever(path).evaluate(zero_shot=True)
+    Retriever(path).evaluate(folder)
+    Retriever(path).evaluate(calibrate=False)
+    assert Retriever(path).gallery.settings().calibration is None
+    assert Retriever(path).evaluate().calibration is not None
+    assert Retriever(path).gallery.settings().calibration is not None
+
+
+def test_a_forged_calibration_is_refused(gallery: tuple[Path, Path]) -> None:
+    path, folder = gallery
+    Retriever(path).calibrate()
+    file = path / "gallery.toml"
+    text = file.read_text()
+    for forged in (
+        text.replace("has_answer = [", "has_answer = [7.0, "),
+        text.replace("least = ", "least = 9"),
+        text.replace("prior_known = 0.9", "prior_known = 1.0"),
+        text.replace("is_right = [\n", "is_right = [\n    nan,\n").replace("nan,\n    ", "nan, #"),
+    ):
+        assert forged != text
+        file.write_text(forged)
+        with pytest.raises(GalleryError, match="calibration"):
+            Retriever(path).search(folder / "class0" / "00.png")
