@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from retrieval.evaluation import (
         Calibration,
         ClassScore,
+        Confidence,
         Confusion,
         Evaluation,
         Metric,
@@ -77,8 +78,8 @@ _PLACES = {  # module -> the public names that are loaded from it on first use
         "BackboneError", "GalleryError", "ImageError", "ImgretError", "QueryError", "RecipeError",
     ],
     "retrieval.evaluation": [
-        "Calibration", "ClassScore", "Confusion", "Evaluation", "Metric", "Neighbour", "PerQuery",
-        "RankedQuery", "ReliabilityBin", "VoteScores",
+        "Calibration", "ClassScore", "Confidence", "Confusion", "Evaluation", "Metric", "Neighbour",
+        "PerQuery", "RankedQuery", "ReliabilityBin", "VoteScores",
     ],
     "retrieval.retriever": [
         "DuplicateGroup", "DuplicateMember", "DuplicateReport", "GalleryInfo", "IndexEstimate",
@@ -95,6 +96,7 @@ __all__ = [
     "Calibration",
     "ClassScore",
     "Comparison",
+    "Confidence",
     "Confusion",
     "Data",
     "DuplicateGroup",
