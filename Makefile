@@ -1,12 +1,14 @@
 # make demo   makes the environment, installs imgret, renders parts, indexes them and answers queries
 # make test   makes the environment, installs imgret and passes the tests
+# make light  builds imgret-light, installs it alone, measures it and goes through its commands
+# make docs   builds the site into build/site, where links that lead nowhere end it
 # make bench  measures, and writes docs/benchmarks.md and benchmarks/results.json
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow lint bench clean
+.PHONY: demo test slow light docs lint bench clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -22,6 +24,14 @@ test: $(VENV)/installed
 
 slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow
+
+light: $(VENV)/installed
+	$(BIN)/python -m pytest -m slow tests/imgret/test_light.py tests/imgret/test_container.py --override-ini log_cli=true --log-cli-level INFO
+
+docs: $(VENV)/installed
+	$(BIN)/pip install --quiet --editable '.[docs]'
+	$(BIN)/python packaging/commands_page.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

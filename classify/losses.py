@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +12,8 @@ from torch.nn import functional
 
 from classify.recipe import Loss
 from retrieval.errors import RecipeError
+
+EDGE = 1e-7  # from a cosine of 1
 
 
 class ClassificationLoss(nn.Module):
@@ -65,18 +67,79 @@ def class_weights(spec: Loss, labels: np.ndarray, classes: Sequence[str]) -> tor
     return torch.tensor([spec.class_weights.get(name, 1.0) for name in classes])
 
 
-def metric_loss(spec: Loss, dim: int, num_classes: int) -> Any:
-    """ArcFace (Deng et al. 2019) or proxy-anchor (Kim et al. 2020) on (n, dim) embeddings.
+class ArcFace(nn.Module):
+    """Cross-entropy of cosines to a proxy of each class, where the true one is turned by a margin.
 
-    From pytorch-metric-learning, with proxies of its own that are learnt and not kept; None where
-    the recipe has none.
+    (n, dim) embeddings and (n,) labels -> (). Deng et al. 2019, "ArcFace". The margin is in
+    radians. Where an angle and the margin exceed 180 degrees, the cosine falls on in a line.
+    """
+
+    def __init__(
+        self, dim: int, classes: int, margin: float = math.radians(28.6), scale: float = 64
+    ) -> None:
+        super().__init__()
+        self.margin = margin
+        self.scale = scale
+        self.W = nn.Parameter(nn.init.normal_(torch.empty(dim, classes)))
+
+    def forward(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """The mean over the batch."""
+        cosines = functional.normalize(embeddings) @ functional.normalize(self.W, dim=0)
+        true = cosines.gather(1, labels[:, None])
+        angles = true.clamp(EDGE - 1, 1 - EDGE).arccos()  # the slope of arccos is infinite at 1
+        turned = torch.where(
+            angles <= math.pi - self.margin,
+            (angles + self.margin).cos(),
+            true - self.margin * math.sin(self.margin),
+        )
+        return functional.cross_entropy(
+            self.scale * cosines.scatter(1, labels[:, None], turned), labels
+        )
+
+
+class ProxyAnchor(nn.Module):
+    """Each proxy of a class pulls that class's embeddings, most the farthest, and pushes others'.
+
+    (n, dim) embeddings and (n,) labels -> (). Kim et al. 2020, "Proxy anchor loss for deep metric
+    learning". The pull is the mean over the classes of the batch, the push over all.
+    """
+
+    def __init__(self, dim: int, classes: int, margin: float = 0.1, alpha: float = 32) -> None:
+        super().__init__()
+        self.margin = margin
+        self.alpha = alpha
+        self.proxies = nn.Parameter(torch.empty(classes, dim))
+        nn.init.kaiming_normal_(self.proxies, mode="fan_out")
+
+    def forward(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Pull and push, added."""
+        cosines = functional.normalize(embeddings) @ functional.normalize(self.proxies).T
+        alike = functional.one_hot(labels, len(self.proxies)).bool()
+        pull = _log_of_1_and(self.alpha * (self.margin - cosines), alike)
+        push = _log_of_1_and(self.alpha * (self.margin + cosines), ~alike)
+        return pull.sum() / alike.any(dim=0).sum() + push.mean()
+
+
+def metric_loss(spec: Loss, dim: int, num_classes: int) -> ArcFace | ProxyAnchor | None:
+    """The metric loss of a recipe on (n, dim) embeddings; its proxies are learnt and not kept.
+
+    None where the recipe has none.
     """
     if spec.metric is None:
         return None
-    from pytorch_metric_learning import losses
+    return METRIC_LOSSES[spec.metric.name](dim, num_classes)
 
-    kinds = {"arcface": losses.ArcFaceLoss, "proxy-anchor": losses.ProxyAnchorLoss}
-    return kinds[spec.metric.name](num_classes=num_classes, embedding_size=dim)
+
+METRIC_LOSSES: dict[str, type[ArcFace] | type[ProxyAnchor]] = {
+    "arcface": ArcFace,
+    "proxy-anchor": ProxyAnchor,
+}
+
+
+def _log_of_1_and(powers: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
+    """log(1 + the sum of the counted exp(powers) over the batch): (n, classes) -> (classes,)."""
+    powers = powers.masked_fill(~counted, -torch.inf)
+    return torch.cat([powers, torch.zeros_like(powers[:1])]).logsumexp(dim=0)
 
 
 def _smoothed(shares: torch.Tensor, smoothing: float) -> torch.Tensor:

@@ -8,60 +8,162 @@
 
 from __future__ import annotations
 
-from importlib import import_module, util
-from pathlib import Path
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from classify.predicting import Predictor as Predictor
-    from classify.run import Run as Run
-    from classify.training import train as train
-    from retrieval.errors import BackboneError as BackboneError
-    from retrieval.errors import GalleryError as GalleryError
-    from retrieval.errors import ImageError as ImageError
-    from retrieval.errors import ImgretError as ImgretError
-    from retrieval.errors import RecipeError as RecipeError
-    from retrieval.evaluation import Evaluation as Evaluation
-    from retrieval.retriever import IndexReport as IndexReport
-    from retrieval.retriever import Match as Match
-    from retrieval.retriever import Retriever as Retriever
+    from classify.predicting import Prediction, Predictor
+    from classify.recipe import Recipe
+    from classify.run import Epoch, Run
+    from classify.training import Trained, train
+    from retrieval import __version__
+    from retrieval.comparison import (
+        Comparison,
+        Data,
+        Experiment,
+        ExperimentResult,
+        PairedTest,
+        compare,
+    )
+    from retrieval.comparison import Recipe as SearchRecipe
+    from retrieval.comparison.tuning import Step, Tuning, tune
+    from retrieval.errors import (
+        BackboneError,
+        GalleryError,
+        ImageError,
+        ImgretError,
+        QueryError,
+        RecipeError,
+    )
+    from retrieval.evaluation import (
+        Calibration,
+        ClassScore,
+        Confidence,
+        Confusion,
+        Evaluation,
+        Metric,
+        Neighbour,
+        PerQuery,
+        RankedQuery,
+        ReliabilityBin,
+        VoteScores,
+    )
+    from retrieval.retriever import (
+        DuplicateGroup,
+        DuplicateMember,
+        DuplicateReport,
+        GalleryInfo,
+        IndexEstimate,
+        IndexReport,
+        Match,
+        QueryResult,
+        Retriever,
+        VerifyReport,
+    )
+    from retrieval.retriever.duplicates.threshold import Threshold
+    from retrieval.retriever.mapping import GalleryMap, Point
 
-_PUBLIC = {
-    "BackboneError": "retrieval.errors",
-    "GalleryError": "retrieval.errors",
-    "ImageError": "retrieval.errors",
-    "Evaluation": "retrieval.evaluation",
-    "ImgretError": "retrieval.errors",
-    "IndexReport": "retrieval.retriever",
-    "Match": "retrieval.retriever",
-    "Predictor": "classify.predicting",
-    "RecipeError": "retrieval.errors",
-    "Retriever": "retrieval.retriever",
-    "Run": "classify.run",
-    "train": "classify.training",
-}
-_PACKAGES = ("classify", "retrieval")
+_PLACES = {  # module -> the public names that are loaded from it on first use
+    "classify.predicting": ["Prediction", "Predictor"],
+    "classify.recipe": ["Recipe"],
+    "classify.run": ["Epoch", "Run"],
+    "classify.training": ["Trained", "train"],
+    "retrieval": ["__version__"],
+    "retrieval.comparison": [
+        "Comparison", "Data", "Experiment", "ExperimentResult", "PairedTest", "SearchRecipe",
+        "compare",
+    ],
+    "retrieval.comparison.tuning": ["Step", "Tuning", "tune"],
+    "retrieval.errors": [
+        "BackboneError", "GalleryError", "ImageError", "ImgretError", "QueryError", "RecipeError",
+    ],
+    "retrieval.evaluation": [
+        "Calibration", "ClassScore", "Confidence", "Confusion", "Evaluation", "Metric", "Neighbour",
+        "PerQuery", "RankedQuery", "ReliabilityBin", "VoteScores",
+    ],
+    "retrieval.retriever": [
+        "DuplicateGroup", "DuplicateMember", "DuplicateReport", "GalleryInfo", "IndexEstimate",
+        "IndexReport", "Match", "QueryResult", "Retriever", "VerifyReport",
+    ],
+    "retrieval.retriever.duplicates.threshold": ["Threshold"],
+    "retrieval.retriever.mapping": ["GalleryMap", "Point"],
+}  # fmt: skip
+_PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
+_NAMED_THERE = {"SearchRecipe": "Recipe"}  # a training has a Recipe too
 
-__all__ = list(_PUBLIC)
+__all__ = [
+    "BackboneError",
+    "Calibration",
+    "ClassScore",
+    "Comparison",
+    "Confidence",
+    "Confusion",
+    "Data",
+    "DuplicateGroup",
+    "DuplicateMember",
+    "DuplicateReport",
+    "Epoch",
+    "Evaluation",
+    "Experiment",
+    "ExperimentResult",
+    "GalleryError",
+    "GalleryInfo",
+    "GalleryMap",
+    "ImageError",
+    "ImgretError",
+    "IndexEstimate",
+    "IndexReport",
+    "Match",
+    "Metric",
+    "Neighbour",
+    "PairedTest",
+    "PerQuery",
+    "Point",
+    "Prediction",
+    "Predictor",
+    "QueryError",
+    "QueryResult",
+    "RankedQuery",
+    "Recipe",
+    "RecipeError",
+    "ReliabilityBin",
+    "Retriever",
+    "Run",
+    "SearchRecipe",
+    "Step",
+    "Threshold",
+    "Trained",
+    "Tuning",
+    "VerifyReport",
+    "VoteScores",
+    "__version__",
+    "compare",
+    "train",
+    "tune",
+]
 
 
 def __getattr__(name: str) -> Any:
     """Load a public name on first use, so that `import imgret` costs nothing."""
-    if name not in _PUBLIC:
+    place = _PLACE_OF.get(name)
+    if place is None:
         raise AttributeError(f"module 'imgret' has no attribute {name!r}")
+    from imgret.packages import check_packages
+
     check_packages()
-    return getattr(import_module(_PUBLIC[name]), name)
+    from retrieval.libraries import how_to_install, is_missing
+
+    try:
+        module = import_module(place)
+    except ModuleNotFoundError as error:
+        if not is_missing(error):
+            raise
+        raise ImportError(how_to_install(str(error.name), by=f"imgret.{name}")) from error
+    value = getattr(module, _NAMED_THERE.get(name, name))
+    globals()[name] = value
+    return value
 
 
-def check_packages() -> None:
-    """Raise ImportError when a folder of the user's has the name of one of our packages."""
-    home = Path(__file__).resolve().parent.parent
-    for name in _PACKAGES:
-        spec = util.find_spec(name)
-        places = [Path(p).resolve() for p in (spec and spec.submodule_search_locations) or []]
-        if home / name not in places:
-            where = places[0] if places else (spec and spec.origin) or "nothing"
-            raise ImportError(
-                f"imgret needs its own package {name!r}, but Python finds {where} in its place. "
-                "Rename that folder or file, or start Python from another folder."
-            )
+def __dir__() -> list[str]:
+    """The public names, loaded or not."""
+    return list(__all__)

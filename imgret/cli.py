@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 import warnings
-from importlib import import_module, metadata
-from typing import NoReturn
+from importlib import import_module
+from typing import Any, NoReturn
 
 import click
 
-from imgret import check_packages
 from imgret.interrupts import INTERRUPTED, end_at_once, second_interrupt_ends_at_once
+from imgret.packages import check_packages
 
 COMMANDS = {
     "index": "Embed the images below folders and files, and make them searchable.",
@@ -65,8 +65,25 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
+def _tell_version(context: click.Context, option: click.Parameter, asked: Any) -> None:
+    """Print the version and exit, where that is asked for."""
+    if asked and not context.resilient_parsing:
+        from imgret import __version__
+        from imgret.streams import tell
+
+        tell(f"imgret, version {__version__}")
+        context.exit()
+
+
 @click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(metadata.version("imgret"), prog_name="imgret")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_tell_version,
+    help="Show the version and exit.",
+)
 def cli() -> None:
     """Find, in folders of images, the ones that look like a given image."""
 

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from retrieval.errors import ImgretError
+from retrieval.libraries import distribution
 
 Method = Literal["umap", "tsne"]
 FEWEST = 5  # below it points lie on a circle: there is no neighbourhood to keep
@@ -33,8 +34,8 @@ def project(vectors: np.ndarray, method: Method, seed: int = 0) -> np.ndarray:
     """
     if method == "umap" and not has_umap():
         raise ImgretError(
-            'UMAP needs umap-learn. Install it with pip install "imgret[map]", or take --method '
-            "tsne."
+            f'UMAP needs umap-learn. Install it with pip install "{distribution()}[map]", or take '
+            "--method tsne."
         )
     n = len(vectors)
     if n < FEWEST or (vectors == vectors[:1]).all():

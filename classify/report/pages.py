@@ -1,4 +1,7 @@
-"""Pages of a run, of an evaluation, of several runs side by side: self-contained HTML."""
+"""Pages of a run, of an evaluation, of several runs side by side: self-contained HTML.
+
+matplotlib, and what draws with it, is imported where a page is made.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +9,26 @@ import base64
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from PIL import Image
 
 from classify.augmentation import Augmenter, kept_side
 from classify.data import Progress, decode_all, find_kept, read_kept
 from classify.evaluation import Evaluation, Sample, sample_places
-from classify.explain import Explanation
 from classify.leaderboard import Entry, cells, columns
 from classify.predicting import Predictor
-from classify.report.across import leaderboard_figures
-from classify.report.figures import evaluation_figures, run_figures
-from classify.report.pictures import explained_figure
 from classify.run import REPORT, SPLIT, Run
 from classify.testing import evaluate_run
 from retrieval.images import Preprocessing
 from retrieval.report.pages import render, thumbnails, write_page
-from retrieval.report.style import WIDTH, as_svg, save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from classify.explain import Explanation
 
 MISTAKES_SHOWN, SIDE = 48, 128
 SAMPLES, AUGMENTED, SAMPLE_SIDE = 12, 5, 96
@@ -52,6 +54,8 @@ CAPTIONS = {
 
 def report_run(folder: Path, progress: Progress | None = None) -> None:
     """Write report.html into a run, with an evaluation on its validation images, if it has any."""
+    from classify.report.figures import run_figures
+
     run, preprocessing = Run(folder), Predictor(folder).preprocessing
     evaluation = None
     if run.facts.validated_on:
@@ -96,6 +100,8 @@ def write_leaderboard(
 
     notes: sentences on what does not compare or is not there.
     """
+    from classify.report.across import leaderboard_figures
+
     page = render(
         "leaderboard.html.jinja",
         "classify",
@@ -113,6 +119,9 @@ def write_explanations(file: Path, explanations: Sequence[Explanation]) -> None:
 
     Raises ImgretError when that fails.
     """
+    from classify.report.pictures import explained_figure
+    from retrieval.report.style import save_figure
+
     figure = explained_figure(explanations)
     if file.suffix.lower() in (".png", ".svg"):
         save_figure(figure, file)
@@ -129,6 +138,8 @@ def write_explanations(file: Path, explanations: Sequence[Explanation]) -> None:
 
 def _evaluated(e: Evaluation) -> dict[str, Any]:
     pictures = thumbnails([m.path for m in e.mistakes[:MISTAKES_SHOWN]], SIDE)
+    from classify.report.figures import evaluation_figures
+
     return {
         "e": e,
         "figures": _drawn(evaluation_figures(e)),
@@ -141,6 +152,8 @@ def _evaluated(e: Evaluation) -> dict[str, Any]:
 
 
 def _drawn(figures: Mapping[str, Figure]) -> list[dict[str, Any]]:
+    from retrieval.report.style import WIDTH, as_svg
+
     return [
         {
             "caption": CAPTIONS[name],

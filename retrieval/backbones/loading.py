@@ -14,6 +14,7 @@ from retrieval.backbones.creating import (
 )
 from retrieval.backbones.hub import from_hub
 from retrieval.backbones.names import (
+    MINI,
     RANDOM,
     defaults,
     folder_of,
@@ -25,6 +26,7 @@ from retrieval.backbones.names import (
 from retrieval.backbones.spec import Backbone, BackboneSpec, Classifier, Fit
 from retrieval.errors import BackboneError
 from retrieval.files import sha256_of
+from retrieval.libraries import how_to_install, is_installed
 
 if TYPE_CHECKING:
     import torch
@@ -50,9 +52,10 @@ def load(
 
     size: side of the input in pixels, by default the model's own. fit: how a picture becomes
     a square. pool, views: see retrieval/pooling.py. Raises BackboneError when the name,
-    its weights or the size cannot be used.
+    its weights or the size cannot be used, or where there is no torch.
     """
     name = resolve(name)
+    _check_installed(name)
     if name.startswith(RANDOM):
         return with_random_weights(
             name.removeprefix(RANDOM), size=size, fit=fit, pool=pool, views=views
@@ -108,6 +111,7 @@ def load_classifier(folder: Path) -> Classifier:
 
     Raises BackboneError when the folder cannot be used or names no classes.
     """
+    _check_installed(str(folder))
     config = read_config(folder)
     classes = config.get("label_names")
     if (
@@ -123,6 +127,16 @@ def load_classifier(folder: Path) -> Classifier:
     mode = config.get("pretrained_cfg", config).get("crop_mode")
     fit = FITS.get(mode, "crop") if isinstance(mode, str) else "crop"
     return Classifier(network, preprocessing_of(str(folder), network, None, fit), tuple(classes))
+
+
+def _check_installed(name: str) -> None:
+    """Raise BackboneError where there is no torch, as in imgret-light."""
+    by = f"The backbone {name}"
+    if name == MINI:  # itself it runs without
+        by = f"{MINI} on an engine of torch, or with another --pool or --views,"
+    for library in ("torch", "timm"):
+        if not is_installed(library):
+            raise BackboneError(how_to_install(library, by=by))
 
 
 def _load_folder(

@@ -7,12 +7,11 @@ import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
-from retrieval import metrics
+from retrieval import __version__, metrics
 from retrieval.comparison.embedding import Embedded, embed
 from retrieval.comparison.recipes import Experiment, Recipe
 from retrieval.comparison.results import Comparison, ExperimentResult, PairedTest
@@ -157,7 +156,7 @@ def _evaluated(
     facts = [
         RESULTS_FORMAT, gallery.version, queries.version if queries else None, data.zero_shot,
         recipe.search.model_dump(), measured.ks, measured.vote, measured.most_queries,
-        measured.interval_over, version("imgret"),
+        measured.interval_over, __version__,
     ]  # fmt: skip
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
     file = cache / "results" / f"{key}.json"

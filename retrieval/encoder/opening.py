@@ -24,6 +24,7 @@ from retrieval.encoder.mobilenetv2 import read_model
 from retrieval.encoder.openvino_cpu import compiled, precision_of
 from retrieval.encoder.torch_runners import agreement, cuda_runner, torch_runner
 from retrieval.errors import BackboneError
+from retrieval.libraries import is_installed
 from retrieval.text import one_sentence
 
 AGREEMENT = {"bf16": 0.99, "fp32": 0.9999}  # least cosine with torch on noise; photos agree better
@@ -91,6 +92,8 @@ def _opened(spec: BackboneSpec, precision: str, cache: Path) -> Encoder | None:
 
 def _runs_here(engine: Engine) -> bool:
     if engine == "torch-cuda-bf16":
+        if not is_installed("torch"):
+            return False
         import torch
 
         return torch.cuda.is_available()

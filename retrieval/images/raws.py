@@ -7,14 +7,14 @@ from functools import lru_cache
 from PIL import Image
 
 from retrieval.errors import ImageError
-from retrieval.images.extras import is_installed
+from retrieval.libraries import distribution, is_installed
 
 RAW_SUFFIX = re.compile(
     r"\.(3fr|arw|cr[23]|crw|dcr|dng|erf|fff|gpr|iiq|kdc|mef|mos|mrw|nef|nrw|orf|pef|raf|rw[2l]|"
     r"sr[2fw]|x3f)"
 )
 SIGNATURES = re.compile(rb"FUJIFILMCCD-RAW|II(RO|RS|U\0)|MMOR|\0MRM|FOVb|....ftypcrx ", re.DOTALL)
-NEEDED = "a camera raw; to read such files, `pip install 'imgret[raw]'`"
+NEEDED = "a camera raw; to read such files, `pip install '{distribution}[raw]'`"
 FULL_SIZE = 0.8  # a preview of so much of the raw's longer side is taken in its place
 DEVELOPING_BYTES = 24  # a pixel: samples, LibRaw's own picture, the result
 _TURNS = {3: 3, 5: 8, 6: 6}  # LibRaw's flip -> EXIF's orientation
@@ -31,7 +31,7 @@ class RawFile:
 
     def __init__(self, data: bytes) -> None:
         if not are_readable():
-            raise ImageError(NEEDED)
+            raise ImageError(NEEDED.format(distribution=distribution()))
         import rawpy
 
         self._raw, self._errors = rawpy.RawPy(), (rawpy.LibRawError, ValueError)

@@ -190,6 +190,43 @@ def test_proxy_anchor_is_the_formula_of_its_paper() -> None:
     assert float(metric(x, y).detach()) == pytest.approx(float(by_hand), rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("name", "theirs"), [("arcface", "ArcFaceLoss"), ("proxy-anchor", "ProxyAnchorLoss")]
+)
+@pytest.mark.parametrize("labels", [[0, 1, 2, 0, 1, 2], [0, 0, 0, 0, 2, 2], [1] * 6])
+def test_metric_losses_and_their_slopes_are_those_of_pytorch_metric_learning(
+    name: str, theirs: str, labels: list[int]
+) -> None:
+    known = pytest.importorskip("pytorch_metric_learning.losses")
+    torch.manual_seed(1)
+    spec = Loss.model_validate({"metric": {"name": name}})
+    ours, other = metric_loss(spec, 4, 3), getattr(known, theirs)(num_classes=3, embedding_size=4)
+    assert ours is not None
+    other.load_state_dict(ours.state_dict())
+    x, y = torch.randn(6, 4), torch.tensor(labels)
+    x[0] = -next(iter(ours.parameters())).detach().reshape(-1)[:4]
+    values, slopes = [], []
+    for metric in (ours, other):
+        embeddings = x.clone().requires_grad_()
+        value = metric(embeddings, y)
+        value.backward()
+        (proxies,) = metric.parameters()
+        values.append(float(value.detach()))
+        slopes.append(torch.cat([embeddings.grad.flatten(), proxies.grad.flatten()]))
+    assert values[0] == pytest.approx(values[1], rel=1e-5)
+    torch.testing.assert_close(slopes[0], slopes[1], rtol=1e-4, atol=1e-5)
+
+
+def test_arcface_falls_on_where_an_embedding_is_opposite_to_its_proxy() -> None:
+    metric = metric_loss(Loss.model_validate({"metric": {"name": "arcface"}}), 4, 3)
+    assert metric is not None
+    (proxies,) = metric.parameters()
+    x = (-proxies.detach().T[:1]).clone().requires_grad_()
+    metric(x, torch.tensor([0])).backward()
+    assert x.grad is not None
+    assert torch.isfinite(x.grad).all()
+
+
 @pytest.mark.parametrize("name", ["arcface", "proxy-anchor"])
 def test_metric_losses_pull_embeddings_of_a_class_together(name: str) -> None:
     torch.manual_seed(0)

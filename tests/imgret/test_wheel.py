@@ -19,7 +19,7 @@ from tests.samples import picture
 
 pytestmark = pytest.mark.slow
 
-PACKAGED = ("pyproject.toml", "README.md", "imgret", "classify", "retrieval")
+PACKAGED = ("pyproject.toml", "README.md", "LICENSE", "NOTICE", "imgret", "classify", "retrieval")
 MOST_BYTES = 5_000_000
 NO_PROXY_IS_HERE = "http://127.0.0.1:9"  # where nothing listens
 
@@ -88,6 +88,15 @@ def test_the_wheel_holds_imgrets_own_encoder(wheel: Path) -> None:
     own = {name: size for name, size in sizes.items() if name.startswith("retrieval/mini/")}
     assert {"retrieval/mini/config.json", "retrieval/mini/model.safetensors"} <= own.keys()
     assert sum(own.values()) < MOST_BYTES
+
+
+def test_the_wheel_has_types_a_licence_and_words_on_the_weights(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        (notice,) = (n for n in names if n.endswith(".dist-info/licenses/NOTICE"))
+        assert b"retrieval/mini/model.safetensors" in archive.read(notice)
+    assert {f"{package}/py.typed" for package in ("imgret", "classify", "retrieval")} <= names
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
 
 
 def test_installed_it_indexes_and_answers_without_network_torch_or_timm(

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import imgret
 from retrieval.errors import BackboneError, GalleryError, ImgretError
 from retrieval.gallery import Settings
 from retrieval.plain import plain
@@ -503,10 +502,6 @@ def test_plain_knows_what_reports_are_made_of() -> None:
     given = {Path("a"): {1}, "n": np.int64(1), "b": np.bool_(True), "x": np.array([np.inf, 1.0])}
     assert plain(given) == {"a": [1], "n": 1, "b": True, "x": [None, 1.0]}
     assert json.dumps(plain(Path("\udcff.png")))
-
-
-def test_the_public_names_are_all_there() -> None:
-    assert all(getattr(imgret, name) for name in imgret.__all__)
 
 
 # --- one opened state

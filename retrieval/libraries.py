@@ -1,0 +1,47 @@
+"""Libraries that an installation may lack, and how to install them.
+
+imgret-light leaves torch and what stands on it out: it encodes with OpenVINO, by `mini` or by what
+another machine exported.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import metadata, util
+
+WHOLE, LIGHT = "imgret", "imgret-light"
+NEEDED_TO_TRAIN = ("torch", "timm", "torchvision", "captum", "huggingface_hub")
+
+
+def is_installed(name: str) -> bool:
+    """Whether a library can be imported; imports nothing."""
+    try:
+        return util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def is_missing(error: ImportError) -> bool:
+    """Whether an import failed because of a library that imgret-light leaves out."""
+    top = (error.name or "").partition(".")[0]
+    return isinstance(error, ModuleNotFoundError) and top in NEEDED_TO_TRAIN
+
+
+def how_to_install(name: str, *, by: str = "This") -> str:
+    """Say that something needs a library, and the line that installs it.
+
+    by: what needs it, as a sentence begins.
+    """
+    is_light = distribution() == LIGHT
+    line = f"pip install '{LIGHT}[torch]'" if is_light else f"pip install {WHOLE}"
+    return f"{by} needs {name}, which is not installed; run: {line}"
+
+
+@cache
+def distribution() -> str:
+    """The name under which imgret is installed, for what pip is to add to it."""
+    try:
+        metadata.distribution(LIGHT)
+    except metadata.PackageNotFoundError:
+        return WHOLE
+    return LIGHT

@@ -1,0 +1,36 @@
+"""Reports draw with matplotlib; it is imported only where one is made."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import ROOT
+from tests.samples import command_environment, save_pictures
+
+
+def imported(folder: Path, cache: Path, *arguments: object) -> set[str]:
+    """The packages that a command imports."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "imgret", *map(str, arguments)], cwd=folder,
+        env=command_environment(cache) | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = (line for line in done.stderr.splitlines() if line.startswith("import time:"))
+    return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
+
+
+def test_evaluate_imports_matplotlib_for_a_report_alone(tmp_path: Path, cache: Path) -> None:
+    save_pictures(tmp_path / "pictures")
+    assert "matplotlib" not in imported(tmp_path, cache, "index", "pictures")
+    assert "matplotlib" not in imported(tmp_path, cache, "evaluate")
+    assert "matplotlib" in imported(tmp_path, cache, "evaluate", "--report", "e.html")
+
+
+def test_the_pages_of_classifiers_are_there_without_matplotlib() -> None:
+    code = "import classify.report, sys; print('matplotlib' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"
