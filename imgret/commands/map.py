@@ -10,8 +10,6 @@ import click
 from imgret.options import NamedPath, existing_gallery, gallery_option, trust_option, trusted
 from imgret.streams import say
 
-EXTRA = 'pip install "imgret[map]"'
-
 
 @click.command(
     "map",
@@ -51,6 +49,7 @@ def command(
     An HTML page of its own: thumbnails on hover, colours by label, zoom and search.
     """
     from imgret.output import print_facts, shown_progress
+    from retrieval.libraries import distribution
     from retrieval.projection import has_umap
     from retrieval.report.map import write_map
     from retrieval.retriever import Retriever
@@ -58,7 +57,7 @@ def command(
     if method is None:
         method = "umap" if has_umap() else "tsne"
         if method == "tsne":
-            say(f"imgret: t-SNE draws the map; {EXTRA} brings UMAP.")
+            say(f"imgret: t-SNE draws the map; pip install '{distribution()}[map]' brings UMAP.")
     with shown_progress() as progress:
         drawn = Retriever(existing_gallery(gallery), trust=trusted()).map(
             method, most_images=most_images, where=where, seed=seed, progress=progress
