@@ -34,10 +34,10 @@ def agreement(folder: Path, encoders: dict[str, dict[str, object]], judge: str) 
 
 
 def _embeddings(folder: Path, setting: dict[str, object]) -> np.ndarray:
-    from retrieval.comparison.embedding import embed
+    from retrieval.comparison.embedding import embed_folder
     from retrieval.comparison.recipes import Encoding
 
-    found = embed(folder, Encoding(**setting), CACHE / "experiments").images  # type: ignore[arg-type]
+    found = embed_folder(folder, Encoding(**setting), CACHE / "experiments").images  # type: ignore[arg-type]
     return np.asarray(found.embeddings, np.float32)
 
 

@@ -19,13 +19,13 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.table import Table
 from retrieval import transform as transforms
-from retrieval.comparison.embedding import embed
+from retrieval.comparison.embedding import embed_folder
 from retrieval.comparison.recipes import Encoding
 from retrieval.encoder import cache_folder
 from retrieval.evaluation.calibration import PRIOR_KNOWN, calibrate
 from retrieval.evaluation.evidence import CONSIDERED, evidence
 from retrieval.evaluation.open_set import density, trials_by_class
-from retrieval.evaluation.protocols import Images, Method
+from retrieval.evaluation.protocols import Images, SearchMethod
 from retrieval.metrics import expected_calibration_error
 from retrieval.plain import Plain
 
@@ -89,7 +89,7 @@ def draw(images: Images, foreign: np.ndarray, seed: int, into: Answers) -> None:
         [images.contents[i] for i in rows],
         [images.paths[i] for i in rows],
     )
-    trials = trials_by_class(gallery, Method("auto"))
+    trials = trials_by_class(gallery, SearchMethod("auto"))
     calibration = None if trials is None else calibrate(trials, "class")
     if calibration is None:
         return
@@ -121,7 +121,7 @@ def measure(folders: list[Path], backbone: str, size: int | None) -> Table:
         ["set", "area, score", "area, probability", "error", "known", "unknown", "foreign"],
     )
     made = {
-        folder.name: embed(
+        folder.name: embed_folder(
             folder, Encoding(backbone=backbone, size=size), cache_folder() / "experiments"
         ).images
         for folder in folders

@@ -99,7 +99,7 @@ def _embedded(files: list[Path], gallery: Path) -> _Photographs:
 def _spaces(vectors: np.ndarray) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     from retrieval import transform
 
-    auto = transform.fit(transform.resolve("auto", *vectors.shape), vectors)
+    auto = transform.fit(transform.resolve_spec("auto", *vectors.shape), vectors)
     return {"raw": transform.Transform("none", vectors.shape[1]).apply, "transformed": auto.apply}
 
 

@@ -31,7 +31,7 @@ def measure(*, quick: bool) -> list[Table]:
         ["network", "traced", "torch.export", "ratio", "batch, traced", "batch, torch.export"],
     )
     for name in ("mobilenetv3_small_050",) if quick else NETWORKS:
-        backbone = backbones.load(f"random:{name}")
+        backbone = backbones.load_backbone(f"random:{name}")
         side = backbone.spec.preprocessing.size
         pictures = torch.randint(0, 256, (8, side, side, 3), dtype=torch.uint8)
         seconds: list[list[float]] = [[] for _ in CONVERSIONS]

@@ -25,8 +25,8 @@ from torch.nn import functional
 
 from benchmarks.photographs import ROOT
 from classify.explain import grad_cam
-from classify.models import create, embed, head_parameters
-from classify.recipe import Input, ModelSpec, Phase, Settings
+from classify.models import create_network, embed_features, head_parameters
+from classify.recipe import Input, ModelSpec, Phase, TrainingSettings
 from classify.run import save_model
 from classify.training.norms import training_mode
 from classify.training.optimising import make_optimiser, open_layers
@@ -92,7 +92,7 @@ def try_network(family: str, name: str, side: int | None = None) -> Tried:
     side, refused = _least_side(name, (side,) if side else SIDES)
     if refused:
         return Tried(family, name, side, _cell(refused), _backbone_alone(name, side), "-")
-    created = create(ModelSpec(backbone=name), Input(size=side), len(CLASSES))
+    created = create_network(ModelSpec(backbone=name), Input(size=side), len(CLASSES))
     network = created.network
     x = torch.randn(4, 3, side, side)
     for phase in (Phase(open="head"), Phase(open="all")):
@@ -102,14 +102,18 @@ def try_network(family: str, name: str, side: int | None = None) -> Tried:
         folder = Path(scratch)
         save_model(folder, network, created.preprocessing, CLASSES)
         with torch.inference_mode():
-            embeddings, scores = embed(network.eval(), x)
+            embeddings, scores = embed_features(network.eval(), x)
             _check("scores", scores, network(x))
             classifier = backbones.load_classifier(folder)
             _check("a classifier's scores", classifier.network(x), scores)
-            _check("a backbone's embeddings", backbones.load(str(folder)).network(x), embeddings)
-        started = create(ModelSpec(backbone=name, weights=str(folder)), Input(size=side), 2)
+            _check(
+                "a backbone's embeddings",
+                backbones.load_backbone(str(folder)).network(x),
+                embeddings,
+            )
+        started = create_network(ModelSpec(backbone=name, weights=str(folder)), Input(size=side), 2)
     with torch.inference_mode():
-        _check("new classes", embed(started.network.eval(), x)[0], embeddings)
+        _check("new classes", embed_features(started.network.eval(), x)[0], embeddings)
     return Tried(family, name, side, "yes", "yes", _explained(name, network, x[:1]))
 
 
@@ -118,7 +122,7 @@ def _least_side(name: str, sides: Sequence[int | None]) -> tuple[int, RecipeErro
     for side in sides:
         asked = Input(size=side) if side else Input()
         try:
-            return create(ModelSpec(backbone=name), asked, 3).preprocessing.size, None
+            return create_network(ModelSpec(backbone=name), asked, 3).preprocessing.size, None
         except RecipeError as error:
             refused = error
     return backbones.input_size(name) or 224, refused
@@ -129,8 +133,8 @@ def _step(network: nn.Module, x: torch.Tensor, phase: Phase) -> None:
     network.zero_grad(set_to_none=True)
     open_layers(network, phase)
     training_mode(network)
-    optimiser = make_optimiser(network, Settings(optimiser="sgd", lr=1e-4), [])
-    _, scores = embed(network, x)
+    optimiser = make_optimiser(network, TrainingSettings(optimiser="sgd", lr=1e-4), [])
+    _, scores = embed_features(network, x)
     functional.cross_entropy(scores.float(), torch.tensor([0, 1, 2, 0])).backward()
     nn.utils.clip_grad_norm_(network.parameters(), 1.0)  # random weights can explode
     optimiser.step()
@@ -145,7 +149,7 @@ def _explained(name: str, network: nn.Module, x: torch.Tensor) -> str:
     try:
         return _heat(network, x)
     except ImgretError:
-        own = create(ModelSpec(backbone=name), Input(), len(CLASSES))
+        own = create_network(ModelSpec(backbone=name), Input(), len(CLASSES))
         side = own.preprocessing.size
     try:
         return f"{_heat(own.network, torch.randn(1, 3, side, side))}, at {side} px"

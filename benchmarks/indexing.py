@@ -78,7 +78,7 @@ def _memory(*, quick: bool) -> Table:
 def _cosines(*, quick: bool) -> Table:
     from PIL import Image
 
-    from retrieval.backbones import load
+    from retrieval.backbones import load_backbone
     from retrieval.encoder import open_encoder
     from retrieval.images import decode
 
@@ -88,7 +88,7 @@ def _cosines(*, quick: bool) -> Table:
         "encoded in float32.",
         ["images", "mean", "worst"],
     )
-    backbone = load(str(WEIGHTS))
+    backbone = load_backbone(str(WEIGHTS))
     p = backbone.spec.preprocessing
     with tempfile.TemporaryDirectory() as cache:
         encoder = open_encoder(
@@ -121,21 +121,24 @@ def _run(side: str, folder: Path) -> dict[str, float]:
 
 
 def _decode(folder: Path) -> float:
-    from retrieval.backbones import load
+    from retrieval.backbones import load_backbone
     from retrieval.images import find_images
     from retrieval.loader import load_images
 
-    files, preprocessing = list(find_images([folder])), load(str(WEIGHTS)).spec.preprocessing
+    files, preprocessing = (
+        list(find_images([folder])),
+        load_backbone(str(WEIGHTS)).spec.preprocessing,
+    )
     start = time.perf_counter()
     n = sum(item.error is None for item in load_images(files, preprocessing))
     return n / (time.perf_counter() - start)
 
 
 def _encode(_: Path) -> float:
-    from retrieval.backbones import load
+    from retrieval.backbones import load_backbone
     from retrieval.encoder import cache_folder, open_encoder
 
-    backbone = load(str(WEIGHTS))
+    backbone = load_backbone(str(WEIGHTS))
     encoder = open_encoder(backbone.spec, lambda: backbone, cache=cache_folder())
     size = backbone.spec.preprocessing.size
     shape = (encoder.batch_size, size, size, 3)

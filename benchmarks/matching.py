@@ -42,7 +42,7 @@ CIFAR_SIZE = 96
 
 def measure(*, quick: bool) -> list[Table]:
     """One row an option: P@5 on cars with what it gains, and whether it harms elsewhere."""
-    from retrieval.comparison import Data
+    from retrieval.comparison import ComparedFolders
 
     cars, parts = unpacked("cars"), unpacked("parts")
     cifar = cifar_part(quick=quick)
@@ -57,8 +57,7 @@ def measure(*, quick: bool) -> list[Table]:
         "cars; per query: to transform, search and refine one of 1,632 in a batch.",
         ["option", "cars", "difference", "p", "CIFAR-10", "parts", "ms an image", "ms a query"],
     )
-    sets = (Data(cars / "train", cars / "test"), Data(cifar / "train", cifar / "test"),
-            Data(parts / "train", parts / "test"))  # fmt: skip
+    sets = [ComparedFolders(data / "train", data / "test") for data in (cars, cifar, parts)]
     results = {name: [_run(data, change) for data in sets] for name, change in OPTIONS.items()}
     for name, row in results.items():
         table.add(*_row(name, row, results["nothing"]))
@@ -68,22 +67,22 @@ def measure(*, quick: bool) -> list[Table]:
 def _run(data, change):  # type: ignore[no-untyped-def]
     """One option on one set of images, and the milliseconds of one query."""
     from retrieval.comparison import comparing, recipes
-    from retrieval.comparison.embedding import embed
-    from retrieval.evaluation.protocols import Measured, Method, rank_images
+    from retrieval.comparison.embedding import embed_folder
+    from retrieval.evaluation.protocols import Measured, SearchMethod, rank_images
 
     settings = BASE | change
     if "cifar" in str(data.gallery):
         settings["size"] = {224: CIFAR_SIZE, 288: 128}[int(settings["size"])]
-    (experiment,) = recipes.grid(recipes.Recipe(), {key: [v] for key, v in settings.items()})
+    (experiment,) = recipes.grid(recipes.Experiment(), {key: [v] for key, v in settings.items()})
     cache = CACHE / "experiments"
     measured = Measured()
     result = comparing.run(data, experiment, cache=cache, measured=measured)
     recipe = experiment.recipe
     images, queries = (
-        embed(f, recipe.encoding, cache).images for f in (data.gallery, data.queries)
+        embed_folder(f, recipe.encoding, cache).images for f in (data.gallery, data.queries)
     )
     start = time.monotonic()
-    method = Method(recipe.search.transform, recipe.search.refinement)
+    method = SearchMethod(recipe.search.transform, recipe.search.refinement)
     rank_images(images, queries, method=method, measured=measured)
     return result, 1000 * (time.monotonic() - start) / len(queries)
 

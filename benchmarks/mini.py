@@ -44,7 +44,7 @@ def measure(*, quick: bool) -> list[Table]:
 
 
 def _matches(sets: dict[str, Path]) -> Table:
-    from retrieval.evaluation.protocols import Method, evaluate
+    from retrieval.evaluation.protocols import SearchMethod, evaluate
 
     lacking = "" if "clothing" in sets else " Clothing was not at hand, so it was left out."
     table = Table(
@@ -63,7 +63,7 @@ def _matches(sets: dict[str, Path]) -> Table:
         }
         for transform in TRANSFORMS:
             found = {
-                kind: evaluate(gallery, queries, method=Method(transform))
+                kind: evaluate(gallery, queries, method=SearchMethod(transform))
                 for kind, (gallery, queries) in embedded.items()
             }
             best = found["MobileNetV2, 224 px"].metric("precision@5").value
@@ -76,11 +76,11 @@ def _matches(sets: dict[str, Path]) -> Table:
 
 def _images(folder: Path, setting):  # type: ignore[no-untyped-def]
     """Labelled embeddings of a folder; of no backbone, colours and HOG."""
-    from retrieval.comparison.embedding import embed
+    from retrieval.comparison.embedding import embed_folder
     from retrieval.comparison.recipes import Encoding
 
     encoding = Encoding(**(setting or ENCODERS["mini"]))
-    images = embed(folder, encoding, CACHE / "experiments").images
+    images = embed_folder(folder, encoding, CACHE / "experiments").images
     if setting:
         return images
     with ProcessPoolExecutor(2, get_context("spawn")) as pool:
@@ -113,7 +113,7 @@ def _speed(rounds: int) -> Table:
     encoders = {}
     for kind in ("mini", "MobileNetV2, 224 px"):
         setting = ENCODERS[kind]
-        backbone = backbones.load(str(setting["backbone"]), size=setting.get("size"))  # type: ignore[arg-type]
+        backbone = backbones.load_backbone(str(setting["backbone"]), size=setting.get("size"))  # type: ignore[arg-type]
         encoders[kind] = open_encoder(backbone.spec, lambda b=backbone: b, cache=cache_folder())
     rates: dict[str, list[float]] = {kind: [] for kind in encoders}
     for turn in range(rounds + 1):

@@ -93,13 +93,13 @@ def _real(*, quick: bool) -> np.ndarray:
     """(n, 1280) float16 embeddings of CIFAR-10's training images, kept in the cache folder."""
     file = CACHE / f"cifar10-96{'-quick' if quick else ''}.npy"
     if not file.is_file():
-        from retrieval.backbones import load
+        from retrieval.backbones import load_backbone
         from retrieval.encoder import cache_folder, open_encoder
         from retrieval.images import find_images
         from retrieval.loader import load_images
         from retrieval.retriever.indexing import encode_batches
 
-        backbone = load(str(WEIGHTS), size=96)
+        backbone = load_backbone(str(WEIGHTS), size=96)
         encoder = open_encoder(backbone.spec, lambda: backbone, cache=cache_folder())
         files = list(find_images([unpacked("cifar10") / "train"]))[:: 25 if quick else 1]
         rows = [

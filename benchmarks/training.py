@@ -17,8 +17,8 @@ from benchmarks.photographs import unpacked
 from benchmarks.table import Table
 from classify.augmentation import Augmenter, kept_side
 from classify.data import decode_all, find_labelled
-from classify.models import create
-from classify.recipe import Recipe, read
+from classify.models import create_network
+from classify.recipe import Recipe, read_recipe
 from classify.run import Epoch
 from classify.training.loop import Loop
 from classify.training.optimising import make_optimiser
@@ -41,14 +41,14 @@ def measure(*, quick: bool) -> list[Table]:
         [],
     )
     for name in RECIPES[2:3] if quick else RECIPES:
-        table.rows.append(_row(name, read(name, ["model.weights=random"])))
+        table.rows.append(_row(name, read_recipe(name, ["model.weights=random"])))
     return [table]
 
 
 def _row(name: str, recipe: Recipe) -> list[str]:
     images = find_labelled(unpacked(recipe.data.name) / "test")
     batch = recipe.training.batch
-    created = create(recipe.model, recipe.input, len(images.classes))
+    created = create_network(recipe.model, recipe.input, len(images.classes))
     size = created.preprocessing.size
     side = kept_side(recipe.augmentation, size)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0)).numpy()

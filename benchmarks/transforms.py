@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.table import Table
 from retrieval import transform as transforms
-from retrieval.comparison.embedding import embed
+from retrieval.comparison.embedding import embed_folder
 from retrieval.comparison.recipes import Encoding
 from retrieval.encoder import cache_folder
 
@@ -74,7 +74,9 @@ def measure(folders: list[Path], backbone: str, size: int | None) -> Table:
         ["set", "gallery", "none", "before", "auto, no labels", "auto, labels", "new classes"],
     )
     for folder in folders:
-        made = embed(folder, Encoding(backbone=backbone, size=size), cache_folder() / "experiments")
+        made = embed_folder(
+            folder, Encoding(backbone=backbone, size=size), cache_folder() / "experiments"
+        )
         x = np.asarray(made.images.embeddings, np.float32)
         labels = np.array(made.images.labels)
         for n in SIZES:

@@ -33,7 +33,7 @@ def default_recipe(folder: Path, how: ClassFolders = "auto") -> str:
     return "default/many-images" if len(images) >= MANY else "default/few-images"
 
 
-def with_weights(recipe: Recipe, weights: str | None) -> Recipe:
+def recipe_with_weights(recipe: Recipe, weights: str | None) -> Recipe:
     """The recipe with its backbone's weights from a folder, "pretrained" or "random"."""
     if weights is None:
         return recipe

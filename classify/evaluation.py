@@ -69,7 +69,7 @@ class Sample(Plain):
 
 
 @dataclass(frozen=True)
-class Evaluation(Plain):
+class ClassifierReport(Plain):
     """A classifier on labelled images. Shares are in [0, 1].
 
     loss: mean cross-entropy, nats. calibration_error: expected, of the predicted class. confusion:
@@ -105,7 +105,7 @@ class Evaluation(Plain):
         return {average.name: average for average in self.averages}[name]
 
 
-def evaluate(
+def judge(
     probabilities: np.ndarray,
     labels: np.ndarray,
     classes: Sequence[str],
@@ -118,7 +118,7 @@ def evaluate(
     is_validation: bool = False,
     contents: Sequence[str] = (),
     notes: tuple[str, ...] = (),
-) -> Evaluation:
+) -> ClassifierReport:
     """Judge predictions.
 
     probabilities: (n, classes) float, rows sum to 1. labels: (n,) places in classes, n > 0.
@@ -137,7 +137,7 @@ def evaluate(
         ClassReport(name, float(p[n]), float(r[n]), float(f1[n]), int(support[n]))
         for n, name in enumerate(classes)
     ]
-    return Evaluation(
+    return ClassifierReport(
         model=model,
         data=data,
         images=len(labels),

@@ -13,7 +13,7 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter
 from safetensors import SafetensorError, safe_open
 
-from classify.evaluation import ClassReport, Evaluation
+from classify.evaluation import ClassifierReport, ClassReport
 from classify.recipe import Augmentation, Recipe
 from classify.run import WEIGHTS, Epoch, Run
 from retrieval.errors import ImgretError
@@ -50,7 +50,7 @@ class KeptTest(Plain):
 
 
 @dataclass(frozen=True)
-class Row(Plain):
+class LeaderboardRow(Plain):
     """One run. The figures on test images are None until `imgret test` has measured them.
 
     batch_norm: whether any lies in the network. dropout: the largest of its own and its head's.
@@ -86,7 +86,7 @@ class Entry:
 
     name: str
     run: Run
-    row: Row
+    row: LeaderboardRow
     history: tuple[Epoch, ...]
     tested: KeptTest | None
 
@@ -105,12 +105,12 @@ def read_entries(folders: Sequence[Path]) -> tuple[list[Entry], list[str]]:
     return entries, refused
 
 
-def row(run: Run, name: str = "") -> Row:
+def row(run: Run, name: str = "") -> LeaderboardRow:
     """What a run's folder says. name: by default the folder's. Raises ImgretError when damaged."""
     recipe, history = run.recipe, run.history
     best = next((epoch for epoch in reversed(history) if epoch.is_best), None)
     tested = read_tested(run)
-    return Row(
+    return LeaderboardRow(
         run=name or run.name,
         model=recipe.title or recipe.model.backbone,
         parameters=run.facts.parameters,
@@ -135,7 +135,7 @@ def row(run: Run, name: str = "") -> Row:
     )
 
 
-def write_tested(run: Run, evaluation: Evaluation) -> None:
+def write_tested(run: Run, evaluation: ClassifierReport) -> None:
     """Keep the figures of a test with the run. Raises ImgretError when that fails."""
     macro = evaluation.average("macro")
     best = sorted(evaluation.classes, key=lambda c: (-c.f1, c.label))[:KEPT_CLASSES]
@@ -226,12 +226,15 @@ def as_text(value: object) -> str:
 
 def columns() -> list[str]:
     """Names of the table's columns."""
-    return [field.name.replace("_", " ").replace("f1", "F1") for field in dataclasses.fields(Row)]
+    return [
+        field.name.replace("_", " ").replace("f1", "F1")
+        for field in dataclasses.fields(LeaderboardRow)
+    ]
 
 
-def cells(found: Row) -> list[str]:
+def cells(found: LeaderboardRow) -> list[str]:
     """A row as text."""
-    return [as_text(getattr(found, field.name)) for field in dataclasses.fields(Row)]
+    return [as_text(getattr(found, field.name)) for field in dataclasses.fields(LeaderboardRow)]
 
 
 def _number(value: object) -> str:

@@ -57,7 +57,7 @@ class Epoch(Plain):
 
 
 @dataclass(frozen=True)
-class Facts(Plain):
+class RunFacts(Plain):
     """What run.json says. data: the folder. ended: why training stopped, "" while it goes on.
     best_epoch: whose weights are kept, from 1. failed: images that were left out."""
 
@@ -89,10 +89,10 @@ class Run:
                 f"{folder} has run format {document.get('format')!r}, and this imgret reads "
                 f"{FORMAT}. Use the imgret that made it, or train again."
             )
-        names = {field.name for field in dataclasses.fields(Facts)}
+        names = {field.name for field in dataclasses.fields(RunFacts)}
         if set(document) != names:
             raise ImgretError(f"{folder / FACTS} is damaged. Train again.")
-        self.facts = Facts(**document)
+        self.facts = RunFacts(**document)
 
     @property
     def name(self) -> str:
@@ -103,7 +103,7 @@ class Run:
     def recipe(self) -> Recipe:
         """All settings."""
         file = self.folder / RECIPE
-        return recipes.parse(_read_text(file), str(file))
+        return recipes.parse_recipe(_read_text(file), str(file))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -135,7 +135,7 @@ def write_history(file: Path, history: Sequence[Epoch]) -> None:
     write_atomically(file, "".join(lines).encode())
 
 
-def write_facts(folder: Path, facts: Facts) -> None:
+def write_facts(folder: Path, facts: RunFacts) -> None:
     """run.json, atomically."""
     text = json.dumps(dataclasses.asdict(facts), indent=2) + "\n"
     write_atomically(folder / FACTS, text.encode())

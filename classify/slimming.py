@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from classify.run import apart, data_config
-from retrieval.backbones import load
+from retrieval.backbones import load_backbone
 from retrieval.errors import BackboneError
 from retrieval.files import make_folder, write_atomically
 from retrieval.text import unwritable
@@ -24,7 +24,7 @@ def slim(run: Path, out: Path) -> None:
     """
     from safetensors.torch import save
 
-    backbone = load(str(run))
+    backbone = load_backbone(str(run))
     spec = backbone.spec
     config = {
         "architecture": spec.architecture.partition(".")[0],

@@ -18,7 +18,7 @@ from classify.data import (
     find_layout,
     read_kept,
 )
-from classify.evaluation import Evaluation, evaluate, softmax
+from classify.evaluation import ClassifierReport, judge, softmax
 from classify.predicting import Predictor
 from classify.run import SPLIT, Run
 from retrieval.errors import ImgretError
@@ -41,7 +41,7 @@ def evaluate_run(
     progress: Progress | None = None,
     *,
     validation: bool = False,
-) -> Evaluation:
+) -> ClassifierReport:
     """Evaluate a run on the class folders of data, else on what the run held out.
 
     What was held out is found by content, whatever its folder holds by now; what is gone or changed
@@ -53,7 +53,7 @@ def evaluate_run(
 
 def evaluate_ensemble(
     folders: Sequence[Path], data: Path | None = None, progress: Progress | None = None
-) -> Evaluation:
+) -> ClassifierReport:
     """Evaluate the mean of several runs' probabilities. Their classes must be the same.
 
     Without data it is judged on images that some of the runs held out and none was trained on.
@@ -64,7 +64,7 @@ def evaluate_ensemble(
 
 def _evaluated(
     folders: Sequence[Path], data: Path | None, progress: Progress | None, *, validation: bool
-) -> Evaluation:
+) -> ClassifierReport:
     predictors = [Predictor(folder) for folder in folders]
     runs = [Run(folder) for folder in folders]
     classes = predictors[0].classes
@@ -80,7 +80,7 @@ def _evaluated(
         pixels = decode_all(tested.images, predictor.preprocessing, progress)
         probabilities.append(softmax(predictor.scores(pixels.pixels)))
     notes = [tested.note] if tested.note else _trained_on(runs, pixels.contents) if data else []
-    return evaluate(
+    return judge(
         np.mean(probabilities, axis=0),
         pixels.images.labels,
         classes,

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from classify.training import Trained, train
     from retrieval import __version__
     from retrieval.comparison import (
+        ComparedFolders,
         Comparison,
-        Data,
         Experiment,
         ExperimentResult,
+        NamedExperiment,
         PairedTest,
         compare,
     )
-    from retrieval.comparison import Recipe as SearchRecipe
     from retrieval.comparison.tuning import Step, Tuning, tune
     from retrieval.errors import (
         BackboneError,
@@ -70,8 +70,8 @@ _PLACES = {  # module -> the public names that are loaded from it on first use
     "classify.training": ["Trained", "train"],
     "retrieval": ["__version__"],
     "retrieval.comparison": [
-        "Comparison", "Data", "Experiment", "ExperimentResult", "PairedTest", "SearchRecipe",
-        "compare",
+        "ComparedFolders", "Comparison", "Experiment", "ExperimentResult", "NamedExperiment",
+        "PairedTest", "compare",
     ],
     "retrieval.comparison.tuning": ["Step", "Tuning", "tune"],
     "retrieval.errors": [
@@ -89,16 +89,15 @@ _PLACES = {  # module -> the public names that are loaded from it on first use
     "retrieval.retriever.mapping": ["GalleryMap", "Point"],
 }  # fmt: skip
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
-_NAMED_THERE = {"SearchRecipe": "Recipe"}  # a training has a Recipe too
 
 __all__ = [
     "BackboneError",
     "Calibration",
     "ClassScore",
+    "ComparedFolders",
     "Comparison",
     "Confidence",
     "Confusion",
-    "Data",
     "DuplicateGroup",
     "DuplicateMember",
     "DuplicateReport",
@@ -115,6 +114,7 @@ __all__ = [
     "IndexReport",
     "Match",
     "Metric",
+    "NamedExperiment",
     "Neighbour",
     "PairedTest",
     "PerQuery",
@@ -129,7 +129,6 @@ __all__ = [
     "ReliabilityBin",
     "Retriever",
     "Run",
-    "SearchRecipe",
     "Step",
     "Threshold",
     "Trained",
@@ -159,7 +158,7 @@ def __getattr__(name: str) -> Any:
         if not is_missing(error):
             raise
         raise ImportError(how_to_install(str(error.name), by=f"imgret.{name}")) from error
-    value = getattr(module, _NAMED_THERE.get(name, name))
+    value = getattr(module, name)
     globals()[name] = value
     return value
 

@@ -17,7 +17,7 @@ import numpy as np
 from retrieval.errors import ImgretError
 from retrieval.libraries import distribution
 
-Method = Literal["umap", "tsne"]
+ProjectionMethod = Literal["umap", "tsne"]
 FEWEST = 5  # below it points lie on a circle: there is no neighbourhood to keep
 PERPLEXITY, NEIGHBOURS = 30, 15
 
@@ -27,7 +27,7 @@ def has_umap() -> bool:
     return find_spec("umap") is not None
 
 
-def project(vectors: np.ndarray, method: Method, seed: int = 0) -> np.ndarray:
+def project(vectors: np.ndarray, method: ProjectionMethod, seed: int = 0) -> np.ndarray:
     """(n, d) float32 unit vectors -> (n, 2) float32 points in [0, 1].
 
     The same seed gives the same points. Raises ImgretError for umap without umap-learn.

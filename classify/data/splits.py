@@ -12,7 +12,7 @@ from classify.data.groups import group_copies
 from classify.data.labelled import LabelledImages, find_labelled
 from classify.data.layout import find_layout
 from classify.data.pixels import Progress
-from classify.recipe import Data
+from classify.recipe import DataSettings
 from retrieval.errors import ImgretError
 
 
@@ -29,7 +29,9 @@ class Splits:
     notes: tuple[str, ...] = ()
 
 
-def find_splits(folder: Path, data: Data, seed: int, progress: Progress | None = None) -> Splits:
+def find_splits(
+    folder: Path, data: DataSettings, seed: int, progress: Progress | None = None
+) -> Splits:
     """train/, val/ and test/ of a folder, or its class folders, split by class and seed.
 
     Copies of one file are never on two sides: what is split here keeps them together, and where
@@ -79,7 +81,7 @@ def _grouped(
     train: LabelledImages,
     validation: LabelledImages,
     test: LabelledImages,
-    data: Data,
+    data: DataSettings,
     progress: Progress | None,
 ) -> tuple[LabelledImages, LabelledImages, LabelledImages]:
     parts = train, validation, test
@@ -117,7 +119,7 @@ def _without(images: LabelledImages, *others: LabelledImages) -> tuple[LabelledI
 
 
 def _split(
-    images: LabelledImages, share: float, seed: int, folder: Path, data: Data
+    images: LabelledImages, share: float, seed: int, folder: Path, data: DataSettings
 ) -> tuple[LabelledImages, LabelledImages]:
     """The rest, and a share of each class."""
     if not share:
@@ -140,7 +142,7 @@ def _split(
     return images.subset(kept), images.subset(held_out)
 
 
-def _left(data: Data) -> str:
+def _left(data: DataSettings) -> str:
     """Why a class may have fewer images than its folder."""
     taken = [f"data.test = {data.test:g}"] * bool(data.test)
     taken += [f"data.fraction = {data.fraction:g}"] * (data.fraction < 1)

@@ -43,7 +43,7 @@ default_cfgs = generate_default_cfgs(
 )
 
 
-class Classifier(nn.Module):
+class RecipeClassifier(nn.Module):
     """Backbone and head: (n, 3, size, size) -> (n, num_classes).
 
     layout: a recipe's [model], checked again, since it may come from a stranger's config.json.
@@ -243,8 +243,8 @@ def _dropout(p: float) -> list[nn.Module]:
 
 
 @register_model  # type: ignore[untyped-decorator]
-def imgret_classifier(pretrained: bool = False, **kwargs: Any) -> Classifier:  # noqa: FBT001, FBT002  timm's
+def imgret_classifier(pretrained: bool = False, **kwargs: Any) -> RecipeClassifier:  # noqa: FBT001, FBT002  timm's
     """timm's door to Classifier."""
     kwargs.pop("pretrained_cfg_overlay", None)
-    model: Classifier = build_model_with_cfg(Classifier, NAME, pretrained, **kwargs)
+    model: RecipeClassifier = build_model_with_cfg(RecipeClassifier, NAME, pretrained, **kwargs)
     return model

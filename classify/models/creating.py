@@ -14,10 +14,10 @@ from classify.models.classifier import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     TORCHVISION,
-    Classifier,
+    RecipeClassifier,
     create_timm,
 )
-from classify.models.heads import embed, head_keys, head_modules
+from classify.models.heads import embed_features, head_keys, head_modules
 from classify.recipe import Input, ModelSpec
 from retrieval import backbones
 from retrieval.backbones import Backbone
@@ -38,7 +38,7 @@ class Created:
     is_random: bool
 
 
-def create(spec: ModelSpec, pixels: Input, num_classes: int) -> Created:
+def create_network(spec: ModelSpec, pixels: Input, num_classes: int) -> Created:
     """The network of a recipe with its weights, (n, 3, size, size) -> (n, num_classes).
 
     Raises RecipeError for a network that does not exist or fit, BackboneError for weights that
@@ -134,7 +134,7 @@ def _check_scores(network: nn.Module, name: str, size: int, num_classes: int) ->
     was, scores = network.training, None
     try:
         with torch.no_grad():  # some keep what they compute, and train with it
-            _, scores = embed(network.eval(), torch.zeros(1, 3, size, size))
+            _, scores = embed_features(network.eval(), torch.zeros(1, 3, size, size))
     except Exception as error:  # whatever a network raises on pixels that it cannot take
         raise RecipeError(
             f"model.backbone: {name} gives no scores of {size} px images "
@@ -157,7 +157,7 @@ def _source_of_timm(spec: ModelSpec, size: int | None) -> Backbone | None:
     if not spec.is_timm or spec.weights == RANDOM:
         return None
     source, wanted = _source(spec), _name(spec)
-    loaded = backbones.load(source, size=size)
+    loaded = backbones.load_backbone(source, size=size)
     found = loaded.spec.architecture.partition(".")[0]
     if found != wanted:
         raise BackboneError(
@@ -169,7 +169,7 @@ def _source_of_timm(spec: ModelSpec, size: int | None) -> Backbone | None:
 
 def _load(network: nn.Module, spec: ModelSpec, state: Mapping[str, torch.Tensor]) -> None:
     """Weights of the backbone, all of them or an error."""
-    has_own_head = not isinstance(network, Classifier)
+    has_own_head = not isinstance(network, RecipeClassifier)
     target = network if has_own_head else network.backbone
     heads = head_keys(network) if has_own_head else set()
     try:

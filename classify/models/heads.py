@@ -13,12 +13,12 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from classify.models.classifier import Classifier
+from classify.models.classifier import RecipeClassifier
 
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm)
 
 
-def embed(network: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def embed_features(network: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(n, 3, size, size) -> the embeddings (n, d) and class scores (n, num_classes).
 
     The scores are those of the network itself. The embedding is what timm's network without
@@ -44,7 +44,7 @@ def last_layers(network: nn.Module) -> list[nn.Module]:
 
 def head_modules(network: nn.Module) -> list[nn.Module]:
     """What is new with every set of classes: the last layers, and those that timm adds to them."""
-    if isinstance(network, Classifier):
+    if isinstance(network, RecipeClassifier):
         return [network.head]
     named = getattr(network, "pretrained_cfg", {}).get("classifier") or ()
     modules = dict(network.named_modules())

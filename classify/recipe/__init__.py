@@ -4,41 +4,48 @@ schema.py    what a recipe may say
 reading.py   files of TOML, ours and a user's, -> Recipe, and back
 """
 
-from classify.recipe.reading import as_toml, check, names, parse, read, with_overrides
+from classify.recipe.reading import (
+    check,
+    parse_recipe,
+    read_recipe,
+    recipe_as_toml,
+    recipe_names,
+    with_overrides,
+)
 from classify.recipe.schema import (
     Augmentation,
-    Data,
+    DataSettings,
     Distillation,
-    Figures,
     Head,
     Input,
     Loss,
-    Metric,
+    MetricLearning,
     ModelSpec,
     Phase,
     Recipe,
-    Settings,
+    StatedFigures,
     Training,
+    TrainingSettings,
 )
 
 __all__ = [
     "Augmentation",
-    "Data",
+    "DataSettings",
     "Distillation",
-    "Figures",
     "Head",
     "Input",
     "Loss",
-    "Metric",
+    "MetricLearning",
     "ModelSpec",
     "Phase",
     "Recipe",
-    "Settings",
+    "StatedFigures",
     "Training",
-    "as_toml",
+    "TrainingSettings",
     "check",
-    "names",
-    "parse",
-    "read",
+    "parse_recipe",
+    "read_recipe",
+    "recipe_as_toml",
+    "recipe_names",
     "with_overrides",
 ]

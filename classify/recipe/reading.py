@@ -29,17 +29,17 @@ def _known() -> dict[str, Traversable]:
     return found
 
 
-def names() -> list[str]:
+def recipe_names() -> list[str]:
     """The recipes of the package."""
     return list(_known())
 
 
-def read(name: str, overrides: Sequence[str] = ()) -> Recipe:
+def read_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """A recipe of the package by its name or the row it reproduces, or a user's own file.
 
     overrides: KEY=VALUE, see with_overrides(). Raises RecipeError, naming file and key.
     """
-    return parse(_text(name), name, overrides)
+    return parse_recipe(_text(name), name, overrides)
 
 
 def _text(name: str) -> str:
@@ -54,7 +54,7 @@ def _text(name: str) -> str:
     return text_of(name, "`imgret recipes` lists ours; a path to a TOML file is one's own.")
 
 
-def parse(text: str, source: str, overrides: Sequence[str] = ()) -> Recipe:
+def parse_recipe(text: str, source: str, overrides: Sequence[str] = ()) -> Recipe:
     """A recipe from TOML. Raises RecipeError, naming source and the key."""
     return check(with_overrides(document_of(text, source), overrides), source)
 
@@ -106,6 +106,6 @@ def _value(text: str) -> Any:
         return text
 
 
-def as_toml(recipe: Recipe) -> str:
+def recipe_as_toml(recipe: Recipe) -> str:
     """A recipe as a file of its own, all settings spelled out."""
     return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))

@@ -19,7 +19,7 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Data(_Model):
+class DataSettings(_Model):
     """Where the labelled images come from.
 
     name: of the data set it was made for. validation: share of the training images that is held
@@ -156,7 +156,7 @@ class ModelSpec(_Model):
         return self.backbone != "cnn" and not self.backbone.startswith("torchvision:")
 
 
-class Metric(_Model):
+class MetricLearning(_Model):
     """A metric loss on the embedding, added to the loss of the classifier."""
 
     name: Literal["arcface", "proxy-anchor"]
@@ -172,7 +172,7 @@ class Loss(_Model):
     gamma: NotNegative = 2.0
     alpha: Positive = 0.25
     class_weights: Literal["none", "balanced"] | dict[str, Positive] = "none"
-    metric: Metric | None = None
+    metric: MetricLearning | None = None
 
 
 class Distillation(_Model):
@@ -208,7 +208,7 @@ class Distillation(_Model):
 Epochs = Annotated[int, Field(ge=1, le=10_000)]
 
 
-class Settings(_Model):
+class TrainingSettings(_Model):
     """How a phase is trained.
 
     schedule: "cosine" to zero over the phase, "plateau" by `factor` after `wait` epochs without
@@ -234,7 +234,7 @@ class Settings(_Model):
     statistics: Literal["batch", "running"] = "batch"
 
 
-class Training(Settings):
+class Training(TrainingSettings):
     """The settings of all phases, and those of the whole run.
 
     ema: decay; 0: none. precise_norm: batches of training pictures over which the statistics of
@@ -267,7 +267,7 @@ class Phase(_Model):
     statistics: Literal["batch", "running"] | None = None
 
 
-class Figures(_Model):
+class StatedFigures(_Model):
     """Figures on the test images: to beat, or measured here. parameters: Keras' total. note: what
     stands in the way of comparing them."""
 
@@ -284,7 +284,7 @@ class Recipe(_Model):
 
     title: str = ""
     reproduces: str = ""
-    data: Data = Data()
+    data: DataSettings = DataSettings()
     input: Input = Input()
     augmentation: Augmentation = Augmentation()
     model: ModelSpec
@@ -292,8 +292,8 @@ class Recipe(_Model):
     distillation: Distillation | None = None
     training: Training = Training()
     phases: tuple[Phase, ...] = Field((Phase(),), min_length=1, max_length=16)
-    reference: Figures = Figures()
-    measured: Figures = Figures()
+    reference: StatedFigures = StatedFigures()
+    measured: StatedFigures = StatedFigures()
 
     @model_validator(mode="after")
     def _teachers_take_whole_pictures(self) -> Recipe:
@@ -302,8 +302,8 @@ class Recipe(_Model):
             raise ValueError("distillation takes no mixup, cutmix or erase")
         return self
 
-    def settings(self, phase: int) -> Settings:
+    def settings(self, phase: int) -> TrainingSettings:
         """The settings of a phase: its own, and the rest from training."""
         own = self.phases[phase].model_dump(exclude={"open"}, exclude_none=True)
-        kept = {key: getattr(self.training, key) for key in Settings.model_fields}
-        return Settings.model_validate(kept | own)
+        kept = {key: getattr(self.training, key) for key in TrainingSettings.model_fields}
+        return TrainingSettings.model_validate(kept | own)

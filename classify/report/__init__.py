@@ -8,9 +8,9 @@ pages.py      of a run, of an evaluation, of several runs, of explanations
 
 from classify.report.pages import (
     report_run,
-    write_evaluation,
     write_explanations,
     write_leaderboard,
+    write_report,
 )
 
-__all__ = ["report_run", "write_evaluation", "write_explanations", "write_leaderboard"]
+__all__ = ["report_run", "write_explanations", "write_leaderboard", "write_report"]

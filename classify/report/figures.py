@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from classify.evaluation import ClassReport, Evaluation
+from classify.evaluation import ClassifierReport, ClassReport
 from classify.run import Epoch
 from retrieval.report.style import (
     COLOURS,
@@ -44,7 +44,7 @@ def run_figures(history: Sequence[Epoch]) -> dict[str, Figure]:
         }
 
 
-def evaluation_figures(evaluation: Evaluation) -> dict[str, Figure]:
+def report_figures(evaluation: ClassifierReport) -> dict[str, Figure]:
     """Confusion matrix, most confused pairs where there are any, F1 of the best classes,
     precision, recall, F1 and support of each, reliability."""
     with mpl.rc_context(STYLE):
@@ -108,7 +108,7 @@ def _rates(history: Sequence[Epoch]) -> Figure:
     return figure
 
 
-def _confusion(evaluation: Evaluation) -> Figure:
+def _confusion(evaluation: ClassifierReport) -> Figure:
     """Row shares; numbers and names where there are few classes."""
     counts = np.array(evaluation.confusion)
     totals = counts.sum(axis=1, keepdims=True)
@@ -130,7 +130,7 @@ def _confusion(evaluation: Evaluation) -> Figure:
     return figure
 
 
-def _confused(evaluation: Evaluation) -> Figure:
+def _confused(evaluation: ClassifierReport) -> Figure:
     """The class pairs that are taken for one another most often, with counts."""
     pairs = evaluation.confused
     figure, axes = new_figure(height=0.9 + 0.32 * len(pairs))
@@ -150,7 +150,7 @@ def _confused(evaluation: Evaluation) -> Figure:
     return figure
 
 
-def _per_class(evaluation: Evaluation) -> Figure:
+def _per_class(evaluation: ClassifierReport) -> Figure:
     """Precision, recall, F1 and support, the best F1 first."""
     ranked = sorted(evaluation.classes, key=lambda c: (-c.f1, c.label))
     if len(ranked) <= NAMED_UP_TO:
@@ -206,7 +206,7 @@ def _class_list(axes: Axes, classes: Sequence[ClassReport], rows: int) -> None:
     axes.set(xlim=(0, 1), ylim=(rows - 0.4, -0.6), xlabel="right of it: images of the class")
 
 
-def _classes(evaluation: Evaluation) -> Figure:
+def _classes(evaluation: ClassifierReport) -> Figure:
     best = sorted(evaluation.classes, key=lambda c: (-c.f1, c.label))[:BEST_CLASSES]
     figure, axes = new_figure(height=0.9 + 0.2 * len(best))
     places = np.arange(len(best))
@@ -221,7 +221,7 @@ def _classes(evaluation: Evaluation) -> Figure:
     return figure
 
 
-def _reliability(evaluation: Evaluation) -> Figure:
+def _reliability(evaluation: ClassifierReport) -> Figure:
     figure, axes = new_figure(height=2.8)
     axes.plot([0, 1], [0, 1], color=SOFT, linestyle="--", linewidth=0.8, label="perfect")
     bins = evaluation.reliability

@@ -17,13 +17,13 @@ from PIL import Image
 
 from classify.augmentation import Augmenter, kept_side
 from classify.data import Progress, decode_all, find_kept, read_kept
-from classify.evaluation import Evaluation, Sample, sample_places
+from classify.evaluation import ClassifierReport, Sample, sample_places
 from classify.leaderboard import Entry, cells, columns
 from classify.predicting import Predictor
 from classify.run import REPORT, SPLIT, Run
 from classify.testing import evaluate_run
 from retrieval.images import Preprocessing
-from retrieval.report.pages import render, thumbnails, write_page
+from retrieval.report.pages import render_page, thumbnails, write_page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,7 +62,7 @@ def report_run(folder: Path, progress: Progress | None = None) -> None:
         evaluation = evaluate_run(folder, progress=progress, validation=True)
     figures = run_figures(run.history)
     samples = _samples(run, preprocessing)
-    page = render(
+    page = render_page(
         "run.html.jinja",
         "classify",
         title=f"Run {run.name}",
@@ -79,9 +79,9 @@ def report_run(folder: Path, progress: Progress | None = None) -> None:
     write_page(folder / REPORT, page)
 
 
-def write_evaluation(file: Path, evaluation: Evaluation) -> None:
+def write_report(file: Path, evaluation: ClassifierReport) -> None:
     """Write the page of one evaluation, atomically. Raises ImgretError when that fails."""
-    page = render(
+    page = render_page(
         "evaluation.html.jinja",
         "classify",
         title=f"{evaluation.model} on {evaluation.data}",
@@ -102,7 +102,7 @@ def write_leaderboard(
     """
     from classify.report.across import leaderboard_figures
 
-    page = render(
+    page = render_page(
         "leaderboard.html.jinja",
         "classify",
         title="Runs side by side",
@@ -126,7 +126,7 @@ def write_explanations(file: Path, explanations: Sequence[Explanation]) -> None:
     if file.suffix.lower() in (".png", ".svg"):
         save_figure(figure, file)
         return
-    page = render(
+    page = render_page(
         "explained.html.jinja",
         "classify",
         title="What classifiers look at",
@@ -136,13 +136,13 @@ def write_explanations(file: Path, explanations: Sequence[Explanation]) -> None:
     write_page(file, page)
 
 
-def _evaluated(e: Evaluation) -> dict[str, Any]:
+def _evaluated(e: ClassifierReport) -> dict[str, Any]:
     pictures = thumbnails([m.path for m in e.mistakes[:MISTAKES_SHOWN]], SIDE)
-    from classify.report.figures import evaluation_figures
+    from classify.report.figures import report_figures
 
     return {
         "e": e,
-        "figures": _drawn(evaluation_figures(e)),
+        "figures": _drawn(report_figures(e)),
         "samples": _rows(e.samples),
         "mistakes": [
             vars(m) | {"thumbnail": pictures[m.path], "name": m.path.name}

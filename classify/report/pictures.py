@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import ImageOps
 
-from classify.evaluation import Evaluation, Mistake, Sample
+from classify.evaluation import ClassifierReport, Mistake, Sample
 from classify.explain import Explained, Explanation, draw_grid
 from retrieval.errors import ImageError
 from retrieval.images import thumbnail
@@ -29,7 +29,7 @@ LINE, LINES_WITH_ROOM = 0.11, 2  # of titles: inches, and how many draw_grid() h
 Thumbnails = dict[Path, np.ndarray | None]
 
 
-def picture_figures(evaluation: Evaluation) -> dict[str, Figure]:
+def picture_figures(evaluation: ClassifierReport) -> dict[str, Figure]:
     """Some images of each class; the misclassified ones, the surest first, where there are any."""
     shown = evaluation.mistakes[:MISTAKES]
     pictures = _read([*(p for s in evaluation.samples for p in s.paths), *(m.path for m in shown)])

@@ -12,4 +12,8 @@ rasters.py      triangles -> pixels
 
 from classify.samples.making import CLASSES, Samples, make_samples
 
-__all__ = ["CLASSES", "Samples", "make_samples"]
+__all__ = [
+    "CLASSES",
+    "Samples",
+    "make_samples",
+]

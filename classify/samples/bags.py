@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from classify.samples.cartons import stacked
-from classify.samples.meshes import Mesh, joined, patch
+from classify.samples.meshes import Mesh, joined_meshes, patch
 from classify.samples.printing import CEMENT_WORDS, Colour, lines, paper, text
 
 Rng = np.random.Generator
@@ -41,7 +41,7 @@ def cement_bag(rng: Rng) -> tuple[Mesh, np.ndarray]:
     top = patch(np.stack([x, y, lift + upper], -1), uv=uv, shade=shade)
     points = np.stack([x, y, lift + lower], -1)
     bottom = patch(points[::-1], uv=(uv * (-1, 1) + (front.width - 1, 0))[::-1], shade=shade[::-1])
-    return joined([top, bottom]), stacked([front])
+    return joined_meshes([top, bottom]), stacked([front])
 
 
 def _lumps(rng: Rng, u: np.ndarray, v: np.ndarray) -> np.ndarray:

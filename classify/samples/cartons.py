@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw
 
-from classify.samples.meshes import Mesh, joined, patch
+from classify.samples.meshes import Mesh, joined_meshes, patch
 from classify.samples.printing import CARTON_WORDS, INKS, Colour, arrows, label, lines, paper, text
 
 Rng = np.random.Generator
@@ -52,7 +52,7 @@ def carton(rng: Rng) -> tuple[Mesh, np.ndarray]:
             parts.append(_placed(_quad(corner, along, up, bulge=bulge), sheets, sheet))
     if opened:
         parts += _opening(rng, size, colour, sheets)
-    return joined(parts), stacked(sheets)
+    return joined_meshes(parts), stacked(sheets)
 
 
 def _faces(x: float, y: float, z: float) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:

@@ -10,13 +10,13 @@ from classify.samples.meshes import (
     Mesh,
     angles,
     cap,
-    joined,
+    joined_meshes,
     patch,
     polygon,
     prism,
     rings,
     thread,
-    turned,
+    turned_mesh,
 )
 
 Rng = np.random.Generator
@@ -31,11 +31,11 @@ def bolt(rng: Rng) -> Mesh:
     pitch = float(rng.uniform(0.28, 0.45))
     end = start + length
     if plain:
-        parts.append(turned([(1.0, start), (1.0, start + plain), (0.88, start + plain)]))
+        parts.append(turned_mesh([(1.0, start), (1.0, start + plain), (0.88, start + plain)]))
     parts.append(thread(1.0, start + plain, end, pitch=pitch, depth=pitch * 0.55))
     tip = float(rng.uniform(0.1, 0.25))
-    parts.append(turned([(1.0, end), (1 - tip, end + tip), (0.0, end + tip)]))
-    return joined(parts)
+    parts.append(turned_mesh([(1.0, end), (1 - tip, end + tip), (0.0, end + tip)]))
+    return joined_meshes(parts)
 
 
 def _hexagon_head(rng: Rng) -> tuple[list[Mesh], float]:
@@ -46,14 +46,14 @@ def _hexagon_head(rng: Rng) -> tuple[list[Mesh], float]:
     if rng.random() < 0.3:  # hollowed
         inner = wide * 0.75
         parts.append(cap(rim, inner, 0.0, up=False))
-        parts.append(turned([(0.0, 0.25), (inner * 0.8, 0.25), (inner, 0.0)], shade=0.75))
+        parts.append(turned_mesh([(0.0, 0.25), (inner * 0.8, 0.25), (inner, 0.0)], shade=0.75))
     else:
         parts.append(cap(rim, 0.0, 0.0, up=False))
     parts.append(cap(wide * polygon(6, angles(HEXAGONAL)), 0.95, high, up=True))
     if flanged:
         skirt = wide * float(rng.uniform(1.3, 1.5))
         profile = [(wide, high - 0.35), (skirt, high - 0.05), (skirt, high + 0.15)]
-        parts.append(turned([*profile, (0.95, high + 0.15)]))
+        parts.append(turned_mesh([*profile, (0.95, high + 0.15)]))
         high += 0.15
     return parts, high
 
@@ -65,7 +65,7 @@ def _socket_head(rng: Rng) -> tuple[list[Mesh], float]:
     parts = [
         cap(wide - edge, mouth, 0.0, up=False),
         *_recess(6, socket, 0.0, high * 0.55),
-        turned([(wide - edge, 0.0), (wide, edge), (wide, high), (0.95, high)]),
+        turned_mesh([(wide - edge, 0.0), (wide, edge), (wide, high), (0.95, high)]),
     ]
     if rng.random() < 0.5:  # knurled
         around = angles(HEXAGONAL * 2)
@@ -83,8 +83,8 @@ def _dome_head(rng: Rng) -> tuple[list[Mesh], float]:
     profile = [(wide * float(np.sin(a)), float(low - high * np.cos(a))) for a in curve]
     sides = int(rng.choice([6, 4]))
     parts = [
-        turned(profile, smooth=True),
-        turned([(wide, low), (wide, low + 0.15), (0.9, low + 0.15)]),
+        turned_mesh(profile, smooth=True),
+        turned_mesh([(wide, low), (wide, low + 0.15), (0.9, low + 0.15)]),
     ]
     if sides == 6:
         socket = top * 0.75
@@ -97,7 +97,7 @@ def _dome_head(rng: Rng) -> tuple[list[Mesh], float]:
 
 def _sunk_head(rng: Rng) -> tuple[list[Mesh], float]:
     wide, high = float(rng.uniform(1.9, 2.2)), float(rng.uniform(0.9, 1.2))
-    parts = [turned([(wide, 0.0), (wide, 0.12), (1.0, high)])]
+    parts = [turned_mesh([(wide, 0.0), (wide, 0.12), (1.0, high)])]
     if rng.random() < 0.5:
         socket = float(rng.uniform(0.65, 0.85))
         parts.append(cap(wide, socket * polygon(6, angles(HEXAGONAL)), 0.0, up=False))
@@ -115,9 +115,11 @@ def _coach_head(rng: Rng) -> tuple[list[Mesh], float]:
     neck = float(rng.uniform(0.7, 1.1))
     square = 0.98 * polygon(4, angles(HEXAGONAL))
     return [
-        turned(profile, smooth=True),
-        turned([(wide, high), (0.9, high)]),
-        turned([(1.0, high), (1.0, high + neck), (0.8, high + neck)], section=square, count=72),
+        turned_mesh(profile, smooth=True),
+        turned_mesh([(wide, high), (0.9, high)]),
+        turned_mesh(
+            [(1.0, high), (1.0, high + neck), (0.8, high + neck)], section=square, count=72
+        ),
     ], high + neck
 
 
@@ -163,25 +165,25 @@ def nut(rng: Rng) -> Mesh:
             (neck - 0.2 + 0.2 * float(np.cos(a)), top - 0.2 + 0.2 * float(np.sin(a))) for a in bend
         ]
         parts.append(cap(cut, neck, high, up=True))
-        parts.append(turned([(neck, high), (neck, top - 0.2)]))
-        parts.append(turned(rounding, smooth=True))
-        parts.append(turned([(neck - 0.2, top), (mouth, top)]))
+        parts.append(turned_mesh([(neck, high), (neck, top - 0.2)]))
+        parts.append(turned_mesh(rounding, smooth=True))
+        parts.append(turned_mesh([(neck - 0.2, top), (mouth, top)]))
     else:
         parts.append(cap(cut if upper else outline, mouth, high, up=True))
     bottom = 0.0
     if flanged:
         skirt, bottom = wide * float(rng.uniform(1.3, 1.55)), -0.2
         parts.append(cap(skirt, mouth, bottom, up=False))
-        parts.append(turned([(skirt, bottom), (skirt, 0.0), (wide, 0.35)]))
+        parts.append(turned_mesh([(skirt, bottom), (skirt, 0.0), (wide, 0.35)]))
     else:
         parts.append(cap(cut if both else outline, mouth, 0.0, up=False))
     edge = mouth - 0.95
     pitch = float(rng.uniform(0.25, 0.4))
-    parts.append(turned([(mouth, top), (0.95, top - edge)], shade=0.9))
-    parts.append(turned([(0.95, bottom + edge), (mouth, bottom)], shade=0.9))
+    parts.append(turned_mesh([(mouth, top), (0.95, top - edge)], shade=0.9))
+    parts.append(turned_mesh([(0.95, bottom + edge), (mouth, bottom)], shade=0.9))
     depth = pitch * 0.5
     parts.append(thread(0.95, bottom + edge, top - edge, pitch=pitch, depth=depth, inward=True))
-    return joined(parts)
+    return joined_meshes(parts)
 
 
 def washer(rng: Rng) -> Mesh:
@@ -199,7 +201,7 @@ def washer(rng: Rng) -> Mesh:
         (1.0, rise), (wide - edge, 0.0), (wide, edge), (wide, thick - edge), (wide - edge, thick),
         (1.0 + edge, thick + rise), (1.0, thick + rise - edge), (1.0, rise),
     ]  # fmt: skip
-    return turned(profile, count=64)
+    return turned_mesh(profile, count=64)
 
 
 def _toothed(rng: Rng, wide: float, thick: float) -> Mesh:
@@ -215,7 +217,7 @@ def _toothed(rng: Rng, wide: float, thick: float) -> Mesh:
     within = lows if outwards else twist
     heights = np.stack([within, out, out + thick, within + thick, within])
     grid = rings(radii, heights, around)
-    return joined([patch(grid[n : n + 2], closed=True, flat=True) for n in range(4)])
+    return joined_meshes([patch(grid[n : n + 2], closed=True, flat=True) for n in range(4)])
 
 
 def _split(rng: Rng) -> Mesh:
@@ -230,4 +232,4 @@ def _split(rng: Rng) -> Mesh:
     first, last = grid[:4, 0], grid[:4, -1]
     parts.append(patch(first[[0, 1, 3, 2]].reshape(2, 2, 3), flat=True))
     parts.append(patch(last[[0, 3, 1, 2]].reshape(2, 2, 3), flat=True))
-    return joined(parts)
+    return joined_meshes(parts)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import tomli_w
 
-from classify.samples.rendering import render
+from classify.samples.rendering import render_scene
 from retrieval.errors import ImgretError
 from retrieval.files import leftovers, replaced, write_atomically
 from retrieval.plain import Plain
@@ -165,7 +165,7 @@ def _write_all(
 
 def _write(path: Path, key: tuple[int, int, int], size: int, seed: int) -> None:
     rng = np.random.default_rng([seed, *key])
-    picture, _ = render(CLASSES[key[1]], size, rng)
+    picture, _ = render_scene(CLASSES[key[1]], size, rng)
     encoded = io.BytesIO()
     picture.save(encoded, "JPEG", quality=int(rng.integers(78, 96)))
     with replaced(path, durable=False) as made:  # it can be drawn again

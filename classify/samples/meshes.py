@@ -26,7 +26,7 @@ class Mesh:
     faces: np.ndarray
 
 
-def joined(meshes: list[Mesh]) -> Mesh:
+def joined_meshes(meshes: list[Mesh]) -> Mesh:
     """All of them as one."""
     starts = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes[:-1])])
     return Mesh(
@@ -116,7 +116,7 @@ def rings(radii: np.ndarray, heights: np.ndarray, around: np.ndarray) -> np.ndar
     return points
 
 
-def turned(
+def turned_mesh(
     profile: list[tuple[float, float]],
     *,
     smooth: bool = False,
@@ -137,7 +137,7 @@ def turned(
         return patch(points, shade=shade, closed=True)
     flat = section is not None
     pieces = [points[n : n + 2] for n in range(len(line) - 1)]
-    return joined([patch(piece, shade=shade, closed=True, flat=flat) for piece in pieces])
+    return joined_meshes([patch(piece, shade=shade, closed=True, flat=flat) for piece in pieces])
 
 
 def prism(
@@ -161,7 +161,7 @@ def prism(
     if rounded[1]:
         upper = rings(np.stack([wall, rim]), np.stack([top, np.full_like(wall, high)]), around)
         parts.append(patch(upper, closed=True))
-    return joined(parts)
+    return joined_meshes(parts)
 
 
 def cap(outline: np.ndarray | float, hole: np.ndarray | float, height: float, *, up: bool) -> Mesh:

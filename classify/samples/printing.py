@@ -49,11 +49,11 @@ def text(draw: ImageDraw.ImageDraw, area: Area, words: str, colour: Colour) -> N
     box = draw.textbbox((0, 0), words, font=font)
     place = middle[0] - (box[0] + box[2]) / 2, middle[1] - (box[1] + box[3]) / 2
     draw.text(place, words, fill=colour, font=font)
-    if size_of(box) > 14:  # bold
+    if text_size(box) > 14:  # bold
         draw.text((place[0] + 1, place[1]), words, fill=colour, font=font)
 
 
-def size_of(box: tuple[float, float, float, float]) -> float:
+def text_size(box: tuple[float, float, float, float]) -> float:
     """Height of a box of (left, top, right, bottom)."""
     return box[3] - box[1]
 

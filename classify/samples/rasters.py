@@ -22,7 +22,7 @@ class Hits:
     nearness: np.ndarray
 
 
-def nearest(places: np.ndarray, nearness: np.ndarray, faces: np.ndarray, size: int) -> Hits:
+def nearest_sample(places: np.ndarray, nearness: np.ndarray, faces: np.ndarray, size: int) -> Hits:
     """The triangle in front at each pixel of a square; those seen from behind are left out.
 
     places: (v, 2) in pixels, x to the right and y down. nearness: (v,) larger is in front, linear

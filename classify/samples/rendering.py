@@ -13,7 +13,7 @@ from classify.samples.cartons import carton
 from classify.samples.fasteners import bolt, nut, washer
 from classify.samples.materials import Light, Material, light, metal, shaded, sheet
 from classify.samples.meshes import Mesh, centred
-from classify.samples.rasters import Hits, mask, nearest
+from classify.samples.rasters import Hits, mask, nearest_sample
 from classify.samples.scenes import Camera, camera, fullness, posed
 
 Rng = np.random.Generator
@@ -30,7 +30,7 @@ FULL = {"bolt": 0.12, "nut": 0.2, "washer": 0.14, "carton_box": 0.2, "cement_bag
 LINEAR = (np.arange(256, dtype=np.float32) / 255) ** 2  # sRGB, nearly; quick to undo
 
 
-def render(kind: str, size: int, rng: Rng) -> tuple[Image.Image, np.ndarray]:
+def render_scene(kind: str, size: int, rng: Rng) -> tuple[Image.Image, np.ndarray]:
     """A picture of one part, (size, size) RGB, and how much of each pixel the part covers.
 
     kind: a key of FASTENERS or PACKAGES. Returns the picture and (size, size) float32 in [0, 1].
@@ -49,7 +49,7 @@ def render(kind: str, size: int, rng: Rng) -> tuple[Image.Image, np.ndarray]:
     ground = _ground(seen, size, tile, lights, rng)
     ground *= _shadows(vertices, mesh.faces, seen, size, lights, rng)
     places, depth = seen.project(vertices, size * FINER)
-    hits, pixel, cover = _sampled(nearest(places, 1 / depth, mesh.faces, size * FINER), size)
+    hits, pixel, cover = _sampled(nearest_sample(places, 1 / depth, mesh.faces, size * FINER), size)
     point, normal, uv, shade = _interpolated(hits, mesh, vertices, normals)
     colours = shaded(
         position=point - shift.astype(np.float32),
@@ -189,7 +189,7 @@ def _lit(
     scale = SHADOW / float((turned.max(0) - low)[:2].max() + 0.02)
     places = (turned[:, :2] - low[:2]) * scale
     places[:, 1] = SHADOW - places[:, 1]
-    hits = nearest(places, turned[:, 2], faces, SHADOW)
+    hits = nearest_sample(places, turned[:, 2], faces, SHADOW)
     front = np.full(SHADOW * SHADOW, -9, np.float32)
     front[hits.pixels] = hits.nearness
     own = (point + 0.02 * normal) @ axes.T

@@ -10,4 +10,7 @@ saving.py      all that a run needs to go on, as one safetensors file
 
 from classify.training.starting import Trained, train
 
-__all__ = ["Trained", "train"]
+__all__ = [
+    "Trained",
+    "train",
+]

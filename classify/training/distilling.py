@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from classify.augmentation import Augmenter
 from classify.data import Progress, batches
-from classify.models import embed
+from classify.models import embed_features
 from classify.recipe import Augmentation, Distillation
 from classify.training.scoring import score_all
 from retrieval import backbones, transform
@@ -56,7 +56,7 @@ class Distilling:
         self.spec = spec
         self.device = device
         self.size = spec.size or preprocessing.size
-        loaded = backbones.load(spec.teacher, size=self.size)
+        loaded = backbones.load_backbone(spec.teacher, size=self.size)
         teacher = loaded.spec.preprocessing
         if (teacher.mean, teacher.std) != (preprocessing.mean, preprocessing.std):
             raise RecipeError(
@@ -181,7 +181,7 @@ class Distilling:
         with torch.inference_mode():
             for module, side in sides:
                 with self.watching(module) as maps:
-                    out = embed(module, torch.zeros(1, 3, side, side, device=device))[0]
+                    out = embed_features(module, torch.zeros(1, 3, side, side, device=device))[0]
                 found.append(maps | {"": (out, out)})
         network.train(was)
         for name, (_, ours) in found[0].items():
@@ -217,7 +217,7 @@ class EmbeddingAndScores(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(n, 3, s, s) -> (n, d + classes)."""
-        return torch.cat(embed(self.network, x), dim=1)
+        return torch.cat(embed_features(self.network, x), dim=1)
 
 
 def _in_openvino(network: nn.Module, size: int) -> Runner | None:

@@ -19,8 +19,8 @@ from torch import nn
 from classify.augmentation import Augmenter, mixer
 from classify.data import Pixels, Progress, batches
 from classify.losses import ClassificationLoss, class_weights, metric_loss
-from classify.models import embed
-from classify.models.classifier import Classifier
+from classify.models import embed_features
+from classify.models.classifier import RecipeClassifier
 from classify.ranks import are_right
 from classify.recipe import Recipe
 from classify.run import LAST, Epoch
@@ -34,7 +34,7 @@ from classify.training.optimising import (
 )
 from classify.training.precision import autocast
 from classify.training.saving import damaged, load_state, read_facts, save_state
-from classify.training.scoring import device, judge, score_all
+from classify.training.scoring import device, loss_and_accuracy, score_all
 from retrieval.encoder import keep_freed_memory
 
 SECONDS_BETWEEN_SAVES = 300.0
@@ -132,7 +132,7 @@ class Loop:
         """Of an embedding, which a metric loss is about."""
         x = torch.zeros(1, 3, self.augmenter.size, self.augmenter.size, device=self.device)
         with torch.no_grad():
-            return int(embed(self.network.eval(), x)[0].shape[1])
+            return int(embed_features(self.network.eval(), x)[0].shape[1])
 
     def run(
         self,
@@ -262,7 +262,7 @@ class Loop:
         taught: torch.Tensor,
     ) -> torch.Tensor:
         with autocast(self.network, self.device), self._watching() as maps:
-            embeddings, scores = embed(self.network, x)
+            embeddings, scores = embed_features(self.network, x)
         loss: torch.Tensor = self.loss(scores.float(), target)
         if self.distilling is not None:
             with autocast(self.network, self.device):
@@ -285,7 +285,7 @@ class Loop:
             network = judged if self.distilling is None else EmbeddingAndScores(judged)
             found = self.scores(network, self.validation)
             scores = found[:, -len(self.train.images.classes) :]
-            loss, accuracy = judge(scores, self.validation.images.labels)
+            loss, accuracy = loss_and_accuracy(scores, self.validation.images.labels)
             if self.distilling is not None:
                 loss = self.distilling.disagreement(found[:, : -scores.shape[1]])
             if not math.isfinite(loss):
@@ -342,7 +342,7 @@ class Loop:
 
 
 def _squared_dense_weights(network: nn.Module) -> torch.Tensor:
-    steps = list(network.head.steps) if isinstance(network, Classifier) else []
+    steps = list(network.head.steps) if isinstance(network, RecipeClassifier) else []
     dense = [step.weight for step in steps if isinstance(step, nn.Linear)]
     return torch.stack([(weight**2).sum() for weight in dense]).sum()
 

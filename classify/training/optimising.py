@@ -11,7 +11,7 @@ from timm.scheduler.scheduler import Scheduler
 from torch import nn
 
 from classify.models import head_parameters, layers_of
-from classify.recipe import Phase, Settings
+from classify.recipe import Phase, TrainingSettings
 from retrieval.errors import RecipeError
 
 NEVER = 10**9  # steps
@@ -28,7 +28,7 @@ def open_layers(network: nn.Module, phase: Phase) -> None:
 
 
 def make_optimiser(
-    network: nn.Module, settings: Settings, extra: Sequence[nn.Parameter]
+    network: nn.Module, settings: TrainingSettings, extra: Sequence[nn.Parameter]
 ) -> torch.optim.Optimizer:
     """timm's optimiser of that name. extra: proxies of a metric loss, at the head's rate.
 
@@ -60,7 +60,7 @@ class Rate:
     """The learning rate of each step, a function of the step and of the epochs' results alone."""
 
     def __init__(
-        self, optimiser: torch.optim.Optimizer, settings: Settings, steps_per_epoch: int
+        self, optimiser: torch.optim.Optimizer, settings: TrainingSettings, steps_per_epoch: int
     ) -> None:
         warmup = round(settings.warmup * steps_per_epoch)
         common = {"warmup_t": warmup, "warmup_lr_init": 0.0, "t_in_epochs": False}

@@ -40,7 +40,7 @@ def score_all(
     return np.concatenate(found)
 
 
-def judge(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+def loss_and_accuracy(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     """Mean cross-entropy and accuracy."""
     x = torch.from_numpy(scores)
     y = torch.from_numpy(labels)

@@ -27,7 +27,7 @@ from classify.data import (
     write_kept,
 )
 from classify.data.layout import normal
-from classify.models import create, parameters
+from classify.models import create_network, parameters
 from classify.recipe import Recipe
 from classify.run import (
     FACTS,
@@ -38,8 +38,8 @@ from classify.run import (
     SPLIT,
     WEIGHTS,
     Epoch,
-    Facts,
     Run,
+    RunFacts,
     read_history,
     save_model,
     write_facts,
@@ -108,7 +108,7 @@ def train(
     with _writing(out):
         make_folder(out)
         history = read_history(out / HISTORY) if resume else []
-        facts = Facts(
+        facts = RunFacts(
             format=FORMAT,
             data=str(folder.resolve()),
             fingerprint=fingerprint(splits),
@@ -122,7 +122,7 @@ def train(
             machine=machine(),
         )
         if not resume:
-            write_atomically(out / RECIPE, recipes.as_toml(recipe).encode())
+            write_atomically(out / RECIPE, recipes.recipe_as_toml(recipe).encode())
             kept = kept_of(loop.train, "train", folder)
             kept += kept_of(loop.validation, "validation", folder)
             write_kept(out / SPLIT, kept + kept_unread(splits.test, "test", folder))
@@ -175,7 +175,7 @@ def _prepared(
     recipe: Recipe, splits: Splits, out: Path, progress: Progress | None
 ) -> tuple[Loop, tuple[tuple[Path, str], ...], bool]:
     torch.manual_seed(recipe.training.seed)
-    created = create(recipe.model, recipe.input, len(splits.train.classes))
+    created = create_network(recipe.model, recipe.input, len(splits.train.classes))
     pixels, distilling = created.preprocessing, None
     if recipe.distillation is not None:
         distilling = Distilling(
@@ -216,7 +216,7 @@ def _restore(network: nn.Module, out: Path) -> None:
     network.load_state_dict(load_file(out / WEIGHTS))
 
 
-def _diverged(out: Path, place: Place, facts: Facts) -> ImgretError:
+def _diverged(out: Path, place: Place, facts: RunFacts) -> ImgretError:
     ended = f"{DIVERGED} in epoch {place.epoch + 1}"
     write_facts(out, replace(facts, best_epoch=place.best_epoch, ended=ended))
     kept = f"The weights of epoch {place.best_epoch} are kept in {out}. " * bool(place.best_epoch)

@@ -13,7 +13,7 @@ from imgret.options import ENGINES, NamedPath, Whole, format_option, interval_op
 from imgret.streams import say, tell
 
 if TYPE_CHECKING:
-    from retrieval.comparison import Comparison, Experiment, ExperimentResult
+    from retrieval.comparison import Comparison, ExperimentResult, NamedExperiment
     from retrieval.evaluation import IntervalOver
 
 SPANS = ("backbone", "size", "fit", "pool", "views", "transform", "expand", "augment", "rerank")
@@ -113,7 +113,7 @@ def command(
     experiment alone.
     """
     from imgret.output import shown_progress
-    from retrieval.comparison import Data, compare
+    from retrieval.comparison import ComparedFolders, compare
     from retrieval.encoder import cache_folder
     from retrieval.evaluation.protocols import Measured
 
@@ -123,7 +123,7 @@ def command(
     deepest = {e.recipe.k for e in experiments} | {5}
     with shown_progress() as progress:
         comparison = compare(
-            Data(images, queries, labels, query_labels, zero_shot),
+            ComparedFolders(images, queries, labels, query_labels, zero_shot),
             experiments,
             cache=cache or cache_folder() / "experiments",
             measured=Measured(
@@ -150,12 +150,12 @@ def _experiments(
     weights: Sequence[Path],
     *,
     random_weights: bool,
-) -> list[Experiment]:
+) -> list[NamedExperiment]:
     from retrieval.comparison import recipes as known
 
-    experiments = [known.read(name) for name in recipes]
+    experiments = [known.read_experiment(name) for name in recipes]
     if any(spans.values()) or not experiments:
-        experiments += known.grid(known.Recipe(), spans)
+        experiments += known.grid(known.Experiment(), spans)
     return known.unique(
         [known.with_weights(e, weights, random_weights=random_weights) for e in experiments]
     )

@@ -128,9 +128,9 @@ def command(
         raise click.UsageError("Give --keep-missing or --drop-missing, not both.")
     settings: dict[str, Any] = {name: options.pop(name) for name in SETTINGS}
     if recipe:
-        from retrieval.comparison.recipes import read
+        from retrieval.comparison.recipes import read_experiment
 
-        known = read(recipe).recipe
+        known = read_experiment(recipe).recipe
         asked = {name: value for name, value in settings.items() if value is not None}
         settings = known.encoding.model_dump() | known.search.model_dump() | asked
     retriever = Retriever(gallery_to_write(gallery), trust=trusted(), engine=engine, **settings)

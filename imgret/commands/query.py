@@ -30,7 +30,7 @@ FOUND, NOTHING, ERROR = 0, 1, 2
 LIKELY = 0.5
 
 
-class Box(click.ParamType[tuple[int, ...]]):
+class RegionOption(click.ParamType[tuple[int, ...]]):
     """X,Y,W,H in pixels."""
 
     name = "X,Y,W,H"
@@ -74,7 +74,7 @@ Examples:
     help="Leave out matches that are less likely to be right; `imgret calibrate` comes first.",
 )
 @prior_option(None)
-@click.option("--crop", type=Box(), help="Search by this region of the image.")
+@click.option("--crop", type=RegionOption(), help="Search by this region of the image.")
 @click.option("--exclude-self", is_flag=True, help="Leave out the same file and same content.")
 @click.option("--distinct", is_flag=True, help="Fold copies of one picture into one match.")
 @click.option("--html", type=NamedPath(path_type=Path), help="Write a contact sheet, too.")

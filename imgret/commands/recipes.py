@@ -35,10 +35,10 @@ def _show(name: str) -> int:
     from imgret.output import print_text
     from retrieval.comparison import recipes as searches
 
-    if name in searches.names():
-        print_text(searches.as_toml(searches.read(name).recipe))
+    if name in searches.experiment_names():
+        print_text(searches.experiment_as_toml(searches.read_experiment(name).recipe))
     else:
-        print_text(classifiers.as_toml(classifiers.read(name)))
+        print_text(classifiers.recipe_as_toml(classifiers.read_recipe(name)))
     return 0
 
 
@@ -46,8 +46,8 @@ def _of_retrieval() -> list[dict[str, Any]]:
     from retrieval.comparison import recipes
 
     rows = []
-    for name in recipes.names():
-        recipe = recipes.read(name).recipe
+    for name in recipes.experiment_names():
+        recipe = recipes.read_experiment(name).recipe
         figures = (recipe.reference, recipe.measured)
         beat, ours = (found.precision_at_5 if found else None for found in figures)
         rows.append(_row(name, name, "cars", recipe.title, None, beat, ours, "precision@5"))
@@ -58,8 +58,8 @@ def _of_classify() -> list[dict[str, Any]]:
     from classify import recipe as recipes
 
     rows = []
-    for name in recipes.names():
-        recipe = recipes.read(name)
+    for name in recipes.recipe_names():
+        recipe = recipes.read_recipe(name)
         rows.append(
             _row(
                 name,

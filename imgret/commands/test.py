@@ -12,7 +12,7 @@ from imgret.options import NamedPath, format_option
 from imgret.streams import say, tell
 
 if TYPE_CHECKING:
-    from classify.evaluation import Average, ClassReport, Evaluation
+    from classify.evaluation import Average, ClassifierReport, ClassReport
 
 SHOWN = 20
 
@@ -55,7 +55,7 @@ def command(
     if ensemble and len(runs) < 2:
         raise click.UsageError("--ensemble takes two runs or more.")
     from classify.leaderboard import write_tested
-    from classify.report import write_evaluation
+    from classify.report import write_report
     from classify.run import Run
     from classify.testing import evaluate_ensemble, evaluate_run
     from imgret.output import shown_progress
@@ -72,18 +72,18 @@ def command(
     for note in evaluation.notes:
         say(note)
     if report is not None:
-        write_evaluation(report, evaluation)
+        write_report(report, evaluation)
     if figures is not None:
-        from classify.report.figures import evaluation_figures
+        from classify.report.figures import report_figures
         from classify.report.pictures import picture_figures
         from retrieval.report.style import save_figures
 
-        save_figures(evaluation_figures(evaluation) | picture_figures(evaluation), figures)
+        save_figures(report_figures(evaluation) | picture_figures(evaluation), figures)
     {"text": _print_text, "json": _print_json, "csv": _print_csv}[output](evaluation)
     return 0
 
 
-def _print_json(evaluation: Evaluation) -> None:
+def _print_json(evaluation: ClassifierReport) -> None:
     from imgret.output import print_json
 
     document = dataclasses.asdict(evaluation)
@@ -91,7 +91,7 @@ def _print_json(evaluation: Evaluation) -> None:
     print_json(document)
 
 
-def _print_csv(evaluation: Evaluation) -> None:
+def _print_csv(evaluation: ClassifierReport) -> None:
     from imgret.output import Number, print_csv
 
     kinds: list[tuple[str, ClassReport | Average, int]] = [
@@ -107,7 +107,7 @@ def _print_csv(evaluation: Evaluation) -> None:
     )
 
 
-def _print_text(evaluation: Evaluation) -> None:
+def _print_text(evaluation: ClassifierReport) -> None:
     from imgret.output import print_facts, print_table, shown_path
 
     e = evaluation

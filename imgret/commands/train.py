@@ -86,7 +86,7 @@ def command(
     if resume and (recipe or weights or overrides):
         raise click.UsageError("--resume goes on with the settings of the run; give none.")
     from classify import recipe as recipes
-    from classify.defaults import default_recipe, with_weights
+    from classify.defaults import default_recipe, recipe_with_weights
     from classify.report import report_run
     from classify.run import Run
     from classify.training import train
@@ -99,7 +99,7 @@ def command(
         name = recipe or default_recipe(images, classes or "auto")
         if not recipe:
             say(f"Recipe: {name}")
-        chosen = with_weights(recipes.read(name, overrides), weights)
+        chosen = recipe_with_weights(recipes.read_recipe(name, overrides), weights)
     with shown_progress() as progress, _interruptible() as stopped:
         trained = train(
             images,

@@ -74,7 +74,7 @@ def command(
     from retrieval.encoder import cache_folder
     from retrieval.files import write_atomically
 
-    start = recipes.read(recipe).recipe if recipe else recipes.Recipe()
+    start = recipes.read_experiment(recipe).recipe if recipe else recipes.Experiment()
     if backbone:
         encoding = start.encoding.model_copy(update={"backbone": backbone})
         start = start.model_copy(update={"encoding": encoding})
@@ -92,7 +92,7 @@ def command(
     title = f"Tuned on {images.name}: precision@{tuning.k} {tuning.before:.3f} -> "
     title += f"{tuning.after:.3f} on {tuning.fresh:,} images that chose nothing"
     best = tuning.recipe.model_copy(update={"title": title, "reproduces": "", "reference": None})
-    write_atomically(out, recipes.as_toml(best).encode())
+    write_atomically(out, recipes.experiment_as_toml(best).encode())
     _print(tuning, output, out)
     return 0
 

@@ -16,7 +16,7 @@ loading.py     a name -> a backbone, or a network with its classifier
 from retrieval.backbones.creating import patch_size
 from retrieval.backbones.loading import (
     arguments_of,
-    load,
+    load_backbone,
     load_classifier,
     with_random_weights,
 )
@@ -30,7 +30,7 @@ from retrieval.backbones.names import (
     folder_fingerprint,
     folder_of,
     input_size,
-    resolve,
+    resolve_name,
 )
 from retrieval.backbones.packaged import packaged_spec, packaged_weights
 from retrieval.backbones.spec import Backbone, BackboneSpec, Classifier, Fit
@@ -50,11 +50,11 @@ __all__ = [
     "folder_fingerprint",
     "folder_of",
     "input_size",
-    "load",
+    "load_backbone",
     "load_classifier",
     "packaged_spec",
     "packaged_weights",
     "patch_size",
-    "resolve",
+    "resolve_name",
     "with_random_weights",
 ]

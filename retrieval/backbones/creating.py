@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MAX_SIDE, LEAST_STD = 4096, 1e-6
 
 
-def create(
+def create_backbone(
     name: str,
     size: int | None,
     *,

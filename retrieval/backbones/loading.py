@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from retrieval.backbones.creating import (
     MAX_SIDE,
-    create,
+    create_backbone,
     preprocessing_of,
     sha256_of_tensors,
     sized,
@@ -21,7 +21,7 @@ from retrieval.backbones.names import (
     needs_image_size,
     read_config,
     reason,
-    resolve,
+    resolve_name,
 )
 from retrieval.backbones.spec import Backbone, BackboneSpec, Classifier, Fit
 from retrieval.errors import BackboneError
@@ -40,7 +40,7 @@ CONFIG_KEYS = {  # what a stranger's config may say of preprocessing and layout;
 FITS: dict[str, Fit] = {"squash": "squash", "center": "crop", "border": "pad"}  # timm's crop_mode
 
 
-def load(
+def load_backbone(
     name: str,
     *,
     size: int | None = None,
@@ -54,7 +54,7 @@ def load(
     a square. pool, views: see retrieval/pooling.py. Raises BackboneError when the name,
     its weights or the size cannot be used, or where there is no torch.
     """
-    name = resolve(name)
+    name = resolve_name(name)
     _check_installed(name)
     if name.startswith(RANDOM):
         return with_random_weights(
@@ -84,7 +84,7 @@ def with_random_weights(
     import torch
 
     torch.manual_seed(seed)
-    network = create(architecture, size)
+    network = create_backbone(architecture, size)
     sha256 = sha256_of_tensors(network.state_dict())
     return _backbone(RANDOM + architecture, network, sha256, size, fit, pool, views)
 
@@ -95,7 +95,7 @@ def arguments_of(name: str, size: int) -> dict[str, Any]:
     Those that a folder's config.json names, and img_size for a network that is built for one
     size. Raises BackboneError.
     """
-    name = resolve(name)
+    name = resolve_name(name)
     if name.startswith("hf-hub:"):
         folder = from_hub(name, name.removeprefix("hf-hub:"), "config.json").parent
     elif (known := folder_of(name)) is not None:
@@ -152,7 +152,7 @@ def _load_folder(
     arguments = _arguments_in(folder, config) | {"num_classes": num_classes}
     said = config.get("pretrained_cfg", config) | {"num_classes": config.get("num_classes", 1000)}
     cfg = {k: v for k, v in (defaults(architecture) | said).items() if k in CONFIG_KEYS}
-    network = create(architecture, size, weights=weights, cfg=cfg, arguments=arguments)
+    network = create_backbone(architecture, size, weights=weights, cfg=cfg, arguments=arguments)
     return network, sha256_of(weights)
 
 
@@ -191,7 +191,7 @@ def _load_named(name: str, size: int | None) -> tuple[torch.nn.Module, str]:
     if not cfg.get("hf_hub_id"):
         raise BackboneError(f"{name} has no weights in safetensors. Choose another backbone.")
     weights = from_hub(name, cfg["hf_hub_id"], "model.safetensors")
-    return create(name, size, weights=weights, cfg=cfg), sha256_of(weights)
+    return create_backbone(name, size, weights=weights, cfg=cfg), sha256_of(weights)
 
 
 def _backbone(

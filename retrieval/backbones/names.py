@@ -23,7 +23,7 @@ ARCHITECTURES = "imgret.architectures"  # entry points: modules that register ne
 MAX_CONFIG_BYTES = 1 << 20
 
 
-def resolve(name: str) -> str:
+def resolve_name(name: str) -> str:
     """The name in the one form that is stored: short names and folders spelled out.
 
     >>> resolve("mini")
@@ -38,7 +38,7 @@ def resolve(name: str) -> str:
     if name.startswith("hf-hub:"):
         return name
     if name.startswith(RANDOM):
-        return RANDOM + resolve(name.removeprefix(RANDOM)).partition(".")[0]
+        return RANDOM + resolve_name(name.removeprefix(RANDOM)).partition(".")[0]
     folder = Path(name.removeprefix("local-dir:")).expanduser()
     if name.startswith("local-dir:") or folder.is_dir() or "/" in name:
         return str(folder.resolve())
@@ -47,7 +47,7 @@ def resolve(name: str) -> str:
 
 def folder_of(name: str) -> Path | None:
     """Where the weights of a folder's or the package's backbone lie; None for any other name."""
-    name = resolve(name)
+    name = resolve_name(name)
     if name == MINI:
         return Path(str(resources.files("retrieval") / MINI))
     return Path(name) if Path(name).is_absolute() else None
@@ -79,7 +79,7 @@ def architecture_of(folder: Path) -> str:
 
 def input_size(name: str) -> int | None:
     """The side of a backbone's own input in pixels; None where that is not known without it."""
-    name = resolve(name).removeprefix(RANDOM)
+    name = resolve_name(name).removeprefix(RANDOM)
     if name.startswith("hf-hub:"):
         return None
     folder = folder_of(name)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retrieval.backbones.creating import preprocessing_from
-from retrieval.backbones.names import MINI, folder_of, read_config, reason, resolve
+from retrieval.backbones.names import MINI, folder_of, read_config, reason, resolve_name
 from retrieval.backbones.spec import BackboneSpec, Fit
 from retrieval.errors import BackboneError
 from retrieval.files import sha256_of
@@ -34,7 +34,7 @@ def packaged_spec(
     None where the network is needed for it: for other backbones, and other pools and views.
     Raises BackboneError when the package's files are damaged.
     """
-    if resolve(name) != MINI or (pool, views) != ("own", "none"):
+    if resolve_name(name) != MINI or (pool, views) != ("own", "none"):
         return None
     folder = _folder()
     config = read_config(folder)

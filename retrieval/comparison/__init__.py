@@ -1,15 +1,15 @@
 """Experiments side by side: recipes, what they gave, and whether they differ."""
 
-from retrieval.comparison.comparing import Data, compare
-from retrieval.comparison.recipes import Experiment, Recipe
+from retrieval.comparison.comparing import ComparedFolders, compare
+from retrieval.comparison.recipes import Experiment, NamedExperiment
 from retrieval.comparison.results import Comparison, ExperimentResult, PairedTest
 
 __all__ = [
+    "ComparedFolders",
     "Comparison",
-    "Data",
     "Experiment",
     "ExperimentResult",
+    "NamedExperiment",
     "PairedTest",
-    "Recipe",
     "compare",
 ]

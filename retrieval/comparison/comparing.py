@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from retrieval import __version__, metrics
-from retrieval.comparison.embedding import Embedded, embed
-from retrieval.comparison.recipes import Experiment, Recipe
+from retrieval.comparison.embedding import Embedded, embed_folder
+from retrieval.comparison.recipes import Experiment, NamedExperiment
 from retrieval.comparison.results import Comparison, ExperimentResult, PairedTest
 from retrieval.comparison.storing import load_evaluation, store_evaluation
 from retrieval.encoder import Engine
 from retrieval.errors import ImgretError
 from retrieval.evaluation import Evaluation
-from retrieval.evaluation.protocols import Measured, Method, evaluate
+from retrieval.evaluation.protocols import Measured, SearchMethod, evaluate
 from retrieval.retriever import Progress
 
 RESULTS_FORMAT = 2
@@ -28,7 +28,7 @@ RESAMPLES = 10_000
 
 
 @dataclass(frozen=True)
-class Data:
+class ComparedFolders:
     """What experiments run over. labels, query_labels: "folder" or a CSV file."""
 
     gallery: Path
@@ -39,8 +39,8 @@ class Data:
 
 
 def compare(
-    data: Data,
-    experiments: Sequence[Experiment],
+    data: ComparedFolders,
+    experiments: Sequence[NamedExperiment],
     *,
     cache: Path,
     measured: Measured | None = None,
@@ -66,8 +66,8 @@ def compare(
 
 
 def run(
-    data: Data,
-    experiment: Experiment,
+    data: ComparedFolders,
+    experiment: NamedExperiment,
     *,
     cache: Path,
     measured: Measured,
@@ -76,12 +76,12 @@ def run(
 ) -> ExperimentResult:
     """One experiment, or what the cache has of it."""
     recipe = experiment.recipe
-    gallery = embed(
+    gallery = embed_folder(
         data.gallery, recipe.encoding, cache, labels=data.labels, engine=engine, progress=progress
     )
     queries = None
     if data.queries is not None:
-        queries = embed(
+        queries = embed_folder(
             data.queries, recipe.encoding, cache, labels=data.query_labels, engine=engine,
             progress=progress,
         )  # fmt: skip
@@ -103,7 +103,7 @@ def run(
     )
 
 
-def settings_of(recipe: Recipe) -> tuple[tuple[str, str], ...]:
+def settings_of(recipe: Experiment) -> tuple[tuple[str, str], ...]:
     """Name and value of each setting that says something."""
     settings = recipe.encoding.model_dump() | recipe.search.model_dump()
     settings["backbone"] = Path(settings["backbone"]).name
@@ -145,8 +145,8 @@ def _compared(
 
 
 def _evaluated(
-    data: Data,
-    recipe: Recipe,
+    data: ComparedFolders,
+    recipe: Experiment,
     gallery: Embedded,
     queries: Embedded | None,
     measured: Measured,
@@ -163,7 +163,7 @@ def _evaluated(
     known = load_evaluation(file)
     if known is not None:
         return known
-    method = Method(recipe.search.transform, recipe.search.refinement)
+    method = SearchMethod(recipe.search.transform, recipe.search.refinement)
     evaluation = evaluate(
         gallery.images,
         queries.images if queries else None,

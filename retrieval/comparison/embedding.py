@@ -38,7 +38,7 @@ class Embedded:
     failed: int
 
 
-def embed(
+def embed_folder(
     folder: Path,
     encoding: Encoding,
     cache: Path,
@@ -95,7 +95,7 @@ def _key(
     folder: Path, encoding: Encoding, labels: str, engine: Engine | None, sampled: list[str] | None
 ) -> str:
     """Readable, and different for whatever gives other embeddings or labels."""
-    name = backbones.resolve(encoding.backbone)
+    name = backbones.resolve_name(encoding.backbone)
     facts = [
         str(folder.resolve()), labels, engine, name, backbones.folder_content(name),
         encoding.size, encoding.fit, encoding.pool, encoding.views, sampled,

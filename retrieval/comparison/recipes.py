@@ -58,7 +58,7 @@ class Figures(_Model):
     precision_at_5: float = Field(ge=0, le=1)
 
 
-class Recipe(_Model):
+class Experiment(_Model):
     """All of a recipe's file. k: neighbours that are looked at."""
 
     title: str = ""
@@ -71,37 +71,37 @@ class Recipe(_Model):
 
 
 @dataclass(frozen=True)
-class Experiment:
+class NamedExperiment:
     """A recipe under a name that is unique in its comparison."""
 
     name: str
-    recipe: Recipe
+    recipe: Experiment
 
 
-def names() -> list[str]:
+def experiment_names() -> list[str]:
     """The recipes of the package."""
     folder = resources.files("retrieval") / "recipes"
     return sorted(f.name.removesuffix(SUFFIX) for f in folder.iterdir() if f.name.endswith(SUFFIX))
 
 
-def read(name: str) -> Experiment:
+def read_experiment(name: str) -> NamedExperiment:
     """A recipe of the package by its name, or a user's own file.
 
     Raises RecipeError, naming the file and the key, when it cannot be used.
     """
-    if name in names():
+    if name in experiment_names():
         text = (resources.files("retrieval") / "recipes" / f"{name}{SUFFIX}").read_text("utf-8")
-        return Experiment(name, parse(text, name))
-    text = text_of(name, f"Give {', '.join(names())}, or a TOML file.")
-    return Experiment(Path(name).stem, parse(text, name))
+        return NamedExperiment(name, parse_experiment(text, name))
+    text = text_of(name, f"Give {', '.join(experiment_names())}, or a TOML file.")
+    return NamedExperiment(Path(name).stem, parse_experiment(text, name))
 
 
-def parse(text: str, source: str) -> Recipe:
+def parse_experiment(text: str, source: str) -> Experiment:
     """A recipe from TOML. Raises RecipeError, naming source and the key."""
     document = document_of(text, source)
     try:
-        recipe = Recipe.model_validate(document)
-        transforms.parse(recipe.search.transform)
+        recipe = Experiment.model_validate(document)
+        transforms.parse_spec(recipe.search.transform)
         _ = recipe.search.refinement
     except ValidationError as error:
         raise faulty(source, error) from error
@@ -110,12 +110,12 @@ def parse(text: str, source: str) -> Recipe:
     return recipe
 
 
-def as_toml(recipe: Recipe) -> str:
+def experiment_as_toml(recipe: Experiment) -> str:
     """A recipe as a file of its own."""
     return tomli_w.dumps(recipe.model_dump(exclude_none=True))
 
 
-def grid(recipe: Recipe, spans: Mapping[str, Sequence[object]]) -> list[Experiment]:
+def grid(recipe: Experiment, spans: Mapping[str, Sequence[object]]) -> list[NamedExperiment]:
     """Every combination of the values given for keys of encoding and search.
 
     An experiment is named by the values that vary. Raises RecipeError for a value that is none.
@@ -129,20 +129,22 @@ def grid(recipe: Recipe, spans: Mapping[str, Sequence[object]]) -> list[Experime
         for key, value in chosen.items():
             document["encoding" if key in Encoding.model_fields else "search"][key] = value
         name = " ".join(_short(chosen[key]) for key in varied) or "default"
-        made = parse(tomli_w.dumps(document), f"--{' --'.join(chosen)}" if chosen else "default")
-        experiments.append(Experiment(name, made))
+        made = parse_experiment(
+            tomli_w.dumps(document), f"--{' --'.join(chosen)}" if chosen else "default"
+        )
+        experiments.append(NamedExperiment(name, made))
     return experiments
 
 
 def with_weights(
-    experiment: Experiment, folders: Sequence[Path], *, random_weights: bool
-) -> Experiment:
+    experiment: NamedExperiment, folders: Sequence[Path], *, random_weights: bool
+) -> NamedExperiment:
     """The experiment with its backbone's weights taken from a folder that holds its architecture.
 
     random_weights: without such a folder, take random weights, for shape and cost alone.
     """
     encoding = experiment.recipe.encoding
-    name = backbones.resolve(encoding.backbone)
+    name = backbones.resolve_name(encoding.backbone)
     if encoding.is_random or backbones.folder_of(name) is not None:
         return experiment
     for folder in folders:
@@ -151,12 +153,12 @@ def with_weights(
             break
     else:
         if random_weights:
-            name = backbones.resolve(backbones.RANDOM + encoding.backbone)
+            name = backbones.resolve_name(backbones.RANDOM + encoding.backbone)
     encoding = encoding.model_copy(update={"backbone": name})
     return replace(experiment, recipe=experiment.recipe.model_copy(update={"encoding": encoding}))
 
 
-def unique(experiments: Sequence[Experiment]) -> list[Experiment]:
+def unique(experiments: Sequence[NamedExperiment]) -> list[NamedExperiment]:
     """The experiments, those of the same name numbered."""
     seen: dict[str, int] = {}
     made = []

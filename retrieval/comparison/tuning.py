@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from retrieval import backbones, metrics
-from retrieval.comparison.embedding import Embedded, embed
-from retrieval.comparison.recipes import Recipe
+from retrieval.comparison.embedding import Embedded, embed_folder
+from retrieval.comparison.recipes import Experiment
 from retrieval.encoder import Engine
 from retrieval.errors import BackboneError, ImgretError
-from retrieval.evaluation.protocols import Images, Measured, Method, rank_images
+from retrieval.evaluation.protocols import Images, Measured, SearchMethod, rank_images
 from retrieval.plain import Plain
 from retrieval.retriever import Progress
 
@@ -61,7 +61,7 @@ class Tuning(Plain):
     nothing. before, after: precision@k of these, after with its 95 % interval over queries.
     """
 
-    recipe: Recipe
+    recipe: Experiment
     steps: tuple[Step, ...]
     k: int
     images: int
@@ -83,7 +83,7 @@ def tune(
     *,
     minutes: float,
     cache: Path,
-    start: Recipe | None = None,
+    start: Experiment | None = None,
     use_labels: bool = True,
     labels: str = "folder",
     k: int = 5,
@@ -98,7 +98,7 @@ def tune(
     whatever it takes. Raises ImgretError when there are too few labelled images to hold some out.
     """
     run = _Run(folder, cache, labels, k, most_images, engine, progress, minutes)
-    first = start or Recipe()
+    first = start or Experiment()
     run.begin(first)
     for change in _changes(run, use_labels=use_labels):
         step = run.step(change)
@@ -162,7 +162,7 @@ class _Run:
         self.steps: list[Step] = []
         self._tried: set[str] = set()
 
-    def begin(self, recipe: Recipe) -> None:
+    def begin(self, recipe: Experiment) -> None:
         """Measure the setting to start from; this embedding is made whatever it takes."""
         deadline, self.deadline = self.deadline, float("inf")
         self.recipe = recipe
@@ -202,12 +202,12 @@ class _Run:
             self.recipe, self.best = changed, measured
         return step
 
-    def fresh(self, recipe: Recipe) -> np.ndarray:
+    def fresh(self, recipe: Experiment) -> np.ndarray:
         """(q,) precision@k of the queries that chose nothing, whatever the time."""
         self.deadline = float("inf")
         return self._measure(recipe, fresh=True)
 
-    def _measure(self, recipe: Recipe, *, fresh: bool = False) -> np.ndarray:
+    def _measure(self, recipe: Experiment, *, fresh: bool = False) -> np.ndarray:
         """(q,) precision@k of the queries that choose, or of the fresh ones."""
         self._check_time()
         embedded = self._embedded(recipe)
@@ -215,12 +215,12 @@ class _Run:
         self.images, self.held_out = len(gallery) + len(choosing) + len(last), len(choosing)
         queries = last if fresh else choosing
         measured = Measured((self.k,), vote=self.k)
-        method = Method(recipe.search.transform, recipe.search.refinement)
+        method = SearchMethod(recipe.search.transform, recipe.search.refinement)
         ranked, *_ = rank_images(gallery, queries, method=method, measured=measured)
         return ranked.values[f"precision@{self.k}"]
 
-    def _embedded(self, recipe: Recipe) -> Embedded:
-        return embed(
+    def _embedded(self, recipe: Experiment) -> Embedded:
+        return embed_folder(
             self.folder,
             recipe.encoding,
             self.cache,
@@ -241,11 +241,11 @@ class _Run:
             raise OutOfTime
 
 
-def _changed(recipe: Recipe, change: Change) -> Recipe:
+def _changed(recipe: Experiment, change: Change) -> Experiment:
     document = recipe.model_dump()
     for key, value in change.items():
         document["encoding" if key in document["encoding"] else "search"][key] = value
-    return Recipe.model_validate(document)
+    return Experiment.model_validate(document)
 
 
 def _split(images: Images) -> tuple[Images, Images, Images]:

@@ -105,7 +105,7 @@ def _root_logger_kept() -> Iterator[None]:
 CONVERSIONS: tuple[Conversion, ...] = (traced, exported)  # in the order to be tried
 
 
-def export(backbone: Backbone, folder: Path, convert: Conversion) -> None:
+def export_encoder(backbone: Backbone, folder: Path, convert: Conversion) -> None:
     """Write the network, its normalisation included, as OpenVINO reads it; atomically."""
     import torch
 

@@ -16,7 +16,7 @@ from retrieval.encoder.exports import (
     CONVERSIONS,
     NETWORK,
     check_writable,
-    export,
+    export_encoder,
     export_folder,
     is_whole,
 )
@@ -120,7 +120,7 @@ def _exported_encoder(
     for convert, precision in product(CONVERSIONS, precisions):
         place = export_folder(spec, precision, cache)
         try:
-            export(backbone, place, convert)
+            export_encoder(backbone, place, convert)
             encoder = _openvino_encoder(spec, place / NETWORK, precision)
             cosine = agreement(encoder, backbone)
         except Exception as error:  # noqa: BLE001  torch and OpenVINO raise all kinds

@@ -60,7 +60,7 @@ class Trials:
         )
 
 
-def joined(parts: list[Trials]) -> Trials:
+def joined_trials(parts: list[Trials]) -> Trials:
     """Several in one, in their order."""
 
     def together(of: str) -> np.ndarray:

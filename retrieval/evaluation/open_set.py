@@ -13,18 +13,18 @@ from dataclasses import replace
 import numpy as np
 
 from retrieval import transform as transforms
-from retrieval.evaluation.calibration import Trials, joined
+from retrieval.evaluation.calibration import Trials, joined_trials
 from retrieval.evaluation.evidence import CONSIDERED, NEAR, evidence, mean_of_best
 from retrieval.evaluation.protocols import (
     Apply,
     Images,
-    Method,
+    SearchMethod,
     applied,
     coded,
     folds,
     label_names,
 )
-from retrieval.evaluation.ranking import Labelled, Progress, augmented, nearest
+from retrieval.evaluation.ranking import Labelled, Progress, augmented, nearest_rows
 
 FOLDS = 10
 MOST_QUERIES = 2000  # with an answer, and as many without
@@ -33,7 +33,7 @@ MATCHES = 10  # of each query, from which it is learnt when a match is right
 
 
 def trials_by_class(
-    images: Images, method: Method, *, progress: Progress | None = None, seed: int = 0
+    images: Images, method: SearchMethod, *, progress: Progress | None = None, seed: int = 0
 ) -> Trials | None:
     """Trials of labelled images, searched as method says; None where there are too few classes.
 
@@ -70,7 +70,7 @@ def trials_by_class(
             there = augmented(there, method.refinement.augment)
         queries = replace(gallery.rows(asked), vectors=applied(apply, images.embeddings[asked]))
         parts.append(_tried(queries, there, method, n % parts_of_classes))
-    return joined(parts) if parts else None
+    return joined_trials(parts) if parts else None
 
 
 def density(vectors: np.ndarray, gallery: np.ndarray, own: np.ndarray) -> np.ndarray:
@@ -86,8 +86,8 @@ def density(vectors: np.ndarray, gallery: np.ndarray, own: np.ndarray) -> np.nda
     return found
 
 
-def _tried(queries: Labelled, gallery: Labelled, method: Method, fold: int) -> Trials:
-    scores, rows = nearest(queries, gallery, CONSIDERED, method.refinement)
+def _tried(queries: Labelled, gallery: Labelled, method: SearchMethod, fold: int) -> Trials:
+    scores, rows = nearest_rows(queries, gallery, CONSIDERED, method.refinement)
     labels = np.where(rows >= 0, gallery.labels[rows], -1)
     right = (labels == queries.labels[:, None])[:, :MATCHES]
     classes = np.where(labels >= 0, labels, -2 - rows)  # what has no label is a class of its own
@@ -101,7 +101,7 @@ def _tried(queries: Labelled, gallery: Labelled, method: Method, fold: int) -> T
     )
 
 
-def _fitted(images: Images, method: Method, rows: np.ndarray) -> Apply:
+def _fitted(images: Images, method: SearchMethod, rows: np.ndarray) -> Apply:
     if method.fitted is not None and not method.sees_labels:
         return method.fitted
     labels = [images.labels[i] or None for i in rows] if method.sees_labels else None

@@ -26,7 +26,7 @@ from retrieval.evaluation.ranking import (
     Progress,
     Ranked,
     augmented,
-    joined,
+    joined_rankings,
     rank,
 )
 from retrieval.evaluation.results import Evaluation, IntervalOver
@@ -58,7 +58,7 @@ class Images:
 
 
 @dataclass(frozen=True)
-class Method:
+class SearchMethod:
     """How matches are found: a transform's spec and what follows the search.
 
     fitted: applied in place of fitting the spec, where it is fitted already.
@@ -101,7 +101,7 @@ def evaluate(
     gallery: Images,
     queries: Images | None = None,
     *,
-    method: Method | None = None,
+    method: SearchMethod | None = None,
     measured: Measured | None = None,
     zero_shot: bool = False,
     progress: Progress | None = None,
@@ -110,7 +110,7 @@ def evaluate(
 
     Raises ImgretError when there is nothing to measure.
     """
-    method, measured = method or Method(), measured or Measured()
+    method, measured = method or SearchMethod(), measured or Measured()
     ranked, protocol, rows, notices = rank_images(
         gallery, queries, method=method, measured=measured, zero_shot=zero_shot, progress=progress
     )
@@ -133,7 +133,7 @@ def rank_images(
     gallery: Images,
     queries: Images | None,
     *,
-    method: Method,
+    method: SearchMethod,
     measured: Measured,
     zero_shot: bool = False,
     progress: Progress | None = None,
@@ -170,7 +170,7 @@ class _Run:
         self,
         images: Images,
         gallery: Labelled,
-        method: Method,
+        method: SearchMethod,
         measured: Measured,
         progress: Progress | None,
     ) -> None:
@@ -209,7 +209,7 @@ class _Run:
         if not parts:
             raise ImgretError("The gallery holds too few different images to evaluate it.")
         back = np.argsort(np.concatenate(order))
-        return joined(parts).rows(back), np.concatenate(order)[back]
+        return joined_rankings(parts).rows(back), np.concatenate(order)[back]
 
     def zero_shot(self, rows: np.ndarray) -> tuple[Ranked, np.ndarray]:
         """The images of the later classes among themselves."""

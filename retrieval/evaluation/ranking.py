@@ -73,7 +73,7 @@ class Ranked:
         )
 
 
-def joined(parts: Sequence[Ranked]) -> Ranked:
+def joined_rankings(parts: Sequence[Ranked]) -> Ranked:
     """Several in one, in their order."""
     return Ranked(
         np.concatenate([p.labels for p in parts]),
@@ -109,10 +109,10 @@ def rank(
         parts.append(_scored(part, gallery, scores, order, ks, depth, deep))
         if progress:
             progress("ranking", block.stop, len(queries))
-    return joined(parts)
+    return joined_rankings(parts)
 
 
-def nearest(
+def nearest_rows(
     queries: Labelled, gallery: Labelled, n: int, refinement: Refinement | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """(q, n) scores of the n nearest of each query and their rows, best first; as rank() has it.

@@ -22,7 +22,7 @@ from retrieval.images.jpeg import JpegFile
 from retrieval.images.opened import Opened, decoder_errors_as_image_errors
 from retrieval.images.perceptual import GRID, perceptual_hash
 from retrieval.images.sources import Source, open_source
-from retrieval.images.upright import load
+from retrieval.images.upright import load_pixels
 
 DEFAULT_MAX_PIXELS = 200_000_000
 
@@ -175,7 +175,7 @@ def _upright(
         width, height = opened.size
         scale = _draft(opened, reduction)
         with process_budget().holding(opened.bytes_needed()):
-            loaded = load(opened)
+            loaded = load_pixels(opened)
             image = loaded.image
             if not isinstance(opened.image, JpegFile):  # its size may show only when it is decoded
                 width, height = image.size

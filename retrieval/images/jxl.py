@@ -25,7 +25,7 @@ def is_readable() -> bool:
     return is_installed(_PACKAGE)
 
 
-def size_of(data: bytes) -> tuple[int, int]:
+def jxl_size(data: bytes) -> tuple[int, int]:
     """Width and height by the header (ISO/IEC 18181-1, SizeHeader). Raises ImageError."""
     bits = _Bits(_codestream(data)[2:40])
     if bits.take(1):  # small: multiples of 8

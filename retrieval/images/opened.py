@@ -290,7 +290,7 @@ def _open_raw(data: bytes, max_pixels: int) -> Opened:
 
 
 def _open_jxl(data: bytes, max_pixels: int) -> Opened:
-    width, height = jxl.size_of(data)
+    width, height = jxl.jxl_size(data)
     check_pixels(width, height, max_pixels)
     with process_budget().holding(jxl.DECODING_BYTES * width * height):
         image, profile = jxl.decode_jxl(data)

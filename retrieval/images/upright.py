@@ -33,7 +33,7 @@ class LoadedPicture:
     finish: Callable[[Image.Image], Image.Image]
 
 
-def load(opened: Opened) -> LoadedPicture:
+def load_pixels(opened: Opened) -> LoadedPicture:
     """Decode a picture whole. Raises ImageError, and what decoders raise."""
     image = opened.image
     image.load()

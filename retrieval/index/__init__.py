@@ -8,7 +8,7 @@ gpu.py     a copy on a GPU
 """
 
 from retrieval.index.cells import Batches
-from retrieval.index.files import Facts
+from retrieval.index.files import IndexFacts
 from retrieval.index.index import EXACT_UP_TO, Index, Kind, choose_kind
 
-__all__ = ["EXACT_UP_TO", "Batches", "Facts", "Index", "Kind", "choose_kind"]
+__all__ = ["EXACT_UP_TO", "Batches", "Index", "IndexFacts", "Kind", "choose_kind"]

@@ -9,13 +9,13 @@ from typing import Any
 
 import faiss
 
-Facts = dict[str, int | float | str | bool]
+IndexFacts = dict[str, int | float | str | bool]
 
 MOST_CELLS, LEAST_BYTES = 1 << 20, 1 << 30  # that reading a file may loop over and make
 READING = threading.Lock()
 
 
-def check_file(path: Path, facts: Facts) -> None:
+def check_file(path: Path, facts: IndexFacts) -> None:
     """Raise ValueError when a file is not the one that save() wrote, as far as its head tells."""
     size, head = path.stat().st_size, facts.get("head")
     if size != facts.get("bytes"):
@@ -26,7 +26,7 @@ def check_file(path: Path, facts: Facts) -> None:
         raise ValueError("its content is not what was written")
 
 
-def read(path: Path, flags: int) -> Any:
+def read_index(path: Path, flags: int) -> Any:
     """FAISS's reader, kept from making more memory or loops than a file of this size can want.
 
     Its limits are those of the process, so they are put back. It counts d x d for a norm too.
@@ -55,7 +55,7 @@ def sha256_of_head(path: Path, head: int) -> str:
     return sha256.hexdigest()
 
 
-def check_structure(index: Any, facts: Facts) -> None:
+def check_structure(index: Any, facts: IndexFacts) -> None:
     """Raise ValueError when an index is not one that build() makes, with every size in its place.
 
     A gallery may come from a stranger, hash and all, and FAISS trusts what it has read.

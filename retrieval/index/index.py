@@ -33,10 +33,10 @@ from retrieval.index.cells import (
     trained_ivf,
 )
 from retrieval.index.files import (
-    Facts,
+    IndexFacts,
     check_file,
     check_structure,
-    read,
+    read_index,
     sha256_of_head,
     steps_of,
 )
@@ -66,7 +66,7 @@ class Index:
     """
 
     def __init__(
-        self, faiss_index: Any, facts: Facts, *, changed: bool, mapped: bool = False
+        self, faiss_index: Any, facts: IndexFacts, *, changed: bool, mapped: bool = False
     ) -> None:
         self._index = faiss_index
         self._facts = facts
@@ -116,7 +116,7 @@ class Index:
         return built
 
     @classmethod
-    def load(cls, path: Path, facts: Facts, *, mmap: bool = True) -> Index:
+    def load(cls, path: Path, facts: IndexFacts, *, mmap: bool = True) -> Index:
         """The index in a file, memory-mapped or, to change it, in memory.
 
         facts: its settings as save() left them. Raises GalleryError when the file is missing,
@@ -124,7 +124,7 @@ class Index:
         """
         try:
             check_file(path, facts)
-            loaded = read(path, faiss.IO_FLAG_MMAP_IFC if mmap else 0)
+            loaded = read_index(path, faiss.IO_FLAG_MMAP_IFC if mmap else 0)
             check_structure(loaded, facts)
         except (OSError, RuntimeError, MemoryError, ValueError) as error:
             raise GalleryError(
@@ -141,7 +141,7 @@ class Index:
                 faiss.write_index(self._index, str(made))
                 size = made.stat().st_size
                 head = size - self.ntotal * (self._code_size + ID_BYTES)
-                facts: Facts = {
+                facts: IndexFacts = {
                     "bytes": size,
                     "head": head,
                     "sha256": sha256_of_head(made, head),
@@ -164,7 +164,7 @@ class Index:
             raise GalleryError(f"The index {path} is not what was written.")
 
     @property
-    def settings(self) -> Facts:
+    def settings(self) -> IndexFacts:
         """What load() wants to know again: kind, recall, search effort, and of the file its size
         and the SHA-256 of its head, which is all but vectors and ids.
         """

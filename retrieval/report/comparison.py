@@ -8,7 +8,7 @@ from typing import Any
 from retrieval.comparison import Comparison, ExperimentResult
 from retrieval.report.evaluation import Pictures
 from retrieval.report.figures import comparison_figures
-from retrieval.report.pages import render, write_page
+from retrieval.report.pages import render_page, write_page
 from retrieval.report.style import as_svg
 
 SURE = 0.05
@@ -31,7 +31,7 @@ def comparison_page(comparison: Comparison) -> str:
     best = _best(comparison)
     notices = {n for r in results for n in r.evaluation.notices}
     figures = comparison_figures(comparison)
-    return render(
+    return render_page(
         "comparison.html.jinja",
         title=f"{len(results)} experiments" if len(results) > 1 else "One experiment",
         lead=_lead(comparison, best, k),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from retrieval.report.pages import embedded_thumbnail, render, write_page
+from retrieval.report.pages import embedded_thumbnail, render_page, write_page
 from retrieval.retriever import QueryResult
 
 
@@ -32,7 +32,7 @@ def contact_sheet(
         }
         for result in results
     ]
-    return render("contact_sheet.html.jinja", title=title, rows=rows)
+    return render_page("contact_sheet.html.jinja", title=title, rows=rows)
 
 
 def write_contact_sheet(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from retrieval.report.pages import render, thumbnails, write_page
+from retrieval.report.pages import render_page, thumbnails, write_page
 from retrieval.retriever import DuplicateGroup, DuplicateMember, DuplicateReport
 from retrieval.retriever.duplicates import TIERS
 
@@ -22,7 +22,7 @@ def duplicate_sheet(report: DuplicateReport, title: str = "Duplicates") -> str:
     groups = _drawn(report.groups)
     shown = [member.path for group in groups for member in group.members[: MEMBERS + 1]]
     made = thumbnails(shown)
-    return render(
+    return render_page(
         "duplicates.html.jinja",
         title=title,
         report=report,

@@ -8,7 +8,7 @@ from typing import Any
 
 from retrieval.evaluation import Evaluation, RankedQuery
 from retrieval.report.figures import evaluation_figures
-from retrieval.report.pages import render, thumbnails, write_page
+from retrieval.report.pages import render_page, thumbnails, write_page
 from retrieval.report.style import as_svg
 
 CLASSES_SHOWN = 10
@@ -26,7 +26,7 @@ def evaluation_page(evaluation: Evaluation) -> str:
     e = evaluation
     pictures = Pictures([*e.worst, *e.sample])
     figures = evaluation_figures(e)
-    return render(
+    return render_page(
         "evaluation.html.jinja",
         title="How good the matches are",
         lead=_lead(e),

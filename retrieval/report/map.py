@@ -10,7 +10,7 @@ from pathlib import Path
 
 from retrieval.errors import ImageError
 from retrieval.images import thumbnail
-from retrieval.report.pages import render, write_page
+from retrieval.report.pages import render_page, write_page
 from retrieval.retriever.mapping import GalleryMap
 from retrieval.retriever.results import Progress
 from retrieval.text import visible
@@ -39,7 +39,7 @@ def map_page(drawn: GalleryMap, progress: Progress | None = None) -> str:
         "thumbnails": thumbnails,
     }
     shown, total = len(drawn.points), drawn.total
-    return render(
+    return render_page(
         "map.html.jinja",
         gallery=_shown(drawn.gallery),
         method={"umap": "UMAP", "tsne": "t-SNE"}[drawn.method],

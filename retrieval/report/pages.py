@@ -20,7 +20,7 @@ from retrieval.threads import default_workers, map_ahead
 THUMBNAIL = 256  # longest side, pixels
 
 
-def render(template: str, package: str = "retrieval", /, **values: Any) -> str:
+def render_page(template: str, package: str = "retrieval", /, **values: Any) -> str:
     """A page from a package's templates/, or else from ours; all values are escaped.
 
     What is hidden in a name, such as a mark that turns the text after it around, is written out.

@@ -21,10 +21,10 @@ from retrieval.arguments import number, one_of, whole
 from retrieval.encoder import Encoder
 from retrieval.errors import GalleryError, ImageError, ImgretError, QueryError
 from retrieval.evaluation import AnswerKind, Calibration
-from retrieval.evaluation.calibration import PRIOR_KNOWN, Trials, calibrate, joined
+from retrieval.evaluation.calibration import PRIOR_KNOWN, Trials, calibrate, joined_trials
 from retrieval.evaluation.evidence import CONSIDERED, evidence
 from retrieval.evaluation.open_set import MATCHES, trials_by_class
-from retrieval.evaluation.protocols import Images, Method
+from retrieval.evaluation.protocols import Images, SearchMethod
 from retrieval.gallery import Gallery, Settings
 from retrieval.gallery.settings import CalibrationState
 from retrieval.gallery.table import INDEXED
@@ -106,10 +106,10 @@ def calibrate_gallery(
     return replace(calibration, notices=tuple(notices))
 
 
-def method_of(snapshot: Snapshot) -> Method:
+def method_of(snapshot: Snapshot) -> SearchMethod:
     """How the gallery is searched, as an evaluation does it."""
     state = snapshot.settings.index
-    return Method(
+    return SearchMethod(
         transform=state.transform if state else snapshot.settings.transform,
         refinement=snapshot.settings.refinement,
         fitted=snapshot.index.transform,
@@ -117,7 +117,7 @@ def method_of(snapshot: Snapshot) -> Method:
 
 
 def calibrated_by_class(
-    images: Images, method: Method, prior_known: float, progress: Progress | None
+    images: Images, method: SearchMethod, prior_known: float, progress: Progress | None
 ) -> Calibration | None:
     """A calibration by folds of classes; None where there is too little to learn from."""
     trials = trials_by_class(images, method, progress=progress)
@@ -180,7 +180,7 @@ def _trials_by_picture(
             f"matches are right takes {FEWEST} or more. Index more images."
         )
     notices = [f"{unread:,} pictures could not be read; others were taken."] if unread else []
-    return joined(parts), notices
+    return joined_trials(parts), notices
 
 
 def _embeddings(
@@ -200,7 +200,7 @@ def _embeddings(
 def _tried(snapshot: Snapshot, same: np.ndarray, embeddings: np.ndarray, fold: int) -> Trials:
     """Versions of one picture asked twice: with it in the gallery, and without it."""
     asked = [None, [same] * len(embeddings)]
-    return joined([_found(snapshot, embeddings, same, left_out, fold) for left_out in asked])
+    return joined_trials([_found(snapshot, embeddings, same, left_out, fold) for left_out in asked])
 
 
 def _by_chance(snapshot: Snapshot, ids: np.ndarray) -> float:

@@ -77,10 +77,10 @@ class EncoderChoice:
         if old is not None:
             fit, pool = self.fit or old.fit, self.pool or old.pool
             views = self.views or old.views
-            if not self.backbone or backbones.resolve(self.backbone) == old.name:
+            if not self.backbone or backbones.resolve_name(self.backbone) == old.name:
                 name, size = old.name, self.size or old.size
         asked: dict[str, Any] = {"size": size, "fit": fit, "pool": pool, "views": views}
-        load: Callable[[], Backbone] = partial(backbones.load, name, **asked)
+        load: Callable[[], Backbone] = partial(backbones.load_backbone, name, **asked)
         spec = backbones.packaged_spec(name, **asked)
         if spec is None:
             backbone = load()
@@ -138,12 +138,12 @@ class EncoderChoice:
 
     def check(self, stored: BackboneState, gallery: Path) -> None:
         """Raise GalleryError when another backbone was asked for than the gallery's."""
-        asked = backbones.resolve(self.backbone) if self.backbone else stored.name
+        asked = backbones.resolve_name(self.backbone) if self.backbone else stored.name
         differs = []
         if asked != stored.name:
             sha256 = backbones.folder_fingerprint(asked)
             if sha256 is None and Path(asked).is_absolute():
-                backbones.load(asked)  # raises, saying what is wrong with the folder
+                backbones.load_backbone(asked)  # raises, saying what is wrong with the folder
             if sha256 != stored.weights_sha256:
                 differs.append(f"the backbone {stored.name}, not {asked}")
         elif backbones.folder_of(asked) is not None:
@@ -164,4 +164,6 @@ class EncoderChoice:
         name, p = spec.name, spec.preprocessing
         if self.backbone and backbones.folder_fingerprint(self.backbone) == spec.weights_sha256:
             name = self.backbone
-        return backbones.load(name, size=p.size, fit=p.fit, pool=spec.pool, views=spec.views)
+        return backbones.load_backbone(
+            name, size=p.size, fit=p.fit, pool=spec.pool, views=spec.views
+        )

@@ -13,7 +13,7 @@ from retrieval.arguments import one_of, whole
 from retrieval.encoder import Encoder
 from retrieval.errors import ImgretError, QueryError
 from retrieval.evaluation import Evaluation, IntervalOver
-from retrieval.evaluation.protocols import Images, Measured, Method, evaluate
+from retrieval.evaluation.protocols import Images, Measured, SearchMethod, evaluate
 from retrieval.gallery import Settings
 from retrieval.images import ImageFile, find_images
 from retrieval.loader import load_images
@@ -62,7 +62,7 @@ def evaluate_gallery(
     same_transform = asked.transform == published.transform
     own = same_transform and asked.refinement == published.refinement
     state = published.index if same_transform else None
-    method = Method(
+    method = SearchMethod(
         transform=state.transform if state else asked.transform,
         refinement=asked.refinement,
         fitted=snapshot.index.transform if same_transform else None,

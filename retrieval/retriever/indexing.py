@@ -15,7 +15,7 @@ from retrieval.gallery import ImageTable, Row, facts_of
 from retrieval.images import DEFAULT_MAX_PIXELS
 from retrieval.interrupts import interrupts_wait
 from retrieval.loader import Loaded, load_images
-from retrieval.retriever.planning import Plan, Stored, Task, tells_changes_after
+from retrieval.retriever.planning import Plan, StoredRow, Task, tells_changes_after
 from retrieval.retriever.results import Progress
 from retrieval.threads import Background
 
@@ -107,7 +107,7 @@ class Writer:
     def __init__(
         self,
         table: ImageTable,
-        rows: dict[str, Stored],
+        rows: dict[str, StoredRow],
         is_gone: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self.table = table
@@ -220,7 +220,7 @@ class Writer:
         self._touched.append((ghost.id, task, loaded))
         return True
 
-    def _ghost(self, sha256: str) -> Stored | None:
+    def _ghost(self, sha256: str) -> StoredRow | None:
         """A row of this content whose file is gone; each is given once."""
         for path in self._paths.get(sha256, ()):
             if path not in self.found_again and self._is_gone(path):
@@ -251,7 +251,7 @@ class Writer:
         return [replace(r, id=i) for i, r in zip(ids, rows, strict=True)]
 
 
-def _paths_by_content(rows: dict[str, Stored]) -> dict[str, list[str]]:
+def _paths_by_content(rows: dict[str, StoredRow]) -> dict[str, list[str]]:
     paths: dict[str, list[str]] = {}
     for path, row in rows.items():
         if row.sha256:
@@ -259,7 +259,7 @@ def _paths_by_content(rows: dict[str, Stored]) -> dict[str, list[str]]:
     return paths
 
 
-def _is_news(old: Stored, task: Task, loaded: Loaded) -> bool:
+def _is_news(old: StoredRow, task: Task, loaded: Loaded) -> bool:
     """Whether the row of a file of unchanged content has anything to be changed."""
     facts = old.size, old.mtime_ns, old.root, old.label
     if facts != (loaded.size, loaded.mtime_ns, task.root, task.label):

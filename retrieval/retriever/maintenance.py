@@ -204,7 +204,7 @@ def published_rows(gallery: Gallery, paths: Sequence[Path]) -> list[int]:
         return []
 
 
-def export(gallery: Gallery, snapshot: Snapshot, file: Path) -> int:
+def export_gallery(gallery: Gallery, snapshot: Snapshot, file: Path) -> int:
     """Write what is searched, row by row, to Parquet or NumPy's npz; atomically."""
     writers = {".parquet": _export_parquet, ".npz": _export_npz}
     if file.suffix not in writers:

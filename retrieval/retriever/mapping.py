@@ -11,7 +11,7 @@ from retrieval.errors import ImgretError
 from retrieval.gallery.rows import as_matrix
 from retrieval.gallery.table import INDEXED
 from retrieval.plain import Plain
-from retrieval.projection import Method, fair_sample, project
+from retrieval.projection import ProjectionMethod, fair_sample, project
 from retrieval.retriever.results import Progress
 from retrieval.retriever.snapshot import Snapshot, ids_passing
 
@@ -31,14 +31,14 @@ class GalleryMap(Plain):
     """Images in two dimensions. total: images of the gallery, of which points are a fair sample."""
 
     gallery: Path
-    method: Method
+    method: ProjectionMethod
     total: int
     points: tuple[Point, ...]
 
 
 def map_gallery(
     snapshot: Snapshot,
-    method: Method,
+    method: ProjectionMethod,
     *,
     most: int,
     where: str | None = None,

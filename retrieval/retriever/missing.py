@@ -7,13 +7,13 @@ from collections.abc import Iterable
 
 from retrieval.errors import ImgretError
 from retrieval.gallery import Gallery
-from retrieval.retriever.planning import Plan, Stored
+from retrieval.retriever.planning import Plan, StoredRow
 
 MANY = 20
 
 
 def check_missing(
-    gallery: Gallery, plan: Plan, rows: dict[str, Stored], gone: dict[str, Stored]
+    gallery: Gallery, plan: Plan, rows: dict[str, StoredRow], gone: dict[str, StoredRow]
 ) -> None:
     """Raise ImgretError where so many files are gone that a drive may not be mounted.
 
@@ -40,9 +40,9 @@ def check_missing(
 
 def check_all_there(
     gallery: Gallery,
-    rows: dict[str, Stored],
-    gone: dict[str, Stored],
-    sound: dict[str, Stored] | None = None,
+    rows: dict[str, StoredRow],
+    gone: dict[str, StoredRow],
+    sound: dict[str, StoredRow] | None = None,
 ) -> None:
     """check_missing() of all rows, by the paths that were given when they were indexed.
 
@@ -56,7 +56,7 @@ def check_all_there(
     check_missing(gallery, Plan(gone=asked, searched=there), rows, asked)
 
 
-def _there(gallery: Gallery, plan: Plan, rows: dict[str, Stored]) -> dict[str, int]:
+def _there(gallery: Gallery, plan: Plan, rows: dict[str, StoredRow]) -> dict[str, int]:
     """Stored paths of folders and files, each with the number of files that are there now."""
     roots = {row.root for row in rows.values()} - set(plan.searched)
     searched = gallery.roots_above(plan.searched)

@@ -31,7 +31,7 @@ UNSETTLED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredRow:
     """A row as it was when the run began, without its embedding.
 
     usable: has an embedding. settled: need not be tried again while the file is the same; what
@@ -76,7 +76,7 @@ class Task:
     path: str
     root: str
     label: str | None
-    stored: Stored | None
+    stored: StoredRow | None
 
 
 @dataclass
@@ -90,7 +90,7 @@ class Plan:
 
     tasks: list[Task] = field(default_factory=list)
     relabel: list[tuple[int, str | None]] = field(default_factory=list)
-    gone: dict[str, Stored] = field(default_factory=dict)
+    gone: dict[str, StoredRow] = field(default_factory=dict)
     searched: dict[str, int] = field(default_factory=dict)
     unchanged: int = 0
     failed: int = 0
@@ -103,7 +103,7 @@ class Plan:
         return tuple(kinds)
 
 
-def read_rows(table: ImageTable | None) -> dict[str, Stored]:
+def read_rows(table: ImageTable | None) -> dict[str, StoredRow]:
     """The stored rows by path."""
     if table is None:
         return {}
@@ -111,11 +111,11 @@ def read_rows(table: ImageTable | None) -> dict[str, Stored]:
     columns = table.columns(names)
     usable = set(table.columns(["id"], "embedding IS NOT NULL")["id"].to_pylist())
     retried = set(table.columns(["id"], UNSETTLED)["id"].to_pylist())
-    rows: dict[str, Stored] = {}
+    rows: dict[str, StoredRow] = {}
     for batch in columns.to_batches():
         for values in zip(*(batch[n].to_pylist() for n in names), strict=True):
             i, path, root, size, mtime_ns, sha256, label, stored_ns = values
-            rows[path] = Stored(
+            rows[path] = StoredRow(
                 i, sys.intern(root), size, mtime_ns, sha256, label, stored_ns,
                 usable=i in usable, settled=i not in retried,
             )  # fmt: skip
@@ -124,7 +124,7 @@ def read_rows(table: ImageTable | None) -> dict[str, Stored]:
 
 def make_plan(
     gallery: Gallery,
-    rows: dict[str, Stored],
+    rows: dict[str, StoredRow],
     paths: Sequence[Path],
     label_of: Callable[[Path], str | None],
     *,

@@ -9,7 +9,7 @@ from retrieval.gallery import Gallery, ImageTable, Settings
 from retrieval.images import ImageFile
 from retrieval.retriever.indexing import Reading, Writer, run_tasks
 from retrieval.retriever.missing import check_all_there
-from retrieval.retriever.planning import Plan, Stored, Task, read_rows
+from retrieval.retriever.planning import Plan, StoredRow, Task, read_rows
 
 
 def reembed_rows(
@@ -44,7 +44,7 @@ def reembed_rows(
     staging.delete()
 
 
-def _still_there(gallery: Gallery, table: ImageTable, new: ImageTable) -> dict[str, Stored]:
+def _still_there(gallery: Gallery, table: ImageTable, new: ImageTable) -> dict[str, StoredRow]:
     """The staged rows, without those whose image is not stored any more, or is another one now."""
     rows, staged = read_rows(table), read_rows(new)
     old = [
@@ -76,7 +76,7 @@ def forget_staged(gallery: Gallery, table: ImageTable) -> None:
         staging.delete()
 
 
-def _changed(gallery: Gallery, path: str, row: Stored) -> bool:
+def _changed(gallery: Gallery, path: str, row: StoredRow) -> bool:
     try:
         status = gallery.full(path).stat()
     except OSError:
@@ -97,7 +97,7 @@ def _check_files(gallery: Gallery, table: ImageTable) -> None:
     check_all_there(gallery, rows, gone)
 
 
-def _tasks(gallery: Gallery, table: ImageTable, done: dict[str, Stored]) -> list[Task]:
+def _tasks(gallery: Gallery, table: ImageTable, done: dict[str, StoredRow]) -> list[Task]:
     tasks = []
     for batch in table.batches(["path", "root", "label"], where=None):
         for row in batch.to_pylist():

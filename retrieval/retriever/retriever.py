@@ -20,7 +20,7 @@ from retrieval.evaluation.protocols import MOST_QUERIES
 from retrieval.gallery import Gallery, ImageTable, Settings
 from retrieval.gallery.settings import BackboneState
 from retrieval.images import DEFAULT_MAX_PIXELS
-from retrieval.projection import Method
+from retrieval.projection import ProjectionMethod
 from retrieval.retriever import calibrating, evaluating, maintenance, verification
 from retrieval.retriever.duplicates import TIERS, DuplicateReport, Tier, find_duplicates
 from retrieval.retriever.encoding import EncoderChoice
@@ -31,7 +31,7 @@ from retrieval.retriever.missing import check_missing
 from retrieval.retriever.planning import (
     MOST_OF_A_STRANGER,
     Plan,
-    Stored,
+    StoredRow,
     check_paths,
     labels_from,
     make_plan,
@@ -169,7 +169,7 @@ class Retriever(Searcher):
         notice = " ".join(filter(None, said)) or None
         return self._report(plan, writer, start, settings, notice)
 
-    def _refused(self, plan: Plan, rows: dict[str, Stored]) -> ImgretError | None:
+    def _refused(self, plan: Plan, rows: dict[str, StoredRow]) -> ImgretError | None:
         """Why rows whose files are gone are not dropped, where they are not."""
         try:
             check_missing(self.gallery, plan, rows, plan.gone)
@@ -344,7 +344,7 @@ class Retriever(Searcher):
     @in_own_process
     def map(
         self,
-        method: Method = "tsne",
+        method: ProjectionMethod = "tsne",
         *,
         most_images: int = 5_000,
         where: str | None = None,
@@ -355,7 +355,7 @@ class Retriever(Searcher):
 
         method: "tsne", or "umap" where umap-learn is installed. Raises ImgretError.
         """
-        one_of("method", method, get_args(Method))
+        one_of("method", method, get_args(ProjectionMethod))
         most = whole("most_images", most_images)
         seed = whole("seed", seed, least=0, most=MOST_SEED)
         return map_gallery(
@@ -416,7 +416,7 @@ class Retriever(Searcher):
 
         Returns the number of images written.
         """
-        return maintenance.export(self.gallery, self._current(), Path(file))
+        return maintenance.export_gallery(self.gallery, self._current(), Path(file))
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -498,7 +498,7 @@ def _labels_from(
     return labels_from(asked, MOST_OF_A_STRANGER) if strange else labels_from(asked)
 
 
-def _surely_gone(plan: Plan) -> dict[str, Stored]:
+def _surely_gone(plan: Plan) -> dict[str, StoredRow]:
     """What is gone and, by its size, is none of the files that were found anew."""
     sizes = {task.file.size for task in plan.tasks if task.stored is None}
     return {path: row for path, row in plan.gone.items() if row.size not in sizes}

@@ -225,7 +225,7 @@ class Searcher:
             if not isinstance(value, str | None):
                 raise QueryError(f"{name} is {value!r}; it must be text, or left out.")
         if self._asked["transform"] is not None:
-            transforms.parse(self._asked["transform"])
+            transforms.parse_spec(self._asked["transform"])
         Refinement.of(self._asked["expand"], self._asked["augment"], self._asked["rerank"])
 
     def _current(self) -> Snapshot:

@@ -187,7 +187,7 @@ def build_index(
     if progress:
         progress("fitting", 0, None)
     table.check_finite()
-    wanted = transforms.resolve(settings.transform, n, table.dim)
+    wanted = transforms.resolve_spec(settings.transform, n, table.dim)
     fitted = transforms.fit(wanted, *_sample(table, n, labels=transforms.sees_labels(wanted)))
     index = Index.build(fitted, table.embeddings, n, progress=progress)
     augment = settings.refinement.augment
@@ -225,7 +225,7 @@ def _needs_fit(state: IndexState, settings: Settings, table: ImageTable, n: int)
     if state.augment != "none" and state.version != table.version:  # new rows change old vectors
         return True
     if state.transform == "none":
-        return transforms.resolve(asked, n, table.dim) != "none"
+        return transforms.resolve_spec(asked, n, table.dim) != "none"
     return n >= 2 * state.fitted_on
 
 

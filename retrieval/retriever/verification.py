@@ -17,7 +17,7 @@ from retrieval.retriever.encoding import EncoderChoice
 from retrieval.retriever.indexing import Reading, Writer, run_tasks
 from retrieval.retriever.maintenance import stamp
 from retrieval.retriever.missing import check_all_there
-from retrieval.retriever.planning import Plan, Stored, Task, labels_from, read_rows
+from retrieval.retriever.planning import Plan, StoredRow, Task, labels_from, read_rows
 from retrieval.retriever.results import VerifyReport
 from retrieval.retriever.upkeep import (
     bring_up_index,
@@ -309,7 +309,9 @@ class _Again:
             if root is None or root not in roots:
                 root = roots[0]
             label = storable(label_of(place)) if label_of else row.label
-            before = Stored(row.id, root, 0, 0, "", label, stored_ns=0, usable=False, settled=False)
+            before = StoredRow(
+                row.id, root, 0, 0, "", label, stored_ns=0, usable=False, settled=False
+            )
             file = ImageFile(place, self.gallery.full(root), 0, 0)
             tasks.append(Task(file, path, root, label, None if anew else before))
             known[path] = before

@@ -7,6 +7,15 @@ lda.py     lda
 """
 
 from retrieval.transform.fitted import FIT_ROWS, Transform, fit
-from retrieval.transform.spec import NAMES, Spec, parse, resolve, sees_labels
+from retrieval.transform.spec import NAMES, Spec, parse_spec, resolve_spec, sees_labels
 
-__all__ = ["FIT_ROWS", "NAMES", "Spec", "Transform", "fit", "parse", "resolve", "sees_labels"]
+__all__ = [
+    "FIT_ROWS",
+    "NAMES",
+    "Spec",
+    "Transform",
+    "fit",
+    "parse_spec",
+    "resolve_spec",
+    "sees_labels",
+]

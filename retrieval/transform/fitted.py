@@ -29,7 +29,7 @@ import numpy as np
 
 from retrieval.errors import ImgretError
 from retrieval.transform.lda import LEAST_VARIANCE, fit_lda
-from retrieval.transform.spec import Spec, parse, resolve
+from retrieval.transform.spec import Spec, parse_spec, resolve_spec
 from retrieval.transform.within import fit_within, tell_something, usual_lengths
 
 FIT_ROWS = 100_000
@@ -80,7 +80,7 @@ def fit(
     x = np.asarray(embeddings)
     if not np.isfinite(x).all():
         raise ValueError("the embeddings to fit a transform to are not all finite")
-    asked = parse(resolve(spec, *x.shape))
+    asked = parse_spec(resolve_spec(spec, *x.shape))
     name = asked.name
     if name == "none" or (x == x[:1]).all():  # no rows, or equal ones: nothing to learn
         return Transform("none", x.shape[1])
@@ -95,7 +95,7 @@ def fit(
         x, y = usual_lengths(x, y)  # a stranger's row may be long enough to be the mean alone
     if name == "auto":
         name = "wccn" if tell_something(x, y, seed) else "rca"
-        asked = parse(resolve(name, *x.shape))
+        asked = parse_spec(resolve_spec(name, *x.shape))
     if name in {"wccn", "rca"}:
         y = y if name == "wccn" else None
         matrix, bias = fit_within(x, y, asked.components, asked.power, seed)

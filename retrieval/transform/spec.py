@@ -33,7 +33,7 @@ class Spec:
         return ":".join(str(part) for part in parts if part is not None)
 
 
-def parse(spec: str) -> Spec:
+def parse_spec(spec: str) -> Spec:
     """Read a spec. Raises ImgretError for what is none.
 
     >>> parse("whiten:512:0.75")
@@ -51,14 +51,14 @@ def parse(spec: str) -> Spec:
     return Spec(name, int(found[3]) if found[3] else None, power)
 
 
-def resolve(spec: str, n: int, d: int) -> str:
+def resolve_spec(spec: str, n: int, d: int) -> str:
     """The spec that is fitted to n embeddings of width d; "auto" decides between two when it sees
     the labels, so it keeps its name.
 
     >>> resolve("wccn", 2000, 1280), resolve("rca", 5000, 1280), resolve("whiten:512", 300, 1280)
     ('wccn:1280', 'rca:512', 'whiten:299')
     """
-    asked = parse(spec)
+    asked = parse_spec(spec)
     if n < 2:
         return "none"
     if asked.name in {"none", "standard", "lda", "auto"}:
@@ -71,4 +71,4 @@ def resolve(spec: str, n: int, d: int) -> str:
 
 def sees_labels(spec: str) -> bool:
     """Whether labels take part where a transform is fitted."""
-    return parse(spec).name in WITH_LABELS
+    return parse_spec(spec).name in WITH_LABELS

@@ -55,4 +55,4 @@ def save_blobs(folder: Path, each: int = 12, first: int = 0) -> Path:
 
 def tiny(*overrides: str) -> Recipe:
     """A recipe that trains in a second."""
-    return recipes.parse(TINY, "tiny.toml", overrides)
+    return recipes.parse_recipe(TINY, "tiny.toml", overrides)

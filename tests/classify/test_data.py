@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from classify.data import batches, decode_all, find_labelled, find_splits, fingerprint
 from classify.data import pixels as data
-from classify.recipe import Data
+from classify.recipe import DataSettings
 from retrieval.errors import ImgretError
 from retrieval.images import Preprocessing
 from tests.classify.blobs import save_blobs
@@ -24,19 +24,19 @@ def names(images: object) -> list[str]:
 
 def test_class_folders_are_split_by_class_and_seed(tmp_path: Path) -> None:
     save_blobs(tmp_path, 10)
-    splits = find_splits(tmp_path, Data(validation=0.2), seed=3)
+    splits = find_splits(tmp_path, DataSettings(validation=0.2), seed=3)
     assert np.bincount(splits.train.labels).tolist() == [8, 8, 8]
     assert np.bincount(splits.validation.labels).tolist() == [2, 2, 2]
     assert not set(names(splits.train)) & set(names(splits.validation))
-    again = find_splits(tmp_path, Data(validation=0.2), seed=3)
-    other = find_splits(tmp_path, Data(validation=0.2), seed=4)
+    again = find_splits(tmp_path, DataSettings(validation=0.2), seed=3)
+    other = find_splits(tmp_path, DataSettings(validation=0.2), seed=4)
     assert names(again.validation) == names(splits.validation) != names(other.validation)
     assert fingerprint(again) == fingerprint(splits) != fingerprint(other)
 
 
 def test_a_test_split_is_held_out_where_it_is_asked_for(tmp_path: Path) -> None:
     save_blobs(tmp_path, 10)
-    splits = find_splits(tmp_path, Data(validation=0.2, test=0.3), seed=0)
+    splits = find_splits(tmp_path, DataSettings(validation=0.2, test=0.3), seed=0)
     found = [set(names(part)) for part in (splits.train, splits.validation, splits.test)]
     assert [len(part) for part in found] == [18, 3, 9]
     assert len(set.union(*found)) == 30
@@ -45,14 +45,14 @@ def test_a_test_split_is_held_out_where_it_is_asked_for(tmp_path: Path) -> None:
 def test_folders_for_each_split_are_taken_as_they_are(tmp_path: Path) -> None:
     for name, each in (("train", 6), ("val", 2), ("test", 3)):
         save_blobs(tmp_path / name, each, first=100 * each)
-    splits = find_splits(tmp_path, Data(), seed=0)
+    splits = find_splits(tmp_path, DataSettings(), seed=0)
     assert [len(s) for s in (splits.train, splits.validation, splits.test)] == [18, 6, 9]
 
 
 def test_validation_images_are_held_out_where_there_is_no_folder_of_them(tmp_path: Path) -> None:
     save_blobs(tmp_path / "train", 10)
     save_blobs(tmp_path / "test", 3, first=100)
-    splits = find_splits(tmp_path, Data(validation=0.2, test=0.5), seed=0)
+    splits = find_splits(tmp_path, DataSettings(validation=0.2, test=0.5), seed=0)
     assert [len(s) for s in (splits.train, splits.validation, splits.test)] == [24, 6, 9]
     assert all("test" in name for name in names(splits.test))
     assert all("train" in name for name in names(splits.validation))
@@ -62,14 +62,14 @@ def test_validation_images_are_held_out_where_there_is_no_folder_of_them(tmp_pat
 def test_a_folder_of_validation_images_has_three_names(tmp_path: Path, name: str) -> None:
     save_blobs(tmp_path / "train", 3)
     save_blobs(tmp_path / name, 1, first=100)
-    splits = find_splits(tmp_path, Data(), seed=0)
+    splits = find_splits(tmp_path, DataSettings(), seed=0)
     assert [len(splits.train), len(splits.validation)] == [9, 3]
 
 
 def test_a_class_with_one_image_will_do_where_validation_has_a_folder(tmp_path: Path) -> None:
     save_blobs(tmp_path / "train", 1)
     save_blobs(tmp_path / "val", 1, first=100)
-    assert len(find_splits(tmp_path, Data(), seed=0).train) == 3
+    assert len(find_splits(tmp_path, DataSettings(), seed=0).train) == 3
 
 
 def test_every_class_is_in_every_split_however_small_it_is(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_every_class_is_in_every_split_however_small_it_is(tmp_path: Path) -> No
         for file in sorted((tmp_path / name).iterdir())[keep:]:
             file.unlink()
     for share in (0.01, 0.2, 0.9, 0.99):
-        splits = find_splits(tmp_path, Data(validation=share), seed=0)
+        splits = find_splits(tmp_path, DataSettings(validation=share), seed=0)
         for part in (splits.train, splits.validation):
             assert (np.bincount(part.labels, minlength=3) >= 1).all()
         assert len(splits.train) + len(splits.validation) == 25
@@ -97,7 +97,7 @@ def test_hidden_and_empty_folders_and_loose_files_are_no_classes(tmp_path: Path)
 
 def test_a_fraction_keeps_the_shares_of_the_classes(tmp_path: Path) -> None:
     save_blobs(tmp_path, 20)
-    splits = find_splits(tmp_path, Data(validation=0.2, fraction=0.5), seed=0)
+    splits = find_splits(tmp_path, DataSettings(validation=0.2, fraction=0.5), seed=0)
     assert np.bincount(splits.train.labels).tolist() == [8, 8, 8]
 
 
@@ -106,7 +106,7 @@ def test_a_class_of_the_test_images_that_training_lacks_is_named(tmp_path: Path)
     save_blobs(tmp_path / "test", 2)
     (tmp_path / "test" / "red").rename(tmp_path / "test" / "purple")
     with pytest.raises(ImgretError, match=r"'purple'.*does not know"):
-        find_splits(tmp_path, Data(), seed=0)
+        find_splits(tmp_path, DataSettings(), seed=0)
 
 
 def test_labels_follow_the_names_of_the_model(tmp_path: Path) -> None:
@@ -130,25 +130,25 @@ def test_what_cannot_be_trained_on_is_said(tmp_path: Path, keep: list[str], said
         for file in sorted((tmp_path / "some" / "one").iterdir())[1:]:
             file.unlink()
     with pytest.raises(ImgretError, match=said):
-        find_splits(tmp_path / "some", Data(), seed=0)
+        find_splits(tmp_path / "some", DataSettings(), seed=0)
 
 
 def test_a_folder_that_is_none_is_said(tmp_path: Path) -> None:
     with pytest.raises(ImgretError, match="no folder"):
-        find_splits(tmp_path / "nothing", Data(), seed=0)
+        find_splits(tmp_path / "nothing", DataSettings(), seed=0)
 
 
 def test_a_fingerprint_tells_of_a_moved_and_of_a_changed_image(tmp_path: Path) -> None:
     save_blobs(tmp_path, 4, first=0)
-    begun = fingerprint(find_splits(tmp_path, Data(), seed=0))
+    begun = fingerprint(find_splits(tmp_path, DataSettings(), seed=0))
     file = tmp_path / "red" / "001.png"
     content = file.read_bytes()
     file.write_bytes(content + b"\0")
-    changed = fingerprint(find_splits(tmp_path, Data(), seed=0))
+    changed = fingerprint(find_splits(tmp_path, DataSettings(), seed=0))
     file.write_bytes(content)
-    assert fingerprint(find_splits(tmp_path, Data(), seed=0)) == begun
+    assert fingerprint(find_splits(tmp_path, DataSettings(), seed=0)) == begun
     file.rename(tmp_path / "blue" / "red001.png")
-    moved = fingerprint(find_splits(tmp_path, Data(), seed=0))
+    moved = fingerprint(find_splits(tmp_path, DataSettings(), seed=0))
     assert len({begun, changed, moved}) == 3
 
 

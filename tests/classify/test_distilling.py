@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from classify import recipe as recipes
-from classify.models import create, embed
+from classify.models import create_network, embed_features
 from classify.recipe import Recipe
 from classify.training import train
 from classify.training.distilling import WHITENED, Distilling, _chains, _error, _Whitening
@@ -30,7 +30,7 @@ layers = ["backbone.*_pool"]
 
 def distilled(teacher: Path, *overrides: str) -> Recipe:
     text = TINY.replace("epochs = 3", 'epochs = 6\nmonitor = "loss"\nseed = 5') + DISTILLED
-    return recipes.parse(text.replace("TEACHER", str(teacher)), "distilled.toml", overrides)
+    return recipes.parse_recipe(text.replace("TEACHER", str(teacher)), "distilled.toml", overrides)
 
 
 def test_a_network_learns_to_agree_with_its_teacher(blobs: Path, run: Path, tmp_path: Path) -> None:
@@ -49,8 +49,8 @@ def test_a_distilled_network_gives_embeddings_like_the_teachers(
     untrained = _untrained(blobs, run, tmp_path)
     x = torch.randn(64, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        ours, theirs = (backbones.load(str(f)).network(x) for f in (out, run))
-        fresh = backbones.load(str(untrained)).network(x)
+        ours, theirs = (backbones.load_backbone(str(f)).network(x) for f in (out, run))
+        fresh = backbones.load_backbone(str(untrained)).network(x)
     agreement = functional.cosine_similarity(ours, theirs).mean()
     assert agreement > functional.cosine_similarity(fresh, theirs).mean() + 0.1
     assert trained.best is not None
@@ -112,7 +112,7 @@ def test_a_teacher_run_by_openvino_gives_what_torch_gives(run: Path) -> None:
     assert distilling._run is not None
     x = torch.randn(5, 3, 24, 24, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
-        expected = backbones.load(str(run), size=24).network(x)
+        expected = backbones.load_backbone(str(run), size=24).network(x)
     found, maps = distilling._teach(x.contiguous(memory_format=torch.channels_last))
     assert not maps
     assert functional.cosine_similarity(found, expected).min() > 0.999
@@ -121,7 +121,7 @@ def test_a_teacher_run_by_openvino_gives_what_torch_gives(run: Path) -> None:
 def _distilling(run: Path, *overrides: str) -> Distilling:
     recipe = distilled(run, *overrides)
     assert recipe.distillation is not None
-    created = create(recipe.model, recipe.input, 3)
+    created = create_network(recipe.model, recipe.input, 3)
     return Distilling(
         recipe.distillation,
         created.network,
@@ -170,13 +170,13 @@ def test_embeddings_that_learn_whitened_agree_whitened(run: Path) -> None:
 def test_a_loss_in_bfloat16_is_that_in_float32(run: Path) -> None:
     torch.manual_seed(0)
     distilling = _distilling(run)
-    network = create(distilled(run).model, distilled(run).input, 3).network
+    network = create_network(distilled(run).model, distilled(run).input, 3).network
     x = torch.randn(16, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     found = []
     for enabled in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             with distilling.watching(network) as maps:
-                embeddings, _ = embed(network, x)
+                embeddings, _ = embed_features(network, x)
             found.append(float(distilling.loss(embeddings, maps, x).detach()))
     assert found[1] == pytest.approx(found[0], rel=0.3)
 
@@ -237,14 +237,14 @@ def test_what_is_not_among_layers_apart_does_not_learn(
 
 
 def test_a_star_stands_for_one_part_of_a_name(run: Path) -> None:
-    network = backbones.load(str(run)).network
+    network = backbones.load_backbone(str(run)).network
     layers = network.backbone.named_children()  # type: ignore[operator, union-attr]
     assert _chains(network, ("backbone.*",)) == tuple((f"backbone.{name}",) for name, _ in layers)
     assert _chains(network, ("*",)) == tuple((name,) for name, _ in network.named_children())
 
 
 def test_layers_that_follow_one_another_count_as_one(run: Path) -> None:
-    network = backbones.load(str(run)).network
+    network = backbones.load_backbone(str(run)).network
     chain = "backbone.0_conv>backbone.0_norm"
     assert _chains(network, (chain,)) == (("backbone.0_conv", "backbone.0_norm"),)
     assert _chains(network, ("backbone.0_conv>backbone.none",)) == ()

@@ -15,13 +15,13 @@ from torchmetrics.functional.classification import (
 
 from classify.evaluation import (
     cross_entropy,
-    evaluate,
+    judge,
     most_confused,
     softmax,
     top_k_accuracy,
 )
 from classify.ranks import are_right
-from classify.training.scoring import judge
+from classify.training.scoring import loss_and_accuracy
 
 
 def predictions(seed: int, n: int = 200, classes: int = 7) -> tuple[np.ndarray, np.ndarray]:
@@ -35,7 +35,7 @@ def judged(seed: int = 0) -> object:
     p, y = predictions(seed)
     names = [f"class {n}" for n in range(7)]
     paths = [Path(f"{n}.png") for n in range(len(y))]
-    return evaluate(p, y, names, paths, model="m", data="d", parameters=1)
+    return judge(p, y, names, paths, model="m", data="d", parameters=1)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -90,7 +90,7 @@ def test_ties_have_one_rule_whatever_is_counted(
         assert top_k_accuracy(p, labels, k) == by_hand
     right = p.argmax(axis=1) == labels
     assert top_k_accuracy(p, labels, 1) == right.mean()
-    assert judge(p, labels)[1] == pytest.approx(right.mean())
+    assert loss_and_accuracy(p, labels)[1] == pytest.approx(right.mean())
     assert are_right(torch.from_numpy(p), torch.from_numpy(labels)).tolist() == right.tolist()
 
 

@@ -22,12 +22,12 @@ def animals(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", recipes.recipe_names())
 def test_every_recipe_of_ours_starts(name: str, animals: Path, tmp_path: Path) -> None:
     overrides = ["model.weights=random", "training.epochs=1", "training.batch=8"]
-    if recipes.read(name).distillation is not None:
+    if recipes.read_recipe(name).distillation is not None:
         overrides.append("distillation.teacher=random:mobilenetv2_100")
-    recipe = recipes.read(name, overrides)
+    recipe = recipes.read_recipe(name, overrides)
     trained = train(animals, recipe, tmp_path / "run")
     assert not trained.failed
     epochs = (tmp_path / "run" / "history.jsonl").read_text().splitlines()

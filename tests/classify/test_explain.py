@@ -10,7 +10,7 @@ from PIL import Image
 from torch import nn
 
 from classify.explain import draw_grid, explain, find_files, grad_cam
-from classify.models import create
+from classify.models import create_network
 from classify.predicting import Predictor
 from classify.recipe import Input, ModelSpec
 from retrieval.errors import ImgretError
@@ -103,7 +103,7 @@ def test_the_heat_is_the_class_activation_map(target: int) -> None:
 )
 def test_any_convolutional_network_is_explained(spec: dict[str, object]) -> None:
     torch.manual_seed(0)
-    network = create(ModelSpec.model_validate(spec), Input(size=96), 3).network.eval()
+    network = create_network(ModelSpec.model_validate(spec), Input(size=96), 3).network.eval()
     heat = grad_cam(network, torch.randn(1, 3, 96, 96), 1)
     assert heat.shape == (96, 96)
     assert np.isfinite(heat).all()

@@ -12,7 +12,7 @@ from PIL import Image
 
 from classify.data import LabelledImages, find_labelled, find_splits
 from classify.data.splits import _stratified
-from classify.recipe import Data
+from classify.recipe import DataSettings
 from retrieval.errors import ImgretError
 from retrieval.images import ImageFile
 from tests.classify.blobs import save_blobs
@@ -28,7 +28,7 @@ def test_copies_of_a_file_are_on_one_side(tmp_path: Path, seed: int) -> None:
     save_blobs(tmp_path, 8)
     for file in sorted((tmp_path / "red").iterdir()):
         shutil.copy(file, file.with_name(f"copy of {file.name}"))
-    splits = find_splits(tmp_path, Data(validation=0.25, test=0.25), seed=seed)
+    splits = find_splits(tmp_path, DataSettings(validation=0.25, test=0.25), seed=seed)
     parts = [contents(part) for part in (splits.train, splits.validation, splits.test)]
     assert sum(map(len, parts)) == len(set.union(*parts)) == 24
     assert any("16 images are copies of one another, 8 in all" in n for n in splits.notes)
@@ -39,7 +39,7 @@ def test_copies_under_two_classes_are_on_one_side_and_told(tmp_path: Path) -> No
     for n in range(3):
         shutil.copy(tmp_path / "red" / f"{n:03}.png", tmp_path / "blue" / f"red{n}.png")
     for seed in range(6):
-        splits = find_splits(tmp_path, Data(), seed=seed)
+        splits = find_splits(tmp_path, DataSettings(), seed=seed)
         assert not contents(splits.train) & contents(splits.validation)
         assert any("3 of these stand under several classes" in note for note in splits.notes)
 
@@ -50,7 +50,7 @@ def test_copies_of_what_is_tested_on_are_not_trained_on(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "test" / "red" / "200.png", tmp_path / "train" / "red")
     shutil.copy(tmp_path / "test" / "red" / "201.png", tmp_path / "val" / "red")
     shutil.copy(tmp_path / "val" / "blue" / "100.png", tmp_path / "train" / "blue")
-    splits = find_splits(tmp_path, Data(), seed=0)
+    splits = find_splits(tmp_path, DataSettings(), seed=0)
     parts = [contents(part) for part in (splits.train, splits.validation, splits.test)]
     assert list(map(len, parts)) == [15, 15, 15]
     assert len(set.union(*parts)) == 45
@@ -68,7 +68,7 @@ def test_near_copies_are_on_one_side_where_that_is_asked_for(tmp_path: Path) -> 
     torn = 0
     for near in (True, False):
         for seed in range(3):
-            splits = find_splits(tmp_path, Data(group_duplicates=near), seed=seed)
+            splits = find_splits(tmp_path, DataSettings(group_duplicates=near), seed=seed)
             stems = [
                 {(f.path.parent.name, f.path.stem.split()[0]) for f in part.files}
                 for part in (splits.train, splits.validation)
@@ -83,17 +83,17 @@ def test_near_copies_are_on_one_side_where_that_is_asked_for(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (Data(), "'red' in .* has one image, and 2 or more are needed that are no copies"),
-        (Data(test=0.5), "'red' in .* has one image left after data.test = 0.5"),
-        (Data(fraction=0.1), "'blue' in .* has one image left after data.fraction = 0.1"),
+        (DataSettings(), "'red' in .* has one image, and 2 or more are needed that are no copies"),
+        (DataSettings(test=0.5), "'red' in .* has one image left after data.test = 0.5"),
+        (DataSettings(fraction=0.1), "'blue' in .* has one image left after data.fraction = 0.1"),
     ],
 )
-def test_a_class_of_one_image_is_named(tmp_path: Path, data: Data, said: str) -> None:
+def test_a_class_of_one_image_is_named(tmp_path: Path, data: DataSettings, said: str) -> None:
     save_blobs(tmp_path, 8)
-    kept = 2 if data != Data() else 1
+    kept = 2 if data != DataSettings() else 1
     for file in sorted((tmp_path / "red").iterdir())[kept:]:
         file.unlink()
-    if data == Data():
+    if data == DataSettings():
         shutil.copy(tmp_path / "red" / "000.png", tmp_path / "red" / "copy.png")
     with pytest.raises(ImgretError, match=said):
         find_splits(tmp_path, data, seed=0)
@@ -105,7 +105,7 @@ def test_a_class_that_is_all_held_out_is_named(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "train" / "red")
     shutil.copytree(tmp_path / "test" / "red", tmp_path / "train" / "red")
     with pytest.raises(ImgretError, match=r"'red'.*are copies of images that are held out"):
-        find_splits(tmp_path, Data(), seed=0)
+        find_splits(tmp_path, DataSettings(), seed=0)
 
 
 @settings(deadline=None)
@@ -129,7 +129,7 @@ def test_a_share_of_each_class_is_never_none_nor_all(
 
 def test_files_without_copies_are_split_as_ever(tmp_path: Path) -> None:
     save_blobs(tmp_path, 10)
-    splits = find_splits(tmp_path, Data(), seed=3)
+    splits = find_splits(tmp_path, DataSettings(), seed=3)
     labels = find_labelled(tmp_path).labels
     random = np.random.default_rng(3)
     by_hand = np.concatenate(

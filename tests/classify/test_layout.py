@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from classify.data import find_labelled, find_layout, find_splits
 from classify.data.layout import split_of
-from classify.recipe import Data
+from classify.recipe import DataSettings
 from retrieval.errors import ImgretError
 from tests.classify.blobs import save_blobs
 
@@ -52,7 +52,7 @@ def test_splits_are_taken_by_any_of_their_names(
     for place, name in enumerate((train, val, test)):
         if name:
             save_blobs(tmp_path / name, 4 + place, first=100 * place)
-    splits = find_splits(tmp_path, Data(), seed=0)
+    splits = find_splits(tmp_path, DataSettings(), seed=0)
     assert splits.train.classes == ("blue", "green", "red")
     held_out = {file.path.parent.parent.name for file in splits.validation.files}
     assert held_out == {val or train}
@@ -121,7 +121,7 @@ def test_what_is_not_plain_is_shown_and_not_trained_on(
             tmp_path / "blobs" / "red", tmp_path / "d" / folder[:-2], dirs_exist_ok=True
         )
     with pytest.raises(ImgretError) as error:
-        find_splits(tmp_path / "d", Data(), seed=0)
+        find_splits(tmp_path / "d", DataSettings(), seed=0)
     assert shown in str(error.value)
     assert "--classes deepest" in str(error.value)
     assert folders[0].split("/")[0] + "/" in str(error.value)
@@ -130,11 +130,11 @@ def test_what_is_not_plain_is_shown_and_not_trained_on(
 def test_nested_classes_are_an_option(tmp_path: Path) -> None:
     save_blobs(tmp_path / "one", 4)
     save_blobs(tmp_path / "two", 4, first=50)
-    deepest = find_splits(tmp_path, Data(classes="deepest"), seed=0)
+    deepest = find_splits(tmp_path, DataSettings(classes="deepest"), seed=0)
     assert deepest.train.classes == (
         "one/blue", "one/green", "one/red", "two/blue", "two/green", "two/red",
     )  # fmt: skip
-    first = find_splits(tmp_path, Data(classes="folder"), seed=0)
+    first = find_splits(tmp_path, DataSettings(classes="folder"), seed=0)
     assert first.train.classes == ("one", "two")
     assert len(first.train) + len(first.validation) == 24
 
@@ -147,7 +147,7 @@ def test_names_that_unicode_counts_as_equal_are_one_class(tmp_path: Path) -> Non
     (tmp_path / "train" / "blue").rename(tmp_path / "train" / apart)
     (tmp_path / "test" / "red").rename(tmp_path / "test" / apart)
     shutil.rmtree(tmp_path / "test" / "blue")
-    splits = find_splits(tmp_path, Data(), seed=0)
+    splits = find_splits(tmp_path, DataSettings(), seed=0)
     assert splits.train.classes == ("green", composed)
     assert sorted(splits.test.labels.tolist()) == [0, 0, 1, 1]
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from classify.models import create, embed, head_parameters, layers_of, parameters
+from classify.models import create_network, embed_features, head_parameters, layers_of, parameters
 from classify.models.cnn import ConvNet, Residual
 from classify.recipe import Input, ModelSpec
 from classify.run import save_model
@@ -22,7 +22,7 @@ SMALL = "mobilenetv3_small_050"
 
 
 def made(size: int = 32, classes: int = 3, **spec: Any) -> nn.Module:
-    return create(ModelSpec.model_validate(spec), Input(size=size), classes).network.eval()
+    return create_network(ModelSpec.model_validate(spec), Input(size=size), classes).network.eval()
 
 
 def test_a_list_of_layers_is_the_network_written_out() -> None:
@@ -68,7 +68,7 @@ def test_poolings_are_torchs() -> None:
         x = torch.randn(2, 3, 16, 16)
         features = network.forward_features(x)  # type: ignore[operator]
         theirs = torch.cat([maps[name](features).flatten(1) for name in pool.split("+")], dim=1)
-        torch.testing.assert_close(embed(network, x)[0], theirs)
+        torch.testing.assert_close(embed_features(network, x)[0], theirs)
 
 
 def test_a_head_is_its_layers_written_out() -> None:
@@ -99,7 +99,7 @@ def test_embedding_and_scores_are_those_of_the_network() -> None:
         made(64, backbone=SMALL, head={"dropout": 0.3}),
     ):
         x = torch.randn(2, 3, 64, 64)
-        embeddings, scores = embed(network, x)
+        embeddings, scores = embed_features(network, x)
         torch.testing.assert_close(scores, network(x))
         assert embeddings.shape[1] == network.get_classifier().in_features  # type: ignore[operator]
 
@@ -107,7 +107,7 @@ def test_embedding_and_scores_are_those_of_the_network() -> None:
 def test_a_network_without_classes_gives_the_embedding() -> None:
     network = made(16, layers=[8], head={"pool": "avg", "dense": [5]})
     x = torch.randn(2, 3, 16, 16)
-    embeddings, _ = embed(network, x)
+    embeddings, _ = embed_features(network, x)
     network.reset_classifier(0)  # type: ignore[operator]
     torch.testing.assert_close(network(x), embeddings)
 
@@ -142,7 +142,7 @@ def test_weights_of_a_folder_become_the_backbones(tmp_path: Path) -> None:
     theirs = timm.create_model(SMALL, num_classes=0).eval()
     x = torch.randn(2, 3, 64, 64)
     plain = made(64, backbone=SMALL, weights=str(folder))
-    torch.testing.assert_close(embed(plain, x)[0], theirs(x))
+    torch.testing.assert_close(embed_features(plain, x)[0], theirs(x))
     headed = made(64, backbone=SMALL, weights=str(folder), head={"pool": "avg", "dense": [4]})
     torch.testing.assert_close(headed.forward_features(x), theirs.forward_features(x))  # type: ignore[operator]
 
@@ -214,7 +214,7 @@ def test_what_a_head_of_several_layers_is_trained_on_is_what_it_is_judged_by(
     network = made(size, backbone=name)
     x = torch.randn(2, 3, size, size)
     with torch.no_grad():
-        embeddings, scores = embed(network, x)
+        embeddings, scores = embed_features(network, x)
         torch.testing.assert_close(scores, network(x))
         plain = copy.deepcopy(network)
         plain.reset_classifier(0)  # type: ignore[operator]
@@ -223,7 +223,7 @@ def test_what_a_head_of_several_layers_is_trained_on_is_what_it_is_judged_by(
     heads = head_parameters(network)
     for parameter in heads:
         parameter.requires_grad = True
-    embed(network.train(), x)[1].sum().backward()
+    embed_features(network.train(), x)[1].sum().backward()
     assert all(parameter.grad is not None for parameter in heads)
     assert not any(parameter.shape[0] == 3 for parameter in set(network.parameters()) - set(heads))
 
@@ -243,7 +243,7 @@ def test_a_declared_head_takes_a_network_of_one_input_size() -> None:
 
 def test_random_weights_take_the_size_that_the_architecture_is_made_for() -> None:
     for name, size in (("test_vit", 160), ("cait_xxs24_384", 384), ("efficientvit_m0", 224)):
-        assert create(ModelSpec(backbone=name), Input(), 3).preprocessing.size == size
+        assert create_network(ModelSpec(backbone=name), Input(), 3).preprocessing.size == size
 
 
 def test_weights_made_for_one_size_start_a_network_of_another(tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ def test_weights_made_for_one_size_start_a_network_of_another(tmp_path: Path) ->
         f"local-dir:{folder}", pretrained=True, num_classes=0, img_size=64
     ).eval()
     x = torch.randn(2, 3, 64, 64)
-    torch.testing.assert_close(embed(network, x)[0], theirs(x))
+    torch.testing.assert_close(embed_features(network, x)[0], theirs(x))
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_a_network_that_cannot_be_trained_is_one_sentence(
 
 
 def test_layers_that_share_weights_are_saved_and_read_again(tmp_path: Path) -> None:
-    created = create(ModelSpec(backbone="coat_tiny"), Input(size=32), 2)
+    created = create_network(ModelSpec(backbone="coat_tiny"), Input(size=32), 2)
     save_model(tmp_path, created.network, created.preprocessing, ["a", "b"])
     x = torch.randn(2, 3, 32, 32)
     loaded = load_classifier(tmp_path)

@@ -11,30 +11,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from classify import recipe as recipes
-from classify.models import create, parameters
+from classify.models import create_network, parameters
 from classify.recipe import Augmentation, Input, Loss, ModelSpec, Phase, Recipe, Training
 from retrieval.errors import RecipeError
 from tests.classify.blobs import TINY, tiny
 
 
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", recipes.recipe_names())
 def test_every_recipe_of_ours_is_valid_and_its_settings_are_whole(name: str) -> None:
-    recipe = recipes.read(name)
+    recipe = recipes.read_recipe(name)
     assert recipe.title
-    assert recipes.parse(recipes.as_toml(recipe), name) == recipe
+    assert recipes.parse_recipe(recipes.recipe_as_toml(recipe), name) == recipe
     for phase in range(len(recipe.phases)):
         assert recipe.settings(phase).epochs >= 1
 
 
 def test_every_row_of_the_systems_has_a_recipe() -> None:
-    rows = {recipes.read(name).reproduces for name in recipes.names()}
+    rows = {recipes.read_recipe(name).reproduces for name in recipes.recipe_names()}
     wanted = [f"C{n}" for n in range(1, 7)] + [f"P{n}" for n in range(1, 4)]
     wanted += [f"T{n}" for n in range(1, 16)]
     assert set(wanted) <= rows
 
 
 def test_a_recipe_is_found_by_the_row_it_reproduces() -> None:
-    assert recipes.read("P1") == recipes.read("parts/cnn")
+    assert recipes.read_recipe("P1") == recipes.read_recipe("parts/cnn")
 
 
 @pytest.mark.parametrize(
@@ -63,20 +63,20 @@ def test_a_recipe_is_found_by_the_row_it_reproduces() -> None:
 )
 def test_a_wrong_key_is_named(text: str, said: str) -> None:
     with pytest.raises(RecipeError, match="mine") as caught:
-        recipes.parse(text, "mine")
+        recipes.parse_recipe(text, "mine")
     assert said in str(caught.value)
 
 
 def test_a_recipe_that_does_not_exist_says_where_to_look(tmp_path: Path) -> None:
     for name in ("no/such", ""):
         with pytest.raises(RecipeError, match="imgret recipes"):
-            recipes.read(name)
+            recipes.read_recipe(name)
 
 
 def test_a_file_larger_than_a_recipe_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "large.toml").write_text("#" * 100_000)
     with pytest.raises(RecipeError, match="larger than a recipe"):
-        recipes.read(str(tmp_path / "large.toml"))
+        recipes.read_recipe(str(tmp_path / "large.toml"))
 
 
 def test_values_are_overridden_as_toml_or_text() -> None:
@@ -141,12 +141,12 @@ NAMES = st.text(st.characters(codec="utf-8"), max_size=9)
     )
 )
 def test_a_recipe_is_read_as_it_is_written(recipe: Recipe) -> None:
-    assert recipes.parse(recipes.as_toml(recipe), "written") == recipe
+    assert recipes.parse_recipe(recipes.recipe_as_toml(recipe), "written") == recipe
 
 
 def test_a_key_of_training_counts_for_all_phases_and_one_of_a_phase_for_it() -> None:
     text = TINY + "[[phases]]\nopen='head'\nepochs=2\n[[phases]]\nepochs=9\nlr=1e-4"
-    recipe = recipes.parse(text, "x", ["training.epochs=5", "phases.1.lr=0.5"])
+    recipe = recipes.parse_recipe(text, "x", ["training.epochs=5", "phases.1.lr=0.5"])
     assert [recipe.settings(n).epochs for n in (0, 1)] == [5, 5]
     assert [recipe.settings(n).lr for n in (0, 1)] == [1e-2, 0.5]
 
@@ -154,7 +154,7 @@ def test_a_key_of_training_counts_for_all_phases_and_one_of_a_phase_for_it() -> 
 @pytest.mark.parametrize("override", ["training.epochs", "=3", "title.x=1"])
 def test_an_override_that_leads_nowhere_is_said(override: str) -> None:
     with pytest.raises(RecipeError, match="--set"):
-        recipes.parse(TINY, "x", [override])
+        recipes.parse_recipe(TINY, "x", [override])
 
 
 @pytest.mark.parametrize(
@@ -167,9 +167,9 @@ def test_an_unknown_key_that_is_set_is_named(key: str, named: str) -> None:
 
 def network(name: str, classes: int) -> Any:
     """The network of a recipe without memory for its weights, and the side of its input."""
-    recipe = recipes.read(name, ["model.weights=random"])
+    recipe = recipes.read_recipe(name, ["model.weights=random"])
     with torch.device("meta"):
-        created = create(recipe.model, recipe.input, classes)
+        created = create_network(recipe.model, recipe.input, classes)
     return created.network, created.preprocessing.size
 
 
@@ -177,10 +177,12 @@ def keras_total(name: str, classes: int) -> int:
     return parameters(network(name, classes)[0])
 
 
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", recipes.recipe_names())
 def test_every_recipe_of_ours_makes_a_network_of_its_size(name: str) -> None:
     made, side = network(name, 7)
-    assert side == recipes.read(name).input.size or recipes.read(name).input.size is None
+    assert (
+        side == recipes.read_recipe(name).input.size or recipes.read_recipe(name).input.size is None
+    )
     assert made(torch.zeros(2, 3, side, side, device="meta")).shape == (2, 7)
 
 
@@ -191,7 +193,7 @@ def test_every_recipe_of_ours_makes_a_network_of_its_size(name: str) -> None:
 )  # fmt: skip
 def test_parameters_are_those_of_the_systems(row: str, classes: int, total: int) -> None:
     assert keras_total(row, classes) == total
-    assert recipes.read(row).reference.parameters == total
+    assert recipes.read_recipe(row).reference.parameters == total
 
 
 @pytest.mark.parametrize(
@@ -210,29 +212,29 @@ def test_parameters_without_a_layout_are_within_two_percent(row: str, total: int
 def test_a_layer_that_is_none_is_named(layer: str) -> None:
     spec = ModelSpec.model_validate({"layers": [layer], "head": {"pool": "avg"}})
     with pytest.raises(RecipeError, match=r"model\.layers"):
-        create(spec, Input(size=32), 2)
+        create_network(spec, Input(size=32), 2)
 
 
 def test_a_picture_that_is_pooled_away_is_said() -> None:
     spec = ModelSpec.model_validate({"layers": [4, *["pool"] * 5], "head": {"pool": "avg"}})
     with pytest.raises(RecipeError, match=r"16 px are too few.*input\.size"):
-        create(spec, Input(size=16), 2)
+        create_network(spec, Input(size=16), 2)
 
 
 def test_a_backbone_without_a_map_takes_no_declared_head() -> None:
     spec = {"backbone": "vit_tiny_patch16_224", "head": {"pool": "avg"}}
     with torch.device("meta"), pytest.raises(RecipeError, match="Use pool = own"):
-        create(ModelSpec.model_validate(spec), Input(size=224), 2)
+        create_network(ModelSpec.model_validate(spec), Input(size=224), 2)
 
 
 @pytest.mark.parametrize("backbone", ["no_such_net", "torchvision:nothing", "imgret_classifier"])
 def test_a_backbone_that_is_none_is_named(backbone: str) -> None:
     spec = ModelSpec.model_validate({"backbone": backbone, "head": {"pool": "avg"}})
     with pytest.raises(RecipeError, match=r"model\.backbone"):
-        create(spec, Input(size=32), 2)
+        create_network(spec, Input(size=32), 2)
 
 
 def test_a_recipe_is_written_with_all_its_settings() -> None:
-    document = tomllib.loads(recipes.as_toml(tiny()))
+    document = tomllib.loads(recipes.recipe_as_toml(tiny()))
     assert document["training"]["seed"] == 0
     assert document["augmentation"]["flip"] == 0.5

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from sklearn import metrics as sk
 
-from classify.evaluation import Evaluation, evaluate, sample_places
+from classify.evaluation import ClassifierReport, judge, sample_places
 from classify.explain import Explained, Explanation
 from classify.leaderboard import (
     KEPT_CLASSES,
@@ -30,9 +30,9 @@ from classify.leaderboard import (
 )
 from classify.report import (
     report_run,
-    write_evaluation,
     write_explanations,
     write_leaderboard,
+    write_report,
 )
 from classify.report.across import (
     best_classes,
@@ -40,7 +40,7 @@ from classify.report.across import (
     leaderboard_figures,
     no_best_classes,
 )
-from classify.report.figures import evaluation_figures
+from classify.report.figures import report_figures
 from classify.report.pictures import explained_figure, picture_figures
 from classify.run import Epoch, Run
 from classify.testing import evaluate_run
@@ -53,7 +53,7 @@ HOSTILE = "</script><img src=x onerror=alert(1)>"
 
 def judged(
     count: int, *, seed: int = 0, prefix: str = "class", folder: Path = Path()
-) -> Evaluation:
+) -> ClassifierReport:
     """Of five images a class, some of them there."""
     random = np.random.default_rng(seed)
     labels = np.repeat(np.arange(count), 5)
@@ -61,10 +61,10 @@ def judged(
     names = [f"{prefix} {n:03} of a model whose name is long 2012" for n in range(count)]
     paths = [folder / f"{n}.png" for n in range(len(labels))]
     p /= p.sum(axis=1, keepdims=True)
-    return evaluate(p, labels, names, paths, model="m", data="d", parameters=1)
+    return judge(p, labels, names, paths, model="m", data="d", parameters=1)
 
 
-def by_scikit_learn(evaluation: Evaluation) -> dict[str, dict[str, float]]:
+def by_scikit_learn(evaluation: ClassifierReport) -> dict[str, dict[str, float]]:
     """From the confusion matrix alone."""
     counts = np.array(evaluation.confusion)
     true, predicted = np.nonzero(counts)
@@ -155,7 +155,7 @@ def test_the_best_classes_are_those_of_the_highest_mean_f1(entries: list[Entry])
 def kept(run: Run) -> object:
     """What write_tested() and read_tested() make of an evaluation, the run's own put back."""
 
-    def through(evaluation: Evaluation) -> object:
+    def through(evaluation: ClassifierReport) -> object:
         before = (run.folder / TESTED).read_bytes()
         write_tested(run, evaluation)
         tested = read_tested(run)
@@ -249,7 +249,7 @@ def test_grad_cam_of_one_image_shows_every_run(entries: list[Entry], blobs: Path
 @pytest.mark.parametrize("count", [5, 196, 450])
 def test_each_class_has_its_precision_recall_f1_and_support(count: int) -> None:
     evaluation = judged(count)
-    figure = evaluation_figures(evaluation)["per-class"]
+    figure = report_figures(evaluation)["per-class"]
     report = by_scikit_learn(evaluation)
     ranked = sorted(evaluation.classes, key=lambda c: (-c.f1, c.label))
     wanted = [c.label for c in (ranked if count < 400 else ranked[:200] + ranked[-200:])]
@@ -270,15 +270,15 @@ def test_each_class_has_its_precision_recall_f1_and_support(count: int) -> None:
 
 def test_the_confused_pairs_are_bars_with_counts() -> None:
     evaluation = judged(12)
-    (axes,) = evaluation_figures(evaluation)["confused"].axes
+    (axes,) = report_figures(evaluation)["confused"].axes
     counts = np.array(evaluation.confusion)
     np.fill_diagonal(counts, 0)
     assert bars(axes) == sorted(counts.ravel().tolist(), reverse=True)[:10]
     assert axes.texts[0].get_text() == f"{counts.max()} of 5"
     assert "→" in names(axes)[0]
-    perfect = evaluate(np.eye(3), np.arange(3), list("abc"), [Path("x")] * 3, model="m", data="d",
+    perfect = judge(np.eye(3), np.arange(3), list("abc"), [Path("x")] * 3, model="m", data="d",
                        parameters=1)  # fmt: skip
-    assert "confused" not in evaluation_figures(perfect)
+    assert "confused" not in report_figures(perfect)
     assert "mistakes" not in picture_figures(perfect)
 
 
@@ -338,7 +338,7 @@ def test_long_names_are_not_cut(entries: list[Entry], count: int) -> None:
 
 
 def test_long_names_of_classes_are_not_cut() -> None:
-    for figure in evaluation_figures(judged(40)).values():
+    for figure in report_figures(judged(40)).values():
         assert_nothing_is_cut(figure)
 
 
@@ -353,7 +353,7 @@ def test_every_figure_is_written_as_png_and_svg(entries: list[Entry], tmp_path: 
 
 def test_pages_hold_all_and_names_are_text(entries: list[Entry], tmp_path: Path) -> None:
     evaluation = judged(6, prefix=HOSTILE, folder=tmp_path)
-    write_evaluation(tmp_path / "e.html", evaluation)
+    write_report(tmp_path / "e.html", evaluation)
     hostile = [dataclasses.replace(entry, name=f"{HOSTILE}{n}") for n, entry in enumerate(entries)]
     write_leaderboard(tmp_path / "l.html", hostile, ["A note."])
     side = np.zeros((32, 32, 3), np.uint8)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from classify.samples import CLASSES, make_samples
-from classify.samples.rendering import render
+from classify.samples.rendering import render_scene
 from retrieval.errors import ImgretError
 from tests.samples import files_of_at_most
 
@@ -30,7 +30,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def many() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """2 * EACH pictures of each class: pictures (n, h, w, 3), covers (n, h, w), labels (n,)."""
     drawn = [
-        (*render(name, SIZE, np.random.default_rng([n, label])), label)
+        (*render_scene(name, SIZE, np.random.default_rng([n, label])), label)
         for n in range(2 * EACH)
         for label, name in enumerate(CLASSES)
     ]

@@ -21,8 +21,8 @@ from torch import nn
 
 from classify import recipe as recipes
 from classify.data import decode_all, find_labelled
-from classify.models import create, layers_of
-from classify.recipe import Input, ModelSpec, Phase, Recipe, Settings
+from classify.models import create_network, layers_of
+from classify.recipe import Input, ModelSpec, Phase, Recipe, TrainingSettings
 from classify.run import Epoch, Run
 from classify.training import train
 from classify.training.norms import training_mode
@@ -77,7 +77,7 @@ def same(one: Path, other: Path) -> bool:
 
 
 def two_phases(*overrides: str) -> Recipe:
-    return recipes.parse(TINY + TWO_PHASES, "two", overrides)
+    return recipes.parse_recipe(TINY + TWO_PHASES, "two", overrides)
 
 
 def after(steps: int) -> Callable[[], bool]:
@@ -166,7 +166,7 @@ def test_layers_that_were_frozen_between_phases_do_not_count_when_gradients_are_
     blobs: Path, tmp_path: Path
 ) -> None:
     phases = "[[phases]]\nepochs=1\n[[phases]]\nopen='head'\nepochs=1\nclip=0.1\nlr=1.0"
-    recipe = recipes.parse(TINY + phases, "clipped")
+    recipe = recipes.parse_recipe(TINY + phases, "clipped")
     unbroken = train(blobs, recipe, tmp_path / "unbroken")
     train(blobs, recipe, tmp_path / "run", should_stop=after(3))
     resumed = train(blobs, recipe, tmp_path / "run", resume=True)
@@ -202,7 +202,7 @@ def test_the_best_weights_are_kept(blobs: Path, tmp_path: Path) -> None:
 
 def test_the_lowest_loss_may_choose_the_best(blobs: Path, tmp_path: Path) -> None:
     phases = "[[phases]]\nepochs=4\nlr=0.05\n[[phases]]\nepochs=2\nlr=10"  # the second ruins it
-    recipe = recipes.parse(TINY + phases, "x", ["training.monitor=loss"])
+    recipe = recipes.parse_recipe(TINY + phases, "x", ["training.monitor=loss"])
     trained = train(blobs, recipe, tmp_path / "run")
     losses = [epoch.validation_loss or 0.0 for epoch in trained.history]
     assert trained.run.facts.best_epoch == 1 + int(np.argmin(losses))
@@ -211,7 +211,7 @@ def test_the_lowest_loss_may_choose_the_best(blobs: Path, tmp_path: Path) -> Non
 
 def test_a_phase_goes_on_from_the_best_weights(blobs: Path, tmp_path: Path) -> None:
     phases = "[[phases]]\nepochs=8\nlr=0.05\n[[phases]]\nopen='head'\nepochs=1\nlr=1e-12"
-    trained = train(blobs, recipes.parse(TINY + phases, "x"), tmp_path / "run")
+    trained = train(blobs, recipes.parse_recipe(TINY + phases, "x"), tmp_path / "run")
     *_, last, still = trained.history
     assert trained.best is not None
     assert trained.best.epoch < last.epoch
@@ -235,7 +235,7 @@ def test_a_clipped_step_is_as_long_as_it_may_be(blobs: Path, tmp_path: Path) -> 
     )  # fmt: skip
     train(blobs, recipe, tmp_path / "run")
     torch.manual_seed(recipe.training.seed)
-    before = dict(create(recipe.model, recipe.input, 3).network.named_parameters())
+    before = dict(create_network(recipe.model, recipe.input, 3).network.named_parameters())
     now = weights(tmp_path / "run")
     moved = sum(float(((now[k] - p) ** 2).sum().detach()) for k, p in before.items())
     assert math.sqrt(moved) == pytest.approx(0.5 * 0.01, rel=0.01)
@@ -268,7 +268,7 @@ def test_training_ends_early_without_gain(blobs: Path, tmp_path: Path) -> None:
 def test_timm_reads_a_run_and_knows_its_classes(run: Path, blobs: Path) -> None:
     network = timm.create_model(f"local-dir:{run}", pretrained=True).eval()
     recipe = Run(run).recipe
-    ours = create(recipe.model, recipe.input, 3).network.eval()
+    ours = create_network(recipe.model, recipe.input, 3).network.eval()
     ours.load_state_dict(weights(run))
     x = torch.randn(2, 3, 16, 16)
     torch.testing.assert_close(network(x), ours(x))
@@ -307,13 +307,13 @@ def test_a_run_with_timms_own_head_is_timms_own(blobs: Path, tmp_path: Path) -> 
 
 
 def test_a_run_is_a_backbone_of_retrieval(run: Path) -> None:
-    backbone = backbones.load(str(run))
+    backbone = backbones.load_backbone(str(run))
     assert backbone.spec.dim == 12
     assert backbone.spec.preprocessing.size == 16
     trained = timm.create_model(f"local-dir:{run}", pretrained=True).eval()
     x = torch.randn(2, 3, 16, 16)
     torch.testing.assert_close(trained.get_classifier()(backbone.network(x)), trained(x))
-    pooled = backbones.load(str(run), pool="avg")
+    pooled = backbones.load_backbone(str(run), pool="avg")
     assert pooled.spec.dim == 16
     assert backbones.load_classifier(run).preprocessing == Preprocessing(
         size=16, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
@@ -322,14 +322,14 @@ def test_a_run_is_a_backbone_of_retrieval(run: Path) -> None:
 
 def small() -> nn.Module:
     spec = {"backbone": "mobilenetv3_small_050", "head": {"pool": "avg", "dense": [8]}}
-    return create(ModelSpec.model_validate(spec), Input(size=32), 3).network
+    return create_network(ModelSpec.model_validate(spec), Input(size=32), 3).network
 
 
 def test_a_frozen_backbone_does_not_move_nor_do_its_batch_norms() -> None:
     network = small()
     before = {k: v.clone() for k, v in network.state_dict().items()}
     open_layers(network, Phase(open="head"))
-    optimiser = make_optimiser(network, Settings(lr=0.1), [])
+    optimiser = make_optimiser(network, TrainingSettings(lr=0.1), [])
     for _ in range(3):
         training_mode(network)
         network(torch.randn(4, 3, 32, 32)).square().sum().backward()
@@ -349,7 +349,9 @@ def test_running_statistics_are_used_and_kept_while_weights_learn(
     epochs = 2
     statistics = "running"
     """
-    recipe = recipes.parse(TINY + phases, "x", ["training.precise_norm=2", "data.validation=0"])
+    recipe = recipes.parse_recipe(
+        TINY + phases, "x", ["training.precise_norm=2", "data.validation=0"]
+    )
     states: list[dict[str, torch.Tensor]] = []
 
     def keep(_: Epoch) -> None:
@@ -370,10 +372,12 @@ def test_layers_that_are_not_open_stay_as_they_were(
     blobs: Path, tmp_path: Path, opened: str | int, moves: set[str]
 ) -> None:
     # the layers are conv, norm, act, pool; conv, norm, act, pool: the last 7 begin at a norm
-    recipe = recipes.parse(TINY + f"[[phases]]\nopen={opened!r}", "x", ["training.weight_decay=1"])
+    recipe = recipes.parse_recipe(
+        TINY + f"[[phases]]\nopen={opened!r}", "x", ["training.weight_decay=1"]
+    )
     train(blobs, recipe, tmp_path / "run")
     torch.manual_seed(recipe.training.seed)
-    before = create(recipe.model, recipe.input, 3).network.state_dict()
+    before = create_network(recipe.model, recipe.input, 3).network.state_dict()
     now = weights(tmp_path / "run")
     moved = {key for key in before if not torch.equal(before[key], now[key])}
     assert "head.fc.weight" in moved
@@ -397,7 +401,7 @@ def test_the_last_layers_are_opened(count: int) -> None:
 def rates(epochs: int, gains: list[bool] | None = None, **what: object) -> list[float]:
     """The rate of each of 4 steps an epoch."""
     network = nn.Linear(2, 2)
-    settings = Settings.model_validate({"lr": 0.8, "epochs": epochs} | what)
+    settings = TrainingSettings.model_validate({"lr": 0.8, "epochs": epochs} | what)
     rate = Rate(torch.optim.SGD(network.parameters(), 0.8), settings, 4)
     return [rate.set(step, (gains or [])[: step // 4]) for step in range(4 * epochs)]
 
@@ -470,7 +474,9 @@ def test_wait_and_patience_count_alike_and_as_keras_does(gains: list[bool], epoc
 
 def test_the_backbone_may_learn_slower_than_the_head() -> None:
     network = small()
-    optimiser = make_optimiser(network, Settings(lr=0.1, backbone_lr=0.01, weight_decay=0.3), [])
+    optimiser = make_optimiser(
+        network, TrainingSettings(lr=0.1, backbone_lr=0.01, weight_decay=0.3), []
+    )
     found = {
         id(p): (g["lr"], g["weight_decay"]) for g in optimiser.param_groups for p in g["params"]
     }
@@ -483,7 +489,7 @@ def test_the_backbone_may_learn_slower_than_the_head() -> None:
 
 def test_an_optimiser_that_is_none_is_said() -> None:
     with pytest.raises(RecipeError, match=r"training\.optimiser"):
-        make_optimiser(small(), Settings(optimiser="adamx"), [])
+        make_optimiser(small(), TrainingSettings(optimiser="adamx"), [])
 
 
 def test_a_loss_that_becomes_nan_stops_and_the_best_is_kept(blobs: Path, tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_ctrl_c_saves_and_resume_ends_as_an_unbroken_run(
     assert not Run(tmp_path / "run").facts.ended
     resumed = imgret("train", "blobs", "--out", "run", "--resume")
     assert resumed.returncode == 0, resumed.stderr
-    chosen = recipes.parse(TINY, "x", ["training.epochs=6", "input.size=96"])
+    chosen = recipes.parse_recipe(TINY, "x", ["training.epochs=6", "input.size=96"])
     train(tmp_path / "blobs", chosen, tmp_path / "unbroken")
     ours, theirs = ((tmp_path / n / "model.safetensors").read_bytes() for n in ("run", "unbroken"))
     assert ours == theirs
@@ -266,12 +266,12 @@ def test_recipes_are_listed_and_shown(imgret: Command) -> None:
     listed = imgret("recipes")
     lines = {line.split("\t")[0]: line.split("\t") for line in listed.stdout.splitlines()}
     assert listed.returncode == 0
-    assert {"R1", *recipes.names()} <= set(lines)
+    assert {"R1", *recipes.recipe_names()} <= set(lines)
     assert lines["parts/cnn"][1] == "P1"
     assert lines["R1"][5:7] == ["0.0500", "0.1330"]
     assert lines["parts/mobilenetv3-small"][4] == "1,013,621"
     shown = imgret("recipes", "parts/cnn").stdout
-    assert recipes.parse(shown, "shown") == recipes.read("parts/cnn")
+    assert recipes.parse_recipe(shown, "shown") == recipes.read_recipe("parts/cnn")
     assert imgret("recipes", "no/such").returncode == 2
 
 

@@ -476,16 +476,24 @@ def test_every_report_goes_through_json(own: Path) -> None:
 
 
 def test_what_classify_gives_goes_through_json() -> None:
-    from classify.evaluation import Evaluation
+    from classify.evaluation import ClassifierReport
     from classify.explain import Explained, Explanation
-    from classify.leaderboard import Row
+    from classify.leaderboard import LeaderboardRow
     from classify.predicting import Prediction
-    from classify.run import Epoch, Facts
+    from classify.run import Epoch, RunFacts
     from classify.samples import Samples
-    from retrieval.comparison.recipes import Recipe
+    from retrieval.comparison.recipes import Experiment
     from retrieval.comparison.tuning import Step, Tuning
 
-    for kind in (Evaluation, Epoch, Facts, Prediction, Row, Samples, Explanation):
+    for kind in (
+        ClassifierReport,
+        Epoch,
+        RunFacts,
+        Prediction,
+        LeaderboardRow,
+        Samples,
+        Explanation,
+    ):
         assert hasattr(kind, "to_dict")
     heat = np.zeros((2, 2), np.float32)
     one = Explained("m", "a", np.float64(0.5), "a", heat.astype(np.uint8), heat)  # type: ignore[arg-type]
@@ -493,7 +501,7 @@ def test_what_classify_gives_goes_through_json() -> None:
         "heat"
     ] == [[0.0, 0.0], [0.0, 0.0]]
     step = Step("size=64", float("nan"), 0.1, 0.01, kept=True, seconds=1.0)
-    told = Tuning(Recipe(), (step,), 5, 10, 2, 0.5, 2, 0.5, 0.6, 0.4, 0.7).to_dict()
+    told = Tuning(Experiment(), (step,), 5, 10, 2, 0.5, 2, 0.5, 0.6, 0.4, 0.7).to_dict()
     assert json.loads(json.dumps(told, allow_nan=False))["recipe"]["k"] == 5
     assert told["steps"][0]["precision"] is None
 

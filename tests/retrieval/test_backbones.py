@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from retrieval.backbones import folder_fingerprint, load, resolve, with_random_weights
+from retrieval.backbones import folder_fingerprint, load_backbone, resolve_name, with_random_weights
 from retrieval.errors import BackboneError
 from tests.samples import save_weights
 
@@ -43,14 +43,14 @@ def change_weights(
 
 def embed(folder: Path, **options: Any) -> torch.Tensor:
     with torch.inference_mode():
-        return torch.as_tensor(load(str(folder), **options).network(PIXELS))
+        return torch.as_tensor(load_backbone(str(folder), **options).network(PIXELS))
 
 
 def test_short_names_stand_for_timm_names() -> None:
     import timm
 
     for name in ("mobilenetv2", "resnet50", "efficientnet-b7"):
-        assert resolve(name) in timm.list_pretrained()
+        assert resolve_name(name) in timm.list_pretrained()
 
 
 def test_every_kind_of_name_has_one_form(
@@ -59,9 +59,9 @@ def test_every_kind_of_name_has_one_form(
     monkeypatch.chdir(weights.parent)
     monkeypatch.setenv("HOME", str(weights.parent))
     for name in (str(weights), "small", "./small", "~/small", "local-dir:small"):
-        assert resolve(name) == str(weights)
-    assert resolve("hf-hub:someone/model") == "hf-hub:someone/model"
-    assert resolve("vit_tiny_patch16_224") == "vit_tiny_patch16_224"
+        assert resolve_name(name) == str(weights)
+    assert resolve_name("hf-hub:someone/model") == "hf-hub:someone/model"
+    assert resolve_name("vit_tiny_patch16_224") == "vit_tiny_patch16_224"
 
 
 def test_a_folder_as_timm_writes_it_gives_what_timm_reads_from_it(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_a_folder_as_timm_writes_it_gives_what_timm_reads_from_it(tmp_path: Path
     theirs = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=0).eval()
     with torch.inference_mode():
         assert torch.equal(embed(tmp_path), theirs(PIXELS))
-    spec = load(str(tmp_path)).spec
+    spec = load_backbone(str(tmp_path)).spec
     assert (spec.dim, spec.preprocessing.size) == (1024, 224)
     assert spec.weights_sha256 == folder_fingerprint(str(tmp_path))
 
@@ -89,39 +89,39 @@ def test_weights_may_be_stored_in_half_precision(weights: Path, copy: Path) -> N
 def test_preprocessing_comes_from_the_models_own_config(copy: Path) -> None:
     cfg = {"input_size": [3, 96, 96], "mean": [0.1, 0.2, 0.3], "interpolation": "bilinear"}
     change(copy, pretrained_cfg=cfg | {"std": [0.4, 0.5, 0.6], "crop_pct": 0.8})
-    p = load(str(copy)).spec.preprocessing
+    p = load_backbone(str(copy)).spec.preprocessing
     assert (p.size, p.mean, p.std) == (96, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     assert (p.interpolation, p.crop_pct, p.fit) == ("bilinear", 0.8, "squash")
-    assert load(str(copy), size=128, fit="crop").spec.preprocessing.size == 128
+    assert load_backbone(str(copy), size=128, fit="crop").spec.preprocessing.size == 128
 
 
 def test_an_older_config_has_the_preprocessing_at_its_top(copy: Path) -> None:
     old = {"architecture": "mobilenetv3_small_050", "input_size": [3, 96, 96], "num_classes": 0}
     (copy / "config.json").write_text(json.dumps(old | {"mean": [0.1, 0.2, 0.3]}))
-    p = load(str(copy)).spec.preprocessing
+    p = load_backbone(str(copy)).spec.preprocessing
     assert (p.size, p.mean) == (96, (0.1, 0.2, 0.3))
 
 
 @pytest.mark.parametrize("size", [128, 224, 600])
 def test_a_cnn_takes_any_size(weights: Path, size: int) -> None:
-    assert load(str(weights), size=size).spec.preprocessing.size == size
+    assert load_backbone(str(weights), size=size).spec.preprocessing.size == size
 
 
 def test_a_transformer_takes_another_size(tmp_path: Path) -> None:
     folder = save_weights(tmp_path / "vit", seed=0, architecture="vit_tiny_patch16_224", size=224)
-    backbone = load(str(folder), size=96)
+    backbone = load_backbone(str(folder), size=96)
     assert backbone.network(torch.zeros(1, 3, 96, 96)).shape == (1, 192)
     assert backbone.spec.preprocessing.size == 96
     with pytest.raises(BackboneError, match=r"patches of 16 px, and 100 px are no multiple"):
-        load(str(folder), size=100)
+        load_backbone(str(folder), size=100)
 
 
 def test_every_part_of_a_spec_but_the_name_is_in_its_fingerprint(weights: Path, copy: Path) -> None:
-    one = load(str(weights)).spec.fingerprint
-    assert load(str(copy)).spec.fingerprint == one
-    assert load(str(weights), size=96).spec.fingerprint != one
+    one = load_backbone(str(weights)).spec.fingerprint
+    assert load_backbone(str(copy)).spec.fingerprint == one
+    assert load_backbone(str(weights), size=96).spec.fingerprint != one
     change(copy, pretrained_cfg={"input_size": [3, 64, 64], "mean": [0, 0, 0]})
-    assert load(str(copy)).spec.fingerprint != one
+    assert load_backbone(str(copy)).spec.fingerprint != one
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_every_part_of_a_spec_but_the_name_is_in_its_fingerprint(weights: Path, 
 )
 def test_a_wrong_name_is_told_what_would_be_right(name: str, said: str) -> None:
     with pytest.raises(BackboneError, match=said):
-        load(name)
+        load_backbone(name)
 
 
 @pytest.mark.parametrize(
@@ -157,20 +157,20 @@ def test_a_wrong_name_is_told_what_would_be_right(name: str, said: str) -> None:
 def test_a_broken_folder_is_one_sentence(copy: Path, file: str, content: bytes, said: str) -> None:
     (copy / file).write_bytes(content)
     with pytest.raises(BackboneError, match=said):
-        load(str(copy))
+        load_backbone(str(copy))
 
 
 def test_truncated_weights_are_one_sentence(copy: Path) -> None:
     content = (copy / "model.safetensors").read_bytes()
     (copy / "model.safetensors").write_bytes(content[: len(content) // 2])
     with pytest.raises(BackboneError, match="cannot be loaded"):
-        load(str(copy))
+        load_backbone(str(copy))
 
 
 def test_a_pickle_is_never_read(copy: Path) -> None:
     (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
     with pytest.raises(BackboneError, match=r"has no model\.safetensors"):
-        load(str(copy))
+        load_backbone(str(copy))
 
 
 ELSEWHERE = {"url": "http://127.0.0.1/x", "custom_load": True, "hf_hub_id": "x/y"}
@@ -213,7 +213,7 @@ def test_a_preprocessing_that_makes_no_sense_is_one_sentence(
 ) -> None:
     change(copy, pretrained_cfg={"input_size": [3, 64, 64]} | cfg)
     with pytest.raises(BackboneError, match="copy"):
-        load(str(copy), size=64 if "fixed_input_size" in cfg else None)
+        load_backbone(str(copy), size=64 if "fixed_input_size" in cfg else None)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_arguments_that_make_no_sense_are_one_sentence(
 ) -> None:
     change(copy, model_args=arguments)
     with pytest.raises(BackboneError, match="copy"):
-        load(str(copy))
+        load_backbone(str(copy))
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_arguments_that_make_no_sense_are_one_sentence(
 def test_an_architecture_that_timm_does_not_know_is_one_sentence(copy: Path, name: object) -> None:
     change(copy, architecture=name)
     with pytest.raises(BackboneError, match=r"architecture|tag") as caught:
-        load(str(copy))
+        load_backbone(str(copy))
     assert len(str(caught.value)) < 300
 
 
@@ -251,13 +251,13 @@ def test_weights_that_leave_a_part_random_are_refused(copy: Path) -> None:
     with pytest.raises(
         BackboneError, match=r"lacks \d+ of the network's weights, such as blocks\.3"
     ):
-        load(str(copy))
+        load_backbone(str(copy))
 
 
 def test_weights_that_are_not_numbers_are_refused(copy: Path) -> None:
     change_weights(copy, lambda _, x: x * float("nan") if x.is_floating_point() else x)
     with pytest.raises(BackboneError, match="not finite"):
-        load(str(copy))
+        load_backbone(str(copy))
 
 
 def test_a_network_for_grey_images_is_refused(tmp_path: Path) -> None:
@@ -268,11 +268,11 @@ def test_a_network_for_grey_images_is_refused(tmp_path: Path) -> None:
     config = {"input_size": [1, 64, 64], "num_classes": 0}
     save_for_hf(model, str(tmp_path), model_config=config, safe_serialization=True)
     with pytest.raises(BackboneError, match=r"\w"):
-        load(str(tmp_path))
+        load_backbone(str(tmp_path))
     config = json.loads((tmp_path / "config.json").read_text())
     change(tmp_path, pretrained_cfg=config["pretrained_cfg"] | {"input_size": [1, 64, 64]})
     with pytest.raises(BackboneError, match="imgret needs 3 channels"):
-        load(str(tmp_path))
+        load_backbone(str(tmp_path))
 
 
 def test_a_size_that_a_transformer_cannot_take_is_one_sentence() -> None:
@@ -288,8 +288,13 @@ def test_weights_that_are_not_here_and_no_hub_are_told_with_the_ways_out(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     for name in ("resnet50", "hf-hub:nobody/nothing"):
         with pytest.raises(BackboneError) as caught:
-            load(name)
-        for part in (resolve(name), "not on this machine", "model.safetensors", "HF_HUB_OFFLINE"):
+            load_backbone(name)
+        for part in (
+            resolve_name(name),
+            "not on this machine",
+            "model.safetensors",
+            "HF_HUB_OFFLINE",
+        ):
             assert part in str(caught.value)
 
 
@@ -344,12 +349,12 @@ def test_a_pickle_in_the_hub_cache_is_never_read(
         (snapshot / "model.safetensors").rename(snapshot / "pytorch_model.bin")
         change(snapshot, pretrained_cfg={"hf_hub_filename": "pytorch_model.bin"})
         with pytest.raises(BackboneError, match="not on this machine"):
-            load(name)
+            load_backbone(name)
 
 
 def test_weights_that_exist_only_as_a_pickle_are_refused() -> None:
     with pytest.raises(BackboneError, match="no weights in safetensors"):
-        load("legacy_seresnet18.in1k")
+        load_backbone("legacy_seresnet18.in1k")
 
 
 def saved(folder: Path, name: str, **options: Any) -> Any:
@@ -370,7 +375,7 @@ def test_an_input_size_that_a_config_names_is_honoured(tmp_path: Path, size: int
     saved(tmp_path, "test_vit", img_size=128)
     asked = {"img_size": size} if size else {}
     theirs = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=0, **asked)
-    ours = load(str(tmp_path), size=size)
+    ours = load_backbone(str(tmp_path), size=size)
     side = ours.spec.preprocessing.size
     x = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
@@ -387,7 +392,7 @@ def test_an_input_size_that_makes_no_sense_is_one_sentence(tmp_path: Path, size:
     saved(tmp_path, "test_vit")
     change(tmp_path, model_args={"img_size": size})
     with pytest.raises(BackboneError, match=r"model_args\.img_size"):
-        load(str(tmp_path))
+        load_backbone(str(tmp_path))
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
@@ -418,7 +423,7 @@ def test_weights_under_names_that_timm_does_not_know_are_refused(copy: Path) -> 
     stored = load_file(copy / "model.safetensors")
     save_file({"encoder." + k: v for k, v in stored.items()}, copy / "model.safetensors")
     with pytest.raises(BackboneError, match=r"cannot be loaded|lacks \d+"):
-        load(str(copy))
+        load_backbone(str(copy))
 
 
 @pytest.mark.parametrize("name", ["efficientvit_m0", "xcit_nano_12_p16_224"])

@@ -12,10 +12,10 @@ import pytest
 
 from retrieval import metrics
 from retrieval import transform as transforms
-from retrieval.comparison import Data, Experiment, compare
+from retrieval.comparison import ComparedFolders, NamedExperiment, compare
 from retrieval.comparison import recipes as known
-from retrieval.comparison.embedding import embed
-from retrieval.comparison.recipes import Encoding, Recipe
+from retrieval.comparison.embedding import embed_folder
+from retrieval.comparison.recipes import Encoding, Experiment
 from retrieval.comparison.storing import load_evaluation, store_evaluation
 from retrieval.comparison.tuning import _split, tune
 from retrieval.errors import ImgretError, RecipeError
@@ -24,14 +24,14 @@ from retrieval.refinement import Refinement
 
 
 @pytest.fixture
-def experiments(weights: Path) -> list[Experiment]:
+def experiments(weights: Path) -> list[NamedExperiment]:
     spans = {"backbone": [str(weights)], "transform": ["none", "whiten:8", "lda:0.5"]}
-    return known.grid(Recipe(), spans)
+    return known.grid(Experiment(), spans)
 
 
 def test_our_recipes_are_the_rows_to_reproduce() -> None:
-    assert known.names() == ["R1", "R2", "R3"]
-    r1, r2, r3 = (known.read(name).recipe for name in known.names())
+    assert known.experiment_names() == ["R1", "R2", "R3"]
+    r1, r2, r3 = (known.read_experiment(name).recipe for name in known.experiment_names())
     assert (r1.encoding.backbone, r1.encoding.size, r1.search.transform, r1.k) == (
         "mobilenetv2", 128, "none", 5
     )  # fmt: skip
@@ -46,10 +46,13 @@ def test_our_recipes_are_the_rows_to_reproduce() -> None:
 def test_a_recipe_of_ones_own_is_read_and_written(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text('k = 3\n[encoding]\nsize = 160\npool = "gem"\n[search]\nexpand = "3"\n')
-    experiment = known.read(str(file))
+    experiment = known.read_experiment(str(file))
     assert experiment.name == "mine"
     assert experiment.recipe.encoding.pool == "gem"
-    assert known.parse(known.as_toml(experiment.recipe), "again") == experiment.recipe
+    assert (
+        known.parse_experiment(known.experiment_as_toml(experiment.recipe), "again")
+        == experiment.recipe
+    )
 
 
 @pytest.mark.parametrize(
@@ -67,18 +70,18 @@ def test_a_wrong_recipe_is_refused_by_file_and_key(tmp_path: Path, text: str, na
     file = tmp_path / "wrong.toml"
     file.write_text(text)
     with pytest.raises(RecipeError, match=named) as error:
-        known.read(str(file))
+        known.read_experiment(str(file))
     assert "wrong.toml" in str(error.value)
 
 
 def test_a_recipe_that_is_not_there_is_said_with_those_that_are() -> None:
     with pytest.raises(RecipeError, match="R1, R2, R3"):
-        known.read("R9")
+        known.read_experiment("R9")
 
 
 def test_repeated_options_span_a_grid_named_by_what_varies() -> None:
     spans = {"backbone": ["resnet50"], "size": [128, 224], "transform": ["none", "auto"]}
-    assert [e.name for e in known.grid(Recipe(), spans)] == [
+    assert [e.name for e in known.grid(Experiment(), spans)] == [
         "128 none", "128 auto", "224 none", "224 auto"
     ]  # fmt: skip
 
@@ -86,29 +89,29 @@ def test_repeated_options_span_a_grid_named_by_what_varies() -> None:
 def test_weights_go_to_the_backbone_whose_architecture_they_are(
     weights: Path, tmp_path: Path
 ) -> None:
-    mine = Experiment("x", Recipe(encoding=Encoding(backbone="mobilenetv3_small_050")))
+    mine = NamedExperiment("x", Experiment(encoding=Encoding(backbone="mobilenetv3_small_050")))
     assert known.with_weights(
         mine, [weights], random_weights=False
     ).recipe.encoding.backbone == str(weights)
-    other = Experiment("y", Recipe(encoding=Encoding(backbone="resnet50")))
+    other = NamedExperiment("y", Experiment(encoding=Encoding(backbone="resnet50")))
     random = known.with_weights(other, [weights], random_weights=True).recipe.encoding
     assert random.backbone == "random:resnet50"
     assert random.is_random
 
 
 def test_experiments_share_an_embedding_and_what_was_run_is_not_run_again(
-    pictures: Path, experiments: list[Experiment], tmp_path: Path
+    pictures: Path, experiments: list[NamedExperiment], tmp_path: Path
 ) -> None:
     cache, encoded = tmp_path / "cache", []
 
     def progress(what: str, done: int, total: int | None) -> None:
         encoded.append(done if what == "encoding" else 0)
 
-    first = compare(Data(pictures), experiments[:2], cache=cache, progress=progress)
+    first = compare(ComparedFolders(pictures), experiments[:2], cache=cache, progress=progress)
     assert max(encoded) == 24
     assert len(list((cache / "embeddings").iterdir())) == 1
     encoded.clear()
-    again = compare(Data(pictures), experiments, cache=cache, progress=progress)
+    again = compare(ComparedFolders(pictures), experiments, cache=cache, progress=progress)
     assert max(encoded) == 0
     assert len(list((cache / "results").iterdir())) == 3
     for old, new in zip(first.experiments, again.experiments, strict=False):
@@ -120,13 +123,13 @@ def test_experiments_share_an_embedding_and_what_was_run_is_not_run_again(
 
 
 def test_a_changed_config_is_another_experiment(
-    pictures: Path, experiments: list[Experiment], weights: Path, tmp_path: Path
+    pictures: Path, experiments: list[NamedExperiment], weights: Path, tmp_path: Path
 ) -> None:
     mine = Path(shutil.copytree(weights, tmp_path / "mine"))
-    experiment = Experiment("mine", Recipe(encoding=Encoding(backbone=str(mine))))
+    experiment = NamedExperiment("mine", Experiment(encoding=Encoding(backbone=str(mine))))
 
     def distances() -> np.ndarray:
-        made = compare(Data(pictures), [experiment], cache=tmp_path / "cache")
+        made = compare(ComparedFolders(pictures), [experiment], cache=tmp_path / "cache")
         return made.experiments[0].evaluation.per_query.distances
 
     before = distances()
@@ -139,7 +142,7 @@ def test_a_changed_config_is_another_experiment(
 
 
 def test_intervals_of_zero_shot_are_about_classes(
-    pictures: Path, experiments: list[Experiment], tmp_path: Path
+    pictures: Path, experiments: list[NamedExperiment], tmp_path: Path
 ) -> None:
     from tests.samples import picture
 
@@ -149,9 +152,9 @@ def test_intervals_of_zero_shot_are_about_classes(
             picture(100 * n + i).save(pictures / f"class{n}" / f"{i}.jpg")
     found = {}
     for name, data, measured in (
-        ("queries", Data(pictures), Measured()),
-        ("classes", Data(pictures), Measured(interval_over="classes")),
-        ("zero-shot", Data(pictures, zero_shot=True), Measured()),
+        ("queries", ComparedFolders(pictures), Measured()),
+        ("classes", ComparedFolders(pictures), Measured(interval_over="classes")),
+        ("zero-shot", ComparedFolders(pictures, zero_shot=True), Measured()),
     ):
         made = compare(data, experiments[:2], cache=tmp_path / "cache", measured=measured)
         found[name] = made.experiments[0].evaluation
@@ -167,41 +170,45 @@ def test_intervals_of_zero_shot_are_about_classes(
 
 
 def test_a_new_image_is_noticed(
-    pictures: Path, experiments: list[Experiment], tmp_path: Path
+    pictures: Path, experiments: list[NamedExperiment], tmp_path: Path
 ) -> None:
     from tests.samples import picture
 
-    before = compare(Data(pictures), experiments[:1], cache=tmp_path / "cache")
+    before = compare(ComparedFolders(pictures), experiments[:1], cache=tmp_path / "cache")
     picture(77).save(pictures / "class0" / "new.jpg")
-    after = compare(Data(pictures), experiments[:1], cache=tmp_path / "cache")
+    after = compare(ComparedFolders(pictures), experiments[:1], cache=tmp_path / "cache")
     assert [c.experiments[0].evaluation.gallery for c in (before, after)] == [24, 25]
 
 
 def test_pairs_are_tested_and_an_experiment_does_not_differ_from_itself(
-    pictures: Path, experiments: list[Experiment], tmp_path: Path
+    pictures: Path, experiments: list[NamedExperiment], tmp_path: Path
 ) -> None:
     twice = known.unique([experiments[0], experiments[0]])
     assert [e.name for e in twice] == ["none", "none (2)"]
-    (test,) = compare(Data(pictures), twice, cache=tmp_path / "cache").tests
+    (test,) = compare(ComparedFolders(pictures), twice, cache=tmp_path / "cache").tests
     assert (test.difference, test.p) == (0, 1)
 
 
 def test_a_damaged_result_is_made_again(
-    pictures: Path, experiments: list[Experiment], tmp_path: Path
+    pictures: Path, experiments: list[NamedExperiment], tmp_path: Path
 ) -> None:
     cache = tmp_path / "cache"
-    first = compare(Data(pictures), experiments[:1], cache=cache)
+    first = compare(ComparedFolders(pictures), experiments[:1], cache=cache)
     (file,) = (cache / "results").iterdir()
     for content in ("", "{", "{}", json.dumps({"metrics": 3})):
         file.write_text(content)
-        again = compare(Data(pictures), experiments[:1], cache=cache)
+        again = compare(ComparedFolders(pictures), experiments[:1], cache=cache)
         assert again.experiments[0].evaluation.metrics == first.experiments[0].evaluation.metrics
 
 
 def test_an_evaluation_is_stored_whole(
-    pictures: Path, experiments: list[Experiment], tmp_path: Path
+    pictures: Path, experiments: list[NamedExperiment], tmp_path: Path
 ) -> None:
-    made = compare(Data(pictures), experiments[:1], cache=tmp_path / "c").experiments[0].evaluation
+    made = (
+        compare(ComparedFolders(pictures), experiments[:1], cache=tmp_path / "c")
+        .experiments[0]
+        .evaluation
+    )
     store_evaluation(tmp_path / "e.json", made)
     read = load_evaluation(tmp_path / "e.json")
     assert read is not None
@@ -213,7 +220,7 @@ def test_an_evaluation_is_stored_whole(
 def test_a_folder_without_images_is_said(tmp_path: Path, weights: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ImgretError, match="no image"):
-        embed(tmp_path / "empty", Encoding(backbone=str(weights)), tmp_path / "cache")
+        embed_folder(tmp_path / "empty", Encoding(backbone=str(weights)), tmp_path / "cache")
 
 
 def test_tuning_keeps_what_gains_and_tells_it_of_images_that_chose_nothing(
@@ -235,7 +242,7 @@ def test_tuning_keeps_what_gains_and_tells_it_of_images_that_chose_nothing(
         minutes=5,
         cache=tmp_path / "cache",
         engine="torch-fp32",
-        start=Recipe.model_validate(
+        start=Experiment.model_validate(
             {"encoding": {"backbone": str(weights)}, "search": {"transform": "none"}}
         ),
         on_step=steps.append,
@@ -246,7 +253,7 @@ def test_tuning_keeps_what_gains_and_tells_it_of_images_that_chose_nothing(
     assert tuning.after > tuning.before + 0.1
     assert tuning.low <= tuning.after <= tuning.high
     assert tuning.start + sum(step.gain for step in kept) == pytest.approx(kept[-1].precision)
-    embedded = embed(
+    embedded = embed_folder(
         tmp_path / "set", tuning.recipe.encoding, tmp_path / "cache", most=20_000,
         engine="torch-fp32",
     )  # fmt: skip
@@ -267,13 +274,13 @@ def test_tuning_keeps_what_gains_and_tells_it_of_images_that_chose_nothing(
     assert {step.change.split()[0] for step in kept} <= {
         *tuning.recipe.search.model_dump(), *tuning.recipe.encoding.model_dump(),
     }  # fmt: skip
-    assert tomllib.loads(known.as_toml(tuning.recipe))["search"]
+    assert tomllib.loads(known.experiment_as_toml(tuning.recipe))["search"]
 
 
 def test_tuning_without_labels_fits_none_and_out_of_time_tries_nothing(
     pictures: Path, weights: Path, tmp_path: Path
 ) -> None:
-    start = Recipe(encoding=Encoding(backbone=str(weights)))
+    start = Experiment(encoding=Encoding(backbone=str(weights)))
     tuning = tune(pictures, minutes=1e-9, cache=tmp_path / "cache", start=start, use_labels=False)
     assert tuning.before == tuning.after
     assert all(step.skipped == "the time is up" for step in tuning.steps)
@@ -288,14 +295,14 @@ def test_tuning_needs_classes_to_hold_images_out_of(tmp_path: Path, weights: Pat
         picture(n).save(tmp_path / "set" / f"class{n}" / "one.png")
     with pytest.raises(ImgretError, match="at least two"):
         tune(tmp_path / "set", minutes=1, cache=tmp_path / "cache",
-             start=Recipe(encoding=Encoding(backbone=str(weights))))  # fmt: skip
+             start=Experiment(encoding=Encoding(backbone=str(weights))))  # fmt: skip
 
 
 @pytest.mark.slow
 def test_r1_beats_its_figure_on_the_cars(cars: Path, mobilenetv2: Path, tmp_path: Path) -> None:
-    r1 = known.with_weights(known.read("R1"), [mobilenetv2], random_weights=False)
+    r1 = known.with_weights(known.read_experiment("R1"), [mobilenetv2], random_weights=False)
     comparison = compare(
-        Data(cars / "train", cars / "test"), [r1], cache=tmp_path, measured=Measured()
+        ComparedFolders(cars / "train", cars / "test"), [r1], cache=tmp_path, measured=Measured()
     )
     result = comparison.experiments[0]
     assert result.evaluation.queries == 1632

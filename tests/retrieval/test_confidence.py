@@ -19,7 +19,7 @@ from retrieval.evaluation import Confidence
 from retrieval.evaluation.calibration import STRENGTH, Trials, _logistic, calibrate
 from retrieval.evaluation.evidence import Evidence, evidence
 from retrieval.evaluation.open_set import density, trials_by_class
-from retrieval.evaluation.protocols import Images, Method
+from retrieval.evaluation.protocols import Images, SearchMethod
 from retrieval.refinement import Refinement
 from retrieval.retriever import Retriever
 from retrieval.retriever.altered import altered
@@ -103,7 +103,7 @@ def test_below_the_lowest_score_that_was_right_there_is_no_probability() -> None
 
 @pytest.fixture(scope="module")
 def learnt() -> Confidence:
-    trials = trials_by_class(clusters(400, 20, noise=1.0), Method("none"))
+    trials = trials_by_class(clusters(400, 20, noise=1.0), SearchMethod("none"))
     assert trials is not None
     found = calibrate(trials, "class")
     assert found is not None
@@ -138,7 +138,7 @@ def test_a_class_that_is_left_out_has_no_row_and_copies_are_on_one_side() -> Non
         [*images.contents] * 2,
         [*images.paths] * 2,
     )
-    trials = trials_by_class(twice, Method("none"))
+    trials = trials_by_class(twice, SearchMethod("none"))
     assert trials is not None
     assert not trials.right[~trials.known].any()
     assert trials.evidence.scores.max() < 0.9999  # else a query found itself or its copy
@@ -152,7 +152,7 @@ def test_what_no_class_of_the_gallery_shows_is_told_from_what_one_does(
     spec: str, how: dict[str, str]
 ) -> None:
     images = clusters(500, 25)
-    trials = trials_by_class(images, Method(spec, Refinement.of(**how)))
+    trials = trials_by_class(images, SearchMethod(spec, Refinement.of(**how)))
     assert trials is not None
     found = calibrate(trials, "class")
     assert found is not None
@@ -164,7 +164,7 @@ def test_what_no_class_of_the_gallery_shows_is_told_from_what_one_does(
 
 def test_what_is_foreign_to_a_gallery_is_like_nothing_in_it() -> None:
     images = clusters(500, 25)
-    trials = trials_by_class(images, Method("none"))
+    trials = trials_by_class(images, SearchMethod("none"))
     assert trials is not None
     told = calibrate(trials, "class")
     assert told is not None
@@ -200,8 +200,8 @@ def test_the_error_told_is_that_of_folds_it_was_not_learnt_from() -> None:
 
 
 def test_too_little_teaches_nothing() -> None:
-    assert trials_by_class(clusters(60, 1), Method("none")) is None
-    few = trials_by_class(clusters(12, 3), Method("none"))
+    assert trials_by_class(clusters(60, 1), SearchMethod("none")) is None
+    few = trials_by_class(clusters(12, 3), SearchMethod("none"))
     assert few is not None
     assert calibrate(few, "class") is None
 

@@ -206,10 +206,10 @@ def test_a_jxl_is_read(mode: str, use_container: bool) -> None:
 @needs_jxl
 @pytest.mark.parametrize("size", [(8, 8), (1, 1), (80, 40), (1000, 3), (640, 480), (333, 4097)])
 def test_the_size_of_a_jxl_is_known_before_it_is_decoded(size: tuple[int, int]) -> None:
-    from retrieval.images.jxl import size_of
+    from retrieval.images.jxl import jxl_size
 
     data = jxl(Image.new("RGB", size))
-    assert size_of(data) == size
+    assert jxl_size(data) == size
     with pytest.raises(ImageError, match="--max-pixels 0"):
         open_image(data, max_pixels=0)
 

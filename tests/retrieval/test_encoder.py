@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from retrieval.backbones import Backbone, load
+from retrieval.backbones import Backbone, load_backbone
 from retrieval.encoder import Engine, cache_folder, exported_encoder, normalise, open_encoder
 from retrieval.encoder.torch_runners import normalised
 from retrieval.errors import BackboneError
@@ -25,7 +25,7 @@ PIXELS = np.stack([np.asarray(picture(n, 64, 64)) for n in range(7)])
 
 @pytest.fixture(scope="module")
 def backbone(weights: Path) -> Backbone:
-    return load(str(weights))
+    return load_backbone(str(weights))
 
 
 def never() -> Backbone:
@@ -160,7 +160,7 @@ def test_two_that_export_at_once_do_not_disturb_each_other(tiny: Backbone, tmp_p
 def test_other_weights_than_the_gallerys_are_refused(
     backbone: Backbone, other_weights: Path, tmp_path: Path
 ) -> None:
-    other = load(str(other_weights))
+    other = load_backbone(str(other_weights))
     with pytest.raises(BackboneError, match="are not those that were used before"):
         open_encoder(backbone.spec, lambda: other, cache=tmp_path)
 

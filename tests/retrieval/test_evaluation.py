@@ -12,7 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
 from retrieval.errors import ImgretError
 from retrieval.evaluation import Evaluation, ranking
-from retrieval.evaluation.protocols import Images, Measured, Method, evaluate
+from retrieval.evaluation.protocols import Images, Measured, SearchMethod, evaluate
 from retrieval.evaluation.ranking import Labelled, augmented, rank
 from retrieval.refinement import Neighbourhood, Refinement
 from retrieval.transform import fit
@@ -40,7 +40,7 @@ def images(
 
 
 def plain(gallery: Images, queries: Images | None = None, **options: object) -> Evaluation:
-    return evaluate(gallery, queries, method=Method("none"), **options)  # type: ignore[arg-type]
+    return evaluate(gallery, queries, method=SearchMethod("none"), **options)  # type: ignore[arg-type]
 
 
 def test_queries_are_ranked_as_brute_force_ranks_them() -> None:
@@ -117,9 +117,9 @@ def test_memory_is_spent_on_blocks_and_the_result_is_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     gallery, how = images(), Refinement.of(expand="3", rerank="20")
-    whole = evaluate(gallery, method=Method("none", how))
+    whole = evaluate(gallery, method=SearchMethod("none", how))
     monkeypatch.setattr(ranking, "CELLS_PER_BLOCK", 400)
-    blocks = evaluate(gallery, method=Method("none", how))
+    blocks = evaluate(gallery, method=SearchMethod("none", how))
     for one, other in zip(blocks.metrics, whole.metrics, strict=True):
         assert one.value == pytest.approx(other.value, abs=1e-6), one.name
 
@@ -134,7 +134,7 @@ def test_zero_shot_looks_at_the_later_classes_with_what_the_first_taught() -> No
     np.fill_diagonal(scores, -1)
     labels = np.array(gallery.labels)[later]
     right = labels[np.argsort(-scores, axis=1)[:, :5]] == labels[:, None]
-    e = evaluate(gallery, method=Method("whiten:8"), zero_shot=True)
+    e = evaluate(gallery, method=SearchMethod("whiten:8"), zero_shot=True)
     assert (e.protocol, e.queries) == ("zero-shot", len(later))
     assert e.metric("precision@5").value == pytest.approx(right.mean())
 
@@ -151,7 +151,7 @@ def test_a_transform_that_saw_the_labels_is_not_judged_by_what_it_saw() -> None:
     np.fill_diagonal(scores, -1)
     labels = np.array(noise.labels)
     naive = (labels[scores.argmax(axis=1)] == labels).mean()
-    honest = evaluate(noise, method=Method("lda"))
+    honest = evaluate(noise, method=SearchMethod("lda"))
     assert naive > 0.4
     assert honest.metric("precision@1").value < 0.25
     assert "fifth" in honest.notices[0]
@@ -159,8 +159,8 @@ def test_a_transform_that_saw_the_labels_is_not_judged_by_what_it_saw() -> None:
 
 def test_by_fifths_the_queries_keep_their_order() -> None:
     gallery = images()
-    one = evaluate(gallery, method=Method("none"))
-    other = evaluate(gallery, method=Method("none", Refinement.of(augment="2")))
+    one = evaluate(gallery, method=SearchMethod("none"))
+    other = evaluate(gallery, method=SearchMethod("none", Refinement.of(augment="2")))
     assert one.per_query.queries.tolist() == other.per_query.queries.tolist()
 
 

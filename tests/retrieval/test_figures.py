@@ -16,7 +16,7 @@ from retrieval.comparison import Comparison, ExperimentResult
 from retrieval.comparison.comparing import paired_tests
 from retrieval.errors import ImgretError
 from retrieval.evaluation import Evaluation
-from retrieval.evaluation.protocols import Images, Method, evaluate
+from retrieval.evaluation.protocols import Images, SearchMethod, evaluate
 from retrieval.report.comparison import comparison_page, write_comparison
 from retrieval.report.evaluation import evaluation_page, write_evaluation
 from retrieval.report.figures import comparison_figures, evaluation_figures
@@ -37,8 +37,8 @@ def evaluated(folder: Path, seed: int = 0, *, n: int = 60, label: str = "class")
     names = [f"{label}{i}" for i in labels]
     contents = [hashlib.sha256(bytes([i])).hexdigest() for i in range(n)]
     images = Images(x.astype(np.float32), names, contents, paths)
-    found = calibrated_by_class(images, Method("none"), 0.9, None)
-    return dataclasses.replace(evaluate(images, method=Method("none")), calibration=found)
+    found = calibrated_by_class(images, SearchMethod("none"), 0.9, None)
+    return dataclasses.replace(evaluate(images, method=SearchMethod("none")), calibration=found)
 
 
 def compared(folder: Path, count: int, *, name: str = "experiment") -> Comparison:

@@ -12,7 +12,7 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 
 from retrieval.errors import GalleryError
-from retrieval.index import Batches, Facts, Index, Kind, choose_kind
+from retrieval.index import Batches, Index, IndexFacts, Kind, choose_kind
 from retrieval.index import index as index_module
 from retrieval.transform import Transform, fit
 
@@ -331,7 +331,7 @@ def test_any_changed_byte_outside_the_vectors_is_noticed(kind: Kind, tmp_path: P
     ids=str,
 )
 def test_settings_that_do_not_fit_the_file_are_refused(
-    lie: Facts, ivf: Index, tmp_path: Path
+    lie: IndexFacts, ivf: Index, tmp_path: Path
 ) -> None:
     ivf.save(tmp_path / "x.faiss")
     with pytest.raises(GalleryError, match="verify --repair"):

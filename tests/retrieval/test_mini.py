@@ -52,19 +52,19 @@ def test_its_name_is_stored_and_hides_a_folder_of_that_name(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mini").mkdir()
-    assert backbones.resolve("mini") == "mini"
-    assert backbones.resolve("./mini") == str(tmp_path / "mini")
+    assert backbones.resolve_name("mini") == "mini"
+    assert backbones.resolve_name("./mini") == str(tmp_path / "mini")
     assert backbones.input_size("mini") == spec_of().preprocessing.size
 
 
 @pytest.mark.parametrize("options", [{}, {"size": 96, "fit": "crop"}])
 def test_its_files_alone_tell_what_timm_makes_of_them(options: dict[str, object]) -> None:
-    assert spec_of(**options) == backbones.load("mini", **options).spec  # type: ignore[arg-type]
+    assert spec_of(**options) == backbones.load_backbone("mini", **options).spec  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("size", [None, 96, 224])
 def test_it_embeds_as_torch_and_an_export_do(size: int | None, cache: Path) -> None:
-    spec, from_folder = spec_of(size=size), backbones.load(str(folder_of(MINI)), size=size)
+    spec, from_folder = spec_of(size=size), backbones.load_backbone(str(folder_of(MINI)), size=size)
     pixels = pixels_of(spec.preprocessing.size)
 
     def embed(spec: BackboneSpec, load: Callable[[], Backbone], engine: Engine) -> np.ndarray:
@@ -94,7 +94,7 @@ def test_nothing_is_exported_for_it(tmp_path: Path) -> None:
 def test_other_pools_and_views_go_through_timm(cache: Path) -> None:
     for options in ({"pool": "gem"}, {"views": "flip"}):
         assert packaged_spec("mini", **options) is None  # type: ignore[arg-type]
-        backbone = backbones.load("mini", **options)  # type: ignore[arg-type]
+        backbone = backbones.load_backbone("mini", **options)  # type: ignore[arg-type]
         encoder = open_encoder(backbone.spec, lambda b=backbone: b, cache=cache)  # type: ignore[misc]
         pixels = pixels_of(backbone.spec.preprocessing.size)
         assert encoder.encode(pixels).shape == (5, backbone.spec.dim)
@@ -139,7 +139,7 @@ def test_a_gallery_of_other_weights_of_it_asks_for_reembed(pictures: Path, tmp_p
 
 def test_recipes_take_it_by_default_and_need_no_weights_for_it(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('[search]\ntransform = "none"\n')
-    experiment = recipes.read(str(tmp_path / "mine.toml"))
+    experiment = recipes.read_experiment(str(tmp_path / "mine.toml"))
     assert experiment.recipe.encoding.backbone == "mini"
     assert recipes.with_weights(experiment, [], random_weights=True) == experiment
 
@@ -182,7 +182,7 @@ def copy(narrow: Path, tmp_path: Path) -> Path:
 def test_other_widths_of_the_network_are_read_from_the_tensors(narrow: Path) -> None:
     import torch
 
-    network = backbones.load(str(narrow)).network
+    network = backbones.load_backbone(str(narrow)).network
     planes = torch.from_numpy(pixels_of(64)).permute(0, 3, 1, 2) / 255
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (SMALL.mean, SMALL.std))
     with torch.inference_mode():

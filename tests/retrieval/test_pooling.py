@@ -27,7 +27,7 @@ def run(network: torch.nn.Module, x: torch.Tensor) -> np.ndarray:
 
 @pytest.mark.parametrize("pool", [pool for pool in POOLS if pool != "own"])
 def test_a_map_is_pooled_as_by_hand(weights: Path, pool: Pool) -> None:
-    plain = backbones.load(str(weights)).network
+    plain = backbones.load_backbone(str(weights)).network
     with torch.inference_mode():
         places = plain.forward_features(planes()).flatten(2).numpy().astype(np.float64)  # type: ignore[operator]
     by_hand = {
@@ -38,7 +38,7 @@ def test_a_map_is_pooled_as_by_hand(weights: Path, pool: Pool) -> None:
     parts = [by_hand[kind] for kind in pool.split("+")]
     if len(parts) > 1:
         parts = [part / np.linalg.norm(part, axis=1, keepdims=True) for part in parts]
-    ours = backbones.load(str(weights), pool=pool)
+    ours = backbones.load_backbone(str(weights), pool=pool)
     np.testing.assert_allclose(
         run(ours.network, planes()), np.concatenate(parts, axis=1), rtol=1e-3, atol=1e-5
     )
@@ -61,16 +61,16 @@ def test_a_map_whose_channels_come_last_is_pooled_over_its_places() -> None:
 
 
 def test_with_flip_a_picture_and_its_mirror_image_are_one(weights: Path) -> None:
-    flip = backbones.load(str(weights), views="flip").network
-    plain = backbones.load(str(weights)).network
+    flip = backbones.load_backbone(str(weights), views="flip").network
+    plain = backbones.load_backbone(str(weights)).network
     x = planes()
     np.testing.assert_allclose(run(flip, x), run(flip, x.flip(3)), atol=1e-6)
     assert not np.allclose(run(plain, x), run(plain, x.flip(3)), rtol=1e-3)
 
 
 def test_several_scales_are_the_mean_of_each(weights: Path) -> None:
-    plain = backbones.load(str(weights)).network
-    views = backbones.load(str(weights), views="multiscale").network
+    plain = backbones.load_backbone(str(weights)).network
+    views = backbones.load_backbone(str(weights), views="multiscale").network
     parts = []
     for side in (64, 32, 96):
         x = torch.nn.functional.interpolate(planes(), (side, side), mode="bilinear")
@@ -90,7 +90,7 @@ def test_several_scales_are_the_mean_of_each(weights: Path) -> None:
     ],
 )
 def test_openvino_agrees_with_torch(weights: Path, cache: Path, pool: Pool, views: Views) -> None:
-    backbone = backbones.load(str(weights), pool=pool, views=views)
+    backbone = backbones.load_backbone(str(weights), pool=pool, views=views)
     exported, plain = (
         open_encoder(backbone.spec, lambda: backbone, engine=engine, cache=cache)
         for engine in ("openvino-fp32", "torch-fp32")
@@ -101,7 +101,7 @@ def test_openvino_agrees_with_torch(weights: Path, cache: Path, pool: Pool, view
 
 def test_pooling_and_views_are_part_of_the_fingerprint(weights: Path) -> None:
     prints = {
-        backbones.load(str(weights), pool=pool, views=views).spec.fingerprint
+        backbones.load_backbone(str(weights), pool=pool, views=views).spec.fingerprint
         for pool, views in (("own", "none"), ("avg", "none"), ("max", "none"), ("own", "flip"))
     }
     assert len(prints) == 4
@@ -113,7 +113,9 @@ def test_a_network_of_one_size_sees_no_other() -> None:
 
 
 def test_random_weights_have_a_name_and_are_the_same_each_time() -> None:
-    first, second = (backbones.load("random:mobilenetv3_small_050", size=64) for _ in range(2))
+    first, second = (
+        backbones.load_backbone("random:mobilenetv3_small_050", size=64) for _ in range(2)
+    )
     assert first.spec == second.spec
     assert first.spec.name == "random:mobilenetv3_small_050"
-    assert backbones.resolve("random:resnet50") == "random:resnet50"
+    assert backbones.resolve_name("random:resnet50") == "random:resnet50"

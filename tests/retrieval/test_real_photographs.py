@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval.backbones import Backbone, load
+from retrieval.backbones import Backbone, load_backbone
 from retrieval.encoder import open_encoder
 from retrieval.images import decode
 from retrieval.metrics import precision_at_k
@@ -32,7 +32,7 @@ FIGURES = {
 
 @pytest.fixture(scope="module")
 def backbone(mobilenetv2: Path) -> Backbone:
-    return load(str(mobilenetv2))
+    return load_backbone(str(mobilenetv2))
 
 
 @pytest.fixture(scope="module")

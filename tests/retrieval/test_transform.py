@@ -12,7 +12,7 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 from retrieval.errors import ImgretError
-from retrieval.transform import Spec, Transform, fit, parse, resolve
+from retrieval.transform import Spec, Transform, fit, parse_spec, resolve_spec
 
 
 def embeddings(n: int = 400, d: int = 24, seed: int = 0) -> np.ndarray:
@@ -205,10 +205,10 @@ def test_copies_alone_and_one_image_teach_nothing() -> None:
 
 
 def test_a_wide_gallery_keeps_512_components_and_a_small_one_all() -> None:
-    assert resolve("rca", 2047, 1280) == "rca:1280"
-    assert resolve("rca", 2048, 1280) == "rca:512"
-    assert resolve("wccn:64:0.5", 100, 1280) == "wccn:64:0.5"
-    assert resolve("auto", 1, 1280) == "none"
+    assert resolve_spec("rca", 2047, 1280) == "rca:1280"
+    assert resolve_spec("rca", 2048, 1280) == "rca:512"
+    assert resolve_spec("wccn:64:0.5", 100, 1280) == "wccn:64:0.5"
+    assert resolve_spec("auto", 1, 1280) == "none"
     x, labels = clustered(300, 10)
     narrow, whole = fit("wccn:6", x, labels), fit("wccn:24", x, labels)
     made = whole.apply(x)
@@ -221,7 +221,7 @@ def test_a_wide_gallery_keeps_512_components_and_a_small_one_all() -> None:
 @pytest.mark.parametrize("spec", ["whitening", "pca:0", "pca:x", "none:3", "", "auto:4", "lda:-1"])
 def test_a_wrong_spec_names_the_right_ones(spec: str) -> None:
     with pytest.raises(ImgretError, match=r"Give none, standard, standard\+pca:N"):
-        parse(spec)
+        parse_spec(spec)
 
 
 def test_more_components_than_there_can_be_are_cut() -> None:
@@ -356,7 +356,7 @@ def test_a_power_of_whitening_leaves_that_much_variance() -> None:
 )
 def test_a_power_that_is_none_is_refused(spec: str) -> None:
     with pytest.raises(ImgretError, match="no transform"):
-        parse(spec)
+        parse_spec(spec)
 
 
 @given(
@@ -365,4 +365,4 @@ def test_a_power_that_is_none_is_refused(spec: str) -> None:
     st.none() | st.sampled_from([0.05, 0.5, 0.75, 1.0]),
 )
 def test_a_spec_is_read_as_it_is_written(name: str, n: int | None, power: float | None) -> None:
-    assert str(parse(str(Spec(name, n, power)))) == str(Spec(name, n, power))
+    assert str(parse_spec(str(Spec(name, n, power)))) == str(Spec(name, n, power))

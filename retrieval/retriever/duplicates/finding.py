@@ -32,7 +32,7 @@ from retrieval.retriever.duplicates.results import (
     DuplicateReport,
     Tier,
 )
-from retrieval.retriever.duplicates.stored import Stored, read_stored
+from retrieval.retriever.duplicates.stored import StoredImages, read_stored
 from retrieval.retriever.duplicates.threshold import (
     LOCAL,
     Threshold,
@@ -105,7 +105,7 @@ class _Search:
     """
 
     def __init__(
-        self, stored: Stored, others: int, max_pixels: int, progress: Progress | None
+        self, stored: StoredImages, others: int, max_pixels: int, progress: Progress | None
     ) -> None:
         n = len(stored.images)
         self.stored, self.others = stored, others
@@ -321,8 +321,8 @@ def _rank(group: DuplicateGroup) -> tuple[int, int, str]:
     return TIERS.index(group.tier), -len(group.members), str(group.representative.path)
 
 
-def _after(other: Stored, stored: Stored) -> Stored:
-    return Stored(
+def _after(other: StoredImages, stored: StoredImages) -> StoredImages:
+    return StoredImages(
         other.images + stored.images,
         np.concatenate([other.embeddings, stored.embeddings]),
         other.failures + stored.failures,

@@ -54,7 +54,7 @@ class StoredImage:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredImages:
     """Files in the order in which one would keep them, and their raw embeddings.
 
     embeddings: (n, d) float16. failures: path and reason of the files that were left out.
@@ -65,7 +65,7 @@ class Stored:
     failures: list[tuple[str, str]]
 
 
-def read_stored(gallery: Gallery, where: str | None = None) -> Stored:
+def read_stored(gallery: Gallery, where: str | None = None) -> StoredImages:
     """The images of a gallery whose files are there and were not written to since.
 
     Of several names of one file (links) one is kept, and of these one that is no symbolic link:
@@ -126,6 +126,6 @@ def _in_keep_order(
     embeddings: np.ndarray,
     kept: Sequence[int],
     failures: list[tuple[str, str]],
-) -> Stored:
+) -> StoredImages:
     order = sorted(kept, key=lambda place: images[place].keep_order)
-    return Stored([images[i] for i in order], embeddings[np.array(order, np.int64)], failures)
+    return StoredImages([images[i] for i in order], embeddings[np.array(order, np.int64)], failures)
