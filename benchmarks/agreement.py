@@ -34,7 +34,7 @@ def agreement(folder: Path, encoders: dict[str, dict[str, object]], judge: str) 
 
 
 def _embeddings(folder: Path, setting: dict[str, object]) -> np.ndarray:
-    from retrieval.comparison.embedding import embed_folder
+    from retrieval.comparison.embeddings import embed_folder
     from retrieval.comparison.recipes import Encoding
 
     found = embed_folder(folder, Encoding(**setting), CACHE / "experiments").images  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.table import Table
 from retrieval import transform as transforms
-from retrieval.comparison.embedding import embed_folder
+from retrieval.comparison.embeddings import embed_folder
 from retrieval.comparison.recipes import Encoding
 from retrieval.encoder import cache_folder
 from retrieval.evaluation.calibration import PRIOR_KNOWN, calibrate

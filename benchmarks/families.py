@@ -29,7 +29,7 @@ from classify.models import create_network, embed_features, head_parameters
 from classify.recipe import Input, ModelSpec, Phase, TrainingSettings
 from classify.run import save_model
 from classify.training.norms import training_mode
-from classify.training.optimising import make_optimiser, open_layers
+from classify.training.optimiser import make_optimiser, open_layers
 from retrieval import backbones
 from retrieval.errors import ImgretError, RecipeError
 

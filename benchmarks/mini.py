@@ -76,7 +76,7 @@ def _matches(sets: dict[str, Path]) -> Table:
 
 def _images(folder: Path, setting):  # type: ignore[no-untyped-def]
     """Labelled embeddings of a folder; of no backbone, colours and HOG."""
-    from retrieval.comparison.embedding import embed_folder
+    from retrieval.comparison.embeddings import embed_folder
     from retrieval.comparison.recipes import Encoding
 
     encoding = Encoding(**(setting or ENCODERS["mini"]))

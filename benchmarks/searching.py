@@ -97,7 +97,7 @@ def _real(*, quick: bool) -> np.ndarray:
         from retrieval.encoder import cache_folder, open_encoder
         from retrieval.images import find_images
         from retrieval.loader import load_images
-        from retrieval.retriever.indexing import encode_batches
+        from retrieval.retriever.writer import encode_batches
 
         backbone = load_backbone(str(WEIGHTS), size=96)
         encoder = open_encoder(backbone.spec, lambda: backbone, cache=cache_folder())

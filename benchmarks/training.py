@@ -21,7 +21,7 @@ from classify.models import create_network
 from classify.recipe import Recipe, read_recipe
 from classify.run import Epoch
 from classify.training.loop import Loop
-from classify.training.optimising import make_optimiser
+from classify.training.optimiser import make_optimiser
 from classify.training.precision import autocast
 from retrieval.images import Preprocessing
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.table import Table
 from retrieval import transform as transforms
-from retrieval.comparison.embedding import embed_folder
+from retrieval.comparison.embeddings import embed_folder
 from retrieval.comparison.recipes import Encoding
 from retrieval.encoder import cache_folder
 

@@ -17,7 +17,7 @@ from classify.data import Progress, find_labelled
 from classify.data.layout import normal
 from classify.evaluation import softmax
 from classify.heat import grad_cam
-from classify.predicting import Predictor
+from classify.predictor import Predictor
 from classify.recipe import Augmentation
 from retrieval.errors import ImgretError
 from retrieval.images import ImageFile, find_images

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from classify.predicting import Prediction, Predictor
+    from classify.predictor import Prediction, Predictor
     from classify.recipe import Recipe
     from classify.run import Epoch, Run
     from classify.training import Trained, train
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         PairedTest,
         compare,
     )
-    from retrieval.comparison.tuning import Step, Tuning, tune
+    from retrieval.comparison.tune import Step, Tuning, tune
     from retrieval.errors import (
         BackboneError,
         GalleryError,
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
         VerifyReport,
     )
     from retrieval.retriever.duplicates.threshold import Threshold
-    from retrieval.retriever.mapping import GalleryMap, Point
+    from retrieval.retriever.map import GalleryMap, Point
 
 _PLACES = {  # module -> the public names that are loaded from it on first use
     "classify.predicting": ["Prediction", "Predictor"],

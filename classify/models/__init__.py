@@ -6,8 +6,8 @@ heads.py       a network's last layers, and what they are given
 creating.py    what a recipe asks for, with its weights; parameters, counted as Keras does
 """
 
-from classify.models.creating import create_network, layers_of, parameters
 from classify.models.heads import embed_features, head_parameters
+from classify.models.network import create_network, layers_of, parameters
 
 __all__ = [
     "create_network",

@@ -4,7 +4,7 @@ schema.py    what a recipe may say
 reading.py   files of TOML, ours and a user's, -> Recipe, and back
 """
 
-from classify.recipe.reading import (
+from classify.recipe.files import (
     check,
     parse_recipe,
     read_recipe,

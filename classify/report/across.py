@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from classify.explain import Explained, Explanation, explain
 from classify.leaderboard import Entry, KeptTest
-from classify.predicting import Predictor
+from classify.predictor import Predictor
 from classify.report.figures import BEST_CLASSES
 from classify.report.pictures import explained_figure
 from classify.run import Epoch

@@ -19,9 +19,9 @@ from classify.augmentation import Augmenter, kept_side
 from classify.data import Progress, decode_all, find_kept, read_kept
 from classify.evaluation import ClassifierReport, Sample, sample_places
 from classify.leaderboard import Entry, cells, columns
-from classify.predicting import Predictor
+from classify.predictor import Predictor
 from classify.run import REPORT, SPLIT, Run
-from classify.testing import evaluate_run
+from classify.tested import evaluate_run
 from retrieval.images import Preprocessing
 from retrieval.report.pages import render_page, thumbnails, write_page
 

@@ -10,7 +10,7 @@ scenes.py       how they lie, and from where they are seen
 rasters.py      triangles -> pixels
 """
 
-from classify.samples.making import CLASSES, Samples, make_samples
+from classify.samples.folder import CLASSES, Samples, make_samples
 
 __all__ = [
     "CLASSES",

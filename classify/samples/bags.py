@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 
 from classify.samples.cartons import stacked
 from classify.samples.meshes import Mesh, joined_meshes, patch
-from classify.samples.printing import CEMENT_WORDS, Colour, lines, paper, text
+from classify.samples.prints import CEMENT_WORDS, Colour, lines, paper, text
 
 Rng = np.random.Generator
 

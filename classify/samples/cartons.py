@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from classify.samples.meshes import Mesh, joined_meshes, patch
-from classify.samples.printing import CARTON_WORDS, INKS, Colour, arrows, label, lines, paper, text
+from classify.samples.prints import CARTON_WORDS, INKS, Colour, arrows, label, lines, paper, text
 
 Rng = np.random.Generator
 Sheets = list[Image.Image]

@@ -8,7 +8,7 @@ precision.py   bfloat16 where it is faster
 saving.py      all that a run needs to go on, as one safetensors file
 """
 
-from classify.training.starting import Trained, train
+from classify.training.train import Trained, train
 
 __all__ = [
     "Trained",

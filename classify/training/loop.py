@@ -24,17 +24,17 @@ from classify.models.classifier import RecipeClassifier
 from classify.ranks import are_right
 from classify.recipe import Recipe
 from classify.run import LAST, Epoch
-from classify.training.distilling import Distilling, EmbeddingAndScores, Maps
+from classify.training.checkpoint import damaged, load_state, read_facts, save_state
+from classify.training.device import device, loss_and_accuracy, score_all
+from classify.training.distillation import Distilling, EmbeddingAndScores, Maps
 from classify.training.norms import measure_norms, training_mode
-from classify.training.optimising import (
+from classify.training.optimiser import (
     Rate,
     is_out_of_patience,
     make_optimiser,
     open_layers,
 )
 from classify.training.precision import autocast
-from classify.training.saving import damaged, load_state, read_facts, save_state
-from classify.training.scoring import device, loss_and_accuracy, score_all
 from retrieval.encoder import keep_freed_memory
 
 SECONDS_BETWEEN_SAVES = 300.0

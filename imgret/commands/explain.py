@@ -86,7 +86,7 @@ def command(
     is no image to show, 2: an error.
     """
     from classify.explain import explain, find_files
-    from classify.predicting import Predictor
+    from classify.predictor import Predictor
     from classify.report import write_explanations
     from imgret.output import print_table, shown_progress
 

@@ -11,7 +11,7 @@ from imgret.options import NamedPath, format_option
 from imgret.streams import say
 
 if TYPE_CHECKING:
-    from classify.predicting import Prediction
+    from classify.predictor import Prediction
 
 
 @click.command(
@@ -30,7 +30,7 @@ Examples:
 @format_option("text", "json", "csv")
 def command(images: tuple[Path, ...], model: Path, top: int, output: str) -> int:
     """Tell the class of IMAGES, files or folders: the most probable first."""
-    from classify.predicting import Predictor
+    from classify.predictor import Predictor
     from imgret.output import shown_progress
 
     predictor = Predictor(model)

@@ -29,8 +29,8 @@ def command(model: Path, port: int, top: int) -> int:
 
     Nothing is stored, and other machines cannot reach it. Ctrl-C ends it.
     """
-    from classify.predicting import Predictor
-    from classify.serving import PageServer
+    from classify.predictor import Predictor
+    from classify.server import PageServer
 
     with PageServer(Predictor(model), port, top) as server:
         tell(server.address)

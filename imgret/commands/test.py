@@ -57,7 +57,7 @@ def command(
     from classify.leaderboard import write_tested
     from classify.report import write_report
     from classify.run import Run
-    from classify.testing import evaluate_ensemble, evaluate_run
+    from classify.tested import evaluate_ensemble, evaluate_run
     from imgret.output import shown_progress
 
     with shown_progress() as progress:

@@ -12,7 +12,7 @@ from imgret.options import ENGINES, NamedPath, format_option
 from imgret.streams import say, tell
 
 if TYPE_CHECKING:
-    from retrieval.comparison.tuning import Step, Tuning
+    from retrieval.comparison.tune import Step, Tuning
 
 
 @click.command(
@@ -70,7 +70,7 @@ def command(
     """
     from imgret.output import shown_progress
     from retrieval.comparison import recipes
-    from retrieval.comparison.tuning import tune
+    from retrieval.comparison.tune import tune
     from retrieval.encoder import cache_folder
     from retrieval.files import write_atomically
 

@@ -13,8 +13,7 @@ creating.py    an architecture and weights -> a network, its preprocessing
 loading.py     a name -> a backbone, or a network with its classifier
 """
 
-from retrieval.backbones.creating import patch_size
-from retrieval.backbones.loading import (
+from retrieval.backbones.loader import (
     arguments_of,
     load_backbone,
     load_classifier,
@@ -32,6 +31,7 @@ from retrieval.backbones.names import (
     input_size,
     resolve_name,
 )
+from retrieval.backbones.network import patch_size
 from retrieval.backbones.packaged import packaged_spec, packaged_weights
 from retrieval.backbones.spec import Backbone, BackboneSpec, Classifier, Fit
 

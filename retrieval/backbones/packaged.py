@@ -9,14 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retrieval.backbones.creating import preprocessing_from
 from retrieval.backbones.names import MINI, folder_of, read_config, reason, resolve_name
+from retrieval.backbones.network import preprocessing_from
 from retrieval.backbones.spec import BackboneSpec, Fit
 from retrieval.errors import BackboneError
 from retrieval.files import sha256_of
 
 if TYPE_CHECKING:
-    from retrieval.pooling import Pool, Views
+    from retrieval.pool import Pool, Views
 
 LAST = "conv_head.weight"  # (dim, channels, 1, 1)
 

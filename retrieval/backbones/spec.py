@@ -12,7 +12,7 @@ from retrieval.images import Preprocessing
 if TYPE_CHECKING:
     import torch
 
-    from retrieval.pooling import Pool, Views
+    from retrieval.pool import Pool, Views
 
 Fit = Literal["squash", "crop", "pad"]
 

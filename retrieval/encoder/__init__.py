@@ -16,8 +16,8 @@ torch_runners.py  a network -> what runs it in torch, on a CPU or CUDA
 """
 
 from retrieval.encoder.encoder import ENGINES, Encoder, Engine, Runner, normalise
+from retrieval.encoder.engines import AGREEMENT, exported_encoder, open_encoder
 from retrieval.encoder.exports import CONVERSIONS, cache_folder
-from retrieval.encoder.opening import AGREEMENT, exported_encoder, open_encoder
 from retrieval.encoder.openvino_cpu import compiled, precision_of
 from retrieval.encoder.torch_runners import keep_freed_memory
 

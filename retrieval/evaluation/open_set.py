@@ -24,7 +24,7 @@ from retrieval.evaluation.protocols import (
     folds,
     label_names,
 )
-from retrieval.evaluation.ranking import Labelled, Progress, augmented, nearest_rows
+from retrieval.evaluation.rankings import Labelled, Progress, augmented, nearest_rows
 
 FOLDS = 10
 MOST_QUERIES = 2000  # with an answer, and as many without

@@ -20,7 +20,7 @@ import numpy as np
 
 from retrieval import transform as transforms
 from retrieval.errors import ImgretError
-from retrieval.evaluation.ranking import (
+from retrieval.evaluation.rankings import (
     NOBODY,
     Labelled,
     Progress,
@@ -30,7 +30,7 @@ from retrieval.evaluation.ranking import (
     rank,
 )
 from retrieval.evaluation.results import Evaluation, IntervalOver
-from retrieval.evaluation.scoring import summarise
+from retrieval.evaluation.summary import summarise
 from retrieval.refinement import Refinement
 
 Apply = Callable[[np.ndarray], np.ndarray]

@@ -13,7 +13,10 @@ decoding.py    an upright picture -> the square pixels that a backbone is fed
 """
 
 from retrieval.images.budget import file_budget
-from retrieval.images.decoding import (
+from retrieval.images.facts import PictureFacts
+from retrieval.images.files import ImageFile, find_images, subfolders
+from retrieval.images.formats import MAX_FILE_BYTES, read_bytes, sniff
+from retrieval.images.pixels import (
     DEFAULT_MAX_PIXELS,
     Decoded,
     Preprocessing,
@@ -22,9 +25,6 @@ from retrieval.images.decoding import (
     open_image,
     thumbnail,
 )
-from retrieval.images.facts import PictureFacts
-from retrieval.images.finding import ImageFile, find_images, subfolders
-from retrieval.images.formats import MAX_FILE_BYTES, read_bytes, sniff
 from retrieval.images.sources import Source, as_sent, is_tensor
 
 __all__ = [

@@ -11,7 +11,7 @@ from pathlib import Path
 from retrieval.errors import ImageError
 from retrieval.images import thumbnail
 from retrieval.report.pages import render_page, write_page
-from retrieval.retriever.mapping import GalleryMap
+from retrieval.retriever.map import GalleryMap
 from retrieval.retriever.results import Progress
 from retrieval.text import visible
 from retrieval.threads import default_workers, map_ahead

@@ -16,7 +16,7 @@ from retrieval.retriever.results import (
     VerifyReport,
 )
 from retrieval.retriever.retriever import Retriever
-from retrieval.retriever.searching import Query
+from retrieval.retriever.searcher import Query
 
 __all__ = [
     "DuplicateGroup",

@@ -20,16 +20,16 @@ from retrieval.gallery.rows import as_matrix
 from retrieval.gallery.settings import read_text
 from retrieval.gallery.table import INDEXED
 from retrieval.loader import load_images
-from retrieval.retriever.indexing import Reading, encode_batches
-from retrieval.retriever.planning import Plan
-from retrieval.retriever.results import GalleryInfo, IndexEstimate
-from retrieval.retriever.snapshot import Snapshot
-from retrieval.retriever.upkeep import (
+from retrieval.retriever.plan import Plan
+from retrieval.retriever.publish import (
     bring_up_index,
     build_index,
     load_index,
     open_to_write,
 )
+from retrieval.retriever.results import GalleryInfo, IndexEstimate
+from retrieval.retriever.snapshot import Snapshot
+from retrieval.retriever.writer import Reading, encode_batches
 from retrieval.text import unwritable
 
 PROBED = 64

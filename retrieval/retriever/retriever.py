@@ -21,14 +21,13 @@ from retrieval.gallery import Gallery, ImageTable, Settings
 from retrieval.gallery.settings import BackboneState
 from retrieval.images import DEFAULT_MAX_PIXELS
 from retrieval.projection import ProjectionMethod
-from retrieval.retriever import calibrating, evaluating, maintenance, verification
+from retrieval.retriever import confidence, labelled, maintenance, verification
 from retrieval.retriever.duplicates import TIERS, DuplicateReport, Tier, find_duplicates
-from retrieval.retriever.encoding import EncoderChoice
+from retrieval.retriever.encoders import EncoderChoice
 from retrieval.retriever.forked import in_own_process
-from retrieval.retriever.indexing import Reading, Writer, run_tasks
-from retrieval.retriever.mapping import GalleryMap, map_gallery
-from retrieval.retriever.missing import check_missing
-from retrieval.retriever.planning import (
+from retrieval.retriever.gone import check_missing
+from retrieval.retriever.map import GalleryMap, map_gallery
+from retrieval.retriever.plan import (
     MOST_OF_A_STRANGER,
     Plan,
     StoredRow,
@@ -37,7 +36,8 @@ from retrieval.retriever.planning import (
     make_plan,
     read_rows,
 )
-from retrieval.retriever.reembedding import forget_staged, reembed_rows
+from retrieval.retriever.publish import bring_up_index, fitted_anew, open_to_write
+from retrieval.retriever.reembed import forget_staged, reembed_rows
 from retrieval.retriever.results import (
     GalleryInfo,
     IndexEstimate,
@@ -45,11 +45,11 @@ from retrieval.retriever.results import (
     Progress,
     VerifyReport,
 )
-from retrieval.retriever.searching import Searcher
-from retrieval.retriever.upkeep import bring_up_index, fitted_anew, open_to_write
+from retrieval.retriever.searcher import Searcher
+from retrieval.retriever.writer import Reading, Writer, run_tasks
 
 if TYPE_CHECKING:
-    from retrieval.pooling import Pool, Views
+    from retrieval.pool import Pool, Views
 
 MOST_SEED = (1 << 32) - 1
 MOST_KINDS = 100  # suffixes of files that are passed over, kept with the gallery
@@ -267,26 +267,26 @@ class Retriever(Searcher):
         Raises ImgretError when there is nothing to measure.
         """
         self._check_asked()
-        measured = evaluating.measured_of(k, vote, most_queries, interval_over)
+        measured = labelled.measured_of(k, vote, most_queries, interval_over)
         reading = Reading.asked(None, None, max_pixels, progress)
         snapshot = self._current()
         self.gallery.check_followable(snapshot.table)
         embedded = None
         if queries is not None:
-            embedded = evaluating.encode_labelled(
+            embedded = labelled.encode_labelled(
                 _as_paths(queries),
                 labels_from(labels),
                 self._encoder.for_queries(snapshot.settings, ours=snapshot.table.is_ours),
                 reading,
                 measured.most_queries,
             )
-        return evaluating.evaluate_gallery(
+        return labelled.evaluate_gallery(
             snapshot,
             self._with_asked(snapshot.settings),
             embedded,
             measured=measured,
             zero_shot=zero_shot,
-            prior_known=calibrating.prior_of(prior_known) if calibrate else None,
+            prior_known=confidence.prior_of(prior_known) if calibrate else None,
             progress=progress,
         )
 
@@ -296,7 +296,7 @@ class Retriever(Searcher):
         by: AnswerKind | None = None,
         *,
         prior_known: float = PRIOR_KNOWN,
-        most_pictures: int = calibrating.MOST_PICTURES,
+        most_pictures: int = confidence.MOST_PICTURES,
         max_pixels: int = DEFAULT_MAX_PIXELS,
         progress: Progress | None = None,
     ) -> Calibration:
@@ -309,9 +309,9 @@ class Retriever(Searcher):
         there is too little to learn from.
         """
         self._check_asked()
-        asked = calibrating.Asked.of(by, prior_known, most_pictures, max_pixels)
+        asked = confidence.Asked.of(by, prior_known, most_pictures, max_pixels)
         snapshot = self._current()
-        return calibrating.calibrate_gallery(snapshot, self._encoder_of, asked, progress)
+        return confidence.calibrate_gallery(snapshot, self._encoder_of, asked, progress)
 
     @in_own_process
     def duplicates(

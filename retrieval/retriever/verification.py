@@ -13,18 +13,18 @@ from retrieval.gallery import Gallery, ImageTable, Settings, as_matrix, storable
 from retrieval.gallery.rows import checksums
 from retrieval.gallery.table import INDEXED
 from retrieval.images import ImageFile
-from retrieval.retriever.encoding import EncoderChoice
-from retrieval.retriever.indexing import Reading, Writer, run_tasks
+from retrieval.retriever.encoders import EncoderChoice
+from retrieval.retriever.gone import check_all_there
 from retrieval.retriever.maintenance import stamp
-from retrieval.retriever.missing import check_all_there
-from retrieval.retriever.planning import Plan, StoredRow, Task, labels_from, read_rows
-from retrieval.retriever.results import VerifyReport
-from retrieval.retriever.upkeep import (
+from retrieval.retriever.plan import Plan, StoredRow, Task, labels_from, read_rows
+from retrieval.retriever.publish import (
     bring_up_index,
     drop_superseded,
     give_up_damaged_versions,
     load_index,
 )
+from retrieval.retriever.results import VerifyReport
+from retrieval.retriever.writer import Reading, Writer, run_tasks
 
 SAMPLED = 100
 TRIES = 5

@@ -15,7 +15,7 @@ from classify import recipe as recipes
 from classify.models import create_network, embed_features
 from classify.recipe import Recipe
 from classify.training import train
-from classify.training.distilling import WHITENED, Distilling, _chains, _error, _Whitening
+from classify.training.distillation import WHITENED, Distilling, _chains, _error, _Whitening
 from retrieval import backbones, transform
 from retrieval.errors import RecipeError
 from tests.classify.blobs import TINY

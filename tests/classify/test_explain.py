@@ -11,7 +11,7 @@ from torch import nn
 
 from classify.explain import draw_grid, explain, find_files, grad_cam
 from classify.models import create_network
-from classify.predicting import Predictor
+from classify.predictor import Predictor
 from classify.recipe import Input, ModelSpec
 from retrieval.errors import ImgretError
 from retrieval.images import find_images

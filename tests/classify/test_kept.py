@@ -13,7 +13,7 @@ from classify import leaderboard
 from classify.data import KeptImage, read_kept, write_kept
 from classify.report import report_run
 from classify.run import Run
-from classify.testing import evaluate_ensemble, evaluate_run
+from classify.tested import evaluate_ensemble, evaluate_run
 from classify.training import train
 from retrieval.errors import ImgretError
 from tests.classify.blobs import save_blobs, tiny

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from classify.predicting import Predictor
-from classify.testing import evaluate_ensemble, evaluate_run
+from classify.predictor import Predictor
+from classify.tested import evaluate_ensemble, evaluate_run
 from classify.training import train
 from retrieval.errors import BackboneError, ImgretError
 from tests.classify.blobs import save_blobs, tiny

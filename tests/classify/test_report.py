@@ -43,7 +43,7 @@ from classify.report.across import (
 from classify.report.figures import report_figures
 from classify.report.pictures import explained_figure, picture_figures
 from classify.run import Epoch, Run
-from classify.testing import evaluate_run
+from classify.tested import evaluate_run
 from classify.training import train
 from retrieval.report.style import STYLE, one_line, save_figures
 from tests.classify.blobs import blob, tiny

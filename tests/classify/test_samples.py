@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from classify.samples import CLASSES, make_samples
-from classify.samples.rendering import render_scene
+from classify.samples.renderer import render_scene
 from retrieval.errors import ImgretError
 from tests.samples import files_of_at_most
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
-from classify.slimming import slim
+from classify.slim import slim
 from retrieval import backbones
 from retrieval.errors import BackboneError, ImgretError
 

@@ -26,7 +26,7 @@ from classify.recipe import Input, ModelSpec, Phase, Recipe, TrainingSettings
 from classify.run import Epoch, Run
 from classify.training import train
 from classify.training.norms import training_mode
-from classify.training.optimising import Rate, is_out_of_patience, make_optimiser, open_layers
+from classify.training.optimiser import Rate, is_out_of_patience, make_optimiser, open_layers
 from retrieval import backbones
 from retrieval.errors import ImgretError, RecipeError
 from retrieval.images import Preprocessing

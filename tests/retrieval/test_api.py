@@ -479,11 +479,11 @@ def test_what_classify_gives_goes_through_json() -> None:
     from classify.evaluation import ClassifierReport
     from classify.explain import Explained, Explanation
     from classify.leaderboard import LeaderboardRow
-    from classify.predicting import Prediction
+    from classify.predictor import Prediction
     from classify.run import Epoch, RunFacts
     from classify.samples import Samples
     from retrieval.comparison.recipes import Experiment
-    from retrieval.comparison.tuning import Step, Tuning
+    from retrieval.comparison.tune import Step, Tuning
 
     for kind in (
         ClassifierReport,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from retrieval.retriever import Retriever
-from retrieval.retriever.indexing import Writer
+from retrieval.retriever.writer import Writer
 from tests.conftest import Command
 from tests.retrieval.stored import age, rows, save_small
 from tests.samples import picture

@@ -14,10 +14,10 @@ from retrieval import metrics
 from retrieval import transform as transforms
 from retrieval.comparison import ComparedFolders, NamedExperiment, compare
 from retrieval.comparison import recipes as known
-from retrieval.comparison.embedding import embed_folder
+from retrieval.comparison.cache import load_evaluation, store_evaluation
+from retrieval.comparison.embeddings import embed_folder
 from retrieval.comparison.recipes import Encoding, Experiment
-from retrieval.comparison.storing import load_evaluation, store_evaluation
-from retrieval.comparison.tuning import _split, tune
+from retrieval.comparison.tune import _split, tune
 from retrieval.errors import ImgretError, RecipeError
 from retrieval.evaluation.protocols import Measured
 from retrieval.refinement import Refinement

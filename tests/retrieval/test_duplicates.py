@@ -15,9 +15,9 @@ from PIL import Image, PngImagePlugin
 
 from retrieval.errors import GalleryError, ImgretError
 from retrieval.retriever import DuplicateReport, Retriever
-from retrieval.retriever.duplicates.grouping import stars
 from retrieval.retriever.duplicates.neighbours import index_of, neighbours_down_to
 from retrieval.retriever.duplicates.pixels import hash_pixels
+from retrieval.retriever.duplicates.stars import stars
 from retrieval.retriever.duplicates.threshold import estimate_threshold, neighbours_needed
 from tests.samples import picture
 

@@ -11,9 +11,9 @@ from sklearn.metrics import precision_recall_fscore_support
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
 from retrieval.errors import ImgretError
-from retrieval.evaluation import Evaluation, ranking
+from retrieval.evaluation import Evaluation, rankings
 from retrieval.evaluation.protocols import Images, Measured, SearchMethod, evaluate
-from retrieval.evaluation.ranking import Labelled, augmented, rank
+from retrieval.evaluation.rankings import Labelled, augmented, rank
 from retrieval.refinement import Neighbourhood, Refinement
 from retrieval.transform import fit
 
@@ -118,7 +118,7 @@ def test_memory_is_spent_on_blocks_and_the_result_is_the_same(
 ) -> None:
     gallery, how = images(), Refinement.of(expand="3", rerank="20")
     whole = evaluate(gallery, method=SearchMethod("none", how))
-    monkeypatch.setattr(ranking, "CELLS_PER_BLOCK", 400)
+    monkeypatch.setattr(rankings, "CELLS_PER_BLOCK", 400)
     blocks = evaluate(gallery, method=SearchMethod("none", how))
     for one, other in zip(blocks.metrics, whole.metrics, strict=True):
         assert one.value == pytest.approx(other.value, abs=1e-6), one.name

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from retrieval.comparison import Comparison, ExperimentResult
-from retrieval.comparison.comparing import paired_tests
+from retrieval.comparison.compare import paired_tests
 from retrieval.errors import ImgretError
 from retrieval.evaluation import Evaluation
 from retrieval.evaluation.protocols import Images, SearchMethod, evaluate
@@ -21,7 +21,7 @@ from retrieval.report.comparison import comparison_page, write_comparison
 from retrieval.report.evaluation import evaluation_page, write_evaluation
 from retrieval.report.figures import comparison_figures, evaluation_figures
 from retrieval.report.style import DPI, WIDTH, as_svg, save_figures
-from retrieval.retriever.calibrating import calibrated_by_class
+from retrieval.retriever.confidence import calibrated_by_class
 from tests.samples import picture
 
 HOSTILE = "</script><img src=x onerror=alert(1)> $x_1$ & _"

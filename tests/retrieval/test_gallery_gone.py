@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from retrieval.errors import GalleryError
-from retrieval.retriever import Progress, Retriever, indexing
+from retrieval.retriever import Progress, Retriever
 from tests.retrieval.stored import save_small
 
 
@@ -76,7 +76,7 @@ def test_a_gallery_that_goes_away_under_its_writer_is_not_made_again(
     writer: str, away: Callable[[Path], None], home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gallery = home / "g.imgret"
-    monkeypatch.setattr(indexing, "ROWS_PER_COMMIT", 4)
+    monkeypatch.setattr(writer, "ROWS_PER_COMMIT", 4)
     save_small(home / "p", *(f"c/{n}.png" for n in range(8)), first=50)
     if writer == "first":
         shutil.rmtree(gallery)

@@ -17,7 +17,7 @@ from retrieval.errors import ImgretError
 from retrieval.projection import fair_sample, has_umap, project
 from retrieval.report.map import map_page, write_map
 from retrieval.retriever import Retriever
-from retrieval.retriever.mapping import GalleryMap, Point
+from retrieval.retriever.map import GalleryMap, Point
 from tests.conftest import Command
 from tests.samples import picture
 

@@ -9,7 +9,7 @@ finding.py     joins these
 results.py     what is given back
 """
 
-from retrieval.retriever.duplicates.finding import find_duplicates
+from retrieval.retriever.duplicates.groups import find_duplicates
 from retrieval.retriever.duplicates.results import (
     TIERS,
     DuplicateGroup,

@@ -24,7 +24,7 @@ from classify.augmentation import Augmenter
 from classify.data import Progress, batches
 from classify.models import embed_features
 from classify.recipe import Augmentation, Distillation
-from classify.training.scoring import score_all
+from classify.training.device import score_all
 from retrieval import backbones, transform
 from retrieval.encoder import AGREEMENT, CONVERSIONS, Runner, compiled, normalise, precision_of
 from retrieval.errors import RecipeError

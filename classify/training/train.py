@@ -45,9 +45,9 @@ from classify.run import (
     write_facts,
     write_history,
 )
-from classify.training.distilling import Distilling
+from classify.training.device import device
+from classify.training.distillation import Distilling
 from classify.training.loop import DivergedError, Loop, Place, with_best
-from classify.training.scoring import device
 from retrieval.errors import ImgretError
 from retrieval.files import make_folder, write_atomically
 from retrieval.loader import default_workers

@@ -31,9 +31,9 @@ from retrieval.gallery.table import INDEXED
 from retrieval.images import DEFAULT_MAX_PIXELS, decode, open_image
 from retrieval.retriever.altered import altered
 from retrieval.retriever.duplicates.threshold import estimate_threshold, neighbours_needed
+from retrieval.retriever.publish import open_to_write
 from retrieval.retriever.results import Progress
 from retrieval.retriever.snapshot import Snapshot
-from retrieval.retriever.upkeep import open_to_write
 from retrieval.retriever.usable import read_images
 from retrieval.threads import in_time
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from retrieval import metrics
-from retrieval.evaluation.ranking import NOBODY, Ranked
+from retrieval.evaluation.rankings import NOBODY, Ranked
 from retrieval.evaluation.results import (
     ClassScore,
     Confusion,

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from retrieval import __version__, metrics
-from retrieval.comparison.embedding import Embedded, embed_folder
+from retrieval.comparison.cache import load_evaluation, store_evaluation
+from retrieval.comparison.embeddings import Embedded, embed_folder
 from retrieval.comparison.recipes import Experiment, NamedExperiment
 from retrieval.comparison.results import Comparison, ExperimentResult, PairedTest
-from retrieval.comparison.storing import load_evaluation, store_evaluation
 from retrieval.encoder import Engine
 from retrieval.errors import ImgretError
 from retrieval.evaluation import Evaluation

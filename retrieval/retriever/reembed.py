@@ -7,9 +7,9 @@ from retrieval.errors import GalleryError
 from retrieval.files import modified_ns
 from retrieval.gallery import Gallery, ImageTable, Settings
 from retrieval.images import ImageFile
-from retrieval.retriever.indexing import Reading, Writer, run_tasks
-from retrieval.retriever.missing import check_all_there
-from retrieval.retriever.planning import Plan, StoredRow, Task, read_rows
+from retrieval.retriever.gone import check_all_there
+from retrieval.retriever.plan import Plan, StoredRow, Task, read_rows
+from retrieval.retriever.writer import Reading, Writer, run_tasks
 
 
 def reembed_rows(

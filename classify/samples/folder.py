@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import tomli_w
 
-from classify.samples.rendering import render_scene
+from classify.samples.renderer import render_scene
 from retrieval.errors import ImgretError
 from retrieval.files import leftovers, replaced, write_atomically
 from retrieval.plain import Plain

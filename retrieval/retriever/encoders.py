@@ -17,7 +17,7 @@ from retrieval.gallery import Settings
 from retrieval.gallery.settings import MOST_SIZE, BackboneState
 
 if TYPE_CHECKING:
-    from retrieval.pooling import Pool, Views
+    from retrieval.pool import Pool, Views
 
 LIMITS = (
     "Backbone: mini, imgret's own small encoder, which works offline; --backbone mobilenetv2 or a "

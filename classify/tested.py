@@ -19,7 +19,7 @@ from classify.data import (
     read_kept,
 )
 from classify.evaluation import ClassifierReport, judge, softmax
-from classify.predicting import Predictor
+from classify.predictor import Predictor
 from classify.run import SPLIT, Run
 from retrieval.errors import ImgretError
 

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 
-from classify.predicting import Prediction, Predictor
+from classify.predictor import Prediction, Predictor
 from retrieval.errors import ImgretError
 from retrieval.images import MAX_FILE_BYTES
 

@@ -13,7 +13,7 @@ from classify.augmentation import Augmenter
 from classify.data import Progress
 from classify.evaluation import softmax
 from classify.recipe import Augmentation
-from classify.training.scoring import score_all
+from classify.training.device import score_all
 from retrieval import backbones
 from retrieval.encoder import keep_freed_memory
 from retrieval.errors import BackboneError, ImageError

@@ -5,13 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retrieval.backbones.creating import (
-    MAX_SIDE,
-    create_backbone,
-    preprocessing_of,
-    sha256_of_tensors,
-    sized,
-)
 from retrieval.backbones.hub import from_hub
 from retrieval.backbones.names import (
     MINI,
@@ -23,6 +16,13 @@ from retrieval.backbones.names import (
     reason,
     resolve_name,
 )
+from retrieval.backbones.network import (
+    MAX_SIDE,
+    create_backbone,
+    preprocessing_of,
+    sha256_of_tensors,
+    sized,
+)
 from retrieval.backbones.spec import Backbone, BackboneSpec, Classifier, Fit
 from retrieval.errors import BackboneError
 from retrieval.files import sha256_of
@@ -31,7 +31,7 @@ from retrieval.libraries import how_to_install, is_installed
 if TYPE_CHECKING:
     import torch
 
-    from retrieval.pooling import Pool, Views
+    from retrieval.pool import Pool, Views
 
 CONFIG_KEYS = {  # what a stranger's config may say of preprocessing and layout; never where to load
     "input_size", "fixed_input_size", "min_input_size", "interpolation", "crop_pct", "crop_mode",
@@ -205,7 +205,7 @@ def _backbone(
 ) -> Backbone:
     import torch
 
-    from retrieval.pooling import arranged
+    from retrieval.pool import arranged
 
     preprocessing = preprocessing_of(name, network, size, fit)
     architecture = getattr(network, "pretrained_cfg", {}).get("architecture") or name

@@ -15,7 +15,7 @@ from retrieval.gallery import ImageTable, Row, facts_of
 from retrieval.images import DEFAULT_MAX_PIXELS
 from retrieval.interrupts import interrupts_wait
 from retrieval.loader import Loaded, load_images
-from retrieval.retriever.planning import Plan, StoredRow, Task, tells_changes_after
+from retrieval.retriever.plan import Plan, StoredRow, Task, tells_changes_after
 from retrieval.retriever.results import Progress
 from retrieval.threads import Background
 

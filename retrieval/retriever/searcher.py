@@ -23,12 +23,12 @@ from retrieval.images import DEFAULT_MAX_PIXELS, ImageFile, Source, is_tensor, r
 from retrieval.loader import Loaded, decode_in_time, default_workers, load_images
 from retrieval.refinement import Refinement
 from retrieval.retriever import maintenance
-from retrieval.retriever.calibrating import prior_of
-from retrieval.retriever.encoding import EncoderChoice
+from retrieval.retriever.confidence import prior_of
+from retrieval.retriever.encoders import EncoderChoice
 from retrieval.retriever.forked import Helper, in_own_process
-from retrieval.retriever.indexing import encode_batches
 from retrieval.retriever.results import Filters, Match, QueryResult
 from retrieval.retriever.snapshot import Snapshot
+from retrieval.retriever.writer import encode_batches
 
 Query: TypeAlias = Source
 Box: TypeAlias = tuple[int, int, int, int]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from retrieval.errors import ImgretError
 from retrieval.gallery import Gallery
-from retrieval.retriever.planning import Plan, StoredRow
+from retrieval.retriever.plan import Plan, StoredRow
 
 MANY = 20
 

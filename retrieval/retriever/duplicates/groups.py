@@ -22,7 +22,6 @@ from retrieval.retriever.duplicates.copies import (
     chunks,
     may_be_copies,
 )
-from retrieval.retriever.duplicates.grouping import first_with, stars
 from retrieval.retriever.duplicates.neighbours import index_of, neighbours_down_to
 from retrieval.retriever.duplicates.pixels import hash_files
 from retrieval.retriever.duplicates.results import (
@@ -32,6 +31,7 @@ from retrieval.retriever.duplicates.results import (
     DuplicateReport,
     Tier,
 )
+from retrieval.retriever.duplicates.stars import first_with, stars
 from retrieval.retriever.duplicates.stored import StoredImages, read_stored
 from retrieval.retriever.duplicates.threshold import (
     LOCAL,

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from retrieval import backbones, metrics
-from retrieval.comparison.embedding import Embedded, embed_folder
+from retrieval.comparison.embeddings import Embedded, embed_folder
 from retrieval.comparison.recipes import Experiment
 from retrieval.encoder import Engine
 from retrieval.errors import BackboneError, ImgretError
