@@ -268,8 +268,8 @@ class Phase(_Model):
 
 
 class Figures(_Model):
-    """Figures on the test images: to beat, or measured here. parameters: Keras' total. note: what
-    stands in the way of comparing them."""
+    """Figures on the test images: to beat, or measured here. parameters: Keras' total, for as many
+    classes as the row has. note: what stands in the way of comparing them."""
 
     accuracy: Share | None = None
     top5: Share | None = None
