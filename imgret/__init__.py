@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from retrieval.retriever.map import GalleryMap, Point
 
 _PLACES = {  # module -> the public names that are loaded from it on first use
-    "classify.predicting": ["Prediction", "Predictor"],
+    "classify.predictor": ["Prediction", "Predictor"],
     "classify.recipe": ["Recipe"],
     "classify.run": ["Epoch", "Run"],
     "classify.training": ["Trained", "train"],
@@ -73,7 +73,7 @@ _PLACES = {  # module -> the public names that are loaded from it on first use
         "ComparedFolders", "Comparison", "Experiment", "ExperimentResult", "NamedExperiment",
         "PairedTest", "compare",
     ],
-    "retrieval.comparison.tuning": ["Step", "Tuning", "tune"],
+    "retrieval.comparison.tune": ["Step", "Tuning", "tune"],
     "retrieval.errors": [
         "BackboneError", "GalleryError", "ImageError", "ImgretError", "QueryError", "RecipeError",
     ],
@@ -86,7 +86,7 @@ _PLACES = {  # module -> the public names that are loaded from it on first use
         "IndexReport", "Match", "QueryResult", "Retriever", "VerifyReport",
     ],
     "retrieval.retriever.duplicates.threshold": ["Threshold"],
-    "retrieval.retriever.mapping": ["GalleryMap", "Point"],
+    "retrieval.retriever.map": ["GalleryMap", "Point"],
 }  # fmt: skip
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
 

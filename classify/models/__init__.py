@@ -3,7 +3,7 @@
 cnn.py         the small CNNs, from a list of layers
 classifier.py  a backbone with a declared head, registered with timm
 heads.py       a network's last layers, and what they are given
-creating.py    what a recipe asks for, with its weights; parameters, counted as Keras does
+network.py     what a recipe asks for, with its weights; parameters, counted as Keras does
 """
 
 from classify.models.heads import embed_features, head_parameters

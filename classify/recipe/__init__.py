@@ -1,7 +1,7 @@
 """Recipes: a named, declarative experiment as TOML, ours in classify/recipes/ and a user's own.
 
 schema.py    what a recipe may say
-reading.py   files of TOML, ours and a user's, -> Recipe, and back
+files.py     files of TOML, ours and a user's, -> Recipe, and back
 """
 
 from classify.recipe.files import (

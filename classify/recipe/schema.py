@@ -176,7 +176,7 @@ class Loss(_Model):
 
 
 class Distillation(_Model):
-    """A teacher that the network learns to agree with; see classify/training/distilling.py.
+    """A teacher that the network learns to agree with; see classify/training/distillation.py.
 
     teacher: a timm name or a folder with weights. size: the side at which it sees a picture,
     pixels; None: the network's. embedding, maps, labels: weights of the distance of embeddings
@@ -268,8 +268,8 @@ class Phase(_Model):
 
 
 class StatedFigures(_Model):
-    """Figures on the test images: to beat, or measured here. parameters: Keras' total. note: what
-    stands in the way of comparing them."""
+    """Figures on the test images: to beat, or measured here. parameters: Keras' total, for as many
+    classes as the row has. note: what stands in the way of comparing them."""
 
     accuracy: Share | None = None
     top5: Share | None = None

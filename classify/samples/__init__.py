@@ -1,8 +1,8 @@
 """Pictures of rendered industrial parts in five classes: something to try retrieval and recipes on.
 
-making.py       a folder of pictures, by seed; an interrupted run goes on
-rendering.py    a class and a random generator -> one picture
-fasteners.py    bolts, nuts, washers; cartons.py and bags.py the other two, printing.py their print
+folder.py       a folder of pictures, by seed; an interrupted run goes on
+renderer.py     a class and a random generator -> one picture
+fasteners.py    bolts, nuts, washers; cartons.py and bags.py the other two, prints.py their print
 meshes.py       surfaces as triangles
 materials.py    metals and printed sheets in some light
 backgrounds.py  what the parts lie on, independent of the class

@@ -1,11 +1,11 @@
 """A recipe and labelled images -> a run.
 
-starting.py    what is trained, on what, where; goes on with a run that was interrupted
+train.py       what is trained, on what, where; goes on with a run that was interrupted
 loop.py        the one loop: phases, epochs, steps
-optimising.py  which layers learn, in which groups, how fast
+optimiser.py   which layers learn, in which groups, how fast
 norms.py       which batch norms learn, and their statistics
 precision.py   bfloat16 where it is faster
-saving.py      all that a run needs to go on, as one safetensors file
+checkpoint.py  all that a run needs to go on, as one safetensors file
 """
 
 from classify.training.train import Trained, train

@@ -16,7 +16,7 @@ def command(name: str | None, output: str) -> int:
     """List the recipes, or show the file of one by NAME.
 
     Each row: its name, the row that it reproduces, data, model, parameters, the figure to beat
-    (share of right answers on the test images) and ours.
+    (share of right answers on the test images) and ours, where the recipe was run in full.
     """
     from imgret.output import print_json, print_table
 
@@ -48,9 +48,19 @@ def _of_retrieval() -> list[dict[str, Any]]:
     rows = []
     for name in recipes.experiment_names():
         recipe = recipes.read_experiment(name).recipe
-        figures = (recipe.reference, recipe.measured)
-        beat, ours = (found.precision_at_5 if found else None for found in figures)
-        rows.append(_row(name, name, "cars", recipe.title, None, beat, ours, "precision@5"))
+        beat, ours = recipe.reference or recipes.Figures(), recipe.measured or recipes.Figures()
+        rows.append(
+            _row(
+                name,
+                recipe.reproduces.partition(":")[0],
+                "cars",
+                recipe.title,
+                ours.parameters or beat.parameters,
+                beat.precision_at_5,
+                ours.precision_at_5,
+                "; ".join(filter(None, ["precision@5", ours.note])),
+            )
+        )
     return rows
 
 

@@ -91,7 +91,8 @@ def command(
         )
     title = f"Tuned on {images.name}: precision@{tuning.k} {tuning.before:.3f} -> "
     title += f"{tuning.after:.3f} on {tuning.fresh:,} images that chose nothing"
-    best = tuning.recipe.model_copy(update={"title": title, "reproduces": "", "reference": None})
+    others = {"reproduces": "", "reference": None, "measured": None}  # of the recipe it began with
+    best = tuning.recipe.model_copy(update={"title": title, **others})
     write_atomically(out, recipes.experiment_as_toml(best).encode())
     _print(tuning, output, out)
     return 0

@@ -9,8 +9,8 @@ spec.py        all that decides embeddings, and its fingerprint
 names.py       names and configurations; no network is made
 hub.py         files of the Hugging Face hub
 packaged.py    imgret's own encoder, from its files alone
-creating.py    an architecture and weights -> a network, its preprocessing
-loading.py     a name -> a backbone, or a network with its classifier
+network.py     an architecture and weights -> a network, its preprocessing
+loader.py      a name -> a backbone, or a network with its classifier
 """
 
 from retrieval.backbones.loader import (

@@ -51,7 +51,7 @@ def load_backbone(
     """Load a backbone with its pretrained weights, its classifier removed.
 
     size: side of the input in pixels, by default the model's own. fit: how a picture becomes
-    a square. pool, views: see retrieval/pooling.py. Raises BackboneError when the name,
+    a square. pool, views: see retrieval/pool.py. Raises BackboneError when the name,
     its weights or the size cannot be used, or where there is no torch.
     """
     name = resolve_name(name)

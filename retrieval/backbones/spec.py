@@ -23,7 +23,7 @@ class BackboneSpec:
 
     name: as the user gave it, folders as absolute paths. architecture: timm's name.
     weights_sha256: of the weight file of a folder, else of the loaded tensors. dim: the width of
-    an embedding. preprocessing: how pixels are prepared. pool, views: see retrieval/pooling.py.
+    an embedding. preprocessing: how pixels are prepared. pool, views: see retrieval/pool.py.
     """
 
     name: str

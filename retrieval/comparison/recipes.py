@@ -53,9 +53,12 @@ class Search(_Model):
 
 
 class Figures(_Model):
-    """On the queries of cars/test: to beat, or measured here."""
+    """On the queries of cars/test: to beat, or measured here. parameters: Keras' total, of the
+    backbone without its classifier. note: what stands in the way of comparing them."""
 
-    precision_at_5: float = Field(ge=0, le=1)
+    precision_at_5: float | None = Field(default=None, ge=0, le=1)
+    parameters: int | None = Field(default=None, ge=0)
+    note: str = ""
 
 
 class Experiment(_Model):

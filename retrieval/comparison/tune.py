@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from retrieval import backbones, metrics
+from retrieval import transform as transforms
 from retrieval.comparison.embeddings import Embedded, embed_folder
 from retrieval.comparison.recipes import Experiment
 from retrieval.encoder import Engine
@@ -31,6 +32,7 @@ MOST_IMAGES = 20_000
 LEAST_GAIN, SURE = 0.002, 0.05
 WHITENING = [f"whiten:{n}:{p}" for n in (256, 512, 1024) for p in (1.0, 0.75, 0.5)]
 LDA = [f"lda:{p}" for p in (0.02, 0.05, 0.1, 0.2, 0.4)]
+UNLABELLED = "rca"
 MEANS = ["1", "2", "3", "10", "3:2.0", "10:3.0"]
 STRIDE = 32
 
@@ -94,11 +96,14 @@ def tune(
 ) -> Tuning:
     """Try what may gain, in the order of what it costs, until the time is up.
 
-    use_labels: whether the transform may be fitted to the labels. The first embedding is made
-    whatever it takes. Raises ImgretError when there are too few labelled images to hold some out.
+    use_labels: whether the transform may be fitted to the labels; where not, one that would be
+    (auto too) gives way to rca. The first embedding is made whatever it takes. Raises ImgretError
+    when there are too few labelled images to hold some out.
     """
     run = _Run(folder, cache, labels, k, most_images, engine, progress, minutes)
     first = start or Experiment()
+    if not use_labels and transforms.sees_labels(first.search.transform):
+        first = _changed(first, {"transform": UNLABELLED})
     run.begin(first)
     for change in _changes(run, use_labels=use_labels):
         step = run.step(change)

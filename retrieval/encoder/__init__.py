@@ -8,7 +8,7 @@ network is built from its tensors. What each engine is worth is measured by benc
 in docs/benchmarks.md.
 
 encoder.py        an Encoder, and the names of engines
-opening.py        a backbone -> the best engine that runs it here
+engines.py        a backbone -> the best engine that runs it here
 exports.py        a network -> OpenVINO's files in a cache folder
 mobilenetv2.py    a file of tensors -> the same, without torch
 openvino_cpu.py   OpenVINO's files or model -> what runs them

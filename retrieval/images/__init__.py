@@ -1,6 +1,6 @@
 """Which files are images, and decode one: a path in, an RGB image or a named failure out.
 
-finding.py     folders and files -> ImageFile, one stat each, in a fixed order
+files.py       folders and files -> ImageFile, one stat each, in a fixed order
 facts.py       what a picture's file tells beside its pixels
 formats.py     a file's bytes -> the name of its format; raws.py and jxl.py: those of extras
 sources.py     whatever a picture may be given as -> opened
@@ -9,7 +9,7 @@ opened.py      bytes -> a picture whose header is read, by the one decoder its f
                Pillow does not
 budget.py      memory that all decoders share
 upright.py     opened -> decoded, flat, upright; greys.py and colour.py: what samples mean
-decoding.py    an upright picture -> the square pixels that a backbone is fed
+pixels.py      an upright picture -> the square pixels that a backbone is fed
 """
 
 from retrieval.images.budget import file_budget

@@ -1,6 +1,6 @@
 """Retriever: index a folder, search it by image. The only place that joins the steps.
 
-retriever.py joins them; planning.py and indexing.py are one run of index, upkeep.py keeps the
+retriever.py joins them; plan.py and writer.py are one run of index, publish.py keeps the
 index in step, snapshot.py is what is searched, maintenance.py looks after what is stored,
 duplicates/ groups near-identical images.
 """

@@ -64,7 +64,7 @@ class Retriever(Searcher):
     a new gallery is made, and must agree with one that is there already: backbone is mini (the
     default: imgret's own, small, in the package), another short name (mobilenetv2, resnet50,
     efficientnet-b7), a timm name, "hf-hub:user/model" or a folder; size the side of its input in
-    pixels; fit how a picture becomes a square; pool and views what retrieval/pooling.py has;
+    pixels; fit how a picture becomes a square; pool and views what retrieval/pool.py has;
     transform one of none, standard, standard+pca:N, whiten:N, lda, auto; engine what runs the
     backbone. expand, augment and rerank say what follows a search, as retrieval/refinement.py has
     it: index() keeps them with the gallery, search() and evaluate() use those given here or else

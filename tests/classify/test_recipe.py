@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from classify import recipe as recipes
 from classify.models import create_network, parameters
 from classify.recipe import Augmentation, Input, Loss, ModelSpec, Phase, Recipe, Training
+from retrieval import backbones
+from retrieval.comparison import recipes as searches
 from retrieval.errors import RecipeError
 from tests.classify.blobs import TINY, tiny
 
@@ -194,6 +197,27 @@ def test_every_recipe_of_ours_makes_a_network_of_its_size(name: str) -> None:
 def test_parameters_are_those_of_the_systems(row: str, classes: int, total: int) -> None:
     assert keras_total(row, classes) == total
     assert recipes.read_recipe(row).reference.parameters == total
+
+
+CLASSES = {"cars": 196, "cifar10": 10, "parts": 5, "": 10, "mini": 320}
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_of_ours_states_its_parameters(name: str) -> None:
+    recipe = recipes.read(name)
+    made, _ = network(name, CLASSES[recipe.data.name])
+    head = parameters(made.get_classifier()) if recipe.data.name == "mini" else 0
+    assert recipe.measured.parameters == parameters(made) - head
+
+
+@pytest.mark.parametrize("name", searches.names())
+def test_every_recipe_of_retrieval_states_the_parameters_of_its_backbone(name: str) -> None:
+    recipe = searches.read(name).recipe
+    architecture = backbones.resolve(recipe.encoding.backbone).partition(".")[0]
+    with torch.device("meta"):
+        backbone = timm.create_model(architecture, num_classes=0)
+    assert recipe.measured
+    assert recipe.measured.parameters == parameters(backbone)
 
 
 @pytest.mark.parametrize(

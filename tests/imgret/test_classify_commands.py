@@ -268,7 +268,9 @@ def test_recipes_are_listed_and_shown(imgret: Command) -> None:
     assert listed.returncode == 0
     assert {"R1", *recipes.recipe_names()} <= set(lines)
     assert lines["parts/cnn"][1] == "P1"
-    assert lines["R1"][5:7] == ["0.0500", "0.1330"]
+    assert lines["R1"][5:7] == ["0.0500", "0.1400"]
+    assert lines["R3-lite2"][1] == ""  # in place of R3, not its row
+    assert not [name for name, line in lines.items() if line[4] == "-"]  # parameters
     assert lines["parts/mobilenetv3-small"][4] == "1,013,621"
     shown = imgret("recipes", "parts/cnn").stdout
     assert recipes.parse_recipe(shown, "shown") == recipes.read_recipe("parts/cnn")

@@ -228,7 +228,7 @@ def test_reembed_embeds_all_rows_again(
 def test_an_interrupted_reembed_leaves_the_old_rows_and_goes_on(
     retriever: Retriever, pictures: Path, other_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("retrieval.retriever.indexing.ROWS_PER_COMMIT", 8)
+    monkeypatch.setattr("retrieval.retriever.writer.ROWS_PER_COMMIT", 8)
 
     def interrupt(what: str, done: int, total: int | None) -> None:
         if what == "encoding" and done >= 8:

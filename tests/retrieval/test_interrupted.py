@@ -29,8 +29,8 @@ POINTS = [
     f"{FOLDER}.keep_copies",
     f"{FOLDER}.delete",
     "retrieval.index:Index.save",
-    "retrieval.retriever.upkeep:_save",
-    "retrieval.retriever.reembedding:_still_there",
+    "retrieval.retriever.publish:_save",
+    "retrieval.retriever.reembed:_still_there",
 ]
 SYSCALLS = ["os:fsync", "os:replace", "os:rename"]
 MOMENTS = [f"{when} {point}" for point in [*POINTS, *SYSCALLS] for when in ("before", "after")]

@@ -207,7 +207,7 @@ def test_a_network_that_only_a_stranger_asked_for_is_not_loaded(
 
     rewrite(folder, toml=put('name = "mini"', f'name = "{name}"'))
     monkeypatch.setattr(backbones, "load", never)
-    monkeypatch.setattr("retrieval.backbones.loading.load", never)
+    monkeypatch.setattr("retrieval.backbones.loader.load", never)
     for call in (
         lambda: search(folder),
         lambda: Retriever(folder / ".imgret").encode([a_query(folder)]),

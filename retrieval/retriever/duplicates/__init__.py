@@ -4,8 +4,8 @@ stored.py      a gallery's rows -> the files that are still what was indexed, be
 neighbours.py  unit embeddings -> for each the others above a score, in bounded memory
 pixels.py      files -> a hash of their upright RGB pixels
 threshold.py   scores of nearest neighbours -> the least score of a near-duplicate
-grouping.py    who is like whom -> groups, each around the image to keep
-finding.py     joins these
+stars.py       who is like whom -> groups, each around the image to keep
+groups.py      joins these
 results.py     what is given back
 """
 
