@@ -13,7 +13,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from classify.augmentation import Augmenter
-from classify.data import Progress, find_labelled
+from classify.data import (
+    find_labelled,
+)
 from classify.data.layout import normal
 from classify.evaluation import softmax
 from classify.heat import grad_cam
@@ -23,6 +25,7 @@ from retrieval.errors import ImgretError
 from retrieval.images import ImageFile, find_images
 from retrieval.loader import load_images
 from retrieval.plain import Plain
+from retrieval.progress import Progress
 from retrieval.report.style import INK, STYLE, short
 
 Show = Literal["all", "correct", "misclassified"]

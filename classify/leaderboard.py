@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from classify.evaluation import ClassifierReport, ClassReport
 from classify.recipe import Augmentation, Recipe
+from classify.recipe.schema import Share
 from classify.run import WEIGHTS, Epoch, Run
 from retrieval.errors import ImgretError
 from retrieval.files import read_bounded, write_atomically
@@ -24,8 +25,6 @@ from retrieval.text import unwritable
 TESTED = "test.json"
 KEPT_CLASSES = 1000  # of a test, with the run
 MAX_BYTES = 16 << 20
-
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from classify.augmentation import Augmenter
-from classify.data import Progress
 from classify.evaluation import softmax
 from classify.recipe import Augmentation
 from classify.training.device import score_all
@@ -20,6 +19,7 @@ from retrieval.errors import BackboneError, ImageError
 from retrieval.images import find_images
 from retrieval.loader import Loaded, decode_in_time, load_images
 from retrieval.plain import Plain
+from retrieval.progress import Progress
 from retrieval.text import one_sentence
 
 AT_ONCE = 256  # images decoded before they are classified
@@ -93,7 +93,7 @@ class Predictor:
         except (RuntimeError, ValueError, AssertionError) as error:  # torch's and timm's of shapes
             raise BackboneError(
                 f"{folder} cannot take the {side} px images that its config.json says "
-                f"({one_sentence(error)}). Mend config.json, or give another run."
+                f"({one_sentence(error)}). Correct config.json, or give another run."
             ) from error
         if scores.shape != (1, len(self.classes)) or not np.isfinite(scores).all():
             raise BackboneError(

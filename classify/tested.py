@@ -11,7 +11,6 @@ import numpy as np
 from classify.data import (
     KeptImage,
     LabelledImages,
-    Progress,
     decode_all,
     find_kept,
     find_labelled,
@@ -22,6 +21,7 @@ from classify.evaluation import ClassifierReport, judge, softmax
 from classify.predictor import Predictor
 from classify.run import SPLIT, Run
 from retrieval.errors import ImgretError
+from retrieval.progress import Progress
 
 
 @dataclass(frozen=True)

@@ -150,12 +150,12 @@ def __getattr__(name: str) -> Any:
     from imgret.packages import check_packages
 
     check_packages()
-    from retrieval.libraries import how_to_install, is_missing
+    from retrieval.libraries import how_to_install, lacks_library
 
     try:
         module = import_module(place)
     except ModuleNotFoundError as error:
-        if not is_missing(error):
+        if not lacks_library(error):
             raise
         raise ImportError(how_to_install(str(error.name), by=f"imgret.{name}")) from error
     value = getattr(module, name)

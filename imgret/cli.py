@@ -31,7 +31,7 @@ COMMANDS = {
     "leaderboard": "Compare trained classifiers side by side.",
     "info": "Show what a gallery holds and how it was made.",
     "remove": "Drop images from a gallery; their files stay.",
-    "verify": "Check a gallery, and mend it with --repair.",
+    "verify": "Check a gallery, and repair it with --repair.",
     "export": "Write ids, paths, labels and embeddings to .parquet or .npz.",
 }
 ERROR = 2

@@ -11,7 +11,7 @@ import click
 from imgret.interrupts import INTERRUPTED
 from imgret.streams import abandon, say
 from retrieval.errors import ImgretError
-from retrieval.libraries import how_to_install, is_missing
+from retrieval.libraries import how_to_install, lacks_library
 from retrieval.text import one_sentence, remedy
 
 FOUND, ERROR = 0, 2
@@ -56,7 +56,7 @@ def _say_misuse(error: click.ClickException) -> int:
 
 def _sentence(error: Exception) -> str:
     """What went wrong and what to do, without a traceback."""
-    if isinstance(error, ImportError) and is_missing(error):
+    if isinstance(error, ImportError) and lacks_library(error):
         return how_to_install(str(error.name).partition(".")[0])
     if isinstance(error, ImgretError | ImportError):
         return str(error)

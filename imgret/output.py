@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from imgret.streams import flush, say, tell, write
-from retrieval.retriever import Progress
+from retrieval.progress import Progress
 from retrieval.text import HIDDEN, visible
 
 SECONDS_PER_LINE = 5.0

@@ -164,7 +164,7 @@ def opened(file: Path) -> Iterator[BufferedReader]:
 
 
 def sha256_of(file: Path) -> str:
-    """Of a regular file's content, hex. Raises OSError."""
+    """Return the SHA-256 of a regular file's content, hex. Raises OSError."""
     with opened(file) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -21,7 +21,7 @@ def is_installed(name: str) -> bool:
         return False
 
 
-def is_missing(error: ImportError) -> bool:
+def lacks_library(error: ImportError) -> bool:
     """Whether an import failed because of a library that imgret-light leaves out."""
     top = (error.name or "").partition(".")[0]
     return isinstance(error, ModuleNotFoundError) and top in NEEDED_TO_TRAIN

@@ -34,10 +34,10 @@ def document_of(text: str, source: str) -> dict[str, Any]:
         check_nesting(text)
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise RecipeError(f"{source} is not valid TOML ({error}). Mend it.") from error
+        raise RecipeError(f"{source} is not valid TOML ({error}). Correct it.") from error
 
 
 def faulty(source: str, error: ValidationError) -> RecipeError:
     """What pydantic found wrong, as an error that names source and the key."""
     key, fault = first_fault(error)
-    return RecipeError(f"{source}: {key}: {fault.removeprefix('Value error, ')}. Mend that key.")
+    return RecipeError(f"{source}: {key}: {fault.removeprefix('Value error, ')}. Correct that key.")

@@ -11,8 +11,13 @@ kept.py      what each image was for, as it stays with a run
 from classify.data.kept import KeptImage, find_kept, kept_of, kept_unread, read_kept, write_kept
 from classify.data.labelled import LabelledImages, find_labelled
 from classify.data.layout import ClassFolders, Split, find_layout
-from classify.data.pixels import Pixels, Progress, batches, decode_all
+from classify.data.pixels import (
+    Pixels,
+    batches,
+    decode_all,
+)
 from classify.data.splits import Splits, find_splits, fingerprint
+from retrieval.progress import Progress
 
 __all__ = [
     "ClassFolders",

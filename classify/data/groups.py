@@ -10,9 +10,9 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from classify.data.pixels import Progress
 from retrieval.files import sha256_of
 from retrieval.images import ImageFile
+from retrieval.progress import Progress
 
 
 def group_copies(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +15,8 @@ from classify.data.labelled import LabelledImages
 from retrieval.errors import ImgretError
 from retrieval.images import Preprocessing
 from retrieval.loader import load_images
+from retrieval.progress import Progress
 
-Progress = Callable[[str, int, int | None], None]
 MEMORY_SHARE, DISK_SHARE = 0.5, 0.9  # of what is there that pixels may take
 
 

@@ -11,9 +11,9 @@ import numpy as np
 from classify.data.groups import group_copies
 from classify.data.labelled import LabelledImages, find_labelled
 from classify.data.layout import find_layout
-from classify.data.pixels import Progress
 from classify.recipe import DataSettings
 from retrieval.errors import ImgretError
+from retrieval.progress import Progress
 
 
 @dataclass(frozen=True)

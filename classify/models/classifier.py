@@ -63,7 +63,7 @@ class RecipeClassifier(nn.Module):
         try:
             spec = ModelSpec.model_validate(layout)
         except ValidationError as error:
-            raise RecipeError(f"model: {first_fault(error)[1]}. Mend the layout.") from error
+            raise RecipeError(f"model: {first_fault(error)[1]}. Correct the layout.") from error
         self.num_classes = num_classes
         self.backbone = make_backbone(spec, size)
         self.num_features, side = _map_shape(self.backbone, size)

@@ -54,7 +54,7 @@ def head_modules(network: nn.Module) -> list[nn.Module]:
 
 
 def head_parameters(network: nn.Module) -> list[nn.Parameter]:
-    """Those of the head, which every phase trains."""
+    """Return the parameters of the head, which every phase trains."""
     found = [p for module in head_modules(network) for p in module.parameters()]
     return list(dict.fromkeys(found))
 

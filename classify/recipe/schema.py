@@ -280,7 +280,7 @@ class StatedFigures(_Model):
 
 
 class Recipe(_Model):
-    """All of a recipe's file."""
+    """Everything that a recipe's file says."""
 
     title: str = ""
     reproduces: str = ""

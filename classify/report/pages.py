@@ -16,13 +16,18 @@ import torch
 from PIL import Image
 
 from classify.augmentation import Augmenter, kept_side
-from classify.data import Progress, decode_all, find_kept, read_kept
+from classify.data import (
+    decode_all,
+    find_kept,
+    read_kept,
+)
 from classify.evaluation import ClassifierReport, Sample, sample_places
 from classify.leaderboard import Entry, cells, columns
 from classify.predictor import Predictor
 from classify.run import REPORT, SPLIT, Run
 from classify.tested import evaluate_run
 from retrieval.images import Preprocessing
+from retrieval.progress import Progress
 from retrieval.report.pages import render_page, thumbnails, write_page
 
 if TYPE_CHECKING:

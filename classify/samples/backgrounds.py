@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-Rng = np.random.Generator
+from classify.samples.chance import Rng
 
 TILE = 256
 

@@ -6,10 +6,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from classify.samples.cartons import stacked
+from classify.samples.chance import Rng
 from classify.samples.meshes import Mesh, joined_meshes, patch
 from classify.samples.prints import CEMENT_WORDS, Colour, lines, paper, text
-
-Rng = np.random.Generator
 
 PAPERS: list[Colour] = [(196, 168, 128), (178, 146, 104), (222, 216, 204), (206, 200, 190)]
 BRANDS: list[Colour] = [

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw
 
+from classify.samples.chance import Rng
 from classify.samples.meshes import Mesh, joined_meshes, patch
 from classify.samples.prints import CARTON_WORDS, INKS, Colour, arrows, label, lines, paper, text
 
-Rng = np.random.Generator
 Sheets = list[Image.Image]
 
 KRAFT: list[Colour] = [(176, 134, 88), (196, 158, 112), (158, 116, 74), (186, 142, 100)]

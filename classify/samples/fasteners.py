@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from classify.samples.chance import Rng
 from classify.samples.meshes import (
     CIRCLE,
     HEXAGONAL,
@@ -18,8 +19,6 @@ from classify.samples.meshes import (
     thread,
     turned_mesh,
 )
-
-Rng = np.random.Generator
 
 
 def bolt(rng: Rng) -> Mesh:

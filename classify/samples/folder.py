@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +17,8 @@ from classify.samples.renderer import render_scene
 from retrieval.errors import ImgretError
 from retrieval.files import leftovers, replaced, write_atomically
 from retrieval.plain import Plain
+from retrieval.progress import Progress
 from retrieval.text import unwritable
-
-Progress = Callable[[str, int, int | None], None]
 
 CLASSES = ("bolt", "carton_box", "cement_bag", "nut", "washer")
 SPLITS = ("train", "test")

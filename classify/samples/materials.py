@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Rng = np.random.Generator
+from classify.samples.chance import Rng
 
 METALS: dict[str, tuple[tuple[float, float, float], float]] = {  # linear colour, roughness
     "zinc": ((0.62, 0.65, 0.68), 0.28),

@@ -27,7 +27,7 @@ class Mesh:
 
 
 def joined_meshes(meshes: list[Mesh]) -> Mesh:
-    """All of them as one."""
+    """Join surfaces into one."""
     starts = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes[:-1])])
     return Mesh(
         np.concatenate([mesh.vertices for mesh in meshes]),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, features
 
-Rng = np.random.Generator
+from classify.samples.chance import Rng
+
 Colour = tuple[int, int, int]
 Area = tuple[float, float, float, float]
 

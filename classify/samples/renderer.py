@@ -10,13 +10,12 @@ from PIL import Image, ImageFilter
 from classify.samples.backgrounds import TILE, background
 from classify.samples.bags import cement_bag
 from classify.samples.cartons import carton
+from classify.samples.chance import Rng
 from classify.samples.fasteners import bolt, nut, washer
 from classify.samples.materials import Light, Material, light, metal, shaded, sheet
 from classify.samples.meshes import Mesh, centred
 from classify.samples.rasters import Hits, mask, nearest_sample
 from classify.samples.scenes import Camera, camera, fullness, posed
-
-Rng = np.random.Generator
 
 FASTENERS: dict[str, Callable[[Rng], Mesh]] = {"bolt": bolt, "nut": nut, "washer": washer}
 PACKAGES: dict[str, Callable[[Rng], tuple[Mesh, np.ndarray]]] = {

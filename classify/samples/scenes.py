@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from classify.samples.chance import Rng
 from classify.samples.meshes import Mesh
-
-Rng = np.random.Generator
 
 
 @dataclass(frozen=True)

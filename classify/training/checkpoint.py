@@ -90,5 +90,5 @@ def _document(file: Path) -> dict[str, Any]:
 def damaged(file: Path, error: Exception) -> ImgretError:
     """What to say of a state that cannot be used."""
     return ImgretError(
-        f"{file} cannot be gone on from ({one_sentence(error)}). Train again into a new folder."
+        f"{file} cannot be resumed ({one_sentence(error)}). Train again into a new folder."
     )

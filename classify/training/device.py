@@ -7,9 +7,12 @@ import torch
 from torch import nn
 
 from classify.augmentation import Augmenter
-from classify.data import Progress, batches
+from classify.data import (
+    batches,
+)
 from classify.ranks import ranks
 from classify.training.precision import autocast
+from retrieval.progress import Progress
 
 EVALUATED = 256  # images a batch of evaluation, at 64 px; fewer when larger
 

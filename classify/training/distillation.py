@@ -21,7 +21,9 @@ from torch import nn
 from torch.nn import functional
 
 from classify.augmentation import Augmenter
-from classify.data import Progress, batches
+from classify.data import (
+    batches,
+)
 from classify.models import embed_features
 from classify.recipe import Augmentation, Distillation
 from classify.training.device import score_all
@@ -29,6 +31,7 @@ from retrieval import backbones, transform
 from retrieval.encoder import AGREEMENT, CONVERSIONS, Runner, compiled, normalise, precision_of
 from retrieval.errors import RecipeError
 from retrieval.images import Preprocessing
+from retrieval.progress import Progress
 
 WHITENED_ON, WHITENED_AT_ONCE = 4096, 64  # training pictures that whitening is fitted to
 FLOOR = 0.05  # of the mean variance of a map's channels, below which a channel counts as dead

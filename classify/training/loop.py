@@ -17,7 +17,10 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from classify.augmentation import Augmenter, mixer
-from classify.data import Pixels, Progress, batches
+from classify.data import (
+    Pixels,
+    batches,
+)
 from classify.losses import ClassificationLoss, class_weights, metric_loss
 from classify.models import embed_features
 from classify.models.classifier import RecipeClassifier
@@ -36,6 +39,7 @@ from classify.training.optimiser import (
 )
 from classify.training.precision import autocast
 from retrieval.encoder import keep_freed_memory
+from retrieval.progress import Progress
 
 SECONDS_BETWEEN_SAVES = 300.0
 NORMS_STEP = 2**31  # no step of an epoch: its own random numbers
@@ -125,7 +129,7 @@ class Loop:
 
     @property
     def settings(self) -> Any:
-        """Of the phase."""
+        """Return the settings of the present phase."""
         return self.recipe.settings(self.place.phase)
 
     def _width(self) -> int:

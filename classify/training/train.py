@@ -17,7 +17,6 @@ from classify import recipe as recipes
 from classify.augmentation import Augmenter, kept_side
 from classify.data import (
     Pixels,
-    Progress,
     Splits,
     decode_all,
     find_splits,
@@ -51,6 +50,7 @@ from classify.training.loop import DivergedError, Loop, Place, with_best
 from retrieval.errors import ImgretError
 from retrieval.files import make_folder, write_atomically
 from retrieval.loader import default_workers
+from retrieval.progress import Progress
 from retrieval.text import unwritable
 
 DIVERGED = "the loss was no number"

@@ -169,7 +169,7 @@ def _arguments_in(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
         if len(sides) != 2 or not all(type(n) is int and 1 <= n <= MAX_SIDE for n in sides):
             raise BackboneError(
                 f"{folder / 'config.json'} has a model_args.img_size of {str(said)[:80]}, which is "
-                f"no side of 1 to {MAX_SIDE} px. Mend config.json."
+                f"no side of 1 to {MAX_SIDE} px. Correct config.json."
             )
     return arguments
 

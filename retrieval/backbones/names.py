@@ -105,14 +105,14 @@ def read_config(folder: Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise BackboneError(
-            f"{file} cannot be read ({one_sentence(error)}). Mend or replace it."
+            f"{file} cannot be read ({one_sentence(error)}). Correct or replace it."
         ) from error
     parts = [config] if isinstance(config, dict) else []
     parts += [config.get(key, {}) for key in ("model_args", "pretrained_cfg")] if parts else []
     if not parts or not all(isinstance(part, dict) for part in parts):
-        raise BackboneError(f"{file} is not a timm configuration. Mend or replace it.")
+        raise BackboneError(f"{file} is not a timm configuration. Correct or replace it.")
     if not isinstance(config.get("architecture"), str):
-        raise BackboneError(f"{file} names no architecture. Mend or replace it.")
+        raise BackboneError(f"{file} names no architecture. Correct or replace it.")
     return config
 
 
@@ -125,7 +125,7 @@ def check_architecture(name: str) -> None:
         for entry in metadata.entry_points(group=ARCHITECTURES):
             entry.load()
     if not timm.is_model(name):
-        raise BackboneError(f"timm knows no architecture {name[:80]!r}. Mend config.json.")
+        raise BackboneError(f"timm knows no architecture {name[:80]!r}. Correct config.json.")
 
 
 def defaults(architecture: str) -> dict[str, Any]:

@@ -168,7 +168,7 @@ def preprocessing_from(
 
 def _unusable(name: str, error: Exception) -> BackboneError:
     return BackboneError(
-        f"{name} has a configuration that cannot be used ({reason(error)}). Mend config.json."
+        f"{name} has a configuration that cannot be used ({reason(error)}). Correct config.json."
     )
 
 
@@ -180,7 +180,7 @@ def _three(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def sha256_of_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
-    """Of names, types, shapes and bytes, hex."""
+    """Return the SHA-256 of names, types, shapes and bytes, hex."""
     import torch
 
     digest = hashlib.sha256()

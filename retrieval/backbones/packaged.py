@@ -62,7 +62,7 @@ def _folder() -> Path:
 
 
 def _width(weights: Path) -> int:
-    """Of an embedding."""
+    """Return the width of an embedding."""
     from safetensors import SafetensorError, safe_open
 
     try:

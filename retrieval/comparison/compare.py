@@ -20,7 +20,7 @@ from retrieval.encoder import Engine
 from retrieval.errors import ImgretError
 from retrieval.evaluation import Evaluation
 from retrieval.evaluation.protocols import Measured, SearchMethod, evaluate
-from retrieval.retriever import Progress
+from retrieval.progress import Progress
 
 RESULTS_FORMAT = 2
 ALL_PAIRS_UP_TO = 6

@@ -20,7 +20,10 @@ from retrieval.errors import ImgretError
 from retrieval.evaluation.protocols import Images
 from retrieval.files import make_folder, write_atomically
 from retrieval.images import find_images
-from retrieval.retriever import Progress, Retriever
+from retrieval.progress import Progress
+from retrieval.retriever import (
+    Retriever,
+)
 from retrieval.retriever.usable import read_images
 
 COST = "cost.json"

@@ -24,7 +24,7 @@ from retrieval.encoder import Engine
 from retrieval.errors import BackboneError, ImgretError
 from retrieval.evaluation.protocols import Images, Measured, SearchMethod, rank_images
 from retrieval.plain import Plain
-from retrieval.retriever import Progress
+from retrieval.progress import Progress
 
 HELD_OUT = 0.3
 TOLD_BY = 3  # one of so many held-out images

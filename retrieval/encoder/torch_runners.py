@@ -48,7 +48,7 @@ def normalised(backbone: Backbone, dtype: torch.dtype | None = None) -> torch.nn
 
 
 def torch_runner(backbone: Backbone) -> Runner:
-    """In float32 on the CPU."""
+    """Run a network in float32 on the CPU."""
     import torch
 
     keep_freed_memory()

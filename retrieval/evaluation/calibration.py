@@ -49,7 +49,7 @@ class Trials:
     fold: np.ndarray
 
     def rows(self, rows: np.ndarray) -> Trials:
-        """Some of them."""
+        """Take some of the trials."""
         e = self.evidence
         return Trials(
             Evidence(e.scores[rows], e.support[rows], e.margin[rows], e.near[rows]),

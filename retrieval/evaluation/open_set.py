@@ -24,7 +24,12 @@ from retrieval.evaluation.protocols import (
     folds,
     label_names,
 )
-from retrieval.evaluation.rankings import Labelled, Progress, augmented, nearest_rows
+from retrieval.evaluation.rankings import (
+    Labelled,
+    augmented,
+    nearest_rows,
+)
+from retrieval.progress import Progress
 
 FOLDS = 10
 MOST_QUERIES = 2000  # with an answer, and as many without

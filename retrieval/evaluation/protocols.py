@@ -23,7 +23,6 @@ from retrieval.errors import ImgretError
 from retrieval.evaluation.rankings import (
     NOBODY,
     Labelled,
-    Progress,
     Ranked,
     augmented,
     joined_rankings,
@@ -31,6 +30,7 @@ from retrieval.evaluation.rankings import (
 )
 from retrieval.evaluation.results import Evaluation, IntervalOver
 from retrieval.evaluation.summary import summarise
+from retrieval.progress import Progress
 from retrieval.refinement import Refinement
 
 Apply = Callable[[np.ndarray], np.ndarray]

@@ -6,12 +6,13 @@ gallery, never with its square.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from retrieval import metrics
+from retrieval.progress import Progress
 from retrieval.refinement import (
     Neighbourhood,
     Refinement,
@@ -19,8 +20,6 @@ from retrieval.refinement import (
     k_reciprocal_distances,
     weighted_mean,
 )
-
-Progress = Callable[[str, int, int | None], None]
 
 CELLS_PER_BLOCK = 1 << 23  # scores held at a time
 NOBODY = -1  # the label of an image without one, and of a neighbour that is not there
@@ -41,7 +40,7 @@ class Labelled:
         return len(self.vectors)
 
     def rows(self, rows: np.ndarray) -> Labelled:
-        """Some of them."""
+        """Take some of the images."""
         return Labelled(self.vectors[rows], self.labels[rows], self.contents[rows])
 
 
@@ -62,7 +61,7 @@ class Ranked:
     scores: np.ndarray
 
     def rows(self, rows: np.ndarray) -> Ranked:
-        """Some of the queries."""
+        """Take some of the queries."""
         return Ranked(
             self.labels[rows],
             self.totals[rows],

@@ -15,7 +15,7 @@ import pyarrow as pa
 from retrieval.errors import GalleryError
 from retrieval.gallery import rows as stored
 from retrieval.gallery.rows import SETTINGS, TABLE
-from retrieval.gallery.versions import check_files, check_manifest
+from retrieval.gallery.versions import check_manifest, check_version_files
 from retrieval.text import one_sentence
 
 LANCE_ERRORS = (OSError, ValueError, RuntimeError, KeyError, pa.ArrowException)
@@ -40,7 +40,7 @@ def open_dataset(path: Path, version: int) -> Any:
     with panics_as_errors():
         dataset = lance.dataset(str(path), version=version)
         _check_schema(dataset.schema)
-        check_files(path, dataset)
+        check_version_files(path, dataset)
     return dataset
 
 

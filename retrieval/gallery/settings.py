@@ -140,7 +140,7 @@ class PassedOver(_Model):
 
 
 class Settings(_Model):
-    """All of gallery.toml.
+    """Everything that gallery.toml says.
 
     transform: as asked for, such as "auto". labels: "folder", "none" or a CSV file.
     expand, augment, rerank: as retrieval/refinement.py reads them. index: None until the first
@@ -187,11 +187,11 @@ class Settings(_Model):
         return self.model_copy(update=none)
 
     def without_index(self) -> Settings:
-        """The same with no index published."""
+        """Return the settings with no index published."""
         return self.model_copy(update={"index": None, "calibration": None, "files": {}})
 
     def with_passed_over(self, roots: Sequence[str], kinds: Mapping[str, int]) -> Settings:
-        """The same after a run of index over some paths."""
+        """Return the settings after a run of index over some paths."""
         others = [p for p in self.passed_over if not {*p.roots} & {*roots}]
         new = [PassedOver(roots=tuple(roots), kinds=dict(kinds))] if kinds else []
         return self.model_copy(update={"passed_over": (*others, *new)})

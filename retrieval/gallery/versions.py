@@ -54,7 +54,7 @@ def check_manifest(table: Path, version: int) -> None:
         raise ValueError(f"the manifest of version {version} is not whole")
 
 
-def check_files(table: Path, dataset: Any) -> None:
+def check_version_files(table: Path, dataset: Any) -> None:
     """Raise ValueError unless all files that a version names are there, whole by size and end."""
     for fragment in dataset.get_fragments():
         facts = fragment.metadata

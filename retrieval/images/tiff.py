@@ -167,7 +167,7 @@ class TiffFile(TiffImagePlugin.TiffImageFile):
         return exif
 
     def load_prepare(self) -> None:
-        """As Pillow's, without its Image.MAX_IMAGE_PIXELS."""
+        """Open as Pillow does, without its Image.MAX_IMAGE_PIXELS."""
         if self._im is None:
             self.im = Image.new(self.mode, self._tile_size, None).im
         super().load_prepare()

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -42,11 +42,11 @@ from retrieval.index.files import (
 )
 from retrieval.index.gpu import GpuCopy
 from retrieval.index.steps import AffineMap, apply, chain_of, float32
+from retrieval.progress import Progress
 from retrieval.refinement import Neighbourhood, weighted_mean
 from retrieval.text import one_sentence, remedy
 
 Kind = Literal["exact", "ivf"]
-Progress = Callable[[str, int, int | None], None]
 
 EXACT_UP_TO = 100_000
 RECALL_WANTED = 0.99

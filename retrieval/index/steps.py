@@ -47,5 +47,5 @@ def apply(steps: Sequence[Any], x: np.ndarray) -> np.ndarray:
 
 
 def float32(embeddings: np.ndarray) -> np.ndarray:
-    """As FAISS takes it."""
+    """Convert an array to what FAISS takes."""
     return np.ascontiguousarray(embeddings, dtype=np.float32)

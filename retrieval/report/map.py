@@ -10,9 +10,9 @@ from pathlib import Path
 
 from retrieval.errors import ImageError
 from retrieval.images import thumbnail
+from retrieval.progress import Progress
 from retrieval.report.pages import render_page, write_page
 from retrieval.retriever.map import GalleryMap
-from retrieval.retriever.results import Progress
 from retrieval.text import visible
 from retrieval.threads import default_workers, map_ahead
 

@@ -5,13 +5,13 @@ index in step, snapshot.py is what is searched, maintenance.py looks after what 
 duplicates/ groups near-identical images.
 """
 
+from retrieval.progress import Progress
 from retrieval.retriever.duplicates import DuplicateGroup, DuplicateMember, DuplicateReport
 from retrieval.retriever.results import (
     GalleryInfo,
     IndexEstimate,
     IndexReport,
     Match,
-    Progress,
     QueryResult,
     VerifyReport,
 )

@@ -29,10 +29,10 @@ from retrieval.gallery import Gallery, Settings
 from retrieval.gallery.settings import CalibrationState
 from retrieval.gallery.table import INDEXED
 from retrieval.images import DEFAULT_MAX_PIXELS, decode, open_image
+from retrieval.progress import Progress
 from retrieval.retriever.altered import altered
 from retrieval.retriever.duplicates.threshold import estimate_threshold, neighbours_needed
 from retrieval.retriever.publish import open_to_write
-from retrieval.retriever.results import Progress
 from retrieval.retriever.snapshot import Snapshot
 from retrieval.retriever.usable import read_images
 from retrieval.threads import in_time
@@ -57,7 +57,7 @@ class Asked:
 
     @classmethod
     def of(cls, kind: str | None, prior_known: float, most_pictures: int, max_pixels: int) -> Asked:
-        """The same of a user's arguments. Raises QueryError."""
+        """Check a user's arguments. Raises QueryError."""
         if kind is not None:
             one_of("by", kind, get_args(AnswerKind))
         return cls(

@@ -24,7 +24,7 @@ from typing import Any, Protocol, TypeVar, cast
 from retrieval.errors import ImageError, ImgretError
 from retrieval.gallery.dataset import was_used_before_fork
 from retrieval.images import as_sent
-from retrieval.retriever.results import Progress
+from retrieval.progress import Progress
 
 RUN = "import sys; from retrieval.retriever.forked import serve; serve(int(sys.argv[1]))"
 

@@ -17,8 +17,8 @@ from retrieval.evaluation.protocols import Images, Measured, SearchMethod, evalu
 from retrieval.gallery import Settings
 from retrieval.images import ImageFile, find_images
 from retrieval.loader import load_images
+from retrieval.progress import Progress
 from retrieval.retriever.confidence import calibrated_by_class, keep_calibration
-from retrieval.retriever.results import Progress
 from retrieval.retriever.snapshot import Snapshot
 from retrieval.retriever.usable import read_images
 from retrieval.retriever.writer import Reading, encode_batches

@@ -11,8 +11,8 @@ from retrieval.errors import ImgretError
 from retrieval.gallery.rows import as_matrix
 from retrieval.gallery.table import INDEXED
 from retrieval.plain import Plain
+from retrieval.progress import Progress
 from retrieval.projection import ProjectionMethod, fair_sample, project
-from retrieval.retriever.results import Progress
 from retrieval.retriever.snapshot import Snapshot, ids_passing
 
 

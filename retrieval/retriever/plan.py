@@ -16,7 +16,7 @@ from retrieval.errors import ImgretError
 from retrieval.files import opened
 from retrieval.gallery import Gallery, ImageTable, storable
 from retrieval.images import ImageFile, find_images
-from retrieval.retriever.results import Progress
+from retrieval.progress import Progress
 from retrieval.text import one_sentence
 
 MAX_LABELS_BYTES = 1 << 30

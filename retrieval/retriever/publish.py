@@ -19,7 +19,7 @@ from retrieval.gallery.rows import as_matrix
 from retrieval.gallery.settings import write_text
 from retrieval.gallery.table import INDEXED
 from retrieval.index import Index
-from retrieval.retriever.results import Progress
+from retrieval.progress import Progress
 
 _log = logging.getLogger("imgret")
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
 from retrieval.plain import Plain
-
-Progress = Callable[[str, int, int | None], None]
-"""Called with what is being done, how many are done, and how many there are (None: unknown)."""
 
 
 class Filters(TypedDict, total=False):

@@ -20,6 +20,7 @@ from retrieval.evaluation.protocols import MOST_QUERIES
 from retrieval.gallery import Gallery, ImageTable, Settings
 from retrieval.gallery.settings import BackboneState
 from retrieval.images import DEFAULT_MAX_PIXELS
+from retrieval.progress import Progress
 from retrieval.projection import ProjectionMethod
 from retrieval.retriever import confidence, labelled, maintenance, verification
 from retrieval.retriever.duplicates import TIERS, DuplicateReport, Tier, find_duplicates
@@ -42,7 +43,6 @@ from retrieval.retriever.results import (
     GalleryInfo,
     IndexEstimate,
     IndexReport,
-    Progress,
     VerifyReport,
 )
 from retrieval.retriever.searcher import Searcher

@@ -60,7 +60,7 @@ class Damage:
         return [*self.damaged, *(path for rows in self.broken.values() for path in rows)]
 
     def sentences(self) -> list[str]:
-        """All of it, for a person."""
+        """Describe all of it for a person."""
         said = list(self.problems)
         if self.paths:
             said.append(f"rows that are damaged: {len(self.paths):,}")

@@ -15,8 +15,8 @@ from retrieval.gallery import ImageTable, Row, facts_of
 from retrieval.images import DEFAULT_MAX_PIXELS
 from retrieval.interrupts import interrupts_wait
 from retrieval.loader import Loaded, load_images
+from retrieval.progress import Progress
 from retrieval.retriever.plan import Plan, StoredRow, Task, tells_changes_after
-from retrieval.retriever.results import Progress
 from retrieval.threads import Background
 
 ROWS_PER_COMMIT = 2048
@@ -43,7 +43,7 @@ class Reading:
         max_pixels: int,
         progress: Progress | None = None,
     ) -> Reading:
-        """The same of arguments that a user gave. Raises QueryError."""  # fmt: skip
+        """Check arguments that a user gave. Raises QueryError."""  # fmt: skip
         return cls(
             None if batch_size is None else whole("batch_size", batch_size, most=MOST_IN_BATCH),
             None if workers is None else whole("workers", workers, most=MOST_WORKERS),

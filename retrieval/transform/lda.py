@@ -44,7 +44,7 @@ def _directions(x: np.ndarray, y: np.ndarray | None) -> np.ndarray:
 
 
 def _shrunk_directions(x: np.ndarray, y: np.ndarray | None, shrinkage: float) -> np.ndarray:
-    """The same with the covariance within classes shrunk.
+    """Fit LDA with the covariance within classes shrunk.
 
     What scikit-learn's solver "eigen" finds, without its eigenvectors of a (d, d) matrix: the means
     of the classes span all that can tell them apart, and are far fewer (docs/decisions.md).

@@ -285,9 +285,7 @@ def test_all_files_of_a_run_may_be_read_by_whom_the_umask_lets(run: Path) -> Non
 
 
 def test_a_process_that_knows_only_of_retrieval_reads_a_run(run: Path) -> None:
-    code = (
-        f"import sys; from retrieval import backbones\nprint(backbones.load({str(run)!r}).spec.dim)"
-    )
+    code = f"from retrieval import backbones\nprint(backbones.load_backbone({str(run)!r}).spec.dim)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -568,7 +566,7 @@ def test_a_damaged_state_is_one_sentence(stopped: Path, blobs: Path, damage: str
         file.write_text("no tensors")
     else:
         file.write_bytes(content.replace(b"gains", b"gainz"))
-    with pytest.raises(ImgretError, match=r"last\.safetensors cannot be gone on from"):
+    with pytest.raises(ImgretError, match=r"last\.safetensors cannot be resumed"):
         train(blobs, tiny(), stopped, resume=True)
 
 

@@ -323,9 +323,9 @@ def test_a_filled_hub_cache_serves_without_a_network(
     for repository in HUB.values():
         fill_hub_cache(tmp_path, repository, weights)
     code = (
-        "import sys, time; from retrieval.backbones import load\n"
+        "import sys, time; from retrieval.backbones import load_backbone\n"
         "start = time.monotonic()\n"
-        "for name in sys.argv[1:]: print(load(name, size=64).spec.weights_sha256)\n"
+        "for name in sys.argv[1:]: print(load_backbone(name, size=64).spec.weights_sha256)\n"
         "assert time.monotonic() - start < 25"
     )
     done = run(

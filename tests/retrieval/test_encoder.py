@@ -259,9 +259,9 @@ def test_threads_share_an_encoder(backbone: Backbone, cache: Path) -> None:
 def test_openvino_is_kept_from_reporting_home(weights: Path, tmp_path: Path) -> None:
     code = (
         "import sys, json; from pathlib import Path\n"
-        "from retrieval.backbones import load\n"
+        "from retrieval.backbones import load_backbone\n"
         "from retrieval.encoder import open_encoder\n"
-        "b = load(sys.argv[1]); open_encoder(b.spec, lambda: b, cache=Path(sys.argv[2]))\n"
+        "b = load_backbone(sys.argv[1]); open_encoder(b.spec, lambda: b, cache=Path(sys.argv[2]))\n"
         "print(json.dumps([m for m, v in sys.modules.items() if v and 'openvino_telemetry' in m]))"
     )
     done = subprocess.run(

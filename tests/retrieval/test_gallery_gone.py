@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from retrieval.errors import GalleryError
-from retrieval.retriever import Progress, Retriever
+from retrieval.progress import Progress
+from retrieval.retriever import (
+    Retriever,
+)
 from tests.retrieval.stored import save_small
 
 

@@ -206,8 +206,8 @@ def test_a_network_that_only_a_stranger_asked_for_is_not_loaded(
         raise AssertionError("it was loaded")
 
     rewrite(folder, toml=put('name = "mini"', f'name = "{name}"'))
-    monkeypatch.setattr(backbones, "load", never)
-    monkeypatch.setattr("retrieval.backbones.loader.load", never)
+    monkeypatch.setattr(backbones, "load_backbone", never)
+    monkeypatch.setattr("retrieval.backbones.loader.load_backbone", never)
     for call in (
         lambda: search(folder),
         lambda: Retriever(folder / ".imgret").encode([a_query(folder)]),

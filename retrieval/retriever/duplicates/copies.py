@@ -139,14 +139,14 @@ class Look:
         return cls(grey_grid(picture), tint_grids(picture), min(picture.size) >= GRID)
 
     def without_border(self) -> Look:
-        """The same without a border of one colour."""
+        """Cut off a border of one colour."""
         sides = border(self.grey)
         top, bottom, left, right = (round(side * TINTS / GRID) for side in sides)
         tints = [without(tint, (top, bottom, left, right)) for tint in self.tints]
         return Look(without(self.grey, sides), np.stack(tints), self.detailed)
 
     def turned(self, turn: int) -> Look:
-        """The same turned by one of TURNS."""
+        """Turn it by one of TURNS."""
         tints = [turned(tint, TURNS[turn]) for tint in self.tints]
         return Look(turned(self.grey, TURNS[turn]), np.stack(tints), self.detailed)
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from retrieval.errors import GalleryError, ImgretError
 from retrieval.gallery import Gallery
+from retrieval.progress import Progress
 from retrieval.retriever.duplicates.copies import (
     CopyGroups,
     HashIndex,
@@ -40,7 +41,6 @@ from retrieval.retriever.duplicates.threshold import (
     local_scores,
     neighbours_needed,
 )
-from retrieval.retriever.results import Progress
 
 Found: TypeAlias = Iterator[tuple[int, np.ndarray, np.ndarray]]
 

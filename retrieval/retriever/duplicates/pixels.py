@@ -31,7 +31,7 @@ from retrieval.images.colour import name_of
 from retrieval.images.opened import Opened, decoder_errors_as_image_errors, open_bytes
 from retrieval.images.orientation import TURNS
 from retrieval.loader import TOO_SLOW, default_workers
-from retrieval.retriever.results import Progress
+from retrieval.progress import Progress
 from retrieval.threads import map_ahead
 
 STRIP_PIXELS = 1 << 20
