@@ -20,12 +20,12 @@ if [ -n "${IMAGES:-}" ]; then
         exit 2
     fi
     run index "$images"
-    run query "$query" --k 5 --html matches.html
+    run query "$query" --k 5 --report matches.html
 else
     run sample parts
     run index parts/train
     run query parts/test/bolt/bolt_000.jpg --k 5
-    run query parts/test/*/*_00[012].jpg --k 5 --format csv --html matches.html >matches.csv
+    run query parts/test/*/*_00[012].jpg --k 5 --format csv --report matches.html >matches.csv
     run evaluate --queries parts/test --report evaluation.html
 fi
 run info

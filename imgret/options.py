@@ -118,6 +118,16 @@ def interval_option(function: Function) -> Function:
     )(function)
 
 
+def report_option(page: str) -> Callable[[Function], Function]:
+    """--report, an HTML page beside what is printed. page: what it shows."""
+    return click.option(
+        "--report",
+        type=NamedPath(path_type=Path, dir_okay=False),
+        metavar="FILE.html",
+        help=f"Write {page} as an HTML page, too.",
+    )
+
+
 def prior_option(default: float | None = 0.9) -> Callable[[Function], Function]:
     """--prior-known; without a default it is what the gallery was calibrated for."""
     return click.option(

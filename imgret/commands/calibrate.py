@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from imgret.command import Command
 from imgret.options import (
     existing_gallery,
     format_option,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 @click.command(
     "calibrate",
+    cls=Command,
     epilog="""\b
 Examples:
   imgret calibrate

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from imgret.options import ENGINES, NamedPath, Whole, format_option, interval_option
+from imgret.command import Command
+from imgret.options import ENGINES, NamedPath, Whole, format_option, interval_option, report_option
 from imgret.streams import say, tell
 
 if TYPE_CHECKING:
@@ -17,6 +18,17 @@ if TYPE_CHECKING:
     from retrieval.evaluation import IntervalOver
 
 SPANS = ("backbone", "size", "fit", "pool", "views", "transform", "expand", "augment", "rerank")
+HELP = {
+    "backbone": "What makes the embeddings, as for index",
+    "size": "Side of the input in pixels",
+    "fit": "How a picture becomes a square: squash, crop or pad",
+    "pool": "How the backbone's last map becomes an embedding, as for index",
+    "views": "Views of a picture whose mean is embedded, as for index",
+    "transform": "What is fitted to the embeddings, as for index",
+    "expand": "N[:ALPHA], search again with the mean of the query and its N nearest",
+    "augment": "N[:ALPHA], the same for each image of the gallery",
+    "rerank": "M[:K1:K2:W], order the M nearest by the neighbours that they share",
+}
 SHOWN = ("precision@1", "precision@5", "MAP@R", "mAP")
 
 
@@ -27,13 +39,14 @@ def _span_options(function: Any) -> Any:
             f"--{name}",
             multiple=True,
             type=click.IntRange(16, 4096) if name == "size" else str,
-            help="As for index; may be repeated." if name == "backbone" else None,
+            help=f"{HELP[name]}; may be repeated.",
         )(function)
     return function
 
 
 @click.command(
     "compare",
+    cls=Command,
     epilog="""\b
 Examples:
   imgret compare cars/train --queries cars/test --recipe R1 --recipe R2 --recipe R3 \\
@@ -85,7 +98,7 @@ Examples:
     metavar="FOLDER",
     help="Where embeddings and results are kept; by default in the user's cache folder.",
 )
-@click.option("--report", type=NamedPath(path_type=Path), help="Write an HTML page with figures.")
+@report_option("figures and matches")
 @click.option("--figures", type=NamedPath(path_type=Path), help="Write PNG and SVG files here.")
 @format_option("text", "json", "csv")
 def command(

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from imgret.command import Command
 from imgret.options import (
     NamedPath,
     existing_gallery,
     format_option,
     gallery_option,
     max_pixels_option,
+    report_option,
     trust_option,
     trusted,
 )
@@ -30,10 +32,11 @@ COLUMNS = (
 
 @click.command(
     "duplicates",
+    cls=Command,
     epilog="""\b
 Examples:
   imgret duplicates
-  imgret duplicates --tier picture --html duplicates.html
+  imgret duplicates --tier picture --report duplicates.html
   imgret duplicates --gallery test.imgret --against train.imgret
   imgret duplicates --tier bytes --format paths -0 | xargs -0 mv -t aside/
 """,
@@ -59,12 +62,12 @@ Examples:
     help="Least cosine similarity of similar images; by default estimated from the gallery.",
 )
 @click.option("--where", metavar="FILTER", help="Look only at rows that pass, in Lance's syntax.")
-@click.option("--html", type=NamedPath(path_type=Path), help="Write a contact sheet, too.")
+@report_option("a contact sheet")
 @click.option("-0", "--null", is_flag=True, help="With --format paths: end each with a NUL.")
 @max_pixels_option
 @format_option("text", "json", "csv", "paths")
 def command(
-    gallery: Path | None, html: Path | None, null: bool, output: str, **options: Any
+    gallery: Path | None, report: Path | None, null: bool, output: str, **options: Any
 ) -> int:
     """Find groups of near-identical images. Nothing is deleted or changed.
 
@@ -82,16 +85,16 @@ def command(
     if options["threshold"] is not None and options["tier"] != "similar":
         raise click.UsageError("--threshold goes with --tier similar.")
     with shown_progress() as progress:
-        report = Retriever(existing_gallery(gallery), trust=trusted()).duplicates(
+        found = Retriever(existing_gallery(gallery), trust=trusted()).duplicates(
             **options, progress=progress
         )
-    _tell(report)
-    if html is not None:
+    _tell(found)
+    if report is not None:
         from retrieval.report import write_duplicate_sheet
 
-        write_duplicate_sheet(html, report)
-    _print(report, output, null=null)
-    return FOUND if report.groups else NOTHING
+        write_duplicate_sheet(report, found)
+    _print(found, output, null=null)
+    return FOUND if found.groups else NOTHING
 
 
 def _tell(report: DuplicateReport) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from imgret.command import Command
 from imgret.options import (
     NamedPath,
     Whole,
@@ -19,6 +20,7 @@ from imgret.options import (
     max_pixels_option,
     prior_option,
     refinement_options,
+    report_option,
     trust_option,
     trusted,
 )
@@ -36,6 +38,7 @@ INTERVALS = {
 
 @click.command(
     "evaluate",
+    cls=Command,
     epilog="""\b
 Examples:
   imgret evaluate
@@ -82,7 +85,7 @@ Examples:
 @interval_option
 @click.option("--no-calibrate", is_flag=True, help="Keep nothing with the gallery.")
 @prior_option()
-@click.option("--report", type=NamedPath(path_type=Path), help="Write an HTML page, too.")
+@report_option("figures, classes and failed queries")
 @max_pixels_option
 @format_option("text", "json", "csv")
 def command(

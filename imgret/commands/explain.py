@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from imgret.command import Command
 from imgret.options import NamedPath
 from imgret.streams import say
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 KINDS = (".png", ".svg", ".html")
 
 
-class Several(click.Command):
+class Several(Command):
     """A command whose --model takes all that follows it up to the next option."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from imgret.command import Command
 from imgret.options import (
     ENGINES,
     POOLS,
@@ -32,6 +33,7 @@ SETTINGS = ("backbone", "size", "fit", "pool", "views", "transform", "expand", "
 
 @click.command(
     "index",
+    cls=Command,
     epilog="""\b
 Examples:
   imgret index cars/

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from imgret.command import Command
 from imgret.options import existing_gallery, format_option, gallery_option
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 @click.command(
     "info",
+    cls=Command,
     epilog="""\b
 Examples:
   imgret info

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from imgret.options import NamedPath, format_option
+from imgret.command import Command
+from imgret.options import NamedPath, format_option, report_option
 from imgret.streams import say
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 @click.command(
     "leaderboard",
+    cls=Command,
     epilog="""\b
 Examples:
   imgret leaderboard runs/* --report runs.html
@@ -25,7 +27,7 @@ Examples:
 """,
 )
 @click.argument("runs", type=NamedPath(path_type=Path), nargs=-1, required=True)
-@click.option("--report", type=NamedPath(path_type=Path, dir_okay=False), metavar="FILE.html")
+@report_option("figures side by side")
 @click.option(
     "--figures",
     type=NamedPath(path_type=Path, file_okay=False),

@@ -7,19 +7,28 @@ from typing import Literal
 
 import click
 
+from imgret.command import Command
 from imgret.options import NamedPath, existing_gallery, gallery_option, trust_option, trusted
 from imgret.streams import say
 
 
 @click.command(
     "map",
+    cls=Command,
     epilog="""\b
 Examples:
-  imgret map cars.html
-  imgret map cars.html --method tsne --where "label LIKE 'BMW%'"
+  imgret map --report cars.html
+  imgret map --report cars.html --method tsne --where "label LIKE 'BMW%'"
 """,
 )
-@click.argument("file", type=NamedPath(path_type=Path, dir_okay=False))
+@click.option(
+    "--report",
+    "file",
+    type=NamedPath(path_type=Path, dir_okay=False),
+    metavar="FILE.html",
+    required=True,
+    help="Where the page is written.",
+)
 @gallery_option
 @trust_option
 @click.option(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from imgret.command import Command
 from imgret.options import NamedPath, format_option
 from imgret.streams import say
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 @click.command(
     "predict",
+    cls=Command,
     epilog="""\b
 Examples:
   imgret predict photo.jpg --model runs/parts --top 5

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from imgret.command import Command
 from imgret.options import (
     ENGINES,
     NamedPath,
@@ -17,6 +18,7 @@ from imgret.options import (
     gallery_option,
     max_pixels_option,
     prior_option,
+    report_option,
     trust_option,
     trusted,
 )
@@ -50,12 +52,13 @@ class RegionOption(click.ParamType[tuple[int, ...]]):
 
 @click.command(
     "query",
+    cls=Command,
     epilog="""\b
 Examples:
   imgret query photo.jpg --k 5
   imgret query front.jpg side.jpg --mean
   imgret query photo.jpg --where "label = 'BMW M3'" --min-score 0.5
-  imgret query photo.jpg --crop 100,50,300,200 --html matches.html
+  imgret query photo.jpg --crop 100,50,300,200 --report matches.html
   find new/ -name '*.jpg' | imgret query - --format csv
   curl -s https://example.com/photo.jpg | imgret query -
   imgret query photo.jpg --format paths -0 | xargs -0 cp -t similar/
@@ -77,7 +80,7 @@ Examples:
 @click.option("--crop", type=RegionOption(), help="Search by this region of the image.")
 @click.option("--exclude-self", is_flag=True, help="Leave out the same file and same content.")
 @click.option("--distinct", is_flag=True, help="Fold copies of one picture into one match.")
-@click.option("--html", type=NamedPath(path_type=Path), help="Write a contact sheet, too.")
+@report_option("a contact sheet")
 @click.option("-0", "--null", is_flag=True, help="With --format paths: end each with a NUL.")
 @click.option(
     "--expand",
@@ -94,7 +97,7 @@ def command(
     images: tuple[str, ...],
     gallery: Path | None,
     mean: bool,
-    html: Path | None,
+    report: Path | None,
     null: bool,
     engine: Any,
     expand: str | None,
@@ -121,11 +124,11 @@ def command(
         )
         search = retriever.search_mean if mean else retriever.search_files
         found = list(search(paths, **options))
-        if html is not None:
+        if report is not None:
             from retrieval.report import write_contact_sheet
 
             good = [result for result in found if result.error is None]
-            write_contact_sheet(html, good, names={given: HERE})
+            write_contact_sheet(report, good, names={given: HERE})
     found = [replace(result, query=shown(result.query, given)) for result in found]
     for result in found:
         if result.error is not None:

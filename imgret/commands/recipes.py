@@ -6,10 +6,19 @@ from typing import Any
 
 import click
 
+from imgret.command import Command
 from imgret.options import format_option
 
 
-@click.command("recipes")
+@click.command(
+    "recipes",
+    cls=Command,
+    epilog="""\b
+Examples:
+  imgret recipes
+  imgret recipes cars/best > mine.toml
+""",
+)
 @click.argument("name", required=False)
 @format_option("text", "json")
 def command(name: str | None, output: str) -> int:

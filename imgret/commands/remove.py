@@ -6,12 +6,14 @@ from pathlib import Path
 
 import click
 
+from imgret.command import Command
 from imgret.options import NamedPath, existing_gallery, gallery_option
 from imgret.streams import tell
 
 
 @click.command(
     "remove",
+    cls=Command,
     epilog="""\b
 Examples:
   imgret remove cars/old/

@@ -7,12 +7,14 @@ from shlex import quote
 
 import click
 
+from imgret.command import Command
 from imgret.options import NamedPath
 from imgret.streams import say
 
 
 @click.command(
     "sample",
+    cls=Command,
     epilog="""\b
 Examples:
   imgret sample parts/

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import click
 
+from imgret.command import Command
 from imgret.options import NamedPath
 from imgret.streams import say, tell
 
 
 @click.command(
     "serve",
+    cls=Command,
     epilog="""\b
 Example:
   imgret serve --model runs/parts

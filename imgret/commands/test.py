@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from imgret.options import NamedPath, format_option
+from imgret.command import Command
+from imgret.options import NamedPath, format_option, report_option
 from imgret.streams import say, tell
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ SHOWN = 20
 
 @click.command(
     "test",
+    cls=Command,
     epilog="""\b
 Examples:
   imgret test runs/parts --data parts/test --report parts.html
@@ -33,7 +35,7 @@ Examples:
     help="Class folders; by default test/ of what the run was trained on, or what it held out.",
 )
 @click.option("--ensemble", is_flag=True, help="Judge the mean of the runs' probabilities.")
-@click.option("--report", type=NamedPath(path_type=Path, dir_okay=False), metavar="FILE.html")
+@report_option("figures, classes and mistakes")
 @click.option(
     "--figures",
     type=NamedPath(path_type=Path, file_okay=False),

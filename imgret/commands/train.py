@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from imgret.command import Command
 from imgret.options import NamedPath
 from imgret.streams import say
 
@@ -24,6 +25,7 @@ INTERRUPTED = 130
 
 @click.command(
     "train",
+    cls=Command,
     epilog="""\b
 Examples:
   imgret train photos/ --out runs/photos

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from imgret.command import Command
 from imgret.options import ENGINES, NamedPath, format_option
 from imgret.streams import say, tell
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 @click.command(
     "tune",
+    cls=Command,
     epilog="""\b
 Examples:
   imgret tune cars/train --minutes 20 --out cars.toml

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import click
 
+from imgret.command import Command
 from imgret.options import existing_gallery, gallery_option, trust_option, trusted
 from imgret.streams import say, tell
 
 
 @click.command(
     "verify",
+    cls=Command,
     epilog="""\b
 Examples:
   imgret verify

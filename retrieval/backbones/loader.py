@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -174,12 +175,20 @@ def _arguments_in(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
+def _alike(architecture: str) -> list[str]:
+    """Names of timm's that hold a name, or else are spelled like it."""
+    import timm
+
+    known = timm.list_models()
+    return timm.list_models(f"*{architecture}*")[:5] or get_close_matches(architecture, known, n=3)
+
+
 def _load_named(name: str, size: int | None) -> tuple[torch.nn.Module, str]:
     import timm
 
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
-        near = ", ".join(timm.list_models(f"*{architecture}*")[:5])
+        near = ", ".join(_alike(architecture))
         raise BackboneError(
             f"There is no backbone named {name!r}. "
             + (f"Did you mean {near}?" if near else "Give a timm name or a folder.")

@@ -236,7 +236,7 @@ def test_a_contact_sheet_needs_no_other_file(imgret: Command, folder: Path) -> N
     odd.mkdir()
     shutil.copy(folder / "pictures" / "class 1" / "04.jpg", odd / "x.jpg")
     imgret("index", "pictures")
-    done = imgret("query", "pictures/class 1/04.jpg", "--k", 3, "--html", "sheet.html")
+    done = imgret("query", "pictures/class 1/04.jpg", "--k", 3, "--report", "sheet.html")
     page = (folder / "sheet.html").read_text()
     assert done.returncode == 0
     assert page.count("data:image/jpeg;base64,") == 4
@@ -316,7 +316,7 @@ WRONG = [
     ["query", "pictures/class 1/04.jpg", "--crop", "1,2,3"],
     ["query", "pictures/class 1/04.jpg", "--crop", "0,0,900,900"],
     ["query", "pictures/class 1/04.jpg", "--where", "label = "],
-    ["query", "pictures/class 1/04.jpg", "--html", "nowhere/sheet.html"],
+    ["query", "pictures/class 1/04.jpg", "--report", "nowhere/sheet.html"],
     ["query", "pictures/class 1/04.jpg", "--gallery", "nowhere"],
     ["query", "pictures/class 1/04.jpg", "-0"],
     ["info", "--gallery", "pictures"],

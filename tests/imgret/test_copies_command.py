@@ -52,7 +52,7 @@ def test_the_tier_copy_is_in_every_format(imgret: Command, folder: Path) -> None
     }  # fmt: skip
     (group,) = json.loads(imgret("duplicates", "--format", "json").stdout)["groups"]
     assert group["tier"] == "copy"
-    done = imgret("duplicates", "--tier", "copy", "--html", "sheet.html")
+    done = imgret("duplicates", "--tier", "copy", "--report", "sheet.html")
     assert [line.split("\t")[1] for line in done.stdout.splitlines()] == [
         "keep", "bytes", "copy", "copy"
     ]  # fmt: skip
@@ -72,7 +72,7 @@ def test_distinct_folds_copies_and_counts_them(imgret: Command, folder: Path) ->
     assert [m["copies"] for m in found["matches"]] == [4] + [1] * 19
     rows = list(csv.DictReader(io.StringIO(imgret(*asked, "--format", "csv").stdout)))
     assert rows[0]["copies"] == "4"
-    imgret(*asked, "--html", "sheet.html")
+    imgret(*asked, "--report", "sheet.html")
     assert "(4 copies)" in (folder / "sheet.html").read_text()
     assert "copies" not in imgret("query", "p/00.bmp", "--format", "json").stdout
 
@@ -90,7 +90,7 @@ def test_a_match_whose_file_is_gone_is_said_in_every_format(imgret: Command, fol
     assert [Path(row["path"]).name for row in rows if row["file"] == "missing"] == ["05.bmp"]
     (found,) = json.loads(imgret(*asked, "--format", "json").stdout)
     assert [Path(m["path"]).name for m in found["matches"] if m.get("missing")] == ["05.bmp"]
-    assert imgret(*asked, "--format", "paths", "--html", "sheet.html").stderr == said
+    assert imgret(*asked, "--format", "paths", "--report", "sheet.html").stderr == said
     assert (folder / "sheet.html").read_text().count("file is gone") == 1
     left_out = imgret("duplicates", "--format", "json")
     assert "left out: p/05.bmp: does not exist" in left_out.stderr

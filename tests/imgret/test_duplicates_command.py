@@ -140,7 +140,7 @@ def test_exit_code_1_without_a_group(imgret: Command, folder: Path) -> None:
 
 
 def test_the_sheet_needs_no_other_file_and_escapes_names(imgret: Command, folder: Path) -> None:
-    done = imgret("duplicates", "--tier", "picture", "--html", "sheet.html", "--format", "paths")
+    done = imgret("duplicates", "--tier", "picture", "--report", "sheet.html", "--format", "paths")
     page = (folder / "sheet.html").read_text()
     assert done.returncode == 0
     assert page.count("data:image/jpeg;base64,") == 4
@@ -161,7 +161,7 @@ def test_the_sheet_counts_what_it_does_not_draw(
         for copy in range(2 if n else 40):
             picture(n, 8, 6).save(tmp_path / "p" / f"{n}-{copy}.png")
     imgret("index", "p", "--backbone", weights)
-    assert imgret("duplicates", "--tier", "bytes", "--html", "sheet.html").returncode == 0
+    assert imgret("duplicates", "--tier", "bytes", "--report", "sheet.html").returncode == 0
     page = (tmp_path / "sheet.html").read_text()
     assert page.count("<section>") == 200
     assert "the first 200 of 205 groups" in page
@@ -183,7 +183,7 @@ def test_against_names_the_images_of_this_gallery_only(
     assert {group["members"][0]["gallery"] for group in report["groups"]} == {"train.imgret"}
     # 05.jpg is a leak, too, but moving it away would take what linked.jpg leads to
     assert imgret(*arguments, "paths").stdout == "pictures/class 1/04.jpg\n"
-    page = imgret(*arguments, "paths", "--html", "sheet.html")
+    page = imgret(*arguments, "paths", "--report", "sheet.html")
     assert page.returncode == 0
     assert "in train.imgret" in (folder / "sheet.html").read_text()
 
@@ -206,7 +206,7 @@ WRONG = [
     ["--threshold", "0.9", "--tier", "bytes"],
     ["--tier", "same"],
     ["--where", "label ="],
-    ["--html", "nowhere/sheet.html"],
+    ["--report", "nowhere/sheet.html"],
     ["--format", "json", "-0"],
 ]
 

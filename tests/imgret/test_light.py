@@ -173,8 +173,8 @@ def test_light_goes_through_the_tour_after_it_is_trimmed(light: Path, place: Pat
     done(light, place, "index", "parts/train", "--recipe", "tuned.toml", "--reembed")
     shutil.copy(place / "parts/train/bolt/bolt_000.jpg", place / "parts/train/bolt/twin.jpg")
     done(light, place, "index", "parts/train")
-    assert "twin.jpg" in done(light, place, "duplicates", "--html", "d.html")
-    done(light, place, "map", "m.html")
+    assert "twin.jpg" in done(light, place, "duplicates", "--report", "d.html")
+    done(light, place, "map", "--report", "m.html")
     for name in ("x.parquet", "x.npz"):
         assert "61 images" in done(light, place, "export", name)
     assert "all is well" in done(light, place, "verify")

@@ -137,9 +137,9 @@ def test_pages_hold_no_tag_and_no_mark_that_turns_text_around(
     prepared: Path, cache: Path, tmp_path: Path
 ) -> None:
     pages = [tmp_path / name for name in ("sheet.html", "map.html", "duplicates.html", "e.html")]
-    piped(prepared, cache, *QUERY, "--html", pages[0])
-    piped(prepared, cache, "map", pages[1], "--method", "tsne")
-    piped(prepared, cache, "duplicates", "--threshold", "-1", "--html", pages[2])
+    piped(prepared, cache, *QUERY, "--report", pages[0])
+    piped(prepared, cache, "map", "--report", pages[1], "--method", "tsne")
+    piped(prepared, cache, "duplicates", "--threshold", "-1", "--report", pages[2])
     piped(prepared, cache, "evaluate", "--report", pages[3])
     for page in pages:
         assert OBEYED.search(page.read_bytes()) is None, page

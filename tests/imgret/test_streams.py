@@ -122,7 +122,7 @@ def test_a_picture_on_standard_input_is_a_query(prepared: Path, cache: Path, kin
 
 def test_a_picture_on_standard_input_does_what_a_file_does(folder: Path, cache: Path) -> None:
     content = (folder / "p" / "3.png").read_bytes()
-    asked = ("-", "--exclude-self", "--crop", "0,0,60,50", "--html", "sheet.html")
+    asked = ("-", "--exclude-self", "--crop", "0,0,60,50", "--report", "sheet.html")
     done = from_pipe(folder, cache, content, *asked, "--format", "csv")
     rows = list(csv.DictReader(io.StringIO(done.stdout.decode())))
     assert {row["query"] for row in rows} == {"-"}
@@ -185,10 +185,11 @@ def test_names_on_standard_input_may_hold_what_names_may_hold(folder: Path, cach
 
 
 WRITERS = [
-    ("export", "out.npz"), ("export", "out.parquet"), ("map", "map.html", "--method", "tsne"),
-    ("query", "p/0.png", "--html", "sheet.html"),
+    ("export", "out.npz"), ("export", "out.parquet"),
+    ("map", "--report", "map.html", "--method", "tsne"),
+    ("query", "p/0.png", "--report", "sheet.html"),
     ("evaluate", "--report", "e.html", "--no-calibrate"),
-    ("duplicates", "--threshold", "-1", "--html", "d.html"), ("sample", "made", "--train", "1"),
+    ("duplicates", "--threshold", "-1", "--report", "d.html"), ("sample", "made", "--train", "1"),
     ("compare", "classes", "--report", "c.html", "--cache", "kept"), ("index", "more"),
 ]  # fmt: skip
 

@@ -164,13 +164,13 @@ def test_the_command_writes_the_map(
     imgret: Command, pictures: Path, weights: Path, tmp_path: Path
 ) -> None:
     imgret("index", pictures, "--backbone", weights)
-    done = imgret("map", "map.html", "--most-images", "10", "--method", "tsne")
+    done = imgret("map", "--report", "map.html", "--most-images", "10", "--method", "tsne")
     assert done.returncode == 0, done.stderr
     assert "10 of 24" in done.stdout
     assert (tmp_path / "map.html").stat().st_size > 10_000
     if not has_umap():
-        assert "UMAP" in imgret("map", "other.html").stderr
-        assert imgret("map", "x.html", "--method", "umap").returncode == 2
-    missing = imgret("map", "no/such/folder/map.html", "--method", "tsne")
+        assert "UMAP" in imgret("map", "--report", "other.html").stderr
+        assert imgret("map", "--report", "x.html", "--method", "umap").returncode == 2
+    missing = imgret("map", "--report", "no/such/folder/map.html", "--method", "tsne")
     assert missing.returncode == 2
     assert "cannot be written" in missing.stderr

@@ -429,7 +429,7 @@ def test_the_command_passes_no_path_on_that_leads_out(
     folder: Path, secret: Path, cache: Path
 ) -> None:
     lead_out(folder, secret, "absolute")
-    query = ("query", a_query(folder), "--k", "30", "--format", "paths", "--html", "sheet.html")
+    query = ("query", a_query(folder), "--k", "30", "--format", "paths", "--report", "sheet.html")
     code, said = measured(folder, cache, *query)
     assert code == 0
     assert "secret" not in said
