@@ -26,9 +26,9 @@ MAX_CONFIG_BYTES = 1 << 20
 def resolve_name(name: str) -> str:
     """The name in the one form that is stored: short names and folders spelled out.
 
-    >>> resolve("mini")
+    >>> resolve_name("mini")
     'mini'
-    >>> resolve("resnet50")
+    >>> resolve_name("resnet50")
     'resnet50.a1_in1k'
     """
     if name in SHORT_NAMES:

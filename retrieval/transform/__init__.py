@@ -1,16 +1,20 @@
 """Transforms of embeddings: one affine map and an L2 norm, fitted to a gallery.
 
 fitted.py  fit one, apply one; what there is
-spec.py    its name, N and P
+table.py   the transforms, an entry each
+spec.py    a name, N and P
+chain.py   standard, pca and whiten
 within.py  wccn and rca, of which the default is one
 lda.py     lda
 """
 
 from retrieval.transform.fitted import FIT_ROWS, Transform, fit
-from retrieval.transform.spec import NAMES, Spec, parse_spec, resolve_spec, sees_labels
+from retrieval.transform.spec import Spec
+from retrieval.transform.table import KINDS, NAMES, parse_spec, resolve_spec, sees_labels
 
 __all__ = [
     "FIT_ROWS",
+    "KINDS",
     "NAMES",
     "Spec",
     "Transform",

@@ -23,14 +23,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from retrieval.errors import ImgretError
-from retrieval.transform.lda import LEAST_VARIANCE, fit_lda
-from retrieval.transform.spec import Spec, parse_spec, resolve_spec
-from retrieval.transform.within import fit_within, tell_something, usual_lengths
+from retrieval.transform.table import KINDS, parse_spec, resolve_spec
+from retrieval.transform.within import usual_lengths
 
 FIT_ROWS = 100_000
 
@@ -81,29 +79,21 @@ def fit(
     if not np.isfinite(x).all():
         raise ValueError("the embeddings to fit a transform to are not all finite")
     asked = parse_spec(resolve_spec(spec, *x.shape))
-    name = asked.name
-    if name == "none" or (x == x[:1]).all():  # no rows, or equal ones: nothing to learn
+    kind = KINDS[asked.name]
+    if kind.fit is None or (x == x[:1]).all():  # no rows, or equal ones: nothing to learn
         return Transform("none", x.shape[1])
     y = None if labels is None else np.array([label or "" for label in labels])
-    if name in {"lda", "wccn"}:
-        x, y = _labelled(x, y, name)
+    if kind.labels == "needed":
+        x, y = _labelled(x, y, kind.name)
     if len(x) > max_rows:
         chosen = np.sort(np.random.default_rng(seed).choice(len(x), max_rows, replace=False))
         x, y = x[chosen], None if y is None else y[chosen]
     x = np.asarray(x, np.float32)
-    if name in {"auto", "wccn", "rca"}:
-        x, y = usual_lengths(x, y)  # a stranger's row may be long enough to be the mean alone
-    if name == "auto":
-        name = "wccn" if tell_something(x, y, seed) else "rca"
-        asked = parse_spec(resolve_spec(name, *x.shape))
-    if name in {"wccn", "rca"}:
-        y = y if name == "wccn" else None
-        matrix, bias = fit_within(x, y, asked.components, asked.power, seed)
-    elif name == "lda":
-        matrix, bias = fit_lda(x, y, asked)
-    else:
-        matrix, bias = _fit_chain(asked, x)
-    fitted = asked if name == "standard" else replace(asked, components=len(matrix))
+    if kind.usual_lengths:
+        x, y = usual_lengths(x, y)
+    fitted, matrix, bias = kind.fit(asked, x, y, seed)
+    if KINDS[fitted.name].takes:
+        fitted = replace(fitted, components=len(matrix))
     return Transform(
         str(fitted),
         x.shape[1],
@@ -121,39 +111,3 @@ def _labelled(x: np.ndarray, y: np.ndarray | None, name: str) -> tuple[np.ndarra
             "--labels, or choose --transform auto."
         )
     return x[has_label], y[has_label]
-
-
-def _fit_chain(asked: Spec, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """StandardScaler and PCA, each where the name says so, as one matrix and bias in float64."""
-    from sklearn.decomposition import PCA
-    from sklearn.preprocessing import StandardScaler
-
-    name = asked.name
-    scale, shift = np.ones(x.shape[1]), np.zeros(x.shape[1])
-    if name.startswith("standard"):
-        scaler = StandardScaler().fit(x)
-        x = scaler.transform(x)
-        scale, shift = 1 / scaler.scale_, -scaler.mean_ / scaler.scale_
-    if name == "standard":
-        return np.diag(scale), shift
-    # centred here: scikit-learn takes the mean out of the covariance, where float32 cancels
-    centre = x.mean(axis=0, dtype=np.float64)
-    x = x - centre.astype(x.dtype)
-    # the covariance is exact enough in float32 and much faster, but needs more rows than columns
-    solver = "covariance_eigh" if len(x) > x.shape[1] else "full"
-    pca = PCA(asked.components, svd_solver=solver).fit(x)
-    matrix, bias = _fold_pca(pca, power=(asked.power or 1.0) if name == "whiten" else 0.0)
-    return matrix * scale, bias + matrix @ (shift - centre)
-
-
-def _fold_pca(pca: Any, power: float) -> tuple[np.ndarray, np.ndarray]:
-    """Components divided by their deviation to a power.
-
-    Directions without variance are dropped: whitening would divide by nothing."""
-    variance = np.asarray(pca.explained_variance_, np.float64)
-    kept = variance > LEAST_VARIANCE * max(variance[0], np.finfo(np.float64).tiny)
-    kept[0] = True
-    matrix = np.asarray(pca.components_, np.float64)[kept]
-    deviation = np.sqrt(np.where(variance[kept] > 0, variance[kept], 1))
-    matrix = matrix / deviation[:, None] ** power
-    return matrix, -matrix @ np.asarray(pca.mean_, np.float64)

@@ -12,7 +12,8 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 from retrieval.errors import ImgretError
-from retrieval.transform import Spec, Transform, fit, parse_spec, resolve_spec
+from retrieval.transform import KINDS, Spec, Transform, fit, parse_spec, resolve_spec, sees_labels
+from retrieval.transform.table import TransformKind
 
 
 def embeddings(n: int = 400, d: int = 24, seed: int = 0) -> np.ndarray:
@@ -366,3 +367,26 @@ def test_a_power_that_is_none_is_refused(spec: str) -> None:
 )
 def test_a_spec_is_read_as_it_is_written(name: str, n: int | None, power: float | None) -> None:
     assert str(parse_spec(str(Spec(name, n, power)))) == str(Spec(name, n, power))
+
+
+def test_a_transform_is_added_by_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    def halved(
+        asked: Spec, x: np.ndarray, labels: np.ndarray | None, seed: int
+    ) -> tuple[Spec, np.ndarray, np.ndarray]:
+        assert labels is not None
+        matrix = 0.5 * np.eye(x.shape[1])[: asked.components]
+        return asked, matrix, np.zeros(len(matrix))
+
+    entry = TransformKind("halved", ":N", halved, lambda n, _, d: min(n or 3, d), labels="needed")
+    monkeypatch.setitem(KINDS, "halved", entry)
+    x = np.random.default_rng(0).normal(size=(20, 8)).astype(np.float32)
+    fitted = fit("halved:4", x, ["a", "b"] * 10)
+    assert (fitted.spec, fitted.d_out) == ("halved:4", 4)
+    np.testing.assert_allclose(
+        fitted.apply(x), x[:, :4] / np.linalg.norm(x[:, :4], axis=1, keepdims=True), rtol=1e-5
+    )
+    assert sees_labels("halved:4")
+    with pytest.raises(ImgretError, match="needs labelled images"):
+        fit("halved", x)
+    with pytest.raises(ImgretError, match=r"no transform 'halved:4:0\.5'"):
+        fit("halved:4:0.5", x)

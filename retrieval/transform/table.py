@@ -1,0 +1,139 @@
+"""The transforms, one entry each: what it takes, whether it needs labels, how it is fitted.
+
+To add one, add an entry to KINDS, and a line to the list in fitted.py; docs/design.md walks through
+it. Everything else (specs, messages, galleries, evaluation by fifths) reads this table.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from retrieval.errors import ImgretError
+from retrieval.transform.chain import fit_chain
+from retrieval.transform.lda import fit_lda
+from retrieval.transform.spec import Spec
+from retrieval.transform.within import fit_within, tell_something
+
+SPEC = re.compile(r"([a-z+]+)(?::([1-9]\d{0,4}))?(?::(\d\.\d{1,6}))?")
+COMPONENTS = 512
+NARROW_FROM = 4 * COMPONENTS  # images; fewer keep all components, which costs little then
+
+Fitted = tuple[Spec, np.ndarray, np.ndarray]
+FitRows = Callable[[Spec, np.ndarray, np.ndarray | None, int], Fitted]
+_Width = Callable[[int | None, int, int], int]
+
+
+@dataclass(frozen=True)
+class TransformKind:
+    """One transform.
+
+    takes: N and P as its spec is written, such as "[:N][:P]". fit: a spec, (n, d) float32 rows,
+    their labels or None, and a seed -> the spec that was fitted, a (components, d) matrix and a
+    (components,) bias, float64; None for "none". width: N as asked for, n and d -> N; None where
+    the fit finds it. labels: "none", "needed", or "used" where there are some. usual_lengths:
+    whether rows that are many times longer than most are left out, which would be the mean alone.
+    """
+
+    name: str
+    takes: str = ""
+    fit: FitRows | None = None
+    width: _Width | None = None
+    labels: str = "none"
+    usual_lengths: bool = False
+
+
+def _below_rows(asked: int | None, n: int, d: int) -> int:
+    return min(asked or COMPONENTS, d, n - 1)
+
+
+def _all_or_512(asked: int | None, n: int, d: int) -> int:
+    return min(asked or (d if n < NARROW_FROM else COMPONENTS), d)
+
+
+def _chain(asked: Spec, x: np.ndarray, labels: np.ndarray | None, seed: int) -> Fitted:
+    del labels, seed
+    return (asked, *fit_chain(asked, x))
+
+
+def _lda(asked: Spec, x: np.ndarray, labels: np.ndarray | None, seed: int) -> Fitted:
+    del seed
+    return (asked, *fit_lda(x, labels, asked))
+
+
+def _wccn(asked: Spec, x: np.ndarray, labels: np.ndarray | None, seed: int) -> Fitted:
+    return (asked, *fit_within(x, labels, asked.components, asked.power, seed))
+
+
+def _rca(asked: Spec, x: np.ndarray, labels: np.ndarray | None, seed: int) -> Fitted:
+    del labels
+    return (asked, *fit_within(x, None, asked.components, asked.power, seed))
+
+
+def _auto(asked: Spec, x: np.ndarray, labels: np.ndarray | None, seed: int) -> Fitted:
+    fit, name = (_wccn, "wccn") if tell_something(x, labels, seed) else (_rca, "rca")
+    asked = parse_spec(resolve_spec(name, *x.shape))
+    return fit(asked, x, labels, seed)
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        TransformKind("none"),
+        TransformKind("standard", "", _chain),
+        TransformKind("standard+pca", ":N", _chain, _below_rows),
+        TransformKind("pca", ":N", _chain, _below_rows),
+        TransformKind("whiten", ":N[:P]", _chain, _below_rows),
+        TransformKind("lda", "[:N][:P]", _lda, labels="needed"),
+        TransformKind("wccn", "[:N][:P]", _wccn, _all_or_512, labels="needed", usual_lengths=True),
+        TransformKind("rca", "[:N][:P]", _rca, _all_or_512, usual_lengths=True),
+        TransformKind("auto", "", _auto, labels="used", usual_lengths=True),
+    )
+}
+_USAGE = [kind.name + kind.takes for kind in KINDS.values()]
+NAMES = f"{', '.join(_USAGE[:-1])} or {_USAGE[-1]}"
+
+
+def parse_spec(spec: str) -> Spec:
+    """Read a spec. Raises ImgretError for what is none.
+
+    >>> parse_spec("whiten:512:0.75")
+    Spec(name='whiten', components=512, power=0.75)
+    """
+    found = SPEC.fullmatch(spec)
+    kind = KINDS.get(found[1]) if found else None
+    n, p = (found[2], found[3]) if found else (None, None)
+    power = float(p) if p else None
+    fits = kind and (not n or "N" in kind.takes) and (not p or "P" in kind.takes)
+    if not kind or not fits or (power is not None and not 0 < power <= 1):
+        raise ImgretError(
+            f"There is no transform {spec!r}. Give {NAMES}: N is a whole number, P one like 0.75, "
+            "above 0 and at most 1."
+        )
+    return Spec(kind.name, int(n) if n else None, power)
+
+
+def resolve_spec(spec: str, n: int, d: int) -> str:
+    """Return the spec that is fitted to n embeddings of width d; "auto" decides between two when it
+    sees the labels, so it keeps its name.
+
+    >>> resolve_spec("wccn", 2000, 1280), resolve_spec("rca", 5000, 1280)
+    ('wccn:1280', 'rca:512')
+    >>> resolve_spec("whiten:512", 300, 1280)
+    'whiten:299'
+    """
+    asked = parse_spec(spec)
+    kind = KINDS[asked.name]
+    if n < 2:
+        return "none"
+    if kind.width is None:
+        return spec
+    return str(replace(asked, components=kind.width(asked.components, n, d)))
+
+
+def sees_labels(spec: str) -> bool:
+    """Tell whether labels take part where a transform is fitted."""
+    return KINDS[parse_spec(spec).name].labels != "none"
