@@ -15,6 +15,8 @@ import pyarrow as pa
 
 from retrieval.images import PictureFacts
 
+RecordBatch = pa.RecordBatch  # some rows of a table, column by column
+
 INT64 = np.iinfo(np.int64)
 FACTS = pa.struct(
     [

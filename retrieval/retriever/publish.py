@@ -9,13 +9,12 @@ import shutil
 from collections.abc import Iterator
 
 import numpy as np
-import pyarrow as pa
 
 from retrieval import transform as transforms
 from retrieval.errors import GalleryError, ImgretError
 from retrieval.files import replaced, sync
 from retrieval.gallery import Gallery, ImageTable, IndexState, Settings
-from retrieval.gallery.rows import as_matrix
+from retrieval.gallery.rows import RecordBatch, as_matrix
 from retrieval.gallery.settings import write_text
 from retrieval.gallery.table import INDEXED
 from retrieval.index import Index
@@ -296,7 +295,7 @@ def _sample(
 
 def _chosen_batches(
     table: ImageTable, chosen: np.ndarray, *, labels: bool
-) -> Iterator[tuple[np.ndarray, slice, pa.RecordBatch]]:
+) -> Iterator[tuple[np.ndarray, slice, RecordBatch]]:
     first = 0
     for batch in table.batches(["embedding", "label"] if labels else ["embedding"]):
         low, high = np.searchsorted(chosen, [first, first + batch.num_rows])

@@ -22,11 +22,13 @@ from retrieval.gallery.settings import BackboneState
 from retrieval.images import DEFAULT_MAX_PIXELS
 from retrieval.progress import Progress
 from retrieval.projection import ProjectionMethod
-from retrieval.retriever import confidence, labelled, maintenance, verification
+from retrieval.retriever import confidence, labelled, verification
 from retrieval.retriever.duplicates import TIERS, DuplicateReport, Tier, find_duplicates
 from retrieval.retriever.encoders import EncoderChoice
+from retrieval.retriever.export import export_gallery
 from retrieval.retriever.forked import in_own_process
 from retrieval.retriever.gone import check_missing
+from retrieval.retriever.info import describe, estimate
 from retrieval.retriever.map import GalleryMap, map_gallery
 from retrieval.retriever.plan import (
     MOST_OF_A_STRANGER,
@@ -39,6 +41,7 @@ from retrieval.retriever.plan import (
 )
 from retrieval.retriever.publish import bring_up_index, fitted_anew, open_to_write
 from retrieval.retriever.reembed import forget_staged, reembed_rows
+from retrieval.retriever.removal import published_rows, rows_below
 from retrieval.retriever.results import (
     GalleryInfo,
     IndexEstimate,
@@ -238,7 +241,7 @@ class Retriever(Searcher):
         if plan.tasks:
             ours = table is None or table.is_ours
             encoder = self._encoder.of(settings or self._new_settings(asked), ours=ours)
-        return maintenance.estimate(plan, encoder, reading)
+        return estimate(plan, encoder, reading)
 
     @in_own_process
     def evaluate(
@@ -365,7 +368,7 @@ class Retriever(Searcher):
     @in_own_process
     def info(self) -> GalleryInfo:
         """The gallery in figures."""
-        return maintenance.describe(self.gallery)
+        return describe(self.gallery)
 
     @in_own_process
     def remove(self, paths: Paths, *, progress: Progress | None = None) -> int:
@@ -376,9 +379,9 @@ class Retriever(Searcher):
         """
         self.gallery.check_exists()
         with self._writing():
-            before = maintenance.published_rows(self.gallery, _as_paths(paths))
+            before = published_rows(self.gallery, _as_paths(paths))
             settings, table = open_to_write(self.gallery, progress)
-            ids = maintenance.rows_below(self.gallery, table, _as_paths(paths))
+            ids = rows_below(self.gallery, table, _as_paths(paths))
             version = table.version
             table.remove(ids)
             table.forget_removed()  # also what an interrupted call had removed
@@ -416,7 +419,7 @@ class Retriever(Searcher):
 
         Returns the number of images written.
         """
-        return maintenance.export_gallery(self.gallery, self._current(), Path(file))
+        return export_gallery(self.gallery, self._current(), Path(file))
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

@@ -22,7 +22,7 @@ from retrieval.gallery import Gallery, Settings
 from retrieval.images import DEFAULT_MAX_PIXELS, ImageFile, Source, is_tensor, read_bytes
 from retrieval.loader import Loaded, decode_in_time, default_workers, load_images
 from retrieval.refinement import Refinement
-from retrieval.retriever import maintenance
+from retrieval.retriever import current
 from retrieval.retriever.confidence import prior_of
 from retrieval.retriever.encoders import EncoderChoice
 from retrieval.retriever.forked import Helper, in_own_process
@@ -231,9 +231,9 @@ class Searcher:
     def _current(self) -> Snapshot:
         """The published state, reopened when another one was published since."""
         with self._opening:
-            stamp = maintenance.stamp(self.gallery)
+            stamp = current.stamp(self.gallery)
             if self._snapshot is None or self._snapshot[0] != stamp:
-                snapshot = maintenance.open_snapshot(self.gallery)
+                snapshot = current.open_snapshot(self.gallery)
                 self._checked(snapshot.settings)
                 self._snapshot = stamp, snapshot
             return self._snapshot[1]

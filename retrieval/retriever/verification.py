@@ -6,16 +6,15 @@ import contextlib
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import pyarrow as pa
 
 from retrieval.errors import GalleryError, ImgretError
 from retrieval.gallery import Gallery, ImageTable, Settings, as_matrix, storable
 from retrieval.gallery.rows import checksums
 from retrieval.gallery.table import INDEXED
 from retrieval.images import ImageFile
+from retrieval.retriever.current import stamp
 from retrieval.retriever.encoders import EncoderChoice
 from retrieval.retriever.gone import check_all_there
-from retrieval.retriever.maintenance import stamp
 from retrieval.retriever.plan import Plan, StoredRow, Task, labels_from, read_rows
 from retrieval.retriever.publish import (
     bring_up_index,
@@ -174,9 +173,8 @@ def check_rows(table: ImageTable, reading: Reading) -> Damage:
                 finite = np.isfinite(as_matrix(batch["embedding"].drop_null())).all(axis=1)
                 wrong[np.flatnonzero(there)[~finite]] = True
                 unexplained = ~there & ~batch["error"].is_valid().to_numpy(zero_copy_only=False)
-                damage.roots |= set(
-                    batch["root"].filter(pa.array(~(wrong | unexplained))).to_pylist()
-                )
+                whole = np.flatnonzero(~(wrong | unexplained))
+                damage.roots |= set(batch["root"].take(whole).to_pylist())
                 for place in np.flatnonzero(wrong | unexplained):
                     root, label = batch["root"][place].as_py(), batch["label"][place].as_py()
                     damage.damaged[paths[place]] = Named(int(ids[place]), root, label)

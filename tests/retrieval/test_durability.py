@@ -179,8 +179,8 @@ ELSEWHERE = {
     ("retrieval/files.py", "new_folder"),
     ("retrieval/files.py", "replaced"),
     ("retrieval/gallery/table.py", "become"),  # Lance's own commit, and then a sync
-    ("retrieval/retriever/maintenance.py", "_export_parquet"),
-    ("retrieval/retriever/maintenance.py", "_export_npz"),
+    ("retrieval/retriever/export.py", "_export_parquet"),
+    ("retrieval/retriever/export.py", "_export_npz"),
     ("retrieval/retriever/publish.py", "_save"),  # another name of a file that is on the disk
     ("imgret/standard_input.py", "_of_standard_input"),  # a temporary folder of one query
     ("imgret/streams.py", "prepare_streams"),  # to /dev/null

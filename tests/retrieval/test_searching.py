@@ -15,7 +15,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from retrieval.errors import GalleryError, ImageError, ImgretError
 from retrieval.gallery import Gallery, IndexState, Settings
-from retrieval.retriever import Retriever, maintenance
+from retrieval.retriever import Retriever, current
 from retrieval.retriever.snapshot import Snapshot
 from tests.samples import picture
 
@@ -202,16 +202,16 @@ def test_readers_search_while_a_writer_writes(own: Retriever) -> None:
 def test_a_reader_that_a_writer_overtakes_reads_again_and_leaves_the_lock_alone(
     own: Retriever, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    in_time = maintenance.open_published
+    in_time = current.open_published
 
     def late(gallery: Gallery, state: IndexState, settings: Settings) -> Snapshot:
-        monkeypatch.setattr(maintenance, "open_published", in_time)
+        monkeypatch.setattr(current, "open_published", in_time)
         picture(300).save(own.gallery.base / "pictures" / "new.png")
         own.index(own.gallery.base / "pictures")
         monkeypatch.setattr(Gallery, "lock", None)
         return in_time(gallery, state, settings)
 
-    monkeypatch.setattr(maintenance, "open_published", late)
+    monkeypatch.setattr(current, "open_published", late)
     assert Retriever(own.gallery.path).search(picture(300), k=1)[0].path.name == "new.png"
 
 

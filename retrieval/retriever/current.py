@@ -1,0 +1,76 @@
+"""Open what a gallery has published, to search it."""
+
+from __future__ import annotations
+
+import contextlib
+
+from retrieval.errors import GalleryError
+from retrieval.gallery import Gallery, IndexState, Settings
+from retrieval.gallery.settings import read_text
+from retrieval.gallery.table import INDEXED
+from retrieval.retriever.publish import (
+    bring_up_index,
+    build_index,
+    load_index,
+    open_to_write,
+)
+from retrieval.retriever.snapshot import Snapshot
+
+
+def stamp(gallery: Gallery) -> tuple[int, ...]:
+    """Changes whenever something is published."""
+    try:
+        stat = gallery.settings_path.stat()
+    except FileNotFoundError:
+        return ()
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
+def open_snapshot(gallery: Gallery) -> Snapshot:
+    """What can be searched now; an index that is missing or damaged is made again.
+
+    Raises GalleryError when there is nothing to search yet.
+    """
+    while True:
+        seen = stamp(gallery)
+        settings, table = gallery.settings(), gallery.open_table()
+        state = gallery.index_state(settings, table)
+        if state is not None:
+            with contextlib.suppress(GalleryError):
+                return open_published(gallery, state, settings)
+        if stamp(gallery) == seen:  # else a writer has published anew, and taken away what we read
+            break
+    usable = table.count(INDEXED)
+    if usable == 0:
+        raise _nothing_in(gallery)
+    try:
+        if table.stepped_back is not None:
+            raise GalleryError(table.stepped_back)  # who only reads gives no version up
+        with gallery.lock(wait=0):
+            settings, table = open_to_write(gallery)
+            if gallery.index_state(settings, table) is None:  # raises, saying why there is none
+                settings = bring_up_index(gallery, table, settings.without_derived())
+    except GalleryError:  # another process writes, or nobody may: then for this search alone
+        index, _ = build_index(table, settings, usable)
+        return Snapshot(gallery, table, index, settings)
+    if settings.index is None:
+        raise _nothing_in(gallery)
+    return open_published(gallery, settings.index, settings)
+
+
+def _nothing_in(gallery: Gallery) -> GalleryError:
+    return GalleryError(
+        f"{gallery.path} holds no image that could be embedded. Run `imgret index FOLDER`; "
+        "`imgret info --failed` tells why images failed."
+    )
+
+
+def open_published(gallery: Gallery, state: IndexState, settings: Settings) -> Snapshot:
+    """The published rows and index. Raises GalleryError when they are damaged."""
+    table = gallery.open_table(state.version)
+    if (
+        table.is_ours
+        and read_text(table.settings, gallery.table_path) != settings.without_derived()
+    ):
+        table.is_ours = gallery.open_table().is_ours  # it is the newest that has these settings
+    return Snapshot(gallery, table, load_index(gallery, state), settings)

@@ -1,0 +1,115 @@
+"""A gallery in figures, and what a run of index would cost."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+import numpy as np
+
+from retrieval.encoder import Encoder
+from retrieval.errors import GalleryError
+from retrieval.files import disk_use
+from retrieval.gallery import Gallery, Settings
+from retrieval.gallery.table import INDEXED
+from retrieval.loader import load_images
+from retrieval.retriever.plan import Plan
+from retrieval.retriever.publish import (
+    load_index,
+)
+from retrieval.retriever.results import GalleryInfo, IndexEstimate
+from retrieval.retriever.writer import Reading, encode_batches
+
+PROBED = 64
+ROW_BYTES = 300  # path, hash, label and what Lance adds, without the embedding
+
+
+def estimate(plan: Plan, encoder: Encoder | None, reading: Reading) -> IndexEstimate:
+    """Counts from a plan, time and disk from reading and encoding a few of its images."""
+    new = sum(task.stored is None for task in plan.tasks)
+    seconds = size = None
+    probed = 0
+    if encoder is not None and plan.tasks:
+        step = max(1, len(plan.tasks) // PROBED)
+        sample = [task.file for task in plan.tasks[::step]][:PROBED]
+        batch_size = min(reading.batch_size or encoder.batch_size, len(sample))
+        pixels = encoder.spec.preprocessing.size
+        encoder.encode(np.zeros((batch_size, pixels, pixels, 3), np.uint8))
+        start = time.monotonic()
+        loaded = load_images(
+            sample,
+            encoder.spec.preprocessing,
+            max_pixels=reading.max_pixels,
+            workers=reading.workers,
+        )
+        probed = sum(len(batch) for batch in encode_batches(loaded, encoder, batch_size))
+        seconds = (time.monotonic() - start) / probed * len(plan.tasks)
+        size = len(plan.tasks) * (ROW_BYTES + 2 * encoder.spec.dim + 4 * min(encoder.spec.dim, 512))
+    return IndexEstimate(
+        new=new,
+        changed=len(plan.tasks) - new,
+        unchanged=plan.unchanged + plan.failed,
+        removed=len(plan.gone),
+        seconds=seconds,
+        bytes=size,
+        probed=probed,
+        engine=encoder.engine if encoder else None,
+        passed_over=plan.passed_over_by_kind,
+    )
+
+
+def describe(gallery: Gallery) -> GalleryInfo:
+    """A gallery in figures, with the path and reason of each failed row."""
+    settings, table = gallery.settings(), gallery.open_table()
+    state = gallery.index_state(settings, table)
+    index = None
+    if state is not None:
+        try:
+            index = load_index(gallery, state)
+        except GalleryError:
+            state = None
+    failures = table.columns(["path", "error"], "error IS NOT NULL").to_pylist()
+    notes = table.columns(["path", "facts"], "facts.note IS NOT NULL").to_pylist()
+    passed_over = sum((Counter(p.kinds) for p in settings.passed_over), Counter[str]())
+    usable, b = table.count(INDEXED), settings.backbone
+    return GalleryInfo(
+        gallery=gallery.path,
+        images=usable,
+        failed=len(failures),
+        labels=len(table.columns(["label"], f"label IS NOT NULL AND {INDEXED}")["label"].unique()),
+        backbone=b.name,
+        weights_sha256=b.weights_sha256,
+        size=b.size,
+        fit=b.fit,
+        pool=b.pool,
+        views=b.views,
+        dim=b.dim,
+        engine=settings.engine,
+        transform=state.transform if state else "",
+        transform_asked=settings.transform,
+        transform_dim=index.d_out if index else 0,
+        fitted_on=state.fitted_on if state else 0,
+        index=index.kind if index else "none yet",
+        recall=index.recall if index else None,
+        indexed=index.ntotal if index else 0,
+        current=bool(index and index.ntotal == usable and state and state.version == table.version),
+        bytes_images=disk_use(gallery.table_path),
+        bytes_index=sum(file.stat().st_size for file in gallery.path.glob("index-*.faiss")),
+        version=table.version,
+        failures=tuple((row["path"], row["error"]) for row in failures),
+        leftovers=tuple(gallery.leftovers()),
+        notes=tuple((row["path"], row["facts"]["note"]) for row in notes),
+        passed_over=tuple(passed_over.most_common()),
+        confidence=_confidence(settings),
+    )
+
+
+def _confidence(settings: Settings) -> str:
+    known = settings.calibration
+    if known is None or known.method != settings.method:
+        return ""
+    what = "has the query's class" if known.kind == "class" else "shows the same thing"
+    return (
+        f"that a match {what}; off by {known.error:.3f} on average, learnt from {known.queries:,} "
+        f"queries, where {known.prior_known:.0%} have an answer"
+    )

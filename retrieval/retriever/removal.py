@@ -1,0 +1,27 @@
+"""Rows that are to be dropped by path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from retrieval.errors import GalleryError
+from retrieval.gallery import Gallery, ImageTable, storable
+
+
+def rows_below(gallery: Gallery, table: ImageTable, paths: Sequence[Path]) -> list[int]:
+    """Ids of the rows of these files and of all files below these folders, there or not."""
+    roots_above = gallery.roots_above(storable(gallery.stored_root(path)) for path in paths)
+    columns = table.columns(["id", "path"])
+    ids, stored = columns["id"].to_pylist(), columns["path"].to_pylist()
+    return [i for i, path in zip(ids, stored, strict=True) if roots_above(path)]
+
+
+def published_rows(gallery: Gallery, paths: Sequence[Path]) -> list[int]:
+    """rows_below() of the version that is searched; none where that cannot be read."""
+    try:
+        state = gallery.settings().index
+        table = gallery.open_table(state.version) if state else None
+        return rows_below(gallery, table, paths) if table else []
+    except GalleryError:
+        return []
