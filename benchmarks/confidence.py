@@ -101,9 +101,9 @@ def draw(images: Images, foreign: np.ndarray, seed: int, into: Answers) -> None:
     codes = np.unique(labels[rows], return_inverse=True)[1]
     best = np.take_along_axis(scores, nearest, 1)
     dense = density(x[nearest[:, 0]], x, nearest[:, 0])
-    p = calibration.confidence.probability(evidence(best, codes[nearest], 1), dense, PRIOR_KNOWN)[
-        :, 0
-    ]
+    classes = codes[nearest]
+    found = evidence((best[:, :1], classes[:, :1]), (best, classes))
+    p = calibration.confidence.probability(found, dense, PRIOR_KNOWN)[:, 0]
     kind = np.repeat([1, 0, -1], [len(asked), len(unknown), len(foreign)])
     right = np.zeros(len(p), bool)
     right[: len(asked)] = labels[rows][nearest[: len(asked), 0]] == labels[asked]

@@ -15,7 +15,7 @@ def calibration_facts(c: Calibration) -> list[tuple[str, str]]:
     return [
         ("answer", ANSWERS[c.kind]),
         ("learnt from", f"{c.known:,} queries with an answer, {c.unknown:,} without one"),
-        ("prior", f"{c.prior_known:.0%} of queries have an answer"),
+        ("prior", f"{100 * c.prior_known:g} % of queries have an answer"),
         ("error", f"{c.error:.3f} (expected calibration error of the best match, held out)"),
         ("Brier score", f"{c.brier:.3f}"),
         ("area", f"{c.area:.3f} under the ROC of having an answer (score alone "

@@ -129,7 +129,7 @@ def report_option(page: str) -> Callable[[Function], Function]:
 
 
 def prior_option(default: float | None = 0.9) -> Callable[[Function], Function]:
-    """--prior-known; without a default it is what the gallery was calibrated for."""
+    """--prior-known; without a default that of the gallery's calibration."""
     return click.option(
         "--prior-known",
         type=click.FloatRange(0, 1, min_open=True, max_open=True),

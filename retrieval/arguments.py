@@ -58,5 +58,5 @@ def box(name: str, value: Any) -> tuple[int, int, int, int]:
 
 def one_of(name: str, value: Any, known: Sequence[str]) -> None:
     """Raise QueryError unless a value is one of those that are known."""
-    if value not in known:
+    if not isinstance(value, str) or value not in known:
         raise QueryError(f"{name} is {value!r}; use one of {', '.join(known)}.")

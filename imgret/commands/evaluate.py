@@ -84,7 +84,7 @@ Examples:
 )
 @interval_option
 @click.option("--no-calibrate", is_flag=True, help="Keep nothing with the gallery.")
-@prior_option()
+@prior_option(None)
 @report_option("figures, classes and failed queries")
 @max_pixels_option
 @format_option("text", "json", "csv")

@@ -158,15 +158,12 @@ def _warn_of_doubt(results: Sequence[QueryResult], least: float | None) -> None:
     """Say which queries have no match that is likely to be right, where that is known."""
     for result in results:
         probabilities = [m.probability for m in result.matches if m.probability is not None]
-        if least is not None and not result.matches:
-            say(
-                f"imgret: {result.query}: no match is likely to be right (none reaches "
-                f"{least:.0%})."
-            )
+        if least and not result.matches:
+            say(f"imgret: {result.query}: no match has a probability of {least:g} or more.")
         elif least is None and probabilities and max(probabilities) < LIKELY:
             say(
                 f"imgret: {result.query}: no match is likely to be right (the best has a "
-                f"probability of {max(probabilities):.0%})."
+                f"probability of {max(probabilities):.2g})."
             )
 
 

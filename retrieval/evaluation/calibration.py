@@ -13,7 +13,7 @@ of any right match the probability is 0: nothing was learnt there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -30,6 +30,7 @@ BINS = 10
 FEWEST = 10  # queries with an answer, and as many without one
 PRIOR_KNOWN = 0.9
 STRENGTH = 0.3  # of the evidence beside an L2 penalty on standardised weights
+LEAST_DEVIATION = 1e-4  # of evidence, which lies in [-2, 2]; below it tells nothing
 SURE = 8.0  # log-odds that a match is right where none was ever wrong
 
 
@@ -50,9 +51,8 @@ class Trials:
 
     def rows(self, rows: np.ndarray) -> Trials:
         """Take some of the trials."""
-        e = self.evidence
         return Trials(
-            Evidence(e.scores[rows], e.support[rows], e.margin[rows], e.near[rows]),
+            self.evidence.rows(rows),
             self.density[rows],
             self.right[rows],
             self.known[rows],
@@ -70,7 +70,7 @@ def joined_trials(parts: list[Trials]) -> Trials:
         return np.concatenate([getattr(p.evidence, of) for p in parts])
 
     return Trials(
-        Evidence(*map(evidence, ("scores", "support", "margin", "near"))),
+        Evidence(*(evidence(field.name) for field in fields(Evidence))),
         *map(together, ("density", "right", "known", "fold")),
     )
 
@@ -89,21 +89,26 @@ def calibrate(
     held_out = np.full(len(trials.known), np.nan)
     for fold in np.unique(trials.fold):
         inside = trials.fold == fold
-        part = _fitted(trials.rows(np.flatnonzero(~inside))) or confidence
-        mine = trials.rows(np.flatnonzero(inside))
-        held_out[inside] = part.probability(mine.evidence, mine.density, prior_known)[:, 0]
-    known, right = trials.known, trials.right[:, 0]
+        part = _fitted(trials.rows(np.flatnonzero(~inside)))
+        if part is not None:
+            mine = trials.rows(np.flatnonzero(inside))
+            held_out[inside] = part.probability(mine.evidence, mine.density, prior_known)[:, 0]
+    judged = np.isfinite(held_out)
+    if not judged.any() or len(np.unique(trials.known[judged])) < 2:
+        return None  # what cannot be judged is not told
+    held_out, score = held_out[judged], trials.evidence.scores[judged, 0]
+    known, right = trials.known[judged], trials.right[judged, 0]
     weights = _weights(known, prior_known)
     return Calibration(
         kind=kind,
         confidence=confidence,
         prior_known=prior_known,
-        known=int(known.sum()),
-        unknown=int((~known).sum()),
+        known=int(trials.known.sum()),
+        unknown=int((~trials.known).sum()),
         error=expected_calibration_error(held_out, right, BINS, weights=weights),
         brier=float(np.average((held_out - right) ** 2, weights=weights)),
         area=_area(known, held_out),
-        area_of_score=_area(known, np.maximum(trials.evidence.scores[:, 0], -1.0)),
+        area_of_score=_area(known, np.maximum(score, -1.0)),
         reliability=_reliability(held_out, right, weights),
     )
 
@@ -113,7 +118,7 @@ def _fitted(trials: Trials) -> Confidence | None:
     there = np.isfinite(e.scores)
     if min(known.sum(), (~known).sum()) < FEWEST or not trials.right[known].any():
         return None
-    x = np.stack([e.support[:, 0], e.margin[:, 0], e.near, trials.density], axis=1)
+    x = np.stack([e.top_support, e.top_margin, e.near, trials.density], axis=1)
     has_answer = _logistic(x, known, _weights(known, 0.5), free=(3,))
     near = np.broadcast_to(e.near[:, None], there.shape)
     of_matches = np.stack([e.support, e.margin, near], axis=2)
@@ -135,7 +140,7 @@ def _logistic(
     from scipy.optimize import minimize
 
     mean, deviation = x.mean(axis=0), x.std(axis=0)
-    z = (x - mean) / np.where(deviation > 1e-9, deviation, 1.0)
+    z = (x - mean) / np.where(deviation > LEAST_DEVIATION, deviation, 1.0)
     sign = np.where(y, 1.0, -1.0)
     d = x.shape[1]
 
@@ -147,7 +152,7 @@ def _logistic(
 
     bounds = [(None if i in free else 0.0, None) for i in range(d)] + [(None, None)]
     found = minimize(loss, np.zeros(d + 1), jac=True, method="L-BFGS-B", bounds=bounds).x
-    w = found[:d] / np.where(deviation > 1e-9, deviation, 1.0)
+    w = found[:d] / np.where(deviation > LEAST_DEVIATION, deviation, 1.0)
     return np.append(w, found[d] - w @ mean)
 
 

@@ -12,7 +12,7 @@ distribution detection with deep nearest neighbors").
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -23,31 +23,40 @@ CELLS_AT_ONCE = 1 << 22
 
 @dataclass(frozen=True)
 class Evidence:
-    """Of the m best matches of q queries, float64: scores, support, margin: (q, m); near: (q,).
+    """What is known of m matches of q queries, float64.
 
-    -inf in scores is a match that is not there.
+    scores, support, margin: (q, m), -inf in scores where a match is not there. top_support,
+    top_margin, near: (q,), of the best neighbour and of all neighbours.
     """
 
     scores: np.ndarray
     support: np.ndarray
     margin: np.ndarray
+    top_support: np.ndarray
+    top_margin: np.ndarray
     near: np.ndarray
 
+    def rows(self, rows: np.ndarray) -> Evidence:
+        """Take some of the queries."""
+        return Evidence(*(getattr(self, field.name)[rows] for field in fields(self)))
 
-def evidence(scores: np.ndarray, classes: np.ndarray, m: int) -> Evidence:
-    """The evidence for the first m of (q, n) neighbours, best first.
 
-    scores: cosine similarities, -inf where there is no neighbour. classes: (q, n) whole numbers,
-    equal where two neighbours are of one class.
+def evidence(
+    matches: tuple[np.ndarray, np.ndarray], neighbours: tuple[np.ndarray, np.ndarray]
+) -> Evidence:
+    """Return the evidence for matches among the neighbours of their queries.
+
+    Each: (q, n) cosine similarities, best first, -inf where there is nothing, and (q, n) classes,
+    whole numbers, equal where two are of one class. Of the neighbours the first CONSIDERED count,
+    so that a match means the same however many were asked for, and whatever they were chosen by.
     """
-    scores = scores.astype(np.float64)
-    m = min(m, scores.shape[1])
-    support, margin = np.empty((2, len(scores), m))
-    step = max(1, CELLS_AT_ONCE // max(1, m * scores.shape[1]))
-    for start in range(0, len(scores), step):
-        rows = slice(start, start + step)
-        support[rows], margin[rows] = _of_class(scores[rows], classes[rows], m)
-    return Evidence(scores[:, :m], support, margin, mean_of_best(scores, NEAR))
+    scores, classes = matches[0].astype(np.float64), matches[1]
+    around, theirs = neighbours[0].astype(np.float64), neighbours[1]
+    around, theirs = around[:, :CONSIDERED], theirs[:, :CONSIDERED]
+    support, margin = _of_class(scores, classes, around, theirs)
+    top_support, top_margin = _of_class(around[:, :1], theirs[:, :1], around, theirs)
+    near = mean_of_best(around, NEAR)
+    return Evidence(scores, support, margin, top_support[:, 0], top_margin[:, 0], near)
 
 
 def mean_of_best(scores: np.ndarray, n: int) -> np.ndarray:
@@ -58,11 +67,22 @@ def mean_of_best(scores: np.ndarray, n: int) -> np.ndarray:
     return np.asarray(np.where(there.any(axis=-1), total / np.maximum(there.sum(axis=-1), 1), -1.0))
 
 
-def _of_class(scores: np.ndarray, classes: np.ndarray, m: int) -> tuple[np.ndarray, np.ndarray]:
-    same = classes[:, :m, None] == classes[:, None, :]
-    own = np.where(same, scores[:, None, :], -np.inf)
-    others = np.where(same, -np.inf, scores[:, None, :]).max(axis=2)
-    worst = np.where(np.isfinite(scores), scores, np.inf).min(axis=1, initial=1.0)
-    others = np.where(np.isfinite(others), others, worst[:, None])  # another one is farther still
-    best = np.where(np.isfinite(own.max(axis=2)), own.max(axis=2), -1.0)
-    return mean_of_best(own, SUPPORTING), best - others
+def _of_class(
+    scores: np.ndarray, classes: np.ndarray, around: np.ndarray, theirs: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(q, m) support and margin, some queries at a time."""
+    support, margin = np.empty((2, *scores.shape))
+    step = max(1, CELLS_AT_ONCE // max(1, scores.shape[1] * around.shape[1]))
+    for start in range(0, len(scores), step):
+        rows = slice(start, start + step)
+        same = classes[rows, :, None] == theirs[rows, None, :]
+        near = around[rows, None, :]
+        own = np.where(same, near, -np.inf)
+        others = np.where(same, -np.inf, near).max(axis=2)
+        worst = np.where(np.isfinite(near), near, np.inf).min(axis=2, initial=1.0)
+        others = np.where(np.isfinite(others), others, worst)  # another one is farther still
+        alone = np.where(np.isfinite(scores[rows]), scores[rows], -1.0)  # no neighbour is like it
+        known = np.isfinite(own.max(axis=2))
+        support[rows] = np.where(known, mean_of_best(own, SUPPORTING), alone)
+        margin[rows] = np.where(known, own.max(axis=2), alone) - others
+    return support, margin

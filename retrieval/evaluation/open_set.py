@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from retrieval import transform as transforms
+from retrieval.errors import ImgretError
 from retrieval.evaluation.calibration import Trials, joined_trials
 from retrieval.evaluation.evidence import CONSIDERED, NEAR, evidence, mean_of_best
 from retrieval.evaluation.protocols import (
@@ -32,6 +33,7 @@ from retrieval.evaluation.rankings import (
 from retrieval.progress import Progress
 
 FOLDS = 10
+FEWEST_CLASSES = 3  # of two, one left out leaves nothing to mistake the other for
 MOST_QUERIES = 2000  # with an answer, and as many without
 FIT_ROWS = 20_000  # that a transform is fitted to in each fold
 MATCHES = 10  # of each query, from which it is learnt when a match is right
@@ -42,12 +44,12 @@ def trials_by_class(
 ) -> Trials | None:
     """Trials of labelled images, searched as method says; None where there are too few classes.
 
-    A transform that sees labels, and the augmentation, are made anew in each fold, without the
-    classes and the images that are left out.
+    The transform and the augmentation are made anew in each fold, without the classes and the
+    images that are left out. Images without a label, which may show anything, take no part.
     """
     gallery = coded(images, label_names(images))
     classes = np.unique(gallery.labels[gallery.labels >= 0])
-    if len(classes) < 2:
+    if len(classes) < FEWEST_CLASSES:
         return None
     random = np.random.default_rng(seed)
     parts_of_classes = min(FOLDS, len(classes))
@@ -55,21 +57,22 @@ def trials_by_class(
     image_fold, fold_of_label = folds(gallery, FOLDS), np.full(classes.max() + 2, -1)
     fold_of_label[classes] = class_fold  # the last is that of no label
     left_out, labelled = fold_of_label[gallery.labels], gallery.labels >= 0
-    known = None if method.sees_labels else _fitted(images, method, np.arange(len(images)))
     parts = []
     for n in range(FOLDS):
         if progress:
             progress("calibrating", n, FOLDS)
         out = left_out == n % parts_of_classes
-        inside = np.flatnonzero(~out & (image_fold != n))
-        taken = [
-            np.flatnonzero(labelled & ~out & (image_fold == n)),
-            np.flatnonzero(labelled & out),
-        ]
+        inside = np.flatnonzero(labelled & ~out & (image_fold != n))
+        taken = [np.flatnonzero(labelled & ~out & (image_fold == n))]
+        if n < parts_of_classes:  # each class is left out again and again, but asked for once
+            taken.append(np.flatnonzero(labelled & out))
         asked = np.concatenate([_sample(rows, MOST_QUERIES // FOLDS, random) for rows in taken])
         if not len(inside) or not len(asked):
             continue
-        apply = known or _fitted(images, method, inside)
+        try:
+            apply = _fitted(images, method, inside)
+        except ImgretError:  # too little is left to fit it to
+            continue
         there = replace(gallery.rows(inside), vectors=applied(apply, images.embeddings[inside]))
         if method.refinement.augment:
             there = augmented(there, method.refinement.augment)
@@ -95,10 +98,9 @@ def _tried(queries: Labelled, gallery: Labelled, method: SearchMethod, fold: int
     scores, rows = nearest_rows(queries, gallery, CONSIDERED, method.refinement)
     labels = np.where(rows >= 0, gallery.labels[rows], -1)
     right = (labels == queries.labels[:, None])[:, :MATCHES]
-    classes = np.where(labels >= 0, labels, -2 - rows)  # what has no label is a class of its own
     first, place = np.unique(np.maximum(rows[:, 0], 0), return_inverse=True)
     return Trials(
-        evidence(scores, classes, MATCHES),
+        evidence((scores[:, :MATCHES], labels[:, :MATCHES]), (scores, labels)),
         density(gallery.vectors[first], gallery.vectors, first)[place],
         right,
         np.isin(queries.labels, gallery.labels),
@@ -107,8 +109,6 @@ def _tried(queries: Labelled, gallery: Labelled, method: SearchMethod, fold: int
 
 
 def _fitted(images: Images, method: SearchMethod, rows: np.ndarray) -> Apply:
-    if method.fitted is not None and not method.sees_labels:
-        return method.fitted
     labels = [images.labels[i] or None for i in rows] if method.sees_labels else None
     embeddings = images.embeddings[rows].astype(np.float32)
     return transforms.fit(method.transform, embeddings, labels, max_rows=FIT_ROWS).apply

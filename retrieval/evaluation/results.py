@@ -108,7 +108,7 @@ class Confidence(Plain):
 
         density: (q,) of the best match. prior_known: share of queries that have an answer.
         """
-        top = np.stack([e.support[:, 0], e.margin[:, 0], e.near, density], axis=1)
+        top = np.stack([e.top_support, e.top_margin, e.near, density], axis=1)
         odds = top @ np.array(self.has_answer[:-1]) + self.has_answer[-1]
         odds = odds + math.log(prior_known / (1 - prior_known))
         near = np.broadcast_to(e.near[:, None], e.support.shape)

@@ -116,7 +116,8 @@ class CalibrationState(_Model):
 
     method: the search whose scores they are; of another one they say nothing. kind: what an answer
     is, an image of the same "class" or the same "picture". queries, error: those that it was
-    learnt from, and the expected calibration error.
+    learnt from, and the expected calibration error. images, labels: how many there were, and where
+    their labels came from.
     """
 
     method: str
@@ -127,6 +128,8 @@ class CalibrationState(_Model):
     prior_known: Annotated[float, Field(gt=0, lt=1)]
     queries: int = Field(ge=0)
     error: Annotated[float, Field(ge=0, le=1)]
+    images: int = Field(ge=0)
+    labels: str
 
 
 class PassedOver(_Model):
@@ -175,6 +178,16 @@ class Settings(_Model):
         search = f"expand {self.expand}, augment {self.augment}, rerank {self.rerank}"
         encoding = f"{b.weights_sha256[:16]} at {b.size}, {b.fit}, pool {b.pool}, views {b.views}"
         return f"{encoding}, {transform}, {search}"
+
+    def calibration_of(self, images: int) -> CalibrationState | None:
+        """The calibration, if it is still of this search, of these labels and of such a gallery.
+
+        images: how many there are now; of more than twice or less than half as many it says little.
+        """
+        known = self.calibration
+        if known is None or known.method != self.method or known.labels != self.labels:
+            return None
+        return known if known.images <= 2 * images and images <= 2 * known.images else None
 
     def without_derived(self) -> Settings:
         """What the table carries: all but the index and what was learnt or counted since."""

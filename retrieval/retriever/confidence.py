@@ -25,7 +25,7 @@ from retrieval.evaluation.calibration import PRIOR_KNOWN, Trials, calibrate, joi
 from retrieval.evaluation.evidence import CONSIDERED, evidence
 from retrieval.evaluation.open_set import MATCHES, trials_by_class
 from retrieval.evaluation.protocols import Images, SearchMethod
-from retrieval.gallery import Gallery, Settings
+from retrieval.gallery import Gallery
 from retrieval.gallery.settings import CalibrationState
 from retrieval.gallery.table import INDEXED
 from retrieval.images import DEFAULT_MAX_PIXELS, decode, open_image
@@ -41,8 +41,8 @@ FEWEST, MOST_PICTURES = 20, 200
 SAMPLED, MOST_VERSIONS = 1000, 256
 FOLDS = 5
 TOO_FEW_BY_CLASS = (
-    "There are too few labelled images, or no right matches, to learn from when matches are right: "
-    "at least two classes are needed, and 20 images."
+    "There is too little to learn from when matches are right by class: at least three classes "
+    "are needed, ten images, and a match that is right."
 )
 
 
@@ -102,7 +102,7 @@ def calibrate_gallery(
             "None of the pictures was found again by an altered version of itself, so nothing was "
             "learnt of scores. Choose another backbone."
         )
-    notices += keep_calibration(snapshot.gallery, calibration, snapshot.settings)
+    keep_calibration(snapshot, calibration)
     return replace(calibration, notices=tuple(notices))
 
 
@@ -124,12 +124,9 @@ def calibrated_by_class(
     return None if trials is None else calibrate(trials, "class", prior_known)
 
 
-def keep_calibration(
-    gallery: Gallery, calibration: Calibration | None, used: Settings
-) -> list[str]:
-    """Publish what was learnt of the search that used describes, if it is still the gallery's."""
-    if calibration is None:
-        return [TOO_FEW_BY_CLASS]
+def keep_calibration(snapshot: Snapshot, calibration: Calibration) -> None:
+    """Publish what was learnt of a search, if it is still the gallery's. Raises GalleryError."""
+    gallery, used, images = snapshot.gallery, snapshot.settings, snapshot.index.ntotal
     state = CalibrationState(
         method=used.method,
         kind=calibration.kind,
@@ -139,15 +136,17 @@ def keep_calibration(
         prior_known=calibration.prior_known,
         queries=calibration.known + calibration.unknown,
         error=calibration.error,
+        images=images,
+        labels=used.labels,
     )
-    try:
-        with gallery.lock():
-            settings, _ = open_to_write(gallery)
-            if settings.method == used.method:
-                gallery.publish(settings.model_copy(update={"calibration": state}))
-    except GalleryError as error:
-        return [f"The calibration was not kept: {error}"]
-    return []
+    with gallery.lock():
+        settings, _ = open_to_write(gallery)
+        if settings.method != used.method or settings.labels != used.labels:
+            raise GalleryError(
+                f"{gallery.path} was changed while it was calibrated, so the calibration was not "
+                "kept. Run it again."
+            )
+        gallery.publish(settings.model_copy(update={"calibration": state}))
 
 
 def _trials_by_picture(
@@ -156,6 +155,8 @@ def _trials_by_picture(
     snapshot.gallery.check_followable(snapshot.table)
     rows = snapshot.table.columns(["id", "path"], INDEXED)
     ids, paths = rows["id"].to_numpy(), rows["path"].to_pylist()
+    if len(ids) < FEWEST:
+        raise _too_few(snapshot.gallery, len(ids))
     random = np.random.default_rng(0)
     order = random.permutation(len(ids))
     least = _by_chance(snapshot, ids[order[:SAMPLED]])
@@ -175,12 +176,16 @@ def _trials_by_picture(
         if progress:
             progress("calibrating", len(parts), min(asked.most_pictures, len(ids)))
     if len(parts) < FEWEST:
-        raise ImgretError(
-            f"{snapshot.gallery.path} has {len(parts)} pictures that can be read; to learn when "
-            f"matches are right takes {FEWEST} or more. Index more images."
-        )
-    notices = [f"{unread:,} pictures could not be read; others were taken."] if unread else []
+        raise _too_few(snapshot.gallery, len(parts))
+    notices = [f"{unread:,} of the pictures could not be read."] if unread else []
     return joined_trials(parts), notices
+
+
+def _too_few(gallery: Gallery, pictures: int) -> ImgretError:
+    return ImgretError(
+        f"To learn when matches are right takes {FEWEST} pictures that can be read, and "
+        f"{gallery.path} has {pictures}. Index more images."
+    )
 
 
 def _embeddings(
@@ -228,8 +233,9 @@ def _found(
 ) -> Trials:
     depth = min(CONSIDERED, snapshot.index.ntotal)
     scores, ids = snapshot.neighbours(embeddings, depth, excluded=left_out)
+    classes = snapshot.classes(ids, "picture")
     return Trials(
-        evidence(scores, snapshot.classes(ids, "picture"), MATCHES),
+        evidence((scores[:, :MATCHES], classes[:, :MATCHES]), (scores, classes)),
         snapshot.density(ids[:, 0]),
         np.isin(ids[:, :MATCHES], same) & (ids[:, :MATCHES] >= 0),
         np.full(len(embeddings), left_out is None),

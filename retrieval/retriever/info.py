@@ -100,16 +100,16 @@ def describe(gallery: Gallery) -> GalleryInfo:
         leftovers=tuple(gallery.leftovers()),
         notes=tuple((row["path"], row["facts"]["note"]) for row in notes),
         passed_over=tuple(passed_over.most_common()),
-        confidence=_confidence(settings),
+        confidence=_confidence(settings, usable),
     )
 
 
-def _confidence(settings: Settings) -> str:
-    known = settings.calibration
-    if known is None or known.method != settings.method:
+def _confidence(settings: Settings, images: int) -> str:
+    known = settings.calibration_of(images)
+    if known is None:
         return ""
     what = "has the query's class" if known.kind == "class" else "shows the same thing"
     return (
         f"that a match {what}; off by {known.error:.3f} on average, learnt from {known.queries:,} "
-        f"queries, where {known.prior_known:.0%} have an answer"
+        f"queries, where {100 * known.prior_known:g} % have an answer"
     )

@@ -11,14 +11,19 @@ import numpy as np
 
 from retrieval.arguments import one_of, whole
 from retrieval.encoder import Encoder
-from retrieval.errors import ImgretError, QueryError
-from retrieval.evaluation import Evaluation, IntervalOver
+from retrieval.errors import GalleryError, ImgretError, QueryError
+from retrieval.evaluation import Calibration, Evaluation, IntervalOver
+from retrieval.evaluation.calibration import PRIOR_KNOWN
 from retrieval.evaluation.protocols import Images, Measured, SearchMethod, evaluate
 from retrieval.gallery import Settings
 from retrieval.images import ImageFile, find_images
 from retrieval.loader import load_images
 from retrieval.progress import Progress
-from retrieval.retriever.confidence import calibrated_by_class, keep_calibration
+from retrieval.retriever.confidence import (
+    TOO_FEW_BY_CLASS,
+    calibrated_by_class,
+    keep_calibration,
+)
 from retrieval.retriever.snapshot import Snapshot
 from retrieval.retriever.usable import read_images
 from retrieval.retriever.writer import Reading, encode_batches
@@ -48,14 +53,15 @@ def evaluate_gallery(
     *,
     measured: Measured,
     zero_shot: bool,
+    calibrate: bool,
     prior_known: float | None,
     progress: Progress | None,
 ) -> Evaluation:
     """Evaluate what is published, searched as asked says, and calibrate it.
 
     asked: the gallery's settings, or others to try. queries: embedded, and what is to be said of
-    them. prior_known: as of calibrate_gallery(); None calibrates nothing. It is done where the
-    gallery was searched for its own images in its own way.
+    them. calibrate: by class, where the gallery was searched for its own images in its own way and
+    is not calibrated by picture. prior_known: by default that of the calibration it has.
     """
     published = snapshot.settings
     images = read_images(snapshot.gallery, snapshot.table)
@@ -76,11 +82,30 @@ def evaluate_gallery(
         progress=progress,
     )
     notices = [*evaluation.notices, *(queries[1] if queries else ())]
-    if own and prior_known is not None and evaluation.protocol == "leave-one-out":
-        calibration = calibrated_by_class(images, method, prior_known, progress)
-        notices += keep_calibration(snapshot.gallery, calibration, published)
-        evaluation = replace(evaluation, calibration=calibration)
+    if own and calibrate and evaluation.protocol == "leave-one-out":
+        known = published.calibration_of(snapshot.index.ntotal)
+        if known and known.kind == "picture":
+            notices.append(
+                "The gallery keeps its calibration by picture. `imgret calibrate --by class` "
+                "replaces it."
+            )
+        else:
+            prior = prior_known or (known.prior_known if known else PRIOR_KNOWN)
+            calibration = calibrated_by_class(images, method, prior, progress)
+            notices += _kept(snapshot, calibration)
+            evaluation = replace(evaluation, calibration=calibration)
     return replace(evaluation, notices=tuple(notices))
+
+
+def _kept(snapshot: Snapshot, calibration: Calibration | None) -> list[str]:
+    """Keep a calibration; and what is to be said where that cannot be."""
+    if calibration is None:
+        return [TOO_FEW_BY_CLASS]
+    try:
+        keep_calibration(snapshot, calibration)
+    except GalleryError as error:
+        return [f"The calibration was not kept: {error}"]
+    return []
 
 
 def encode_labelled(

@@ -255,7 +255,7 @@ class Retriever(Searcher):
         most_queries: int = MOST_QUERIES,
         interval_over: IntervalOver = "queries",
         calibrate: bool = True,
-        prior_known: float = PRIOR_KNOWN,
+        prior_known: float | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
         progress: Progress | None = None,
     ) -> Evaluation:
@@ -265,7 +265,8 @@ class Retriever(Searcher):
         index(). zero_shot: by the classes of the second half, the transform fitted to the first.
         most_queries: of more, a fair sample is evaluated. interval_over: what the 95 % intervals
         are about, other "queries" of these classes or other "classes", as for zero_shot. calibrate:
-        where the gallery is searched for its own images, do what calibrate(by="class") does, too.
+        where the gallery is searched for its own images, do what calibrate(by="class") does, too,
+        unless it is calibrated by picture. prior_known: by default that of its calibration, or 0.9.
         Another transform or refinement than the gallery's is tried without reading an image.
         Raises ImgretError when there is nothing to measure.
         """
@@ -289,7 +290,8 @@ class Retriever(Searcher):
             embedded,
             measured=measured,
             zero_shot=zero_shot,
-            prior_known=confidence.prior_of(prior_known) if calibrate else None,
+            calibrate=calibrate,
+            prior_known=None if prior_known is None else confidence.prior_of(prior_known),
             progress=progress,
         )
 

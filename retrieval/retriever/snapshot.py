@@ -22,6 +22,8 @@ from retrieval.retriever.distinct import search_distinct
 from retrieval.retriever.results import Match
 from retrieval.text import one_sentence
 
+UNLABELLED = -1
+DEEPER = 4
 MOST_OF_A_FILTER = 30_000  # characters; to take one apart costs their square
 
 
@@ -75,25 +77,33 @@ class Snapshot:
             return search_distinct(self.table, deeper, k, self.index.ntotal)
         refinement = refinement or self.settings.refinement
         allowed = None if where is None else ids_passing(self.table, where)
-        k = min(k, self.index.ntotal)
         known = self._calibration(refinement)
         if known is None and (min_confidence is not None or prior_known is not None):
-            raise ImgretError(
-                f"{self.gallery.path} has no calibration of this search, so no match has a "
-                "probability. Run `imgret evaluate` on a labelled gallery, or `imgret calibrate` "
-                "on any."
-            )
-        depth = max(k, min(CONSIDERED, self.index.ntotal)) if known else k
-        scores, ids = self.neighbours(embeddings, depth, allowed, excluded, refinement)
-        probabilities = None
-        if known is not None:
-            probabilities = self._probabilities(known, scores, ids, k, prior_known)
-            scores, ids = scores[:, :k], ids[:, :k]
-        keep = ids >= 0
-        if min_score is not None:
-            keep &= scores >= min_score
-        if min_confidence is not None and probabilities is not None:
-            keep &= probabilities >= min_confidence
+            raise ImgretError(self._why_no_probability(refinement))
+        total = self.index.ntotal
+        k = min(k, total)
+        depth = k if known is None else min(max(k, CONSIDERED), total)
+        while True:
+            scores, ids = self.neighbours(embeddings, depth, allowed, excluded, refinement)
+            probabilities = None
+            if known is not None:
+                around = scores, ids
+                if allowed is not None:  # what a filter leaves out still tells one from another
+                    near = min(CONSIDERED, total)
+                    around = self.neighbours(embeddings, near, None, excluded, refinement)
+                probabilities = self._probabilities(known, (scores, ids), around, prior_known)
+            keep = ids >= 0
+            if min_score is not None:
+                keep &= scores >= min_score
+            if min_confidence is not None and probabilities is not None:
+                keep &= probabilities >= min_confidence
+            enough = min_confidence is None or (keep.sum(axis=1) >= k).all()
+            if enough or depth == total or not self._may_hold_more(known, scores):
+                break
+            depth = min(DEEPER * depth, total)
+        keep &= np.cumsum(keep, axis=1) <= k
+        if min_confidence is None:
+            keep[:, k:] = False
         return self._matches(scores, ids, keep, probabilities)
 
     def neighbours(
@@ -141,40 +151,67 @@ class Snapshot:
 
     def _calibration(self, refinement: Refinement) -> CalibrationState | None:
         """What is known of when matches of this very search are right."""
-        known = self.settings.calibration
         same = refinement == self.settings.refinement
-        return known if known and same and known.method == self.settings.method else None
+        return self.settings.calibration_of(self.index.ntotal) if same else None
+
+    def _why_no_probability(self, refinement: Refinement) -> str:
+        if refinement != self.settings.refinement and self.settings.calibration:
+            return (
+                f"{self.gallery.path} was calibrated for another search. Leave --expand and "
+                "--rerank out, or run `imgret index` with them and then `imgret calibrate`."
+            )
+        return (
+            f"{self.gallery.path} has no calibration of this search, so no match has a "
+            "probability. Run `imgret evaluate` on a labelled gallery, or `imgret calibrate` "
+            "on any."
+        )
+
+    @staticmethod
+    def _may_hold_more(known: CalibrationState | None, scores: np.ndarray) -> bool:
+        """Whether a match that is farther still could be likely: not below the least score."""
+        last = np.where(np.isfinite(scores), scores, -np.inf).min(axis=1)
+        return known is not None and bool((last >= known.least).any())
 
     def _probabilities(
         self,
         known: CalibrationState,
-        scores: np.ndarray,
-        ids: np.ndarray,
-        k: int,
+        matches: tuple[np.ndarray, np.ndarray],
+        around: tuple[np.ndarray, np.ndarray],
         prior_known: float | None,
     ) -> np.ndarray:
+        """(q, m) probabilities of matches; NaN where one has no label to be right by.
+
+        matches, around: scores and ids, of what is shown and of the nearest of all.
+        """
         confidence = Confidence(known.has_answer, known.is_right, known.least)
-        found = evidence(scores, self.classes(ids, known.kind), k)
-        return confidence.probability(
-            found, self.density(ids[:, 0]), prior_known or known.prior_known
+        (scores, ids), (near, theirs) = matches, around
+        both = self.classes(np.concatenate([ids, theirs], axis=1), known.kind)
+        classes, others = both[:, : ids.shape[1]], both[:, ids.shape[1] :]
+        near = np.where(others == UNLABELLED, -np.inf, near)
+        order = np.argsort(-near, axis=1, kind="stable")
+        near, others, theirs = (np.take_along_axis(a, order, 1) for a in (near, others, theirs))
+        found = evidence((scores, classes), (near, others))
+        p = confidence.probability(
+            found, self.density(theirs[:, 0]), prior_known or known.prior_known
         )
+        return np.where(classes == UNLABELLED, np.nan, p)
 
     def classes(self, ids: np.ndarray, kind: AnswerKind) -> np.ndarray:
         """(q, n) whole numbers, equal for ids of one label, or of one content for "picture".
 
-        An image without a label is a class of its own.
+        UNLABELLED for an image without a label, and where there is none.
         """
         wanted = np.unique(ids[ids >= 0])
         column = "label" if kind == "class" else "sha256"
         names = [row[column] for row in self._read(wanted, [column])]
         code: dict[str, int] = {}
         codes = np.array(
-            [code.setdefault(name, len(code)) if name else -1 for name in names], np.int64
+            [code.setdefault(name, len(code)) if name else UNLABELLED for name in names], np.int64
         )
         if not len(wanted):
-            return np.full(ids.shape, -1, np.int64)
+            return np.full(ids.shape, UNLABELLED, np.int64)
         found = codes[np.minimum(np.searchsorted(wanted, ids), len(wanted) - 1)]
-        return np.where((ids >= 0) & (found >= 0), found, -2 - ids)
+        return np.where(ids >= 0, found, UNLABELLED)
 
     def density(self, ids: np.ndarray) -> np.ndarray:
         """(q,) mean score of the vectors of ids to the ten nearest others; see evidence.py."""
@@ -208,9 +245,7 @@ class Snapshot:
                         score=float(scores[row, place]),
                         label=rows[int(ids[row, place])]["label"],
                         id=int(ids[row, place]),
-                        probability=(
-                            None if probabilities is None else float(probabilities[row, place])
-                        ),
+                        probability=_plain(probabilities, row, int(place)),
                         outside=self._leads_outside(rows[int(ids[row, place])]["path"]),
                     )
                     for place in places
@@ -234,6 +269,11 @@ class Snapshot:
                 "Run `imgret verify --repair`."
             )
         return self.table.take(order[at].tolist(), columns) if len(ids) else []
+
+
+def _plain(probabilities: np.ndarray | None, row: int, place: int) -> float | None:
+    known = probabilities is not None and np.isfinite(probabilities[row, place])
+    return float(probabilities[row, place]) if known and probabilities is not None else None
 
 
 def ids_passing(table: ImageTable, where: str) -> np.ndarray:

@@ -44,17 +44,27 @@ def clusters(n: int, classes: int, *, noise: float = 0.5, seed: int = 0, d: int 
     )
 
 
+def alone(scores: np.ndarray, classes: np.ndarray) -> Evidence:
+    """The evidence for the best match."""
+    return evidence((scores[:, :1], classes[:, :1]), (scores, classes))
+
+
 def test_evidence_is_what_one_counts_by_hand() -> None:
     scores = np.array([[0.9, 0.8, 0.7, 0.6, 0.5], [0.4, NOT_THERE, NOT_THERE, NOT_THERE, 0.0]])
     scores[1, 4] = NOT_THERE
     classes = np.array([[A, B, A, A, A], [C, -1, -1, -1, -1]])
-    found = evidence(scores, classes, 2)
+    found = evidence((scores[:, :2], classes[:, :2]), (scores, classes))
     assert found.support[0] == pytest.approx([(0.9 + 0.7 + 0.6) / 3, 0.8])
     assert found.margin[0] == pytest.approx([0.9 - 0.8, 0.8 - 0.9])
     assert found.near[0] == pytest.approx(np.mean([0.9, 0.8, 0.7, 0.6, 0.5]))
     # one neighbour alone: no other class is nearer than it
     assert (found.support[1, 0], found.margin[1, 0], found.near[1]) == (0.4, 0.0, 0.4)
     assert found.scores[1, 1] == NOT_THERE
+    assert found.top_support.tolist() == found.support[:, 0].tolist()
+    assert found.top_margin.tolist() == found.margin[:, 0].tolist()
+    # what was asked for by a filter is held against the same neighbours
+    far = evidence((np.array([[0.2]]), np.array([[C]])), (scores[:1], classes[:1]))
+    assert (far.support[0, 0], far.margin[0, 0]) == pytest.approx((0.2, 0.2 - 0.9))
 
 
 def test_density_leaves_the_own_row_out() -> None:
@@ -85,7 +95,8 @@ def test_the_fit_is_the_logistic_regression_of_scikit_learn() -> None:
 
 
 def test_another_prior_shifts_the_odds_of_an_answer() -> None:
-    found = Evidence(*(np.array([[0.5]]),) * 3, np.array([0.5]))
+    one = np.array([0.5])
+    found = Evidence(*(one[:, None],) * 3, one, one, one)
     sure = Confidence((1.0, 0.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 500.0), 0.0)
     p = {q: sure.probability(found, np.zeros(1), q)[0, 0] for q in (0.5, 0.9)}
     assert p[0.5] == pytest.approx(1 / (1 + math.exp(-0.5)))
@@ -94,7 +105,8 @@ def test_another_prior_shifts_the_odds_of_an_answer() -> None:
 
 def test_below_the_lowest_score_that_was_right_there_is_no_probability() -> None:
     scores, rest = np.array([[0.31, 0.29, NOT_THERE]]), np.array([[0.31, 0.29, -1.0]])
-    found = Evidence(scores, rest, rest, np.array([0.3]))
+    one = np.array([0.3])
+    found = Evidence(scores, rest, rest, one, one, one)
     sure = Confidence((0.0, 0.0, 0.0, 0.0, 5.0), (0.0, 0.0, 0.0, 5.0), 0.3)
     p = sure.probability(found, np.zeros(1), 0.9)[0]
     assert p[0] > 0.9
@@ -124,8 +136,7 @@ def test_a_better_score_never_makes_the_best_match_less_likely_to_have_an_answer
     better[0, 0] += more
     answer = dataclasses.replace(learnt, is_right=(0.0, 0.0, 0.0, 0.0), least=-2.0)
     p, q = (
-        answer.probability(evidence(s, classes, 1), np.array([dense]), 0.9)[0, 0]
-        for s in (rows, better)
+        answer.probability(alone(s, classes), np.array([dense]), 0.9)[0, 0] for s in (rows, better)
     )
     assert q >= p - 1e-12
 
@@ -177,7 +188,7 @@ def test_what_is_foreign_to_a_gallery_is_like_nothing_in_it() -> None:
     for queries in (own, foreign):
         scores = queries @ x.T
         order = np.argsort(-scores, axis=1)[:, :32]
-        found = evidence(np.take_along_axis(scores, order, 1), codes[order], 1)
+        found = alone(np.take_along_axis(scores, order, 1), codes[order])
         dense = density(x[order[:, 0]], x, order[:, 0])
         shares.append((told.confidence.probability(found, dense, 0.9)[:, 0] >= 0.5).mean())
     assert shares[0] > 0.9
@@ -188,7 +199,8 @@ def test_the_error_told_is_that_of_folds_it_was_not_learnt_from() -> None:
     random = np.random.default_rng(0)
     n = 100
     scores = random.random((n, 1))
-    noise = Evidence(scores, random.random((n, 1)), random.random((n, 1)), random.random(n))
+    support, margin, near = random.random((n, 1)), random.random((n, 1)), random.random(n)
+    noise = Evidence(scores, support, margin, support[:, 0], margin[:, 0], near)
     known = np.arange(n) % 2 == 0
     right = (known & (random.random(n) < 0.5))[:, None]
     trials = Trials(noise, random.random(n), right, known, np.arange(n) % 5)
@@ -200,7 +212,8 @@ def test_the_error_told_is_that_of_folds_it_was_not_learnt_from() -> None:
 
 
 def test_too_little_teaches_nothing() -> None:
-    assert trials_by_class(clusters(60, 1), SearchMethod("none")) is None
+    for classes in (1, 2):  # of two, one left out leaves nothing to mistake the other for
+        assert trials_by_class(clusters(60, classes), SearchMethod("auto")) is None
     few = trials_by_class(clusters(12, 3), SearchMethod("none"))
     assert few is not None
     assert calibrate(few, "class") is None
@@ -241,16 +254,16 @@ def test_a_search_gives_the_probability_of_its_own_evidence(gallery: tuple[Path,
         own = [s for s, label in zip(scores, labels, strict=True) if label == labels[rank]]
         others = [s for s, label in zip(scores, labels, strict=True) if label != labels[rank]]
         first = [s for s, label in zip(scores, labels, strict=True) if label == labels[0]]
+        apart = max(s for s, n in zip(scores, labels, strict=True) if n != labels[0])
         e = Evidence(
-            np.array([[top.score, scores[rank]]]),
-            np.array([[np.mean(first[:3]), np.mean(own[:3])]]),
-            np.array([[
-                first[0] - max(s for s, n in zip(scores, labels, strict=True) if n != labels[0]),
-                own[0] - max(others),
-            ]]),
+            np.array([[scores[rank]]]),
+            np.array([[np.mean(own[:3])]]),
+            np.array([[own[0] - max(others)]]),
+            np.array([np.mean(first[:3])]),
+            np.array([first[0] - apart]),
             np.array([np.mean(scores[:10])]),
-        )  # fmt: skip
-        p = calibration.confidence.probability(e, np.array([np.mean(of_top)]), 0.9)[0, 1]
+        )
+        p = calibration.confidence.probability(e, np.array([np.mean(of_top)]), 0.9)[0, 0]
         assert all_matches[rank].probability == pytest.approx(p, abs=1e-3)
     few = Retriever(path).search(query, k=3, exclude_self=True)
     assert [m.probability for m in few] == [m.probability for m in all_matches[:3]]
@@ -264,6 +277,8 @@ def test_min_confidence_leaves_out_and_a_prior_moves(gallery: tuple[Path, Path])
     sure = Retriever(path).search(query, k=80, min_confidence=0.6)
     assert [m.id for m in sure] == [m.id for m in plain if (m.probability or 0) >= 0.6]
     assert 0 < len(sure) < 80
+    fewer = Retriever(path).search(query, k=len(sure), min_confidence=0.6)
+    assert [m.id for m in fewer] == [m.id for m in sure]  # k where k pass, wherever they are
     as_told = Retriever(path).search(query, k=80, prior_known=0.8)
     assert as_told == plain
     rare = Retriever(path).search(query, k=80, prior_known=0.01)
@@ -288,7 +303,7 @@ def test_without_labels_versions_of_a_picture_are_told_from_its_neighbours(tmp_p
     retriever.index(folder, labels="none")
     with pytest.raises(ImgretError, match="imgret calibrate"):
         retriever.evaluate()
-    with pytest.raises(ImgretError, match="labelled images"):
+    with pytest.raises(ImgretError, match="at least three classes"):
         retriever.calibrate("class")
     told = retriever.calibrate(most_pictures=30)
     assert (told.kind, told.known, told.unknown) == ("picture", 90, 90)
@@ -315,10 +330,10 @@ def test_files_that_are_gone_are_passed_over_and_too_few_are_said(
     (folder / "00.png").unlink()
     told = retriever.calibrate("picture")
     assert told.known == 21 * 3
-    assert told.notices == ("1 pictures could not be read; others were taken.",)
+    assert told.notices == ("1 of the pictures could not be read.",)
     (folder / "01.png").unlink()
     (folder / "02.png").unlink()
-    with pytest.raises(ImgretError, match="19 pictures that can be read"):
+    with pytest.raises(ImgretError, match="has 19"):
         retriever.calibrate("picture")
     assert retriever.info().confidence  # what was learnt before is still there
 
@@ -371,3 +386,83 @@ def test_a_forged_calibration_is_refused(gallery: tuple[Path, Path]) -> None:
         file.write_text(forged)
         with pytest.raises(GalleryError, match="calibration"):
             Retriever(path).search(folder / "class0" / "00.png")
+
+
+def test_a_probability_does_not_hang_on_what_else_was_asked_for(gallery: tuple[Path, Path]) -> None:
+    path, folder = gallery
+    query = folder / "class0" / "00.png"
+    Retriever(path).calibrate()
+    found = {m.id: m.probability for m in Retriever(path).search(query, k=80)}
+    for k in (1, 10, 40):
+        assert all(found[m.id] == m.probability for m in Retriever(path).search(query, k=k))
+    for label in ("class0", "class3"):
+        for m in Retriever(path).search(query, k=5, where=f"label = '{label}'"):
+            assert m.probability == pytest.approx(found[m.id], abs=1e-6)
+
+
+def test_what_is_no_longer_so_is_forgotten(gallery: tuple[Path, Path]) -> None:
+    path, folder = gallery
+    query = folder / "class0" / "00.png"
+    Retriever(path).calibrate()
+    Retriever(path).index(folder, labels="none")
+    assert Retriever(path).search(query)[0].probability is None  # there are no labels now
+    Retriever(path).index(folder, labels="folder")
+    Retriever(path).calibrate()
+    for n in range(100):
+        drawn(n, 64, 64).save(folder / "class0" / f"new{n}.png")
+    Retriever(path).index(folder)
+    assert Retriever(path).info().confidence == ""  # more than twice as many images
+
+
+def test_evaluate_keeps_what_calibrate_was_asked_for(gallery: tuple[Path, Path]) -> None:
+    path, _ = gallery
+    Retriever(path).calibrate(prior_known=0.3)
+    assert "30 %" in Retriever(path).info().confidence
+    Retriever(path).evaluate()
+    assert "30 %" in Retriever(path).info().confidence
+    Retriever(path).calibrate("picture")
+    told = Retriever(path).evaluate()
+    assert any("by picture" in notice for notice in told.notices)
+    assert "shows the same thing" in Retriever(path).info().confidence
+
+
+def test_a_search_that_was_not_calibrated_says_which_was(gallery: tuple[Path, Path]) -> None:
+    path, folder = gallery
+    Retriever(path).calibrate()
+    with pytest.raises(ImgretError, match="calibrated for another search"):
+        Retriever(path, expand="3").search(folder / "class0" / "00.png", min_confidence=0.5)
+
+
+def test_a_gallery_that_changed_meanwhile_keeps_nothing(gallery: tuple[Path, Path]) -> None:
+    path, folder = gallery
+    changed = []
+
+    def meanwhile(*_: object) -> None:
+        if not changed:
+            changed.append(True)
+            Retriever(path, transform="whiten:8").index(folder)
+
+    with pytest.raises(GalleryError, match="changed while it was calibrated"):
+        Retriever(path).calibrate(progress=meanwhile)
+    assert Retriever(path).gallery.settings().calibration is None
+
+
+@pytest.mark.parametrize("spec", ["whiten", "pca:8"])
+def test_a_transform_has_not_seen_what_is_left_out(spec: str) -> None:
+    """Whitening nearly as many images as dimensions tells those it saw from all others."""
+    images = clusters(90, 9, noise=2.0, d=96)
+    trials = trials_by_class(images, SearchMethod(spec))
+    assert trials is not None
+    told = calibrate(trials, "class")
+    assert told is None or told.area < 0.95
+
+
+def test_weights_stay_within_what_a_gallery_takes() -> None:
+    scores = np.full((60, 1), 0.5)
+    scores[::2] += 1e-8
+    flat = Evidence(scores, scores, scores, scores[:, 0], scores[:, 0], scores[:, 0])
+    known = np.arange(60) % 2 == 0
+    trials = Trials(flat, scores[:, 0], known[:, None], known, np.arange(60) % 5)
+    told = calibrate(trials, "class")
+    assert told is not None
+    assert max(map(abs, told.confidence.has_answer + told.confidence.is_right)) < 1e6
