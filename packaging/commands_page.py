@@ -26,7 +26,10 @@ This is what `imgret COMMAND --help` says. `python packaging/commands_page.py` w
 
 def commands_page() -> str:
     """All commands as one page of Markdown."""
-    parent = click.Context(cli, info_name="imgret", terminal_width=WIDTH, max_content_width=WIDTH)
+    parent = click.Context(
+        cli, info_name="imgret", terminal_width=WIDTH, max_content_width=WIDTH,
+        **cli.context_settings,
+    )  # fmt: skip
     rows = [f"| [`{name}`](#imgret-{name}) | {does} |" for name, does in COMMANDS.items()]
     parts = [HEAD + "\n".join(rows)]
     for name in COMMANDS:

@@ -202,18 +202,18 @@ def test_parameters_are_those_of_the_systems(row: str, classes: int, total: int)
 CLASSES = {"cars": 196, "cifar10": 10, "parts": 5, "": 10, "mini": 320}
 
 
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", recipes.recipe_names())
 def test_every_recipe_of_ours_states_its_parameters(name: str) -> None:
-    recipe = recipes.read(name)
+    recipe = recipes.read_recipe(name)
     made, _ = network(name, CLASSES[recipe.data.name])
     head = parameters(made.get_classifier()) if recipe.data.name == "mini" else 0
     assert recipe.measured.parameters == parameters(made) - head
 
 
-@pytest.mark.parametrize("name", searches.names())
+@pytest.mark.parametrize("name", searches.experiment_names())
 def test_every_recipe_of_retrieval_states_the_parameters_of_its_backbone(name: str) -> None:
-    recipe = searches.read(name).recipe
-    architecture = backbones.resolve(recipe.encoding.backbone).partition(".")[0]
+    recipe = searches.read_experiment(name).recipe
+    architecture = backbones.resolve_name(recipe.encoding.backbone).partition(".")[0]
     with torch.device("meta"):
         backbone = timm.create_model(architecture, num_classes=0)
     assert recipe.measured

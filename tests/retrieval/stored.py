@@ -103,8 +103,8 @@ for line in sys.stdin:
 # What the code of a zygote's child may use.
 PRELUDE = """
 import importlib, os, signal
-from retrieval.retriever import Retriever, indexing
-indexing.ROWS_PER_COMMIT = 4
+from retrieval.retriever import Retriever, writer
+writer.ROWS_PER_COMMIT = 4
 
 def at(point, act, nth=1):
     # act() before or after the nth call, as in "before retrieval.files:sync"

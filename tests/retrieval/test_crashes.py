@@ -22,8 +22,8 @@ SIZE = (320, 240)
 # process that needs no torch starts sooner
 RUN = """
 import sys
-from retrieval.retriever import Retriever, indexing
-indexing.ROWS_PER_COMMIT = 8
+from retrieval.retriever import Retriever, writer
+writer.ROWS_PER_COMMIT = 8
 Retriever(sys.argv[1], backbone="mini").index(sys.argv[2], batch_size=8)
 """
 

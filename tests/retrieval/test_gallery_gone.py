@@ -79,7 +79,7 @@ def test_a_gallery_that_goes_away_under_its_writer_is_not_made_again(
     writer: str, away: Callable[[Path], None], home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gallery = home / "g.imgret"
-    monkeypatch.setattr(writer, "ROWS_PER_COMMIT", 4)
+    monkeypatch.setattr("retrieval.retriever.writer.ROWS_PER_COMMIT", 4)
     save_small(home / "p", *(f"c/{n}.png" for n in range(8)), first=50)
     if writer == "first":
         shutil.rmtree(gallery)

@@ -25,8 +25,8 @@ CUTS = 44
 WORK = """
 import itertools, sys
 from pathlib import Path
-from retrieval.retriever import Retriever, indexing
-indexing.ROWS_PER_COMMIT = 8
+from retrieval.retriever import Retriever, writer
+writer.ROWS_PER_COMMIT = 8
 gallery, images, done = map(Path, sys.argv[1:])
 for n in itertools.count():
     sizes = itertools.cycle([64, 96])

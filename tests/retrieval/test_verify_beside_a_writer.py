@@ -14,8 +14,8 @@ from tests.samples import command_environment
 WRITE = """
 import sys
 from pathlib import Path
-from retrieval.retriever import Retriever, indexing
-indexing.ROWS_PER_COMMIT = 4
+from retrieval.retriever import Retriever, writer
+writer.ROWS_PER_COMMIT = 4
 gallery, pictures = Path(sys.argv[1]), Path(sys.argv[2])
 while True:
     Retriever(gallery).remove(pictures / "b")
