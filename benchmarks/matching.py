@@ -70,7 +70,8 @@ def measure(*, quick: bool) -> list[Table]:
 
 def _run(data, change):  # type: ignore[no-untyped-def]
     """One option on one set of images, and the milliseconds of one query."""
-    from retrieval.comparison import compare, recipes
+    from retrieval.comparison import recipes
+    from retrieval.comparison.comparer import run
     from retrieval.comparison.embeddings import embed_folder
     from retrieval.evaluation.protocols import Measured, SearchMethod, rank_images
 
@@ -80,7 +81,7 @@ def _run(data, change):  # type: ignore[no-untyped-def]
     (experiment,) = recipes.grid(recipes.Experiment(), {key: [v] for key, v in settings.items()})
     cache = CACHE / "experiments"
     measured = Measured()
-    result = compare.run(data, experiment, cache=cache, measured=measured)
+    result = run(data, experiment, cache=cache, measured=measured)
     recipe = experiment.recipe
     images, queries = (
         embed_folder(f, recipe.encoding, cache).images for f in (data.gallery, data.queries)
@@ -92,7 +93,7 @@ def _run(data, change):  # type: ignore[no-untyped-def]
 
 
 def _row(name, row, base):  # type: ignore[no-untyped-def]
-    from retrieval.comparison.compare import paired_tests
+    from retrieval.comparison.comparer import paired_tests
 
     (cars, query), (cifar, _), (parts, _) = row
     p5 = [r.evaluation.metric("precision@5").value for r in (cars, cifar, parts)]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         PairedTest,
         compare,
     )
-    from retrieval.comparison.tune import Step, Tuning, tune
+    from retrieval.comparison.tuner import Step, Tuning, tune
     from retrieval.errors import (
         BackboneError,
         GalleryError,
@@ -73,7 +73,7 @@ _PLACES = {  # module -> the public names that are loaded from it on first use
         "ComparedFolders", "Comparison", "Experiment", "ExperimentResult", "NamedExperiment",
         "PairedTest", "compare",
     ],
-    "retrieval.comparison.tune": ["Step", "Tuning", "tune"],
+    "retrieval.comparison.tuner": ["Step", "Tuning", "tune"],
     "retrieval.errors": [
         "BackboneError", "GalleryError", "ImageError", "ImgretError", "QueryError", "RecipeError",
     ],

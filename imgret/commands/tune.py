@@ -13,7 +13,7 @@ from imgret.options import ENGINES, NamedPath, format_option
 from imgret.streams import say, tell
 
 if TYPE_CHECKING:
-    from retrieval.comparison.tune import Step, Tuning
+    from retrieval.comparison.tuner import Step, Tuning
 
 
 @click.command(
@@ -72,7 +72,7 @@ def command(
     """
     from imgret.output import shown_progress
     from retrieval.comparison import recipes
-    from retrieval.comparison.tune import tune
+    from retrieval.comparison.tuner import tune
     from retrieval.encoder import cache_folder
     from retrieval.files import write_atomically
 

@@ -1,6 +1,6 @@
 """Experiments side by side: recipes, what they gave, and whether they differ."""
 
-from retrieval.comparison.compare import ComparedFolders, compare
+from retrieval.comparison.comparer import ComparedFolders, compare
 from retrieval.comparison.recipes import Experiment, NamedExperiment
 from retrieval.comparison.results import Comparison, ExperimentResult, PairedTest
 

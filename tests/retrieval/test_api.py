@@ -483,7 +483,7 @@ def test_what_classify_gives_goes_through_json() -> None:
     from classify.run import Epoch, RunFacts
     from classify.samples import Samples
     from retrieval.comparison.recipes import Experiment
-    from retrieval.comparison.tune import Step, Tuning
+    from retrieval.comparison.tuner import Step, Tuning
 
     for kind in (
         ClassifierReport,

@@ -12,12 +12,12 @@ import pytest
 
 from retrieval import metrics
 from retrieval import transform as transforms
-from retrieval.comparison import ComparedFolders, NamedExperiment, compare
+from retrieval.comparison import ComparedFolders, NamedExperiment
 from retrieval.comparison import recipes as known
 from retrieval.comparison.cache import load_evaluation, store_evaluation
 from retrieval.comparison.embeddings import embed_folder
 from retrieval.comparison.recipes import Encoding, Experiment
-from retrieval.comparison.tune import _split, tune
+from retrieval.comparison.tuner import _split, tune
 from retrieval.errors import ImgretError, RecipeError
 from retrieval.evaluation.protocols import Measured
 from retrieval.refinement import Refinement

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from retrieval.comparison import Comparison, ExperimentResult
-from retrieval.comparison.compare import paired_tests
+from retrieval.comparison.comparer import paired_tests
 from retrieval.errors import ImgretError
 from retrieval.evaluation import Evaluation
 from retrieval.evaluation.protocols import Images, SearchMethod, evaluate
