@@ -12,7 +12,7 @@ import pytest
 
 from retrieval import metrics
 from retrieval import transform as transforms
-from retrieval.comparison import ComparedFolders, NamedExperiment
+from retrieval.comparison import ComparedFolders, NamedExperiment, compare
 from retrieval.comparison import recipes as known
 from retrieval.comparison.cache import load_evaluation, store_evaluation
 from retrieval.comparison.embeddings import embed_folder
