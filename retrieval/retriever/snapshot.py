@@ -23,7 +23,7 @@ from retrieval.retriever.results import Match
 from retrieval.text import one_sentence
 
 UNLABELLED = -1
-DEEPER = 4
+DEEPER, FARTHEST = 4, 1024  # a likely match lies no farther than this
 MOST_OF_A_FILTER = 30_000  # characters; to take one apart costs their square
 
 
@@ -83,6 +83,7 @@ class Snapshot:
         total = self.index.ntotal
         k = min(k, total)
         depth = k if known is None else min(max(k, CONSIDERED), total)
+        most = min(max(k, FARTHEST), total)
         while True:
             scores, ids = self.neighbours(embeddings, depth, allowed, excluded, refinement)
             probabilities = None
@@ -98,9 +99,9 @@ class Snapshot:
             if min_confidence is not None and probabilities is not None:
                 keep &= probabilities >= min_confidence
             enough = min_confidence is None or (keep.sum(axis=1) >= k).all()
-            if enough or depth == total or not self._may_hold_more(known, scores):
+            if enough or depth >= most or not self._may_hold_more(known, scores):
                 break
-            depth = min(DEEPER * depth, total)
+            depth = min(DEEPER * depth, most)
         keep &= np.cumsum(keep, axis=1) <= k
         if min_confidence is None:
             keep[:, k:] = False
