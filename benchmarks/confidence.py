@@ -22,12 +22,11 @@ from retrieval import transform as transforms
 from retrieval.comparison.embeddings import embed_folder
 from retrieval.comparison.recipes import Encoding
 from retrieval.encoder import cache_folder
-from retrieval.evaluation.calibration import PRIOR_KNOWN, calibrate
+from retrieval.evaluation.calibration import PRIOR_KNOWN, calibrate, prior_weights
 from retrieval.evaluation.evidence import CONSIDERED, evidence
 from retrieval.evaluation.open_set import density, trials_by_class
 from retrieval.evaluation.protocols import Images, SearchMethod
 from retrieval.metrics import expected_calibration_error
-from retrieval.plain import Plain
 
 DRAWS = 5
 HELD_OUT = 0.2
@@ -36,7 +35,7 @@ LIKELY = 0.5
 
 
 @dataclass
-class Answers(Plain):
+class Answers:
     """Of the best match of each query: its score, its probability, whether it is right, and whether
     the query's class is in the gallery (1), is not (0), or the picture is foreign (-1)."""
 
@@ -64,8 +63,7 @@ class Answers(Plain):
         """Areas by score and by probability, calibration error, shares of p of 0.5 or more."""
         p, right, known = map(np.concatenate, (self.probabilities, self.right, self.known))
         own = known >= 0
-        share = (known[own] == 1).mean()
-        weights = np.where(known[own] == 1, PRIOR_KNOWN / share, (1 - PRIOR_KNOWN) / (1 - share))
+        weights = prior_weights(known[own] == 1, PRIOR_KNOWN)
         error = expected_calibration_error(p[own], right[own], weights=weights)
         by_score, by_probability = np.mean(self.areas, axis=0)
         likely = [float((p[known == kind] >= LIKELY).mean()) for kind in (1, 0, -1)]

@@ -14,8 +14,7 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse as click does. Raises UsageError."""
         order = self.make_parser(ctx).parse_args(list(args))[2]
-        for param, times in Counter(map(id, order)).items():
-            option = next(p for p in order if id(p) == param)
+        for option, times in Counter(order).items():
             if times > 1 and _takes_one(option):
                 raise click.UsageError(
                     f"{option.opts[0]} was given {times} times; give it once.", ctx

@@ -98,7 +98,7 @@ def calibrate(
         return None  # what cannot be judged is not told
     held_out, score = held_out[judged], trials.evidence.scores[judged, 0]
     known, right = trials.known[judged], trials.right[judged, 0]
-    weights = _weights(known, prior_known)
+    weights = prior_weights(known, prior_known)
     return Calibration(
         kind=kind,
         confidence=confidence,
@@ -118,17 +118,15 @@ def _fitted(trials: Trials) -> Confidence | None:
     there = np.isfinite(e.scores)
     if min(known.sum(), (~known).sum()) < FEWEST or not trials.right[known].any():
         return None
-    x = np.stack([e.top_support, e.top_margin, e.near, trials.density], axis=1)
-    has_answer = _logistic(x, known, _weights(known, 0.5), free=(3,))
-    near = np.broadcast_to(e.near[:, None], there.shape)
-    of_matches = np.stack([e.support, e.margin, near], axis=2)
+    of_query = e.of_query(trials.density)
+    has_answer = _logistic(of_query, known, prior_weights(known, 0.5), free=(3,))
     rank = np.broadcast_to(1.0 / np.arange(1, there.shape[1] + 1), there.shape)
     used = there & known[:, None]
     right = trials.right[used]
     if right.all():
         is_right = np.array([0.0, 0.0, 0.0, SURE])
     else:
-        is_right = _logistic(of_matches[used], right, rank[used], free=(2,))
+        is_right = _logistic(e.of_matches()[used], right, rank[used], free=(2,))
     least = float(e.scores[used][right].min())
     return Confidence(tuple(has_answer.tolist()), tuple(is_right.tolist()), least)
 
@@ -140,7 +138,8 @@ def _logistic(
     from scipy.optimize import minimize
 
     mean, deviation = x.mean(axis=0), x.std(axis=0)
-    z = (x - mean) / np.where(deviation > LEAST_DEVIATION, deviation, 1.0)
+    scale = np.where(deviation > LEAST_DEVIATION, deviation, 1.0)
+    z = (x - mean) / scale
     sign = np.where(y, 1.0, -1.0)
     d = x.shape[1]
 
@@ -152,11 +151,11 @@ def _logistic(
 
     bounds = [(None if i in free else 0.0, None) for i in range(d)] + [(None, None)]
     found = minimize(loss, np.zeros(d + 1), jac=True, method="L-BFGS-B", bounds=bounds).x
-    w = found[:d] / np.where(deviation > LEAST_DEVIATION, deviation, 1.0)
+    w = found[:d] / scale
     return np.append(w, found[d] - w @ mean)
 
 
-def _weights(known: np.ndarray, prior: float) -> np.ndarray:
+def prior_weights(known: np.ndarray, prior: float) -> np.ndarray:
     """(t,) weights of mean 1, of which those that are known make up the prior."""
     share = float(known.mean())
     if share in (0.0, 1.0):

@@ -36,6 +36,15 @@ class Evidence:
     top_margin: np.ndarray
     near: np.ndarray
 
+    def of_query(self, density: np.ndarray) -> np.ndarray:
+        """(q, 4): support, margin, near and density of each query's best neighbour."""
+        return np.stack([self.top_support, self.top_margin, self.near, density], axis=1)
+
+    def of_matches(self) -> np.ndarray:
+        """(q, m, 3): support, margin and near of each match."""
+        near = np.broadcast_to(self.near[:, None], self.support.shape)
+        return np.stack([self.support, self.margin, near], axis=2)
+
     def rows(self, rows: np.ndarray) -> Evidence:
         """Take some of the queries."""
         return Evidence(*(getattr(self, field.name)[rows] for field in fields(self)))

@@ -108,12 +108,9 @@ class Confidence(Plain):
 
         density: (q,) of the best match. prior_known: share of queries that have an answer.
         """
-        top = np.stack([e.top_support, e.top_margin, e.near, density], axis=1)
-        odds = top @ np.array(self.has_answer[:-1]) + self.has_answer[-1]
+        odds = e.of_query(density) @ np.array(self.has_answer[:-1]) + self.has_answer[-1]
         odds = odds + math.log(prior_known / (1 - prior_known))
-        near = np.broadcast_to(e.near[:, None], e.support.shape)
-        of_match = np.stack([e.support, e.margin, near], axis=2)
-        given = of_match @ np.array(self.is_right[:-1]) + self.is_right[-1]
+        given = e.of_matches() @ np.array(self.is_right[:-1]) + self.is_right[-1]
         both = _sigmoid(odds)[:, None] * _sigmoid(given)
         return np.where(e.scores >= self.least, both, 0.0)
 

@@ -25,7 +25,7 @@ from retrieval.evaluation.calibration import PRIOR_KNOWN, Trials, calibrate, joi
 from retrieval.evaluation.evidence import CONSIDERED, evidence
 from retrieval.evaluation.open_set import MATCHES, trials_by_class
 from retrieval.evaluation.protocols import Images, SearchMethod
-from retrieval.gallery import Gallery
+from retrieval.gallery import Gallery, Settings
 from retrieval.gallery.settings import CalibrationState
 from retrieval.gallery.table import INDEXED
 from retrieval.images import DEFAULT_MAX_PIXELS, decode, open_image
@@ -89,7 +89,7 @@ def calibrate_gallery(
     calibration = None
     if asked.kind != "picture":
         images = read_images(snapshot.gallery, snapshot.table)
-        method = method_of(snapshot)
+        method = method_of(snapshot, snapshot.settings)
         calibration = calibrated_by_class(images, method, asked.prior_known, progress)
         if calibration is None and asked.kind == "class":
             raise ImgretError(f"{TOO_FEW_BY_CLASS} Calibrate by picture, which needs no labels.")
@@ -106,13 +106,14 @@ def calibrate_gallery(
     return replace(calibration, notices=tuple(notices))
 
 
-def method_of(snapshot: Snapshot) -> SearchMethod:
-    """How the gallery is searched, as an evaluation does it."""
-    state = snapshot.settings.index
+def method_of(snapshot: Snapshot, asked: Settings) -> SearchMethod:
+    """How an evaluation searches the gallery: with its own transform where that is asked for."""
+    own = asked.transform == snapshot.settings.transform
+    state = snapshot.settings.index if own else None
     return SearchMethod(
-        transform=state.transform if state else snapshot.settings.transform,
-        refinement=snapshot.settings.refinement,
-        fitted=snapshot.index.transform,
+        transform=state.transform if state else asked.transform,
+        refinement=asked.refinement,
+        fitted=snapshot.index.transform if own else None,
     )
 
 

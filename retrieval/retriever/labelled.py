@@ -14,7 +14,7 @@ from retrieval.encoder import Encoder
 from retrieval.errors import GalleryError, ImgretError, QueryError
 from retrieval.evaluation import Calibration, Evaluation, IntervalOver
 from retrieval.evaluation.calibration import PRIOR_KNOWN
-from retrieval.evaluation.protocols import Images, Measured, SearchMethod, evaluate
+from retrieval.evaluation.protocols import Images, Measured, evaluate
 from retrieval.gallery import Settings
 from retrieval.images import ImageFile, find_images
 from retrieval.loader import load_images
@@ -23,6 +23,7 @@ from retrieval.retriever.confidence import (
     TOO_FEW_BY_CLASS,
     calibrated_by_class,
     keep_calibration,
+    method_of,
 )
 from retrieval.retriever.snapshot import Snapshot
 from retrieval.retriever.usable import read_images
@@ -65,14 +66,8 @@ def evaluate_gallery(
     """
     published = snapshot.settings
     images = read_images(snapshot.gallery, snapshot.table)
-    same_transform = asked.transform == published.transform
-    own = same_transform and asked.refinement == published.refinement
-    state = published.index if same_transform else None
-    method = SearchMethod(
-        transform=state.transform if state else asked.transform,
-        refinement=asked.refinement,
-        fitted=snapshot.index.transform if same_transform else None,
-    )
+    own = (asked.transform, asked.refinement) == (published.transform, published.refinement)
+    method = method_of(snapshot, asked)
     evaluation = evaluate(
         images,
         queries[0] if queries else None,

@@ -84,15 +84,16 @@ class Snapshot:
         k = min(k, total)
         depth = k if known is None else min(max(k, CONSIDERED), total)
         most = min(max(k, FARTHEST), total)
+        around = None
+        if known is not None and allowed is not None:  # what a filter leaves out still counts
+            near = min(CONSIDERED, total)
+            around = self.neighbours(embeddings, near, None, excluded, refinement)
         while True:
             scores, ids = self.neighbours(embeddings, depth, allowed, excluded, refinement)
             probabilities = None
             if known is not None:
-                around = scores, ids
-                if allowed is not None:  # what a filter leaves out still tells one from another
-                    near = min(CONSIDERED, total)
-                    around = self.neighbours(embeddings, near, None, excluded, refinement)
-                probabilities = self._probabilities(known, (scores, ids), around, prior_known)
+                found = scores, ids
+                probabilities = self._probabilities(known, found, around or found, prior_known)
             keep = ids >= 0
             if min_score is not None:
                 keep &= scores >= min_score
