@@ -3,9 +3,11 @@ disk holds when the power goes."""
 
 from __future__ import annotations
 
+import filecmp
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -115,12 +117,25 @@ def cuts(images: Path, cache: Path) -> list[Cut]:
                 assert work.poll() is None, "the work has ended by itself"
                 before = ended(done)
                 copy = folder / f"cut{n}.img"
-                subprocess.run(["cp", "--sparse=always", disk, copy], check=True)
+                copy_at_one_moment(disk, copy, work)
                 found.append(Cut(copy, before, ended(done)))
         finally:
             work.kill()
             work.wait()
     return found
+
+
+def copy_at_one_moment(disk: Path, copy: Path, work: subprocess.Popen[bytes]) -> None:
+    """Copy the disk as it is at one moment; one that is written to meanwhile never was so."""
+    work.send_signal(signal.SIGSTOP)
+    try:
+        for _ in range(100):
+            subprocess.run(["cp", "--sparse=always", disk, copy], check=True)
+            if filecmp.cmp(disk, copy, shallow=False):  # only the kernel can have written
+                return
+        raise AssertionError("the disk does not come to rest")
+    finally:
+        work.send_signal(signal.SIGCONT)
 
 
 def ended(done: Path) -> str:
