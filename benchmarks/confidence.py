@@ -20,13 +20,13 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.table import Table
 from retrieval import transform as transforms
 from retrieval.comparison.embeddings import embed_folder
-from retrieval.comparison.recipes import Encoding
 from retrieval.encoder import cache_folder
 from retrieval.evaluation.calibration import PRIOR_KNOWN, calibrate, prior_weights
 from retrieval.evaluation.evidence import CONSIDERED, evidence
 from retrieval.evaluation.open_set import density, trials_by_class
 from retrieval.evaluation.protocols import Images, SearchMethod
 from retrieval.metrics import expected_calibration_error
+from retrieval.words import EmbeddingSettings
 
 DRAWS = 5
 HELD_OUT = 0.2
@@ -120,7 +120,7 @@ def measure(folders: list[Path], backbone: str, size: int | None) -> Table:
     )
     made = {
         folder.name: embed_folder(
-            folder, Encoding(backbone=backbone, size=size), cache_folder() / "experiments"
+            folder, EmbeddingSettings(backbone=backbone, size=size), cache_folder() / "experiments"
         ).images
         for folder in folders
     }

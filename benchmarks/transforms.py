@@ -16,8 +16,8 @@ import numpy as np
 from benchmarks.table import Table
 from retrieval import transform as transforms
 from retrieval.comparison.embeddings import embed_folder
-from retrieval.comparison.recipes import Encoding
 from retrieval.encoder import cache_folder
+from retrieval.words import EmbeddingSettings
 
 SIZES = (50, 100, 300, 1000, 5000)
 SEEDS = {50: 6, 100: 4, 300: 3}  # small galleries differ most
@@ -75,7 +75,7 @@ def measure(folders: list[Path], backbone: str, size: int | None) -> Table:
     )
     for folder in folders:
         made = embed_folder(
-            folder, Encoding(backbone=backbone, size=size), cache_folder() / "experiments"
+            folder, EmbeddingSettings(backbone=backbone, size=size), cache_folder() / "experiments"
         )
         x = np.asarray(made.images.embeddings, np.float32)
         labels = np.array(made.images.labels)

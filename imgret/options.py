@@ -8,14 +8,12 @@ from typing import Any, TypeVar
 
 import click
 
+from retrieval.words import ENGINES, FITS, LEAST_SIZE, MOST_SIZE, POOLS, VIEWS
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 MOST_NEIGHBOURS = 10_000
 TRUST = "imgret.trust"
-ENGINES = ["openvino-bf16", "openvino-fp32", "torch-cuda-bf16", "torch-fp32"]
-
-POOLS = ["own", "avg", "max", "gem", "avg+max", "avg+gem"]
-VIEWS = ["none", "flip", "multiscale", "flip+multiscale"]
 
 
 class NamedPath(click.Path):
@@ -46,23 +44,68 @@ class Whole(click.ParamType[tuple[int, ...]]):
         return tuple(numbers)
 
 
-def refinement_options(function: Function) -> Function:
-    """--expand, --augment and --rerank."""
-    function = click.option(
-        "--rerank",
-        metavar="M[:K1:K2:W]",
-        help="Order the M nearest by the neighbours that they share with the query; or none.",
-    )(function)
-    function = click.option(
-        "--augment",
-        metavar="N[:ALPHA]",
-        help="Replace each image's vector by the mean of itself and its N nearest; or none.",
-    )(function)
-    return click.option(
-        "--expand",
-        metavar="N[:ALPHA]",
-        help="Search again with the mean of the query and its N nearest; or none.",
-    )(function)
+SETTINGS: dict[str, dict[str, Any]] = {  # what an embedding is made with, and what a search does
+    "backbone": {
+        "help": "mini (the default: imgret's own small encoder, which needs no network), "
+        "mobilenetv2, resnet50, efficientnet-b7, any timm name, hf-hub:user/model, or a folder "
+        "with config.json and model.safetensors."
+    },
+    "size": {
+        "type": click.IntRange(LEAST_SIZE, MOST_SIZE),
+        "help": "Side of the input in pixels. By default the backbone's own.",
+    },
+    "fit": {
+        "type": click.Choice(FITS),
+        "help": "How a picture becomes a square. By default squash: nothing of it is lost.",
+    },
+    "pool": {
+        "type": click.Choice(POOLS),
+        "help": "How the backbone's last map becomes an embedding. By default its own way.",
+    },
+    "views": {
+        "type": click.Choice(VIEWS),
+        "help": "Embed the mean of several views of a picture: better matches, 2, 3 or 6 times the "
+        "work.",
+    },
+    "transform": {
+        "metavar": "SPEC",
+        "help": "none, standard, standard+pca:N, whiten:N, lda, wccn, rca or auto (the default: "
+        "whitening by what differs between images that show the same).",
+    },
+    "expand": {
+        "metavar": "N[:ALPHA]",
+        "help": "Search again with the mean of the query and its N nearest; or none.",
+    },
+    "augment": {
+        "metavar": "N[:ALPHA]",
+        "help": "Replace each image's vector by the mean of itself and its N nearest; or none.",
+    },
+    "rerank": {
+        "metavar": "M[:K1:K2:W]",
+        "help": "Order the M nearest by the neighbours that they share with the query; or none.",
+    },
+}
+
+
+def settings_options(*names: str, multiple: bool = False) -> Callable[[Function], Function]:
+    """Options of some settings. multiple: each may be given several times."""
+
+    def added(function: Function) -> Function:
+        for name in reversed(names):
+            how = dict(SETTINGS[name])
+            if multiple:
+                how |= {"multiple": True, "help": f"{how['help']} May be repeated."}
+            function = click.option(f"--{name}", **how)(function)
+        return function
+
+    return added
+
+
+def engine_option(function: Function) -> Function:
+    """--engine."""
+    return click.option("--engine", type=click.Choice(ENGINES), help="What runs the backbone.")(
+        function
+    )
 
 
 def gallery_option(function: Function) -> Function:

@@ -18,18 +18,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal, get_args
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from retrieval.errors import BackboneError
+from retrieval.words import Pool, Views
 
-Pool = Literal["own", "avg", "max", "gem", "avg+max", "avg+gem"]
-Views = Literal["none", "flip", "multiscale", "flip+multiscale"]
-POOLS: tuple[Pool, ...] = get_args(Pool)
-VIEWS: tuple[Views, ...] = get_args(Views)
 GEM_POWER, LEAST_ACTIVATION = 3.0, 1e-6
 STRIDE = 32  # of most networks; sides are its multiples, unless patches are larger
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from retrieval.words import Fit, Frozen
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Below1 = Annotated[float, Field(ge=0, lt=1)]
@@ -15,11 +17,7 @@ RAND = re.compile(r"rand(-(m|n|inc|mmax)\d+|-(p|mstd)\d+(\.\d+)?|-t\w+)*")
 Width = Annotated[int, Field(ge=1, le=16384)]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class DataSettings(_Model):
+class DataSettings(Frozen):
     """Where the labelled images come from.
 
     name: of the data set it was made for. validation: share of the training images that is held
@@ -38,17 +36,17 @@ class DataSettings(_Model):
     group_duplicates: bool = False
 
 
-class Input(_Model):
+class Input(Frozen):
     """The pixels. size: side of the square, pixels; None: the backbone's own. mean, std: None:
     the backbone's own, or ImageNet's."""
 
     size: Annotated[int, Field(ge=16, le=1024)] | None = None
-    fit: Literal["squash", "crop", "pad"] = "squash"
+    fit: Fit = "squash"
     mean: tuple[float, float, float] | None = None
     std: tuple[Positive, Positive, Positive] | None = None
 
 
-class Augmentation(_Model):
+class Augmentation(Frozen):
     """What training pictures go through. Shares are of the picture's side, angles in degrees.
 
     flip, greyscale, erase: probabilities. rotation, shear, translation, zoom, perspective: largest,
@@ -90,7 +88,7 @@ class Augmentation(_Model):
         return self
 
 
-class Head(_Model):
+class Head(Frozen):
     """From the last map to the classes.
 
     pool: "own" keeps a timm model's own head and puts a linear layer behind it; to another network
@@ -125,7 +123,7 @@ class Head(_Model):
         return self
 
 
-class ModelSpec(_Model):
+class ModelSpec(Frozen):
     """The network.
 
     backbone: "cnn", a timm name, or "torchvision:NAME". layers, norm: of a "cnn": a number is a
@@ -156,14 +154,14 @@ class ModelSpec(_Model):
         return self.backbone != "cnn" and not self.backbone.startswith("torchvision:")
 
 
-class MetricLearning(_Model):
+class MetricLearning(Frozen):
     """A metric loss on the embedding, added to the loss of the classifier."""
 
     name: Literal["arcface", "proxy-anchor"]
     weight: Positive = 1.0
 
 
-class Loss(_Model):
+class Loss(Frozen):
     """smoothing: of the labels. gamma, alpha: of the focal loss (Lin et al. 2017). class_weights:
     "none", "balanced", or a weight for some classes by name."""
 
@@ -175,7 +173,7 @@ class Loss(_Model):
     metric: MetricLearning | None = None
 
 
-class Distillation(_Model):
+class Distillation(Frozen):
     """A teacher that the network learns to agree with; see classify/training/distillation.py.
 
     teacher: a timm name or a folder with weights. size: the side at which it sees a picture,
@@ -208,7 +206,7 @@ class Distillation(_Model):
 Epochs = Annotated[int, Field(ge=1, le=10_000)]
 
 
-class TrainingSettings(_Model):
+class TrainingSettings(Frozen):
     """How a phase is trained.
 
     schedule: "cosine" to zero over the phase, "plateau" by `factor` after `wait` epochs without
@@ -248,7 +246,7 @@ class Training(TrainingSettings):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
 
-class Phase(_Model):
+class Phase(Frozen):
     """A stage of training. open: which layers learn: "head", "all", or how many of the backbone's
     last layers besides the head. The rest: as in Settings, where they differ from training's."""
 
@@ -267,7 +265,7 @@ class Phase(_Model):
     statistics: Literal["batch", "running"] | None = None
 
 
-class StatedFigures(_Model):
+class StatedFigures(Frozen):
     """Figures on the test images: to beat, or measured here. parameters: Keras' total, for as many
     classes as the row has. note: what stands in the way of comparing them."""
 
@@ -279,7 +277,7 @@ class StatedFigures(_Model):
     note: str = ""
 
 
-class Recipe(_Model):
+class Recipe(Frozen):
     """Everything that a recipe's file says."""
 
     title: str = ""

@@ -10,38 +10,23 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imgret.command import Command
-from imgret.options import ENGINES, NamedPath, Whole, format_option, interval_option, report_option
+from imgret.options import (
+    NamedPath,
+    Whole,
+    engine_option,
+    format_option,
+    interval_option,
+    report_option,
+    settings_options,
+)
 from imgret.streams import say, tell
+from retrieval.words import EMBEDDING, SEARCH
 
 if TYPE_CHECKING:
     from retrieval.comparison import Comparison, ExperimentResult, NamedExperiment
     from retrieval.evaluation import IntervalOver
 
-SPANS = ("backbone", "size", "fit", "pool", "views", "transform", "expand", "augment", "rerank")
-HELP = {
-    "backbone": "What makes the embeddings, as for index",
-    "size": "Side of the input in pixels",
-    "fit": "How a picture becomes a square: squash, crop or pad",
-    "pool": "How the backbone's last map becomes an embedding, as for index",
-    "views": "Views of a picture whose mean is embedded, as for index",
-    "transform": "What is fitted to the embeddings, as for index",
-    "expand": "N[:ALPHA], search again with the mean of the query and its N nearest",
-    "augment": "N[:ALPHA], the same for each image of the gallery",
-    "rerank": "M[:K1:K2:W], order the M nearest by the neighbours that they share",
-}
 SHOWN = ("precision@1", "precision@5", "MAP@R", "mAP")
-
-
-def _span_options(function: Any) -> Any:
-    """One option for each setting that an experiment has; all may be repeated."""
-    for name in reversed(SPANS):
-        function = click.option(
-            f"--{name}",
-            multiple=True,
-            type=click.IntRange(16, 4096) if name == "size" else str,
-            help=f"{HELP[name]}; may be repeated.",
-        )(function)
-    return function
 
 
 @click.command(
@@ -75,7 +60,7 @@ Examples:
     metavar="NAME|FILE",
     help="R1, R2, R3 or a TOML file; may be repeated.",
 )
-@_span_options
+@settings_options(*EMBEDDING, *SEARCH, multiple=True)
 @click.option(
     "--weights",
     multiple=True,
@@ -91,7 +76,7 @@ Examples:
 @click.option("--k", type=Whole(), default="1,5,10", show_default=True, help="Neighbours.")
 @click.option("--vote", type=click.IntRange(min=1), default=5, help="Neighbours that vote.")
 @interval_option
-@click.option("--engine", type=click.Choice(ENGINES), help="What runs the backbones.")
+@engine_option
 @click.option(
     "--cache",
     type=NamedPath(path_type=Path),

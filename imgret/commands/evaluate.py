@@ -19,12 +19,13 @@ from imgret.options import (
     interval_option,
     max_pixels_option,
     prior_option,
-    refinement_options,
     report_option,
+    settings_options,
     trust_option,
     trusted,
 )
 from imgret.streams import say, tell
+from retrieval.words import SEARCH
 
 if TYPE_CHECKING:
     from retrieval.evaluation import Evaluation
@@ -73,8 +74,7 @@ Examples:
 @click.option(
     "--vote", type=click.IntRange(min=1), default=5, show_default=True, help="Neighbours that vote."
 )
-@click.option("--transform", metavar="SPEC", help="Another transform than the gallery's, to try.")
-@refinement_options
+@settings_options(*SEARCH)
 @click.option(
     "--most-queries",
     type=click.IntRange(min=2),
@@ -95,30 +95,21 @@ def command(
     no_calibrate: bool,
     report: Path | None,
     output: str,
-    transform: str | None,
-    expand: str | None,
-    augment: str | None,
-    rerank: str | None,
     **options: Any,
 ) -> int:
     """Measure matches by labels: precision, recall, MAP@R and more, each with its 95 % interval.
 
     Leave-one-out over the gallery also learns how likely a match is right, as `imgret calibrate`
-    does, which `imgret query` shows from then on.
+    does, which `imgret query` shows from then on. Another transform or refinement than the
+    gallery's is tried without reading an image.
     """
     from imgret.output import shown_progress
     from retrieval.retriever import Retriever
 
     if queries and zero_shot:
         raise click.UsageError("--zero-shot evaluates the gallery itself, without --queries.")
-    retriever = Retriever(
-        existing_gallery(gallery),
-        trust=trusted(),
-        transform=transform,
-        expand=expand,
-        augment=augment,
-        rerank=rerank,
-    )
+    settings: dict[str, Any] = {name: options.pop(name) for name in SEARCH}
+    retriever = Retriever(existing_gallery(gallery), trust=trusted(), **settings)
     with shown_progress() as progress:
         evaluation = retriever.evaluate(
             queries or None,

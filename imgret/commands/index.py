@@ -10,25 +10,23 @@ import click
 
 from imgret.command import Command
 from imgret.options import (
-    ENGINES,
-    POOLS,
-    VIEWS,
     NamedPath,
+    engine_option,
     format_option,
     gallery_option,
     gallery_to_write,
     max_pixels_option,
-    refinement_options,
+    settings_options,
     trust_option,
     trusted,
 )
 from imgret.streams import say
+from retrieval.words import EMBEDDING, SEARCH
 
 if TYPE_CHECKING:
     from retrieval.retriever import IndexEstimate, IndexReport
 
 NOTHING, ERROR = 1, 2
-SETTINGS = ("backbone", "size", "fit", "pool", "views", "transform", "expand", "augment", "rerank")
 
 
 @click.command(
@@ -51,36 +49,8 @@ Examples:
     metavar="NAME|FILE",
     help="Take what is not given from a recipe, such as `imgret tune` writes.",
 )
-@click.option(
-    "--backbone",
-    help="mini (the default: imgret's own small encoder, which needs no network), mobilenetv2, "
-    "resnet50, efficientnet-b7, any timm name, hf-hub:user/model, or a folder with config.json and "
-    "model.safetensors.",
-)
-@click.option("--size", type=click.IntRange(16, 4096), help="Side of the input in pixels.")
-@click.option(
-    "--fit",
-    type=click.Choice(["squash", "crop", "pad"]),
-    help="How a picture becomes a square. By default squash: nothing of it is lost.",
-)
-@click.option(
-    "--pool",
-    type=click.Choice(POOLS),
-    help="How the backbone's last map becomes an embedding. By default its own way.",
-)
-@click.option(
-    "--views",
-    type=click.Choice(VIEWS),
-    help="Embed the mean of several views of a picture: better matches, 2, 3 or 6 times the work.",
-)
-@click.option(
-    "--transform",
-    metavar="SPEC",
-    help="none, standard, standard+pca:N, whiten:N, lda, wccn, rca or auto (the default: whitening "
-    "by what differs between images that show the same).",
-)
-@refinement_options
-@click.option("--engine", type=click.Choice(ENGINES), help="What runs the backbone.")
+@settings_options(*EMBEDDING, *SEARCH)
+@engine_option
 @click.option(
     "--labels",
     metavar="folder|none|FILE.csv",
@@ -128,7 +98,7 @@ def command(
 
     if options["keep_missing"] and options["drop_missing"]:
         raise click.UsageError("Give --keep-missing or --drop-missing, not both.")
-    settings: dict[str, Any] = {name: options.pop(name) for name in SETTINGS}
+    settings: dict[str, Any] = {name: options.pop(name) for name in (*EMBEDDING, *SEARCH)}
     if recipe:
         from retrieval.comparison.recipes import read_experiment
 

@@ -11,14 +11,15 @@ import click
 
 from imgret.command import Command
 from imgret.options import (
-    ENGINES,
     NamedPath,
+    engine_option,
     existing_gallery,
     format_option,
     gallery_option,
     max_pixels_option,
     prior_option,
     report_option,
+    settings_options,
     trust_option,
     trusted,
 )
@@ -82,15 +83,8 @@ Examples:
 @click.option("--distinct", is_flag=True, help="Fold copies of one picture into one match.")
 @report_option("a contact sheet")
 @click.option("-0", "--null", is_flag=True, help="With --format paths: end each with a NUL.")
-@click.option(
-    "--expand",
-    metavar="N[:ALPHA]",
-    help="Search again with the mean of the query and its N nearest.",
-)
-@click.option(
-    "--rerank", metavar="M[:K1:K2:W]", help="Order the M nearest by the neighbours that they share."
-)
-@click.option("--engine", type=click.Choice(ENGINES), help="What runs the backbone.")
+@settings_options("expand", "rerank")
+@engine_option
 @max_pixels_option
 @format_option("text", "json", "csv", "paths")
 def command(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imgret.command import Command
-from imgret.options import ENGINES, NamedPath, format_option
+from imgret.options import NamedPath, engine_option, format_option, settings_options
 from imgret.streams import say, tell
 
 if TYPE_CHECKING:
@@ -42,11 +42,11 @@ Examples:
     help="Where the best setting is written, as a recipe.",
 )
 @click.option("--recipe", metavar="NAME|FILE", help="The setting to start from.")
-@click.option("--backbone", help="As for index.")
+@settings_options("backbone")
 @click.option("--no-labels", is_flag=True, help="Fit no transform to labels; measure by them only.")
 @click.option("--labels", default="folder", metavar="folder|FILE.csv", help="As for index.")
 @click.option("--k", type=click.IntRange(min=1), default=5, show_default=True, help="Neighbours.")
-@click.option("--engine", type=click.Choice(ENGINES), help="What runs the backbone.")
+@engine_option
 @click.option(
     "--cache",
     type=NamedPath(path_type=Path),

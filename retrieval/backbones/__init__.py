@@ -20,7 +20,6 @@ from retrieval.backbones.loader import (
     with_random_weights,
 )
 from retrieval.backbones.names import (
-    DEFAULT_BACKBONE,
     MINI,
     RANDOM,
     SHORT_NAMES,
@@ -33,17 +32,15 @@ from retrieval.backbones.names import (
 )
 from retrieval.backbones.network import patch_size
 from retrieval.backbones.packaged import packaged_spec, packaged_weights
-from retrieval.backbones.spec import Backbone, BackboneSpec, Classifier, Fit
+from retrieval.backbones.spec import Backbone, BackboneSpec, Classifier
 
 __all__ = [
-    "DEFAULT_BACKBONE",
     "MINI",
     "RANDOM",
     "SHORT_NAMES",
     "Backbone",
     "BackboneSpec",
     "Classifier",
-    "Fit",
     "architecture_of",
     "arguments_of",
     "folder_content",

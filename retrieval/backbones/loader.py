@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
+
+from pydantic import ValidationError
 
 from retrieval.backbones.hub import from_hub
 from retrieval.backbones.names import (
@@ -24,15 +26,14 @@ from retrieval.backbones.network import (
     sha256_of_tensors,
     sized,
 )
-from retrieval.backbones.spec import Backbone, BackboneSpec, Classifier, Fit
-from retrieval.errors import BackboneError
+from retrieval.backbones.spec import Backbone, BackboneSpec, Classifier
+from retrieval.errors import BackboneError, first_fault
 from retrieval.files import sha256_of
 from retrieval.libraries import how_to_install, is_installed
+from retrieval.words import EmbeddingOptions, EmbeddingSettings, Fit
 
 if TYPE_CHECKING:
     import torch
-
-    from retrieval.pool import Pool, Views
 
 CONFIG_KEYS = {  # what a stranger's config may say of preprocessing and layout; never where to load
     "input_size", "fixed_input_size", "min_input_size", "interpolation", "crop_pct", "crop_mode",
@@ -41,53 +42,48 @@ CONFIG_KEYS = {  # what a stranger's config may say of preprocessing and layout;
 FITS: dict[str, Fit] = {"squash": "squash", "center": "crop", "border": "pad"}  # timm's crop_mode
 
 
-def load_backbone(
-    name: str,
-    *,
-    size: int | None = None,
-    fit: Fit = "squash",
-    pool: Pool = "own",
-    views: Views = "none",
-) -> Backbone:
+def load_backbone(name: str, **options: Unpack[EmbeddingOptions]) -> Backbone:
     """Load a backbone with its pretrained weights, its classifier removed.
 
-    size: side of the input in pixels, by default the model's own. fit: how a picture becomes
-    a square. pool, views: see retrieval/pool.py. Raises BackboneError when the name,
-    its weights or the size cannot be used, or where there is no torch.
+    options: size, the side of the input in pixels, by default the model's own; fit, pool and views,
+    see EmbeddingSettings. Raises BackboneError when the name, its weights or the size cannot be
+    used, or where there is no torch.
     """
     name = resolve_name(name)
     _check_installed(name)
     if name.startswith(RANDOM):
-        return with_random_weights(
-            name.removeprefix(RANDOM), size=size, fit=fit, pool=pool, views=views
-        )
+        return with_random_weights(name.removeprefix(RANDOM), **options)
+    asked = _checked(name, options)
     if name.startswith("hf-hub:"):
         folder = from_hub(name, name.removeprefix("hf-hub:"), "config.json").parent
         from_hub(name, name.removeprefix("hf-hub:"), "model.safetensors")
-        network, sha256 = _load_folder(folder, size)
+        network, sha256 = _load_folder(folder, asked.size)
     elif (known := folder_of(name)) is not None:
-        network, sha256 = _load_folder(known, size)
+        network, sha256 = _load_folder(known, asked.size)
     else:
-        network, sha256 = _load_named(name, size)
-    return _backbone(name, network, sha256, size, fit, pool, views)
+        network, sha256 = _load_named(name, asked.size)
+    return _backbone(asked, network, sha256)
 
 
 def with_random_weights(
-    architecture: str,
-    *,
-    size: int | None = None,
-    fit: Fit = "squash",
-    pool: Pool = "own",
-    views: Views = "none",
-    seed: int = 0,
+    architecture: str, *, seed: int = 0, **options: Unpack[EmbeddingOptions]
 ) -> Backbone:
     """A timm architecture with random weights: for its shape and cost, never for matches."""
     import torch
 
     torch.manual_seed(seed)
-    network = create_backbone(architecture, size)
-    sha256 = sha256_of_tensors(network.state_dict())
-    return _backbone(RANDOM + architecture, network, sha256, size, fit, pool, views)
+    asked = _checked(RANDOM + architecture, options)
+    network = create_backbone(architecture, asked.size)
+    return _backbone(asked, network, sha256_of_tensors(network.state_dict()))
+
+
+def _checked(name: str, options: EmbeddingOptions) -> EmbeddingSettings:
+    """What a backbone is to be loaded with. Raises BackboneError for a value that is none."""
+    try:
+        return EmbeddingSettings(backbone=name, **options)
+    except ValidationError as error:
+        key, fault = first_fault(error)
+        raise BackboneError(f"{name} cannot be loaded so: {key}: {fault}.") from error
 
 
 def arguments_of(name: str, size: int) -> dict[str, Any]:
@@ -203,20 +199,13 @@ def _load_named(name: str, size: int | None) -> tuple[torch.nn.Module, str]:
     return create_backbone(name, size, weights=weights, cfg=cfg), sha256_of(weights)
 
 
-def _backbone(
-    name: str,
-    network: torch.nn.Module,
-    sha256: str,
-    size: int | None,
-    fit: Fit,
-    pool: Pool,
-    views: Views,
-) -> Backbone:
+def _backbone(asked: EmbeddingSettings, network: torch.nn.Module, sha256: str) -> Backbone:
     import torch
 
     from retrieval.pool import arranged
 
-    preprocessing = preprocessing_of(name, network, size, fit)
+    name, pool, views = asked.backbone, asked.pool, asked.views
+    preprocessing = preprocessing_of(name, network, asked.size, asked.fit)
     architecture = getattr(network, "pretrained_cfg", {}).get("architecture") or name
     fixed_size = needs_image_size(architecture, getattr(network, "pretrained_cfg", None))
     network = arranged(network, pool, views, preprocessing.size, name=name, fixed_size=fixed_size)

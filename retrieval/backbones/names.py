@@ -11,13 +11,14 @@ from typing import Any
 from retrieval.errors import BackboneError
 from retrieval.files import sha256_of
 from retrieval.text import one_sentence
+from retrieval.words import DEFAULT_BACKBONE
 
 SHORT_NAMES = {
     "mobilenetv2": "mobilenetv2_100.ra_in1k",
     "resnet50": "resnet50.a1_in1k",
     "efficientnet-b7": "tf_efficientnet_b7.ns_jft_in1k",
 }
-MINI = DEFAULT_BACKBONE = "mini"  # imgret's own, whose weights are in the package
+MINI = DEFAULT_BACKBONE  # imgret's own, whose weights are in the package
 RANDOM = "random:"
 ARCHITECTURES = "imgret.architectures"  # entry points: modules that register networks with timm
 MAX_CONFIG_BYTES = 1 << 20

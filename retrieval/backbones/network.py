@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retrieval.backbones.names import check_architecture, needs_image_size, reason
-from retrieval.backbones.spec import Fit
 from retrieval.errors import BackboneError
 from retrieval.images import Preprocessing
+from retrieval.words import Fit
 
 if TYPE_CHECKING:
     import torch

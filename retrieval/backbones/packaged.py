@@ -7,38 +7,30 @@ weights; docs/mini.md says how they were trained.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from retrieval.backbones.names import MINI, folder_of, read_config, reason, resolve_name
 from retrieval.backbones.network import preprocessing_from
-from retrieval.backbones.spec import BackboneSpec, Fit
+from retrieval.backbones.spec import BackboneSpec
 from retrieval.errors import BackboneError
 from retrieval.files import sha256_of
-
-if TYPE_CHECKING:
-    from retrieval.pool import Pool, Views
+from retrieval.words import EmbeddingSettings
 
 LAST = "conv_head.weight"  # (dim, channels, 1, 1)
 
 
-def packaged_spec(
-    name: str,
-    *,
-    size: int | None = None,
-    fit: Fit = "squash",
-    pool: Pool = "own",
-    views: Views = "none",
-) -> BackboneSpec | None:
-    """The spec that load() gives with the same arguments, without loading anything.
+def packaged_spec(asked: EmbeddingSettings) -> BackboneSpec | None:
+    """The spec that loading a backbone so gives, without loading anything.
 
     None where the network is needed for it: for other backbones, and other pools and views.
     Raises BackboneError when the package's files are damaged.
     """
-    if resolve_name(name) != MINI or (pool, views) != ("own", "none"):
+    if resolve_name(asked.backbone) != MINI or (asked.pool, asked.views) != ("own", "none"):
         return None
     folder = _folder()
     config = read_config(folder)
-    preprocessing = preprocessing_from(MINI, config.get("pretrained_cfg", {}), size, fit)
+    preprocessing = preprocessing_from(
+        MINI, config.get("pretrained_cfg", {}), asked.size, asked.fit
+    )
     weights = folder / "model.safetensors"
     dim = _width(weights)
     return BackboneSpec(MINI, config["architecture"], sha256_of(weights), dim, preprocessing)

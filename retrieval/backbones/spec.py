@@ -5,16 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from retrieval.images import Preprocessing
+from retrieval.words import Pool, Views
 
 if TYPE_CHECKING:
     import torch
-
-    from retrieval.pool import Pool, Views
-
-Fit = Literal["squash", "crop", "pad"]
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from retrieval.comparison.cache import load_evaluation, store_evaluation
 from retrieval.comparison.embeddings import Embedded, embed_folder
 from retrieval.comparison.recipes import Experiment, NamedExperiment
 from retrieval.comparison.results import Comparison, ExperimentResult, PairedTest
-from retrieval.encoder import Engine
 from retrieval.errors import ImgretError
 from retrieval.evaluation import Evaluation
 from retrieval.evaluation.protocols import Measured, SearchMethod, evaluate
 from retrieval.progress import Progress
+from retrieval.words import Engine
 
 RESULTS_FORMAT = 2
 ALL_PAIRS_UP_TO = 6
@@ -98,7 +98,7 @@ def run(
         milliseconds=gallery.milliseconds,
         dim=gallery.images.embeddings.shape[1],
         reference=recipe.reference.precision_at_5 if recipe.reference else None,
-        is_random=recipe.encoding.is_random,
+        is_random=recipe.has_random_weights,
         sheet=evaluation.sample,
     )
 

@@ -14,8 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from retrieval import backbones
-from retrieval.comparison.recipes import Encoding
-from retrieval.encoder import Engine
 from retrieval.errors import ImgretError
 from retrieval.evaluation.protocols import Images
 from retrieval.files import make_folder, write_atomically
@@ -25,6 +23,7 @@ from retrieval.retriever import (
     Retriever,
 )
 from retrieval.retriever.usable import read_images
+from retrieval.words import EmbeddingSettings, Engine
 
 COST = "cost.json"
 
@@ -43,7 +42,7 @@ class Embedded:
 
 def embed_folder(
     folder: Path,
-    encoding: Encoding,
+    encoding: EmbeddingSettings,
     cache: Path,
     *,
     labels: str = "folder",
@@ -62,14 +61,7 @@ def embed_folder(
     place = cache / "embeddings" / _key(folder, encoding, labels, engine, sampled)
     make_folder(place)
     retriever = Retriever(
-        place / "gallery",
-        backbone=encoding.backbone,
-        size=encoding.size,
-        fit=encoding.fit,
-        pool=encoding.pool,
-        views=encoding.views,
-        transform="none",
-        engine=engine,
+        place / "gallery", transform="none", engine=engine, **encoding.model_dump()
     )
     report = retriever.index(paths, labels=labels, progress=progress)
     if not report.added + report.changed + report.unchanged:
@@ -95,13 +87,17 @@ def _sample(folder: Path, most: int) -> list[Path]:
 
 
 def _key(
-    folder: Path, encoding: Encoding, labels: str, engine: Engine | None, sampled: list[str] | None
+    folder: Path,
+    encoding: EmbeddingSettings,
+    labels: str,
+    engine: Engine | None,
+    sampled: list[str] | None,
 ) -> str:
     """Readable, and different for whatever gives other embeddings or labels."""
     name = backbones.resolve_name(encoding.backbone)
     facts = [
         str(folder.resolve()), labels, engine, name, backbones.folder_content(name),
-        encoding.size, encoding.fit, encoding.pool, encoding.views, sampled,
+        *encoding.model_dump(exclude={"backbone"}).values(), sampled,
     ]  # fmt: skip
     digest = hashlib.sha256(json.dumps(facts).encode(errors="surrogateescape")).hexdigest()
     return f"{folder.resolve().name}-{Path(name).name}-{digest[:16]}".replace(":", "-")

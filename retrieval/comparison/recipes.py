@@ -7,52 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from retrieval import backbones
 from retrieval import transform as transforms
 from retrieval.errors import ImgretError, RecipeError
 from retrieval.recipe_files import SUFFIX, document_of, faulty, text_of
-from retrieval.refinement import Refinement
+from retrieval.words import EMBEDDING, EmbeddingSettings, Frozen, SearchSettings
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Encoding(_Model):
-    """What decides the embeddings. size: side of the input in pixels; None: the backbone's own."""
-
-    backbone: str = backbones.DEFAULT_BACKBONE
-    size: int | None = Field(default=None, ge=16, le=4096)
-    fit: Literal["squash", "crop", "pad"] = "squash"
-    pool: Literal["own", "avg", "max", "gem", "avg+max", "avg+gem"] = "own"
-    views: Literal["none", "flip", "multiscale", "flip+multiscale"] = "none"
-
-    @property
-    def is_random(self) -> bool:
-        """Whether its weights are random."""
-        return self.backbone.startswith(backbones.RANDOM)
-
-
-class Search(_Model):
-    """What decides the matches, given the embeddings."""
-
-    transform: str = "auto"
-    expand: str = "none"
-    augment: str = "none"
-    rerank: str = "none"
-
-    @property
-    def refinement(self) -> Refinement:
-        """What follows the first search."""
-        return Refinement.of(self.expand, self.augment, self.rerank)
-
-
-class Figures(_Model):
+class Figures(Frozen):
     """On the queries of cars/test: to beat, or measured here. parameters: Keras' total, of the
     backbone without its classifier. note: what stands in the way of comparing them."""
 
@@ -61,16 +27,21 @@ class Figures(_Model):
     note: str = ""
 
 
-class Experiment(_Model):
+class Experiment(Frozen):
     """All of a recipe's file. k: neighbours that are looked at."""
 
     title: str = ""
     reproduces: str = ""
     k: int = Field(default=5, ge=1, le=1000)
-    encoding: Encoding = Encoding()
-    search: Search = Search()
+    encoding: EmbeddingSettings = EmbeddingSettings()
+    search: SearchSettings = SearchSettings()
     reference: Figures | None = None
     measured: Figures | None = None
+
+    @property
+    def has_random_weights(self) -> bool:
+        """Whether the weights of its backbone are random."""
+        return self.encoding.backbone.startswith(backbones.RANDOM)
 
 
 @dataclass(frozen=True)
@@ -130,7 +101,7 @@ def grid(recipe: Experiment, spans: Mapping[str, Sequence[object]]) -> list[Name
         chosen = dict(zip(spans, values, strict=True))
         document = recipe.model_dump(exclude_none=True)
         for key, value in chosen.items():
-            document["encoding" if key in Encoding.model_fields else "search"][key] = value
+            document["encoding" if key in EMBEDDING else "search"][key] = value
         name = " ".join(_short(chosen[key]) for key in varied) or "default"
         made = parse_experiment(
             tomli_w.dumps(document), f"--{' --'.join(chosen)}" if chosen else "default"
@@ -148,7 +119,7 @@ def with_weights(
     """
     encoding = experiment.recipe.encoding
     name = backbones.resolve_name(encoding.backbone)
-    if encoding.is_random or backbones.folder_of(name) is not None:
+    if experiment.recipe.has_random_weights or backbones.folder_of(name) is not None:
         return experiment
     for folder in folders:
         if backbones.architecture_of(folder) == name.partition(".")[0]:

@@ -20,11 +20,11 @@ from retrieval import backbones, metrics
 from retrieval import transform as transforms
 from retrieval.comparison.embeddings import Embedded, embed_folder
 from retrieval.comparison.recipes import Experiment
-from retrieval.encoder import Engine
 from retrieval.errors import BackboneError, ImgretError
 from retrieval.evaluation.protocols import Images, Measured, SearchMethod, rank_images
 from retrieval.plain import Plain
 from retrieval.progress import Progress
+from retrieval.words import Engine
 
 HELD_OUT = 0.3
 TOLD_BY = 3  # one of so many held-out images

@@ -15,7 +15,7 @@ openvino_cpu.py   OpenVINO's files or model -> what runs them
 torch_runners.py  a network -> what runs it in torch, on a CPU or CUDA
 """
 
-from retrieval.encoder.encoder import ENGINES, Encoder, Engine, Runner, normalise
+from retrieval.encoder.encoder import Encoder, Runner, normalise
 from retrieval.encoder.engines import AGREEMENT, exported_encoder, open_encoder
 from retrieval.encoder.exports import CONVERSIONS, cache_folder
 from retrieval.encoder.openvino_cpu import compiled, precision_of
@@ -24,9 +24,7 @@ from retrieval.encoder.torch_runners import keep_freed_memory
 __all__ = [
     "AGREEMENT",
     "CONVERSIONS",
-    "ENGINES",
     "Encoder",
-    "Engine",
     "Runner",
     "cache_folder",
     "compiled",

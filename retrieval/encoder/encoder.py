@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import threading
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from retrieval.backbones import BackboneSpec
 from retrieval.errors import BackboneError
-
-Engine = Literal["openvino-bf16", "openvino-fp32", "torch-cuda-bf16", "torch-fp32"]
-ENGINES: tuple[Engine, ...] = ("openvino-bf16", "openvino-fp32", "torch-cuda-bf16", "torch-fp32")
+from retrieval.words import Engine
 
 
 class Runner(Protocol):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from retrieval.backbones import Backbone, BackboneSpec, packaged_weights
-from retrieval.encoder.encoder import Encoder, Engine
+from retrieval.encoder.encoder import Encoder
 from retrieval.encoder.exports import (
     CONVERSIONS,
     NETWORK,
@@ -26,6 +26,7 @@ from retrieval.encoder.torch_runners import agreement, cuda_runner, torch_runner
 from retrieval.errors import BackboneError
 from retrieval.libraries import is_installed
 from retrieval.text import one_sentence
+from retrieval.words import Engine
 
 AGREEMENT = {"bf16": 0.99, "fp32": 0.9999}  # least cosine with torch on noise; photos agree better
 _EXPORTING = threading.Lock()  # neither torch.jit nor torch.export is made for several threads

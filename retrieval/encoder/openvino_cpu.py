@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from retrieval.encoder.encoder import Engine, Runner
+from retrieval.encoder.encoder import Runner
+from retrieval.words import Engine
 
 HINTS = {"bf16": "bf16", "fp32": "f32"}
 

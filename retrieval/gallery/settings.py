@@ -9,19 +9,26 @@ from pathlib import Path
 from typing import Annotated, Literal, cast
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from retrieval.backbones import BackboneSpec
-from retrieval.encoder import Engine
 from retrieval.errors import GalleryError, first_fault
 from retrieval.files import read_bounded
 from retrieval.images import Preprocessing
-from retrieval.refinement import Refinement
 from retrieval.text import check_nesting
+from retrieval.words import (
+    MOST_SIZE,
+    EmbeddingSettings,
+    Engine,
+    Fit,
+    Frozen,
+    Pool,
+    SearchSettings,
+    Views,
+)
 
 FORMAT: Literal[2] = 2
 MAX_BYTES = 1 << 20
-MOST_SIZE = 1 << 12  # pixels of a side that a backbone is fed
 HEADER = "# Written by imgret; change it with the options of `imgret index`, not by hand.\n"
 SUM = "# SHA-256 of what follows: "
 
@@ -31,11 +38,7 @@ Mean = Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)]
 Std = Annotated[float, Field(ge=1e-4, le=1e4, allow_inf_nan=False)]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class BackboneState(_Model):
+class BackboneState(Frozen):
     """A BackboneSpec as it is stored."""
 
     name: str
@@ -46,10 +49,10 @@ class BackboneState(_Model):
     mean: tuple[Mean, Mean, Mean]
     std: tuple[Std, Std, Std]
     interpolation: Interpolation
-    fit: Literal["squash", "crop", "pad"]
+    fit: Fit
     crop_pct: float = Field(gt=0, le=1)
-    pool: Literal["own", "avg", "max", "gem", "avg+max", "avg+gem"] = "own"
-    views: Literal["none", "flip", "multiscale", "flip+multiscale"] = "none"
+    pool: Pool = "own"
+    views: Views = "none"
 
     @classmethod
     def of(cls, spec: BackboneSpec) -> BackboneState:
@@ -68,6 +71,13 @@ class BackboneState(_Model):
             crop_pct=p.crop_pct,
             pool=spec.pool,
             views=spec.views,
+        )
+
+    @property
+    def embedding(self) -> EmbeddingSettings:
+        """What was asked for, or could have been, to get this backbone."""
+        return EmbeddingSettings(
+            backbone=self.name, size=self.size, fit=self.fit, pool=self.pool, views=self.views
         )
 
     @property
@@ -92,7 +102,7 @@ class BackboneState(_Model):
         )
 
 
-class IndexState(_Model):
+class IndexState(Frozen):
     """Which index file belongs to which version of which table, and how it was built.
 
     asked, transform: as the user named it ("auto") and as it was fitted ("whiten:512").
@@ -111,7 +121,7 @@ class IndexState(_Model):
 Weight = Annotated[float, Field(allow_inf_nan=False, ge=-1e6, le=1e6)]
 
 
-class CalibrationState(_Model):
+class CalibrationState(Frozen):
     """What was learnt of when matches are right; see Calibration and Confidence.
 
     method: the search whose scores they are; of another one they say nothing. kind: what an answer
@@ -132,7 +142,7 @@ class CalibrationState(_Model):
     labels: str
 
 
-class PassedOver(_Model):
+class PassedOver(Frozen):
     """How many files of formats that are not read lay below some paths, by suffix.
 
     roots: the paths as they are stored, of one run of index.
@@ -142,33 +152,23 @@ class PassedOver(_Model):
     kinds: dict[str, Annotated[int, Field(ge=1)]] = Field(max_length=1024)
 
 
-class Settings(_Model):
+class Settings(SearchSettings):
     """Everything that gallery.toml says.
 
-    transform: as asked for, such as "auto". labels: "folder", "none" or a CSV file.
-    expand, augment, rerank: as retrieval/refinement.py reads them. index: None until the first
-    index is built. calibration: None until the gallery was calibrated. files: the SHA-256 of each
-    file of the published version of the rows, by its path below the gallery. passed_over: what
-    the last run of index over each path did not read.
+    The transform is as asked for, such as "auto". labels: "folder", "none" or a CSV file. index:
+    None until the first index is built. calibration: None until the gallery was calibrated. files:
+    the SHA-256 of each file of the published version of the rows, by its path below the gallery.
+    passed_over: what the last run of index over each path did not read.
     """
 
     format: Literal[2] = FORMAT
     backbone: BackboneState
     engine: Engine
-    transform: str = "auto"
     labels: str = "folder"
-    expand: str = "none"
-    augment: str = "none"
-    rerank: str = "none"
     index: IndexState | None = None
     calibration: CalibrationState | None = None
     files: dict[str, Sha256] = Field(default={}, max_length=100_000)
     passed_over: tuple[PassedOver, ...] = Field(default=(), max_length=10_000)
-
-    @property
-    def refinement(self) -> Refinement:
-        """What follows the first search. Raises ImgretError for a spec that is none."""
-        return Refinement.of(self.expand, self.augment, self.rerank)
 
     @property
     def method(self) -> str:

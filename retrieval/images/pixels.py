@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -23,6 +22,7 @@ from retrieval.images.opened import Opened, decoder_errors_as_image_errors
 from retrieval.images.perceptual import GRID, perceptual_hash
 from retrieval.images.sources import Source, open_source
 from retrieval.images.upright import load_pixels
+from retrieval.words import FITS, Fit
 
 DEFAULT_MAX_PIXELS = 200_000_000
 
@@ -53,7 +53,7 @@ class Preprocessing:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     interpolation: str = "bicubic"
-    fit: Literal["squash", "crop", "pad"] = "squash"
+    fit: Fit = "squash"
     crop_pct: float = 1.0
 
     def __post_init__(self) -> None:
@@ -61,8 +61,8 @@ class Preprocessing:
             raise ValueError(f"size must be 1 or more, not {self.size}")
         if self.interpolation not in _FILTERS:
             raise ValueError(f"interpolation {self.interpolation!r}: use one of {list(_FILTERS)}")
-        if self.fit not in ("squash", "crop", "pad"):
-            raise ValueError(f"fit {self.fit!r}: use squash, crop or pad")
+        if self.fit not in FITS:
+            raise ValueError(f"fit {self.fit!r}: use {', '.join(FITS)}")
         if not 0 < self.crop_pct <= 1:
             raise ValueError(f"crop_pct must be above 0 and at most 1, not {self.crop_pct}")
 

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any
 
 from retrieval import backbones
 from retrieval.arguments import one_of, whole
-from retrieval.backbones import DEFAULT_BACKBONE, Backbone, BackboneSpec, Fit
-from retrieval.encoder import ENGINES, Encoder, Engine, cache_folder, exported_encoder, open_encoder
+from retrieval.backbones import Backbone, BackboneSpec
+from retrieval.encoder import Encoder, cache_folder, exported_encoder, open_encoder
 from retrieval.errors import GalleryError, QueryError
 from retrieval.gallery import Settings
-from retrieval.gallery.settings import MOST_SIZE, BackboneState
-
-if TYPE_CHECKING:
-    from retrieval.pool import Pool, Views
+from retrieval.gallery.settings import BackboneState
+from retrieval.words import (
+    DEFAULT_BACKBONE,
+    ENGINES,
+    FITS,
+    LEAST_SIZE,
+    MOST_SIZE,
+    POOLS,
+    VIEWS,
+    EmbeddingSettings,
+    Engine,
+)
 
 LIMITS = (
     "Backbone: mini, imgret's own small encoder, which works offline; --backbone mobilenetv2 or a "
@@ -28,65 +36,55 @@ LIMITS = (
 class EncoderChoice:
     """What a user asked for, and the encoder that is open. Several threads may share it.
 
-    current: the encoder opened last, or None.
+    asked: of EmbeddingSettings, those that were given. current: the encoder opened last, or None.
     """
 
     def __init__(
-        self,
-        backbone: str | None,
-        size: int | None,
-        fit: Fit | None,
-        pool: Pool | None,
-        views: Views | None,
-        engine: Engine | None,
-        *,
-        trust: bool = False,
+        self, asked: Mapping[str, Any], engine: Engine | None = None, *, trust: bool = False
     ) -> None:
         self.trust = trust
-        self.backbone = backbone
-        self.size = size
-        self.fit = fit
-        self.pool = pool
-        self.views = views
+        self.asked = dict(asked)
         self.engine = engine
         self.current: Encoder | None = None
         self._opening = threading.RLock()
 
     @property
-    def is_asked(self) -> bool:
-        """Whether anything was asked for that a gallery may contradict."""
-        asked = (self.backbone, self.size, self.fit, self.pool, self.views)
-        return any(value is not None for value in asked)
+    def backbone(self) -> str | None:
+        """The backbone that was asked for."""
+        name: str | None = self.asked.get("backbone")
+        return name
 
     def check_asked(self) -> None:
         """Raise QueryError for a value that there is not."""
-        if self.backbone is not None and not (isinstance(self.backbone, str) and self.backbone):
+        asked = self.asked
+        if "backbone" in asked and not (isinstance(self.backbone, str) and self.backbone):
             raise QueryError(f"backbone is {self.backbone!r}; give a name or a folder of weights.")
-        if self.size is not None:
-            self.size = whole("size", self.size, most=MOST_SIZE)
-        fields = BackboneState.model_fields
-        known = {name: get_args(fields[name].annotation) for name in ("fit", "pool", "views")}
-        for name, values in (known | {"engine": ENGINES}).items():
-            if getattr(self, name) is not None:
-                one_of(name, getattr(self, name), values)
+        if "size" in asked:
+            asked["size"] = whole("size", asked["size"], least=LEAST_SIZE, most=MOST_SIZE)
+        for name, words in (("fit", FITS), ("pool", POOLS), ("views", VIEWS)):
+            if name in asked:
+                one_of(name, asked[name], words)
+        if self.engine is not None:
+            one_of("engine", self.engine, ENGINES)
 
     def new(self, old: BackboneState | None = None) -> Encoder:
         """The encoder for embedding anew; what was not asked for stays as it was in old."""
-        name, size, fit = self.backbone or DEFAULT_BACKBONE, self.size, self.fit or "squash"
-        pool, views = self.pool or "own", self.views or "none"
-        if old is not None:
-            fit, pool = self.fit or old.fit, self.pool or old.pool
-            views = self.views or old.views
-            if not self.backbone or backbones.resolve_name(self.backbone) == old.name:
-                name, size = old.name, self.size or old.size
-        asked: dict[str, Any] = {"size": size, "fit": fit, "pool": pool, "views": views}
-        load: Callable[[], Backbone] = partial(backbones.load_backbone, name, **asked)
-        spec = backbones.packaged_spec(name, **asked)
+        before = old.embedding if old else EmbeddingSettings()
+        if self.backbone and backbones.resolve_name(self.backbone) != before.backbone:
+            before = before.model_copy(update={"size": None})  # each backbone has its own
+        wanted = before.model_copy(update={**self.asked, "backbone": self._name(before)})
+        load: Callable[[], Backbone] = partial(_load, wanted)
+        spec = backbones.packaged_spec(wanted)
         if spec is None:
             backbone = load()
             spec, load = backbone.spec, lambda: backbone
         self.current = open_encoder(spec, load, engine=self.engine, cache=cache_folder())
         return self.current
+
+    def _name(self, before: EmbeddingSettings) -> str:
+        if self.backbone and backbones.resolve_name(self.backbone) != before.backbone:
+            return self.backbone
+        return before.backbone
 
     def of(self, settings: Settings, *, ours: bool) -> Encoder:
         """The encoder that made a gallery's embeddings, on the engine that made them.
@@ -150,9 +148,9 @@ class EncoderChoice:
             sha256 = backbones.folder_fingerprint(asked) or stored.weights_sha256
             if sha256 != stored.weights_sha256:
                 differs.append(f"other weights of {asked} ({stored.weights_sha256[:12]})")
-        for name in ("size", "fit", "pool", "views"):
-            wanted, there = getattr(self, name), getattr(stored, name)
-            if wanted and wanted != there:
+        for name, wanted in self.asked.items():
+            there = getattr(stored, name, wanted)
+            if wanted != there:
                 differs.append(f"--{name} {there}, not {wanted}")
         if differs:
             raise GalleryError(
@@ -161,9 +159,11 @@ class EncoderChoice:
             )
 
     def _load_again(self, spec: BackboneSpec) -> Backbone:
-        name, p = spec.name, spec.preprocessing
+        made = BackboneState.of(spec).embedding
         if self.backbone and backbones.folder_fingerprint(self.backbone) == spec.weights_sha256:
-            name = self.backbone
-        return backbones.load_backbone(
-            name, size=p.size, fit=p.fit, pool=spec.pool, views=spec.views
-        )
+            made = made.model_copy(update={"backbone": self.backbone})
+        return _load(made)
+
+
+def _load(settings: EmbeddingSettings) -> Backbone:
+    return backbones.load_backbone(settings.backbone, **settings.model_dump(exclude={"backbone"}))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from retrieval.plain import Plain
+from retrieval.words import Fit, Pool, Views
 
 
 class Filters(TypedDict, total=False):
@@ -137,9 +138,9 @@ class GalleryInfo(Plain):
     backbone: str
     weights_sha256: str
     size: int
-    fit: str
-    pool: str
-    views: str
+    fit: Fit
+    pool: Pool
+    views: Views
     dim: int
     engine: str
     transform: str

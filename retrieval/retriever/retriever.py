@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, get_args
+from typing import Any, Unpack, get_args
 
 from retrieval.arguments import number, one_of, whole
-from retrieval.backbones import Fit
-from retrieval.encoder import Engine
-from retrieval.errors import GalleryError, ImgretError
 from retrieval.evaluation import AnswerKind, Calibration, Evaluation, IntervalOver
 from retrieval.evaluation.calibration import PRIOR_KNOWN
 from retrieval.evaluation.protocols import MOST_QUERIES
-from retrieval.gallery import Gallery, ImageTable, Settings
-from retrieval.gallery.settings import BackboneState
+from retrieval.gallery import Gallery
 from retrieval.images import DEFAULT_MAX_PIXELS
 from retrieval.progress import Progress
 from retrieval.projection import ProjectionMethod
@@ -27,21 +21,15 @@ from retrieval.retriever.duplicates import TIERS, DuplicateReport, Tier, find_du
 from retrieval.retriever.encoders import EncoderChoice
 from retrieval.retriever.export import export_gallery
 from retrieval.retriever.forked import in_own_process
-from retrieval.retriever.gone import check_missing
-from retrieval.retriever.info import describe, estimate
+from retrieval.retriever.info import describe
 from retrieval.retriever.map import GalleryMap, map_gallery
 from retrieval.retriever.plan import (
-    MOST_OF_A_STRANGER,
-    Plan,
-    StoredRow,
-    check_paths,
     labels_from,
-    make_plan,
-    read_rows,
 )
-from retrieval.retriever.publish import bring_up_index, fitted_anew, open_to_write
-from retrieval.retriever.reembed import forget_staged, reembed_rows
+from retrieval.retriever.publish import bring_up_index, open_to_write
+from retrieval.retriever.reembed import forget_staged
 from retrieval.retriever.removal import published_rows, rows_below
+from retrieval.retriever.request import IndexOptions, IndexRequest, Paths, as_paths
 from retrieval.retriever.results import (
     GalleryInfo,
     IndexEstimate,
@@ -49,15 +37,11 @@ from retrieval.retriever.results import (
     VerifyReport,
 )
 from retrieval.retriever.searcher import Searcher
-from retrieval.retriever.writer import Reading, Writer, run_tasks
-
-if TYPE_CHECKING:
-    from retrieval.pool import Pool, Views
+from retrieval.retriever.update import Update
+from retrieval.retriever.writer import Reading
+from retrieval.words import EMBEDDING, SEARCH, Engine, SettingsAsked, given
 
 MOST_SEED = (1 << 32) - 1
-MOST_KINDS = 100  # suffixes of files that are passed over, kept with the gallery
-
-Paths: TypeAlias = str | Path | Sequence[str | Path]
 
 
 class Retriever(Searcher):
@@ -80,22 +64,21 @@ class Retriever(Searcher):
         self,
         gallery: str | Path = ".imgret",
         *,
-        backbone: str | os.PathLike[str] | None = None,
-        size: int | None = None,
-        fit: Fit | None = None,
-        pool: Pool | None = None,
-        views: Views | None = None,
-        transform: str | None = None,
-        expand: str | None = None,
-        augment: str | None = None,
-        rerank: str | None = None,
         engine: Engine | None = None,
         trust: bool = False,
+        **asked: Unpack[SettingsAsked],
     ) -> None:
-        asked = {"transform": transform, "expand": expand, "augment": augment, "rerank": rerank}
-        name = os.fspath(backbone) if isinstance(backbone, os.PathLike) else backbone
-        encoder = EncoderChoice(name, size, fit, pool, views, engine, trust=trust)
-        super().__init__(Gallery(Path(gallery)), encoder, asked)
+        known = SettingsAsked.__annotations__
+        if unknown := next((name for name in asked if name not in known), None):
+            raise TypeError(
+                f"Retriever() knows no {unknown!r}; it takes gallery, engine, trust and "
+                f"{', '.join(known)}."
+            )
+        embedding = given(asked, EMBEDDING)
+        if isinstance(embedding.get("backbone"), os.PathLike):
+            embedding["backbone"] = os.fspath(embedding["backbone"])
+        encoder = EncoderChoice(embedding, engine, trust=trust)
+        super().__init__(Gallery(Path(gallery)), encoder, given(asked, SEARCH))
 
     def __reduce__(self) -> tuple[Callable[..., Retriever], tuple[Any, ...]]:
         """Pickled by its gallery's path and what was asked for; opened anew where it arrives."""
@@ -106,142 +89,34 @@ class Retriever(Searcher):
         self,
         paths: Paths,
         *,
-        labels: str | None = None,
-        exclude: Sequence[str] = (),
-        include_hidden: bool = False,
-        keep_missing: bool = False,
-        drop_missing: bool = False,
-        checksum: bool = False,
         refit: bool = False,
-        reembed: bool = False,
-        batch_size: int | None = None,
-        workers: int | None = None,
-        max_pixels: int = DEFAULT_MAX_PIXELS,
         progress: Progress | None = None,
+        **options: Unpack[IndexOptions],
     ) -> IndexReport:
         """Bring the gallery in step with folders and files: embed what is new, drop what is gone.
 
-        labels: "folder" (the name of the folder that holds the image), "none", or a CSV file with
-        the columns path and label; by default what the gallery had. exclude: globs. reembed:
-        embed all stored images again with this backbone, size or fit. keep_missing: keep the rows
-        of files that are gone. drop_missing: drop them also where so many are gone that a drive
-        may not be mounted, which is refused otherwise. checksum: compare the content of files whose
-        size and time are unchanged. Commits as it goes: after an interrupt or a crash the same
-        call goes on where it stopped.
+        refit: fit the transform anew. options: labels, exclude, include_hidden, keep_missing,
+        drop_missing, checksum, reembed, batch_size, workers and max_pixels, see IndexOptions.
+        Commits as it goes: after an interrupt or a crash the same call goes on where it stopped.
         Raises GalleryError (another writer, another backbone), BackboneError, ImgretError.
         """
-        start = time.monotonic()
-        folders = _as_paths(paths)
-        check_paths(folders)
-        self._check_asked()
-        reading = Reading.asked(batch_size, workers, max_pixels, progress)
+        update = self._update(paths, progress, **options)
         with self._writing():
-            anew = reembed or not self.gallery.exists()
-            settings, table = self._opened(
-                labels, reading, reembed=reembed, drop_missing=drop_missing
-            )
-            asked = labels or (settings.labels if settings else "folder")
-            rows = read_rows(table)
-            plan = make_plan(
-                self.gallery, rows, folders, _labels_from(asked, labels, table), exclude=exclude,
-                include_hidden=include_hidden, checksum=checksum, progress=progress,
-            )  # fmt: skip
-            if not keep_missing and not drop_missing:
-                check_missing(self.gallery, plan, rows, _surely_gone(plan))
-            if settings is None or table is None:
-                if not plan.tasks:
-                    return self._report(plan, None, start)
-                settings = self._new_settings(asked)
-                table = self.gallery.create(settings)
-            writer = Writer(table, rows, self.gallery.is_gone)
-            if plan.tasks:
-                run_tasks(plan, writer, self._encoder.of(settings, ours=table.is_ours), reading)
-            plan.gone = {p: r for p, r in plan.gone.items() if p not in writer.found_again}
-            refused = None
-            if keep_missing:
-                plan.gone = {}
-            elif not drop_missing:
-                refused = self._refused(plan, rows)
-            kinds = dict(plan.passed_over_by_kind[:MOST_KINDS])
-            settings = settings.with_passed_over(list(plan.searched), kinds)
-            writer.finish(plan, [] if refused else [row.id for row in plan.gone.values()])
-            now = bring_up_index(self.gallery, table, settings, refit=refit, progress=progress)
-            if refused:
-                raise refused
-        said = [self._encoder.notice(anew=anew), fitted_anew(settings.index, now.index)]
-        notice = " ".join(filter(None, said)) or None
-        return self._report(plan, writer, start, settings, notice)
-
-    def _refused(self, plan: Plan, rows: dict[str, StoredRow]) -> ImgretError | None:
-        """Why rows whose files are gone are not dropped, where they are not."""
-        try:
-            check_missing(self.gallery, plan, rows, plan.gone)
-        except ImgretError as error:
-            return error
-        return None
-
-    def _opened(
-        self, labels: str | None, reading: Reading, *, reembed: bool, drop_missing: bool
-    ) -> tuple[Settings | None, ImageTable | None]:
-        """The settings and the table to write to, embedded anew where asked; None where new."""
-        if not self.gallery.exists():
-            return None, None
-        self._settings(labels, reembed=reembed)  # refuses what contradicts the gallery
-        _, table = open_to_write(self.gallery, reading.progress)
-        settings = self._settings(labels, reembed=reembed)
-        if labels is None:
-            self._check_labels(settings, table)
-        if reembed:
-            self._encoder.check_loadable(settings.backbone, ours=table.is_ours)
-            self.gallery.check_followable(table)
-            settings = self._new_settings(settings.labels, settings)
-            encoder = self._encoder.of(settings, ours=True)  # the one just chosen
-            reembed_rows(self.gallery, settings, table, encoder, reading, drop_missing=drop_missing)
-        return settings, table
+            return update.run(refit=refit)
 
     @in_own_process
     def estimate(
-        self,
-        paths: Paths,
-        *,
-        labels: str | None = None,
-        exclude: Sequence[str] = (),
-        include_hidden: bool = False,
-        keep_missing: bool = False,
-        drop_missing: bool = False,
-        checksum: bool = False,
-        reembed: bool = False,
-        batch_size: int | None = None,
-        workers: int | None = None,
-        max_pixels: int = DEFAULT_MAX_PIXELS,
-        progress: Progress | None = None,
+        self, paths: Paths, *, progress: Progress | None = None, **options: Unpack[IndexOptions]
     ) -> IndexEstimate:
-        """What index() with the same arguments would do; stores nothing."""
-        folders = _as_paths(paths)
+        """What index() with the same arguments would do; stores nothing. Raises as index() does."""
+        return self._update(paths, progress, **options).estimate()
+
+    def _update(
+        self, paths: Paths, progress: Progress | None, **options: Unpack[IndexOptions]
+    ) -> Update:
         self._check_asked()
-        reading = Reading.asked(batch_size, workers, max_pixels)
-        settings = self._settings(labels, reembed=reembed) if self.gallery.exists() else None
-        table = self.gallery.open_table() if settings else None
-        if settings and table and labels is None:
-            self._check_labels(settings, table)
-        asked = labels or (settings.labels if settings else "folder")
-        rows = read_rows(table)
-        if settings and reembed:
-            settings = self._new_settings(settings.labels, settings)
-            rows = {path: replace(row, settled=False) for path, row in rows.items()}
-        plan = make_plan(
-            self.gallery, rows, folders, _labels_from(asked, labels, table), exclude=exclude,
-            include_hidden=include_hidden, checksum=checksum, progress=progress,
-        )  # fmt: skip
-        if keep_missing:
-            plan.gone = {}
-        elif not drop_missing:
-            check_missing(self.gallery, plan, rows, _surely_gone(plan))
-        encoder = None
-        if plan.tasks:
-            ours = table is None or table.is_ours
-            encoder = self._encoder.of(settings or self._new_settings(asked), ours=ours)
-        return estimate(plan, encoder, reading)
+        request = IndexRequest.of(paths, progress, **options)
+        return Update(self.gallery, self._encoder, self._with_asked, request)
 
     @in_own_process
     def evaluate(
@@ -278,7 +153,7 @@ class Retriever(Searcher):
         embedded = None
         if queries is not None:
             embedded = labelled.encode_labelled(
-                _as_paths(queries),
+                as_paths(queries),
                 labels_from(labels),
                 self._encoder.for_queries(snapshot.settings, ours=snapshot.table.is_ours),
                 reading,
@@ -381,9 +256,9 @@ class Retriever(Searcher):
         """
         self.gallery.check_exists()
         with self._writing():
-            before = published_rows(self.gallery, _as_paths(paths))
+            before = published_rows(self.gallery, as_paths(paths))
             settings, table = open_to_write(self.gallery, progress)
-            ids = rows_below(self.gallery, table, _as_paths(paths))
+            ids = rows_below(self.gallery, table, as_paths(paths))
             version = table.version
             table.remove(ids)
             table.forget_removed()  # also what an interrupted call had removed
@@ -433,81 +308,6 @@ class Retriever(Searcher):
             if not existed and not self.gallery.exists():
                 self.gallery.delete()
 
-    def _check_labels(self, settings: Settings, table: ImageTable) -> None:
-        """Raise GalleryError where a stranger's gallery names a file of labels outside of it."""
-        named = settings.labels not in ("folder", "none")
-        if named and not table.is_ours and self.gallery.leads_outside(settings.labels):
-            raise GalleryError(
-                f"{self.gallery.path} names the labels {settings.labels}, outside of its folder, "
-                "and was not written by you on this machine. Give --labels, or --trust if you "
-                "know where it comes from."
-            )
-
-    def _settings(self, labels: str | None, *, reembed: bool) -> Settings:
-        """The gallery's settings with what may change without embedding again."""
-        settings = self.gallery.settings()
-        if not reembed:
-            self._encoder.check(settings.backbone, self.gallery.path)
-        return self._with_asked(settings.model_copy(update={"labels": labels} if labels else {}))
-
-    def _new_settings(self, labels: str, old: Settings | None = None) -> Settings:
-        encoder = self._encoder.new(old.backbone if old else None)
-        new = Settings(
-            backbone=BackboneState.of(encoder.spec), engine=encoder.engine, labels=labels
-        )
-        if old is not None:
-            kept = {"transform", "expand", "augment", "rerank"}
-            new = new.model_copy(update=old.model_dump(include=kept))
-        return self._with_asked(new)
-
-    def _report(
-        self,
-        plan: Plan,
-        writer: Writer | None,
-        start: float,
-        settings: Settings | None = None,
-        notice: str | None = None,
-    ) -> IndexReport:
-        tally = writer.tally if writer else None
-        encoded, seconds = (tally.encoded, tally.seconds) if tally else (0, 0.0)
-        encoder = self._encoder.current
-        return IndexReport(
-            added=tally.added if tally else 0,
-            changed=tally.changed if tally else 0,
-            moved=tally.moved if tally else 0,
-            unchanged=plan.unchanged + (tally.touched if tally else 0),
-            removed=len(plan.gone) if writer else 0,
-            failed=plan.failed + (tally.failed if tally else 0),
-            reused=tally.reused if tally else 0,
-            encoded=encoded,
-            seconds=time.monotonic() - start,
-            images_per_second=encoded / seconds if seconds else 0.0,
-            gallery=self.gallery.path,
-            backbone=settings.backbone.name if settings else "",
-            engine=encoder.engine if encoder else settings.engine if settings else "",
-            notice=notice,
-            failures=tuple(tally.failures) if tally else (),
-            passed_over=plan.passed_over_by_kind,
-        )
-
 
 def _unpickled(kind: type[Retriever], gallery: Path, asked: dict[str, Any]) -> Retriever:
     return kind(gallery, **asked)
-
-
-def _labels_from(
-    asked: str, given: str | None, table: ImageTable | None
-) -> Callable[[Path], str | None]:
-    """labels_from() of those asked for; a file that only a stranger's gallery names is bounded."""
-    strange = given is None and table is not None and not table.is_ours
-    return labels_from(asked, MOST_OF_A_STRANGER) if strange else labels_from(asked)
-
-
-def _surely_gone(plan: Plan) -> dict[str, StoredRow]:
-    """What is gone and, by its size, is none of the files that were found anew."""
-    sizes = {task.file.size for task in plan.tasks if task.stored is None}
-    return {path: row for path, row in plan.gone.items() if row.size not in sizes}
-
-
-def _as_paths(paths: Paths) -> list[Path]:
-    return [Path(paths)] if isinstance(paths, str | Path) else [Path(p) for p in paths]

@@ -7,7 +7,7 @@ import hashlib
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, Unpack, overload
@@ -21,7 +21,6 @@ from retrieval.errors import GalleryError, ImageError, QueryError
 from retrieval.gallery import Gallery, Settings
 from retrieval.images import DEFAULT_MAX_PIXELS, ImageFile, Source, is_tensor, read_bytes
 from retrieval.loader import Loaded, decode_in_time, default_workers, load_images
-from retrieval.refinement import Refinement
 from retrieval.retriever import current
 from retrieval.retriever.confidence import prior_of
 from retrieval.retriever.encoders import EncoderChoice
@@ -29,6 +28,7 @@ from retrieval.retriever.forked import Helper, in_own_process
 from retrieval.retriever.results import Filters, Match, QueryResult
 from retrieval.retriever.snapshot import Snapshot
 from retrieval.retriever.writer import encode_batches
+from retrieval.words import SearchSettings
 
 Query: TypeAlias = Source
 Box: TypeAlias = tuple[int, int, int, int]
@@ -40,13 +40,11 @@ class Searcher:
     Several threads may share one.
     """
 
-    def __init__(
-        self, gallery: Gallery, encoder: EncoderChoice, asked: dict[str, str | None]
-    ) -> None:
+    def __init__(self, gallery: Gallery, encoder: EncoderChoice, asked: Mapping[str, str]) -> None:
         self.gallery = gallery
         self.gallery.trusted = encoder.trust
         self._encoder = encoder
-        self._asked = asked
+        self._asked = dict(asked)
         self.helpers: dict[int, Helper] = {}
         self._snapshot: tuple[tuple[int, ...], Snapshot] | None = None
         self._opening = threading.RLock()
@@ -200,33 +198,32 @@ class Searcher:
 
     def arguments(self) -> tuple[Path, dict[str, Any]]:
         """The gallery's path and what was asked for, to make another one like this."""
-        names = ("backbone", "size", "fit", "pool", "views", "engine")
-        asked = {name: getattr(self._encoder, name) for name in names}
-        return self.gallery.path, asked | self._asked | {"trust": self._encoder.trust}
+        encoder = self._encoder
+        how = {"engine": encoder.engine, "trust": encoder.trust}
+        return self.gallery.path, encoder.asked | self._asked | how
 
     def _encoder_of(self, state: Snapshot) -> Encoder:
         return self._encoder.for_queries(state.settings, ours=state.table.is_ours)
 
     def _with_asked(self, settings: Settings) -> Settings:
         """Settings with what was asked for in place of what they say."""
-        asked = {name: value for name, value in self._asked.items() if value is not None}
-        return settings.model_copy(update=asked)
+        return settings.model_copy(update=self._asked)
 
     def _checked(self, settings: Settings) -> Settings:
         """A gallery's settings. Raises as index() does where something else was asked for."""
         self._check_asked()
-        if self._encoder.is_asked:
+        if self._encoder.asked:
             self._encoder.check(settings.backbone, self.gallery.path)
         return settings
 
     def _check_asked(self) -> None:
         self._encoder.check_asked()
         for name, value in self._asked.items():
-            if not isinstance(value, str | None):
+            if not isinstance(value, str):
                 raise QueryError(f"{name} is {value!r}; it must be text, or left out.")
-        if self._asked["transform"] is not None:
-            transforms.parse_spec(self._asked["transform"])
-        Refinement.of(self._asked["expand"], self._asked["augment"], self._asked["rerank"])
+        asked = SearchSettings(**self._asked)
+        transforms.parse_spec(asked.transform)
+        _ = asked.refinement  # raises ImgretError
 
     def _current(self) -> Snapshot:
         """The published state, reopened when another one was published since."""

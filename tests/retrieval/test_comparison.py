@@ -16,11 +16,12 @@ from retrieval.comparison import ComparedFolders, NamedExperiment, compare
 from retrieval.comparison import recipes as known
 from retrieval.comparison.cache import load_evaluation, store_evaluation
 from retrieval.comparison.embeddings import embed_folder
-from retrieval.comparison.recipes import Encoding, Experiment
+from retrieval.comparison.recipes import Experiment
 from retrieval.comparison.tuner import _split, tune
 from retrieval.errors import ImgretError, RecipeError
 from retrieval.evaluation.protocols import Measured
 from retrieval.refinement import Refinement
+from retrieval.words import EmbeddingSettings
 
 
 @pytest.fixture
@@ -90,14 +91,16 @@ def test_repeated_options_span_a_grid_named_by_what_varies() -> None:
 def test_weights_go_to_the_backbone_whose_architecture_they_are(
     weights: Path, tmp_path: Path
 ) -> None:
-    mine = NamedExperiment("x", Experiment(encoding=Encoding(backbone="mobilenetv3_small_050")))
+    mine = NamedExperiment(
+        "x", Experiment(encoding=EmbeddingSettings(backbone="mobilenetv3_small_050"))
+    )
     assert known.with_weights(
         mine, [weights], random_weights=False
     ).recipe.encoding.backbone == str(weights)
-    other = NamedExperiment("y", Experiment(encoding=Encoding(backbone="resnet50")))
+    other = NamedExperiment("y", Experiment(encoding=EmbeddingSettings(backbone="resnet50")))
     random = known.with_weights(other, [weights], random_weights=True).recipe.encoding
     assert random.backbone == "random:resnet50"
-    assert random.is_random
+    assert random.backbone.startswith("random:")
 
 
 def test_experiments_share_an_embedding_and_what_was_run_is_not_run_again(
@@ -127,7 +130,7 @@ def test_a_changed_config_is_another_experiment(
     pictures: Path, experiments: list[NamedExperiment], weights: Path, tmp_path: Path
 ) -> None:
     mine = Path(shutil.copytree(weights, tmp_path / "mine"))
-    experiment = NamedExperiment("mine", Experiment(encoding=Encoding(backbone=str(mine))))
+    experiment = NamedExperiment("mine", Experiment(encoding=EmbeddingSettings(backbone=str(mine))))
 
     def distances() -> np.ndarray:
         made = compare(ComparedFolders(pictures), [experiment], cache=tmp_path / "cache")
@@ -221,7 +224,9 @@ def test_an_evaluation_is_stored_whole(
 def test_a_folder_without_images_is_said(tmp_path: Path, weights: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ImgretError, match="no image"):
-        embed_folder(tmp_path / "empty", Encoding(backbone=str(weights)), tmp_path / "cache")
+        embed_folder(
+            tmp_path / "empty", EmbeddingSettings(backbone=str(weights)), tmp_path / "cache"
+        )
 
 
 def test_tuning_keeps_what_gains_and_tells_it_of_images_that_chose_nothing(
@@ -281,7 +286,7 @@ def test_tuning_keeps_what_gains_and_tells_it_of_images_that_chose_nothing(
 def test_tuning_without_labels_fits_none_and_out_of_time_tries_nothing(
     pictures: Path, weights: Path, tmp_path: Path
 ) -> None:
-    start = Experiment(encoding=Encoding(backbone=str(weights)))
+    start = Experiment(encoding=EmbeddingSettings(backbone=str(weights)))
     tuning = tune(pictures, minutes=1e-9, cache=tmp_path / "cache", start=start, use_labels=False)
     assert tuning.before == tuning.after
     assert all(step.skipped == "the time is up" for step in tuning.steps)
@@ -297,7 +302,7 @@ def test_tuning_needs_classes_to_hold_images_out_of(tmp_path: Path, weights: Pat
         picture(n).save(tmp_path / "set" / f"class{n}" / "one.png")
     with pytest.raises(ImgretError, match="at least two"):
         tune(tmp_path / "set", minutes=1, cache=tmp_path / "cache",
-             start=Experiment(encoding=Encoding(backbone=str(weights))))  # fmt: skip
+             start=Experiment(encoding=EmbeddingSettings(backbone=str(weights))))  # fmt: skip
 
 
 @pytest.mark.slow

@@ -15,9 +15,10 @@ import pytest
 import torch
 
 from retrieval.backbones import Backbone, load_backbone
-from retrieval.encoder import Engine, cache_folder, exported_encoder, normalise, open_encoder
+from retrieval.encoder import cache_folder, exported_encoder, normalise, open_encoder
 from retrieval.encoder.torch_runners import normalised
 from retrieval.errors import BackboneError
+from retrieval.words import Engine
 from tests.samples import picture
 
 PIXELS = np.stack([np.asarray(picture(n, 64, 64)) for n in range(7)])

@@ -17,13 +17,14 @@ from safetensors.numpy import load_file, save_file
 from retrieval import backbones
 from retrieval.backbones import MINI, Backbone, BackboneSpec, folder_of, packaged_spec
 from retrieval.comparison import recipes
-from retrieval.encoder import Engine, open_encoder
+from retrieval.encoder import open_encoder
 from retrieval.encoder.mobilenetv2 import read_model
 from retrieval.encoder.openvino_cpu import compiled, precision_of
 from retrieval.errors import BackboneError, GalleryError
 from retrieval.gallery import Gallery
 from retrieval.images import Preprocessing
 from retrieval.retriever import Retriever
+from retrieval.words import EmbeddingSettings, Engine
 from tests.samples import picture, save_weights
 
 SMALL = Preprocessing(size=64, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -34,7 +35,7 @@ def never() -> Backbone:
 
 
 def spec_of(**options: object) -> BackboneSpec:
-    spec = packaged_spec(MINI, **options)  # type: ignore[arg-type]
+    spec = packaged_spec(EmbeddingSettings(**options))  # type: ignore[arg-type]
     assert spec is not None
     return spec
 
@@ -93,7 +94,7 @@ def test_nothing_is_exported_for_it(tmp_path: Path) -> None:
 
 def test_other_pools_and_views_go_through_timm(cache: Path) -> None:
     for options in ({"pool": "gem"}, {"views": "flip"}):
-        assert packaged_spec("mini", **options) is None  # type: ignore[arg-type]
+        assert packaged_spec(EmbeddingSettings(**options)) is None  # type: ignore[arg-type]
         backbone = backbones.load_backbone("mini", **options)  # type: ignore[arg-type]
         encoder = open_encoder(backbone.spec, lambda b=backbone: b, cache=cache)  # type: ignore[misc]
         pixels = pixels_of(backbone.spec.preprocessing.size)

@@ -11,7 +11,7 @@ import torch
 from retrieval import backbones
 from retrieval.encoder import open_encoder
 from retrieval.errors import BackboneError
-from retrieval.pool import POOLS, Pool, Views
+from retrieval.words import POOLS, Pool, Views
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
 

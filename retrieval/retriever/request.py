@@ -1,0 +1,102 @@
+"""What index() and estimate() are asked for, said once for both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, TypedDict, Unpack
+
+from retrieval.images import DEFAULT_MAX_PIXELS
+from retrieval.progress import Progress
+from retrieval.retriever.plan import (
+    MOST_OF_A_STRANGER,
+    Plan,
+    StoredRow,
+    check_paths,
+    labels_from,
+    make_plan,
+)
+from retrieval.retriever.writer import Reading
+
+if TYPE_CHECKING:
+    from retrieval.gallery import Gallery, ImageTable
+
+Paths: TypeAlias = str | Path | Sequence[str | Path]
+
+
+class IndexOptions(TypedDict, total=False):
+    """Which files are looked at and how they are read; what is left out is IndexRequest's.
+
+    labels: "folder" (the name of the folder that holds the image), "none", or a CSV file with the
+    columns path and label; None: what the gallery had. exclude: globs. include_hidden: go into
+    hidden folders, too. keep_missing: keep the rows of files that are gone. drop_missing: drop them
+    also where so many are gone that a drive may not be mounted, which is refused otherwise.
+    checksum: compare the content of files whose size and time are unchanged. reembed: embed all
+    stored images again, with the backbone, size or fit that is asked for. batch_size, workers: None
+    where the program works them out. max_pixels: of more, an image is refused.
+    """
+
+    labels: str | None
+    exclude: Sequence[str]
+    include_hidden: bool
+    keep_missing: bool
+    drop_missing: bool
+    checksum: bool
+    reembed: bool
+    batch_size: int | None
+    workers: int | None
+    max_pixels: int
+
+
+@dataclass(frozen=True)
+class IndexRequest:
+    """IndexOptions with their defaults, for some folders and files."""
+
+    folders: tuple[Path, ...]
+    progress: Progress | None = None
+    labels: str | None = None
+    exclude: Sequence[str] = ()
+    include_hidden: bool = False
+    keep_missing: bool = False
+    drop_missing: bool = False
+    checksum: bool = False
+    reembed: bool = False
+    batch_size: int | None = None
+    workers: int | None = None
+    max_pixels: int = DEFAULT_MAX_PIXELS
+
+    @classmethod
+    def of(
+        cls, paths: Paths, progress: Progress | None, **options: Unpack[IndexOptions]
+    ) -> IndexRequest:
+        """Check what a user asked for. Raises ImgretError, and TypeError for an unknown option."""
+        folders = as_paths(paths)
+        check_paths(folders)
+        request = cls(tuple(folders), progress, **options)
+        _ = request.reading  # raises QueryError
+        return request
+
+    @property
+    def reading(self) -> Reading:
+        """How images are read."""
+        return Reading.asked(self.batch_size, self.workers, self.max_pixels, self.progress)
+
+    def plan(
+        self, gallery: Gallery, rows: dict[str, StoredRow], labels: str, table: ImageTable | None
+    ) -> Plan:
+        """What is to be done so that these rows are in step with the files. Raises ImgretError."""
+        return make_plan(
+            gallery, rows, self.folders, self._labels_from(labels, table), exclude=self.exclude,
+            include_hidden=self.include_hidden, checksum=self.checksum, progress=self.progress,
+        )  # fmt: skip
+
+    def _labels_from(self, asked: str, table: ImageTable | None) -> Callable[[Path], str | None]:
+        """Of a file of labels that only a stranger's gallery names, so much is read."""
+        strange = self.labels is None and table is not None and not table.is_ours
+        return labels_from(asked, MOST_OF_A_STRANGER) if strange else labels_from(asked)
+
+
+def as_paths(paths: Paths) -> list[Path]:
+    """One path or several, as several."""
+    return [Path(paths)] if isinstance(paths, str | Path) else [Path(p) for p in paths]

@@ -1,0 +1,192 @@
+"""One run of index: a gallery is brought in step with folders and files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from retrieval.errors import GalleryError, ImgretError
+from retrieval.gallery import Gallery, ImageTable, Settings
+from retrieval.gallery.settings import BackboneState
+from retrieval.retriever.encoders import EncoderChoice
+from retrieval.retriever.gone import check_missing
+from retrieval.retriever.info import estimate
+from retrieval.retriever.plan import Plan, StoredRow, read_rows
+from retrieval.retriever.publish import bring_up_index, fitted_anew, open_to_write
+from retrieval.retriever.reembed import reembed_rows
+from retrieval.retriever.request import IndexRequest
+from retrieval.retriever.results import IndexEstimate, IndexReport
+from retrieval.retriever.writer import Writer, run_tasks
+from retrieval.words import SEARCH
+
+MOST_KINDS = 100  # suffixes of files that are passed over, kept with the gallery
+
+
+class Update:
+    """What index() does with a gallery that it has locked, and what estimate() says of that.
+
+    with_asked: settings with what the user asked for in place of what they say.
+    """
+
+    def __init__(
+        self,
+        gallery: Gallery,
+        encoder: EncoderChoice,
+        with_asked: Callable[[Settings], Settings],
+        request: IndexRequest,
+    ) -> None:
+        self.gallery = gallery
+        self.request = request
+        self._encoder = encoder
+        self._with_asked = with_asked
+        self._start = time.monotonic()
+
+    def run(self, *, refit: bool) -> IndexReport:
+        """Embed what is new, drop what is gone, publish. Raises ImgretError."""
+        request = self.request
+        anew = request.reembed or not self.gallery.exists()
+        settings, table = self._opened()
+        asked = request.labels or (settings.labels if settings else "folder")
+        rows = read_rows(table)
+        plan = request.plan(self.gallery, rows, asked, table)
+        if not request.keep_missing and not request.drop_missing:
+            check_missing(self.gallery, plan, rows, _surely_gone(plan))
+        if settings is None or table is None:
+            if not plan.tasks:
+                return self._report(plan, None)
+            settings = self._new_settings(asked)
+            table = self.gallery.create(settings)
+        writer = Writer(table, rows, self.gallery.is_gone)
+        if plan.tasks:
+            encoder = self._encoder.of(settings, ours=table.is_ours)
+            run_tasks(plan, writer, encoder, request.reading)
+        refused = self._drop_gone(plan, writer, rows)
+        kinds = dict(plan.passed_over_by_kind[:MOST_KINDS])
+        settings = settings.with_passed_over(list(plan.searched), kinds)
+        writer.finish(plan, [] if refused else [row.id for row in plan.gone.values()])
+        now = bring_up_index(self.gallery, table, settings, refit=refit, progress=request.progress)
+        if refused:
+            raise refused
+        said = [self._encoder.notice(anew=anew), fitted_anew(settings.index, now.index)]
+        return self._report(plan, writer, settings, " ".join(filter(None, said)) or None)
+
+    def estimate(self) -> IndexEstimate:
+        """What run() would do; stores nothing. Raises ImgretError."""
+        request = self.request
+        settings = self._settings() if self.gallery.exists() else None
+        table = self.gallery.open_table() if settings else None
+        if settings and table:
+            self._check_labels(settings, table)
+        asked = request.labels or (settings.labels if settings else "folder")
+        rows = read_rows(table)
+        if settings and request.reembed:
+            settings = self._new_settings(settings.labels, settings)
+            rows = {path: replace(row, settled=False) for path, row in rows.items()}
+        plan = request.plan(self.gallery, rows, asked, table)
+        if request.keep_missing:
+            plan.gone = {}
+        elif not request.drop_missing:
+            check_missing(self.gallery, plan, rows, _surely_gone(plan))
+        encoder = None
+        if plan.tasks:
+            ours = table is None or table.is_ours
+            encoder = self._encoder.of(settings or self._new_settings(asked), ours=ours)
+        return estimate(plan, encoder, request.reading)
+
+    def _drop_gone(
+        self, plan: Plan, writer: Writer, rows: dict[str, StoredRow]
+    ) -> ImgretError | None:
+        """Leave in plan.gone what is to be dropped; why that is refused, where it is."""
+        plan.gone = {p: r for p, r in plan.gone.items() if p not in writer.found_again}
+        if self.request.keep_missing:
+            plan.gone = {}
+        elif not self.request.drop_missing:
+            try:
+                check_missing(self.gallery, plan, rows, plan.gone)
+            except ImgretError as error:
+                return error
+        return None
+
+    def _opened(self) -> tuple[Settings | None, ImageTable | None]:
+        """The settings and the table to write to, embedded anew where asked; None where new."""
+        if not self.gallery.exists():
+            return None, None
+        request = self.request
+        self._settings()  # refuses what contradicts the gallery
+        _, table = open_to_write(self.gallery, request.progress)
+        settings = self._settings()
+        self._check_labels(settings, table)
+        if request.reembed:
+            self._encoder.check_loadable(settings.backbone, ours=table.is_ours)
+            self.gallery.check_followable(table)
+            settings = self._new_settings(settings.labels, settings)
+            encoder = self._encoder.of(settings, ours=True)  # the one just chosen
+            reembed_rows(
+                self.gallery, settings, table, encoder, request.reading,
+                drop_missing=request.drop_missing,
+            )  # fmt: skip
+        return settings, table
+
+    def _check_labels(self, settings: Settings, table: ImageTable) -> None:
+        """Raise GalleryError where a stranger's gallery names a file of labels outside of it."""
+        if self.request.labels is not None:
+            return
+        named = settings.labels not in ("folder", "none")
+        if named and not table.is_ours and self.gallery.leads_outside(settings.labels):
+            raise GalleryError(
+                f"{self.gallery.path} names the labels {settings.labels}, outside of its folder, "
+                "and was not written by you on this machine. Give --labels, or --trust if you "
+                "know where it comes from."
+            )
+
+    def _settings(self) -> Settings:
+        """The gallery's settings with what may change without embedding again."""
+        settings = self.gallery.settings()
+        if not self.request.reembed:
+            self._encoder.check(settings.backbone, self.gallery.path)
+        labels = self.request.labels
+        return self._with_asked(settings.model_copy(update={"labels": labels} if labels else {}))
+
+    def _new_settings(self, labels: str, old: Settings | None = None) -> Settings:
+        encoder = self._encoder.new(old.backbone if old else None)
+        kept = old.model_dump(include=set(SEARCH)) if old else {}
+        new = Settings(
+            backbone=BackboneState.of(encoder.spec), engine=encoder.engine, labels=labels, **kept
+        )
+        return self._with_asked(new)
+
+    def _report(
+        self,
+        plan: Plan,
+        writer: Writer | None,
+        settings: Settings | None = None,
+        notice: str | None = None,
+    ) -> IndexReport:
+        tally = writer.tally if writer else None
+        encoded, seconds = (tally.encoded, tally.seconds) if tally else (0, 0.0)
+        encoder = self._encoder.current
+        return IndexReport(
+            added=tally.added if tally else 0,
+            changed=tally.changed if tally else 0,
+            moved=tally.moved if tally else 0,
+            unchanged=plan.unchanged + (tally.touched if tally else 0),
+            removed=len(plan.gone) if writer else 0,
+            failed=plan.failed + (tally.failed if tally else 0),
+            reused=tally.reused if tally else 0,
+            encoded=encoded,
+            seconds=time.monotonic() - self._start,
+            images_per_second=encoded / seconds if seconds else 0.0,
+            gallery=self.gallery.path,
+            backbone=settings.backbone.name if settings else "",
+            engine=encoder.engine if encoder else settings.engine if settings else "",
+            notice=notice,
+            failures=tuple(tally.failures) if tally else (),
+            passed_over=plan.passed_over_by_kind,
+        )
+
+
+def _surely_gone(plan: Plan) -> dict[str, StoredRow]:
+    """What is gone and, by its size, is none of the files that were found anew."""
+    sizes = {task.file.size for task in plan.tasks if task.stored is None}
+    return {path: row for path, row in plan.gone.items() if row.size not in sizes}

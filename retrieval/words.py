@@ -1,0 +1,97 @@
+"""The words of a search, said once: what an embedding is made with, and what a search does.
+
+fit     squash   the picture is stretched to the square; nothing of it is lost
+        crop     the middle is cut out, as timm and torchvision evaluate
+        pad      all of it, on a ground of the mean colour
+pool, views      see retrieval/pool.py
+engine           see retrieval/encoder/
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import Annotated, Any, Literal, TypedDict, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from retrieval.refinement import Refinement
+
+Fit = Literal["squash", "crop", "pad"]
+Pool = Literal["own", "avg", "max", "gem", "avg+max", "avg+gem"]
+Views = Literal["none", "flip", "multiscale", "flip+multiscale"]
+Engine = Literal["openvino-bf16", "openvino-fp32", "torch-cuda-bf16", "torch-fp32"]
+FITS: tuple[Fit, ...] = get_args(Fit)
+POOLS: tuple[Pool, ...] = get_args(Pool)
+VIEWS: tuple[Views, ...] = get_args(Views)
+ENGINES: tuple[Engine, ...] = get_args(Engine)
+
+DEFAULT_BACKBONE = "mini"
+LEAST_SIZE, MOST_SIZE = 16, 4096  # pixels of a side that a backbone is fed
+
+Side = Annotated[int, Field(ge=LEAST_SIZE, le=MOST_SIZE)]
+
+
+class Frozen(BaseModel):
+    """What is read from others' files: every key is known, and nothing changes afterwards."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EmbeddingSettings(Frozen):
+    """What decides an embedding. size: side of the input in pixels; None: the backbone's own."""
+
+    backbone: str = DEFAULT_BACKBONE
+    size: Side | None = None
+    fit: Fit = "squash"
+    pool: Pool = "own"
+    views: Views = "none"
+
+
+class SearchSettings(Frozen):
+    """What decides the matches, given the embeddings.
+
+    transform: a spec as retrieval/transform/ reads it. expand, augment, rerank: as
+    retrieval/refinement.py does.
+    """
+
+    transform: str = "auto"
+    expand: str = "none"
+    augment: str = "none"
+    rerank: str = "none"
+
+    @property
+    def refinement(self) -> Refinement:
+        """What follows the first search. Raises ImgretError for a spec that is none."""
+        return Refinement.of(self.expand, self.augment, self.rerank)
+
+
+class EmbeddingOptions(TypedDict, total=False):
+    """How a backbone is loaded: EmbeddingSettings without its name."""
+
+    size: int | None
+    fit: Fit
+    pool: Pool
+    views: Views
+
+
+class SettingsAsked(TypedDict, total=False):
+    """What a user may ask for; left out or None is what a gallery has, or the default."""
+
+    backbone: str | PathLike[str] | None
+    size: int | None
+    fit: Fit | None
+    pool: Pool | None
+    views: Views | None
+    transform: str | None
+    expand: str | None
+    augment: str | None
+    rerank: str | None
+
+
+EMBEDDING = tuple(EmbeddingSettings.model_fields)
+SEARCH = tuple(SearchSettings.model_fields)
+
+
+def given(asked: SettingsAsked, names: tuple[str, ...]) -> dict[str, Any]:
+    """Return those of some settings that were asked for."""
+    return {name: asked[name] for name in names if asked.get(name) is not None}  # type: ignore[literal-required]
