@@ -7,6 +7,7 @@ moved; it happens where the network runs. RandAugment, mixup, CutMix and erasing
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from retrieval.images import Preprocessing
 MARGIN = 8 / 7  # how much larger pictures are kept when random crops are cut from them
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 ASPECT = (3 / 4, 4 / 3)
+
+Mixer = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
 def kept_side(augmentation: Augmentation, size: int) -> int:
@@ -71,21 +74,22 @@ class Augmenter:
             np.random.set_state(states[1])  # noqa: NPY002
 
 
-def mixer(augmentation: Augmentation, num_classes: int) -> Any:
+def mixer(augmentation: Augmentation, num_classes: int) -> Mixer | None:
     """timm's mixup and CutMix, (pictures, labels) -> (pictures, (n, classes)); None for neither.
 
     The loss smooths the labels, as it does those that are not mixed.
     """
-    if not (augmentation.mixup or augmentation.cutmix):
+    if not augmentation.mixes:
         return None
     from timm.data import Mixup
 
-    return Mixup(
+    mix: Mixer = Mixup(
         mixup_alpha=augmentation.mixup,
         cutmix_alpha=augmentation.cutmix,
         label_smoothing=0.0,
         num_classes=num_classes,
     )
+    return mix
 
 
 def _moved(x: torch.Tensor, a: Augmentation, size: int, random: torch.Generator) -> torch.Tensor:

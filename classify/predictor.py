@@ -12,7 +12,7 @@ import torch
 from classify.augmentation import Augmenter
 from classify.evaluation import softmax
 from classify.recipe import Augmentation
-from classify.training.device import score_all
+from classify.training.validation import score_all
 from retrieval import backbones
 from retrieval.encoder import keep_freed_memory
 from retrieval.errors import BackboneError, ImageError

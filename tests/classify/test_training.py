@@ -515,6 +515,14 @@ def test_weights_that_give_no_numbers_are_never_the_best(
         train(blobs, recipe, tmp_path / "run", resume=True)
 
 
+def test_an_optimiser_that_timm_lacks_is_refused_before_anything_is_written(
+    blobs: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(RecipeError, match=r"training\.optimiser"):
+        train(blobs, tiny("training.optimiser=nothing"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_that_is_there_is_not_written_over(run: Path, blobs: Path) -> None:
     before = (run / "model.safetensors").read_bytes()
     with pytest.raises(ImgretError, match="holds a run already"):
