@@ -80,11 +80,12 @@ def train(
     result as if it had never stopped; recipe is then the run's own. A run that is finished is given
     as it is, so that its report can be made where that was interrupted. on_split: told in sentences
     what was taken for what, before anything is decoded. should_stop: asked after each step.
+    Tells glibc to keep freed memory, in the whole process (keep_freed_memory()).
     Raises ImgretError for data that cannot be trained on, for a run that is there already or does
     not fit the data, and when the loss becomes NaN; what was best is kept.
     """
     if resume:
-        run = Run(out)
+        run = Run.read(out)
         recipe = run.recipe
         if run.facts.ended:
             return _finished(run)
@@ -148,7 +149,7 @@ def train(
             facts, best_epoch=place.best_epoch, ended=why, seconds=round(place.total_seconds, 1)
         )
         write_facts(out, facts)
-    return Trained(Run(out), tuple(history), with_best(history), failed, prepared.is_random)
+    return Trained(Run.read(out), tuple(history), with_best(history), failed, prepared.is_random)
 
 
 def _finished(run: Run) -> Trained:
