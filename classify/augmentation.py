@@ -7,12 +7,15 @@ moved; it happens where the network runs. RandAugment, mixup, CutMix and erasing
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import random as python_random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from timm.data.random_erasing import RandomErasing
 from torch.nn import functional
 
 from classify.recipe import Augmentation
@@ -45,13 +48,15 @@ class Augmenter:
         """(n, s, s, 3) uint8 -> (n, 3, size, size) float32, channels last in memory."""
         a, random = self.augmentation, torch.Generator().manual_seed(seed)
         if self._rand is not None:
-            pixels = self._randomly_augmented(pixels, seed)
+            with timm_seeded(seed):
+                pixels = np.stack([np.asarray(self._rand(Image.fromarray(p))) for p in pixels])
         x = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float()
         x = _moved(x, a, self.size, random)
         x = _coloured(x, a, random)
         x = (x - self._mean.to(device)) / self._std.to(device)
         if a.erase:
-            x = _erased(x, a.erase, random)
+            with timm_seeded(int(torch.randint(2**31, (), generator=random))):
+                x = RandomErasing(a.erase, device=device)(x)  # with the mean
         return x.contiguous(memory_format=torch.channels_last)
 
     def plain(self, pixels: np.ndarray, device: torch.device) -> torch.Tensor:
@@ -59,19 +64,6 @@ class Augmenter:
         x = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float()
         x = (x - self._mean.to(device)) / self._std.to(device)
         return x.contiguous(memory_format=torch.channels_last)
-
-    def _randomly_augmented(self, pixels: np.ndarray, seed: int) -> np.ndarray:
-        """timm's RandAugment, which draws from Python's and NumPy's global generators."""
-        import random as python_random
-
-        states = python_random.getstate(), np.random.get_state()  # noqa: NPY002
-        python_random.seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002
-        try:
-            return np.stack([np.asarray(self._rand(Image.fromarray(p))) for p in pixels])  # type: ignore[misc]
-        finally:
-            python_random.setstate(states[0])
-            np.random.set_state(states[1])  # noqa: NPY002
 
 
 def mixer(augmentation: Augmentation, num_classes: int) -> Mixer | None:
@@ -229,19 +221,17 @@ def _grey(x: torch.Tensor) -> torch.Tensor:
     return (x * weights).sum(1, keepdim=True)
 
 
-def _erased(x: torch.Tensor, p: float, random: torch.Generator) -> torch.Tensor:
-    """A rectangle of each chosen picture set to the mean (Zhong et al. 2020, "Random erasing")."""
-    size = x.shape[-1]
-    draws = torch.rand(len(x), 5, generator=random)
-    for place, (chance, area, aspect, left, top) in enumerate(draws.tolist()):
-        if chance < p:
-            ratio = math.exp((2 * aspect - 1) * math.log(3.3))
-            share = 0.02 + 0.31 * area
-            width = min(size, max(1, round(size * math.sqrt(share * ratio))))
-            height = min(size, max(1, round(size * math.sqrt(share / ratio))))
-            x0, y0 = round(left * (size - width)), round(top * (size - height))
-            x[place, :, y0 : y0 + height, x0 : x0 + width] = 0
-    return x
+@contextmanager
+def timm_seeded(seed: int) -> Iterator[None]:
+    """Seed what timm draws from: Python's and NumPy's global generators, which are put back."""
+    states = python_random.getstate(), np.random.get_state()  # noqa: NPY002
+    python_random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        python_random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
 
 
 def _rand_augment(policy: str, preprocessing: Preprocessing) -> Any:

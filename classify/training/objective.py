@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from classify.augmentation import Augmenter, Mixer
+from classify.augmentation import Augmenter, Mixer, timm_seeded
 from classify.data import LabelledImages
 from classify.losses import ArcFace, ClassificationLoss, ProxyAnchor, class_weights, metric_loss
 from classify.models import embed_features
@@ -116,7 +116,8 @@ class Supervised:
         true = torch.from_numpy(labels).to(self.device)
         if self.mix is None:
             return Batch((x,), true, true)
-        x, shares = _seeded_mix(self.mix, x, true, seed)
+        with timm_seeded(seed):
+            x, shares = self.mix(x, true)
         return Batch((x,), true, shares)
 
     def loss(self, network: nn.Module, batch: Batch) -> StepLoss:
@@ -139,15 +140,3 @@ def _squared_dense_weights(network: nn.Module) -> torch.Tensor:
     steps = list(network.head.steps) if isinstance(network, RecipeClassifier) else []
     dense = [step.weight for step in steps if isinstance(step, nn.Linear)]
     return torch.stack([(weight**2).sum() for weight in dense]).sum()
-
-
-def _seeded_mix(
-    mix: Mixer, x: torch.Tensor, labels: torch.Tensor, seed: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """timm's Mixup draws from NumPy's global generator."""
-    state = np.random.get_state()  # noqa: NPY002
-    np.random.seed(seed)  # noqa: NPY002
-    try:
-        return mix(x, labels)
-    finally:
-        np.random.set_state(state)  # noqa: NPY002

@@ -13,8 +13,8 @@ from tests.conftest import ROOT
 
 PACKAGES = ("retrieval", "classify", "imgret")
 PROBE = """
-import atexit, contextlib, gc, importlib, json, locale, logging, os, pkgutil, random, resource, signal
-import sys, threading, warnings
+import atexit, contextlib, gc, importlib, json, locale, logging, os, pkgutil, random
+import resource, signal, sys, threading, warnings
 
 PACKAGES, others = ("retrieval", "classify", "imgret"), json.loads(sys.argv[1])
 looked_up, opened = [], []
