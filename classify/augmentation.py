@@ -50,10 +50,10 @@ class Augmenter:
         if self._rand is not None:
             with timm_seeded(seed):
                 pixels = np.stack([np.asarray(self._rand(Image.fromarray(p))) for p in pixels])
-        x = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float()
+        x = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2)
         x = _moved(x, a, self.size, random)
         x = _coloured(x, a, random)
-        x = (x - self._mean.to(device)) / self._std.to(device)
+        x = x.sub_(self._mean.to(device)).div_(self._std.to(device))
         if a.erase:
             with timm_seeded(int(torch.randint(2**31, (), generator=random))):
                 x = RandomErasing(a.erase, device=device)(x)  # with the mean
@@ -62,7 +62,7 @@ class Augmenter:
     def plain(self, pixels: np.ndarray, device: torch.device) -> torch.Tensor:
         """(n, size, size, 3) uint8 -> (n, 3, size, size) float32, not augmented."""
         x = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float()
-        x = (x - self._mean.to(device)) / self._std.to(device)
+        x = x.sub_(self._mean.to(device)).div_(self._std.to(device))
         return x.contiguous(memory_format=torch.channels_last)
 
 
@@ -85,12 +85,15 @@ def mixer(augmentation: Augmentation, num_classes: int) -> Mixer | None:
 
 
 def _moved(x: torch.Tensor, a: Augmentation, size: int, random: torch.Generator) -> torch.Tensor:
-    """Everything geometric: one 3x3 matrix a picture, from places in the result to the source."""
+    """Everything geometric: one 3x3 matrix a picture, from places in the result to the source.
+
+    uint8 -> float32. What moves by whole pixels is moved as bytes.
+    """
     n = len(x)
     if not any((a.rotation, a.shear, a.zoom, a.perspective, a.crop)):
         if x.shape[-1] != size:
-            x = functional.interpolate(x, (size, size), mode="area")
-        return _shifted(x, a, random) if a.flip or a.translation else x
+            x = functional.interpolate(x.float(), (size, size), mode="area")
+        return (_shifted(x, a, random) if a.flip or a.translation else x).float()
     matrix = _identity(n)
     if a.flip:
         matrix[:, 0, 0] = torch.where(torch.rand(n, generator=random) < a.flip, -1.0, 1.0)
@@ -112,7 +115,7 @@ def _moved(x: torch.Tensor, a: Augmentation, size: int, random: torch.Generator)
         tilts[:, 2, 1] = _even(n, a.perspective, random) / 2
         matrix = tilts @ matrix
     grid = _grid(matrix, size, x.device)
-    return functional.grid_sample(x, grid, padding_mode=a.fill, align_corners=False)
+    return functional.grid_sample(x.float(), grid, padding_mode=a.fill, align_corners=False)
 
 
 def _shifted(x: torch.Tensor, a: Augmentation, random: torch.Generator) -> torch.Tensor:
@@ -126,7 +129,9 @@ def _shifted(x: torch.Tensor, a: Augmentation, random: torch.Generator) -> torch
     (columns, outside_x), (rows, outside_y) = (_inside(at, size, a.fill) for at in places)
     rows, columns = rows[:, :, None], columns[:, None, :]
     picture = torch.arange(n, device=x.device)[:, None, None]
-    moved = x.permute(0, 2, 3, 1)[picture, rows, columns]
+    pixels = x.permute(0, 2, 3, 1).reshape(-1, 3)
+    chosen = ((picture * size + rows) * size + columns).view(-1)
+    moved = pixels.index_select(0, chosen).view(n, size, size, 3)  # 4 times as fast as x[...]
     if a.fill == "zeros":
         outside = outside_y[:, :, None] | outside_x[:, None, :]
         moved.masked_fill_(outside[..., None], 0)
