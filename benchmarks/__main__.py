@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import (
+    augmentation,
     duplicates,
     durability,
     exporting,
@@ -34,6 +35,7 @@ PARTS = {
     "matching": matching,
     "duplicates": duplicates,
     "training": training,
+    "augmentation": augmentation,
     "mini": mini,
 }
 

@@ -10,7 +10,17 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
-LIBRARIES = ("torch", "timm", "openvino", "faiss-gpu", "faiss-cpu", "pillow", "pylance")
+LIBRARIES = (
+    "torch",
+    "timm",
+    "openvino",
+    "faiss-gpu",
+    "faiss-cpu",
+    "pillow",
+    "pylance",
+    "kornia",
+    "torchvision",
+)
 
 
 @dataclass

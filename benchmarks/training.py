@@ -23,6 +23,8 @@ from classify.run import Epoch
 from classify.training.loop import Loop
 from classify.training.optimiser import make_optimiser
 from classify.training.precision import autocast
+from classify.training.preparation import supervised_loop
+from retrieval.encoder import keep_freed_memory
 from retrieval.images import Preprocessing
 
 RECIPES = ["parts/cnn", "cars/best", "cifar10/resnet-20", "cifar10/cnn-augmented"]
@@ -61,9 +63,10 @@ def _row(name: str, recipe: Recipe) -> list[str]:
     phase = recipe.phases[-1].model_copy(update={"epochs": ROUNDS + 1, "patience": 0})
     recipe = recipe.model_copy(update={"phases": (phase,)})
     augmenter = Augmenter(recipe.augmentation, created.preprocessing)
+    keep_freed_memory()
     ours, bare, halves, plain = [], [], [], []
     with tempfile.TemporaryDirectory() as folder:
-        loop = Loop(recipe, created.network, augmenter, pixels, nothing, Path(folder))
+        loop = supervised_loop(recipe, created, pixels, nothing, Path(folder))
         ready = augmenter(pixels.pixels[:batch], 0, loop.device)
         labels = torch.from_numpy(pixels.images.labels[:batch]).to(loop.device)
         used = autocast(loop.network, loop.device)

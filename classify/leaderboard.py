@@ -95,7 +95,7 @@ def read_entries(folders: Sequence[Path]) -> tuple[list[Entry], list[str]]:
     entries, refused = [], []
     for folder, name in zip(folders, distinct_names(folders), strict=True):
         try:
-            run = Run(folder)
+            run = Run.read(folder)
             found = row(run, name)
             entries.append(Entry(name, run, found, tuple(run.history), read_tested(run)))
         except ImgretError as error:

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from classify.augmentation import Augmenter
 from classify.evaluation import softmax
 from classify.recipe import Augmentation
-from classify.training.device import score_all
+from classify.training.validation import device, score_all
 from retrieval import backbones
 from retrieval.encoder import keep_freed_memory
 from retrieval.errors import BackboneError, ImageError
-from retrieval.images import find_images
+from retrieval.images import Preprocessing, find_images
 from retrieval.loader import Loaded, decode_in_time, load_images
 from retrieval.plain import Plain
 from retrieval.progress import Progress
@@ -38,20 +39,40 @@ class Prediction(Plain):
 class Predictor:
     """A run, or another folder of timm's with class names, ready to classify.
 
-    classes: in the order of the scores. preprocessing: of its images. network: in evaluation mode.
-    Raises BackboneError when the folder cannot be used, or its network gives no finite scores.
+    classes: in the order of the scores. preprocessing: of its images. network: in evaluation mode,
+    on the device.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        classes: Sequence[str],
+        preprocessing: Preprocessing,
+        network: nn.Module,
+        device: torch.device,
+    ) -> None:
+        self.name = name
+        self.classes = tuple(classes)
+        self.preprocessing = preprocessing
+        self.network = network
+        self.device = device
+        self._augmenter = Augmenter(Augmentation(), preprocessing)
+
+    @classmethod
+    def load(cls, folder: Path) -> Predictor:
+        """The classifier in a folder, on CUDA where that is.
+
+        Tells glibc to keep freed memory, in the whole process (keep_freed_memory()). Raises
+        BackboneError when the folder cannot be used, or its network gives no finite scores.
+        """
         keep_freed_memory()
         loaded = backbones.load_classifier(folder)
-        self.name = folder.resolve().name
-        self.classes = loaded.classes
-        self.preprocessing = loaded.preprocessing
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.network = loaded.network.to(self.device).to(memory_format=torch.channels_last)
-        self._augmenter = Augmenter(Augmentation(), self.preprocessing)
-        self._check(folder)
+        where = device()
+        network = loaded.network.to(where).to(memory_format=torch.channels_last)
+        name = folder.resolve().name
+        predictor = cls(name, loaded.classes, loaded.preprocessing, network, where)
+        predictor._check(folder)
+        return predictor
 
     def scores(self, pixels: np.ndarray, progress: Progress | None = None) -> np.ndarray:
         """(n, size, size, 3) uint8 -> class scores before the softmax, (n, classes) float32."""

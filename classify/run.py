@@ -74,11 +74,16 @@ class RunFacts(Plain):
     machine: str
 
 
+@dataclass(frozen=True)
 class Run:
-    """A folder of training. Raises ImgretError when it is none, or of another version."""
+    """A folder of training, and what its run.json says."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    folder: Path
+    facts: RunFacts
+
+    @classmethod
+    def read(cls, folder: Path) -> Run:
+        """The run in a folder. Raises ImgretError when it is none, or of another version."""
         if not (folder / FACTS).is_file():
             raise ImgretError(
                 f"{folder} is no run of `imgret train`: it has no {FACTS}. Give such a folder."
@@ -92,7 +97,7 @@ class Run:
         names = {field.name for field in dataclasses.fields(RunFacts)}
         if set(document) != names:
             raise ImgretError(f"{folder / FACTS} is damaged. Train again.")
-        self.facts = RunFacts(**document)
+        return cls(folder, RunFacts(**document))
 
     @property
     def name(self) -> str:

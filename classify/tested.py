@@ -65,8 +65,8 @@ def evaluate_ensemble(
 def _evaluated(
     folders: Sequence[Path], data: Path | None, progress: Progress | None, *, validation: bool
 ) -> ClassifierReport:
-    predictors = [Predictor(folder) for folder in folders]
-    runs = [Run(folder) for folder in folders]
+    predictors = [Predictor.load(folder) for folder in folders]
+    runs = [Run.read(folder) for folder in folders]
     classes = predictors[0].classes
     for predictor in predictors[1:]:
         if predictor.classes != classes:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from classify.predictor import Prediction, Predictor
     from classify.recipe import Recipe
-    from classify.run import Epoch, Run
+    from classify.run import Epoch, Run, RunFacts
     from classify.training import Trained, train
     from retrieval import __version__
     from retrieval.comparison import (
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
 _PLACES = {  # module -> the public names that are loaded from it on first use
     "classify.predictor": ["Prediction", "Predictor"],
     "classify.recipe": ["Recipe"],
-    "classify.run": ["Epoch", "Run"],
+    "classify.run": ["Epoch", "Run", "RunFacts"],
     "classify.training": ["Trained", "train"],
     "retrieval": ["__version__"],
     "retrieval.comparison": [
@@ -129,6 +129,7 @@ __all__ = [
     "ReliabilityBin",
     "Retriever",
     "Run",
+    "RunFacts",
     "Step",
     "Threshold",
     "Trained",

@@ -7,9 +7,10 @@ network.py     what a recipe asks for, with its weights; parameters, counted as 
 """
 
 from classify.models.heads import embed_features, head_parameters
-from classify.models.network import create_network, layers_of, parameters
+from classify.models.network import Created, create_network, layers_of, parameters
 
 __all__ = [
+    "Created",
     "create_network",
     "embed_features",
     "head_parameters",

@@ -75,6 +75,11 @@ class Augmentation(Frozen):
     cutmix: NotNegative = 0.0
     fill: Literal["zeros", "border", "reflection"] = "reflection"
 
+    @property
+    def mixes(self) -> bool:
+        """Whether pictures are mixed with one another, in pairs."""
+        return bool(self.mixup or self.cutmix)
+
     @model_validator(mode="after")
     def _crop_ascends(self) -> Augmentation:
         if self.crop is not None and not self.crop[0] <= self.crop[1] <= 1:

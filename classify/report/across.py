@@ -79,7 +79,7 @@ def explain_across(entries: Sequence[Entry], image: Path) -> tuple[Explanation |
     left_out = []
     for entry in entries[:SHOWN_RUNS]:
         try:
-            made, failed = explain([Predictor(entry.run.folder)], files)
+            made, failed = explain([Predictor.load(entry.run.folder)], files)
         except ImgretError as error:
             left_out.append(f"{entry.name} explains nothing: {error}")
             continue

@@ -61,7 +61,7 @@ def report_run(folder: Path, progress: Progress | None = None) -> None:
     """Write report.html into a run, with an evaluation on its validation images, if it has any."""
     from classify.report.figures import run_figures
 
-    run, preprocessing = Run(folder), Predictor(folder).preprocessing
+    run, preprocessing = Run.read(folder), Predictor.load(folder).preprocessing
     evaluation = None
     if run.facts.validated_on:
         evaluation = evaluate_run(folder, progress=progress, validation=True)

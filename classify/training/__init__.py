@@ -1,7 +1,12 @@
 """A recipe and labelled images -> a run.
 
 trainer.py     what is trained, on what, where; goes on with a run that was interrupted
+preparation.py networks and pixels of a recipe -> a loop that is ready to run
 loop.py        the one loop: phases, epochs, steps
+objective.py   what a network is trained for: pictures and their loss; the labels
+distillation.py  another objective: to agree with a teacher
+teacher.py     the network that is agreed with
+validation.py  how good a network is on the pictures that are held out
 optimiser.py   which layers learn, in which groups, how fast
 norms.py       which batch norms learn, and their statistics
 precision.py   bfloat16 where it is faster

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+from pydantic import JsonValue, TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -24,14 +25,14 @@ def save_state(
     file: Path,
     modules: Mapping[str, nn.Module],
     optimiser: torch.optim.Optimizer,
-    facts: Mapping[str, Any],
+    facts: Mapping[str, JsonValue],
 ) -> None:
     """Write modules, the optimiser's moments and facts (JSON), replacing the file whole."""
     states = {name: module.state_dict() for name, module in modules.items()}
     tensors = apart(
         {f"{name}.{key}": v for name, state in states.items() for key, v in state.items()}
     )
-    numbers: dict[str, Any] = {}
+    numbers: dict[str, JsonValue] = {}
     for place, moments in optimiser.state_dict()["state"].items():
         for key, value in moments.items():
             if isinstance(value, torch.Tensor):
@@ -43,18 +44,17 @@ def save_state(
         save_file(tensors, made, metadata={"state": document})
 
 
-def read_facts(file: Path) -> dict[str, Any]:
+def read_facts(file: Path) -> dict[str, JsonValue]:
     """The facts of a saved state. Raises ImgretError when it cannot be read."""
-    document = _document(file)
-    return dict(document["facts"])
+    return _document(file).facts
 
 
 def load_state(
     file: Path, modules: Mapping[str, nn.Module], optimiser: torch.optim.Optimizer
 ) -> None:
     """Put a saved state into modules and optimiser. Raises ImgretError when it does not fit."""
-    numbers = _document(file)["numbers"]
-    moments: dict[int, dict[str, Any]] = {}
+    numbers = _document(file).numbers
+    moments: dict[int, dict[str, torch.Tensor | JsonValue]] = {}
     states: dict[str, dict[str, torch.Tensor]] = {name: {} for name in modules}
     try:
         with safe_open(file, "pt") as stored:
@@ -76,13 +76,19 @@ def load_state(
         raise damaged(file, error) from error
 
 
-def _document(file: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Document:
+    """What stands beside the tensors. numbers: of the optimiser, by "place.key"."""
+
+    facts: dict[str, JsonValue]
+    numbers: dict[str, JsonValue]
+
+
+def _document(file: Path) -> _Document:
     try:
         with safe_open(file, "pt") as stored:
-            document = json.loads((stored.metadata() or {})["state"])
-        if not isinstance(document["facts"], dict) or not isinstance(document["numbers"], dict):
-            raise ValueError("it has no facts")
-        return dict(document)
+            text = (stored.metadata() or {})["state"]
+        return TypeAdapter(_Document).validate_json(text)
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
         raise damaged(file, error) from error
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import Any
 
 import torch
 from torch import nn
 
 
-def autocast(network: nn.Module, device: torch.device) -> AbstractContextManager[Any]:
+def autocast(network: nn.Module, device: torch.device) -> AbstractContextManager[object]:
     """A context that computes in bfloat16, or in float32 where that is faster.
 
     A CPU computes convolutions up to twice as fast in bfloat16, and depthwise ones slower

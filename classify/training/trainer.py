@@ -14,19 +14,14 @@ from safetensors.torch import load_file
 from torch import nn
 
 from classify import recipe as recipes
-from classify.augmentation import Augmenter, kept_side
 from classify.data import (
-    Pixels,
-    Splits,
-    decode_all,
     find_splits,
     fingerprint,
     kept_of,
     kept_unread,
     write_kept,
 )
-from classify.data.layout import normal
-from classify.models import create_network, parameters
+from classify.models import parameters
 from classify.recipe import Recipe
 from classify.run import (
     FACTS,
@@ -44,9 +39,9 @@ from classify.run import (
     write_facts,
     write_history,
 )
-from classify.training.device import device
-from classify.training.distillation import Distilling
-from classify.training.loop import DivergedError, Loop, Place, with_best
+from classify.training.loop import DivergedError, Place, with_best
+from classify.training.preparation import prepare
+from retrieval.encoder import keep_freed_memory
 from retrieval.errors import ImgretError
 from retrieval.files import make_folder, write_atomically
 from retrieval.loader import default_workers
@@ -85,11 +80,12 @@ def train(
     result as if it had never stopped; recipe is then the run's own. A run that is finished is given
     as it is, so that its report can be made where that was interrupted. on_split: told in sentences
     what was taken for what, before anything is decoded. should_stop: asked after each step.
+    Tells glibc to keep freed memory, in the whole process (keep_freed_memory()).
     Raises ImgretError for data that cannot be trained on, for a run that is there already or does
     not fit the data, and when the loss becomes NaN; what was best is kept.
     """
     if resume:
-        run = Run(out)
+        run = Run.read(out)
         recipe = run.recipe
         if run.facts.ended:
             return _finished(run)
@@ -102,8 +98,9 @@ def train(
             "train into another folder."
         )
     on_split(splits.notes)
-    loop, failed, is_random = _prepared(recipe, splits, out, progress)
-    preprocessing = loop.augmenter.preprocessing
+    keep_freed_memory()
+    prepared = prepare(recipe, splits, out, progress)
+    loop, failed = prepared.loop, prepared.failed
     classes = splits.train.classes
     with _writing(out):
         make_folder(out)
@@ -114,7 +111,7 @@ def train(
             fingerprint=fingerprint(splits),
             parameters=parameters(loop.network),
             trained_on=len(loop.train.images),
-            validated_on=len(loop.validation.images),
+            validated_on=len(prepared.validation.images),
             failed=len(failed),
             best_epoch=0,
             ended="",
@@ -124,7 +121,7 @@ def train(
         if not resume:
             write_atomically(out / RECIPE, recipes.recipe_as_toml(recipe).encode())
             kept = kept_of(loop.train, "train", folder)
-            kept += kept_of(loop.validation, "validation", folder)
+            kept += kept_of(prepared.validation, "validation", folder)
             write_kept(out / SPLIT, kept + kept_unread(splits.test, "test", folder))
             write_facts(out, facts)
         elif (out / LAST).is_file():
@@ -139,7 +136,7 @@ def train(
         try:
             why = loop.run(
                 history,
-                on_best=lambda network: save_model(out, network, preprocessing, classes),
+                on_best=lambda network: save_model(out, network, prepared.preprocessing, classes),
                 on_epoch=note,
                 restore_best=lambda network: _restore(network, out),
                 should_stop=should_stop,
@@ -152,7 +149,7 @@ def train(
             facts, best_epoch=place.best_epoch, ended=why, seconds=round(place.total_seconds, 1)
         )
         write_facts(out, facts)
-    return Trained(Run(out), tuple(history), with_best(history), failed, is_random)
+    return Trained(Run.read(out), tuple(history), with_best(history), failed, prepared.is_random)
 
 
 def _finished(run: Run) -> Trained:
@@ -169,47 +166,6 @@ def machine() -> str:
         return str(torch.cuda.get_device_name())
     cores = default_workers()
     return f"{platform.machine()}, {cores} core{'s' * (cores > 1)}"
-
-
-def _prepared(
-    recipe: Recipe, splits: Splits, out: Path, progress: Progress | None
-) -> tuple[Loop, tuple[tuple[Path, str], ...], bool]:
-    torch.manual_seed(recipe.training.seed)
-    created = create_network(recipe.model, recipe.input, len(splits.train.classes))
-    pixels, distilling = created.preprocessing, None
-    if recipe.distillation is not None:
-        distilling = Distilling(
-            recipe.distillation, created.network, recipe.augmentation, pixels, device()
-        )
-    largest = max(pixels.size, distilling.size if distilling else 0)
-    side = kept_side(recipe.augmentation, largest)
-    train = decode_all(splits.train, replace(pixels, size=side), progress)
-    validation = decode_all(splits.validation, pixels, progress)
-    _check_usable(train)
-    if distilling is not None and len(validation.images):
-        seen = validation
-        if distilling.size != pixels.size:
-            larger = replace(pixels, size=distilling.size)
-            seen = decode_all(validation.images, larger, progress)
-        distilling.learn_targets(seen.pixels, progress)
-    if distilling is not None and distilling.spec.whitened:
-        distilling.learn_whitening(train.pixels, progress)
-    augmenter = Augmenter(recipe.augmentation, pixels)
-    loop = Loop(recipe, created.network, augmenter, train, validation, out, distilling)
-    return loop, train.failed + validation.failed, created.is_random
-
-
-def _check_usable(train: Pixels) -> None:
-    """Raise ImgretError for a class of which no image can be used."""
-    usable = set(train.images.labels.tolist())
-    for label, name in enumerate(train.images.classes):
-        if label not in usable:
-            reasons = [f"{p}: {why}" for p, why in train.failed if normal(p.parent.name) == name]
-            raise ImgretError(
-                f"No image of the class {name!r} that is to be trained on can be used"
-                + f" ({reasons[0]})" * bool(reasons)
-                + ". Give it other images, or take it out."
-            )
 
 
 def _restore(network: nn.Module, out: Path) -> None:

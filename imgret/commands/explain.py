@@ -94,7 +94,7 @@ def command(
     for out in outs:
         if out.suffix.lower() not in KINDS:
             raise click.UsageError(f"--out {out} ends in none of {', '.join(KINDS)}. Name it so.")
-    predictors = [Predictor(model) for model in models]
+    predictors = [Predictor.load(model) for model in models]
     files, labels = find_files(images, predictors[0].classes)
     if labels is None and show != "all":
         raise click.UsageError(

@@ -35,7 +35,7 @@ def command(images: tuple[Path, ...], model: Path, top: int, output: str) -> int
     from classify.predictor import Predictor
     from imgret.output import shown_progress
 
-    predictor = Predictor(model)
+    predictor = Predictor.load(model)
     with shown_progress() as progress:
         predictions = predictor.predict(images, top=top, progress=progress)
     for prediction in predictions:

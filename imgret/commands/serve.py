@@ -34,7 +34,7 @@ def command(model: Path, port: int, top: int) -> int:
     from classify.predictor import Predictor
     from classify.server import PageServer
 
-    with PageServer(Predictor(model), port, top) as server:
+    with PageServer(Predictor.load(model), port, top) as server:
         tell(server.address)
         say("Ctrl-C ends it.")
         try:

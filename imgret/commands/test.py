@@ -68,7 +68,7 @@ def command(
         else:
             evaluation = evaluate_run(runs[0], data, progress)
             if not evaluation.is_validation:
-                write_tested(Run(runs[0]), evaluation)
+                write_tested(Run.read(runs[0]), evaluation)
     for path, reason in evaluation.failed:
         say(f"{path}: {reason}")
     for note in evaluation.notes:

@@ -96,7 +96,7 @@ def command(
 
     out = out or Path("runs") / images.resolve().name
     if resume:
-        chosen = Run(out).recipe
+        chosen = Run.read(out).recipe
     else:
         name = recipe or default_recipe(images, classes or "auto")
         if not recipe:

@@ -6,6 +6,9 @@ import ctypes
 import os
 import sys
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,10 +22,10 @@ HINTS = {"bf16": "bf16", "fp32": "f32"}
 def openvino() -> Any:
     """The module, kept from reporting home.
 
-    It sends a usage event to its makers on import unless its telemetry package is missing.
+    It sends usage events to its makers unless its telemetry package is missing on its import.
     """
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    import openvino
+    with _telemetry_missing():
+        import openvino
 
     return openvino
 
@@ -46,8 +49,22 @@ def compiled(model: Any, precision: str) -> Runner:
     def run(pixels: np.ndarray) -> np.ndarray:
         return np.array(request.infer([pixels], share_inputs=True)[0])
 
+    _keep_past_forks()
     _running.add(run)
     return run
+
+
+@contextmanager
+def _telemetry_missing() -> Iterator[None]:
+    """Let imports fail to find OpenVINO's telemetry, in here alone."""
+    if "openvino_telemetry" in sys.modules:  # another thread's, or one that was imported before
+        yield
+        return
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        sys.modules.pop("openvino_telemetry", None)
 
 
 _running: weakref.WeakSet[Runner] = weakref.WeakSet()
@@ -59,5 +76,8 @@ def _keep_for_good() -> None:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(run))
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_keep_for_good)
+@lru_cache(maxsize=1)
+def _keep_past_forks() -> None:
+    """Have _keep_for_good() called in every process that is forked from this one."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_keep_for_good)

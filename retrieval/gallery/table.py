@@ -58,13 +58,14 @@ _log = logging.getLogger("imgret")
 class ImageTable:
     """The table at one version; writing moves it on to the version written.
 
-    stepped_back: why a newer version cannot be read, or None.
+    dataset: Lance's. place: what _place_of() said of it. stepped_back: why a newer version cannot
+    be read, or None.
     """
 
-    def __init__(self, dataset: Any, stepped_back: str | None = None) -> None:
+    def __init__(self, dataset: Any, place: object, stepped_back: str | None = None) -> None:
         self._dataset = dataset
         self._path = Path(dataset.uri)
-        self._place = self._where()
+        self._place = place
         self._durability = Durability(self._path)
         self.stepped_back = stepped_back
 
@@ -72,6 +73,11 @@ class ImageTable:
     def is_ours(self) -> bool:
         """Whether this user wrote the version that was opened, here, or said to trust it."""
         return trust.is_noted(self.name, manifest_of(self._path, self.version))
+
+    @classmethod
+    def _of(cls, dataset: Any, stepped_back: str | None = None) -> ImageTable:
+        """The table of a dataset, where that lies now."""
+        return cls(dataset, _place_of(dataset), stepped_back)
 
     @classmethod
     def create(cls, path: Path, dim: int, settings: str) -> ImageTable:
@@ -83,7 +89,7 @@ class ImageTable:
                 lance.write_dataset(schema.empty_table(), str(making))
         except LANCE_ERRORS as error:
             raise GalleryError(str(unwritable(path, error))) from error
-        table = cls(lance.dataset(str(path)))
+        table = cls._of(lance.dataset(str(path)))
         table.is_ours = True
         trust.note(table.name, manifest_of(path, table.version))
         return table
@@ -98,7 +104,7 @@ class ImageTable:
         with damage_as_gallery_errors(path):
             check_folders(path)
             if version is not None:
-                return cls(open_dataset(path, version))
+                return cls._of(open_dataset(path, version))
             versions, before = versions_of(path), None
             while versions != before:  # else a writer has moved on in between
                 try:
@@ -115,7 +121,7 @@ class ImageTable:
         reason = None
         for candidate in versions:
             try:
-                table = cls(open_dataset(path, candidate), reason)
+                table = cls._of(open_dataset(path, candidate), reason)
             except LANCE_ERRORS as error:
                 if candidate == versions[-1] or is_passing(error):
                     raise
@@ -130,7 +136,7 @@ class ImageTable:
 
     def frozen(self) -> ImageTable:
         """The table as it is now, whatever is written later."""
-        table = ImageTable(lance.dataset(self._dataset.uri, version=self.version))
+        table = ImageTable._of(lance.dataset(self._dataset.uri, version=self.version))
         table.is_ours = self.is_ours
         return table
 
@@ -367,18 +373,11 @@ class ImageTable:
 
     def _reopen(self) -> None:
         self._dataset = lance.dataset(str(self._path))
-        self._place = self._where()
-
-    def _where(self) -> object:
-        """What tells this table from another in its place, which may get its folder's number."""
-        with contextlib.suppress(OSError):
-            status = manifest_of(self._path, self.version).stat()
-            return identity(self._path), status.st_ino, status.st_mtime_ns, status.st_size
-        return None
+        self._place = _place_of(self._dataset)
 
     def check_place(self) -> None:
         """Raise GalleryError when the table's folder was deleted, moved or replaced meanwhile."""
-        if self._where() != self._place:
+        if _place_of(self._dataset) != self._place:
             raise GalleryError(
                 f"{self._path} was deleted or moved while it was being written. Bring it back, or "
                 "run the same command again to begin a new gallery."
@@ -441,3 +440,12 @@ def _say_once(line: str) -> None:
 
 def _id_filter(ids: np.ndarray) -> str:
     return f"id IN ({','.join(map(str, [*ids.tolist(), -1]))})"
+
+
+def _place_of(dataset: Any) -> object:
+    """What tells a table from another in its place, which may get its folder's number."""
+    path = Path(dataset.uri)
+    with contextlib.suppress(OSError):
+        status = manifest_of(path, int(dataset.version)).stat()
+        return identity(path), status.st_ino, status.st_mtime_ns, status.st_size
+    return None

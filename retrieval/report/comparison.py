@@ -99,7 +99,7 @@ def _sheets(comparison: Comparison) -> list[dict[str, Any]]:
     """Queries that every experiment shows, each with its neighbours under each."""
     shown = [{q.path: q for q in r.sheet} for r in comparison.experiments]
     paths = [path for path in shown[0] if all(path in each for each in shown)]
-    pictures = Pictures([each[path] for each in shown for path in paths])
+    pictures = Pictures.make([each[path] for each in shown for path in paths])
     return [
         {
             "query": pictures.query(shown[0][path]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ CAPTIONS = {
 def evaluation_page(evaluation: Evaluation) -> str:
     """Metrics with intervals, figures, classes, confusions and failed queries as an HTML page."""
     e = evaluation
-    pictures = Pictures([*e.worst, *e.sample])
+    pictures = Pictures.make([*e.worst, *e.sample])
     figures = evaluation_figures(e)
     return render_page(
         "evaluation.html.jinja",
@@ -47,9 +47,14 @@ def write_evaluation(file: Path, evaluation: Evaluation) -> None:
 class Pictures:
     """Thumbnails of queries and their neighbours, each made once."""
 
-    def __init__(self, queries: Sequence[RankedQuery]) -> None:
+    def __init__(self, made: Mapping[Path, str | None]) -> None:
+        self._made = made
+
+    @classmethod
+    def make(cls, queries: Sequence[RankedQuery]) -> Pictures:
+        """Read the pictures, and make their thumbnails."""
         paths = {q.path for q in queries} | {n.path for q in queries for n in q.neighbours}
-        self._made = thumbnails(paths, SIDE)
+        return cls(thumbnails(paths, SIDE))
 
     def query(self, query: RankedQuery) -> dict[str, Any]:
         """A query as the templates want it."""

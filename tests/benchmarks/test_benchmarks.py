@@ -20,7 +20,7 @@ def test_the_benchmarks_run_and_write_their_tables(
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     results = json.loads((tmp_path / "results.json").read_text())
-    parts = ["indexing", "searching", "starting", "exporting", "quality", "matching", "duplicates"]
-    parts += ["training", "mini"]
+    parts = ["indexing", "durability", "searching", "starting", "exporting", "quality", "matching"]
+    parts += ["duplicates", "training", "augmentation", "mini"]
     assert list(results) == parts
     assert "### Searching" in (tmp_path / "benchmarks.md").read_text()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -315,12 +316,27 @@ def test_a_seed_decides_the_pictures(what: dict[str, object]) -> None:
     assert (one != other).any()
 
 
-def test_randaugment_leaves_the_global_generators_as_they_were() -> None:
+@pytest.mark.parametrize("what", [{"rand": "rand-m9-n2"}, {"erase": 1.0}])
+def test_timms_part_leaves_the_global_generators_as_they_were(what: dict[str, object]) -> None:
+    def draw() -> tuple[float, float]:
+        return np.random.rand(), random.random()  # noqa: NPY002, S311
+
     np.random.seed(5)  # noqa: NPY002
-    expected = np.random.rand()  # noqa: NPY002
+    random.seed(5)
+    expected = draw()
     np.random.seed(5)  # noqa: NPY002
-    augmented(smooth(), rand="rand-m9-n2")
-    assert np.random.rand() == expected  # noqa: NPY002
+    random.seed(5)
+    augmented(smooth(), **what)
+    assert draw() == expected
+
+
+def test_erasing_is_timms() -> None:
+    """By area, aspect and place: one rectangle in a picture, as often as was asked for."""
+    erased = augmented(np.full((400, SIZE, SIZE, 3), 90, np.uint8), erase=0.25) == 0
+    assert 0.18 < erased.any(axis=(1, 2, 3)).mean() < 0.32
+    shares = erased.mean(axis=(1, 2, 3))[erased.any(axis=(1, 2, 3))]
+    assert shares.min() > 0.02 - 1 / SIZE
+    assert shares.max() < 1 / 3 + 2 / SIZE
 
 
 @pytest.mark.parametrize("what", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.2, "cutmix": 1.0}])

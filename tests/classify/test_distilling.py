@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,14 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from classify import recipe as recipes
+from classify.augmentation import Augmenter
+from classify.data import LabelledImages
 from classify.models import create_network, embed_features
 from classify.recipe import Recipe
 from classify.training import train
-from classify.training.distillation import WHITENED, Distilling, _chains, _error, _Whitening
+from classify.training.distillation import Distilled, _error
+from classify.training.objective import make_label_loss
+from classify.training.teacher import WHITENED, Teacher, Whitening, _chains, watching
 from retrieval import backbones, transform
 from retrieval.errors import RecipeError
 from tests.classify.blobs import TINY
@@ -95,9 +100,9 @@ def test_labels_count_when_they_are_given_a_weight(blobs: Path, run: Path, tmp_p
 @pytest.mark.parametrize("size", [16, 48])
 def test_a_teacher_of_another_size_sees_the_same_picture(run: Path, size: int) -> None:
     sizes = f"distillation.size={size}", "input.size=24"
-    distilling = _distilling(run, *sizes, "augmentation.crop=[0.4, 0.9]")
+    held = objective(run, *sizes, "augmentation.crop=[0.4, 0.9]")
     pixels = np.random.default_rng(0).integers(0, 256, (8, 40, 40, 3), np.uint8)
-    ours, theirs = distilling.pictures(pixels, 7, 24)
+    ours, theirs = held.pictures(pixels, np.zeros(8, np.int64), 7).pictures
     assert ours.shape == (8, 3, 24, 24)
     assert theirs.shape == (8, 3, size, size)
     large, small = (theirs, ours) if size > 24 else (ours, theirs)
@@ -108,27 +113,27 @@ def test_a_teacher_of_another_size_sees_the_same_picture(run: Path, size: int) -
 
 
 def test_a_teacher_run_by_openvino_gives_what_torch_gives(run: Path) -> None:
-    distilling = _distilling(run, "distillation.layers=[]", "distillation.size=24")
-    assert distilling._run is not None
+    teacher = objective(run, "distillation.layers=[]", "distillation.size=24").teacher
+    assert teacher.run is not None
     x = torch.randn(5, 3, 24, 24, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         expected = backbones.load_backbone(str(run), size=24).network(x)
-    found, maps = distilling._teach(x.contiguous(memory_format=torch.channels_last))
+    found, maps = teacher.teach(x.contiguous(memory_format=torch.channels_last))
     assert not maps
     assert functional.cosine_similarity(found, expected).min() > 0.999
 
 
-def _distilling(run: Path, *overrides: str) -> Distilling:
+def objective(run: Path, *overrides: str) -> Distilled:
     recipe = distilled(run, *overrides)
     assert recipe.distillation is not None
     created = create_network(recipe.model, recipe.input, 3)
-    return Distilling(
-        recipe.distillation,
-        created.network,
-        recipe.augmentation,
-        created.preprocessing,
-        torch.device("cpu"),
-    )
+    pixels, device = created.preprocessing, torch.device("cpu")
+    teacher = Teacher.load(recipe.distillation, created.network, pixels, device)
+    augmenter = Augmenter(recipe.augmentation, replace(pixels, size=max(pixels.size, teacher.size)))
+    none = np.zeros(0, np.int64)
+    images = LabelledImages((), none, ("a", "b", "c"), none)
+    on_labels = make_label_loss(recipe, created.network, pixels.size, images)
+    return Distilled(teacher, None, augmenter, pixels.size, on_labels, device)
 
 
 def test_a_larger_teacher_is_learnt_from(blobs: Path, run: Path, tmp_path: Path) -> None:
@@ -143,22 +148,23 @@ def test_whitened_embeddings_are_those_that_retrieval_searches() -> None:
     fitted = transform.fit(WHITENED, x)
     assert fitted.spec == "whiten:20:0.75"
     found = functional.normalize(
-        _Whitening(fitted, torch.device("cpu"))(torch.from_numpy(7 * x))
+        Whitening.of(fitted, torch.device("cpu"))(torch.from_numpy(7 * x))
     ).numpy()
     assert np.abs(found - fitted.apply(x)).max() < 1e-5
 
 
 def test_embeddings_that_learn_whitened_agree_whitened(run: Path) -> None:
     whitened = ["distillation.embedding=0", "distillation.maps=0", "distillation.whitened=1"]
-    distilling = _distilling(run, *whitened)
+    held = objective(run, *whitened)
     random = torch.Generator().manual_seed(0)
-    distilling.learn_whitening(np.random.default_rng(0).integers(0, 256, (64, 16, 16, 3), np.uint8))
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 16, 16, 3), np.uint8)
+    held.whitening = held.teacher.fit_whitening(pixels, held.augmenter, held.device)
     pictures = torch.randn(16, 3, 16, 16, generator=random)
     learnt = torch.rand(16, 12, generator=random).requires_grad_()
     optimiser = torch.optim.Adam([learnt], lr=0.03)
     losses = []
     for _ in range(300):
-        loss = distilling.loss(learnt, {}, pictures)
+        loss = held.distance(learnt, {}, pictures)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -169,15 +175,15 @@ def test_embeddings_that_learn_whitened_agree_whitened(run: Path) -> None:
 
 def test_a_loss_in_bfloat16_is_that_in_float32(run: Path) -> None:
     torch.manual_seed(0)
-    distilling = _distilling(run)
+    held = objective(run)
     network = create_network(distilled(run).model, distilled(run).input, 3).network
     x = torch.randn(16, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     found = []
     for enabled in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            with distilling.watching(network) as maps:
+            with watching(network, held.teacher.layers) as maps:
                 embeddings, _ = embed_features(network, x)
-            found.append(float(distilling.loss(embeddings, maps, x).detach()))
+            found.append(float(held.distance(embeddings, maps, x).detach()))
     assert found[1] == pytest.approx(found[0], rel=0.3)
 
 

@@ -21,7 +21,7 @@ from classify.evaluation import (
     top_k_accuracy,
 )
 from classify.ranks import are_right
-from classify.training.device import loss_and_accuracy
+from classify.training.validation import loss_and_accuracy
 
 
 def predictions(seed: int, n: int = 200, classes: int = 7) -> tuple[np.ndarray, np.ndarray]:

@@ -183,7 +183,7 @@ def test_a_class_beyond_the_last_is_an_error_and_prints_nothing(
 
 
 def test_the_heat_lies_where_the_disc_is(run: Path, blobs: Path) -> None:
-    predictor = Predictor(run)
+    predictor = Predictor.load(run)
     files = list(find_images([blobs / "test" / "red"]))
     made, _ = explain([predictor], files, of_class="red")
     nearer = 0
@@ -209,7 +209,7 @@ def test_of_two_discs_the_one_of_the_class_is_hot(
         (left, np.s_[:, :8], np.s_[:, 8:]),
         (right, np.s_[:, 8:], np.s_[:, :8]),
     ):
-        (made,), _ = explain([Predictor(run)], files, of_class=name)
+        (made,), _ = explain([Predictor.load(run)], files, of_class=name)
         heat = made.models[0].heat
         assert heat[half].mean() > 4 * heat[other].mean()
 
@@ -218,7 +218,7 @@ def test_naming_a_class_changes_what_is_explained_and_not_what_is_predicted(
     run: Path, blobs: Path
 ) -> None:
     file = next((blobs / "test" / "green").iterdir())
-    predictor = Predictor(run)
+    predictor = Predictor.load(run)
     (prediction,) = predictor.predict([file], top=1)
     (own,), _ = explain([predictor], list(find_images([file])))
     (other,), _ = explain([predictor], list(find_images([file])), of_class="blue")
@@ -233,13 +233,13 @@ def test_right_and_wrong_images_are_told_apart(run: Path, blobs: Path) -> None:
     assert labels is not None
     assert labels[:3] == ["blue", "green", "red"]
     swapped = ["red" if label == "blue" else label for label in labels]
-    everything, _ = explain([Predictor(run)], files, labels=swapped)
-    right, _ = explain([Predictor(run)], files, labels=swapped, show="correct")
-    wrong, _ = explain([Predictor(run)], files, labels=swapped, show="misclassified")
+    everything, _ = explain([Predictor.load(run)], files, labels=swapped)
+    right, _ = explain([Predictor.load(run)], files, labels=swapped, show="correct")
+    wrong, _ = explain([Predictor.load(run)], files, labels=swapped, show="misclassified")
     assert len(everything) == len(right) + len(wrong) == 12
     assert all(e.models[0].predicted == e.label for e in right)
     assert len(wrong) >= 4
-    assert len(explain([Predictor(run)], files, limit=2)[0]) == 2
+    assert len(explain([Predictor.load(run)], files, limit=2)[0]) == 2
 
 
 def test_only_folders_named_like_classes_are_true_labels(tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ def test_only_folders_named_like_classes_are_true_labels(tmp_path: Path) -> None
 
 def test_a_row_is_an_image_and_a_column_a_model(run: Path, blobs: Path) -> None:
     files, labels = find_files([blobs / "test"], ["red"])
-    made, _ = explain([Predictor(run)] * 2, files, labels=labels, limit=4)
+    made, _ = explain([Predictor.load(run)] * 2, files, labels=labels, limit=4)
     titles = [axes.get_title() for axes in draw_grid(made).axes]
     assert len(titles) == 4 * 3
     assert titles[0::3] == ["blue", "green", "red", "blue"]
@@ -262,7 +262,7 @@ def test_a_row_is_an_image_and_a_column_a_model(run: Path, blobs: Path) -> None:
 
 
 def test_a_picture_that_cannot_be_written_is_said(run: Path, tmp_path: Path, blobs: Path) -> None:
-    made, _ = explain([Predictor(run)], list(find_images([blobs / "test"])), limit=1)
+    made, _ = explain([Predictor.load(run)], list(find_images([blobs / "test"])), limit=1)
     with pytest.raises(ImgretError, match="cannot be written"):
         save_figure(draw_grid(made), tmp_path / "nowhere" / "grid.png")
     assert list(tmp_path.iterdir()) == []
@@ -271,7 +271,7 @@ def test_a_picture_that_cannot_be_written_is_said(run: Path, tmp_path: Path, blo
 def test_a_bad_image_is_named_and_the_rest_drawn(run: Path, tmp_path: Path, blobs: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"no image")
     files = list(find_images([tmp_path, next((blobs / "test" / "red").iterdir())]))
-    made, failed = explain([Predictor(run), Predictor(run)], files)
+    made, failed = explain([Predictor.load(run), Predictor.load(run)], files)
     assert [path.name for path, _ in failed] == ["bad.png"]
     save_figure(draw_grid(made), tmp_path / "grid.png")
     with Image.open(tmp_path / "grid.png") as grid:
@@ -281,4 +281,4 @@ def test_a_bad_image_is_named_and_the_rest_drawn(run: Path, tmp_path: Path, blob
 
 def test_a_class_that_a_model_does_not_know_is_said(run: Path) -> None:
     with pytest.raises(ImgretError, match="knows no class 'cow', only blue, green, red"):
-        explain([Predictor(run)], [], of_class="cow")
+        explain([Predictor.load(run)], [], of_class="cow")

@@ -181,7 +181,7 @@ def test_the_leaderboard_tells_of_figures_of_other_images(data: Path, tmp_path: 
     save_blobs(tmp_path / "others", 3, first=800)
     runs = []
     for name, tested in (("a", "test"), ("b", "same images"), ("c", "others"), ("d", None)):
-        runs.append(Run(trained(data, tmp_path / name)))
+        runs.append(Run.read(trained(data, tmp_path / name)))
         if tested:
             leaderboard.write_tested(runs[-1], evaluate_run(tmp_path / name, tmp_path / tested))
     rows = [leaderboard.row(run) for run in runs]

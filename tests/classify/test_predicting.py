@@ -26,7 +26,7 @@ def test_a_prediction_is_that_of_the_network(run: Path, blobs: Path) -> None:
     mean, std = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     x = (x - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(1, 3, 1, 1)
     theirs = network(x).softmax(dim=1)[0].detach().numpy()
-    (ours,) = Predictor(run).predict([file], top=3)
+    (ours,) = Predictor.load(run).predict([file], top=3)
     found = dict(zip(ours.classes, ours.probabilities, strict=True))
     for name, probability in zip(("blue", "green", "red"), theirs, strict=True):
         assert found[name] == pytest.approx(probability, abs=0.03)  # bfloat16
@@ -36,12 +36,12 @@ def test_a_prediction_is_that_of_the_network(run: Path, blobs: Path) -> None:
 def test_a_folder_is_predicted_and_a_bad_image_is_a_row(run: Path, tmp_path: Path) -> None:
     save_blobs(tmp_path, 2)
     (tmp_path / "red" / "bad.png").write_bytes(b"no image")
-    predictions = Predictor(run).predict([tmp_path], top=1)
+    predictions = Predictor.load(run).predict([tmp_path], top=1)
     assert len(predictions) == 7
     (bad,) = [p for p in predictions if p.error is not None]
     assert bad.path.name == "bad.png"
     assert bad.classes == ()
-    assert Predictor(run).predict_bytes(b"no image").error is not None
+    assert Predictor.load(run).predict_bytes(b"no image").error is not None
 
 
 def test_a_run_is_tested_on_its_test_images_or_those_it_was_chosen_by(run: Path) -> None:
@@ -71,7 +71,7 @@ def test_an_ensemble_is_the_mean_of_the_probabilities(
         [np.array(Image.open(f).resize((16, 16), Image.Resampling.BICUBIC)) for f in files]
     )
     mean = np.mean(
-        [softmax(Predictor(r).scores(pixels)) for r in (run, tmp_path / "other")], axis=0
+        [softmax(Predictor.load(r).scores(pixels)) for r in (run, tmp_path / "other")], axis=0
     )
     names = [("blue", "green", "red")[n] for n in mean.argmax(axis=1)]
     right = [name == file.parent.name for name, file in zip(names, files, strict=True)]
@@ -103,7 +103,7 @@ def test_a_hostile_or_damaged_run_is_one_sentence(run: Path, tmp_path: Path, dam
         config["architecture"] = "no_such_architecture"
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(BackboneError):
-        Predictor(folder)
+        Predictor.load(folder)
 
 
 def test_weights_that_are_no_numbers_are_one_sentence(run: Path, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_weights_that_are_no_numbers_are_one_sentence(run: Path, tmp_path: Path)
     weights = load_file(folder / "model.safetensors")
     save_file({k: v * float("nan") for k, v in weights.items()}, folder / "model.safetensors")
     with pytest.raises(BackboneError, match="no finite score"):
-        Predictor(folder)
+        Predictor.load(folder)
 
 
 @pytest.mark.parametrize("side", [1, 64])
@@ -124,13 +124,13 @@ def test_a_run_whose_network_cannot_take_its_own_images_is_one_sentence(
     config["pretrained_cfg"]["input_size"] = [3, side, side]
     file.write_text(json.dumps(config))
     with pytest.raises(BackboneError, match=f"cannot take the {side} px images"):
-        Predictor(tmp_path / "flat")
+        Predictor.load(tmp_path / "flat")
 
 
 def test_no_pictures_have_no_scores(run: Path) -> None:
-    assert Predictor(run).scores(np.zeros((0, 16, 16, 3), np.uint8)).shape == (0, 3)
+    assert Predictor.load(run).scores(np.zeros((0, 16, 16, 3), np.uint8)).shape == (0, 3)
 
 
 def test_a_folder_that_is_no_run_is_said(tmp_path: Path) -> None:
     with pytest.raises(BackboneError, match="does not exist"):
-        Predictor(tmp_path / "nothing")
+        Predictor.load(tmp_path / "nothing")

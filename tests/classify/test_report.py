@@ -91,7 +91,7 @@ def entries(run: Path, blobs: Path, tmp_path_factory: pytest.TempPathFactory) ->
     for epochs, other in zip((2, 1), others, strict=True):
         train(blobs, tiny(f"training.epochs={epochs}", "model.norm=false"), other)
     for tested in (run, others[0]):
-        write_tested(Run(tested), evaluate_run(tested))
+        write_tested(Run.read(tested), evaluate_run(tested))
     found, refused = read_entries([others[1], others[0], run, folder])
     assert [sentence for sentence in refused if "no run" in sentence] == refused
     assert len(refused) == 1
@@ -238,7 +238,7 @@ def test_grad_cam_of_one_image_shows_every_run(entries: list[Entry], blobs: Path
     figure = leaderboard_figures(entries, explanation)["grad-cam"]
     titles = [axes.get_title().split("\n")[0] for axes in figure.axes]
     assert titles == [image.name, *(one_line(e.name, 18) for e in entries)]
-    gone = dataclasses.replace(entries[0], run=Run(entries[0].run.folder), name="gone")
+    gone = dataclasses.replace(entries[0], run=Run.read(entries[0].run.folder), name="gone")
     gone.run.folder = blobs
     explanation, left_out = explain_across([gone, entries[1]], image)
     assert explanation is not None

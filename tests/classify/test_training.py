@@ -86,13 +86,13 @@ def after(steps: int) -> Callable[[], bool]:
 
 
 def test_it_learns(run: Path) -> None:
-    history = Run(run).history
+    history = Run.read(run).history
     assert history[-1].loss < history[0].loss / 2
     best = max(history, key=lambda e: e.validation_accuracy or 0)
     assert best.validation_accuracy is not None
     assert best.validation_accuracy > 0.8
     assert best.accuracy > 0.8
-    assert Run(run).facts.ended == "all epochs are done"
+    assert Run.read(run).facts.ended == "all epochs are done"
 
 
 def test_the_figures_of_an_epoch_are_scikit_learns(blobs: Path, tmp_path: Path) -> None:
@@ -267,13 +267,13 @@ def test_training_ends_early_without_gain(blobs: Path, tmp_path: Path) -> None:
 
 def test_timm_reads_a_run_and_knows_its_classes(run: Path, blobs: Path) -> None:
     network = timm.create_model(f"local-dir:{run}", pretrained=True).eval()
-    recipe = Run(run).recipe
+    recipe = Run.read(run).recipe
     ours = create_network(recipe.model, recipe.input, 3).network.eval()
     ours.load_state_dict(weights(run))
     x = torch.randn(2, 3, 16, 16)
     torch.testing.assert_close(network(x), ours(x))
     assert json.loads((run / "config.json").read_text())["label_names"] == ["blue", "green", "red"]
-    assert Run(run).classes == ("blue", "green", "red")
+    assert Run.read(run).classes == ("blue", "green", "red")
 
 
 def test_all_files_of_a_run_may_be_read_by_whom_the_umask_lets(run: Path) -> None:
@@ -495,7 +495,7 @@ def test_a_loss_that_becomes_nan_stops_and_the_best_is_kept(blobs: Path, tmp_pat
     recipe = two_phases("phases.1.lr=1e35", "phases.1.open=all", "phases.1.optimiser=sgd")
     with pytest.raises(ImgretError, match=r"NaN in epoch 3.*epoch [12] are kept.*training\.lr"):
         train(blobs, recipe, tmp_path / "run")
-    run = Run(tmp_path / "run")
+    run = Run.read(tmp_path / "run")
     assert "no number" in run.facts.ended
     assert run.facts.best_epoch in (1, 2)
     assert all(torch.isfinite(v).all() for v in weights(tmp_path / "run").values())
@@ -515,12 +515,20 @@ def test_weights_that_give_no_numbers_are_never_the_best(
         train(blobs, recipe, tmp_path / "run", resume=True)
 
 
+def test_an_optimiser_that_timm_lacks_is_refused_before_anything_is_written(
+    blobs: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(RecipeError, match=r"training\.optimiser"):
+        train(blobs, tiny("training.optimiser=nothing"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_that_is_there_is_not_written_over(run: Path, blobs: Path) -> None:
     before = (run / "model.safetensors").read_bytes()
     with pytest.raises(ImgretError, match="holds a run already"):
         train(blobs, tiny(), run)
     again = train(blobs, tiny(), run, resume=True)
-    assert again.run.facts == Run(run).facts
+    assert again.run.facts == Run.read(run).facts
     assert again.best is not None
     assert again.best.epoch == again.run.facts.best_epoch
     assert (run / "model.safetensors").read_bytes() == before
@@ -535,7 +543,7 @@ def stopped(blobs: Path, tmp_path: Path) -> Path:
 
 def test_a_file_that_changed_is_refused_when_a_run_goes_on(stopped: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
-    shutil.copytree(Run(stopped).facts.data, copy)
+    shutil.copytree(Run.read(stopped).facts.data, copy)
     file = copy / "train" / "red" / "003.png"
     file.write_bytes(file.read_bytes() + b"\0")
     with pytest.raises(ImgretError, match="does not hold the images"):
@@ -544,7 +552,7 @@ def test_a_file_that_changed_is_refused_when_a_run_goes_on(stopped: Path, tmp_pa
 
 def test_the_same_images_elsewhere_will_do(stopped: Path, tmp_path: Path) -> None:
     copy = tmp_path / "moved"
-    shutil.copytree(Run(stopped).facts.data, copy)
+    shutil.copytree(Run.read(stopped).facts.data, copy)
     assert train(copy, tiny(), stopped, resume=True).run.facts.ended == "all epochs are done"
 
 
@@ -577,7 +585,7 @@ def test_a_run_of_another_format_is_refused(stopped: Path, blobs: Path) -> None:
         train(blobs, tiny(), stopped, resume=True)
     (stopped / "run.json").write_text(json.dumps({"format": 2}))
     with pytest.raises(ImgretError, match=r"run\.json is damaged"):
-        Run(stopped)
+        Run.read(stopped)
 
 
 def test_bad_images_are_left_out_and_named(tmp_path: Path) -> None:

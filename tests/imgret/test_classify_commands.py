@@ -67,7 +67,7 @@ def test_train_writes_a_run_and_a_report(imgret: Command, tmp_path: Path) -> Non
     page = (tmp_path / "runs" / "blobs" / "report.html").read_text()
     assert "Training pictures" in page
     assert "Confusion matrix" in page
-    run = Run(tmp_path / "runs" / "blobs")
+    run = Run.read(tmp_path / "runs" / "blobs")
     assert run.recipe.training.epochs == 2
     again = imgret("train", "blobs", "--recipe", "mine.toml")
     assert again.returncode == 2
@@ -105,7 +105,7 @@ def test_ctrl_c_saves_and_resume_ends_as_an_unbroken_run(
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "--resume goes on" in said
-    assert not Run(tmp_path / "run").facts.ended
+    assert not Run.read(tmp_path / "run").facts.ended
     resumed = imgret("train", "blobs", "--out", "run", "--resume")
     assert resumed.returncode == 0, resumed.stderr
     chosen = recipes.parse_recipe(TINY, "x", ["training.epochs=6", "input.size=96"])

@@ -1,15 +1,16 @@
-"""Scores of pictures that are not augmented, and how good they are."""
+"""How good a network is on the pictures that are held out, which are not augmented."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
 from classify.augmentation import Augmenter
-from classify.data import (
-    batches,
-)
+from classify.data import Pixels, batches
 from classify.ranks import ranks
 from classify.training.precision import autocast
 from retrieval.progress import Progress
@@ -17,9 +18,28 @@ from retrieval.progress import Progress
 EVALUATED = 256  # images a batch of evaluation, at 64 px; fewer when larger
 
 
+@dataclass(frozen=True)
+class Validation:
+    """Loss and accuracy on the pictures that are held out."""
+
+    loss: float
+    accuracy: float
+
+
+Validate = Callable[[nn.Module], Validation | None]  # None where no pictures are held out
+
+
 def device() -> torch.device:
     """What networks are trained on here."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def validate_labels(network: nn.Module, images: Pixels, augmenter: Augmenter) -> Validation | None:
+    """Mean cross-entropy and accuracy; None without images."""
+    if not len(images.images):
+        return None
+    scores = score_all(network, images.pixels, augmenter, device())
+    return Validation(*loss_and_accuracy(scores, images.images.labels))
 
 
 def score_all(

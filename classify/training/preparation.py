@@ -1,0 +1,129 @@
+"""A recipe and splits -> a loop that is ready to run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from classify.augmentation import Augmenter, kept_side, mixer
+from classify.data import Pixels, Splits, decode_all
+from classify.data.layout import normal
+from classify.models import Created, create_network
+from classify.recipe import Recipe
+from classify.training.distillation import Distilled, validate_agreement
+from classify.training.loop import Loop
+from classify.training.objective import Supervised, make_label_loss
+from classify.training.teacher import Teacher
+from classify.training.validation import device, score_all, validate_labels
+from retrieval.errors import ImgretError
+from retrieval.images import Preprocessing
+from retrieval.progress import Progress
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A loop and what it was made of. failed: images that were left out, and why. is_random:
+    whether the backbone begins with random weights."""
+
+    loop: Loop
+    preprocessing: Preprocessing
+    validation: Pixels
+    failed: tuple[tuple[Path, str], ...]
+    is_random: bool
+
+
+def prepare(
+    recipe: Recipe, splits: Splits, out: Path, progress: Progress | None = None
+) -> Prepared:
+    """Load the networks of a recipe and decode the images, for a run in the folder out.
+
+    Raises ImgretError for images that cannot be trained on, RecipeError for networks that do not
+    fit one another, BackboneError for weights that cannot be had.
+    """
+    torch.manual_seed(recipe.training.seed)
+    created = create_network(recipe.model, recipe.input, len(splits.train.classes))
+    pixels, teacher = created.preprocessing, None
+    if recipe.distillation is not None:
+        teacher = Teacher.load(recipe.distillation, created.network, pixels, device())
+    largest = max(pixels.size, teacher.size if teacher else 0)
+    side = kept_side(recipe.augmentation, largest)
+    train = decode_all(splits.train, replace(pixels, size=side), progress)
+    validation = decode_all(splits.validation, pixels, progress)
+    _check_usable(train)
+    if teacher is None:
+        loop = supervised_loop(recipe, created, train, validation, out)
+    else:
+        loop = _distilled_loop(recipe, created, teacher, train, validation, out, progress)
+    loop.begin()
+    return Prepared(loop, pixels, validation, train.failed + validation.failed, created.is_random)
+
+
+def supervised_loop(
+    recipe: Recipe, created: Created, train: Pixels, validation: Pixels, out: Path
+) -> Loop:
+    """A loop that teaches labels; the network is moved to where it is trained."""
+    network = _moved(created.network)
+    augmenter = Augmenter(recipe.augmentation, created.preprocessing)
+    on_labels = make_label_loss(recipe, network, augmenter.size, train.images)
+    mix = mixer(recipe.augmentation, len(train.images.classes))
+    objective = Supervised(augmenter, mix, on_labels, device())
+    validate = partial(validate_labels, images=validation, augmenter=augmenter)
+    return Loop(recipe, network, objective, validate, augmenter, train, out, on_labels.metric)
+
+
+def _distilled_loop(
+    recipe: Recipe,
+    created: Created,
+    teacher: Teacher,
+    train: Pixels,
+    validation: Pixels,
+    out: Path,
+    progress: Progress | None,
+) -> Loop:
+    pixels, network = created.preprocessing, _moved(created.network)
+    largest = replace(pixels, size=max(teacher.size, pixels.size))
+    shared = Augmenter(recipe.augmentation, largest)
+    targets = np.empty((0, teacher.dim), np.float32)
+    if len(validation.images):
+        seen = validation
+        if teacher.size != pixels.size:
+            larger = replace(pixels, size=teacher.size)
+            seen = decode_all(validation.images, larger, progress)
+        targets = score_all(teacher.network, seen.pixels, shared, device(), progress)
+    whitening = None
+    if teacher.spec.whitened:
+        whitening = teacher.fit_whitening(train.pixels, shared, device(), progress)
+    augmenter = Augmenter(recipe.augmentation, pixels)
+    on_labels = make_label_loss(recipe, network, pixels.size, train.images)
+    objective = Distilled(teacher, whitening, shared, pixels.size, on_labels, device())
+    validate = partial(
+        validate_agreement,
+        images=validation,
+        augmenter=augmenter,
+        targets=targets,
+        whitening=whitening,
+    )
+    return Loop(recipe, network, objective, validate, augmenter, train, out, on_labels.metric)
+
+
+def _moved(network: nn.Module) -> nn.Module:
+    """Return the network where it is trained, channels last."""
+    return network.to(device()).to(memory_format=torch.channels_last)
+
+
+def _check_usable(train: Pixels) -> None:
+    """Raise ImgretError for a class of which no image can be used."""
+    usable = set(train.images.labels.tolist())
+    for label, name in enumerate(train.images.classes):
+        if label not in usable:
+            reasons = [f"{p}: {why}" for p, why in train.failed if normal(p.parent.name) == name]
+            raise ImgretError(
+                f"No image of the class {name!r} that is to be trained on can be used"
+                + f" ({reasons[0]})" * bool(reasons)
+                + ". Give it other images, or take it out."
+            )
