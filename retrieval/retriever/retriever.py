@@ -17,7 +17,7 @@ from retrieval.errors import GalleryError, ImgretError
 from retrieval.evaluation import AnswerKind, Calibration, Evaluation, IntervalOver
 from retrieval.evaluation.calibration import PRIOR_KNOWN
 from retrieval.evaluation.protocols import MOST_QUERIES
-from retrieval.gallery import Gallery, ImageTable, Settings
+from retrieval.gallery import Filter, Gallery, ImageTable, Settings
 from retrieval.gallery.settings import BackboneState
 from retrieval.images import DEFAULT_MAX_PIXELS
 from retrieval.progress import Progress
@@ -325,7 +325,7 @@ class Retriever(Searcher):
         against: str | Path | None = None,
         threshold: float | None = None,
         tier: Tier = "similar",
-        where: str | None = None,
+        where: str | Filter | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
         progress: Progress | None = None,
     ) -> DuplicateReport:
@@ -335,6 +335,7 @@ class Retriever(Searcher):
         find_duplicates. Raises GalleryError, ImgretError; a file that is gone is in the report.
         """
         one_of("tier", tier, TIERS)
+        where = Filter.of(where)
         if threshold is not None:
             threshold = number("threshold", threshold, least=-1, most=1)
         max_pixels = whole("max_pixels", max_pixels)
@@ -352,7 +353,7 @@ class Retriever(Searcher):
         method: ProjectionMethod = "tsne",
         *,
         most_images: int = 5_000,
-        where: str | None = None,
+        where: str | Filter | None = None,
         seed: int = 0,
         progress: Progress | None = None,
     ) -> GalleryMap:
@@ -361,6 +362,7 @@ class Retriever(Searcher):
         method: "tsne", or "umap" where umap-learn is installed. Raises ImgretError.
         """
         one_of("method", method, get_args(ProjectionMethod))
+        where = Filter.of(where)
         most = whole("most_images", most_images)
         seed = whole("seed", seed, least=0, most=MOST_SEED)
         return map_gallery(
