@@ -31,7 +31,7 @@ from retrieval.gallery.filter.tree import (
     Relation,
 )
 
-MOST_DEPTH = 32  # parentheses and NOTs, one in another; Lance reads a few more
+MOST_DEPTH = 20  # parentheses and NOTs, one in another; Lance reads some more
 MOST_CONDITIONS = 1_000
 MOST_VALUES = 5_000  # of one list
 MOST_OF_A_PATTERN = 1_000  # characters; Lance cannot read one of some thousands

@@ -46,8 +46,10 @@ def as_milvus(tree: Expression) -> str:
         case Relation(column, order, other):
             return f"{_field(column)} {'==' if order == '=' else order} {_in_milvus(other)}"
         case Membership(column, values, negated):
-            listed = ", ".join(map(_in_milvus, values))
-            return f"{_field(column)} {'not in' if negated else 'in'} [{listed}]"
+            listed = f"[{', '.join(map(_in_milvus, values))}]"
+            if negated:  # which is true of null, too, in Milvus
+                return f"({_field(column)} not in {listed} and {_field(column)} is not null)"
+            return f"{_field(column)} in {listed}"
         case Interval(column, low, high, negated):
             name, least, most = _field(column), _in_milvus(low), _in_milvus(high)
             if negated:
