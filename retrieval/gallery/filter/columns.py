@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Literal
 
 Holds = Literal["text", "whole numbers", "true or false"]
@@ -52,6 +51,8 @@ def columns_told() -> str:
 
 def column_like(name: str) -> str | None:
     """The column that is meant by a name that is none, or None where none is like it."""
+    from difflib import get_close_matches
+
     told = [column.name for column in COLUMNS.values() if column.told]
     found = get_close_matches(name.lower()[:64], [*told, *(n.split(".")[-1] for n in told)], n=1)
     return next((n for n in told if found and found[0] in (n, n.split(".")[-1])), None)
