@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from retrieval.comparison.tuner import Step, Tuning, tune
     from retrieval.errors import (
         BackboneError,
+        FilterError,
         GalleryError,
         ImageError,
         ImgretError,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
         ReliabilityBin,
         VoteScores,
     )
+    from retrieval.gallery.filter import Filter
     from retrieval.retriever import (
         DuplicateGroup,
         DuplicateMember,
@@ -75,12 +77,14 @@ _PLACES = {  # module -> the public names that are loaded from it on first use
     ],
     "retrieval.comparison.tuner": ["Step", "Tuning", "tune"],
     "retrieval.errors": [
-        "BackboneError", "GalleryError", "ImageError", "ImgretError", "QueryError", "RecipeError",
+        "BackboneError", "FilterError", "GalleryError", "ImageError", "ImgretError", "QueryError",
+        "RecipeError",
     ],
     "retrieval.evaluation": [
         "Calibration", "ClassScore", "Confidence", "Confusion", "Evaluation", "Metric", "Neighbour",
         "PerQuery", "RankedQuery", "ReliabilityBin", "VoteScores",
     ],
+    "retrieval.gallery.filter": ["Filter"],
     "retrieval.retriever": [
         "DuplicateGroup", "DuplicateMember", "DuplicateReport", "GalleryInfo", "IndexEstimate",
         "IndexReport", "Match", "QueryResult", "Retriever", "VerifyReport",
@@ -105,6 +109,8 @@ __all__ = [
     "Evaluation",
     "Experiment",
     "ExperimentResult",
+    "Filter",
+    "FilterError",
     "GalleryError",
     "GalleryInfo",
     "GalleryMap",

@@ -5,6 +5,7 @@
     ├── BackboneError      a network or its weights cannot be had, or do not fit
     ├── GalleryError       a gallery is missing, locked, of another format, or damaged
     ├── QueryError         what is searched by, or how, is no query
+    │   └── FilterError    a filter cannot be read: where it is wrong, and which columns there are
     └── RecipeError        a recipe cannot be read, or has a key or value that is none
 
 Library code raises these; only the command line prints them and exits.
@@ -36,6 +37,10 @@ class GalleryError(ImgretError):
 
 class QueryError(ImgretError):
     """What is searched by, or how it is to be searched, cannot be used."""
+
+
+class FilterError(QueryError):
+    """A filter cannot be read, or not be said in the language that is asked for."""
 
 
 class RecipeError(ImgretError):

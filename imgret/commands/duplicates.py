@@ -37,6 +37,7 @@ COLUMNS = (
 Examples:
   imgret duplicates
   imgret duplicates --tier picture --report duplicates.html
+  imgret duplicates --where "path LIKE 'holiday/%' AND width >= 640"
   imgret duplicates --gallery test.imgret --against train.imgret
   imgret duplicates --tier bytes --format paths -0 | xargs -0 mv -t aside/
 """,
@@ -61,7 +62,7 @@ Examples:
     type=click.FloatRange(-1, 1),
     help="Least cosine similarity of similar images; by default estimated from the gallery.",
 )
-@click.option("--where", metavar="FILTER", help="Look only at rows that pass, in Lance's syntax.")
+@click.option("--where", metavar="FILTER", help="Look only at rows that pass, as in the example.")
 @report_option("a contact sheet")
 @click.option("-0", "--null", is_flag=True, help="With --format paths: end each with a NUL.")
 @max_pixels_option

@@ -43,7 +43,7 @@ Examples:
     show_default=True,
     help="Of more, a fair sample is drawn.",
 )
-@click.option("--where", metavar="FILTER", help="Draw only rows that pass, in Lance's syntax.")
+@click.option("--where", metavar="FILTER", help="Draw only rows that pass, as in the example.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed, another map.")
 def command(
     file: Path,

@@ -70,7 +70,7 @@ Examples:
 @trust_option
 @click.option("--k", type=click.IntRange(min=1), default=5, show_default=True, help="Matches.")
 @click.option("--mean", is_flag=True, help="Make one query of all the images.")
-@click.option("--where", metavar="FILTER", help="Search only rows that pass, in Lance's syntax.")
+@click.option("--where", metavar="FILTER", help="Search only rows that pass, as in the example.")
 @click.option("--min-score", type=float, help="Leave out matches of a lower cosine similarity.")
 @click.option(
     "--min-confidence",

@@ -5,9 +5,11 @@
       images.lance/           the truth: one row per image (table.py)
       index-<version>.faiss   derived: the transform and the vectors of that version
 
+A filter (filter/) says which rows are meant; only this folder knows what Lance calls that.
 Settings also lie in the table itself, so that everything but images.lance can be made again.
 """
 
+from retrieval.gallery.filter import Filter
 from retrieval.gallery.folder import FOLDER_NAME, Gallery, find_gallery
 from retrieval.gallery.rows import Row, as_matrix, facts_of, storable
 from retrieval.gallery.settings import IndexState, Settings
@@ -15,6 +17,7 @@ from retrieval.gallery.table import ImageTable
 
 __all__ = [
     "FOLDER_NAME",
+    "Filter",
     "Gallery",
     "ImageTable",
     "IndexState",

@@ -32,6 +32,7 @@ from retrieval.gallery.dataset import (
     note_use,
     open_dataset,
 )
+from retrieval.gallery.filter import INDEXED, Filter, with_ids
 from retrieval.gallery.rows import SETTINGS, TABLE, Row, as_matrix
 from retrieval.gallery.versions import (
     Durability,
@@ -46,7 +47,6 @@ IDS_PER_VERSION = 100_000  # more rows than one commit holds
 ROWS_AT_ONCE = 10_000
 FRAGMENTS_KEPT = 16
 FEW_IDS = 1_000
-INDEXED = "embedding IS NOT NULL"
 STEPPED_BACK = (
     "%s: version %d cannot be read (%s), so version %d is used. Run `imgret verify --repair`, or "
     "`imgret index` again: it goes on from there."
@@ -173,10 +173,10 @@ class ImageTable:
             raise ValueError("its embeddings are no fixed-size lists")
         return int(kind.list_size)
 
-    def count(self, where: str | None = None) -> int:
+    def count(self, where: Filter | None = None) -> int:
         """Rows, or those that a filter lets pass."""
         with damage_as_gallery_errors(self._dataset.uri):
-            return int(self._dataset.count_rows(filter=where))
+            return int(self._dataset.count_rows(filter=_in_sql(where)))
 
     def write(self, rows: Sequence[Row], *, replace: bool) -> None:
         """Commit rows; with replace, a row takes the place of the one with the same path.
@@ -219,7 +219,7 @@ class ImageTable:
 
     def _in_order(self, ids: np.ndarray, names: Sequence[str]) -> pa.Table:
         """The rows of ids that there are, in the order of ids."""
-        found = self.columns(names, _id_filter(ids) if len(ids) <= FEW_IDS else None)
+        found = self.columns(names, with_ids(ids.tolist()) if len(ids) <= FEW_IDS else None)
         position = {int(i): place for place, i in enumerate(found["id"].to_numpy())}
         return found.take([position[i] for i in ids.tolist() if i in position])
 
@@ -234,7 +234,7 @@ class ImageTable:
         """Drop rows."""
         for start in range(0, len(ids), 5_000):
             with self._committing():
-                self._dataset.delete(_id_filter(np.asarray(ids[start : start + 5_000])))
+                self._dataset.delete(with_ids(map(int, ids[start : start + 5_000])).to_lance())
 
     def make_distinct(self) -> None:
         """Give each path one row and each row an id of its own; a stranger's table may not.
@@ -391,14 +391,14 @@ class ImageTable:
                 older_than=timedelta(0), delete_unverified=True, error_if_tagged_old_versions=False
             )
 
-    def columns(self, names: Sequence[str], where: str | None = None) -> pa.Table:
+    def columns(self, names: Sequence[str], where: Filter | None = None) -> pa.Table:
         """Whole columns, in the order in which rows are stored."""
         with damage_as_gallery_errors(self._dataset.uri):
-            return self._dataset.to_table(columns=list(names), filter=where)
+            return self._dataset.to_table(columns=list(names), filter=_in_sql(where))
 
-    def ids_where(self, where: str) -> np.ndarray:
-        """Ids of the rows that pass a filter. Raises what Lance raises where it is none."""
-        return np.asarray(self._dataset.to_table(columns=["id"], filter=where)["id"].to_numpy())
+    def ids_passing(self, where: Filter) -> np.ndarray:
+        """(n,) int64 ids of the usable rows that pass a filter."""
+        return np.asarray(self.columns(["id"], where & INDEXED)["id"].to_numpy())
 
     def take(self, offsets: Sequence[int], names: Sequence[str]) -> list[dict[str, Any]]:
         """Rows by their place in columns(), as dicts."""
@@ -407,21 +407,23 @@ class ImageTable:
 
     def rows_by_id(self, ids: np.ndarray, names: Sequence[str]) -> dict[int, dict[str, Any]]:
         """A few rows by their ids."""
-        found = self.columns(names, _id_filter(ids))
+        found = self.columns(names, with_ids(ids.tolist()))
         return {row["id"]: row for row in found.to_pylist()}
 
     def batches(
-        self, names: Sequence[str], where: str | None = INDEXED, rows: int = 4096
+        self, names: Sequence[str], where: Filter | None = INDEXED, rows: int = 4096
     ) -> Iterator[pa.RecordBatch]:
         """All rows that pass the filter, a few thousand at a time."""
         with damage_as_gallery_errors(self._dataset.uri):
-            yield from self._dataset.to_batches(columns=list(names), filter=where, batch_size=rows)
+            yield from self._dataset.to_batches(
+                columns=list(names), filter=_in_sql(where), batch_size=rows
+            )
 
     def embeddings(self, ids: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Batches of (n,) int64 ids and their (n, d) float16 embeddings; all, or those of ids."""
         where = INDEXED
         if ids is not None and len(ids) <= FEW_IDS:
-            where += f" AND {_id_filter(ids)}"
+            where &= with_ids(ids.tolist())
         for batch in self.batches(["id", "embedding"], where):
             found = batch["id"].to_numpy()
             vectors = as_matrix(batch["embedding"])
@@ -438,10 +440,6 @@ def _say_once(line: str) -> None:
     _log.warning("%s", line)
 
 
-def _id_filter(ids: np.ndarray) -> str:
-    return f"id IN ({','.join(map(str, [*ids.tolist(), -1]))})"
-
-
 def _place_of(dataset: Any) -> object:
     """What tells a table from another in its place, which may get its folder's number."""
     path = Path(dataset.uri)
@@ -449,3 +447,7 @@ def _place_of(dataset: Any) -> object:
         status = manifest_of(path, int(dataset.version)).stat()
         return identity(path), status.st_ino, status.st_mtime_ns, status.st_size
     return None
+
+
+def _in_sql(where: Filter | None) -> str | None:
+    return None if where is None else where.to_lance()

@@ -26,8 +26,8 @@ from retrieval.evaluation.evidence import CONSIDERED, evidence
 from retrieval.evaluation.open_set import MATCHES, trials_by_class
 from retrieval.evaluation.protocols import Images, SearchMethod
 from retrieval.gallery import Gallery, Settings
+from retrieval.gallery.filter import INDEXED
 from retrieval.gallery.settings import CalibrationState
-from retrieval.gallery.table import INDEXED
 from retrieval.images import DEFAULT_MAX_PIXELS, decode, open_image
 from retrieval.progress import Progress
 from retrieval.retriever.altered import altered

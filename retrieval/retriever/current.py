@@ -6,8 +6,8 @@ import contextlib
 
 from retrieval.errors import GalleryError
 from retrieval.gallery import Gallery, IndexState, Settings
+from retrieval.gallery.filter import INDEXED
 from retrieval.gallery.settings import read_text
-from retrieval.gallery.table import INDEXED
 from retrieval.retriever.publish import (
     bring_up_index,
     build_index,

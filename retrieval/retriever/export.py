@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from retrieval.errors import ImgretError
 from retrieval.files import replaced, scratch_folder
 from retrieval.gallery import Gallery
+from retrieval.gallery.filter import INDEXED
 from retrieval.gallery.rows import as_matrix
-from retrieval.gallery.table import INDEXED
 from retrieval.retriever.snapshot import Snapshot
 from retrieval.text import unwritable
 

@@ -11,7 +11,7 @@ from retrieval.encoder import Encoder
 from retrieval.errors import GalleryError
 from retrieval.files import disk_use
 from retrieval.gallery import Gallery, Settings
-from retrieval.gallery.table import INDEXED
+from retrieval.gallery.filter import FAILED, INDEXED, LABELLED, NOTED
 from retrieval.loader import load_images
 from retrieval.retriever.plan import Plan
 from retrieval.retriever.publish import (
@@ -68,15 +68,15 @@ def describe(gallery: Gallery) -> GalleryInfo:
             index = load_index(gallery, state)
         except GalleryError:
             state = None
-    failures = table.columns(["path", "error"], "error IS NOT NULL").to_pylist()
-    notes = table.columns(["path", "facts"], "facts.note IS NOT NULL").to_pylist()
+    failures = table.columns(["path", "error"], FAILED).to_pylist()
+    notes = table.columns(["path", "facts"], NOTED).to_pylist()
     passed_over = sum((Counter(p.kinds) for p in settings.passed_over), Counter[str]())
     usable, b = table.count(INDEXED), settings.backbone
     return GalleryInfo(
         gallery=gallery.path,
         images=usable,
         failed=len(failures),
-        labels=len(table.columns(["label"], f"label IS NOT NULL AND {INDEXED}")["label"].unique()),
+        labels=len(table.columns(["label"], LABELLED & INDEXED)["label"].unique()),
         backbone=b.name,
         weights_sha256=b.weights_sha256,
         **b.embedding.model_dump(exclude={"backbone"}),

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from retrieval.errors import ImgretError
+from retrieval.gallery.filter import INDEXED, Filter
 from retrieval.gallery.rows import as_matrix
-from retrieval.gallery.table import INDEXED
 from retrieval.plain import Plain
 from retrieval.progress import Progress
 from retrieval.projection import ProjectionMethod, fair_sample, project
-from retrieval.retriever.snapshot import Snapshot, ids_passing
+from retrieval.retriever.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def map_gallery(
     method: ProjectionMethod,
     *,
     most: int,
-    where: str | None = None,
+    where: Filter | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> GalleryMap:
@@ -54,7 +54,7 @@ def map_gallery(
     ids = facts["id"].to_numpy()
     rows = np.arange(len(ids))
     if where is not None:
-        rows = np.flatnonzero(np.isin(ids, ids_passing(snapshot.table, where)))
+        rows = np.flatnonzero(np.isin(ids, snapshot.table.ids_passing(where)))
     labels = [label or "" for label in facts["label"].to_pylist()]
     if not len(rows):
         raise ImgretError("There is no image to draw. Leave --where out, or index some images.")

@@ -15,6 +15,7 @@ from pathlib import Path
 from retrieval.errors import ImgretError
 from retrieval.files import opened
 from retrieval.gallery import Gallery, ImageTable, storable
+from retrieval.gallery.filter import INDEXED, UNSETTLED
 from retrieval.images import ImageFile, find_images
 from retrieval.progress import Progress
 from retrieval.text import one_sentence
@@ -23,11 +24,6 @@ MAX_LABELS_BYTES = 1 << 30
 MOST_LABELS, MOST_OF_A_STRANGER = 50_000_000, 1_000_000
 CLOCK_NS = 20_000_000  # the clock that stamps files runs behind ours by up to a tick or two
 COARSE_NS = 2_000_000_000  # the tick of FAT; others, such as old network shares, have a second
-# What may be read another time: with other limits, on another machine, with an extra installed.
-UNSETTLED = (
-    "sha256 = '' OR error LIKE '%--max-pixels%' OR error LIKE '%of memory to decode%' "
-    "OR error LIKE '%pip install%'"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +105,7 @@ def read_rows(table: ImageTable | None) -> dict[str, StoredRow]:
         return {}
     names = ["id", "path", "root", "size", "mtime_ns", "sha256", "label", "stored_ns"]
     columns = table.columns(names)
-    usable = set(table.columns(["id"], "embedding IS NOT NULL")["id"].to_pylist())
+    usable = set(table.columns(["id"], INDEXED)["id"].to_pylist())
     retried = set(table.columns(["id"], UNSETTLED)["id"].to_pylist())
     rows: dict[str, StoredRow] = {}
     for batch in columns.to_batches():

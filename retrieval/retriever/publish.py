@@ -14,9 +14,9 @@ from retrieval import transform as transforms
 from retrieval.errors import GalleryError, ImgretError
 from retrieval.files import replaced, sync
 from retrieval.gallery import Gallery, ImageTable, IndexState, Settings
+from retrieval.gallery.filter import INDEXED
 from retrieval.gallery.rows import RecordBatch, as_matrix
 from retrieval.gallery.settings import write_text
-from retrieval.gallery.table import INDEXED
 from retrieval.index import Index
 from retrieval.progress import Progress
 

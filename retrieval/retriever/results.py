@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
+from retrieval.gallery import Filter
 from retrieval.plain import Plain
 from retrieval.words import Fit, Pool, Views
 
@@ -13,13 +14,13 @@ from retrieval.words import Fit, Pool, Views
 class Filters(TypedDict, total=False):
     """Which of the nearest images are matches.
 
-    where: Lance's filter syntax, such as "label = 'BMW M3'". min_score: least cosine similarity.
+    where: a Filter or its text, such as "label = 'BMW M3'". min_score: least cosine similarity.
     min_confidence: least probability of a match to be right, which a gallery knows once it was
     calibrated. prior_known: share of queries that have an answer in the gallery, by default what it
     was calibrated for. distinct: fold copies of one picture into one match.
     """
 
-    where: str | None
+    where: str | Filter | None
     min_score: float | None
     min_confidence: float | None
     prior_known: float | None

@@ -12,7 +12,7 @@ from retrieval.arguments import number, one_of, whole
 from retrieval.evaluation import AnswerKind, Calibration, Evaluation, IntervalOver
 from retrieval.evaluation.calibration import PRIOR_KNOWN
 from retrieval.evaluation.protocols import MOST_QUERIES
-from retrieval.gallery import Gallery
+from retrieval.gallery import Filter, Gallery
 from retrieval.images import DEFAULT_MAX_PIXELS
 from retrieval.progress import Progress
 from retrieval.projection import ProjectionMethod
@@ -200,7 +200,7 @@ class Retriever(Searcher):
         against: str | Path | None = None,
         threshold: float | None = None,
         tier: Tier = "similar",
-        where: str | None = None,
+        where: str | Filter | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
         progress: Progress | None = None,
     ) -> DuplicateReport:
@@ -210,6 +210,7 @@ class Retriever(Searcher):
         find_duplicates. Raises GalleryError, ImgretError; a file that is gone is in the report.
         """
         one_of("tier", tier, TIERS)
+        where = Filter.of(where)
         if threshold is not None:
             threshold = number("threshold", threshold, least=-1, most=1)
         max_pixels = whole("max_pixels", max_pixels)
@@ -227,7 +228,7 @@ class Retriever(Searcher):
         method: ProjectionMethod = "tsne",
         *,
         most_images: int = 5_000,
-        where: str | None = None,
+        where: str | Filter | None = None,
         seed: int = 0,
         progress: Progress | None = None,
     ) -> GalleryMap:
@@ -236,6 +237,7 @@ class Retriever(Searcher):
         method: "tsne", or "umap" where umap-learn is installed. Raises ImgretError.
         """
         one_of("method", method, get_args(ProjectionMethod))
+        where = Filter.of(where)
         most = whole("most_images", most_images)
         seed = whole("seed", seed, least=0, most=MOST_SEED)
         return map_gallery(

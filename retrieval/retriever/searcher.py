@@ -8,7 +8,6 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, Unpack, overload
 
@@ -18,7 +17,7 @@ from retrieval import transform as transforms
 from retrieval.arguments import box, number, whole
 from retrieval.encoder import Encoder, normalise
 from retrieval.errors import GalleryError, ImageError, QueryError
-from retrieval.gallery import Gallery, Settings
+from retrieval.gallery import Filter, Gallery, Settings
 from retrieval.images import DEFAULT_MAX_PIXELS, ImageFile, Source, is_tensor, read_bytes
 from retrieval.loader import Loaded, decode_in_time, default_workers, load_images
 from retrieval.retriever import current
@@ -116,7 +115,7 @@ class Searcher:
     ) -> Iterator[QueryResult]:
         """search() for many files, as a stream: a file that cannot be read is a result, too."""
         k, crop, max_pixels = whole("k", k), _box(crop), whole("max_pixels", max_pixels)
-        _check_filters(filters)
+        chosen = _checked(filters)
         waiting = deque(Path(path) for path in paths)
         while waiting:
             state = self._current()
@@ -132,7 +131,7 @@ class Searcher:
                 for batch in encode_batches(loaded, encoder, encoder.batch_size):
                     good = [(item, e) for item, e in batch if e is not None]
                     try:
-                        found = iter(self._answers(state, good, k, exclude_self, filters))
+                        found = iter(self._answers(state, good, k, exclude_self, chosen))
                     except StateChangedError:
                         break  # these and what follows are read again, for the new state
                     for item, embedding in batch:
@@ -245,14 +244,14 @@ class Searcher:
 
         query: gives (n, d) unit embeddings and the ids that each leaves out, for a state.
         """
-        _check_filters(filters)
+        chosen = _checked(filters)
         while True:
             state = self._current()
             embeddings, excluded = query(state)
             if not len(embeddings):
                 return []
             try:
-                return self._found(state, embeddings, k, excluded, filters)
+                return self._found(state, embeddings, k, excluded, chosen)
             except StateChangedError:
                 continue
 
@@ -262,7 +261,7 @@ class Searcher:
         good: Sequence[tuple[Loaded, np.ndarray]],
         k: int,
         exclude_self: bool,  # noqa: FBT001  private
-        filters: Filters,
+        filters: dict[str, Any],
     ) -> list[list[Match]]:
         """The matches of files that were encoded for a state. Raises StateChangedError."""
         if not good:
@@ -279,24 +278,22 @@ class Searcher:
         embeddings: np.ndarray,
         k: int,
         excluded: Sequence[np.ndarray] | None,
-        filters: Filters,
+        filters: dict[str, Any],
     ) -> list[list[Match]]:
         """Search a state, or the one that is published now if its embeddings are of one kind.
 
         Raises StateChangedError when the gallery was embedded anew meanwhile.
         """
-        search = partial(
-            Snapshot.search, embeddings=embeddings, k=k, excluded=excluded, **filters,
-            refinement=self._with_asked(state.settings).refinement,
-        )  # fmt: skip
+        refinement = self._with_asked(state.settings).refinement
+        asked = {**filters, "excluded": excluded, "refinement": refinement}
         try:
-            return search(state)
+            return state.search(embeddings, k, **asked)
         except (OSError, GalleryError):  # an index run has dropped the version that was open here
             self._snapshot = None
             current = self._current()
             if current.settings.backbone != state.settings.backbone:
                 raise StateChangedError from None
-            return search(current)
+            return current.search(embeddings, k, **asked)
 
     def _fitting(self, embeddings: np.ndarray, state: Snapshot) -> np.ndarray:
         dim = state.table.dim
@@ -345,14 +342,15 @@ def _box(crop: Box | None) -> Box | None:
     return None if crop is None else box("crop", crop)
 
 
-def _check_filters(filters: Filters) -> None:
-    """Raise QueryError for a score or a confidence that is none."""
+def _checked(filters: Filters) -> dict[str, Any]:
+    """Filters with `where` parsed. Raises FilterError, and QueryError for a score that is none."""
     if filters.get("min_score") is not None:
         number("min_score", filters["min_score"])
     if filters.get("min_confidence") is not None:
         number("min_confidence", filters["min_confidence"], least=0, most=1)
     if (prior := filters.get("prior_known")) is not None:
         prior_of(prior)
+    return {**filters, "where": Filter.of(filters.get("where"))}
 
 
 def _is_one(query: Query | Sequence[Query]) -> bool:

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property, partial
-from textwrap import shorten
 from typing import Any
 
 import numpy as np
 
-from retrieval.errors import GalleryError, ImgretError, QueryError
+from retrieval.errors import GalleryError, ImgretError
 from retrieval.evaluation import AnswerKind, Confidence
 from retrieval.evaluation.evidence import CONSIDERED, NEAR, evidence, mean_of_best
 from retrieval.gallery import Gallery, ImageTable, Settings
-from retrieval.gallery.dataset import LANCE_ERRORS
+from retrieval.gallery.filter import Filter, same_as
 from retrieval.gallery.settings import CalibrationState
-from retrieval.gallery.table import INDEXED
 from retrieval.index import Index
 from retrieval.refinement import Refinement, k_reciprocal_distances, weighted_mean
 from retrieval.retriever.distinct import search_distinct
 from retrieval.retriever.results import Match
-from retrieval.text import one_sentence
 
 UNLABELLED = -1
 DEEPER, FARTHEST = 4, 1024  # a likely match lies no farther than this
-MOST_OF_A_FILTER = 30_000  # characters; to take one apart costs their square
 
 
 class Snapshot:
@@ -52,7 +48,7 @@ class Snapshot:
         embeddings: np.ndarray,
         k: int,
         *,
-        where: str | None = None,
+        where: Filter | None = None,
         min_score: float | None = None,
         min_confidence: float | None = None,
         prior_known: float | None = None,
@@ -62,7 +58,7 @@ class Snapshot:
     ) -> list[list[Match]]:
         """The k nearest rows of each (d,) raw embedding, best first; fewer where fewer pass.
 
-        where: Lance's filter syntax. min_confidence: least probability. prior_known: share of
+        where: which rows may be matches. min_confidence: least probability. prior_known: share of
         queries that have an answer, by default what the gallery was calibrated for. distinct: one
         match for all copies of a picture. excluded: for each query, the ids that are not its
         matches. refinement: by default the gallery's. Raises ImgretError for min_confidence and
@@ -76,7 +72,7 @@ class Snapshot:
             )  # fmt: skip
             return search_distinct(self.table, deeper, k, self.index.ntotal)
         refinement = refinement or self.settings.refinement
-        allowed = None if where is None else ids_passing(self.table, where)
+        allowed = None if where is None else self.table.ids_passing(where)
         known = self._calibration(refinement)
         if known is None and (min_confidence is not None or prior_known is not None):
             raise ImgretError(self._why_no_probability(refinement))
@@ -224,8 +220,7 @@ class Snapshot:
 
     def same_content(self, sha256: str, path: str) -> np.ndarray:
         """Ids of the rows with this content or this path."""
-        quoted = path.replace("'", "''")
-        found = self.table.columns(["id"], f"sha256 = '{sha256}' OR path = '{quoted}'")
+        found = self.table.columns(["id"], same_as(sha256, path))
         return np.asarray(found["id"].to_numpy())
 
     def _matches(
@@ -276,23 +271,3 @@ class Snapshot:
 def _plain(probabilities: np.ndarray | None, row: int, place: int) -> float | None:
     known = probabilities is not None and np.isfinite(probabilities[row, place])
     return float(probabilities[row, place]) if known and probabilities is not None else None
-
-
-def ids_passing(table: ImageTable, where: str) -> np.ndarray:
-    """Ids of the usable rows that pass a filter in Lance's syntax. Raises ImgretError."""
-    if len(where) > MOST_OF_A_FILTER:
-        raise QueryError(
-            f"The filter is {len(where):,} characters long; at most {MOST_OF_A_FILTER:,} are read. "
-            "Shorten it."
-        )
-    try:
-        return table.ids_where(f"({where}) AND {INDEXED}")
-    except OSError:
-        raise
-    except LANCE_ERRORS as error:
-        reason = shorten(one_sentence(error), 300)
-        raise ImgretError(
-            f"The filter {shorten(repr(where), 200)} cannot be used ({reason}). Write it like "
-            "\"label = 'BMW M3' AND width >= 640\", over the columns id, path, root, size, "
-            "mtime_ns, sha256, width, height and label."
-        ) from error

@@ -8,8 +8,8 @@ import numpy as np
 
 from retrieval.evaluation.protocols import Images
 from retrieval.gallery import Gallery, ImageTable
+from retrieval.gallery.filter import INDEXED
 from retrieval.gallery.rows import as_matrix
-from retrieval.gallery.table import INDEXED
 
 
 def read_images(gallery: Gallery, table: ImageTable) -> Images:

@@ -9,8 +9,8 @@ import numpy as np
 
 from retrieval.errors import GalleryError, ImgretError
 from retrieval.gallery import Gallery, ImageTable, Settings, as_matrix, storable
+from retrieval.gallery.filter import INDEXED
 from retrieval.gallery.rows import checksums
-from retrieval.gallery.table import INDEXED
 from retrieval.images import ImageFile
 from retrieval.retriever.current import stamp
 from retrieval.retriever.encoders import EncoderChoice

@@ -215,6 +215,27 @@ def test_nothing_above_the_least_score_exits_with_1(imgret: Command, folder: Pat
     assert imgret("query", query, "--where", "label = 'none'").returncode == 1
 
 
+@pytest.mark.parametrize("where", ["colour = 'red'", "label = 'a", "width > 'x'", "not " * 9_000])
+def test_a_wrong_filter_is_one_sentence_with_the_columns_of_a_user(
+    imgret: Command, folder: Path, where: str
+) -> None:
+    done = imgret("query", "pictures/class 1/04.jpg", "--where", where)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("imgret: The filter is ")
+    assert done.stderr.count("\n") == 1
+    for inner in ("embedding", "error", "root", "checksum", "stored_ns", "Lance", "lance"):
+        assert inner not in done.stderr
+
+
+def test_a_filter_goes_with_other_options(imgret: Command, folder: Path) -> None:
+    query, where = "pictures/class 1/04.jpg", "not label <> 'class 1' and facts.format = 'JPEG'"
+    asked = ("--where", where, "--exclude-self", "--distinct", "--k", 50, "--format", "paths")
+    found = imgret("query", query, *asked).stdout.splitlines()
+    assert query not in found
+    assert len(found) == len(list((folder / "pictures" / "class 1").iterdir())) - 1
+    assert all("/class 1/" in path for path in found)
+
+
 def test_a_broken_query_never_stands_among_the_results(imgret: Command, folder: Path) -> None:
     done = imgret("query", "pictures/broken.jpg", "pictures/class 1/04.jpg", "--format", "json")
     assert done.returncode == 2

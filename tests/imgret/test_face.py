@@ -99,8 +99,9 @@ def given_by(public: Any) -> Iterator[type]:
             yield from returned_by(public)
         return
     if dataclasses.is_dataclass(public):
-        for hint in typing.get_type_hints(public).values():
-            yield from parts(hint)
+        for name, hint in typing.get_type_hints(public).items():
+            if not name.startswith("_"):
+                yield from parts(hint)
     if issubclass(public, pydantic.BaseModel):  # a file's keys: docs tell them
         return
     for name, member in inspect.getmembers_static(public):

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 
 from retrieval.errors import GalleryError, ImgretError
-from retrieval.gallery import Gallery
+from retrieval.gallery import Filter, Gallery
 from retrieval.progress import Progress
 from retrieval.retriever.duplicates.copies import (
     CopyGroups,
@@ -55,7 +55,7 @@ def find_duplicates(
     *,
     threshold: float | None = None,
     tier: Tier = "similar",
-    where: str | None = None,
+    where: Filter | None = None,
     max_pixels: int,
     progress: Progress | None = None,
 ) -> DuplicateReport:

@@ -11,11 +11,10 @@ import numpy as np
 
 from retrieval.files import modified_ns
 from retrieval.gallery import Gallery, facts_of
+from retrieval.gallery.filter import INDEXED, Filter
 from retrieval.gallery.rows import as_matrix
-from retrieval.gallery.table import INDEXED
 from retrieval.images import PictureFacts
 from retrieval.images.formats import os_reason
-from retrieval.retriever.snapshot import ids_passing
 
 COLUMNS = (
     "id", "path", "size", "mtime_ns", "sha256", "width", "height", "label", "facts", "embedding"
@@ -65,17 +64,17 @@ class StoredImages:
     failures: list[tuple[str, str]]
 
 
-def read_stored(gallery: Gallery, where: str | None = None) -> StoredImages:
+def read_stored(gallery: Gallery, where: Filter | None = None) -> StoredImages:
     """The images of a gallery whose files are there and were not written to since.
 
     Of several names of one file (links) one is kept, and of these one that is no symbolic link:
     such names are no duplicates, and deleting one could take the other's content away.
-    where: Lance's filter syntax. Raises ImgretError for a wrong filter, GalleryError.
+    where: which rows to look at. Raises GalleryError.
     """
     table = gallery.open_table()
     gallery.check_followable(table)
     table.check_finite()
-    passing = None if where is None else set(ids_passing(table, where).tolist())
+    passing = None if where is None else set(table.ids_passing(where).tolist())
     images: list[StoredImage] = []
     vectors = [np.empty((0, table.dim), np.float16)]
     failures: list[tuple[str, str]] = []

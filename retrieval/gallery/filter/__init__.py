@@ -1,0 +1,14 @@
+"""A filter as a value: read once from text, printable as Lance's SQL and for others."""
+
+from retrieval.gallery.filter.filter import Filter
+from retrieval.gallery.filter.named import (
+    FAILED,
+    INDEXED,
+    LABELLED,
+    NOTED,
+    UNSETTLED,
+    same_as,
+    with_ids,
+)
+
+__all__ = ["FAILED", "INDEXED", "LABELLED", "NOTED", "UNSETTLED", "Filter", "same_as", "with_ids"]

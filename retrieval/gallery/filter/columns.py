@@ -1,0 +1,58 @@
+"""The columns that a filter may name, and what each holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Holds = Literal["text", "whole numbers", "true or false"]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownColumn:
+    """One column. bits: of its whole numbers. told: whether a wrong filter is told of it."""
+
+    name: str
+    holds: Holds = "text"
+    bits: int = 0
+    told: bool = True
+
+
+COLUMNS = {
+    column.name: column
+    for column in (
+        KnownColumn("path"),
+        KnownColumn("root", told=False),  # of use to imgret itself
+        KnownColumn("label"),
+        KnownColumn("sha256"),
+        KnownColumn("facts.format"),
+        KnownColumn("facts.profile"),
+        KnownColumn("facts.note"),
+        KnownColumn("width", "whole numbers", 32),
+        KnownColumn("height", "whole numbers", 32),
+        KnownColumn("size", "whole numbers", 64),
+        KnownColumn("mtime_ns", "whole numbers", 64),
+        KnownColumn("id", "whole numbers", 64),
+        KnownColumn("facts.frames", "whole numbers", 32),
+        KnownColumn("facts.depth", "whole numbers", 32),
+        KnownColumn("facts.alpha", "true or false"),
+    )
+}
+
+
+def columns_told() -> str:
+    """The columns that a user knows, by what they hold, as the end of a sentence."""
+    of_kind: dict[str, list[str]] = {}
+    for column in COLUMNS.values():
+        if column.told:
+            of_kind.setdefault(column.holds, []).append(column.name)
+    return ", ".join(f"{', '.join(names)} ({holds})" for holds, names in of_kind.items())
+
+
+def column_like(name: str) -> str | None:
+    """The column that is meant by a name that is none, or None where none is like it."""
+    from difflib import get_close_matches
+
+    told = [column.name for column in COLUMNS.values() if column.told]
+    found = get_close_matches(name.lower()[:64], [*told, *(n.split(".")[-1] for n in told)], n=1)
+    return next((n for n in told if found and found[0] in (n, n.split(".")[-1])), None)

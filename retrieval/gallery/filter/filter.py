@@ -1,0 +1,69 @@
+"""A filter: which rows are meant, whoever stores them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from textwrap import shorten
+from typing import Any
+
+from retrieval.errors import QueryError
+from retrieval.gallery.filter.parser import parse
+from retrieval.gallery.filter.printers import as_lance, as_milvus
+from retrieval.gallery.filter.tree import And, Expression
+from retrieval.gallery.filter.truth import truth
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which rows are meant: a value, read once from text, and said in the words of each store.
+
+    >>> wide = Filter.parse("width >= 640 and not label in ('BMW M3', 'Zoë')")
+    >>> print(wide)
+    width >= 640 AND label NOT IN ('BMW M3', 'Zoë')
+    >>> wide.accepts({"width": 800, "label": "Audi TT"})
+    True
+    """
+
+    _tree: Expression
+
+    @classmethod
+    def parse(cls, text: str) -> Filter:
+        """Read a filter such as "label = 'BMW M3' AND width >= 640".
+
+        Raises FilterError, which says where the text is wrong and which columns there are.
+        """
+        return cls(parse(text))
+
+    @classmethod
+    def of(cls, where: str | Filter | None) -> Filter | None:
+        """A filter as an argument gives it: a text is parsed. Raises FilterError, QueryError."""
+        if isinstance(where, str):
+            return cls.parse(where)
+        if where is None or isinstance(where, Filter):
+            return where
+        raise QueryError(f"where is {shorten(repr(where), 200)}; it must be text or a Filter.")
+
+    def __and__(self, other: Filter) -> Filter:
+        return Filter(And((self._tree, other._tree)))
+
+    def __str__(self) -> str:
+        return self.to_lance()
+
+    def to_lance(self) -> str:
+        """SQL as Lance reads it; parse() gives the same filter again."""
+        return as_lance(self._tree)
+
+    def to_milvus(self) -> str:
+        """Milvus's boolean expression; a column such as facts.format is its field facts_format.
+
+        Raises FilterError for ILIKE, which Milvus does not have.
+        """
+        return as_milvus(self._tree)
+
+    def accepts(self, row: Mapping[str, Any]) -> bool | None:
+        """Whether a row passes, by SQL's logic; None, which does not pass, where it is not known.
+
+        row: values by column, None for what has none; facts is a mapping of its own, or None.
+        """
+        return truth(self._tree, row)

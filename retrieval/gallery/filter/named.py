@@ -1,0 +1,39 @@
+"""The filters that imgret itself uses, over columns that a user does not name, too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from retrieval.gallery.filter.filter import Filter
+from retrieval.gallery.filter.tree import Absence, Likeness, Membership, Or, Relation
+
+INDEXED = Filter(Absence("embedding", negated=True))
+"""Rows of images that could be used."""
+
+FAILED = Filter(Absence("error", negated=True))
+"""Rows of images that could not be used."""
+
+LABELLED = Filter(Absence("label", negated=True))
+NOTED = Filter(Absence("facts.note", negated=True))
+
+UNSETTLED = Filter(
+    Or(
+        (
+            Relation("sha256", "=", ""),
+            Likeness("error", "%--max-pixels%"),
+            Likeness("error", "%of memory to decode%"),
+            Likeness("error", "%pip install%"),
+        )
+    )
+)
+"""What may be read another time: with other limits, on another machine, with an extra installed."""
+
+
+def with_ids(ids: Iterable[int]) -> Filter:
+    """The rows of these ids."""
+    return Filter(Membership("id", (*ids, -1)))
+
+
+def same_as(sha256: str, path: str) -> Filter:
+    """The rows with this content or this path."""
+    return Filter(Or((Relation("sha256", "=", sha256), Relation("path", "=", path))))

@@ -1,0 +1,91 @@
+"""A filter's tree as the text of others: SQL as Lance reads it, and Milvus's expressions."""
+
+from __future__ import annotations
+
+import json
+
+from retrieval.errors import FilterError
+from retrieval.gallery.filter.tree import (
+    Absence,
+    And,
+    ColumnName,
+    Constant,
+    Expression,
+    Interval,
+    Likeness,
+    Membership,
+    Or,
+    Relation,
+)
+
+
+def as_lance(tree: Expression) -> str:
+    """SQL's condition, as Lance and DataFusion read it, and as a user writes it."""
+    match tree:
+        case And(terms) | Or(terms):
+            word = " AND " if isinstance(tree, And) else " OR "
+            return word.join(_within(term, as_lance(term)) for term in terms)
+        case Relation(column, order, other):
+            return f"{column} {order} {_in_sql(other)}"
+        case Membership(column, values, negated):
+            return f"{column} {_not(negated)}IN ({', '.join(map(_in_sql, values))})"
+        case Interval(column, low, high, negated):
+            return f"{column} {_not(negated)}BETWEEN {_in_sql(low)} AND {_in_sql(high)}"
+        case Likeness(column, pattern, negated, folded):
+            return f"{column} {_not(negated)}{'ILIKE' if folded else 'LIKE'} {_in_sql(pattern)}"
+        case Absence(column, negated):
+            return f"{column} IS {_not(negated)}NULL"
+
+
+def as_milvus(tree: Expression) -> str:
+    """Milvus's boolean expression. Raises FilterError for what Milvus has no words for."""
+    match tree:
+        case And(terms) | Or(terms):
+            word = " and " if isinstance(tree, And) else " or "
+            return word.join(_within(term, as_milvus(term)) for term in terms)
+        case Relation(column, order, other):
+            return f"{_field(column)} {'==' if order == '=' else order} {_in_milvus(other)}"
+        case Membership(column, values, negated):
+            listed = f"[{', '.join(map(_in_milvus, values))}]"
+            if negated:  # which is true of null, too, in Milvus
+                return f"({_field(column)} not in {listed} and {_field(column)} is not null)"
+            return f"{_field(column)} in {listed}"
+        case Interval(column, low, high, negated):
+            name, least, most = _field(column), _in_milvus(low), _in_milvus(high)
+            if negated:
+                return f"({name} < {least} or {name} > {most})"
+            return f"({name} >= {least} and {name} <= {most})"
+        case Likeness(column, pattern, negated, folded):
+            if folded:
+                raise FilterError("Milvus has no ILIKE. Compare with regard to case, by LIKE.")
+            like = f"{_field(column)} like {json.dumps(pattern, ensure_ascii=False)}"
+            return f"not ({like})" if negated else like
+        case Absence(column, negated):
+            return f"{_field(column)} is {'not ' if negated else ''}null"
+
+
+def _within(term: Expression, text: str) -> str:
+    return f"({text})" if isinstance(term, And | Or) else text
+
+
+def _not(negated: bool) -> str:  # noqa: FBT001  private
+    return "NOT " if negated else ""
+
+
+def _in_sql(value: Constant | ColumnName) -> str:
+    if isinstance(value, ColumnName):
+        return value.name
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int) else "'" + value.replace("'", "''") + "'"
+
+
+def _in_milvus(value: Constant | ColumnName) -> str:
+    if isinstance(value, ColumnName):
+        return _field(value.name)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _field(column: str) -> str:
+    """A column's name where no dot may be in one: facts.format is facts_format."""
+    return column.replace(".", "_")

@@ -1,0 +1,76 @@
+"""Whether a row passes a filter, in SQL's logic of three values: yes, no, not known."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from retrieval.gallery.filter.tree import (
+    Absence,
+    And,
+    ColumnName,
+    Expression,
+    Interval,
+    Likeness,
+    Membership,
+    Or,
+    Order,
+    Relation,
+)
+
+_COMPARE: dict[Order, Callable[[Any, Any], bool]] = {
+    "=": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le,
+    ">": operator.gt, ">=": operator.ge,
+}  # fmt: skip
+
+
+def truth(tree: Expression, row: Mapping[str, Any]) -> bool | None:
+    """Whether a row passes; None where a value that it takes is not there."""
+    if isinstance(tree, And | Or):
+        return _joined((truth(term, row) for term in tree.terms), decides=isinstance(tree, Or))
+    value = _value_of(row, tree.column)
+    if isinstance(tree, Absence):
+        return (value is None) != tree.negated
+    if value is None:
+        return None
+    match tree:
+        case Relation(_, order, other):
+            held = _value_of(row, other.name) if isinstance(other, ColumnName) else other
+            return None if held is None else _COMPARE[order](value, held)
+        case Membership(_, values, negated):
+            return (value in values) != negated
+        case Interval(_, low, high, negated):
+            return (low <= value <= high) != negated
+        case Likeness(_, pattern, negated, folded):
+            return bool(_pattern(pattern, folded).fullmatch(value)) != negated
+
+
+def _joined(truths: Iterable[bool | None], *, decides: bool) -> bool | None:
+    """And (decides: False) or or: the truth that decides, else None where one is not known."""
+    found = set(truths)
+    return decides if decides in found else None if None in found else not decides
+
+
+def _value_of(row: Mapping[str, Any], column: str) -> Any:
+    value: Any = row
+    for name in column.split("."):
+        value = None if value is None else value[name]
+    return value
+
+
+@lru_cache(maxsize=64)
+def _pattern(like: str, folded: bool) -> re.Pattern[str]:  # noqa: FBT001  private
+    """A pattern of LIKE as a regular expression, which never goes back beyond a %."""
+    parts = [""]
+    for piece in re.findall(r"\\?.|\\", like, re.DOTALL):
+        if piece == "%":
+            parts.append("")
+        else:
+            parts[-1] += "." if piece == "_" else re.escape(piece[-1])
+    first, *between = parts
+    last = f".*{between.pop()}" if between else ""
+    middle = "".join(f"(?>.*?{part})" for part in between if part)
+    return re.compile(first + middle + last, re.DOTALL | (re.IGNORECASE if folded else 0))

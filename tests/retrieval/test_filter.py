@@ -1,0 +1,378 @@
+"""A filter is a value: read once, printed for others, and held against Lance itself."""
+
+from __future__ import annotations
+
+import inspect
+import multiprocessing
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import lance
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retrieval.errors import FilterError, QueryError
+from retrieval.gallery import rows as stored
+from retrieval.gallery.filter import FAILED, UNSETTLED, Filter, same_as, with_ids
+from retrieval.gallery.filter.columns import COLUMNS
+from retrieval.gallery.filter.parser import (
+    MOST_CONDITIONS,
+    MOST_DEPTH,
+    MOST_OF_A_PATTERN,
+    MOST_VALUES,
+)
+from retrieval.images import PictureFacts
+from retrieval.text import HIDDEN
+from tests.retrieval.filters import ROWS, filters
+
+INNER = ("embedding", "error", "root", "checksum", "stored_ns", "perceptual")
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """ROWS as imgret stores them, opened by Lance itself."""
+    rows = [
+        stored.Row(
+            **{name: value for name, value in row.items() if name != "facts"},
+            facts=row["facts"] and PictureFacts(**row["facts"]),
+            embedding=np.ones(2, np.float16),
+        )
+        for row in ROWS
+    ]
+    path = tmp_path_factory.mktemp("filtered") / "images.lance"
+    lance.write_dataset(stored.to_arrow(rows, stored.schema(2, "", "x")), str(path))
+    return lance.dataset(str(path))
+
+
+def passing(text: str) -> list[int]:
+    """The ids that a filter accepts, by accepts()."""
+    return [row["id"] for row in ROWS if Filter.parse(text).accepts(row)]
+
+
+def in_lance(table: Any, wanted: str) -> list[int]:
+    return table.to_table(columns=["id"], filter=wanted)["id"].to_pylist()
+
+
+# --- what it means
+
+
+@given(wanted=filters())
+@settings(max_examples=300)
+def test_a_printed_filter_is_read_as_the_same_filter(wanted: Filter) -> None:
+    assert Filter.parse(str(wanted)) == wanted
+    assert hash(Filter.parse(str(wanted))) == hash(wanted)
+
+
+@given(wanted=filters())
+@settings(max_examples=300)
+def test_lance_finds_the_rows_that_the_filter_accepts(table: Any, wanted: Filter) -> None:
+    assert in_lance(table, wanted.to_lance()) == [r["id"] for r in ROWS if wanted.accepts(r)]
+
+
+@pytest.mark.parametrize("text", [
+    "label = 'a'", "not label = 'a'", "label <> 'a' and not (width > 3 or label is null)",
+    "NOT NOT label LIKE '%\\%'", "label = \"say \"\"x\"\"\"", "`label` == 'a'",
+    "WIDTH>1AND(height<9)",
+    "640 <= width", "not 640 < width", "facts.alpha", "not facts.alpha", "true = facts.alpha",
+    "not (label in ('a', 'ab') or facts.frames between 2 and 3)", "label not ilike 'zoë'",
+    "`facts`.`note` is not null", "height > width or not height != width", "- 5 < mtime_ns"[2:],
+])  # fmt: skip
+def test_what_is_read_means_what_lance_takes_it_for(table: Any, text: str) -> None:
+    assert in_lance(table, text) == passing(text)
+
+
+@pytest.mark.parametrize(("text", "printed"), [
+    ("not (label = 'a' AND width < 3)", "label != 'a' OR width >= 3"),
+    ("not (label like 'a%' or label is null)", "label NOT LIKE 'a%' AND label IS NOT NULL"),
+    ("width > 1 and (height > 2 or size > 3)", "width > 1 AND (height > 2 OR size > 3)"),
+    ("width > 1 or height > 2 and size > 3", "width > 1 OR (height > 2 AND size > 3)"),
+    ("3 > width", "width < 3"),
+    ("LABEL in ('it''s')", "label IN ('it''s')"),
+    ("((width=1))", "width = 1"),
+    ("not facts.alpha", "facts.alpha = false"),
+    ("not width between -1 and 2", "width NOT BETWEEN -1 AND 2"),
+])  # fmt: skip
+def test_a_filter_is_printed_as_lances_sql(text: str, printed: str) -> None:
+    assert str(Filter.parse(text)) == Filter.parse(text).to_lance() == printed
+
+
+@pytest.mark.parametrize(("text", "printed"), [
+    ("label = 'it''s \"x\"' and width != 3",
+     'label == "it\'s \\"x\\"" and width != 3'),
+    ("label in ('a', 'b') or not id in (1, 2)",
+     'label in ["a", "b"] or (id not in [1, 2] and id is not null)'),
+    ("width between 1 and 3 and height > width",
+     "(width >= 1 and width <= 3) and height > width"),
+    ("not width between 1 and 3", "(width < 1 or width > 3)"),
+    ("facts.alpha and label is not null", "facts_alpha == true and label is not null"),
+    ("path like 'a/%'", 'path like "a/%"'),
+])  # fmt: skip
+def test_a_filter_is_printed_for_milvus(text: str, printed: str) -> None:
+    assert Filter.parse(text).to_milvus() == printed
+
+
+def test_what_milvus_cannot_say_is_refused() -> None:
+    with pytest.raises(FilterError, match=r"^Milvus has no ILIKE\. "):
+        Filter.parse("label ilike 'a'").to_milvus()
+
+
+@pytest.mark.parametrize(("text", "row", "accepted"), [
+    ("label = 'a'", {"label": None}, None),
+    ("label != 'a'", {"label": None}, None),
+    ("label = 'a' or width > 1", {"label": None, "width": 2}, True),
+    ("label = 'a' and width > 1", {"label": None, "width": 1}, False),
+    ("label = 'a' and width > 1", {"label": None, "width": 2}, None),
+    ("not (label = 'a' or width > 1)", {"label": None, "width": 2}, False),
+    ("label in ('a')", {"label": None}, None),
+    ("label is null", {"label": None}, True),
+    ("facts.note is null", {"facts": None}, True),
+    ("not facts.alpha", {"facts": None}, None),
+    ("width = height", {"width": 3, "height": None}, None),
+    ("width between 3 and 1", {"width": 2}, False),
+    ("path like 'a\\%_%'", {"path": "a%\n"}, True),
+    ("path like 'a\\%_%'", {"path": "ab\n"}, False),
+    ("path like 'a\\'", {"path": "a\\"}, True),
+    ("path like '%a%b%'", {"path": "xaxbx"}, True),
+    ("path like '%ab%b'", {"path": "ab"}, False),
+    ("path ilike 'ZO_'", {"path": "Zoë"}, True),
+    ("path like 'ZO_'", {"path": "Zoë"}, False),
+])  # fmt: skip
+def test_a_row_passes_by_the_logic_of_three_values(
+    text: str, row: dict[str, Any], accepted: bool | None
+) -> None:
+    assert Filter.parse(text).accepts(row) is accepted
+
+
+def test_a_pattern_of_many_wildcards_is_matched_at_once() -> None:
+    begun = time.process_time()
+    assert Filter.parse(f"path like '{'%a' * 400}%b'").accepts({"path": "a" * 5_000}) is False
+    assert time.process_time() - begun < 5
+
+
+def test_filters_are_joined_and_sent_to_other_processes() -> None:
+    both = Filter.parse("width > 1 or height > 1") & Filter.parse("label = 'a'")
+    assert str(both) == "(width > 1 OR height > 1) AND label = 'a'"
+    here, there = multiprocessing.Pipe()
+    here.send(both)
+    assert there.recv() == both
+
+
+def test_the_columns_of_filters_are_those_that_are_stored() -> None:
+    schema = stored.schema(2, "", "")
+    kinds = {"text": pa.string(), "true or false": pa.bool_()}
+    numbers = {32: pa.int32(), 64: pa.int64()}
+    fields = {
+        **{f.name: f.type for f in schema},
+        **{f"facts.{f.name}": f.type for f in stored.FACTS},
+    }
+    for column in COLUMNS.values():
+        assert fields[column.name] == (kinds.get(column.holds) or numbers[column.bits])
+
+
+def test_the_filters_of_our_own_are_lances_sql(table: Any) -> None:
+    assert in_lance(table, with_ids([21, 3]).to_lance()) == [3, 21]
+    assert in_lance(table, with_ids([]).to_lance()) == []
+    assert in_lance(table, same_as("none", "it's").to_lance()) == [6]
+    assert in_lance(table, FAILED.to_lance()) == []
+    assert in_lance(table, UNSETTLED.to_lance()) == [r["id"] for r in ROWS if r["sha256"] == ""]
+
+
+# --- what is wrong
+
+
+WRONG = [
+    ("", "at its end: it is empty."),
+    ("  \n", "at its end: it is empty."),
+    ("label =", "at its end: a value is expected."),
+    ("label == ", "at its end: a value is expected."),
+    ("label", "at its end: =, !=, <, <=, >, >=, IN, BETWEEN, LIKE or IS NULL is expected."),
+    ("label = 'x", "at character 9: what begins with ' there has no end."),
+    ('label = "x', 'at character 9: what begins with " there has no end.'),
+    ("`label = 'x'", "at character 1: what begins with ` there has no end."),
+    ("nothing = 3", "at character 1 (nothing): there is no column nothing."),
+    ("lable = 'x'", "at character 1 (lable): there is no column lable; did you mean label?"),
+    ("depth > 3", "at character 1 (depth): there is no column depth; did you mean facts.depth?"),
+    ("width > 1 AND wdith < 3",
+     "at character 15 (wdith): there is no column wdith; did you mean width?"),
+    ("label > 3", "at character 9 (3): label holds text in single quotes."),
+    ("label = BMW", "at character 9 (BMW): a value is expected, and text stands in single quotes."),
+    ("label = true", "at character 9 (true): label holds text in single quotes."),
+    ("width = 'x'", "at character 9 ('x'): width holds whole numbers, such as 640."),
+    ("width = 640.5", "at character 9 (640.5): width holds whole numbers, such as 640."),
+    ("width = 1e3", "at character 9 (1e3): width holds whole numbers, such as 640."),
+    ("width = ٣", "at character 9 (٣): this sign has no meaning in a filter."),
+    ("width < 2147483648",
+     "at character 9 (2147483648): width holds whole numbers of less than 2,147,483,648."),
+    ("width > label", "at character 9 (label): width holds whole numbers, such as 640."),
+    ("facts.alpha = 1", "at character 15 (1): facts.alpha holds true or false."),
+    ("facts.alpha > true",
+     "at character 13 (>): facts.alpha holds true or false, of which none is the less."),
+    ("facts.alpha between true and true",
+     "at character 13 (between): facts.alpha holds true or false, of which none is the less."),
+    ("label = null", "at character 9 (null): nothing equals NULL; write label IS NULL."),
+    ("label in ('a', null)", "at character 16 (null): nothing equals NULL; write label IS NULL."),
+    ("label in ()", "at character 11 ()): a value is expected."),
+    ("label in 'a'", "at character 10 ('a'): ( is expected."),
+    ("label in ('a'", "at its end: ) is expected."),
+    ("label is 'a'", "at character 10 ('a'): NULL or NOT NULL is expected after IS."),
+    ("width between 3", "at its end: AND is expected, as in width BETWEEN 640 AND 1024."),
+    ("width like '3%'",
+     "at character 7 (like): LIKE is for text, and width holds whole numbers."),
+    ("label like width",
+     "at character 12 (width): a value is expected, and text stands in single quotes."),
+    ("lower(label) = 'a'",
+     "at character 1 (lower): functions are not read; ILIKE compares without regard to case."),
+    ("label = lower('A')",
+     "at character 9 (lower): functions are not read; ILIKE compares without regard to case."),
+    ("width * height > 3",
+     "at character 7 (*): a filter compares columns with values and does not calculate."),
+    ("label = 'a' -- x",
+     "at character 13 (-): a filter compares columns with values and does not calculate."),
+    ("label = 'a'; x", "at character 12 (;): this sign has no meaning in a filter."),
+    ("label = \x00", r"at character 9 (\x00): this sign has no meaning in a filter."),
+    ("label = 'a' label = 'b'", "at character 13 (label): AND, OR or the end is expected."),
+    ("label = 'a')", "at character 12 ()): AND, OR or the end is expected."),
+    ("and", "at character 1 (and): a column is expected."),
+    ("true", "at its end: a comparison of a column is expected."),
+    ("1 = 1", "at character 5 (1): a column is expected on one side of a comparison."),
+    ("1 < label", "at character 1 (1): label holds text in single quotes."),
+    ("path = 'caf\udce9'", r"at character 8 ('caf\udce9'): it holds bytes that are no UTF-8, which "
+     r"a gallery stores as \xff and the like."),
+    ("x" * 100 + " = 3", f"at character 1 ({'x' * 40}...): there is no column {'x' * 40}...."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "said"), WRONG, ids=lambda value: value[:20])
+def test_a_wrong_filter_is_told_in_one_sentence_with_its_place(text: str, said: str) -> None:
+    with pytest.raises(FilterError) as raised:
+        Filter.parse(text)
+    told = str(raised.value)
+    assert told.startswith(f"The filter is wrong {said} Write it like ")
+    assert "\n" not in told
+    assert len(told) < 600
+
+
+@pytest.mark.parametrize("inner", INNER)
+def test_a_wrong_filter_names_the_columns_of_a_user_and_no_inner_one(inner: str) -> None:
+    with pytest.raises(FilterError) as raised:
+        Filter.parse("nothing = 3")
+    assert inner not in str(raised.value)
+    assert all(f" {c.name}" in str(raised.value) for c in COLUMNS.values() if c.told)
+
+
+@pytest.mark.parametrize("inner", sorted({*INNER, "facts.perceptual"} - {"root"}))
+def test_inner_columns_are_none_of_a_filter(inner: str) -> None:
+    with pytest.raises(FilterError, match="there is no column"):
+        Filter.parse(f"{inner} is not null")
+
+
+@pytest.mark.parametrize("wrong", [5, b"label = 'a'", ["label"]])
+def test_what_is_neither_text_nor_a_filter_is_refused(wrong: Any) -> None:
+    with pytest.raises(QueryError, match=r"^where is .*; it must be text or a Filter\.$"):
+        Filter.of(wrong)
+
+
+# --- what a stranger may send
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("x" * 10_000_000, "10,000,000 characters long"),
+    ("'" * 29_999, "has no end"),
+    ("'" * 30_000, "a comparison of a column is expected"),
+    ("(" * 30_000, "nested deeper"),
+    ("not " * 7_000, "nested deeper"),
+    ("(" * (MOST_DEPTH + 1) + "width = 1" + ")" * (MOST_DEPTH + 1), "nested deeper"),
+    ("width = " + "9" * 29_000, "whole numbers of less than"),
+    ("width = 9." + "9" * 29_000, "such as 640"),
+    ("width=1 or " * MOST_CONDITIONS + "width=1", f"more than {MOST_CONDITIONS:,} conditions"),
+    (f"id in ({'1,' * MOST_VALUES}1)", f"more than {MOST_VALUES:,} values"),
+    (f"path like '{'_' * (MOST_OF_A_PATTERN + 1)}'", f"at most {MOST_OF_A_PATTERN:,} characters"),
+    ("a." * 15_000, "this sign has no meaning"),
+    ("`" * 29_999, "has no end"),
+    (" " * 30_000, "it is empty"),
+])  # fmt: skip
+def test_hostile_text_is_refused_at_once(text: str, said: str) -> None:
+    begun = time.process_time()
+    with pytest.raises(FilterError) as raised:
+        Filter.parse(text)
+    assert said in str(raised.value)
+    assert len(str(raised.value)) < 600
+    assert time.process_time() - begun < 1
+
+
+def test_the_deepest_and_the_widest_filter_are_read_by_lance(table: Any) -> None:
+    deep = "".join("(id = 1 AND (id > 0 OR " for _ in range(MOST_DEPTH // 2)) + "id = 2"
+    wide = " or ".join(["not (id=1 and id=2)"] * (MOST_CONDITIONS // 2))
+    listed = f"id in ({','.join(map(str, range(MOST_VALUES)))})"
+    nots = "not " * MOST_DEPTH + "id = 1"
+    for text in (deep + "))" * (MOST_DEPTH // 2), wide, listed, nots):
+        assert in_lance(table, (Filter.parse(text) & FAILED).to_lance()) == []
+        assert in_lance(table, Filter.parse(text).to_lance()) == passing(text)
+
+
+def test_a_filter_is_read_where_the_stack_is_nearly_full() -> None:
+    def deeper(levels: int) -> object:
+        return deeper(levels - 1) if levels else Filter.parse("(" * 20 + "id = 1" + ")" * 20)
+
+    depth = len(inspect.stack())
+    assert deeper(sys.getrecursionlimit() - depth - 250) == Filter.parse("id = 1")
+
+
+@given(text=st.text("ab'\"`()=<>!,.-_%\\ \x001é\ud800", max_size=30) | st.text(max_size=30))
+@settings(max_examples=500)
+def test_any_text_is_a_filter_or_told_to_be_none(text: str) -> None:
+    told = ""
+    try:
+        read = Filter.parse(text)
+    except FilterError as error:
+        told = str(error)
+        read = Filter.parse("width > 1")
+    assert HIDDEN.search(told) is None
+    assert len(told) < 600
+    assert Filter.parse(str(read)) == read
+
+
+WORDS = ["label", "width", "facts.alpha", "id", "and", "or", "not", "in", "like", "is", "null",
+         "between", "(", ")", ",", "=", "<", "'a'", "1", "true"]  # fmt: skip
+
+
+@given(words=st.lists(st.sampled_from(WORDS), max_size=12))
+@settings(max_examples=500)
+def test_words_in_any_order_are_read_as_lance_reads_them_or_refused(
+    table: Any, words: list[str]
+) -> None:
+    text = " ".join(words)
+    try:
+        read = Filter.parse(text)
+    except FilterError:
+        return
+    assert in_lance(table, text) == [row["id"] for row in ROWS if read.accepts(row)]
+
+
+# --- where it is taken
+
+
+def test_imgret_has_the_filter_on_its_face() -> None:
+    import imgret
+
+    assert imgret.Filter is Filter
+    assert imgret.FilterError is FilterError
+
+
+def test_no_filter_is_written_outside_of_the_gallerys_folder() -> None:
+    root = Path(__file__).parent.parent.parent
+    sql = (" IS NULL", " IS NOT NULL", " LIKE '", " IN (", " BETWEEN ")
+    found = [
+        f"{file.relative_to(root)}: {line.strip()}"
+        for package in ("retrieval", "classify", "imgret")
+        for file in (root / package).rglob("*.py")
+        if root / "retrieval" / "gallery" not in file.parents
+        for line in file.read_text(encoding="utf-8").splitlines()
+        if any(word in line for word in sql) and "--where" not in line
+    ]
+    assert found == []
