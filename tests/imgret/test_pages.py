@@ -13,10 +13,11 @@ import pytest
 
 from imgret.cli import COMMANDS, cli
 from tests.conftest import ROOT
-from tests.pages import DOCS, GENERATED, blocks, indented, pages, sentences, words
+from tests.pages import DOCS, FENCE, GENERATED, blocks, indented, pages, sentences, words
 
 MOST_WORDS = 30
 SHELL = "|<>&;"  # what ends one command's words
+INLINE = re.compile(r"`(imgret [^`]+)`")
 CHECKED = click.Choice | click.types.IntRange | click.types.FloatRange
 SET_PHRASES = [r"\b[Mm]end(s|ed|ing)?\b", r"\bgone on from\b", r"\.\./shared"]
 
@@ -25,7 +26,8 @@ def command_lines(page: Path) -> Iterator[list[str]]:
     """The words of each command of imgret in a page's code, without what is piped to or from it."""
     text = page.read_text(encoding="utf-8")
     shell = [b.text for b in blocks(text) if b.language in ("bash", "console", "sh", "")]
-    for code in [*shell, *indented(text)]:
+    inline = [re.sub(r"\s+", " ", code) for code in INLINE.findall(FENCE.sub("", text))]
+    for code in [*shell, *indented(text), *inline]:
         for line in re.sub(r"\\\n", " ", code).splitlines():
             shell_line = line.strip().removeprefix("$ ")
             lexer = shlex.shlex(shell_line, posix=True, punctuation_chars=SHELL)
