@@ -28,7 +28,7 @@ def measure(*, quick: bool) -> list[Table]:
     table = Table(
         "Quality",
         "MobileNetV2, gallery cars/train (4,858 images), queries cars/test (1,632), labels are "
-        "the 196 models of car. reference: as ../shared/data/README.md gives it.",
+        "the 196 models of car. reference: the figures that came with the data.",
         ["input", "transform", "engine", "P@1", "P@5", "reference P@1, P@5"],
     )
     cars = unpacked("cars")
