@@ -5,9 +5,7 @@ matplotlib, and what draws with it, is imported where a page is made.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +26,7 @@ from classify.run import REPORT, SPLIT, Run
 from classify.tested import evaluate_run
 from retrieval.images import Preprocessing
 from retrieval.progress import Progress
-from retrieval.report.pages import render_page, thumbnails, write_page
+from retrieval.report.pages import embedded, render_page, thumbnails, write_page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -227,6 +225,4 @@ def _pixels(x: torch.Tensor, preprocessing: Preprocessing) -> np.ndarray:
 def _embedded(pixels: np.ndarray) -> str:
     picture = Image.fromarray(np.ascontiguousarray(pixels))
     picture.thumbnail((SAMPLE_SIDE, SAMPLE_SIDE), Image.Resampling.BICUBIC)
-    stream = BytesIO()
-    picture.save(stream, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+    return embedded(picture)

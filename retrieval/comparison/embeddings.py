@@ -11,9 +11,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from retrieval import backbones
+from retrieval.draw import evenly_drawn
 from retrieval.errors import ImgretError
 from retrieval.evaluation.protocols import Images
 from retrieval.files import make_folder, write_atomically
@@ -82,8 +81,7 @@ def _sample(folder: Path, most: int) -> list[Path]:
     found = [file.path for file in find_images([folder]) if file.error is None]
     if len(found) <= most:
         return [folder]
-    chosen = np.random.default_rng(0).choice(len(found), most, replace=False)
-    return [found[i] for i in np.sort(chosen)]
+    return [found[i] for i in evenly_drawn(len(found), most)]
 
 
 def _key(

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from retrieval import transform as transforms
+from retrieval.draw import evenly_drawn
 from retrieval.errors import ImgretError
 from retrieval.evaluation.rankings import (
     NOBODY,
@@ -268,7 +269,7 @@ def _chosen(labels: np.ndarray, most: int) -> tuple[np.ndarray, list[str]]:
         )
     if len(rows) <= most:
         return rows, []
-    chosen = np.sort(np.random.default_rng(0).choice(rows, most, replace=False))
+    chosen = rows[evenly_drawn(len(rows), most)]
     return chosen, [f"A fair sample of {most:,} of {len(rows):,} queries was evaluated."]
 
 

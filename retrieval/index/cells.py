@@ -8,6 +8,7 @@ from typing import Any
 import faiss
 import numpy as np
 
+from retrieval.draw import evenly_drawn
 from retrieval.index.steps import apply, float32
 
 Batches = Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]
@@ -35,7 +36,7 @@ def sample(
     batches: Batches, n: int, m: int, seed: int, chain: Sequence[Any] = ()
 ) -> tuple[np.ndarray, np.ndarray]:
     """Ids of m of the n embeddings, evenly drawn, and what chain makes of these."""
-    chosen = np.sort(np.random.default_rng(seed).choice(n, min(n, m), replace=False))
+    chosen = evenly_drawn(n, m, seed=seed)
     ids, rows, first = [], [], 0
     for batch_ids, embeddings in batches():
         low, high = np.searchsorted(chosen, [first, first + len(batch_ids)])

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
 from contextlib import closing
-from io import BytesIO
 from pathlib import Path
 
-from retrieval.errors import ImageError
-from retrieval.images import thumbnail
 from retrieval.progress import Progress
-from retrieval.report.pages import render_page, write_page
+from retrieval.report.pages import embedded_thumbnail, render_page, write_page
 from retrieval.retriever.map import GalleryMap
 from retrieval.text import visible
 from retrieval.threads import default_workers, map_ahead
 
-SIDE, QUALITY = 96, 70  # of a thumbnail: pixels, JPEG
+SIDE, MAP_QUALITY = 96, 70  # of a thumbnail: pixels, JPEG
 
 
 def map_page(drawn: GalleryMap, progress: Progress | None = None) -> str:
@@ -54,14 +50,8 @@ def write_map(file: Path, drawn: GalleryMap, progress: Progress | None = None) -
 
 
 def _thumbnail(path: Path) -> str:
-    """Base64 of a small JPEG; "" where the file is gone."""
-    try:
-        picture = thumbnail(path, SIDE)
-    except ImageError:
-        return ""
-    stream = BytesIO()
-    picture.save(stream, "JPEG", quality=QUALITY)
-    return base64.b64encode(stream.getvalue()).decode()
+    """A small one, as there are many; "" where the file is gone."""
+    return embedded_thumbnail(path, SIDE, MAP_QUALITY) or ""
 
 
 def _shown(path: Path) -> str:

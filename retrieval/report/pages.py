@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from PIL import Image
 
 from retrieval.errors import ImageError
 from retrieval.files import write_atomically
@@ -17,7 +18,7 @@ from retrieval.images import thumbnail
 from retrieval.text import unwritable, visible
 from retrieval.threads import default_workers, map_ahead
 
-THUMBNAIL = 256  # longest side, pixels
+THUMBNAIL, QUALITY = 256, 82  # longest side in pixels, of a JPEG
 
 
 def render_page(template: str, package: str = "retrieval", /, **values: Any) -> str:
@@ -47,14 +48,18 @@ def _finished(value: Any) -> Any:
     )
 
 
-def embedded_thumbnail(path: Path, side: int = THUMBNAIL) -> str | None:
-    """An image as a data: URI, its longest side at most `side` pixels; None where it is gone."""
+def embedded_thumbnail(path: Path, side: int = THUMBNAIL, quality: int = QUALITY) -> str | None:
+    """An image as embedded() gives it, at most `side` pixels long; None where it is gone."""
     try:
-        picture = thumbnail(path, side)
+        return embedded(thumbnail(path, side), quality)
     except ImageError:
         return None
+
+
+def embedded(picture: Image.Image, quality: int = QUALITY) -> str:
+    """A picture as a data: URI, for a page that needs no other file; a JPEG of that quality."""
     stream = BytesIO()
-    picture.save(stream, "JPEG", quality=82)
+    picture.save(stream, "JPEG", quality=quality)
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
 
 

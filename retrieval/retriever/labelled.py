@@ -10,6 +10,7 @@ from typing import get_args
 import numpy as np
 
 from retrieval.arguments import one_of, whole
+from retrieval.draw import evenly_drawn
 from retrieval.encoder import Encoder
 from retrieval.errors import GalleryError, ImgretError, QueryError
 from retrieval.evaluation import Calibration, Evaluation, IntervalOver
@@ -117,9 +118,8 @@ def encode_labelled(
     found = list(find_images(folders))
     notices = []
     if len(found) > most:
-        chosen = np.sort(np.random.default_rng(0).choice(len(found), most, replace=False))
         notices.append(f"A fair sample of {most:,} of {len(found):,} queries was evaluated.")
-        found = [found[i] for i in chosen]
+        found = [found[i] for i in evenly_drawn(len(found), most)]
     embeddings, loaded, failures = _encoded(found, encoder, reading)
     if failures:
         named = "; ".join(failures[:FAILURES_NAMED])

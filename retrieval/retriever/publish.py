@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from retrieval import transform as transforms
+from retrieval.draw import evenly_drawn
 from retrieval.errors import GalleryError, ImgretError
 from retrieval.files import replaced, sync
 from retrieval.gallery import Gallery, ImageTable, IndexState, Settings
@@ -281,8 +282,7 @@ def _sample(
     table: ImageTable, n: int, *, labels: bool
 ) -> tuple[np.ndarray, list[str | None] | None]:
     """At most FIT_ROWS embeddings, evenly drawn, and their labels where they are wanted."""
-    drawn = min(n, transforms.FIT_ROWS)
-    chosen = np.sort(np.random.default_rng(0).choice(n, drawn, replace=False))
+    chosen = evenly_drawn(n, transforms.FIT_ROWS)
     embeddings = np.empty((len(chosen), table.dim), np.float32)
     names: list[str | None] = []
     for part, place, batch in _chosen_batches(table, chosen, labels=labels):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from retrieval.draw import evenly_drawn
 from retrieval.errors import GalleryError, ImgretError
 from retrieval.gallery import Gallery, ImageTable, Settings, as_matrix, storable
 from retrieval.gallery.filter import INDEXED
@@ -242,7 +243,7 @@ def _check_index(gallery: Gallery, settings: Settings, table: ImageTable) -> lis
         stored = table.columns(["id"], INDEXED)["id"].to_numpy()
         if not np.array_equal(np.sort(index.ids), np.sort(stored)):
             return [f"the index holds {index.ntotal} images, the table {usable}"]
-        chosen = np.sort(np.random.default_rng(0).permutation(stored)[:SAMPLED])
+        chosen = np.sort(stored)[evenly_drawn(len(stored), SAMPLED)]
         for _, embeddings in table.embeddings(chosen):
             vectors = embeddings.astype(np.float32)
             scores, _ = index.search(vectors, 1)

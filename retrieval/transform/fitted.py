@@ -26,6 +26,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from retrieval.draw import evenly_drawn
 from retrieval.errors import ImgretError
 from retrieval.transform.table import KINDS, parse_spec, resolve_spec
 from retrieval.transform.within import usual_lengths
@@ -86,7 +87,7 @@ def fit(
     if kind.labels == "needed":
         x, y = _labelled(x, y, kind.name)
     if len(x) > max_rows:
-        chosen = np.sort(np.random.default_rng(seed).choice(len(x), max_rows, replace=False))
+        chosen = evenly_drawn(len(x), max_rows, seed=seed)
         x, y = x[chosen], None if y is None else y[chosen]
     x = np.asarray(x, np.float32)
     if kind.usual_lengths:

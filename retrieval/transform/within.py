@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from retrieval.draw import evenly_drawn
+
 IMAGES_LIKE_GROUND = 1000  # that weigh as much as the identity does
 MEAN_SHARE, IMAGES_LIKE_ZERO = 0.8, 10  # of the mean that is taken away, with many images
 ANCHORS, AMONG = 4096, 20_000  # images whose neighbours are looked for, and where
@@ -72,8 +74,8 @@ def tell_something(x: np.ndarray, labels: np.ndarray | None, seed: int) -> bool:
     rows = np.flatnonzero(several[codes])
     if several.sum() < 2 or 2 * len(rows) < len(x):
         return False
-    rows = _drawn(len(rows), AMONG, seed, rows)
-    asked = _drawn(len(rows), ASKED, seed)
+    rows = rows[evenly_drawn(len(rows), AMONG, seed=seed)]
+    asked = evenly_drawn(len(rows), ASKED, seed=seed)
     centred = _unit(x[rows] - x[rows].mean(axis=0))
     nearest = _nearest(centred[asked], centred, asked, copies=True)
     agree = codes[rows][nearest] == codes[rows][asked]
@@ -94,8 +96,8 @@ def _within_classes(x: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, int]
 
 def _between_neighbours(x: np.ndarray, seed: int) -> tuple[np.ndarray, int]:
     """What images differ from their nearest neighbours by, of unit weight a pair."""
-    among = x[_drawn(len(x), AMONG, seed)]
-    asked = _drawn(len(among), ANCHORS, seed)
+    among = x[evenly_drawn(len(x), AMONG, seed=seed)]
+    asked = evenly_drawn(len(among), ANCHORS, seed=seed)
     unit = _unit(among)
     nearest = _nearest(unit[asked], unit, asked, copies=False)
     found = nearest >= 0
@@ -156,14 +158,6 @@ def _widest(x: np.ndarray, matrix: np.ndarray, components: int) -> np.ndarray:
     covariance = matrix @ (x.T @ x).astype(np.float64) @ matrix.T
     _, axes = eigh(covariance, subset_by_index=(d - components, d - 1))
     return np.asarray(axes[:, ::-1].T @ matrix)
-
-
-def _drawn(n: int, most: int, seed: int, of: np.ndarray | None = None) -> np.ndarray:
-    """At most so many of n places, or of the values at them, evenly drawn, in order."""
-    chosen = np.arange(n)
-    if n > most:
-        chosen = np.sort(np.random.default_rng(seed).choice(n, most, replace=False))
-    return chosen if of is None else of[chosen]
 
 
 def _unit(x: np.ndarray) -> np.ndarray:
