@@ -55,6 +55,8 @@ def embed_folder(
 
     Raises BackboneError, GalleryError, and ImgretError when no image can be read.
     """
+    if next(find_images([folder]), None) is None:  # a drive may not be mounted: the cache stays
+        raise ImgretError(f"There is no image below {folder}. Give a folder of images.")
     paths = [folder] if most is None else _sample(folder, most)
     sampled = [str(path) for path in paths] if len(paths) > 1 else None
     place = cache / "embeddings" / _key(folder, encoding, labels, engine, sampled)
@@ -62,7 +64,7 @@ def embed_folder(
     retriever = Retriever(
         place / "gallery", transform="none", engine=engine, **encoding.model_dump()
     )
-    report = retriever.index(paths, labels=labels, progress=progress)
+    report = retriever.index(paths, labels=labels, drop_missing=True, progress=progress)
     if not report.added + report.changed + report.unchanged:
         raise ImgretError(f"There is no image that can be read below {folder}.")
     if report.encoded:

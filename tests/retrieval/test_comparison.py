@@ -229,6 +229,27 @@ def test_a_folder_without_images_is_said(tmp_path: Path, weights: Path) -> None:
         )
 
 
+def test_a_folder_that_has_shrunk_is_embedded_as_it_is(tmp_path: Path, weights: Path) -> None:
+    from tests.samples import picture
+
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for n in range(24):
+        picture(n, 40, 30).save(folder / f"{n}.png")
+    embedding, cache = EmbeddingSettings(backbone=str(weights)), tmp_path / "cache"
+    assert len(embed_folder(folder, embedding, cache).images) == 24
+    for n in range(4, 24):
+        (folder / f"{n}.png").unlink()
+    assert len(embed_folder(folder, embedding, cache).images) == 4
+    for file in list(folder.iterdir()):
+        file.unlink()
+    with pytest.raises(ImgretError, match="no image"):  # a drive may not be mounted
+        embed_folder(folder, embedding, cache)
+    for n in range(4):
+        picture(n, 40, 30).save(folder / f"{n}.png")
+    assert len(embed_folder(folder, embedding, cache).images) == 4
+
+
 def test_tuning_keeps_what_gains_and_tells_it_of_images_that_chose_nothing(
     tmp_path: Path, weights: Path
 ) -> None:
