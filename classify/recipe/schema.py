@@ -7,6 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from retrieval.backbones.names import BackboneName, parse_name
+from retrieval.errors import RecipeError
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Below1 = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -152,8 +155,19 @@ class ModelSpec(_Model):
 
     @property
     def is_timm(self) -> bool:
-        """Whether timm knows the backbone."""
+        """Whether timm makes the backbone."""
         return self.backbone != "cnn" and not self.backbone.startswith("torchvision:")
+
+    @property
+    def architecture(self) -> BackboneName:
+        """timm's network, whatever its weights. Raises BackboneError, or RecipeError for others."""
+        name = parse_name(self.backbone)
+        if name.architecture is None:
+            raise RecipeError(
+                f"model.backbone: {self.backbone[:80]} is no name of timm's. Give one; weights in "
+                "a folder or at the hub are model.weights."
+            )
+        return BackboneName("timm", name.architecture)
 
 
 class MetricLearning(_Model):

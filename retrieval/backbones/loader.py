@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retrieval.backbones.hub import from_hub
-from retrieval.backbones.names import (
-    MINI,
-    RANDOM,
+from retrieval.backbones.configuration import (
     defaults,
-    folder_of,
     needs_image_size,
     read_config,
     reason,
-    resolve_name,
 )
+from retrieval.backbones.hub import from_hub
+from retrieval.backbones.names import MINI, BackboneName, parse_name, unknown
 from retrieval.backbones.network import (
     MAX_SIDE,
     create_backbone,
@@ -42,7 +38,7 @@ FITS: dict[str, Fit] = {"squash": "squash", "center": "crop", "border": "pad"}  
 
 
 def load_backbone(
-    name: str,
+    name: str | BackboneName,
     *,
     size: int | None = None,
     fit: Fit = "squash",
@@ -51,25 +47,20 @@ def load_backbone(
 ) -> Backbone:
     """Load a backbone with its pretrained weights, its classifier removed.
 
-    size: side of the input in pixels, by default the model's own. fit: how a picture becomes
-    a square. pool, views: see retrieval/pool.py. Raises BackboneError when the name,
-    its weights or the size cannot be used, or where there is no torch.
+    name: as retrieval/backbones/names.py reads it. size: side of the input in pixels, by default
+    the model's own. fit: how a picture becomes a square. pool, views: see retrieval/pool.py.
+    Raises BackboneError when the name, its weights or the size cannot be used, or where there is
+    no torch.
     """
-    name = resolve_name(name)
-    _check_installed(name)
-    if name.startswith(RANDOM):
-        return with_random_weights(
-            name.removeprefix(RANDOM), size=size, fit=fit, pool=pool, views=views
-        )
-    if name.startswith("hf-hub:"):
-        folder = from_hub(name, name.removeprefix("hf-hub:"), "config.json").parent
-        from_hub(name, name.removeprefix("hf-hub:"), "model.safetensors")
-        network, sha256 = _load_folder(folder, size)
-    elif (known := folder_of(name)) is not None:
-        network, sha256 = _load_folder(known, size)
-    else:
+    name = parse_name(name)
+    _check_installed(str(name))
+    if name.source == "random":
+        return with_random_weights(name.id, size=size, fit=fit, pool=pool, views=views)
+    if name.source == "timm":
         network, sha256 = _load_named(name, size)
-    return _backbone(name, network, sha256, size, fit, pool, views)
+    else:
+        network, sha256 = _load_folder(_folder_with_weights(name), size)
+    return _backbone(str(name), network, sha256, size, fit, pool, views)
 
 
 def with_random_weights(
@@ -87,22 +78,19 @@ def with_random_weights(
     torch.manual_seed(seed)
     network = create_backbone(architecture, size)
     sha256 = sha256_of_tensors(network.state_dict())
-    return _backbone(RANDOM + architecture, network, sha256, size, fit, pool, views)
+    name = str(BackboneName("random", architecture))
+    return _backbone(name, network, sha256, size, fit, pool, views)
 
 
-def arguments_of(name: str, size: int) -> dict[str, Any]:
+def arguments_of(name: BackboneName, size: int) -> dict[str, Any]:
     """The arguments with which timm makes a backbone's network for inputs of a side of `size`.
 
     Those that a folder's config.json names, and img_size for a network that is built for one
     size. Raises BackboneError.
     """
-    name = resolve_name(name)
-    if name.startswith("hf-hub:"):
-        folder = from_hub(name, name.removeprefix("hf-hub:"), "config.json").parent
-    elif (known := folder_of(name)) is not None:
-        folder = known
-    else:
-        return sized(name.removeprefix(RANDOM), size)
+    if name.source in ("timm", "random"):
+        return sized(name.id, size)
+    folder = name.folder or from_hub(str(name), name.id, "config.json").parent
     config = read_config(folder)
     return sized(config["architecture"], size, arguments=_arguments_in(folder, config))
 
@@ -175,32 +163,28 @@ def _arguments_in(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-def _alike(architecture: str) -> list[str]:
-    """Names of timm's that hold a name, or else are spelled like it."""
+def _folder_with_weights(name: BackboneName) -> Path:
+    """Where a folder's, the package's or the hub's weights lie; the hub's are downloaded."""
+    if name.folder is not None:
+        return name.folder
+    from_hub(str(name), name.id, "model.safetensors")
+    return from_hub(str(name), name.id, "config.json").parent
+
+
+def _load_named(name: BackboneName, size: int | None) -> tuple[torch.nn.Module, str]:
     import timm
 
-    known = timm.list_models()
-    return timm.list_models(f"*{architecture}*")[:5] or get_close_matches(architecture, known, n=3)
-
-
-def _load_named(name: str, size: int | None) -> tuple[torch.nn.Module, str]:
-    import timm
-
-    architecture, _, tag = name.partition(".")
+    architecture, _, tag = name.id.partition(".")
     if not timm.is_model(architecture):
-        near = ", ".join(_alike(architecture))
-        raise BackboneError(
-            f"There is no backbone named {name!r}. "
-            + (f"Did you mean {near}?" if near else "Give a timm name or a folder.")
-        )
+        raise unknown(name.id)
     tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
     if tag and tag not in tags:
         raise BackboneError(f"{architecture} has no weights {tag!r}, only {', '.join(tags)}.")
-    cfg = defaults(name)
+    cfg = defaults(name.id)
     if not cfg.get("hf_hub_id"):
-        raise BackboneError(f"{name} has no weights in safetensors. Choose another backbone.")
-    weights = from_hub(name, cfg["hf_hub_id"], "model.safetensors")
-    return create_backbone(name, size, weights=weights, cfg=cfg), sha256_of(weights)
+        raise BackboneError(f"{name.id} has no weights in safetensors. Choose another backbone.")
+    weights = from_hub(name.id, cfg["hf_hub_id"], "model.safetensors")
+    return create_backbone(name.id, size, weights=weights, cfg=cfg), sha256_of(weights)
 
 
 def _backbone(

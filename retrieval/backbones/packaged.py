@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retrieval.backbones.names import MINI, folder_of, read_config, reason, resolve_name
+from retrieval.backbones.configuration import read_config, reason
+from retrieval.backbones.names import MINI, BackboneName, parse_name
 from retrieval.backbones.network import preprocessing_from
 from retrieval.backbones.spec import BackboneSpec, Fit
 from retrieval.errors import BackboneError
@@ -22,7 +23,7 @@ LAST = "conv_head.weight"  # (dim, channels, 1, 1)
 
 
 def packaged_spec(
-    name: str,
+    name: BackboneName,
     *,
     size: int | None = None,
     fit: Fit = "squash",
@@ -34,7 +35,7 @@ def packaged_spec(
     None where the network is needed for it: for other backbones, and other pools and views.
     Raises BackboneError when the package's files are damaged.
     """
-    if resolve_name(name) != MINI or (pool, views) != ("own", "none"):
+    if name.source != "mini" or (pool, views) != ("own", "none"):
         return None
     folder = _folder()
     config = read_config(folder)
@@ -53,7 +54,7 @@ def packaged_weights(spec: BackboneSpec) -> Path | None:
 
 
 def _folder() -> Path:
-    folder = folder_of(MINI)
+    folder = parse_name(MINI).folder
     if folder is None or not (folder / "model.safetensors").is_file():
         raise BackboneError(
             f"This installation of imgret lacks its own encoder, {MINI}. Install imgret again."

@@ -98,13 +98,13 @@ def _key(
     folder: Path, encoding: Encoding, labels: str, engine: Engine | None, sampled: list[str] | None
 ) -> str:
     """Readable, and different for whatever gives other embeddings or labels."""
-    name = backbones.resolve_name(encoding.backbone)
+    name = encoding.name
     facts = [
-        str(folder.resolve()), labels, engine, name, backbones.folder_content(name),
+        str(folder.resolve()), labels, engine, str(name), backbones.folder_content(name),
         encoding.size, encoding.fit, encoding.pool, encoding.views, sampled,
     ]  # fmt: skip
     digest = hashlib.sha256(json.dumps(facts).encode(errors="surrogateescape")).hexdigest()
-    return f"{folder.resolve().name}-{Path(name).name}-{digest[:16]}".replace(":", "-")
+    return f"{folder.resolve().name}-{name.last_part}-{digest[:16]}".replace(":", "-")
 
 
 def _add_cost(place: Path, images: int, seconds: float) -> None:

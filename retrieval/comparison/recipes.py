@@ -35,7 +35,12 @@ class Encoding(_Model):
     @property
     def is_random(self) -> bool:
         """Whether its weights are random."""
-        return self.backbone.startswith(backbones.RANDOM)
+        return self.name.source == "random"
+
+    @property
+    def name(self) -> backbones.BackboneName:
+        """The backbone's name, read. Raises BackboneError."""
+        return backbones.parse_name(self.backbone)
 
 
 class Search(_Model):
@@ -131,7 +136,7 @@ def grid(recipe: Experiment, spans: Mapping[str, Sequence[object]]) -> list[Name
         document = recipe.model_dump(exclude_none=True)
         for key, value in chosen.items():
             document["encoding" if key in Encoding.model_fields else "search"][key] = value
-        name = " ".join(_short(chosen[key]) for key in varied) or "default"
+        name = " ".join(_short(key, chosen[key]) for key in varied) or "default"
         made = parse_experiment(
             tomli_w.dumps(document), f"--{' --'.join(chosen)}" if chosen else "default"
         )
@@ -147,17 +152,17 @@ def with_weights(
     random_weights: without such a folder, take random weights, for shape and cost alone.
     """
     encoding = experiment.recipe.encoding
-    name = backbones.resolve_name(encoding.backbone)
-    if encoding.is_random or backbones.folder_of(name) is not None:
+    name = encoding.name
+    if name.source not in ("timm", "hub"):
         return experiment
     for folder in folders:
-        if backbones.architecture_of(folder) == name.partition(".")[0]:
-            name = str(folder.resolve())
+        if name.architecture == backbones.architecture_of(folder):
+            name = backbones.BackboneName("folder", str(folder.resolve()))
             break
     else:
-        if random_weights:
-            name = backbones.resolve_name(backbones.RANDOM + encoding.backbone)
-    encoding = encoding.model_copy(update={"backbone": name})
+        if random_weights and name.architecture:
+            name = backbones.BackboneName("random", name.architecture)
+    encoding = encoding.model_copy(update={"backbone": str(name)})
     return replace(experiment, recipe=experiment.recipe.model_copy(update={"encoding": encoding}))
 
 
@@ -173,6 +178,9 @@ def unique(experiments: Sequence[NamedExperiment]) -> list[NamedExperiment]:
     return made
 
 
-def _short(value: object) -> str:
-    """A value as it stands in a name: of a folder its last part."""
-    return Path(value).name if isinstance(value, str) and "/" in value else str(value)
+def _short(key: str, value: object) -> str:
+    """A value as it stands in a name: of a folder, or of what lies at the hub, its last part."""
+    if key != "backbone":
+        return str(value)
+    name = backbones.parse_name(str(value))
+    return name.last_part if name.source in ("folder", "hub") else str(value)

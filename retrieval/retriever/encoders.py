@@ -72,13 +72,14 @@ class EncoderChoice:
 
     def new(self, old: BackboneState | None = None) -> Encoder:
         """The encoder for embedding anew; what was not asked for stays as it was in old."""
-        name, size, fit = self.backbone or DEFAULT_BACKBONE, self.size, self.fit or "squash"
+        name = backbones.parse_name(self.backbone or DEFAULT_BACKBONE)
+        size, fit = self.size, self.fit or "squash"
         pool, views = self.pool or "own", self.views or "none"
         if old is not None:
             fit, pool = self.fit or old.fit, self.pool or old.pool
             views = self.views or old.views
-            if not self.backbone or backbones.resolve_name(self.backbone) == old.name:
-                name, size = old.name, self.size or old.size
+            if not self.backbone or str(name) == old.name:
+                name, size = backbones.parse_name(old.name), self.size or old.size
         asked: dict[str, Any] = {"size": size, "fit": fit, "pool": pool, "views": views}
         load: Callable[[], Backbone] = partial(backbones.load_backbone, name, **asked)
         spec = backbones.packaged_spec(name, **asked)
@@ -138,15 +139,15 @@ class EncoderChoice:
 
     def check(self, stored: BackboneState, gallery: Path) -> None:
         """Raise GalleryError when another backbone was asked for than the gallery's."""
-        asked = backbones.resolve_name(self.backbone) if self.backbone else stored.name
+        asked = backbones.parse_name(self.backbone or stored.name)
         differs = []
-        if asked != stored.name:
+        if self.backbone and str(asked) != stored.name:
             sha256 = backbones.folder_fingerprint(asked)
-            if sha256 is None and Path(asked).is_absolute():
+            if sha256 is None and asked.folder is not None:
                 backbones.load_backbone(asked)  # raises, saying what is wrong with the folder
             if sha256 != stored.weights_sha256:
                 differs.append(f"the backbone {stored.name}, not {asked}")
-        elif backbones.folder_of(asked) is not None:
+        elif asked.folder is not None:
             sha256 = backbones.folder_fingerprint(asked) or stored.weights_sha256
             if sha256 != stored.weights_sha256:
                 differs.append(f"other weights of {asked} ({stored.weights_sha256[:12]})")
@@ -161,9 +162,9 @@ class EncoderChoice:
             )
 
     def _load_again(self, spec: BackboneSpec) -> Backbone:
-        name, p = spec.name, spec.preprocessing
-        if self.backbone and backbones.folder_fingerprint(self.backbone) == spec.weights_sha256:
-            name = self.backbone
+        name, p = backbones.parse_name(self.backbone or spec.name), spec.preprocessing
+        if self.backbone and backbones.folder_fingerprint(name) != spec.weights_sha256:
+            name = backbones.parse_name(spec.name)
         return backbones.load_backbone(
             name, size=p.size, fit=p.fit, pool=spec.pool, views=spec.views
         )

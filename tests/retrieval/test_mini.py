@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from retrieval import backbones
-from retrieval.backbones import MINI, Backbone, BackboneSpec, folder_of, packaged_spec
+from retrieval.backbones import MINI, Backbone, BackboneSpec, packaged_spec, parse_name
 from retrieval.comparison import recipes
 from retrieval.encoder import Engine, open_encoder
 from retrieval.encoder.mobilenetv2 import read_model
@@ -34,7 +34,7 @@ def never() -> Backbone:
 
 
 def spec_of(**options: object) -> BackboneSpec:
-    spec = packaged_spec(MINI, **options)  # type: ignore[arg-type]
+    spec = packaged_spec(parse_name(MINI), **options)  # type: ignore[arg-type]
     assert spec is not None
     return spec
 
@@ -52,9 +52,9 @@ def test_its_name_is_stored_and_hides_a_folder_of_that_name(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mini").mkdir()
-    assert backbones.resolve_name("mini") == "mini"
-    assert backbones.resolve_name("./mini") == str(tmp_path / "mini")
-    assert backbones.input_size("mini") == spec_of().preprocessing.size
+    assert str(parse_name("mini")) == "mini"
+    assert str(parse_name("./mini")) == str(tmp_path / "mini")
+    assert backbones.input_size(parse_name("mini")) == spec_of().preprocessing.size
 
 
 @pytest.mark.parametrize("options", [{}, {"size": 96, "fit": "crop"}])
@@ -64,7 +64,10 @@ def test_its_files_alone_tell_what_timm_makes_of_them(options: dict[str, object]
 
 @pytest.mark.parametrize("size", [None, 96, 224])
 def test_it_embeds_as_torch_and_an_export_do(size: int | None, cache: Path) -> None:
-    spec, from_folder = spec_of(size=size), backbones.load_backbone(str(folder_of(MINI)), size=size)
+    spec, from_folder = (
+        spec_of(size=size),
+        backbones.load_backbone(str(parse_name(MINI).folder), size=size),
+    )
     pixels = pixels_of(spec.preprocessing.size)
 
     def embed(spec: BackboneSpec, load: Callable[[], Backbone], engine: Engine) -> np.ndarray:
@@ -93,7 +96,7 @@ def test_nothing_is_exported_for_it(tmp_path: Path) -> None:
 
 def test_other_pools_and_views_go_through_timm(cache: Path) -> None:
     for options in ({"pool": "gem"}, {"views": "flip"}):
-        assert packaged_spec("mini", **options) is None  # type: ignore[arg-type]
+        assert packaged_spec(parse_name("mini"), **options) is None  # type: ignore[arg-type]
         backbone = backbones.load_backbone("mini", **options)  # type: ignore[arg-type]
         encoder = open_encoder(backbone.spec, lambda b=backbone: b, cache=cache)  # type: ignore[misc]
         pixels = pixels_of(backbone.spec.preprocessing.size)
@@ -118,7 +121,7 @@ def test_a_gallery_of_another_engine_is_searched_without_it(pictures: Path, tmp_
 
 
 def test_a_folder_of_the_same_weights_is_the_same_backbone(pictures: Path, tmp_path: Path) -> None:
-    copy = shutil.copytree(str(folder_of(MINI)), tmp_path / "copy")
+    copy = shutil.copytree(str(parse_name(MINI).folder), tmp_path / "copy")
     Retriever(tmp_path / "g", backbone=str(copy)).index(pictures)
     assert Retriever(tmp_path / "g", backbone="mini").index(pictures).unchanged == 24
 
