@@ -28,9 +28,9 @@ def row_of(name: str) -> tuple[str, ...] | None:
     cfg = get_pretrained_cfg(name)
     if cfg is None or not cfg.hf_hub_id or cfg.input_size[0] != 3:
         return None
-    measured = measure(
-        cfg.architecture, tuple(cfg.input_size), name if cfg.fixed_input_size else ""
-    )
+    size, usual = tuple(cfg.input_size), get_pretrained_cfg(cfg.architecture)
+    is_usual = not cfg.fixed_input_size or (usual and tuple(usual.input_size) == size)
+    measured = measure(cfg.architecture if is_usual else name, size)
     if measured is None:
         return None
     width, parameters = measured
@@ -40,19 +40,19 @@ def row_of(name: str) -> tuple[str, ...] | None:
 
 
 @cache
-def measure(architecture: str, size: tuple[int, int, int], name: str) -> tuple[int, int] | None:
+def measure(name: str, size: tuple[int, int, int]) -> tuple[int, int] | None:
     """Width of an embedding, and parameters without the classifier.
 
-    name: where a network is built for one size, that of the weights, which says for which.
+    name: of an architecture; with the tag of weights where these are for another input than usual.
     """
     for device in ("meta", "cpu"):  # some need values to be made or run
         try:
             with torch.device(device), torch.inference_mode():
-                network = timm.create_model(name or architecture, num_classes=0).eval()
+                network = timm.create_model(name, num_classes=0).eval()
                 embedding: Any = network(torch.zeros(1, *size))
             break
         except Exception as error:  # noqa: BLE001  whatever a network raises
-            print(f"{architecture} on {device}: {error}", file=sys.stderr)  # noqa: T201
+            print(f"{name} on {device}: {error}", file=sys.stderr)  # noqa: T201
     else:
         return None
     if not isinstance(embedding, torch.Tensor) or embedding.ndim != 2:

@@ -54,8 +54,8 @@ Examples:
 @click.option(
     "--backbone",
     help="mini (the default: imgret's own small encoder, which needs no network), mobilenetv2, "
-    "resnet50, efficientnet-b7, any timm name, hf-hub:user/model, or a folder with config.json and "
-    "model.safetensors.",
+    "resnet50, efficientnet-b7, any timm name (`imgret backbones` lists them), hf-hub:user/model, "
+    "or a folder with config.json and model.safetensors; ./NAME where a backbone has that name.",
 )
 @click.option("--size", type=click.IntRange(16, 4096), help="Side of the input in pixels.")
 @click.option(

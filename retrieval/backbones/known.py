@@ -38,7 +38,7 @@ class KnownBackbone:
 
 @cache
 def known_backbones() -> tuple[KnownBackbone, ...]:
-    """All of the table, in timm's order."""
+    """Read the whole table, in timm's order."""
     text = (resources.files("retrieval") / "backbones" / TABLE).read_text(encoding="utf-8")
     rows = [line.split("\t") for line in text.splitlines()[2:]]
     return tuple(
@@ -49,7 +49,7 @@ def known_backbones() -> tuple[KnownBackbone, ...]:
 
 @cache
 def known_architectures() -> frozenset[str]:
-    """Names of networks that timm has weights for, without the tags of weights."""
+    """Name the networks that timm has weights for, without the tags of weights."""
     return frozenset(known.architecture for known in known_backbones())
 
 

@@ -37,7 +37,7 @@ _TIMM_ID = re.compile(r"\w[\w-]*(\.[\w.-]+)?", re.ASCII)
 _PART = r"\w(?:[\w.-]*\w)?"
 _HUB_ID = re.compile(rf"(?:{_PART}/)?{_PART}(?:@\w[\w./-]*)?", re.ASCII)
 
-Source = Literal["mini", "timm", "hub", "folder", "random"]
+BackboneSource = Literal["mini", "timm", "hub", "folder", "random"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class BackboneName:
     'hf-hub:timm/resnet50.a1_in1k'
     """
 
-    source: Source
+    source: BackboneSource
     id: str
 
     def __str__(self) -> str:

@@ -6,6 +6,7 @@ weights; docs/mini.md says how they were trained.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,21 @@ def packaged_weights(spec: BackboneSpec) -> Path | None:
         return None
     weights = _folder() / "model.safetensors"
     return weights if sha256_of(weights) == spec.weights_sha256 else None
+
+
+def packaged_parameters() -> int:
+    """How many parameters imgret's own encoder has. Raises BackboneError."""
+    from safetensors import SafetensorError, safe_open
+
+    weights = _folder() / "model.safetensors"
+    try:
+        with safe_open(weights, "np") as file:
+            names = [name for name in file.keys() if ".running_" not in name]  # noqa: SIM118
+            return sum(math.prod(file.get_slice(name).get_shape()) for name in names)
+    except (OSError, SafetensorError) as error:
+        raise BackboneError(
+            f"{weights} cannot be read ({reason(error)}). Install imgret again."
+        ) from error
 
 
 def _folder() -> Path:
