@@ -125,7 +125,7 @@ def _least_side(name: str, sides: Sequence[int | None]) -> tuple[int, RecipeErro
             return create_network(ModelSpec(backbone=name), asked, 3).preprocessing.size, None
         except RecipeError as error:
             refused = error
-    return backbones.input_size(name) or 224, refused
+    return backbones.input_size(backbones.parse_name(name)) or 224, refused
 
 
 def _step(network: nn.Module, x: torch.Tensor, phase: Phase) -> None:

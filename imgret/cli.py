@@ -22,6 +22,7 @@ COMMANDS = {
     "duplicates": "Find groups of near-identical images; deletes nothing.",
     "map": "Draw the gallery as a map, one HTML page.",
     "sample": "Write a folder of labelled pictures of parts, to try things on.",
+    "backbones": "List the networks that make embeddings, with width, size and licence.",
     "recipes": "List the experiments that come with imgret.",
     "train": "Train a classifier on folders of labelled images.",
     "predict": "Tell the class of images.",

@@ -47,8 +47,9 @@ class Whole(click.ParamType[tuple[int, ...]]):
 SETTINGS: dict[str, dict[str, Any]] = {  # what an embedding is made with, and what a search does
     "backbone": {
         "help": "mini (the default: imgret's own small encoder, which needs no network), "
-        "mobilenetv2, resnet50, efficientnet-b7, any timm name, hf-hub:user/model, or a folder "
-        "with config.json and model.safetensors."
+        "mobilenetv2, resnet50, efficientnet-b7, any timm name (`imgret backbones` lists them), "
+        "hf-hub:user/model, or a folder with config.json and model.safetensors; ./NAME where a "
+        "backbone has that name."
     },
     "size": {
         "type": click.IntRange(LEAST_SIZE, MOST_SIZE),

@@ -67,9 +67,13 @@ def shown_path(path: Path) -> str:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on a terminal, lines with tabs in between in a pipe."""
+    """A table on a terminal; in a pipe a line of the columns and one a row, tabs in between.
+
+    Of no rows a pipe gets nothing at all, as from grep.
+    """
     if not sys.stdout.isatty():
-        write("".join("\t".join(map(visible, row)) + "\n" for row in rows))
+        lines = [columns, *rows] if rows else []
+        write("".join("\t".join(map(visible, line)) + "\n" for line in lines))
         flush()
         return
     from rich.console import Console

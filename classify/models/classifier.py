@@ -165,11 +165,12 @@ def make_backbone(spec: ModelSpec, size: int) -> nn.Module:
 def _timm_backbone(spec: ModelSpec, size: int) -> nn.Module:
     import timm
 
-    name = spec.backbone.partition(".")[0]
+    known = spec.architecture
+    name = known.id
     if name == NAME or not timm.is_model(name):
         raise RecipeError(f"model.backbone: timm has no {name[:80]!r}. Give another name.")
     regularised = {"drop_path_rate": spec.drop_path} if spec.drop_path else {}
-    arguments = backbones.arguments_of(name, size)
+    arguments = backbones.arguments_of(known, size)
     backbone = create_timm(name, size, {**arguments, **regularised, "num_classes": 0})
     _drop_what_follows_the_map(backbone, size if arguments else PROBE)
     return backbone

@@ -20,7 +20,7 @@ from classify.models.classifier import (
 from classify.models.heads import embed_features, head_keys, head_modules
 from classify.recipe import Input, ModelSpec
 from retrieval import backbones
-from retrieval.backbones import Backbone
+from retrieval.backbones import Backbone, BackboneName, parse_name
 from retrieval.errors import BackboneError, RecipeError
 from retrieval.images import Preprocessing
 from retrieval.text import one_sentence
@@ -99,27 +99,23 @@ def _preprocessing(spec: ModelSpec, pixels: Input, source: Backbone | None) -> P
 
 def _default_size(spec: ModelSpec) -> int:
     """Of random weights: that of the architecture, if timm knows one."""
-    return (_is_known(spec) and backbones.input_size(_name(spec))) or DEFAULT_SIZE
+    return (_is_known(spec) and backbones.input_size(spec.architecture)) or DEFAULT_SIZE
 
 
 def _is_known(spec: ModelSpec) -> bool:
-    return spec.is_timm and bool(timm.is_model(_name(spec)))
-
-
-def _name(spec: ModelSpec) -> str:
-    return spec.backbone.partition(".")[0]
+    return spec.is_timm and bool(timm.is_model(spec.architecture.id))
 
 
 def _timm_network(spec: ModelSpec, size: int, num_classes: int) -> nn.Module:
     """timm's own network for a size, as its weights' folder has it. Raises RecipeError."""
+    name = spec.architecture
     if not _is_known(spec):
-        raise RecipeError(f"model.backbone: timm has no {_name(spec)[:80]!r}. Give another name.")
+        raise RecipeError(f"model.backbone: timm has no {name.id[:80]!r}. Give another name.")
     rates = {"drop_rate": spec.head.dropouts[0], "drop_path_rate": spec.drop_path}
-    arguments = backbones.arguments_of(
-        _name(spec) if spec.weights == RANDOM else _source(spec), size
-    )
+    source = name if spec.weights == RANDOM else _source(spec)
+    arguments = backbones.arguments_of(source, size)
     arguments |= {key: rate for key, rate in rates.items() if rate}
-    return create_timm(_name(spec), size, arguments | {"num_classes": num_classes})
+    return create_timm(name.id, size, arguments | {"num_classes": num_classes})
 
 
 def _check_scores(network: nn.Module, name: str, size: int, num_classes: int) -> None:
@@ -148,15 +144,15 @@ def _check_scores(network: nn.Module, name: str, size: int, num_classes: int) ->
         )
 
 
-def _source(spec: ModelSpec) -> str:
-    return spec.backbone if spec.weights == PRETRAINED else spec.weights
+def _source(spec: ModelSpec) -> BackboneName:
+    return parse_name(spec.backbone if spec.weights == PRETRAINED else spec.weights)
 
 
 def _source_of_timm(spec: ModelSpec, size: int | None) -> Backbone | None:
     """The backbone that a timm network starts from, made for a size; None for random weights."""
     if not spec.is_timm or spec.weights == RANDOM:
         return None
-    source, wanted = _source(spec), _name(spec)
+    source, wanted = _source(spec), spec.architecture.id
     loaded = backbones.load_backbone(source, size=size)
     found = loaded.spec.architecture.partition(".")[0]
     if found != wanted:

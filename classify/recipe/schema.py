@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from retrieval.backbones.names import BackboneName, parse_name
+from retrieval.errors import RecipeError
 from retrieval.words import Fit, Frozen
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -155,8 +157,19 @@ class ModelSpec(Frozen):
 
     @property
     def is_timm(self) -> bool:
-        """Whether timm knows the backbone."""
+        """Whether timm makes the backbone."""
         return self.backbone != "cnn" and not self.backbone.startswith("torchvision:")
+
+    @property
+    def architecture(self) -> BackboneName:
+        """timm's network, whatever its weights. Raises BackboneError, or RecipeError for others."""
+        name = parse_name(self.backbone)
+        if name.architecture is None:
+            raise RecipeError(
+                f"model.backbone: {self.backbone[:80]} is no name of timm's. Give one; weights in "
+                "a folder or at the hub are model.weights."
+            )
+        return BackboneName("timm", name.architecture)
 
 
 class MetricLearning(Frozen):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,8 +133,7 @@ def _print_table(report: DuplicateReport) -> None:
         for number, group in enumerate(report.groups, start=1)
         for row in _rows(number, group)
     ]  # fmt: skip
-    if lines or sys.stdout.isatty():
-        print_table(columns, lines)
+    print_table(columns, lines)
 
 
 def _others(report: DuplicateReport) -> list[Path]:

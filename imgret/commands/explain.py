@@ -17,40 +17,23 @@ if TYPE_CHECKING:
 KINDS = (".png", ".svg", ".html")
 
 
-class Several(Command):
-    """A command whose --model takes all that follows it up to the next option."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put --model before each of its values, as click wants it."""
-        spread: list[str] = []
-        in_models = False
-        for argument in args:
-            if argument.startswith("-"):
-                in_models = argument == "--model"
-                spread += [] if in_models else [argument]
-            else:
-                spread += ["--model", argument] if in_models else [argument]
-        return super().parse_args(ctx, spread)
-
-
 @click.command(
     "explain",
-    cls=Several,
+    cls=Command,
     epilog="""\b
 Examples:
-  imgret explain photo.jpg --model runs/parts runs/other --out cam.png
-  imgret explain parts/test --show misclassified --model runs/parts --out wrong.png
+  imgret explain runs/parts photo.jpg --beside runs/other --out cam.png
+  imgret explain runs/parts parts/test --show misclassified --out wrong.png
 """,
 )
+@click.argument("run", type=NamedPath(path_type=Path))
 @click.argument("images", type=NamedPath(path_type=Path), nargs=-1, required=True)
 @click.option(
-    "--model",
-    "models",
+    "--beside",
     type=NamedPath(path_type=Path),
     multiple=True,
-    required=True,
-    metavar="RUN...",
-    help="One run of `imgret train` or several; takes all names up to the next option.",
+    metavar="RUN",
+    help="Another run, in a column beside the first; may be repeated.",
 )
 @click.option(
     "--out",
@@ -68,20 +51,21 @@ Examples:
     type=click.Choice(["all", "correct", "misclassified"]),
     default="all",
     show_default=True,
-    help="Of a folder with class folders: only what the first model has right, or wrong.",
+    help="Of a folder with class folders: only what RUN has right, or wrong.",
 )
 @click.option(
     "--limit", type=click.IntRange(1, 100), default=16, show_default=True, help="Images, at most."
 )
 def command(
+    run: Path,
     images: tuple[Path, ...],
-    models: tuple[Path, ...],
+    beside: tuple[Path, ...],
     outs: tuple[Path, ...],
     of_class: str | None,
     show: Show,
     limit: int,
 ) -> int:
-    """Draw what speaks for a class in IMAGES, by Grad-CAM: a row an image, a column a model.
+    """Draw what speaks for a class in IMAGES, by Grad-CAM: a row an image, a column a run.
 
     Of one folder with class folders, the true classes are shown too. Exit code 0: drawn, 1: there
     is no image to show, 2: an error.
@@ -94,7 +78,7 @@ def command(
     for out in outs:
         if out.suffix.lower() not in KINDS:
             raise click.UsageError(f"--out {out} ends in none of {', '.join(KINDS)}. Name it so.")
-    predictors = [Predictor.load(model) for model in models]
+    predictors = [Predictor.load(folder) for folder in (run, *beside)]
     files, labels = find_files(images, predictors[0].classes)
     if labels is None and show != "all":
         raise click.UsageError(

@@ -20,22 +20,20 @@ if TYPE_CHECKING:
     cls=Command,
     epilog="""\b
 Examples:
-  imgret predict photo.jpg --model runs/parts --top 5
-  imgret predict photos/ --model runs/parts --format csv > classes.csv
+  imgret predict runs/parts photo.jpg --top 5
+  imgret predict runs/parts photos/ --format csv > classes.csv
 """,
 )
+@click.argument("run", type=NamedPath(path_type=Path))
 @click.argument("images", type=NamedPath(path_type=Path), nargs=-1, required=True)
-@click.option(
-    "--model", type=NamedPath(path_type=Path), required=True, help="A run of `imgret train`."
-)
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Classes.")
 @format_option("text", "json", "csv")
-def command(images: tuple[Path, ...], model: Path, top: int, output: str) -> int:
-    """Tell the class of IMAGES, files or folders: the most probable first."""
+def command(run: Path, images: tuple[Path, ...], top: int, output: str) -> int:
+    """Tell the class of IMAGES, files or folders, by RUN: the most probable first."""
     from classify.predictor import Predictor
     from imgret.output import shown_progress
 
-    predictor = Predictor.load(model)
+    predictor = Predictor.load(run)
     with shown_progress() as progress:
         predictions = predictor.predict(images, top=top, progress=progress)
     for prediction in predictions:

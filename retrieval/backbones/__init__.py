@@ -5,14 +5,23 @@ A name is ``mini`` (imgret's own, in the package), a short name, any timm model 
 it, or ``random:`` and a timm name for random weights, whose embeddings show shape and cost and are
 a floor to compare with.
 
-spec.py        all that decides embeddings, and its fingerprint
-names.py       names and configurations; no network is made
-hub.py         files of the Hugging Face hub
-packaged.py    imgret's own encoder, from its files alone
-network.py     an architecture and weights -> a network, its preprocessing
-loader.py      a name -> a backbone, or a network with its classifier
+spec.py            all that decides embeddings, and its fingerprint
+known.py           what timm has weights for, from a table
+names.py           a name -> where it comes from, and what it is called there
+configuration.py   what a folder's config.json and timm say of a network
+hub.py             files of the Hugging Face hub
+packaged.py        imgret's own encoder, from its files alone
+network.py         an architecture and weights -> a network, its preprocessing
+loader.py          a name -> a backbone, or a network with its classifier
 """
 
+from retrieval.backbones.configuration import (
+    architecture_of,
+    folder_content,
+    folder_fingerprint,
+    input_size,
+)
+from retrieval.backbones.known import KnownBackbone, alike, known_backbones
 from retrieval.backbones.loader import (
     arguments_of,
     load_backbone,
@@ -21,14 +30,10 @@ from retrieval.backbones.loader import (
 )
 from retrieval.backbones.names import (
     MINI,
-    RANDOM,
     SHORT_NAMES,
-    architecture_of,
-    folder_content,
-    folder_fingerprint,
-    folder_of,
-    input_size,
-    resolve_name,
+    BackboneName,
+    check_unambiguous,
+    parse_name,
 )
 from retrieval.backbones.network import patch_size
 from retrieval.backbones.packaged import packaged_spec, packaged_weights
@@ -36,22 +41,25 @@ from retrieval.backbones.spec import Backbone, BackboneSpec, Classifier
 
 __all__ = [
     "MINI",
-    "RANDOM",
     "SHORT_NAMES",
     "Backbone",
+    "BackboneName",
     "BackboneSpec",
     "Classifier",
+    "KnownBackbone",
+    "alike",
     "architecture_of",
     "arguments_of",
+    "check_unambiguous",
     "folder_content",
     "folder_fingerprint",
-    "folder_of",
     "input_size",
+    "known_backbones",
     "load_backbone",
     "load_classifier",
     "packaged_spec",
     "packaged_weights",
+    "parse_name",
     "patch_size",
-    "resolve_name",
     "with_random_weights",
 ]

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from retrieval.errors import BackboneError
+from retrieval.libraries import is_installed
 from retrieval.text import one_sentence
 
 
@@ -28,6 +29,15 @@ def from_hub(name: str, repository: str, file: str) -> Path:
         raise BackboneError(f"{name} has no {file} at the hub. Choose another backbone.") from error
     except (OSError, ValueError) as error:  # no such repository, no right to it, a wrong name
         raise BackboneError(f"{_without_network(name)} ({one_sentence(error)})") from error
+
+
+def is_cached(repository: str) -> bool:
+    """Whether a repository's weights lie in the hub's cache on this machine; asks no hub."""
+    if not is_installed("huggingface_hub"):
+        return False
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(repository, "model.safetensors"), str)
 
 
 @contextmanager

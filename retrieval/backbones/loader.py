@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from pydantic import ValidationError
 
-from retrieval.backbones.hub import from_hub
-from retrieval.backbones.names import (
-    MINI,
-    RANDOM,
+from retrieval.backbones.configuration import (
     defaults,
-    folder_of,
     needs_image_size,
     read_config,
     reason,
-    resolve_name,
 )
+from retrieval.backbones.hub import from_hub
+from retrieval.backbones.names import MINI, BackboneName, parse_name, unknown
 from retrieval.backbones.network import (
     MAX_SIDE,
     create_backbone,
@@ -42,26 +38,22 @@ CONFIG_KEYS = {  # what a stranger's config may say of preprocessing and layout;
 FITS: dict[str, Fit] = {"squash": "squash", "center": "crop", "border": "pad"}  # timm's crop_mode
 
 
-def load_backbone(name: str, **options: Unpack[EmbeddingOptions]) -> Backbone:
+def load_backbone(name: str | BackboneName, **options: Unpack[EmbeddingOptions]) -> Backbone:
     """Load a backbone with its pretrained weights, its classifier removed.
 
-    options: size, the side of the input in pixels, by default the model's own; fit, pool and views,
-    see EmbeddingSettings. Raises BackboneError when the name, its weights or the size cannot be
-    used, or where there is no torch.
+    name: as retrieval/backbones/names.py reads it. options: size, the side of the input in pixels,
+    by default the model's own; fit, pool and views, see EmbeddingSettings. Raises BackboneError
+    when the name, its weights or the size cannot be used, or where there is no torch.
     """
-    name = resolve_name(name)
-    _check_installed(name)
-    if name.startswith(RANDOM):
-        return with_random_weights(name.removeprefix(RANDOM), **options)
+    name = parse_name(name)
+    _check_installed(str(name))
+    if name.source == "random":
+        return with_random_weights(name.id, **options)
     asked = _checked(name, options)
-    if name.startswith("hf-hub:"):
-        folder = from_hub(name, name.removeprefix("hf-hub:"), "config.json").parent
-        from_hub(name, name.removeprefix("hf-hub:"), "model.safetensors")
-        network, sha256 = _load_folder(folder, asked.size)
-    elif (known := folder_of(name)) is not None:
-        network, sha256 = _load_folder(known, asked.size)
-    else:
+    if name.source == "timm":
         network, sha256 = _load_named(name, asked.size)
+    else:
+        network, sha256 = _load_folder(_folder_with_weights(name), asked.size)
     return _backbone(asked, network, sha256)
 
 
@@ -72,33 +64,29 @@ def with_random_weights(
     import torch
 
     torch.manual_seed(seed)
-    asked = _checked(RANDOM + architecture, options)
+    asked = _checked(BackboneName("random", architecture), options)
     network = create_backbone(architecture, asked.size)
     return _backbone(asked, network, sha256_of_tensors(network.state_dict()))
 
 
-def _checked(name: str, options: EmbeddingOptions) -> EmbeddingSettings:
+def _checked(name: BackboneName, options: EmbeddingOptions) -> EmbeddingSettings:
     """What a backbone is to be loaded with. Raises BackboneError for a value that is none."""
     try:
-        return EmbeddingSettings(backbone=name, **options)
+        return EmbeddingSettings(backbone=str(name), **options)
     except ValidationError as error:
         key, fault = first_fault(error)
         raise BackboneError(f"{name} cannot be loaded so: {key}: {fault}.") from error
 
 
-def arguments_of(name: str, size: int) -> dict[str, Any]:
+def arguments_of(name: BackboneName, size: int) -> dict[str, Any]:
     """The arguments with which timm makes a backbone's network for inputs of a side of `size`.
 
     Those that a folder's config.json names, and img_size for a network that is built for one
     size. Raises BackboneError.
     """
-    name = resolve_name(name)
-    if name.startswith("hf-hub:"):
-        folder = from_hub(name, name.removeprefix("hf-hub:"), "config.json").parent
-    elif (known := folder_of(name)) is not None:
-        folder = known
-    else:
-        return sized(name.removeprefix(RANDOM), size)
+    if name.source in ("timm", "random"):
+        return sized(name.id, size)
+    folder = name.folder or from_hub(str(name), name.id, "config.json").parent
     config = read_config(folder)
     return sized(config["architecture"], size, arguments=_arguments_in(folder, config))
 
@@ -171,32 +159,28 @@ def _arguments_in(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-def _alike(architecture: str) -> list[str]:
-    """Names of timm's that hold a name, or else are spelled like it."""
+def _folder_with_weights(name: BackboneName) -> Path:
+    """Where a folder's, the package's or the hub's weights lie; the hub's are downloaded."""
+    if name.folder is not None:
+        return name.folder
+    from_hub(str(name), name.id, "model.safetensors")
+    return from_hub(str(name), name.id, "config.json").parent
+
+
+def _load_named(name: BackboneName, size: int | None) -> tuple[torch.nn.Module, str]:
     import timm
 
-    known = timm.list_models()
-    return timm.list_models(f"*{architecture}*")[:5] or get_close_matches(architecture, known, n=3)
-
-
-def _load_named(name: str, size: int | None) -> tuple[torch.nn.Module, str]:
-    import timm
-
-    architecture, _, tag = name.partition(".")
+    architecture, _, tag = name.id.partition(".")
     if not timm.is_model(architecture):
-        near = ", ".join(_alike(architecture))
-        raise BackboneError(
-            f"There is no backbone named {name!r}. "
-            + (f"Did you mean {near}?" if near else "Give a timm name or a folder.")
-        )
+        raise unknown(name.id)
     tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
     if tag and tag not in tags:
         raise BackboneError(f"{architecture} has no weights {tag!r}, only {', '.join(tags)}.")
-    cfg = defaults(name)
+    cfg = defaults(name.id)
     if not cfg.get("hf_hub_id"):
-        raise BackboneError(f"{name} has no weights in safetensors. Choose another backbone.")
-    weights = from_hub(name, cfg["hf_hub_id"], "model.safetensors")
-    return create_backbone(name, size, weights=weights, cfg=cfg), sha256_of(weights)
+        raise BackboneError(f"{name.id} has no weights in safetensors. Choose another backbone.")
+    weights = from_hub(name.id, cfg["hf_hub_id"], "model.safetensors")
+    return create_backbone(name.id, size, weights=weights, cfg=cfg), sha256_of(weights)
 
 
 def _backbone(asked: EmbeddingSettings, network: torch.nn.Module, sha256: str) -> Backbone:

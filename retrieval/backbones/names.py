@@ -1,16 +1,29 @@
-"""Names of backbones, and what their configurations say; no network is made here."""
+"""A backbone's name -> where it comes from and what it is called there; parsed here, and only here.
+
+A name is read by the first of these lines that fits it. Whether a folder exists decides in the
+last line alone, so that a stored name means the same in every working directory.
+
+1. ``mini`` is imgret's own, and a short name (``resnet50``) is timm's, also where a folder is
+   called so: ``./mini`` and ``mini/`` are the folder.
+2. ``hf-hub:user/model`` or ``hf_hub:user/model``, with ``@revision`` or without, is at the hub.
+   ``local-dir:PATH`` is a folder. ``random:NAME`` is timm's network with random weights.
+3. ``timm/NAME`` is timm's, as the hub writes it; ``./timm/NAME`` is a folder.
+4. What is written as a path is a folder: with a slash or a backslash in it, or ``~`` before it.
+5. A name that timm has weights for is timm's, with the tag of the weights or without.
+6. Any other is a folder where one of that name exists, else timm's, which may be newer than the
+   table of what it knows.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from importlib import metadata, resources
+import re
+from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
+from retrieval.backbones.known import alike, known_architectures
 from retrieval.errors import BackboneError
-from retrieval.files import sha256_of
-from retrieval.text import one_sentence
 from retrieval.words import DEFAULT_BACKBONE
 
 SHORT_NAMES = {
@@ -19,136 +32,155 @@ SHORT_NAMES = {
     "efficientnet-b7": "tf_efficientnet_b7.ns_jft_in1k",
 }
 MINI = DEFAULT_BACKBONE  # imgret's own, whose weights are in the package
-RANDOM = "random:"
-ARCHITECTURES = "imgret.architectures"  # entry points: modules that register networks with timm
-MAX_CONFIG_BYTES = 1 << 20
+RANDOM, HUB, LOCAL, TIMM = "random:", "hf-hub:", "local-dir:", "timm/"
+LONGEST = 4096  # characters: of a path on Linux
+_TIMM_ID = re.compile(r"\w[\w-]*(\.[\w.-]+)?", re.ASCII)
+_PART = r"\w(?:[\w.-]*\w)?"
+_HUB_ID = re.compile(rf"(?:{_PART}/)?{_PART}(?:@\w[\w./-]*)?", re.ASCII)
+
+BackboneSource = Literal["mini", "timm", "hub", "folder", "random"]
 
 
-def resolve_name(name: str) -> str:
-    """The name in the one form that is stored: short names and folders spelled out.
+@dataclass(frozen=True)
+class BackboneName:
+    """Where a backbone comes from, and what it is called there.
 
-    >>> resolve_name("mini")
-    'mini'
-    >>> resolve_name("resnet50")
-    'resnet50.a1_in1k'
+    source: imgret's own ("mini"), "timm", the Hugging Face "hub", a "folder", or timm's network
+    with "random" weights. id: timm's name, the hub's "user/model", or the folder's absolute path.
+
+    >>> str(BackboneName("hub", "timm/resnet50.a1_in1k"))
+    'hf-hub:timm/resnet50.a1_in1k'
     """
-    if name in SHORT_NAMES:
-        return SHORT_NAMES[name]
-    if name == MINI:
-        return MINI
-    if name.startswith("hf-hub:"):
+
+    source: BackboneSource
+    id: str
+
+    def __str__(self) -> str:
+        """The text that is stored, which parse_name() reads as this record again."""
+        if self.source == "timm" and self.architecture not in known_architectures():
+            return TIMM + self.id  # or else a folder of that name would hide it
+        return {"hub": HUB, "random": RANDOM}.get(self.source, "") + self.id
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the weights of a folder's or the package's backbone lie; None for any other."""
+        if self.source == "mini":
+            return Path(str(resources.files("retrieval") / MINI))
+        return Path(self.id) if self.source == "folder" else None
+
+    @property
+    def architecture(self) -> str | None:
+        """timm's name of the network, where the name tells it."""
+        return self.id.partition(".")[0] if self.source in ("timm", "random") else None
+
+    @property
+    def last_part(self) -> str:
+        """The end of a path, or else the name: for what has to be short."""
+        return Path(self.id).name
+
+
+def parse_name(name: str | BackboneName) -> BackboneName:
+    """Read a backbone's name; a record is given back as it is.
+
+    Raises BackboneError for what can be no name.
+
+    >>> parse_name("timm/resnet50.a1_in1k")
+    BackboneName(source='timm', id='resnet50.a1_in1k')
+    >>> parse_name("resnet50") == parse_name("timm/resnet50.a1_in1k")
+    True
+    >>> str(parse_name("random:mobilenetv2"))
+    'random:mobilenetv2_100'
+    """
+    if isinstance(name, BackboneName):
         return name
-    if name.startswith(RANDOM):
-        return RANDOM + resolve_name(name.removeprefix(RANDOM)).partition(".")[0]
-    folder = Path(name.removeprefix("local-dir:")).expanduser()
-    if name.startswith("local-dir:") or folder.is_dir() or "/" in name:
-        return str(folder.resolve())
-    return name
-
-
-def folder_of(name: str) -> Path | None:
-    """Where the weights of a folder's or the package's backbone lie; None for any other name."""
-    name = resolve_name(name)
+    if not name or len(name) > LONGEST or "\0" in name:
+        raise BackboneError(
+            f"{name[:80]!r} is no name of a backbone. Give a name of 1 to {LONGEST:,} characters, "
+            "none of them NUL; `imgret backbones` lists some."
+        )
     if name == MINI:
-        return Path(str(resources.files("retrieval") / MINI))
-    return Path(name) if Path(name).is_absolute() else None
+        return BackboneName("mini", MINI)
+    if name in SHORT_NAMES:
+        return BackboneName("timm", SHORT_NAMES[name])
+    prefix, colon, rest = name.partition(":")
+    if colon and prefix in ("hf-hub", "hf_hub"):
+        return _at_the_hub(rest)
+    if colon and prefix == "local-dir":
+        return _in_a_folder(rest)
+    if colon and prefix == "random":
+        return _with_random_weights(rest)
+    if _TIMM_ID.fullmatch(name.removeprefix(TIMM)) and (
+        name.startswith(TIMM) or name.partition(".")[0] in known_architectures()
+    ):
+        return BackboneName("timm", name.removeprefix(TIMM))
+    return _in_a_folder(name) if _is_path(name) else _by_timm(name)
 
 
-def folder_fingerprint(name: str) -> str | None:
-    """SHA-256 of weights in a folder, which needs no torch; None where name has no such folder."""
-    folder = folder_of(name)
-    weights = folder / "model.safetensors" if folder else None
-    return sha256_of(weights) if weights and weights.is_file() else None
-
-
-def folder_content(name: str) -> str | None:
-    """SHA-256 of all that decides what a folder's backbone gives: weights and config.json.
-
-    None where name has no such folder. Needs no torch.
-    """
-    folder = folder_of(name)
-    files = [folder / "model.safetensors", folder / "config.json"] if folder else []
-    if not files or not all(file.is_file() for file in files):
-        return None
-    return " ".join(map(sha256_of, files))
-
-
-def architecture_of(folder: Path) -> str:
-    """timm's name of the network whose weights a folder holds. Raises BackboneError."""
-    return str(read_config(folder)["architecture"])
-
-
-def input_size(name: str) -> int | None:
-    """The side of a backbone's own input in pixels; None where that is not known without it."""
-    name = resolve_name(name).removeprefix(RANDOM)
-    if name.startswith("hf-hub:"):
-        return None
-    folder = folder_of(name)
-    architecture = architecture_of(folder) if folder else name
-    config = read_config(folder) if folder else {}
-    said = config.get("pretrained_cfg", config).get("input_size")
-    side = (said or defaults(architecture).get("input_size") or [None])[-1]
-    return int(side) if isinstance(side, int) else None
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """A folder's config.json, its parts checked. Raises BackboneError."""
-    file = folder / "config.json"
+def check_unambiguous(name: str) -> None:
+    """Raise BackboneError where timm has a network of this name and a folder here has weights."""
+    known = parse_name(name)
+    if known.source != "timm" or name.startswith(TIMM):
+        return
     try:
-        if file.stat().st_size > MAX_CONFIG_BYTES:
-            raise ValueError("it is larger than a configuration can be")
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        what = "does not exist" if not folder.is_dir() else "has no config.json"
+        is_folder = (Path(name) / "config.json").is_file()
+    except OSError:  # longer than a name of a folder can be
+        return
+    if is_folder:
         raise BackboneError(
-            f"The backbone folder {folder} {what}. Give a folder with config.json and "
-            "model.safetensors as timm writes it, or the name of a timm model."
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
+            f"{name} is a network of timm's and a folder of weights here. Give ./{name} for the "
+            f"folder, or {TIMM}{known.id}."
+        )
+
+
+def _at_the_hub(repository: str) -> BackboneName:
+    if not _HUB_ID.fullmatch(repository) or ".." in repository:
         raise BackboneError(
-            f"{file} cannot be read ({one_sentence(error)}). Correct or replace it."
+            f"{repository[:80]!r} is no repository of the Hugging Face hub. "
+            "Give hf-hub:user/model, with @revision behind it or without."
+        )
+    return BackboneName("hub", repository)
+
+
+def _with_random_weights(name: str) -> BackboneName:
+    architecture = SHORT_NAMES.get(name, name).removeprefix(TIMM).partition(".")[0]
+    if not _TIMM_ID.fullmatch(architecture):
+        raise BackboneError(
+            f"{RANDOM}{name[:80]} names no network of timm's. Give one, such as {RANDOM}resnet50."
+        )
+    return BackboneName("random", architecture)
+
+
+def _in_a_folder(path: str) -> BackboneName:
+    try:
+        folder = str(Path(path).expanduser().resolve())
+        folder.encode()
+    except (OSError, RuntimeError, ValueError) as error:  # no such user, a loop, no UTF-8
+        raise BackboneError(
+            f"The backbone folder {path[:LONGEST]} cannot be found, or its path is no UTF-8. "
+            "Give another path."
         ) from error
-    parts = [config] if isinstance(config, dict) else []
-    parts += [config.get(key, {}) for key in ("model_args", "pretrained_cfg")] if parts else []
-    if not parts or not all(isinstance(part, dict) for part in parts):
-        raise BackboneError(f"{file} is not a timm configuration. Correct or replace it.")
-    if not isinstance(config.get("architecture"), str):
-        raise BackboneError(f"{file} names no architecture. Correct or replace it.")
-    return config
+    return BackboneName("folder", folder)
 
 
-def check_architecture(name: str) -> None:
-    """Raise BackboneError unless timm knows it, by itself or from an installed package."""
-    import timm
-
-    name = name.partition(".")[0]
-    if not timm.is_model(name):
-        for entry in metadata.entry_points(group=ARCHITECTURES):
-            entry.load()
-    if not timm.is_model(name):
-        raise BackboneError(f"timm knows no architecture {name[:80]!r}. Correct config.json.")
+def _by_timm(name: str) -> BackboneName:
+    if _TIMM_ID.fullmatch(name):
+        return BackboneName("timm", name)
+    raise unknown(name)
 
 
-def defaults(architecture: str) -> dict[str, Any]:
-    """What timm knows of an architecture, for what a config does not say."""
-    from timm.models import get_pretrained_cfg
-
-    check_architecture(architecture)
+def _is_path(name: str) -> bool:
+    if "/" in name or "\\" in name or name.startswith("~") or name in (".", ".."):
+        return True
     try:
-        known = get_pretrained_cfg(architecture, allow_unregistered=True)
-    except RuntimeError as error:
-        raise BackboneError(f"timm does not know {architecture} ({reason(error)}).") from error
-    return dict(known.to_dict()) if known else {}
+        return Path(name).is_dir()
+    except OSError:  # longer than a name of a folder can be
+        return False
 
 
-def needs_image_size(name: str, cfg: Mapping[str, Any] | None) -> bool:
-    """Whether the network is built for one input size, as most transformers are."""
-    from timm.models import get_pretrained_cfg
-
-    known = get_pretrained_cfg(name, allow_unregistered=True)
-    return bool((cfg or {}).get("fixed_input_size", known and known.fixed_input_size))
-
-
-def reason(error: BaseException) -> str:
-    """What an error says, on one line."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+def unknown(name: str) -> BackboneError:
+    """That there is no backbone of a name, and which ones are spelled like it."""
+    near = ", ".join(alike(name, *SHORT_NAMES, MINI))
+    return BackboneError(
+        f"There is no backbone named {name[:80]!r}. "
+        + (f"Did you mean {near}?" if near else "Give a timm name or a folder.")
+    )

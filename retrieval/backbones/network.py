@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retrieval.backbones.names import check_architecture, needs_image_size, reason
+from retrieval.backbones.configuration import check_architecture, needs_image_size, reason
 from retrieval.errors import BackboneError
 from retrieval.images import Preprocessing
 from retrieval.words import Fit

@@ -6,9 +6,11 @@ weights; docs/mini.md says how they were trained.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
-from retrieval.backbones.names import MINI, folder_of, read_config, reason, resolve_name
+from retrieval.backbones.configuration import read_config, reason
+from retrieval.backbones.names import MINI, parse_name
 from retrieval.backbones.network import preprocessing_from
 from retrieval.backbones.spec import BackboneSpec
 from retrieval.errors import BackboneError
@@ -24,7 +26,7 @@ def packaged_spec(asked: EmbeddingSettings) -> BackboneSpec | None:
     None where the network is needed for it: for other backbones, and other pools and views.
     Raises BackboneError when the package's files are damaged.
     """
-    if resolve_name(asked.backbone) != MINI or (asked.pool, asked.views) != ("own", "none"):
+    if parse_name(asked.backbone).source != "mini" or (asked.pool, asked.views) != ("own", "none"):
         return None
     folder = _folder()
     config = read_config(folder)
@@ -44,8 +46,23 @@ def packaged_weights(spec: BackboneSpec) -> Path | None:
     return weights if sha256_of(weights) == spec.weights_sha256 else None
 
 
+def packaged_parameters() -> int:
+    """How many parameters imgret's own encoder has. Raises BackboneError."""
+    from safetensors import SafetensorError, safe_open
+
+    weights = _folder() / "model.safetensors"
+    try:
+        with safe_open(weights, "np") as file:
+            names = [name for name in file.keys() if ".running_" not in name]  # noqa: SIM118
+            return sum(math.prod(file.get_slice(name).get_shape()) for name in names)
+    except (OSError, SafetensorError) as error:
+        raise BackboneError(
+            f"{weights} cannot be read ({reason(error)}). Install imgret again."
+        ) from error
+
+
 def _folder() -> Path:
-    folder = folder_of(MINI)
+    folder = parse_name(MINI).folder
     if folder is None or not (folder / "model.safetensors").is_file():
         raise BackboneError(
             f"This installation of imgret lacks its own encoder, {MINI}. Install imgret again."

@@ -94,13 +94,13 @@ def _key(
     sampled: list[str] | None,
 ) -> str:
     """Readable, and different for whatever gives other embeddings or labels."""
-    name = backbones.resolve_name(encoding.backbone)
+    name = backbones.parse_name(encoding.backbone)
     facts = [
-        str(folder.resolve()), labels, engine, name, backbones.folder_content(name),
+        str(folder.resolve()), labels, engine, str(name), backbones.folder_content(name),
         *encoding.model_dump(exclude={"backbone"}).values(), sampled,
     ]  # fmt: skip
     digest = hashlib.sha256(json.dumps(facts).encode(errors="surrogateescape")).hexdigest()
-    return f"{folder.resolve().name}-{Path(name).name}-{digest[:16]}".replace(":", "-")
+    return f"{folder.resolve().name}-{name.last_part}-{digest[:16]}".replace(":", "-")
 
 
 def _add_cost(place: Path, images: int, seconds: float) -> None:

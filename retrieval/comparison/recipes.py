@@ -41,7 +41,7 @@ class Experiment(Frozen):
     @property
     def has_random_weights(self) -> bool:
         """Whether the weights of its backbone are random."""
-        return self.encoding.backbone.startswith(backbones.RANDOM)
+        return backbones.parse_name(self.encoding.backbone).source == "random"
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def grid(recipe: Experiment, spans: Mapping[str, Sequence[object]]) -> list[Name
         document = recipe.model_dump(exclude_none=True)
         for key, value in chosen.items():
             document["encoding" if key in EMBEDDING else "search"][key] = value
-        name = " ".join(_short(chosen[key]) for key in varied) or "default"
+        name = " ".join(_short(key, chosen[key]) for key in varied) or "default"
         made = parse_experiment(
             tomli_w.dumps(document), f"--{' --'.join(chosen)}" if chosen else "default"
         )
@@ -118,17 +118,17 @@ def with_weights(
     random_weights: without such a folder, take random weights, for shape and cost alone.
     """
     encoding = experiment.recipe.encoding
-    name = backbones.resolve_name(encoding.backbone)
-    if experiment.recipe.has_random_weights or backbones.folder_of(name) is not None:
+    name = backbones.parse_name(encoding.backbone)
+    if name.source not in ("timm", "hub"):
         return experiment
     for folder in folders:
-        if backbones.architecture_of(folder) == name.partition(".")[0]:
-            name = str(folder.resolve())
+        if name.architecture == backbones.architecture_of(folder):
+            name = backbones.BackboneName("folder", str(folder.resolve()))
             break
     else:
-        if random_weights:
-            name = backbones.resolve_name(backbones.RANDOM + encoding.backbone)
-    encoding = encoding.model_copy(update={"backbone": name})
+        if random_weights and name.architecture:
+            name = backbones.BackboneName("random", name.architecture)
+    encoding = encoding.model_copy(update={"backbone": str(name)})
     return replace(experiment, recipe=experiment.recipe.model_copy(update={"encoding": encoding}))
 
 
@@ -144,6 +144,9 @@ def unique(experiments: Sequence[NamedExperiment]) -> list[NamedExperiment]:
     return made
 
 
-def _short(value: object) -> str:
-    """A value as it stands in a name: of a folder its last part."""
-    return Path(value).name if isinstance(value, str) and "/" in value else str(value)
+def _short(key: str, value: object) -> str:
+    """A value as it stands in a name: of a folder, or of what lies at the hub, its last part."""
+    if key != "backbone":
+        return str(value)
+    name = backbones.parse_name(str(value))
+    return name.last_part if name.source in ("folder", "hub") else str(value)

@@ -180,7 +180,7 @@ class _Run:
     def size(self) -> int:
         """The side of the input that the start has, in pixels."""
         encoding = self.recipe.encoding
-        return encoding.size or backbones.input_size(encoding.backbone) or 224
+        return encoding.size or backbones.input_size(backbones.parse_name(encoding.backbone)) or 224
 
     def step(self, change: Change) -> Step | None:
         """Try a change; None where it changes nothing."""

@@ -7,6 +7,7 @@ the exported file needs neither torch nor timm. imgret's own encoder needs no ex
 network is built from its tensors. What each engine is worth is measured by benchmarks/ and stands
 in docs/benchmarks.md.
 
+catalogue.py      the backbones that one can name, and what is known of each
 encoder.py        an Encoder, and the names of engines
 engines.py        a backbone -> the best engine that runs it here
 exports.py        a network -> OpenVINO's files in a cache folder
@@ -15,6 +16,7 @@ openvino_cpu.py   OpenVINO's files or model -> what runs them
 torch_runners.py  a network -> what runs it in torch, on a CPU or CUDA
 """
 
+from retrieval.encoder.catalogue import Catalogue, ListedBackbone, list_backbones
 from retrieval.encoder.encoder import Encoder, Runner, normalise
 from retrieval.encoder.engines import AGREEMENT, exported_encoder, open_encoder
 from retrieval.encoder.exports import CONVERSIONS, cache_folder
@@ -24,12 +26,15 @@ from retrieval.encoder.torch_runners import keep_freed_memory
 __all__ = [
     "AGREEMENT",
     "CONVERSIONS",
+    "Catalogue",
     "Encoder",
+    "ListedBackbone",
     "Runner",
     "cache_folder",
     "compiled",
     "exported_encoder",
     "keep_freed_memory",
+    "list_backbones",
     "normalise",
     "open_encoder",
     "precision_of",

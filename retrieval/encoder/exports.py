@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,16 @@ if TYPE_CHECKING:
 
     Conversion = Callable[[torch.nn.Module, torch.Tensor], Any]
 
-NETWORK, WEIGHTS = "model.xml", "model.bin"
+NETWORK, WEIGHTS, FACTS = "model.xml", "model.bin", "encoder.json"
+
+
+@dataclass(frozen=True)
+class Export:
+    """What an export says of itself: name, width of an embedding and side of the input, pixels."""
+
+    name: str
+    dim: int
+    size: int
 
 
 def cache_folder() -> Path:
@@ -42,10 +52,22 @@ def export_folder(spec: BackboneSpec, precision: str, cache: Path) -> Path:
 def is_whole(folder: Path) -> bool:
     """Whether an export is there, all of it."""
     try:
-        sizes = json.loads((folder / "encoder.json").read_text())["bytes"]
+        sizes = json.loads((folder / FACTS).read_text())["bytes"]
         return all((folder / name).stat().st_size == sizes[name] for name in (NETWORK, WEIGHTS))
     except (OSError, ValueError, LookupError, TypeError):
         return False
+
+
+def find_exports(cache: Path) -> dict[str, Export]:
+    """The exports below a cache folder that are whole, by the names of their backbones."""
+    found = {}
+    for file in sorted((cache / "encoders").glob(f"*/{FACTS}")):
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+            facts = json.loads(file.read_text())
+            export = Export(str(facts["name"]), int(facts["dim"]), int(facts["size"]))
+            if is_whole(file.parent):
+                found[export.name] = export
+    return found
 
 
 def check_writable(folder: Path) -> None:
@@ -116,8 +138,14 @@ def export_encoder(backbone: Backbone, folder: Path, convert: Conversion) -> Non
     with scratch_folder(folder.parent) as made:
         openvino().save_model(model, made / NETWORK, compress_to_fp16=False)
         sizes = {name: (made / name).stat().st_size for name in (NETWORK, WEIGHTS)}
-        facts = {"name": spec.name, "fingerprint": spec.fingerprint, "bytes": sizes}
-        (made / "encoder.json").write_text(json.dumps(facts, indent=1))
+        facts = {
+            "name": spec.name,
+            "fingerprint": spec.fingerprint,
+            "dim": spec.dim,
+            "size": size,
+            "bytes": sizes,
+        }
+        (made / FACTS).write_text(json.dumps(facts, indent=1))
         try:
             if not is_whole(folder):
                 shutil.rmtree(folder, ignore_errors=True)

@@ -59,6 +59,8 @@ class EncoderChoice:
         asked = self.asked
         if "backbone" in asked and not (isinstance(self.backbone, str) and self.backbone):
             raise QueryError(f"backbone is {self.backbone!r}; give a name or a folder of weights.")
+        if self.backbone:
+            backbones.check_unambiguous(self.backbone)
         if "size" in asked:
             asked["size"] = whole("size", asked["size"], least=LEAST_SIZE, most=MOST_SIZE)
         for name, words in (("fit", FITS), ("pool", POOLS), ("views", VIEWS)):
@@ -70,9 +72,10 @@ class EncoderChoice:
     def new(self, old: BackboneState | None = None) -> Encoder:
         """The encoder for embedding anew; what was not asked for stays as it was in old."""
         before = old.embedding if old else EmbeddingSettings()
-        if self.backbone and backbones.resolve_name(self.backbone) != before.backbone:
+        name = str(backbones.parse_name(self.backbone or before.backbone))
+        if name != before.backbone:
             before = before.model_copy(update={"size": None})  # each backbone has its own
-        wanted = before.model_copy(update={**self.asked, "backbone": self._name(before)})
+        wanted = before.model_copy(update={**self.asked, "backbone": name})
         load: Callable[[], Backbone] = partial(_load, wanted)
         spec = backbones.packaged_spec(wanted)
         if spec is None:
@@ -80,11 +83,6 @@ class EncoderChoice:
             spec, load = backbone.spec, lambda: backbone
         self.current = open_encoder(spec, load, engine=self.engine, cache=cache_folder())
         return self.current
-
-    def _name(self, before: EmbeddingSettings) -> str:
-        if self.backbone and backbones.resolve_name(self.backbone) != before.backbone:
-            return self.backbone
-        return before.backbone
 
     def of(self, settings: Settings, *, ours: bool) -> Encoder:
         """The encoder that made a gallery's embeddings, on the engine that made them.
@@ -136,15 +134,15 @@ class EncoderChoice:
 
     def check(self, stored: BackboneState, gallery: Path) -> None:
         """Raise GalleryError when another backbone was asked for than the gallery's."""
-        asked = backbones.resolve_name(self.backbone) if self.backbone else stored.name
+        asked = backbones.parse_name(self.backbone or stored.name)
         differs = []
-        if asked != stored.name:
+        if self.backbone and str(asked) != stored.name:
             sha256 = backbones.folder_fingerprint(asked)
-            if sha256 is None and Path(asked).is_absolute():
+            if sha256 is None and asked.folder is not None:
                 backbones.load_backbone(asked)  # raises, saying what is wrong with the folder
             if sha256 != stored.weights_sha256:
                 differs.append(f"the backbone {stored.name}, not {asked}")
-        elif backbones.folder_of(asked) is not None:
+        elif asked.folder is not None:
             sha256 = backbones.folder_fingerprint(asked) or stored.weights_sha256
             if sha256 != stored.weights_sha256:
                 differs.append(f"other weights of {asked} ({stored.weights_sha256[:12]})")
@@ -160,8 +158,9 @@ class EncoderChoice:
 
     def _load_again(self, spec: BackboneSpec) -> Backbone:
         made = BackboneState.of(spec).embedding
-        if self.backbone and backbones.folder_fingerprint(self.backbone) == spec.weights_sha256:
-            made = made.model_copy(update={"backbone": self.backbone})
+        asked = backbones.parse_name(self.backbone or spec.name)
+        if backbones.folder_fingerprint(asked) == spec.weights_sha256:
+            made = made.model_copy(update={"backbone": str(asked)})
         return _load(made)
 
 

@@ -14,7 +14,7 @@ from classify.models import create_network, embed_features, head_parameters, lay
 from classify.models.cnn import ConvNet, Residual
 from classify.recipe import Input, ModelSpec
 from classify.run import save_model
-from retrieval.backbones import load_classifier
+from retrieval.backbones import BackboneName, load_classifier
 from retrieval.errors import BackboneError, RecipeError
 from tests.samples import save_weights
 
@@ -244,6 +244,26 @@ def test_a_declared_head_takes_a_network_of_one_input_size() -> None:
 def test_random_weights_take_the_size_that_the_architecture_is_made_for() -> None:
     for name, size in (("test_vit", 160), ("cait_xxs24_384", 384), ("efficientvit_m0", 224)):
         assert create_network(ModelSpec(backbone=name), Input(), 3).preprocessing.size == size
+
+
+@pytest.mark.parametrize("name", ["timm/test_vit", "test_vit.r160_in1k", "timm/test_vit.r160_in1k"])
+def test_a_backbone_is_timms_however_its_name_is_written(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert ModelSpec(backbone=name).architecture == BackboneName("timm", "test_vit")
+    assert made(160, backbone=name)(torch.zeros(1, 3, 160, 160)).shape == (1, 3)
+
+
+def test_a_short_name_is_a_backbone_of_a_recipe() -> None:
+    assert ModelSpec(backbone="efficientnet-b7").architecture.id == "tf_efficientnet_b7"
+
+
+@pytest.mark.parametrize("name", ["./weights", "mini", "hf-hub:user/model"])
+def test_a_backbone_of_a_recipe_is_an_architecture_and_no_weights(name: str) -> None:
+    with pytest.raises(RecipeError, match=r"model\.backbone: .* no name of timm's.*model\.weights"):
+        made(backbone=name)
 
 
 def test_weights_made_for_one_size_start_a_network_of_another(tmp_path: Path) -> None:

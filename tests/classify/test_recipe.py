@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from classify import recipe as recipes
 from classify.models import create_network, parameters
 from classify.recipe import Augmentation, Input, Loss, ModelSpec, Phase, Recipe, Training
-from retrieval import backbones
 from retrieval.comparison import recipes as searches
 from retrieval.errors import RecipeError
 from tests.classify.blobs import TINY, tiny
@@ -213,7 +212,7 @@ def test_every_recipe_of_ours_states_its_parameters(name: str) -> None:
 @pytest.mark.parametrize("name", searches.experiment_names())
 def test_every_recipe_of_retrieval_states_the_parameters_of_its_backbone(name: str) -> None:
     recipe = searches.read_experiment(name).recipe
-    architecture = backbones.resolve_name(recipe.encoding.backbone).partition(".")[0]
+    architecture = recipe.encoding.name.architecture
     with torch.device("meta"):
         backbone = timm.create_model(architecture, num_classes=0)
     assert recipe.measured

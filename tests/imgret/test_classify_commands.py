@@ -195,7 +195,7 @@ def test_the_leaderboard_draws_what_was_tested_and_says_what_was_not(
     done = imgret("leaderboard", *runs, "--report", "l.html", "--figures", "figs", "--image", image)
     assert done.returncode == 0, done.stderr
     assert "lack b/run" in done.stderr
-    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == list(runs)
+    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["run", *runs]
     assert {file.name for file in (tmp_path / "figs").iterdir()} == {
         f"{name}.{kind}"
         for name in ("scores", "averages", "best-classes", "curves", "grad-cam",
@@ -226,17 +226,17 @@ def test_the_leaderboard_shows_only_what_images_say_that_chose_nothing(
 
 def test_predict_tells_the_class(imgret: Command, trained: Path, tmp_path: Path) -> None:
     run, red = trained / "runs" / "good", trained / "data" / "train" / "red"
-    rows = json.loads(imgret("predict", red, "--model", run, "--format", "json").stdout)
+    rows = json.loads(imgret("predict", run, red, "--format", "json").stdout)
     assert len(rows) == 12
     first = [row["classes"][0]["label"] for row in rows]
     assert first.count("red") >= 10
     assert sum(c["probability"] for c in rows[0]["classes"]) == pytest.approx(1, abs=1e-4)
     (tmp_path / "bad.png").write_bytes(b"no image")
-    bad = imgret("predict", "bad.png", "--model", run, "--format", "csv")
+    bad = imgret("predict", run, "bad.png", "--format", "csv")
     assert bad.returncode == 1
     assert "bad.png" in bad.stderr
     assert "bad.png" in bad.stdout
-    assert imgret("predict", red, "--model", "nowhere").returncode == 2
+    assert imgret("predict", "nowhere", red).returncode == 2
 
 
 def test_explain_draws_several_models_side_by_side(
@@ -244,22 +244,23 @@ def test_explain_draws_several_models_side_by_side(
 ) -> None:
     file = next((trained / "data" / "test" / "red").iterdir())
     runs = [trained / "runs" / name for name in ("good", "poor")]
-    done = imgret("explain", file, "--model", *runs, "--out", "cam.png")
+    done = imgret("explain", runs[0], file, "--beside", runs[1], "--out", "cam.png")
     assert done.returncode == 0, done.stderr
-    assert [line.split("\t")[1] for line in done.stdout.splitlines()] == ["good", "poor"]
+    assert [line.split("\t")[1] for line in done.stdout.splitlines()] == ["model", "good", "poor"]
     with Image.open(tmp_path / "cam.png") as drawn:
         assert drawn.width > 300
-    wrong = imgret("explain", trained / "data" / "test", "--model", runs[0], "--show", "correct",
+    wrong = imgret("explain", runs[0], trained / "data" / "test", "--show", "correct",
                    "--class", "green", "--limit", 2)  # fmt: skip
     assert wrong.returncode == 0, wrong.stderr
-    assert len(wrong.stdout.splitlines()) == 2
-    assert imgret("explain", file, "--model", runs[0], "--show", "correct").returncode == 2
-    assert imgret("explain", file, "--model", runs[0], "--class", "cow").returncode == 2
-    several = imgret("explain", file, "--out", "x.svg", "--out", "x.html", "--model", *runs)
+    assert len(wrong.stdout.splitlines()) == 1 + 2
+    assert imgret("explain", runs[0], file, "--show", "correct").returncode == 2
+    assert imgret("explain", runs[0], file, "--class", "cow").returncode == 2
+    pages = ("--out", "x.svg", "--out", "x.html")
+    several = imgret("explain", runs[1], file, *pages, "--beside", runs[0])
     assert several.returncode == 0, several.stderr
     assert (tmp_path / "x.svg").read_text().count("<svg") == 1
     assert "What speaks for a class" in (tmp_path / "x.html").read_text()
-    assert imgret("explain", file, "--model", runs[0], "--out", "x.jpg").returncode == 2
+    assert imgret("explain", runs[0], file, "--out", "x.jpg").returncode == 2
 
 
 def test_recipes_are_listed_and_shown(imgret: Command) -> None:
@@ -290,7 +291,7 @@ def test_a_run_is_a_backbone_of_a_gallery(imgret: Command, trained: Path) -> Non
 def address(trained: Path, cache: Path) -> Iterator[str]:
     """A page that is being served."""
     with subprocess.Popen(
-        command_line("serve", "--model", trained / "runs" / "good"),
+        command_line("serve", trained / "runs" / "good"),
         env=command_environment(cache) | {"PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
@@ -343,7 +344,7 @@ epochs = 1
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "report.html").is_file()
     for command in (
-        ("predict", "blobs", "--model", "run"),
+        ("predict", "run", "blobs"),
         ("test", "run"),
         ("index", "blobs", "--backbone", "run", "--gallery", "g"),
     ):

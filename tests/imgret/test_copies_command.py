@@ -54,7 +54,7 @@ def test_the_tier_copy_is_in_every_format(imgret: Command, folder: Path) -> None
     assert group["tier"] == "copy"
     done = imgret("duplicates", "--tier", "copy", "--report", "sheet.html")
     assert [line.split("\t")[1] for line in done.stdout.splitlines()] == [
-        "keep", "bytes", "copy", "copy"
+        "tier", "keep", "bytes", "copy", "copy"
     ]  # fmt: skip
     assert "copy       groups: 1, images besides the kept: 3" in done.stderr
     assert '<span class="tier copy">copy</span>' in (folder / "sheet.html").read_text()
@@ -64,8 +64,8 @@ def test_the_tier_copy_is_in_every_format(imgret: Command, folder: Path) -> None
 
 def test_distinct_folds_copies_and_counts_them(imgret: Command, folder: Path) -> None:
     asked = ("query", "p/00.bmp", "--distinct", "--k", 20)
-    lines = [line.split("\t") for line in imgret(*asked).stdout.splitlines()]
-    assert len(lines) == 20
+    names, *lines = [line.split("\t") for line in imgret(*asked).stdout.splitlines()]
+    assert (names[-1], len(lines)) == ("copies", 20)
     assert lines[0][-1] == "4"
     assert {line[-1] for line in lines[1:]} == {"1"}
     (found,) = json.loads(imgret(*asked, "--format", "json").stdout)

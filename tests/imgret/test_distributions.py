@@ -87,9 +87,9 @@ def test_no_torch_extra_names_a_library_that_is_not_told_as_missing() -> None:
     [
         ("train", "pictures", "--out", "run"),
         ("test", "run", "--data", "pictures"),
-        ("predict", "pictures/class0/00.jpg", "--model", "run"),
-        ("explain", "pictures/class0/00.jpg", "--model", "run", "--out", "cam.png"),
-        ("serve", "--model", "run"),
+        ("predict", "run", "pictures/class0/00.jpg"),
+        ("explain", "run", "pictures/class0/00.jpg", "--out", "cam.png"),
+        ("serve", "run"),
         ("index", "pictures", "--backbone", "resnet50"),
         ("index", "pictures", "--backbone", "random:resnet18"),
         ("index", "pictures", "--engine", "torch-fp32"),
@@ -125,3 +125,15 @@ def test_without_torch_the_face_says_which_name_needs_it(no_torch: Path, cache: 
     last = done.stderr.splitlines()[-1]
     assert last == "ImportError: imgret.train needs torch, which is not installed; " + last[-23:]
     assert last.endswith("run: pip install imgret")
+
+
+def test_without_torch_backbones_are_those_that_can_be_used(no_torch: Path, cache: Path) -> None:
+    done = run(no_torch, cache, "backbones")
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[1].startswith("mini\tmini\t1,280\t152\t")
+    assert "resnet50.a1_in1k" not in done.stdout
+    said = "Any other backbone needs torch, which is not installed; run: pip install imgret"
+    assert done.stderr.splitlines() == [said]
+    wanted = run(no_torch, cache, "backbones", "resnet50")
+    assert (wanted.returncode, wanted.stdout) == (1, "")
+    assert wanted.stderr.splitlines()[0] == said

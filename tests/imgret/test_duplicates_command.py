@@ -56,8 +56,9 @@ def folder(prepared: Path, tmp_path: Path) -> Path:
 def test_text_is_one_line_a_member(imgret: Command, folder: Path) -> None:
     (folder / "pictures" / "class 0" / "a\ncopy.jpg").unlink()
     done = imgret("duplicates", "--tier", "picture")
-    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    names, *lines = [line.split("\t") for line in done.stdout.splitlines()]
     assert done.returncode == 0
+    assert names == ["group", "tier", "score", "pixels", "bytes", "label", "path"]
     assert [line[:4] for line in lines] == [
         ["1", "keep", "1.000", "80x60"], ["1", "picture", "1.000", "80x60"]
     ]  # fmt: skip

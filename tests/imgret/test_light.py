@@ -120,7 +120,7 @@ def test_light_uses_a_backbone_that_a_machine_with_torch_exported(light: Path, p
 def test_light_says_in_a_sentence_what_needs_torch(light: Path, place: Path) -> None:
     for arguments in (
         ("train", "parts", "--out", "run"),
-        ("predict", "parts/train/bolt/bolt_000.jpg", "--model", "run"),
+        ("predict", "run", "parts/train/bolt/bolt_000.jpg"),
         ("index", "parts", "--backbone", "resnet50", "--gallery", "none"),
         ("index", "parts", "--engine", "torch-cuda-bf16", "--gallery", "none"),
     ):  # fmt: skip
@@ -163,7 +163,7 @@ def test_light_goes_through_the_tour_after_it_is_trimmed(light: Path, place: Pat
     assert sum(sizes.values()) < MOST_TRIMMED_MB
     done(light, place, "index", "parts/train")
     found = done(light, place, "query", "parts/test/bolt/bolt_000.jpg", "--k", 3)
-    assert [line.split("\t")[0] for line in found.splitlines()] == ["1", "2", "3"]
+    assert [line.split("\t")[0] for line in found.splitlines()] == ["rank", "1", "2", "3"]
     asked = ("--queries", "parts/test", "--report")
     assert "precision@1" in done(light, place, "evaluate", *asked, "e.html")
     done(light, place, "index", "parts/train", "--transform", "lda")

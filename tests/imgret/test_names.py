@@ -81,7 +81,8 @@ def test_a_terminal_sees_names_with_their_controls_written_out(
 
 
 def test_text_in_a_pipe_is_one_line_a_match_with_four_columns(prepared: Path, cache: Path) -> None:
-    lines = piped(prepared, cache, *QUERY).splitlines()
+    names, *lines = piped(prepared, cache, *QUERY).splitlines()
+    assert names == b"rank\tscore\tlabel\tpath"
     assert len(lines) == len(NAMES)
     assert {line.count(b"\t") for line in lines} == {3}
     assert all(OBEYED.search(line) is None for line in lines)
@@ -151,7 +152,7 @@ def test_messages_of_wrong_use_write_controls_out(prepared: Path, cache: Path) -
         ("query", f"{TITLE}.none"), (f"{TITLE}",), ("query", f"--{TITLE}"),
         ("query", "query.png", "--gallery", TITLE), ("index", f"nowhere{ESCAPE}"),
         ("query", "query.png", "--format", TITLE), ("export", f"{TITLE}.txt"),
-        ("predict", "query.png", "--model", TITLE), ("train", "p", "--recipe", f"{TITLE}"),
+        ("predict", TITLE, "query.png"), ("train", "p", "--recipe", f"{TITLE}"),
         ("recipes", TITLE), ("remove", f"{TITLE}\n"),
     ):  # fmt: skip
         done = subprocess.run(
@@ -173,11 +174,11 @@ def test_classifiers_write_the_names_of_their_classes_out(inline: Command, tmp_p
     image.rename(odd)
     name = str(odd.relative_to(tmp_path))
     for arguments in (
-        ("predict", name, "--model", run), ("predict", name, "--model", run, "--format", "csv"),
-        ("predict", name, "--model", run, "--format", "json"),
+        ("predict", run, name), ("predict", run, name, "--format", "csv"),
+        ("predict", run, name, "--format", "json"),
         ("test", run, "--data", "data/train", "--report", "t.html", "--figures", "figures"),
         ("test", run, "--data", "data/train", "--format", "csv"),
-        ("explain", name, "--model", run), ("leaderboard", run, "--report", "l.html"),
+        ("explain", run, name), ("leaderboard", run, "--report", "l.html"),
         ("leaderboard", run, "--format", "csv"),
     ):  # fmt: skip
         done = inline(*arguments)

@@ -112,8 +112,8 @@ def test_installed_it_indexes_and_answers_without_network_torch_or_timm(
     assert (report["added"], report["failed"], report["backbone"]) == (12, 0, "mini")
     query = without_network(tmp_path, *imgret, "query", "pics/03.png", "--k", 3)
     assert query.returncode == 0, query.stderr[-2000:]
-    assert [line.split("\t")[0] for line in query.stdout.splitlines()] == ["1", "2", "3"]
-    assert query.stdout.splitlines()[0].endswith("pics/03.png")
+    assert [line.split("\t")[0] for line in query.stdout.splitlines()] == ["rank", "1", "2", "3"]
+    assert query.stdout.splitlines()[1].endswith("pics/03.png")
     for done in (index, query):
         assert {"imgret", "retrieval", "openvino"} <= imported(done)
         assert not {"torch", "timm", "sklearn"} & imported(done)

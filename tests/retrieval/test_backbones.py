@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from retrieval.backbones import folder_fingerprint, load_backbone, resolve_name, with_random_weights
+from retrieval.backbones import folder_fingerprint, load_backbone, parse_name, with_random_weights
 from retrieval.errors import BackboneError
 from tests.samples import save_weights
 
@@ -50,7 +50,7 @@ def test_short_names_stand_for_timm_names() -> None:
     import timm
 
     for name in ("mobilenetv2", "resnet50", "efficientnet-b7"):
-        assert resolve_name(name) in timm.list_pretrained()
+        assert str(parse_name(name)) in timm.list_pretrained()
 
 
 def test_every_kind_of_name_has_one_form(
@@ -59,9 +59,9 @@ def test_every_kind_of_name_has_one_form(
     monkeypatch.chdir(weights.parent)
     monkeypatch.setenv("HOME", str(weights.parent))
     for name in (str(weights), "small", "./small", "~/small", "local-dir:small"):
-        assert resolve_name(name) == str(weights)
-    assert resolve_name("hf-hub:someone/model") == "hf-hub:someone/model"
-    assert resolve_name("vit_tiny_patch16_224") == "vit_tiny_patch16_224"
+        assert str(parse_name(name)) == str(weights)
+    assert str(parse_name("hf-hub:someone/model")) == "hf-hub:someone/model"
+    assert str(parse_name("vit_tiny_patch16_224")) == "vit_tiny_patch16_224"
 
 
 def test_a_folder_as_timm_writes_it_gives_what_timm_reads_from_it(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_folder_as_timm_writes_it_gives_what_timm_reads_from_it(tmp_path: Path
         assert torch.equal(embed(tmp_path), theirs(PIXELS))
     spec = load_backbone(str(tmp_path)).spec
     assert (spec.dim, spec.preprocessing.size) == (1024, 224)
-    assert spec.weights_sha256 == folder_fingerprint(str(tmp_path))
+    assert spec.weights_sha256 == folder_fingerprint(parse_name(str(tmp_path)))
 
 
 def test_weights_may_be_stored_in_half_precision(weights: Path, copy: Path) -> None:
@@ -290,7 +290,7 @@ def test_weights_that_are_not_here_and_no_hub_are_told_with_the_ways_out(
         with pytest.raises(BackboneError) as caught:
             load_backbone(name)
         for part in (
-            resolve_name(name),
+            str(parse_name(name)),
             "not on this machine",
             "model.safetensors",
             "HF_HUB_OFFLINE",
@@ -334,7 +334,8 @@ def test_a_filled_hub_cache_serves_without_a_network(
         | {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": offline, "HF_ENDPOINT": NO_HUB},
         capture_output=True, text=True,
     )  # fmt: skip
-    assert done.stdout.split() == [folder_fingerprint(str(weights))] * 3, done.stderr[-1000:]
+    expected = folder_fingerprint(parse_name(str(weights)))
+    assert done.stdout.split() == [expected] * 3, done.stderr[-1000:]
 
 
 def test_a_pickle_in_the_hub_cache_is_never_read(

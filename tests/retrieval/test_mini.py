@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from retrieval import backbones
-from retrieval.backbones import MINI, Backbone, BackboneSpec, folder_of, packaged_spec
+from retrieval.backbones import MINI, Backbone, BackboneSpec, packaged_spec, parse_name
 from retrieval.comparison import recipes
 from retrieval.encoder import open_encoder
 from retrieval.encoder.mobilenetv2 import read_model
@@ -53,9 +53,9 @@ def test_its_name_is_stored_and_hides_a_folder_of_that_name(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mini").mkdir()
-    assert backbones.resolve_name("mini") == "mini"
-    assert backbones.resolve_name("./mini") == str(tmp_path / "mini")
-    assert backbones.input_size("mini") == spec_of().preprocessing.size
+    assert str(parse_name("mini")) == "mini"
+    assert str(parse_name("./mini")) == str(tmp_path / "mini")
+    assert backbones.input_size(parse_name("mini")) == spec_of().preprocessing.size
 
 
 @pytest.mark.parametrize("options", [{}, {"size": 96, "fit": "crop"}])
@@ -65,7 +65,10 @@ def test_its_files_alone_tell_what_timm_makes_of_them(options: dict[str, object]
 
 @pytest.mark.parametrize("size", [None, 96, 224])
 def test_it_embeds_as_torch_and_an_export_do(size: int | None, cache: Path) -> None:
-    spec, from_folder = spec_of(size=size), backbones.load_backbone(str(folder_of(MINI)), size=size)
+    spec, from_folder = (
+        spec_of(size=size),
+        backbones.load_backbone(str(parse_name(MINI).folder), size=size),
+    )
     pixels = pixels_of(spec.preprocessing.size)
 
     def embed(spec: BackboneSpec, load: Callable[[], Backbone], engine: Engine) -> np.ndarray:
@@ -119,7 +122,7 @@ def test_a_gallery_of_another_engine_is_searched_without_it(pictures: Path, tmp_
 
 
 def test_a_folder_of_the_same_weights_is_the_same_backbone(pictures: Path, tmp_path: Path) -> None:
-    copy = shutil.copytree(str(folder_of(MINI)), tmp_path / "copy")
+    copy = shutil.copytree(str(parse_name(MINI).folder), tmp_path / "copy")
     Retriever(tmp_path / "g", backbone=str(copy)).index(pictures)
     assert Retriever(tmp_path / "g", backbone="mini").index(pictures).unchanged == 24
 

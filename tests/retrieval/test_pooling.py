@@ -118,4 +118,4 @@ def test_random_weights_have_a_name_and_are_the_same_each_time() -> None:
     )
     assert first.spec == second.spec
     assert first.spec.name == "random:mobilenetv3_small_050"
-    assert backbones.resolve_name("random:resnet50") == "random:resnet50"
+    assert str(backbones.parse_name("random:resnet50")) == "random:resnet50"

@@ -1,0 +1,75 @@
+"""imgret backbones: the networks that --backbone takes."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import click
+
+from imgret.command import Command
+from imgret.options import format_option
+from imgret.streams import say
+
+if TYPE_CHECKING:
+    from retrieval.encoder import ListedBackbone
+
+COLUMNS = ["name", "short", "width", "input", "parameters", "weights", "licence"]
+
+
+@click.command(
+    "backbones",
+    cls=Command,
+    epilog="""\b
+Examples:
+  imgret backbones
+  imgret backbones dinov2
+  imgret backbones --all --format json > backbones.json
+""",
+)
+@click.argument("word", required=False)
+@click.option("--all", "every", is_flag=True, help="List all of timm's, too.")
+@format_option("text", "json")
+def command(word: str | None, every: bool, output: str) -> int:
+    """List the backbones that have WORD in their names.
+
+    Without WORD: imgret's own, those with a short name, and those with weights on this machine.
+
+    Each row: its name and short name, width of an embedding, side of the input in pixels,
+    parameters without the classifier, where its weights are (in the package, in the hub's cache,
+    exported by imgret, or - where they are to be downloaded) and their licence. Exit code 0:
+    found, 1: there is none of that name, 2: an error.
+    """
+    from imgret.output import print_json, print_table
+    from retrieval.encoder import cache_folder, list_backbones
+    from retrieval.libraries import how_to_install
+
+    if word == "":
+        raise click.UsageError("WORD is empty; leave it out, or give --all.")
+    listed = list_backbones(cache_folder(), word, every=every)
+    if output == "json":
+        print_json([dataclasses.asdict(backbone) for backbone in listed.backbones])
+    elif listed.backbones:
+        print_table(COLUMNS, [_row(backbone) for backbone in listed.backbones])
+    if listed.lacks:
+        say(how_to_install(listed.lacks, by="Any other backbone"))
+    if not listed.backbones:
+        say(f"imgret: {_none_of(word or '')}")
+        return 1
+    if listed.others:
+        say(f"{listed.others:,} more by name, as in `imgret backbones resnet`, or with --all.")
+    return 0
+
+
+def _none_of(word: str) -> str:
+    from retrieval.backbones import MINI, SHORT_NAMES, alike
+
+    near = ", ".join(alike(word, *SHORT_NAMES, MINI))
+    return f"There is no backbone with {word[:80]!r} in its name." + (
+        f" Did you mean {near}?" if near else ""
+    )
+
+
+def _row(backbone: ListedBackbone) -> list[str]:
+    values = (getattr(backbone, column) for column in COLUMNS)
+    return ["-" if v is None else f"{v:,}" if isinstance(v, int) else str(v) for v in values]

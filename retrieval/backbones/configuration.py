@@ -1,0 +1,116 @@
+"""What the configurations of backbones say, in folders and in timm; no network is made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from retrieval.backbones.names import BackboneName
+from retrieval.errors import BackboneError
+from retrieval.files import sha256_of
+from retrieval.text import one_sentence
+
+ARCHITECTURES = "imgret.architectures"  # entry points: modules that register networks with timm
+MAX_CONFIG_BYTES = 1 << 20
+
+
+def folder_fingerprint(name: BackboneName) -> str | None:
+    """SHA-256 of weights in a folder, which needs no torch; None where name has no such folder."""
+    weights = name.folder / "model.safetensors" if name.folder else None
+    return sha256_of(weights) if weights and weights.is_file() else None
+
+
+def folder_content(name: BackboneName) -> str | None:
+    """SHA-256 of all that decides what a folder's backbone gives: weights and config.json.
+
+    None where name has no such folder. Needs no torch.
+    """
+    folder = name.folder
+    files = [folder / "model.safetensors", folder / "config.json"] if folder else []
+    if not files or not all(file.is_file() for file in files):
+        return None
+    return " ".join(map(sha256_of, files))
+
+
+def architecture_of(folder: Path) -> str:
+    """timm's name of the network whose weights a folder holds. Raises BackboneError."""
+    return str(read_config(folder)["architecture"])
+
+
+def input_size(name: BackboneName) -> int | None:
+    """The side of a backbone's own input in pixels; None where that is not known without it."""
+    if name.source == "hub":
+        return None
+    folder = name.folder
+    config = read_config(folder) if folder else {}
+    said = config.get("pretrained_cfg", config).get("input_size")
+    if not said:
+        said = defaults(config["architecture"] if folder else name.id).get("input_size")
+    side = (said or [None])[-1]
+    return int(side) if isinstance(side, int) else None
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """A folder's config.json, its parts checked. Raises BackboneError."""
+    file = folder / "config.json"
+    try:
+        if file.stat().st_size > MAX_CONFIG_BYTES:
+            raise ValueError("it is larger than a configuration can be")
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        what = "does not exist" if not folder.is_dir() else "has no config.json"
+        raise BackboneError(
+            f"The backbone folder {folder} {what}. Give a folder with config.json and "
+            "model.safetensors as timm writes it, or the name of a timm model."
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise BackboneError(
+            f"{file} cannot be read ({one_sentence(error)}). Correct or replace it."
+        ) from error
+    parts = [config] if isinstance(config, dict) else []
+    parts += [config.get(key, {}) for key in ("model_args", "pretrained_cfg")] if parts else []
+    if not parts or not all(isinstance(part, dict) for part in parts):
+        raise BackboneError(f"{file} is not a timm configuration. Correct or replace it.")
+    if not isinstance(config.get("architecture"), str):
+        raise BackboneError(f"{file} names no architecture. Correct or replace it.")
+    return config
+
+
+def check_architecture(name: str) -> None:
+    """Raise BackboneError unless timm knows it, by itself or from an installed package."""
+    import timm
+
+    name = name.partition(".")[0]
+    if not timm.is_model(name):
+        for entry in metadata.entry_points(group=ARCHITECTURES):
+            entry.load()
+    if not timm.is_model(name):
+        raise BackboneError(f"timm knows no architecture {name[:80]!r}. Correct config.json.")
+
+
+def defaults(architecture: str) -> dict[str, Any]:
+    """What timm knows of an architecture, for what a config does not say."""
+    from timm.models import get_pretrained_cfg
+
+    check_architecture(architecture)
+    try:
+        known = get_pretrained_cfg(architecture, allow_unregistered=True)
+    except RuntimeError as error:
+        raise BackboneError(f"timm does not know {architecture} ({reason(error)}).") from error
+    return dict(known.to_dict()) if known else {}
+
+
+def needs_image_size(name: str, cfg: Mapping[str, Any] | None) -> bool:
+    """Whether the network is built for one input size, as most transformers are."""
+    from timm.models import get_pretrained_cfg
+
+    known = get_pretrained_cfg(name, allow_unregistered=True)
+    return bool((cfg or {}).get("fixed_input_size", known and known.fixed_input_size))
+
+
+def reason(error: BaseException) -> str:
+    """What an error says, on one line."""
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,0 +1,65 @@
+"""What timm has weights for, from a table in the package: neither timm nor torch is imported.
+
+packaging/timm_table.py writes the table. Names that a newer timm has beside are loaded, too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from importlib import resources
+
+TABLE = "timm.tsv"
+MOST_ALIKE = 5
+
+
+@dataclass(frozen=True)
+class KnownBackbone:
+    """A network of timm's with weights at the Hugging Face hub.
+
+    name: timm's, with the tag of the weights. width: of an embedding. input: side of its own
+    input, pixels. parameters: without the classifier. licence: of the weights, "" where timm names
+    none. repository: at the hub.
+    """
+
+    name: str
+    width: int
+    input: int
+    parameters: int
+    licence: str
+    repository: str
+
+    @property
+    def architecture(self) -> str:
+        """timm's name of the network, whatever its weights."""
+        return self.name.partition(".")[0]
+
+
+@cache
+def known_backbones() -> tuple[KnownBackbone, ...]:
+    """Read the whole table, in timm's order."""
+    text = (resources.files("retrieval") / "backbones" / TABLE).read_text(encoding="utf-8")
+    rows = [line.split("\t") for line in text.splitlines()[2:]]
+    return tuple(
+        KnownBackbone(name, int(width), int(side), int(count), licence, at or f"timm/{name}")
+        for name, width, side, count, licence, at in rows
+    )
+
+
+@cache
+def known_architectures() -> frozenset[str]:
+    """Name the networks that timm has weights for, without the tags of weights."""
+    return frozenset(known.architecture for known in known_backbones())
+
+
+def alike(name: str, *others: str) -> list[str]:
+    """Architectures, or others, that hold a name or else are spelled like it; at most five.
+
+    >>> alike("resnt50", "mini")[0]
+    'resnet50'
+    """
+    architecture = name.partition(".")[0].lower()
+    names = sorted({*known_architectures(), *others})
+    holding = [known for known in names if architecture and architecture in known]
+    return holding[:MOST_ALIKE] or get_close_matches(architecture, names, n=3)
