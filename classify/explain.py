@@ -21,7 +21,7 @@ from classify.evaluation import softmax
 from classify.heat import grad_cam
 from classify.predictor import Predictor
 from classify.recipe import Augmentation
-from retrieval.errors import ImgretError
+from retrieval.errors import ArgumentError
 from retrieval.images import ImageFile, find_images
 from retrieval.loader import load_images
 from retrieval.plain import Plain
@@ -77,7 +77,7 @@ def explain(
     """
     for predictor in predictors:
         if of_class is not None and of_class not in predictor.classes:
-            raise ImgretError(
+            raise ArgumentError(
                 f"{predictor.name} knows no class {of_class!r}, only "
                 f"{', '.join(predictor.classes[:10])}. Name one of these."
             )

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from retrieval.errors import ImgretError
+from retrieval.errors import RunError
 
 BEFORE_ATTENTION = ".norm1"  # timm's name for the first layer of a block
 
@@ -86,7 +86,7 @@ def _last_that_counts(network: nn.Module, x: torch.Tensor, target: int) -> _Laye
     head: Callable[[torch.Tensor], torch.Tensor] = getattr(network, "forward_head", nn.Identity())
     score = head(features)[0, target]
     if not layers:
-        raise ImgretError(
+        raise RunError(
             "This network does not end in a map or in tokens of the picture, so Grad-CAM cannot "
             "explain it. Explain another one."
         )

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from classify import recipe as recipes
 from classify.recipe import Recipe
-from retrieval.errors import ImgretError
+from retrieval.errors import RunError
 from retrieval.files import replaced, scratch_folder, write_atomically
 from retrieval.images import Preprocessing
 from retrieval.plain import Plain
@@ -85,18 +85,18 @@ class Run:
     def read(cls, folder: Path) -> Run:
         """The run in a folder. Raises ImgretError when it is none, or of another version."""
         if not (folder / FACTS).is_file():
-            raise ImgretError(
+            raise RunError(
                 f"{folder} is no run of `imgret train`: it has no {FACTS}. Give such a folder."
             )
         document = _read_json(folder / FACTS)
         if document.get("format") != FORMAT:
-            raise ImgretError(
+            raise RunError(
                 f"{folder} has run format {document.get('format')!r}, and this imgret reads "
                 f"{FORMAT}. Use the imgret that made it, or train again."
             )
         names = {field.name for field in dataclasses.fields(RunFacts)}
         if set(document) != names:
-            raise ImgretError(f"{folder / FACTS} is damaged. Train again.")
+            raise RunError(f"{folder / FACTS} is damaged. Train again.")
         return cls(folder, RunFacts(**document))
 
     @property
@@ -115,7 +115,7 @@ class Run:
         """Class names, in the order of the network's scores."""
         names = _read_json(self.folder / CONFIG).get("label_names")
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise ImgretError(f"{self.folder / CONFIG} has no class names. Train again.")
+            raise RunError(f"{self.folder / CONFIG} has no class names. Train again.")
         return tuple(names)
 
     @property
@@ -131,7 +131,7 @@ def read_history(file: Path) -> list[Epoch]:
     try:
         return [Epoch(**json.loads(line)) for line in _read_text(file).splitlines()]
     except (ValueError, TypeError) as error:
-        raise ImgretError(f"{file} is damaged ({one_sentence(error)}). Train again.") from error
+        raise RunError(f"{file} is damaged ({one_sentence(error)}). Train again.") from error
 
 
 def write_history(file: Path, history: Sequence[Epoch]) -> None:
@@ -206,17 +206,17 @@ def data_config(preprocessing: Preprocessing) -> dict[str, Any]:
 def _read_text(file: Path) -> str:
     try:
         if file.stat().st_size > MAX_BYTES:
-            raise ImgretError(f"{file} is larger than such a file can be. Replace it.")
+            raise RunError(f"{file} is larger than such a file can be. Replace it.")
         return file.read_text("utf-8", errors="replace")
     except OSError as error:
-        raise ImgretError(f"{file} cannot be read ({error.strerror}). Train again.") from error
+        raise RunError(f"{file} cannot be read ({error.strerror}). Train again.") from error
 
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
         document = json.loads(_read_text(file))
     except (ValueError, RecursionError) as error:
-        raise ImgretError(f"{file} is damaged ({one_sentence(error)}). Train again.") from error
+        raise RunError(f"{file} is damaged ({one_sentence(error)}). Train again.") from error
     if not isinstance(document, dict):
-        raise ImgretError(f"{file} is damaged. Train again.")
+        raise RunError(f"{file} is damaged. Train again.")
     return document

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 
 from classify.predictor import Prediction, Predictor
-from retrieval.errors import ImgretError
+from retrieval.errors import ArgumentError
 from retrieval.images import MAX_FILE_BYTES
 
 HOST = "127.0.0.1"
@@ -31,7 +31,7 @@ class PageServer(ThreadingHTTPServer):
         try:
             super().__init__((HOST, port), _Handler)
         except OSError as error:
-            raise ImgretError(
+            raise ArgumentError(
                 f"Port {port} cannot be used ({error.strerror}). Choose another --port."
             ) from error
 

@@ -20,7 +20,7 @@ from classify.data import (
 from classify.evaluation import ClassifierReport, judge, softmax
 from classify.predictor import Predictor
 from classify.run import SPLIT, Run
-from retrieval.errors import ImgretError
+from retrieval.errors import DataError, RunError
 from retrieval.progress import Progress
 
 
@@ -70,7 +70,7 @@ def _evaluated(
     classes = predictors[0].classes
     for predictor in predictors[1:]:
         if predictor.classes != classes:
-            raise ImgretError(
+            raise RunError(
                 f"{predictor.name} and {predictors[0].name} know different classes, so they make "
                 "no ensemble. Give runs that were trained on the same data."
             )
@@ -120,10 +120,10 @@ def _held_out(runs: Sequence[Run], classes: Sequence[str], validation: bool) -> 
             if image.split == "validation" and image.sha256 not in trained_on
         }
     if not tests:
-        raise ImgretError(_nothing_held_out(runs))
+        raise DataError(_nothing_held_out(runs))
     images, gone = find_kept(list(tests.values()), classes)
     if not len(images):
-        raise ImgretError(
+        raise DataError(
             f"None of the {gone:,} images that {_names(runs)} held out is in "
             f"{runs[0].facts.data} any more. Bring them back, or name some with --data."
         )

@@ -39,7 +39,7 @@ def exit_code(step: Callable[[], Any]) -> int:
         if sys.flags.dev_mode and not isinstance(error, ImgretError | OSError):
             raise
         say(f"imgret: {_sentence(error)}")
-        return ERROR
+        return error.exit_code if isinstance(error, ImgretError) else ERROR
 
 
 def _say_misuse(error: click.ClickException) -> int:

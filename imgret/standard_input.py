@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from retrieval.errors import ImageError, ImgretError
+from retrieval.errors import ImageError, QueryError
 
 HERE = Path("-")
 HEAD = 4096  # bytes that tell a list of names from something else
@@ -76,7 +76,7 @@ def _check_names(head: bytes) -> None:
     elif b"\0\0" in head or NOISE.search(head.replace(b"\0", b"")):
         what = "neither an image that imgret reads nor a list of names"
     if what:
-        raise ImgretError(
+        raise QueryError(
             f"Standard input is {what}. Give `-` an image, or names of images, one a line or each "
             "ended by NUL."
         )
@@ -87,7 +87,7 @@ def _read() -> bytes:
 
     content = sys.stdin.buffer.read(MAX_FILE_BYTES + 1) if sys.stdin else b""
     if len(content) > MAX_FILE_BYTES:
-        raise ImgretError(
+        raise QueryError(
             f"Standard input is larger than {MAX_FILE_BYTES >> 30} GiB. Give less, or name files."
         )
     return content

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import click
 
-from retrieval.errors import ImgretError
+from retrieval.errors import WriteError
 from retrieval.text import one_sentence, remedy, visible
 
 
@@ -95,6 +95,6 @@ def _told() -> Iterator[None]:
         raise click.exceptions.Exit(0) from None
     except OSError as error:
         abandon()
-        raise ImgretError(
+        raise WriteError(
             f"Standard output cannot be written ({one_sentence(error)}). {remedy(error)}"
         ) from error

@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from retrieval.errors import ImgretError
+from retrieval.errors import ArgumentError
 from retrieval.libraries import distribution
 
 ProjectionMethod = Literal["umap", "tsne"]
@@ -33,7 +33,7 @@ def project(vectors: np.ndarray, method: ProjectionMethod, seed: int = 0) -> np.
     The same seed gives the same points. Raises ImgretError for umap without umap-learn.
     """
     if method == "umap" and not has_umap():
-        raise ImgretError(
+        raise ArgumentError(
             f'UMAP needs umap-learn. Install it with pip install "{distribution()}[map]", or take '
             "--method tsne."
         )

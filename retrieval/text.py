@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import re
 
-from retrieval.errors import ImgretError
+from retrieval.errors import WriteError
 
 LONGEST = 300  # of what a library said, characters
 
@@ -96,9 +96,9 @@ def one_sentence(error: BaseException) -> str:
     return type(error).__name__
 
 
-def unwritable(place: object, error: BaseException) -> ImgretError:
+def unwritable(place: object, error: BaseException) -> WriteError:
     """That something cannot be written: what, why, and what to do about it."""
-    return ImgretError(f"{place} cannot be written ({one_sentence(error)}). {remedy(error)}")
+    return WriteError(f"{place} cannot be written ({one_sentence(error)}). {remedy(error)}")
 
 
 def remedy(error: BaseException) -> str:

@@ -18,7 +18,7 @@ from classify.data.groups import content_of
 from classify.data.labelled import LabelledImages
 from classify.data.layout import Split
 from classify.data.pixels import Pixels
-from retrieval.errors import ImgretError
+from retrieval.errors import RunError
 from retrieval.files import read_bounded, write_atomically
 from retrieval.images import ImageFile, find_images
 from retrieval.text import one_sentence
@@ -59,7 +59,7 @@ def read_kept(file: Path) -> list[KeptImage]:
         lines = read_bounded(file, MAX_BYTES).decode().splitlines()
         return [_checked(KeptImage(**json.loads(line))) for line in lines]
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise ImgretError(
+        raise RunError(
             f"{file} cannot be read ({one_sentence(error)}), so it is not known what was held out. "
             "Name images with --data, or train again."
         ) from error
@@ -88,7 +88,7 @@ def find_kept(
     place = {name: n for n, name in enumerate(classes)}
     unknown = sorted({label for _, label in found} - set(place))
     if unknown:
-        raise ImgretError(f"The class {unknown[0]!r} is none of the model's. Train again.")
+        raise RunError(f"The class {unknown[0]!r} is none of the model's. Train again.")
     labels = np.array([place[label] for _, label in found], np.int64)
     files = tuple(file for file, _ in found)
     kept_labels = LabelledImages(files, labels, tuple(classes), np.arange(len(files)))

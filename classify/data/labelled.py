@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from classify.data.layout import ClassFolders, class_folders, normal
-from retrieval.errors import ImgretError
+from retrieval.errors import DataError
 from retrieval.images import ImageFile, find_images
 
 
@@ -43,7 +43,7 @@ class LabelledImages:
         """The same images with labels in another list of classes. Raises ImgretError."""
         unknown = sorted({self.classes[n] for n in np.unique(self.labels)} - set(classes))
         if unknown:
-            raise ImgretError(
+            raise DataError(
                 f"{where} has images of {unknown[0]!r}"
                 + (f" and {len(unknown) - 1} more classes" if unknown[1:] else "")
                 + f", which the model does not know; it knows {', '.join(classes[:5])}"
@@ -68,7 +68,7 @@ def find_labelled(folder: Path, how: ClassFolders = "auto") -> LabelledImages:
             files.append(file)
             names.append(_below(file, folder) if how == "deepest" else name)
     if not files:
-        raise ImgretError(
+        raise DataError(
             f"{folder} has no class folders with images. Give a folder with a subfolder a class, "
             "or with train/ and val/ that have them."
         )

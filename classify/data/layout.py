@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from retrieval.errors import ImgretError
+from retrieval.errors import DataError
 from retrieval.images import find_images, subfolders
 
 Split = Literal["train", "validation", "test"]
@@ -98,7 +98,7 @@ def class_folders(folder: Path, how: ClassFolders = "auto") -> dict[str, list[Pa
     Raises ImgretError, with what was seen, where "auto" cannot tell.
     """
     if not folder.is_dir():
-        raise ImgretError(f"{folder} is no folder. Give one with a subfolder of images a class.")
+        raise DataError(f"{folder} is no folder. Give one with a subfolder of images a class.")
     if how == "auto":
         _check_plain(folder, _shapes(folder))
     named: dict[str, list[Path]] = {}
@@ -128,8 +128,8 @@ def _check_plain(folder: Path, shapes: Mapping[str, _Shape]) -> None:
         raise _unclear(folder, shapes, "folders with the names of splits and no classes in them")
 
 
-def _unclear(folder: Path, shapes: Mapping[str, _Shape], what: str) -> ImgretError:
-    return ImgretError(
+def _unclear(folder: Path, shapes: Mapping[str, _Shape], what: str) -> DataError:
+    return DataError(
         f"{folder} has {what}, so it is not plain which are classes: {_described(shapes)}. Give a "
         "folder with a subfolder of images a class, or with train/, val/ and test/ that have such; "
         "or say --classes folder (each subfolder is a class, with all below it) or --classes "
@@ -184,7 +184,7 @@ def _innermost(folder: Path) -> Path:
 def _shapes(folder: Path) -> dict[str, _Shape]:
     """The folders in a folder that hold images, directly or below, sorted by name."""
     if not folder.is_dir():
-        raise ImgretError(f"{folder} is no folder. Give one with a subfolder of images a class.")
+        raise DataError(f"{folder} is no folder. Give one with a subfolder of images a class.")
     shapes = {}
     for path in subfolders(folder):
         first = next(find_images([path]), None)

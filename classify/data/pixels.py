@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from classify.data.labelled import LabelledImages
-from retrieval.errors import ImgretError
+from retrieval.errors import DataError
 from retrieval.images import Preprocessing
 from retrieval.loader import load_images
 from retrieval.progress import Progress
@@ -58,7 +58,7 @@ def decode_all(
             progress("reading", place + 1, len(images))
     if len(images) and not kept:
         path, reason = failed[0]
-        raise ImgretError(f"No image can be used; {path}: {reason}. Give other images.")
+        raise DataError(f"No image can be used; {path}: {reason}. Give other images.")
     usable = images.subset(np.array(kept, np.int64))
     return Pixels(pixels[: len(kept)], usable, tuple(contents), tuple(failed))
 
@@ -84,7 +84,7 @@ def _room(count: int, side: int) -> np.ndarray:
     folder = tempfile.gettempdir()
     there = shutil.disk_usage(folder).free
     if needed > DISK_SHARE * there:
-        raise ImgretError(
+        raise DataError(
             f"{count:,} images of {side} px take {needed / 1e9:.0f} GB, more than memory has, and "
             f"{folder} has {there / 1e9:.0f} GB. Set TMPDIR to a larger disk, input.size smaller, "
             "or data.fraction below 1."

@@ -12,7 +12,7 @@ from classify.data.groups import group_copies
 from classify.data.labelled import LabelledImages, find_labelled
 from classify.data.layout import find_layout
 from classify.recipe import DataSettings
-from retrieval.errors import ImgretError
+from retrieval.errors import DataError
 from retrieval.progress import Progress
 
 
@@ -126,7 +126,7 @@ def _split(
         return images, images.subset(np.array([], np.int64))
     for label, name in enumerate(images.classes):
         if len(np.unique(images.groups[images.labels == label])) == 1:
-            raise ImgretError(
+            raise DataError(
                 f"The class {name!r} in {folder} has one image{_left(data)}, and 2 or more are "
                 "needed that are no copies: one to train on and one to hold out. Add images or "
                 "take the class out."
@@ -135,7 +135,7 @@ def _split(
     kept = np.setdiff1d(np.arange(len(images)), held_out)
     lost = set(np.unique(images.labels)) - set(np.unique(images.labels[kept]))
     if lost:
-        raise ImgretError(
+        raise DataError(
             f"All images of the class {images.classes[min(lost)]!r} in {folder} are copies of "
             "images of other classes. Take one of the classes out."
         )
@@ -164,11 +164,11 @@ def _stratified(images: LabelledImages, share: float, seed: int) -> np.ndarray:
 def _check(train: LabelledImages, folder: Path) -> None:
     lost = set(range(len(train.classes))) - set(train.labels.tolist())
     if lost:
-        raise ImgretError(
+        raise DataError(
             f"All images of the class {train.classes[min(lost)]!r} in {folder} to be trained on "
             "are copies of images that are held out. Give it others, or take the class out."
         )
     if len(train.classes) < 2:
-        raise ImgretError(
+        raise DataError(
             f"{folder} has one class only, {train.classes[0]!r}. Give two classes or more."
         )

@@ -14,7 +14,7 @@ import numpy as np
 import tomli_w
 
 from classify.samples.renderer import render_scene
-from retrieval.errors import ImgretError
+from retrieval.errors import ArgumentError, DataError
 from retrieval.files import leftovers, replaced, write_atomically
 from retrieval.plain import Plain
 from retrieval.progress import Progress
@@ -82,16 +82,16 @@ def make_samples(
 
 def _check(train: int, test: int, size: int, seed: int) -> None:
     if train < 0 or test < 0 or train + test == 0:
-        raise ImgretError(
+        raise ArgumentError(
             f"{train} images to train and {test} to test a class make no data set. "
             "Ask for at least one."
         )
     if not SIZES[0] <= size <= SIZES[1]:
-        raise ImgretError(
+        raise ArgumentError(
             f"Pictures of {size} px cannot be made. Give a size from {SIZES[0]} to {SIZES[1]}."
         )
     if seed < 0:
-        raise ImgretError(f"{seed} is no seed. Give a whole number from 0.")
+        raise ArgumentError(f"{seed} is no seed. Give a whole number from 0.")
 
 
 def _prepare(folder: Path, train: int, test: int, size: int, seed: int) -> None:
@@ -100,7 +100,7 @@ def _prepare(folder: Path, train: int, test: int, size: int, seed: int) -> None:
     same = {"version": VERSION, "size": size, "seed": seed}
     if there is not None:
         if {key: there.get(key) for key in same} != same:
-            raise ImgretError(
+            raise ArgumentError(
                 f"{folder} holds other pictures: size {there.get('size')}, "
                 f"seed {there.get('seed')}, version {there.get('version')}. "
                 "Give that size and seed to go on with it, or name another folder."
@@ -127,7 +127,7 @@ def _settings(folder: Path) -> dict[str, int] | None:
                 return noted
     except ValueError:
         pass
-    raise ImgretError(
+    raise DataError(
         f"{folder} is not empty, and what it holds is not from here. Name a new or empty folder."
     )
 

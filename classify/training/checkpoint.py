@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from classify.run import apart
-from retrieval.errors import ImgretError
+from retrieval.errors import RunError
 from retrieval.files import replaced
 from retrieval.text import one_sentence
 
@@ -93,8 +93,8 @@ def _document(file: Path) -> _Document:
         raise damaged(file, error) from error
 
 
-def damaged(file: Path, error: Exception) -> ImgretError:
+def damaged(file: Path, error: Exception) -> RunError:
     """What to say of a state that cannot be used."""
-    return ImgretError(
+    return RunError(
         f"{file} cannot be resumed ({one_sentence(error)}). Train again into a new folder."
     )

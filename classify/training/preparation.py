@@ -20,7 +20,7 @@ from classify.training.loop import Loop
 from classify.training.objective import Supervised, make_label_loss
 from classify.training.teacher import Teacher
 from classify.training.validation import device, score_all, validate_labels
-from retrieval.errors import ImgretError
+from retrieval.errors import DataError
 from retrieval.images import Preprocessing
 from retrieval.progress import Progress
 
@@ -122,7 +122,7 @@ def _check_usable(train: Pixels) -> None:
     for label, name in enumerate(train.images.classes):
         if label not in usable:
             reasons = [f"{p}: {why}" for p, why in train.failed if normal(p.parent.name) == name]
-            raise ImgretError(
+            raise DataError(
                 f"No image of the class {name!r} that is to be trained on can be used"
                 + f" ({reasons[0]})" * bool(reasons)
                 + ". Give it other images, or take it out."

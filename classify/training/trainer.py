@@ -42,7 +42,7 @@ from classify.run import (
 from classify.training.loop import DivergedError, Place, with_best
 from classify.training.preparation import prepare
 from retrieval.encoder import keep_freed_memory
-from retrieval.errors import ImgretError
+from retrieval.errors import DataError, RunError, WriteError
 from retrieval.files import make_folder, write_atomically
 from retrieval.loader import default_workers
 from retrieval.progress import Progress
@@ -90,10 +90,10 @@ def train(
         if run.facts.ended:
             return _finished(run)
     elif (out / FACTS).exists():
-        raise ImgretError(f"{out} holds a run already. Give --resume, or another --out.")
+        raise RunError(f"{out} holds a run already. Give --resume, or another --out.")
     splits = find_splits(folder, recipe.data, recipe.training.seed, progress)
     if resume and fingerprint(splits) != run.facts.fingerprint:
-        raise ImgretError(
+        raise DataError(
             f"{folder} does not hold the images that {out} was begun with. Bring them back, or "
             "train into another folder."
         )
@@ -155,7 +155,7 @@ def train(
 def _finished(run: Run) -> Trained:
     """What train() gave of a run that has ended. Raises ImgretError where its loss became NaN."""
     if run.facts.ended.startswith(DIVERGED):
-        raise ImgretError(f"{run.folder} has ended: {run.facts.ended}. Train into another folder.")
+        raise RunError(f"{run.folder} has ended: {run.facts.ended}. Train into another folder.")
     history = read_history(run.folder / HISTORY)
     return Trained(run, tuple(history), with_best(history), (), is_random=False)
 
@@ -172,11 +172,11 @@ def _restore(network: nn.Module, out: Path) -> None:
     network.load_state_dict(load_file(out / WEIGHTS))
 
 
-def _diverged(out: Path, place: Place, facts: RunFacts) -> ImgretError:
+def _diverged(out: Path, place: Place, facts: RunFacts) -> RunError:
     ended = f"{DIVERGED} in epoch {place.epoch + 1}"
     write_facts(out, replace(facts, best_epoch=place.best_epoch, ended=ended))
     kept = f"The weights of epoch {place.best_epoch} are kept in {out}. " * bool(place.best_epoch)
-    return ImgretError(
+    return RunError(
         f"The loss became NaN in epoch {place.epoch + 1}, so training stopped. {kept}Set "
         "training.lr lower, or training.clip=1."
     )
@@ -187,4 +187,4 @@ def _writing(out: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        raise ImgretError(f"{unwritable(out, error)} --resume goes on with the run.") from error
+        raise WriteError(f"{unwritable(out, error)} --resume goes on with the run.") from error

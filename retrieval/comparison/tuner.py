@@ -20,7 +20,7 @@ from retrieval import backbones, metrics
 from retrieval import transform as transforms
 from retrieval.comparison.embeddings import Embedded, embed_folder
 from retrieval.comparison.recipes import Experiment
-from retrieval.errors import BackboneError, ImgretError
+from retrieval.errors import BackboneError, DataError
 from retrieval.evaluation.protocols import Images, Measured, SearchMethod, rank_images
 from retrieval.plain import Plain
 from retrieval.progress import Progress
@@ -267,7 +267,7 @@ def _split(images: Images) -> tuple[Images, Images, Images]:
         count = min(len(contents) - 1, max(1, round(HELD_OUT * len(contents))))
         held += [contents[content] for content in sorted(contents)[:count]]
     if len(held) < 2 or len(by_label) < 2:
-        raise ImgretError(
+        raise DataError(
             "Tuning needs labelled images of at least two classes, and classes of at least two "
             "images. Put each image in a folder named after its class, or give --labels FILE.csv."
         )

@@ -11,7 +11,7 @@ from pathlib import Path, PurePath, PurePosixPath
 
 from filelock import FileLock, Timeout
 
-from retrieval.errors import GalleryError
+from retrieval.errors import GalleryError, GalleryWriteError
 from retrieval.files import (
     delete,
     disk_use,
@@ -304,7 +304,7 @@ class Gallery:
                 "Wait until it is done, or stop it; what it has stored stays."
             ) from None
         except OSError as error:
-            raise GalleryError(str(unwritable(self.path, error))) from error
+            raise GalleryWriteError(str(unwritable(self.path, error))) from error
         handle = None if os.name == "nt" else os.open(self.path, os.O_RDONLY)
         self._locked = identity(self.path)  # no other folder gets its number while it is open
         try:

@@ -21,7 +21,7 @@ import lance
 import numpy as np
 import pyarrow as pa
 
-from retrieval.errors import GalleryError
+from retrieval.errors import GalleryError, GalleryWriteError
 from retrieval.files import identity, new_folder
 from retrieval.gallery import rows as stored
 from retrieval.gallery import trust
@@ -88,7 +88,7 @@ class ImageTable:
                 note_use()
                 lance.write_dataset(schema.empty_table(), str(making))
         except LANCE_ERRORS as error:
-            raise GalleryError(str(unwritable(path, error))) from error
+            raise GalleryWriteError(str(unwritable(path, error))) from error
         table = cls._of(lance.dataset(str(path)))
         table.is_ours = True
         trust.note(table.name, manifest_of(path, table.version))
@@ -363,7 +363,7 @@ class ImageTable:
                 trust.note(self.name, manifest_of(self._path, self.version))
         except LANCE_ERRORS as error:
             self.check_place()
-            raise GalleryError(
+            raise GalleryWriteError(
                 f"{self._path} cannot be written ({one_sentence(error)}). Free some space "
                 "and run the same command again: it goes on where it stopped."
             ) from error

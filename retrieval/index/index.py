@@ -22,7 +22,7 @@ from typing import Any, Literal
 import faiss
 import numpy as np
 
-from retrieval.errors import GalleryError
+from retrieval.errors import GalleryError, GalleryWriteError
 from retrieval.files import replaced, sha256_of
 from retrieval.index.cells import (
     RECALL_AT,
@@ -148,7 +148,7 @@ class Index:
                     "sha256_of_all": sha256_of(made),
                 }
         except (OSError, RuntimeError) as error:
-            raise GalleryError(
+            raise GalleryWriteError(
                 f"{path} cannot be written ({one_sentence(error)}). {remedy(error)}"
             ) from error
         self._facts |= facts

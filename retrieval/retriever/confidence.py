@@ -19,7 +19,7 @@ import numpy as np
 
 from retrieval.arguments import number, one_of, whole
 from retrieval.encoder import Encoder
-from retrieval.errors import GalleryError, ImageError, ImgretError, QueryError
+from retrieval.errors import ArgumentError, DataError, GalleryError, ImageError
 from retrieval.evaluation import AnswerKind, Calibration
 from retrieval.evaluation.calibration import PRIOR_KNOWN, Trials, calibrate, joined_trials
 from retrieval.evaluation.evidence import CONSIDERED, evidence
@@ -57,7 +57,7 @@ class Asked:
 
     @classmethod
     def of(cls, kind: str | None, prior_known: float, most_pictures: int, max_pixels: int) -> Asked:
-        """Check a user's arguments. Raises QueryError."""
+        """Check a user's arguments. Raises ArgumentError."""
         if kind is not None:
             one_of("by", kind, get_args(AnswerKind))
         return cls(
@@ -69,10 +69,10 @@ class Asked:
 
 
 def prior_of(prior_known: float) -> float:
-    """A share of queries that have an answer. Raises QueryError unless it lies between 0 and 1."""
+    """The share of queries that have an answer. Raises ArgumentError outside of 0 to 1."""
     prior = number("prior_known", prior_known, least=0, most=1)
     if not 0 < prior < 1:
-        raise QueryError(f"prior_known is {prior:g}; it must lie between 0 and 1, such as 0.9.")
+        raise ArgumentError(f"prior_known is {prior:g}; it must lie between 0 and 1, such as 0.9.")
     return prior
 
 
@@ -92,13 +92,13 @@ def calibrate_gallery(
         method = method_of(snapshot, snapshot.settings)
         calibration = calibrated_by_class(images, method, asked.prior_known, progress)
         if calibration is None and asked.kind == "class":
-            raise ImgretError(f"{TOO_FEW_BY_CLASS} Calibrate by picture, which needs no labels.")
+            raise DataError(f"{TOO_FEW_BY_CLASS} Calibrate by picture, which needs no labels.")
     notices: list[str] = []
     if calibration is None:
         trials, notices = _trials_by_picture(snapshot, encoder_of(snapshot), asked, progress)
         calibration = calibrate(trials, "picture", asked.prior_known)
     if calibration is None:
-        raise ImgretError(
+        raise DataError(
             "None of the pictures was found again by an altered version of itself, so nothing was "
             "learnt of scores. Choose another backbone."
         )
@@ -182,8 +182,8 @@ def _trials_by_picture(
     return joined_trials(parts), notices
 
 
-def _too_few(gallery: Gallery, pictures: int) -> ImgretError:
-    return ImgretError(
+def _too_few(gallery: Gallery, pictures: int) -> DataError:
+    return DataError(
         f"To learn when matches are right takes {FEWEST} pictures that can be read, and "
         f"{gallery.path} has {pictures}. Index more images."
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from retrieval.errors import ImgretError
+from retrieval.errors import DataError
 from retrieval.gallery import Gallery
 from retrieval.retriever.plan import Plan, StoredRow
 
@@ -31,7 +31,7 @@ def check_missing(
         held, lost = all_held[root], all_lost[root]
         if lost and (found == 0 or (lost >= MANY and 2 * lost > held)):
             least = "at least " if len(gone) < len(plan.gone) else ""
-            raise ImgretError(
+            raise DataError(
                 f"{gallery.full(root)} held {held:,} stored images, and {least}{lost:,} of them "
                 f"are gone{'' if found else ', as if its drive were not mounted'}. Their rows "
                 "stay. Bring them back, or drop their rows with --drop-missing."

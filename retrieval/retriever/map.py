@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retrieval.errors import ImgretError
+from retrieval.errors import DataError
 from retrieval.gallery.filter import INDEXED, Filter
 from retrieval.gallery.rows import as_matrix
 from retrieval.plain import Plain
@@ -57,7 +57,7 @@ def map_gallery(
         rows = np.flatnonzero(np.isin(ids, snapshot.table.ids_passing(where)))
     labels = [label or "" for label in facts["label"].to_pylist()]
     if not len(rows):
-        raise ImgretError("There is no image to draw. Leave --where out, or index some images.")
+        raise DataError("There is no image to draw. Leave --where out, or index some images.")
     chosen = rows[fair_sample([labels[i] for i in rows], most, seed)]
     vectors = _vectors(snapshot, ids[chosen])
     if progress:

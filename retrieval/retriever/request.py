@@ -74,7 +74,7 @@ class IndexRequest:
         folders = as_paths(paths)
         check_paths(folders)
         request = cls(tuple(folders), progress, **options)
-        _ = request.reading  # raises QueryError
+        _ = request.reading  # raises ArgumentError
         return request
 
     @property

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from retrieval.errors import GalleryError, ImgretError
+from retrieval.errors import GalleryError, QueryError
 from retrieval.evaluation import AnswerKind, Confidence
 from retrieval.evaluation.evidence import CONSIDERED, NEAR, evidence, mean_of_best
 from retrieval.gallery import Gallery, ImageTable, Settings
@@ -75,7 +75,7 @@ class Snapshot:
         allowed = None if where is None else self.table.ids_passing(where)
         known = self._calibration(refinement)
         if known is None and (min_confidence is not None or prior_known is not None):
-            raise ImgretError(self._why_no_probability(refinement))
+            raise QueryError(self._why_no_probability(refinement))
         total = self.index.ntotal
         k = min(k, total)
         depth = k if known is None else min(max(k, CONSIDERED), total)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from retrieval.errors import GalleryError, ImgretError
+from retrieval.errors import DataError, GalleryError
 from retrieval.gallery import Gallery, ImageTable, Settings
 from retrieval.gallery.settings import BackboneState
 from retrieval.retriever.encoders import EncoderChoice
@@ -96,7 +96,7 @@ class Update:
 
     def _drop_gone(
         self, plan: Plan, writer: Writer, rows: dict[str, StoredRow]
-    ) -> ImgretError | None:
+    ) -> DataError | None:
         """Leave in plan.gone what is to be dropped; why that is refused, where it is."""
         plan.gone = {p: r for p, r in plan.gone.items() if p not in writer.found_again}
         if self.request.keep_missing:
@@ -104,7 +104,7 @@ class Update:
         elif not self.request.drop_missing:
             try:
                 check_missing(self.gallery, plan, rows, plan.gone)
-            except ImgretError as error:
+            except DataError as error:
                 return error
         return None
 

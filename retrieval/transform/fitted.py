@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from retrieval.draw import evenly_drawn
-from retrieval.errors import ImgretError
+from retrieval.errors import DataError
 from retrieval.transform.table import KINDS, parse_spec, resolve_spec
 from retrieval.transform.within import usual_lengths
 
@@ -107,7 +107,7 @@ def fit(
 def _labelled(x: np.ndarray, y: np.ndarray | None, name: str) -> tuple[np.ndarray, np.ndarray]:
     has_label = np.zeros(len(x), bool) if y is None else y != ""
     if y is None or len(np.unique(y[has_label])) < 2:
-        raise ImgretError(
+        raise DataError(
             f"The transform {name} needs labelled images of at least two classes. Index with "
             "--labels, or choose --transform auto."
         )

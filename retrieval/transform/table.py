@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from retrieval.errors import ImgretError
+from retrieval.errors import ArgumentError
 from retrieval.transform.chain import fit_chain
 from retrieval.transform.lda import fit_lda
 from retrieval.transform.spec import Spec
@@ -109,7 +109,7 @@ def parse_spec(spec: str) -> Spec:
     power = float(p) if p else None
     fits = kind and (not n or "N" in kind.takes) and (not p or "P" in kind.takes)
     if not kind or not fits or (power is not None and not 0 < power <= 1):
-        raise ImgretError(
+        raise ArgumentError(
             f"There is no transform {spec!r}. Give {NAMES}: N is a whole number, P one like 0.75, "
             "above 0 and at most 1."
         )
