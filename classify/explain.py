@@ -78,7 +78,7 @@ def explain(
     for predictor in predictors:
         if of_class is not None and of_class not in predictor.classes:
             raise ArgumentError(
-                f"{predictor.name} knows no class {of_class!r}, only "
+                f"{predictor.name} has no class {of_class!r}, only "
                 f"{', '.join(predictor.classes[:10])}. Name one of these."
             )
     made: list[Explanation] = []

@@ -88,7 +88,7 @@ def _last_that_counts(network: nn.Module, x: torch.Tensor, target: int) -> _Laye
     if not layers:
         raise RunError(
             "This network does not end in a map or in tokens of the picture, so Grad-CAM cannot "
-            "explain it. Explain another one."
+            "explain it. Choose another run."
         )
     last = layers[-1]
     if last.kind == "map":

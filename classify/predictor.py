@@ -113,13 +113,13 @@ class Predictor:
             scores = self.scores(np.zeros((1, side, side, 3), np.uint8))
         except (RuntimeError, ValueError, AssertionError) as error:  # torch's and timm's of shapes
             raise BackboneError(
-                f"{folder} cannot take the {side} px images that its config.json says "
+                f"{folder} cannot take images of {side} px, the size in its config.json "
                 f"({one_sentence(error)}). Correct config.json, or give another run."
             ) from error
         if scores.shape != (1, len(self.classes)) or not np.isfinite(scores).all():
             raise BackboneError(
-                f"{folder} gives no finite score for each of its {len(self.classes)} classes. "
-                "Its weights are damaged: train again, or give another run."
+                f"{folder} does not give a finite score for each of its {len(self.classes)} "
+                "classes, so its weights are damaged. Train again, or give another run."
             )
 
     def _predictions(self, images: Sequence[Loaded], top: int) -> list[Prediction]:

@@ -86,13 +86,14 @@ class Run:
         """The run in a folder. Raises ImgretError when it is none, or of another version."""
         if not (folder / FACTS).is_file():
             raise RunError(
-                f"{folder} is no run of `imgret train`: it has no {FACTS}. Give such a folder."
+                f"{folder} is not a run of `imgret train`: it has no {FACTS}. Give the folder of a "
+                "run."
             )
         document = _read_json(folder / FACTS)
         if document.get("format") != FORMAT:
             raise RunError(
-                f"{folder} has run format {document.get('format')!r}, and this imgret reads "
-                f"{FORMAT}. Use the imgret that made it, or train again."
+                f"{folder} has run format {document.get('format')!r}, but this imgret reads "
+                f"{FORMAT}. Use the version of imgret that made it, or train again."
             )
         names = {field.name for field in dataclasses.fields(RunFacts)}
         if set(document) != names:
@@ -206,7 +207,7 @@ def data_config(preprocessing: Preprocessing) -> dict[str, Any]:
 def _read_text(file: Path) -> str:
     try:
         if file.stat().st_size > MAX_BYTES:
-            raise RunError(f"{file} is larger than such a file can be. Replace it.")
+            raise RunError(f"{file} is larger than such a file may be. Replace it, or train again.")
         return file.read_text("utf-8", errors="replace")
     except OSError as error:
         raise RunError(f"{file} cannot be read ({error.strerror}). Train again.") from error

@@ -51,5 +51,5 @@ def _halved(name: str, tensor: torch.Tensor) -> torch.Tensor:
 
     half = tensor.detach().to(torch.float16).contiguous()
     if not torch.isfinite(half).all():
-        raise BackboneError(f"{name} has numbers that float16 cannot hold. Keep the run as it is.")
+        raise BackboneError(f"{name} has numbers that float16 cannot hold. Leave the run as it is.")
     return half

@@ -71,8 +71,8 @@ def _evaluated(
     for predictor in predictors[1:]:
         if predictor.classes != classes:
             raise RunError(
-                f"{predictor.name} and {predictors[0].name} know different classes, so they make "
-                "no ensemble. Give runs that were trained on the same data."
+                f"{predictor.name} and {predictors[0].name} know different classes, so they cannot "
+                "form an ensemble. Give runs that were trained on the same data."
             )
     tested = _named(runs, data, classes) if data else _held_out(runs, classes, validation)
     probabilities: list[np.ndarray] = []
@@ -124,12 +124,12 @@ def _held_out(runs: Sequence[Run], classes: Sequence[str], validation: bool) -> 
     images, gone = find_kept(list(tests.values()), classes)
     if not len(images):
         raise DataError(
-            f"None of the {gone:,} images that {_names(runs)} held out is in "
-            f"{runs[0].facts.data} any more. Bring them back, or name some with --data."
+            f"None of the {gone:,} images that {_names(runs)} held out is still in "
+            f"{runs[0].facts.data}. Bring them back, or name other images with --data."
         )
     note = (
-        f"{gone:,} of {gone + len(images):,} held-out images are gone or changed since, and left "
-        "out."
+        f"{gone:,} of {gone + len(images):,} held-out images are gone or have changed, and were "
+        "left out."
     )
     kind = "validation" if is_validation else "test"
     where = f"{runs[0].facts.data} ({kind} images)"
@@ -142,10 +142,10 @@ def _kept(run: Run) -> list[KeptImage]:
 
 def _nothing_held_out(runs: Sequence[Run]) -> str:
     if len(runs) == 1:
-        return f"{runs[0].folder} held no images out. Name some with --data."
+        return f"{runs[0].folder} held out no images. Name some with --data."
     return (
-        f"Each image that one of {_names(runs)} held out was trained on by another. Name some with "
-        "--data."
+        f"Each image that one of {_names(runs)} held out was trained on by another of them. Name "
+        "other images with --data."
     )
 
 

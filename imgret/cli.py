@@ -68,8 +68,8 @@ class LazyGroup(click.Group):
             from difflib import get_close_matches
 
             near = get_close_matches(args[0], COMMANDS, n=1)
-            meant = f" Did you mean '{near[0]}'?" if near else " `imgret --help` lists them."
-            raise click.UsageError(f"No such command {args[0]!r}.{meant}", ctx)
+            meant = f"Did you mean '{near[0]}'?" if near else "Run `imgret --help` for a list."
+            raise click.UsageError(f"There is no command {args[0]!r}. {meant}", ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

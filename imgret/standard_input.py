@@ -77,7 +77,7 @@ def _check_names(head: bytes) -> None:
         what = "neither an image that imgret reads nor a list of names"
     if what:
         raise QueryError(
-            f"Standard input is {what}. Give `-` an image, or names of images, one a line or each "
+            f"Standard input is {what}. Give an image, or names of images, one per line or each "
             "ended by NUL."
         )
 

@@ -19,11 +19,11 @@ def whole(name: str, value: Any, *, least: int = 1, most: int | None = None) -> 
     try:
         number = operator.index(value)
     except TypeError:
-        raise ArgumentError(f"{name} is {value!r}; it must be a whole number.") from None
+        raise ArgumentError(f"{name} is {value!r}. Give a whole number.") from None
     if number < least:
-        raise ArgumentError(f"{name} is {number}; it must be {least} or more.")
+        raise ArgumentError(f"{name} is {number}. Give {least} or more.")
     if most is not None and number > most:
-        raise ArgumentError(f"{name} is {number}; it must be at most {most}.")
+        raise ArgumentError(f"{name} is {number}. Give at most {most}.")
     return number
 
 
@@ -39,7 +39,7 @@ def number(name: str, value: Any, *, least: float = -math.inf, most: float = mat
         found = math.nan
     if not (math.isfinite(found) and least <= found <= most):
         bounds = f" from {least:g} to {most:g}" if math.isfinite(least) else ""
-        raise ArgumentError(f"{name} is {value!r}; it must be a number{bounds}.")
+        raise ArgumentError(f"{name} is {value!r}. Give a number{bounds}.")
     return found
 
 
@@ -52,11 +52,11 @@ def box(name: str, value: Any) -> tuple[int, int, int, int]:
     try:
         x, y, w, h = (operator.index(part) for part in value)
     except (TypeError, ValueError):
-        raise ArgumentError(f"{name} is {value!r}; give X, Y, W, H in whole pixels.") from None
+        raise ArgumentError(f"{name} is {value!r}. Give X, Y, W, H in whole pixels.") from None
     return x, y, w, h
 
 
 def one_of(name: str, value: Any, known: Sequence[str]) -> None:
     """Raise ArgumentError unless a value is one of those that are known."""
     if not isinstance(value, str) or value not in known:
-        raise ArgumentError(f"{name} is {value!r}; use one of {', '.join(known)}.")
+        raise ArgumentError(f"{name} is {value!r}. Use one of {', '.join(known)}.")

@@ -34,7 +34,7 @@ def project(vectors: np.ndarray, method: ProjectionMethod, seed: int = 0) -> np.
     """
     if method == "umap" and not has_umap():
         raise ArgumentError(
-            f'UMAP needs umap-learn. Install it with pip install "{distribution()}[map]", or take '
+            f'UMAP needs umap-learn. Run `pip install "{distribution()}[map]"`, or use '
             "--method tsne."
         )
     n = len(vectors)

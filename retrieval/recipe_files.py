@@ -20,11 +20,11 @@ def text_of(name: str, instead: str) -> str:
     file = Path(name)
     try:
         if file.stat().st_size > MAX_BYTES:
-            raise RecipeError(f"{file} is larger than a recipe can be. Give another file.")
+            raise RecipeError(f"{file} is larger than a recipe may be. Give another file.")
         return file.read_text("utf-8", errors="replace")
     except (OSError, ValueError) as error:
         raise RecipeError(
-            f"There is no recipe {name!r} ({one_sentence(error)}). {instead}"
+            f"The recipe {name!r} cannot be read ({one_sentence(error)}). {instead}"
         ) from error
 
 
@@ -40,4 +40,4 @@ def document_of(text: str, source: str) -> dict[str, Any]:
 def faulty(source: str, error: ValidationError) -> RecipeError:
     """What pydantic found wrong, as an error that names source and the key."""
     key, fault = first_fault(error)
-    return RecipeError(f"{source}: {key}: {fault.removeprefix('Value error, ')}. Correct that key.")
+    return RecipeError(f"{source}: {key}: {fault.removeprefix('Value error, ')}. Correct this key.")

@@ -84,8 +84,8 @@ def _reranking(spec: str | None) -> Reranking | None:
     found = RERANK.fullmatch(str(spec))
     if not found or (found[4] and float(found[4]) > 1):
         raise ArgumentError(
-            f"rerank is {spec!r}. Give none, M or M:K1:K2:WEIGHT, such as 100:20:6:0.3, the weight "
-            "between 0 and 1."
+            f"rerank is {spec!r}. Give none, M or M:K1:K2:WEIGHT, such as 100:20:6:0.3, with a "
+            "weight between 0 and 1."
         )
     if found[2] is None:
         return Reranking(int(found[1]))

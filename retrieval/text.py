@@ -43,9 +43,9 @@ _REMEDIES = {
     errno.EACCES: "Get the right to write there, or name another place.",
     errno.EPERM: "Get the right to write there, or name another place.",
     errno.EROFS: "Get the right to write there, or name another place.",
-    errno.ENOENT: "Make its folder first, or name another place.",
-    errno.ENOTDIR: "Make its folder first, or name another place.",
-    errno.EISDIR: "It is a folder: name a file.",
+    errno.ENOENT: "Create its folder first, or name another place.",
+    errno.ENOTDIR: "Create its folder first, or name another place.",
+    errno.EISDIR: "Name a file, not a folder.",
 }
 _OTHERWISE = "Check the disk, or name another place."
 

@@ -60,7 +60,7 @@ def read_kept(file: Path) -> list[KeptImage]:
         return [_checked(KeptImage(**json.loads(line))) for line in lines]
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise RunError(
-            f"{file} cannot be read ({one_sentence(error)}), so it is not known what was held out. "
+            f"{file} cannot be read ({one_sentence(error)}), so the held-out images are unknown. "
             "Name images with --data, or train again."
         ) from error
 
@@ -88,7 +88,7 @@ def find_kept(
     place = {name: n for n, name in enumerate(classes)}
     unknown = sorted({label for _, label in found} - set(place))
     if unknown:
-        raise RunError(f"The class {unknown[0]!r} is none of the model's. Train again.")
+        raise RunError(f"The model does not know the class {unknown[0]!r}. Train again.")
     labels = np.array([place[label] for _, label in found], np.int64)
     files = tuple(file for file, _ in found)
     kept_labels = LabelledImages(files, labels, tuple(classes), np.arange(len(files)))
@@ -98,10 +98,10 @@ def find_kept(
 def _checked(image: KeptImage) -> KeptImage:
     """Raise ValueError where an image is of no split, or its path leaves the data folder."""
     if not all(isinstance(value, str) for value in vars(image).values()):
-        raise ValueError("a value is no text")
+        raise ValueError("a value is not text")
     path = PurePosixPath(image.path)
     if image.split not in get_args(Split) or path.is_absolute() or ".." in path.parts:
-        raise ValueError(f"{image.path!r} is no image of a split")
+        raise ValueError(f"{image.path!r} belongs to no split")
     return image
 
 

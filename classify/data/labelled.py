@@ -69,8 +69,8 @@ def find_labelled(folder: Path, how: ClassFolders = "auto") -> LabelledImages:
             names.append(_below(file, folder) if how == "deepest" else name)
     if not files:
         raise DataError(
-            f"{folder} has no class folders with images. Give a folder with a subfolder a class, "
-            "or with train/ and val/ that have them."
+            f"{folder} has no class folders with images. Give a folder with one subfolder per "
+            "class, or with train/ and val/ that have such subfolders."
         )
     classes, labels = np.unique(names, return_inverse=True)
     return LabelledImages(

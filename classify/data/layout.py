@@ -86,7 +86,7 @@ def find_layout(folder: Path) -> Layout:
     if len(found) > len(of_split) or (classes and len(found) == 1):
         raise _unclear(folder, shapes, "folders of several kinds")
     notes = [_taken(of_split)] if len(found) > 1 or trains[0] != "train" else []
-    notes += [f"{folder / name} is not used: it is no folder of class folders." for name in unused]
+    notes += [f"{folder / name} is not used: it holds no class folders." for name in unused]
     inside = {split: _innermost(folder / name) for split, name in of_split.items()}
     return Layout(inside["train"], inside.get("validation"), inside.get("test"), tuple(notes))
 
@@ -98,7 +98,7 @@ def class_folders(folder: Path, how: ClassFolders = "auto") -> dict[str, list[Pa
     Raises ImgretError, with what was seen, where "auto" cannot tell.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder. Give one with a subfolder of images a class.")
+        raise DataError(f"{folder} is not a folder. Give one with a subfolder of images per class.")
     if how == "auto":
         _check_plain(folder, _shapes(folder))
     named: dict[str, list[Path]] = {}
@@ -130,10 +130,10 @@ def _check_plain(folder: Path, shapes: Mapping[str, _Shape]) -> None:
 
 def _unclear(folder: Path, shapes: Mapping[str, _Shape], what: str) -> DataError:
     return DataError(
-        f"{folder} has {what}, so it is not plain which are classes: {_described(shapes)}. Give a "
-        "folder with a subfolder of images a class, or with train/, val/ and test/ that have such; "
-        "or say --classes folder (each subfolder is a class, with all below it) or --classes "
-        "deepest (each folder with images is one, as animals/cat)."
+        f"{folder} has {what}, so it is unclear which of them are classes: {_described(shapes)}. "
+        "Give a folder with one subfolder of images per class, or with train/, val/ and test/ that "
+        "have such subfolders. Or give --classes folder (each subfolder is a class, with all below "
+        "it) or --classes deepest (each folder with images is a class, such as animals/cat)."
     )
 
 
@@ -184,7 +184,7 @@ def _innermost(folder: Path) -> Path:
 def _shapes(folder: Path) -> dict[str, _Shape]:
     """The folders in a folder that hold images, directly or below, sorted by name."""
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder. Give one with a subfolder of images a class.")
+        raise DataError(f"{folder} is not a folder. Give one with a subfolder of images per class.")
     shapes = {}
     for path in subfolders(folder):
         first = next(find_images([path]), None)

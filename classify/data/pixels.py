@@ -58,7 +58,7 @@ def decode_all(
             progress("reading", place + 1, len(images))
     if len(images) and not kept:
         path, reason = failed[0]
-        raise DataError(f"No image can be used; {path}: {reason}. Give other images.")
+        raise DataError(f"No image can be used, such as {path}: {reason}. Give other images.")
     usable = images.subset(np.array(kept, np.int64))
     return Pixels(pixels[: len(kept)], usable, tuple(contents), tuple(failed))
 
@@ -86,8 +86,8 @@ def _room(count: int, side: int) -> np.ndarray:
     if needed > DISK_SHARE * there:
         raise DataError(
             f"{count:,} images of {side} px take {needed / 1e9:.0f} GB, more than memory has, and "
-            f"{folder} has {there / 1e9:.0f} GB. Set TMPDIR to a larger disk, input.size smaller, "
-            "or data.fraction below 1."
+            f"{folder} has {there / 1e9:.0f} GB. Set TMPDIR to a larger disk, or set a smaller "
+            "input.size or data.fraction."
         )
     with tempfile.TemporaryFile() as file:
         return np.memmap(file, np.uint8, "w+", shape=shape)

@@ -127,9 +127,9 @@ def _split(
     for label, name in enumerate(images.classes):
         if len(np.unique(images.groups[images.labels == label])) == 1:
             raise DataError(
-                f"The class {name!r} in {folder} has one image{_left(data)}, and 2 or more are "
-                "needed that are no copies: one to train on and one to hold out. Add images or "
-                "take the class out."
+                f"The class {name!r} in {folder} has one image{_left(data)}. It needs 2 or more "
+                "that are not copies: one to train on and one to hold out. Add images or remove "
+                "the class."
             )
     held_out = _stratified(images, share, seed)
     kept = np.setdiff1d(np.arange(len(images)), held_out)
@@ -137,7 +137,7 @@ def _split(
     if lost:
         raise DataError(
             f"All images of the class {images.classes[min(lost)]!r} in {folder} are copies of "
-            "images of other classes. Take one of the classes out."
+            "images of other classes. Remove one of the classes."
         )
     return images.subset(kept), images.subset(held_out)
 
@@ -165,10 +165,10 @@ def _check(train: LabelledImages, folder: Path) -> None:
     lost = set(range(len(train.classes))) - set(train.labels.tolist())
     if lost:
         raise DataError(
-            f"All images of the class {train.classes[min(lost)]!r} in {folder} to be trained on "
-            "are copies of images that are held out. Give it others, or take the class out."
+            f"All training images of the class {train.classes[min(lost)]!r} in {folder} are copies "
+            "of images that are held out. Give it other images, or remove the class."
         )
     if len(train.classes) < 2:
         raise DataError(
-            f"{folder} has one class only, {train.classes[0]!r}. Give two classes or more."
+            f"{folder} has only one class, {train.classes[0]!r}. Give two classes or more."
         )

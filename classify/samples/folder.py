@@ -83,15 +83,15 @@ def make_samples(
 def _check(train: int, test: int, size: int, seed: int) -> None:
     if train < 0 or test < 0 or train + test == 0:
         raise ArgumentError(
-            f"{train} images to train and {test} to test a class make no data set. "
-            "Ask for at least one."
+            f"{train} training images and {test} test images per class leave nothing to write. "
+            "Give at least one image."
         )
     if not SIZES[0] <= size <= SIZES[1]:
         raise ArgumentError(
-            f"Pictures of {size} px cannot be made. Give a size from {SIZES[0]} to {SIZES[1]}."
+            f"Pictures of {size} px cannot be drawn. Give a size from {SIZES[0]} to {SIZES[1]}."
         )
     if seed < 0:
-        raise ArgumentError(f"{seed} is no seed. Give a whole number from 0.")
+        raise ArgumentError(f"The seed {seed} is negative. Give a whole number from 0.")
 
 
 def _prepare(folder: Path, train: int, test: int, size: int, seed: int) -> None:
@@ -103,7 +103,7 @@ def _prepare(folder: Path, train: int, test: int, size: int, seed: int) -> None:
             raise ArgumentError(
                 f"{folder} holds other pictures: size {there.get('size')}, "
                 f"seed {there.get('seed')}, version {there.get('version')}. "
-                "Give that size and seed to go on with it, or name another folder."
+                "Give that size and seed to continue, or name another folder."
             )
         train, test = max(train, there.get("train", 0)), max(test, there.get("test", 0))
     settings = {**same, "train": train, "test": test, "classes": list(CLASSES)}
@@ -128,7 +128,8 @@ def _settings(folder: Path) -> dict[str, int] | None:
     except ValueError:
         pass
     raise DataError(
-        f"{folder} is not empty, and what it holds is not from here. Name a new or empty folder."
+        f"{folder} is not empty, and `imgret sample` did not write its content. Name a new or "
+        "empty folder."
     )
 
 

@@ -96,5 +96,5 @@ def _document(file: Path) -> _Document:
 def damaged(file: Path, error: Exception) -> RunError:
     """What to say of a state that cannot be used."""
     return RunError(
-        f"{file} cannot be resumed ({one_sentence(error)}). Train again into a new folder."
+        f"{file} cannot be resumed ({one_sentence(error)}). Train again, into a new folder."
     )

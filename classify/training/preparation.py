@@ -123,7 +123,7 @@ def _check_usable(train: Pixels) -> None:
         if label not in usable:
             reasons = [f"{p}: {why}" for p, why in train.failed if normal(p.parent.name) == name]
             raise DataError(
-                f"No image of the class {name!r} that is to be trained on can be used"
+                f"No training image of the class {name!r} can be used"
                 + f" ({reasons[0]})" * bool(reasons)
-                + ". Give it other images, or take it out."
+                + ". Give it other images, or remove it."
             )

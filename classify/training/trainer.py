@@ -48,7 +48,7 @@ from retrieval.loader import default_workers
 from retrieval.progress import Progress
 from retrieval.text import unwritable
 
-DIVERGED = "the loss was no number"
+DIVERGED = "the loss was not a number"
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,11 @@ def train(
         if run.facts.ended:
             return _finished(run)
     elif (out / FACTS).exists():
-        raise RunError(f"{out} holds a run already. Give --resume, or another --out.")
+        raise RunError(f"{out} already holds a run. Give --resume, or another --out.")
     splits = find_splits(folder, recipe.data, recipe.training.seed, progress)
     if resume and fingerprint(splits) != run.facts.fingerprint:
         raise DataError(
-            f"{folder} does not hold the images that {out} was begun with. Bring them back, or "
+            f"{folder} does not hold the images that {out} was started with. Bring them back, or "
             "train into another folder."
         )
     on_split(splits.notes)
@@ -178,7 +178,7 @@ def _diverged(out: Path, place: Place, facts: RunFacts) -> RunError:
     kept = f"The weights of epoch {place.best_epoch} are kept in {out}. " * bool(place.best_epoch)
     return RunError(
         f"The loss became NaN in epoch {place.epoch + 1}, so training stopped. {kept}Set "
-        "training.lr lower, or training.clip=1."
+        "a lower training.lr, or training.clip=1."
     )
 
 
@@ -187,4 +187,4 @@ def _writing(out: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        raise WriteError(f"{unwritable(out, error)} --resume goes on with the run.") from error
+        raise WriteError(f"{unwritable(out, error)} Use --resume to continue the run.") from error

@@ -45,7 +45,7 @@ def command(word: str | None, every: bool, output: str) -> int:
     from retrieval.libraries import how_to_install
 
     if word == "":
-        raise click.UsageError("WORD is empty; leave it out, or give --all.")
+        raise click.UsageError("WORD is empty. Leave it out, or give --all.")
     listed = list_backbones(cache_folder(), word, every=every)
     if output == "json":
         print_json([dataclasses.asdict(backbone) for backbone in listed.backbones])

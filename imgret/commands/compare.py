@@ -116,7 +116,7 @@ def command(
     from retrieval.evaluation.protocols import Measured
 
     if queries and zero_shot:
-        raise click.UsageError("--zero-shot evaluates the gallery itself, without --queries.")
+        raise click.UsageError("--zero-shot evaluates the gallery itself. Leave out --queries.")
     experiments = _experiments(recipes, spans, weights, random_weights=random_weights)
     deepest = {e.recipe.k for e in experiments} | {5}
     with shown_progress() as progress:

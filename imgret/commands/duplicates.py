@@ -81,9 +81,9 @@ def command(
     from retrieval.retriever import Retriever
 
     if null and output != "paths":
-        raise click.UsageError("-0 goes with --format paths.")
+        raise click.UsageError("-0 only works with --format paths. Give both.")
     if options["threshold"] is not None and options["tier"] != "similar":
-        raise click.UsageError("--threshold goes with --tier similar.")
+        raise click.UsageError("--threshold only works with --tier similar. Leave one of them out.")
     with shown_progress() as progress:
         found = Retriever(existing_gallery(gallery), trust=trusted()).duplicates(
             **options, progress=progress

@@ -107,7 +107,7 @@ def command(
     from retrieval.retriever import Retriever
 
     if queries and zero_shot:
-        raise click.UsageError("--zero-shot evaluates the gallery itself, without --queries.")
+        raise click.UsageError("--zero-shot evaluates the gallery itself. Leave out --queries.")
     settings: dict[str, Any] = {name: options.pop(name) for name in SEARCH}
     retriever = Retriever(existing_gallery(gallery), trust=trusted(), **settings)
     with shown_progress() as progress:

@@ -77,12 +77,15 @@ def command(
 
     for out in outs:
         if out.suffix.lower() not in KINDS:
-            raise click.UsageError(f"--out {out} ends in none of {', '.join(KINDS)}. Name it so.")
+            raise click.UsageError(
+                f"--out {out} has an unknown suffix. Use one of {', '.join(KINDS)}."
+            )
     predictors = [Predictor.load(folder) for folder in (run, *beside)]
     files, labels = find_files(images, predictors[0].classes)
     if labels is None and show != "all":
         raise click.UsageError(
-            f"--show {show} needs one folder with a subfolder a class of {predictors[0].name}."
+            f"--show {show} needs true classes. Give one folder with a subfolder for each class of "
+            f"{predictors[0].name}."
         )
     with shown_progress() as progress:
         made, failed = explain(

@@ -53,7 +53,9 @@ def command(
     from imgret.output import print_csv, print_json, print_table
 
     if image and not (report or figures):
-        raise click.UsageError("--image is shown with --report or --figures.")
+        raise click.UsageError(
+            "--image is drawn in a report or figures. Give --report or --figures."
+        )
     entries, refused = leaderboard.read_entries(runs)
     for sentence in refused:
         say(f"imgret: {sentence}")

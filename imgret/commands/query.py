@@ -107,12 +107,14 @@ def command(
     from retrieval.retriever import Retriever
 
     if null and output != "paths":
-        raise click.UsageError("-0 goes with --format paths.")
+        raise click.UsageError("-0 only works with --format paths. Give both.")
     with named_images(images) as (paths, given):
         if mean and not paths:
-            raise click.UsageError("--mean needs at least one image.")
+            raise click.UsageError("--mean needs at least one image. Give one or more.")
         if mean and options["crop"]:
-            raise click.UsageError("--crop takes one image, not --mean of several.")
+            raise click.UsageError(
+                "--crop takes one image, not the --mean of several. Leave one of them out."
+            )
         retriever = Retriever(
             existing_gallery(gallery), trust=trusted(), engine=engine, expand=expand, rerank=rerank
         )

@@ -53,9 +53,11 @@ def command(
 ) -> int:
     """Test runs on labelled images: accuracy, top-5, loss, each class, confusions, mistakes."""
     if len(runs) > 1 and not ensemble:
-        raise click.UsageError("Several runs are tested as one with --ensemble, or one by one.")
+        raise click.UsageError(
+            "Several runs can only be tested as one. Give --ensemble, or one run at a time."
+        )
     if ensemble and len(runs) < 2:
-        raise click.UsageError("--ensemble takes two runs or more.")
+        raise click.UsageError("--ensemble needs two or more runs. Give more, or leave it out.")
     from classify.leaderboard import write_tested
     from classify.report import write_report
     from classify.run import Run

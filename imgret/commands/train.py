@@ -86,7 +86,9 @@ def command(
     if group_duplicates:
         overrides += ("data.group_duplicates=true",)
     if resume and (recipe or weights or overrides):
-        raise click.UsageError("--resume goes on with the settings of the run; give none.")
+        raise click.UsageError(
+            "--resume continues with the settings of the run. Leave out all others."
+        )
     from classify import recipe as recipes
     from classify.defaults import default_recipe, recipe_with_weights
     from classify.report import report_run

@@ -89,7 +89,7 @@ def run(
     if not evaluation.queries:
         raise DataError(
             f"No query of {data.queries or data.gallery} has another image of its class in the "
-            "gallery, so there is nothing to compare by."
+            "gallery. Add images of these classes, or choose other queries."
         )
     return ExperimentResult(
         name=experiment.name,

@@ -66,7 +66,7 @@ def embed_folder(
     )
     report = retriever.index(paths, labels=labels, drop_missing=True, progress=progress)
     if not report.added + report.changed + report.unchanged:
-        raise DataError(f"There is no image that can be read below {folder}.")
+        raise DataError(f"No image below {folder} can be read. Give another folder.")
     if report.encoded:
         _add_cost(place, report.encoded, report.encoded / report.images_per_second)
     table = retriever.gallery.open_table()

@@ -268,8 +268,8 @@ def _split(images: Images) -> tuple[Images, Images, Images]:
         held += [contents[content] for content in sorted(contents)[:count]]
     if len(held) < 2 or len(by_label) < 2:
         raise DataError(
-            "Tuning needs labelled images of at least two classes, and classes of at least two "
-            "images. Put each image in a folder named after its class, or give --labels FILE.csv."
+            "Tuning needs labelled images: at least two classes of at least two images each. Put "
+            "each image in a folder named after its class, or give --labels FILE.csv."
         )
     parts: tuple[list[int], list[int]] = [], []
     for place, rows in enumerate(held):  # class by class, so that both have some of each

@@ -100,7 +100,7 @@ class _Graph:
         """Raise BackboneError where a tensor belongs to no layer."""
         left = [key for key in self._tensors if not key.endswith(".num_batches_tracked")]
         if left:
-            raise self._wrong(f"{left[0]} has no place")
+            raise self._wrong(f"{left[0]} belongs to no layer")
 
     def _folded(self, kernel: np.ndarray, norm: str) -> tuple[np.ndarray, np.ndarray]:
         """The kernel with a batch norm in it, and what is added after it."""
@@ -109,12 +109,12 @@ class _Graph:
             for part in ("weight", "bias", "running_mean", "running_var")
         )
         if {x.shape for x in (scale, shift, mean, variance)} != {(len(kernel),)}:
-            raise self._wrong(f"{norm} is not of {len(kernel)} channels")
+            raise self._wrong(f"{norm} does not have {len(kernel)} channels")
         with np.errstate(all="ignore"):
             scale = scale / np.sqrt(variance + np.float32(EPSILON))
             kernel, shift = kernel * scale[:, None, None, None], shift - mean * scale
         if not (np.isfinite(kernel).all() and np.isfinite(shift).all()):
-            raise self._wrong(f"with {norm} weights are not finite")
+            raise self._wrong(f"{norm} makes weights that are not finite")
         return kernel, shift
 
     def _take(self, name: str) -> np.ndarray:
@@ -128,7 +128,7 @@ class _Graph:
 
     def _wrong(self, what: str) -> BackboneError:
         return BackboneError(
-            f"{self._weights} does not hold a MobileNetV2 as timm names it: {what}. Replace it."
+            f"{self._weights} does not hold a MobileNetV2 of timm: {what}. Replace it."
         )
 
 

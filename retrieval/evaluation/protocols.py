@@ -208,7 +208,9 @@ class _Run:
             parts.append(_renumbered(part, inside))
             order.append(mine)
         if not parts:
-            raise DataError("The gallery holds too few different images to evaluate it.")
+            raise DataError(
+                "The gallery holds too few different images to evaluate. Index more images."
+            )
         back = np.argsort(np.concatenate(order))
         return joined_rankings(parts).rows(back), np.concatenate(order)[back]
 
@@ -216,7 +218,9 @@ class _Run:
         """The images of the later classes among themselves."""
         classes = np.unique(self.gallery.labels[self.gallery.labels >= 0])
         if len(classes) < 2:
-            raise DataError("--zero-shot needs images of at least two classes.")
+            raise DataError(
+                "--zero-shot needs images of at least two classes. Add some, or leave it out."
+            )
         first = classes[len(classes) // 2]
         seen = np.flatnonzero((self.gallery.labels >= 0) & (self.gallery.labels < first))
         inside = np.flatnonzero(self.gallery.labels >= first)
@@ -265,7 +269,7 @@ def _chosen(labels: np.ndarray, most: int) -> tuple[np.ndarray, list[str]]:
     if not len(rows):
         raise DataError(
             "None of the images to evaluate has a label. Put each in a folder named after its "
-            "class, or index with --labels FILE.csv. What needs no labels is `imgret calibrate`."
+            "class, or index with --labels FILE.csv; `imgret calibrate` needs no labels."
         )
     if len(rows) <= most:
         return rows, []
@@ -276,8 +280,8 @@ def _chosen(labels: np.ndarray, most: int) -> tuple[np.ndarray, list[str]]:
 def _check_shared(gallery: Labelled, queries: Labelled) -> None:
     if not np.isin(queries.labels[queries.labels >= 0], gallery.labels).any():
         raise DataError(
-            "No label of the queries is a label of the gallery, so no match can be right. Labels "
-            "are the names of the folders that hold the images, unless --labels says otherwise."
+            "The queries and the gallery have no label in common, so no match can be right. Name "
+            "the folders of both after the same classes, or give --labels FILE.csv."
         )
 
 

@@ -170,7 +170,7 @@ class ImageTable:
         """Width of an embedding."""
         kind = self._dataset.schema.field("embedding").type
         if not isinstance(kind, pa.FixedSizeListType):
-            raise ValueError("its embeddings are no fixed-size lists")
+            raise ValueError("its embeddings are not fixed-size lists")
         return int(kind.list_size)
 
     def count(self, where: Filter | None = None) -> int:
@@ -269,8 +269,8 @@ class ImageTable:
             new = [replace(row, id=i) for i, row in zip(free, part, strict=False)]
             if len(new) < len(part):
                 raise GalleryError(
-                    f"{self._path} has ids that imgret does not give. It is a stranger's: index "
-                    "the images into a new gallery."
+                    f"{self._path} has ids that imgret never assigns. Index the images into a new "
+                    "gallery."
                 )
             self.write(new, replace=False)
 
@@ -314,7 +314,7 @@ class ImageTable:
                 path = self.rows_by_id(wrong, ["id", "path"])[int(wrong[0])]["path"]
                 raise GalleryError(
                     f"{self._path} has an embedding of {path} that is not finite. Run `imgret "
-                    "verify --repair`: it is made again from the image."
+                    "verify --repair`, which embeds the image again."
                 )
 
     def paths(self) -> list[str]:
@@ -364,8 +364,8 @@ class ImageTable:
         except LANCE_ERRORS as error:
             self.check_place()
             raise GalleryWriteError(
-                f"{self._path} cannot be written ({one_sentence(error)}). Free some space "
-                "and run the same command again: it goes on where it stopped."
+                f"{self._path} cannot be written ({one_sentence(error)}). Free some space and run "
+                "the same command again, which continues where it stopped."
             ) from error
         except KeyboardInterrupt:  # Lance may have committed: what is written next must see it
             self._reopen()
@@ -379,8 +379,8 @@ class ImageTable:
         """Raise GalleryError when the table's folder was deleted, moved or replaced meanwhile."""
         if _place_of(self._dataset) != self._place:
             raise GalleryError(
-                f"{self._path} was deleted or moved while it was being written. Bring it back, or "
-                "run the same command again to begin a new gallery."
+                f"{self._path} was deleted or moved while it was being written. Put it back, or "
+                "run the same command again to start a new gallery."
             )
 
     def drop_old_versions(self) -> None:

@@ -78,7 +78,7 @@ def subfolders(folder: Path) -> list[Path]:
     try:
         entries = _sorted_entries(folder)
     except OSError as error:
-        raise DataError(f"{folder} cannot be listed: {os_reason(error)}; check it.") from error
+        raise DataError(f"{folder} cannot be listed ({os_reason(error)}). Check it.") from error
     return [folder / e.name for e in entries if _leads_to_folder(e) and not skips(e.name, e.name)]
 
 
@@ -201,9 +201,9 @@ def _status(path: Path) -> os.stat_result:
     try:
         return path.stat()
     except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist; check its spelling.") from error
+        raise DataError(f"{path} does not exist. Check its spelling.") from error
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {os_reason(error)}; check it.") from error
+        raise DataError(f"{path} cannot be read ({os_reason(error)}). Check it.") from error
 
 
 def _place(path: Path) -> tuple[_Folder, str]:

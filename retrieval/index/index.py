@@ -129,7 +129,7 @@ class Index:
         except (OSError, RuntimeError, MemoryError, ValueError) as error:
             raise GalleryError(
                 f"The index {path} cannot be read ({one_sentence(error)}). Run `imgret verify "
-                "--repair`: it is built again without reading an image."
+                "--repair`, which builds it again without reading an image."
             ) from error
         return cls(loaded, dict(facts), changed=False, mapped=mmap)
 
@@ -159,9 +159,13 @@ class Index:
         try:
             same = sha256_of(path) == self._facts.get("sha256_of_all")
         except OSError as error:
-            raise GalleryError(f"The index {path} cannot be read ({error.strerror}).") from error
+            raise GalleryError(
+                f"The index {path} cannot be read ({error.strerror}). Run `imgret verify --repair`."
+            ) from error
         if not same:
-            raise GalleryError(f"The index {path} is not what was written.")
+            raise GalleryError(
+                f"The index {path} has changed since it was written. Run `imgret verify --repair`."
+            )
 
     @property
     def settings(self) -> IndexFacts:

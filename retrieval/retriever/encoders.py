@@ -59,7 +59,7 @@ class EncoderChoice:
         asked = self.asked
         if "backbone" in asked and not (isinstance(self.backbone, str) and self.backbone):
             raise ArgumentError(
-                f"backbone is {self.backbone!r}; give a name or a folder of weights."
+                f"backbone is {self.backbone!r}. Give a name or a folder of weights."
             )
         if self.backbone:
             backbones.check_unambiguous(self.backbone)
@@ -110,8 +110,8 @@ class EncoderChoice:
         if ours or self.trust or self.backbone or stored.name == DEFAULT_BACKBONE:
             return
         raise GalleryError(
-            f"The gallery names the backbone {stored.name} and was not written by you on this "
-            "machine. Give --trust if you know where it comes from, so that it is loaded."
+            f"The gallery names the backbone {stored.name}, and you did not write it on this "
+            "machine. Give --trust if you know where it comes from."
         )
 
     def for_queries(self, settings: Settings, *, ours: bool) -> Encoder:

@@ -21,7 +21,7 @@ def export_gallery(gallery: Gallery, snapshot: Snapshot, file: Path) -> int:
     """Write what is searched, row by row, to Parquet or NumPy's npz; atomically."""
     writers = {".parquet": _export_parquet, ".npz": _export_npz}
     if file.suffix not in writers:
-        raise ArgumentError(f"{file}: export writes .parquet or .npz. Give such a name.")
+        raise ArgumentError(f"{file} has an unknown suffix. Use .parquet or .npz.")
     try:
         with replaced(file.absolute()) as made, scratch_folder(made.parent) as scratch:
             rows = writers[file.suffix](gallery, snapshot, made, scratch)

@@ -122,7 +122,7 @@ def _said_as_error() -> Iterator[None]:
     except (EOFError, OSError) as error:
         raise ProcessError(
             f"The helper of this forked process has ended ({error}). Try again, or start processes "
-            "by spawn instead of fork."
+            "with spawn instead of fork."
         ) from error
 
 

@@ -34,7 +34,7 @@ def check_missing(
             raise DataError(
                 f"{gallery.full(root)} held {held:,} stored images, and {least}{lost:,} of them "
                 f"are gone{'' if found else ', as if its drive were not mounted'}. Their rows "
-                "stay. Bring them back, or drop their rows with --drop-missing."
+                "stay. Put the files back, or drop their rows with --drop-missing."
             )
 
 

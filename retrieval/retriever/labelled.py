@@ -40,7 +40,7 @@ def measured_of(
     """Arguments of evaluate(), checked. Raises ArgumentError."""
     several = isinstance(k, Iterable) and not isinstance(k, str | bytes) and len(k) > 0
     if not several:
-        raise ArgumentError(f"k is {k!r}; give one or several in a list, such as [1, 5].")
+        raise ArgumentError(f"k is {k!r}. Give one number or more in a list, such as [1, 5].")
     ks = {whole("k", one, most=MOST_NEIGHBOURS) for one in k}
     vote = whole("vote", vote, most=MOST_NEIGHBOURS)
     one_of("interval_over", interval_over, get_args(IntervalOver))
@@ -127,7 +127,7 @@ def encode_labelled(
         notices.append(f"{len(failures)} queries could not be read: {named}{more}.")
     if not loaded:
         names = ", ".join(map(str, folders))
-        raise DataError(f"There is no image that can be read below {names}. Give another folder.")
+        raise DataError(f"No image below {names} can be read. Give another folder.")
     labels = [label_of(path) or "" for path, _ in loaded]
     images = Images(
         np.stack(embeddings), labels, [sha256 for _, sha256 in loaded], [path for path, _ in loaded]

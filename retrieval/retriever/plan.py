@@ -168,7 +168,7 @@ def check_paths(paths: Sequence[Path]) -> None:
     """Raise ImgretError for the first path that does not exist."""
     for path in paths:
         if not path.exists() and not path.is_symlink():
-            raise DataError(f"{path} does not exist. Give folders or image files that do.")
+            raise DataError(f"{path} does not exist. Give folders or image files that exist.")
 
 
 def labels_from(source: str, most: int = MOST_LABELS) -> Callable[[Path], str | None]:
@@ -193,7 +193,9 @@ def _read_csv(file: Path, most: int) -> dict[str, str]:
                 raise ValueError(f"it is larger than {MAX_LABELS_BYTES:,} bytes")
             reader = csv.DictReader(stream)
             if not {"path", "label"} <= set(reader.fieldnames or ()):
-                raise DataError(f"{file} needs a first line with the columns path and label.")
+                raise DataError(
+                    f"{file} does not name its columns. Add a first line with path and label."
+                )
             labels: dict[str, str] = {}
             resolved: dict[str, str] = {}  # folder -> itself without links
             base = file.absolute().parent

@@ -90,8 +90,8 @@ def _check_files(gallery: Gallery, table: ImageTable) -> None:
     for root in sorted(roots):
         if not gallery.full(root).exists() and root not in rows:
             raise GalleryError(
-                f"{gallery.full(root)} is not there, so its images cannot be embedded again. "
-                "Bring it back, or drop them with --drop-missing or `imgret remove` first."
+                f"{gallery.full(root)} does not exist, so its images cannot be embedded again. "
+                "Put it back, or drop them with --drop-missing or `imgret remove` first."
             )
     gone = {path: row for path, row in rows.items() if gallery.is_gone(path)}
     check_all_there(gallery, rows, gone)

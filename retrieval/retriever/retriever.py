@@ -71,7 +71,7 @@ class Retriever(Searcher):
         known = SettingsAsked.__annotations__
         if unknown := next((name for name in asked if name not in known), None):
             raise TypeError(
-                f"Retriever() knows no {unknown!r}; it takes gallery, engine, trust and "
+                f"Retriever() has no argument {unknown!r}; it takes gallery, engine, trust and "
                 f"{', '.join(known)}."
             )
         embedding = given(asked, EMBEDDING)

@@ -153,7 +153,7 @@ class Searcher:
         """One query of several files: the mean of their embeddings. One bad file is an error."""
         k, crop, max_pixels = whole("k", k), _box(crop), whole("max_pixels", max_pixels)
         if not paths:
-            raise QueryError("A mean needs at least one image. Give some paths.")
+            raise QueryError("A mean needs at least one image. Give one or more.")
 
         def query(state: Snapshot) -> tuple[np.ndarray, list[np.ndarray] | None]:
             encoder = self._encoder_of(state)
@@ -219,7 +219,7 @@ class Searcher:
         self._encoder.check_asked()
         for name, value in self._asked.items():
             if not isinstance(value, str):
-                raise QueryError(f"{name} is {value!r}; it must be text, or left out.")
+                raise QueryError(f"{name} is {value!r}. Give text, or leave it out.")
         asked = SearchSettings(**self._asked)
         transforms.parse_spec(asked.transform)
         _ = asked.refinement  # raises ImgretError
@@ -299,8 +299,8 @@ class Searcher:
         dim = state.table.dim
         if embeddings.shape[1] != dim:
             raise QueryError(
-                f"The embeddings are {embeddings.shape[1]} wide, those of {self.gallery.path} "
-                f"{dim}. Encode the queries with the gallery's own backbone."
+                f"The embeddings have a width of {embeddings.shape[1]}, but those of "
+                f"{self.gallery.path} have {dim}. Use the gallery's own backbone."
             )
         return embeddings
 
@@ -325,15 +325,15 @@ def _as_embeddings(embeddings: Any) -> np.ndarray:
     try:
         raw = np.atleast_2d(np.asarray(embeddings))
     except (TypeError, ValueError) as error:
-        raise QueryError("The embeddings are no numbers; give (n, d) float32.") from error
+        raise QueryError("The embeddings are not numbers. Give (n, d) float32.") from error
     if raw.dtype.kind not in "fiu":
-        raise QueryError("The embeddings are no numbers; give (n, d) float32.")
+        raise QueryError("The embeddings are not numbers. Give (n, d) float32.")
     if raw.ndim != 2 or raw.shape[1] == 0:
-        raise QueryError(f"The embeddings are of shape {raw.shape}; give (n, d) float32.")
+        raise QueryError(f"The embeddings have the shape {raw.shape}. Give (n, d) float32.")
     if not np.isfinite(raw).all():
         raise QueryError("The embeddings hold NaN or infinite numbers. Encode the images again.")
     if not raw.any(axis=1).all():
-        raise QueryError("An embedding is all zeros, which is like nothing. Leave it out.")
+        raise QueryError("An embedding is all zeros, which resembles nothing. Leave it out.")
     wide = raw.astype(np.float64)  # whatever its length, its square is to be a number
     return normalise(wide / np.abs(wide).max(axis=1, keepdims=True))
 

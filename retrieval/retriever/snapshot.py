@@ -34,7 +34,9 @@ class Snapshot:
         self.index = index
         self.settings = settings
         if self.index.d_in != self.table.dim:
-            raise GalleryError(f"The index of {gallery.path} does not fit its rows.")
+            raise GalleryError(
+                f"The index of {gallery.path} does not fit its rows. Run `imgret verify --repair`."
+            )
 
     @cached_property
     def _places(self) -> tuple[np.ndarray, np.ndarray]:
@@ -262,7 +264,7 @@ class Snapshot:
         at = np.minimum(np.searchsorted(known, ids), max(len(known) - 1, 0))
         if len(ids) and (len(known) == 0 or (known[at] != ids).any()):
             raise GalleryError(
-                f"The index of {self.gallery.path} names rows that are not there. "
+                f"The index of {self.gallery.path} names rows that do not exist. "
                 "Run `imgret verify --repair`."
             )
         return self.table.take(order[at].tolist(), columns) if len(ids) else []

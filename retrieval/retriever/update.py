@@ -136,8 +136,8 @@ class Update:
         if named and not table.is_ours and self.gallery.leads_outside(settings.labels):
             raise GalleryError(
                 f"{self.gallery.path} names the labels {settings.labels}, outside of its folder, "
-                "and was not written by you on this machine. Give --labels, or --trust if you "
-                "know where it comes from."
+                "and you did not write it on this machine. Give --labels, or --trust if you know "
+                "where it comes from."
             )
 
     def _settings(self) -> Settings:

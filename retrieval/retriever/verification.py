@@ -86,8 +86,8 @@ def verify_beside_writers(gallery: Gallery, reading: Reading) -> VerifyReport:
         if report.ok or (stamp(gallery) == seen and gallery.is_being_written() == writes):
             return report
     raise GalleryError(
-        f"{gallery.path} is being written, and changes faster than it can be checked. Verify it "
-        "when that is done."
+        f"{gallery.path} is being written, and changes faster than it can be checked. Run "
+        "`imgret verify` again when that is done."
     )
 
 

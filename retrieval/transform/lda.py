@@ -21,8 +21,8 @@ def fit_lda(x: np.ndarray, y: np.ndarray | None, asked: Spec) -> tuple[np.ndarra
     classes = 0 if y is None else len(np.unique(y))
     if len(x) <= classes:
         raise DataError(
-            f"The transform lda needs more images than classes, but of {classes} classes there is "
-            "one image each. Choose --transform auto."
+            f"The transform lda needs more images than classes, but each of {classes} classes has "
+            "only one image. Choose --transform auto."
         )
     x = x.astype(np.float64)
     directions = _shrunk_directions(x, y, asked.power) if asked.power else _directions(x, y)

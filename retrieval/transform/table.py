@@ -110,8 +110,8 @@ def parse_spec(spec: str) -> Spec:
     fits = kind and (not n or "N" in kind.takes) and (not p or "P" in kind.takes)
     if not kind or not fits or (power is not None and not 0 < power <= 1):
         raise ArgumentError(
-            f"There is no transform {spec!r}. Give {NAMES}: N is a whole number, P one like 0.75, "
-            "above 0 and at most 1."
+            f"There is no transform {spec!r}. Give {NAMES}, with a whole number N and with P above "
+            "0 and at most 1, such as 0.75."
         )
     return Spec(kind.name, int(n) if n else None, power)
 

@@ -71,7 +71,7 @@ def test_train_writes_a_run_and_a_report(imgret: Command, tmp_path: Path) -> Non
     assert run.recipe.training.epochs == 2
     again = imgret("train", "blobs", "--recipe", "mine.toml")
     assert again.returncode == 2
-    assert "holds a run already" in again.stderr
+    assert "already holds a run" in again.stderr
 
 
 def test_a_recipe_is_chosen_by_the_pictures(imgret: Command, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_ctrl_c_saves_and_resume_ends_as_an_unbroken_run(
         (["data", "--recipe", "no/such"], "imgret recipes"),
         (["data", "--recipe", "P1", "--set", "training.epoch=1"], "training.epoch"),
         (["data", "--recipe", "P1", "--set", "nonsense"], "KEY=VALUE"),
-        (["data", "--resume", "--recipe", "P1"], "give none"),
+        (["data", "--resume", "--recipe", "P1"], "Leave out all others"),
         (["data", "--resume", "--out", "data"], "no run"),
         (["data", "--recipe", "P3", "--weights", "nowhere"], "nowhere"),
         (["data/train/red"], "no class folders"),

@@ -442,7 +442,7 @@ def test_a_gallery_that_changed_meanwhile_keeps_nothing(gallery: tuple[Path, Pat
             changed.append(True)
             Retriever(path, transform="whiten:8").index(folder)
 
-    with pytest.raises(GalleryError, match="changed while it was calibrated"):
+    with pytest.raises(GalleryError, match="changed during calibration"):
         Retriever(path).calibrate(progress=meanwhile)
     assert Retriever(path).gallery.settings().calibration is None
 

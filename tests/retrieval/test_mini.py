@@ -205,8 +205,11 @@ Tensors = dict[str, np.ndarray]
         (lambda t: t.pop(STEM), f"has no {STEM}"),
         (lambda t: t.pop(NORM), f"has no {NORM}"),
         (lambda t: t.pop(LAST), "blocks.6.0"),
-        (lambda t: t.update({"classifier.weight": t[STEM]}), "classifier.weight has no place"),
-        (lambda t: t.update({"blocks.7.0.conv_pw.weight": t[STEM]}), "has no place"),
+        (
+            lambda t: t.update({"classifier.weight": t[STEM]}),
+            "classifier.weight belongs to no layer",
+        ),
+        (lambda t: t.update({"blocks.7.0.conv_pw.weight": t[STEM]}), "belongs to no layer"),
         (lambda t: t.update({"blocks.3.x.conv_pw.weight": t[STEM]}), "has no blocks.3.4"),
         (lambda t: t.update({STEM: t[STEM][:, :2]}), "has the shape"),
         (lambda t: t.update({STEM: t[STEM][..., :2]}), "has the shape"),
