@@ -30,7 +30,10 @@ def exit_code(step: Callable[[], Any]) -> int:
     except click.ClickException as error:
         return _say_misuse(error)
     except (KeyboardInterrupt, click.Abort):
-        say("Interrupted. What was stored stays; the same command goes on.", prefix="\n")
+        say(
+            "Interrupted. What was stored stays; run the same command again to continue.",
+            prefix="\n",
+        )
         return INTERRUPTED
     except (BrokenPipeError, SystemExit):  # click exits where the reader of its help has gone
         abandon()
@@ -64,6 +67,6 @@ def _sentence(error: Exception) -> str:
         place = "" if error.filename is None else f"{error.filename}: "
         return f"{place}{one_sentence(error)}. {remedy(error)}"
     return (
-        f"{type(error).__name__}, which imgret does not expect ({one_sentence(error)}). "
-        "Please report it; `python -X dev -m imgret ...` shows where it comes from."
+        f"imgret did not expect this {type(error).__name__} ({one_sentence(error)}). Please report "
+        "it with the output of `python -X dev -m imgret ...`, which shows where it comes from."
     )

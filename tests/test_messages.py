@@ -26,8 +26,8 @@ REASONS = {"ImageError"}  # a part of a line that begins with the file
 MISUSE = {"UsageError", "BadParameter", "ImportError"}
 SAYS_WHAT_TO_DO = re.compile(
     r"(Add|Bring|Calibrate|Check|Choose|Correct|Create|Delete|Did you mean|Encode|Free|Get|Give"
-    r"|Index|Install|Leave|Name|Or (fill|give)|Put|Rename|Remove|Replace|Run|Set|Shorten|Start|Train"
-    r"|Try|Uninstall|Use|Wait|Write)\b|.*`(imgret|pip) |.*\{(_?remedy|instead|meant|error)\}$"
+    r"|Index|Install|Leave|Name|Or (fill|give)|Put|Rename|Remove|Replace|Run|Set|Shorten|Start"
+    r"|Train|Try|Uninstall|Use|Wait|Write)\b|.*`(imgret|pip) |.*\{(_?remedy|instead|meant|error)\}$"
 )
 TOLD_ELSEWHERE = {"{how_to_install}", "{stepped_back}", "{str}"}  # a whole message from there
 MOST_WORDS = 30

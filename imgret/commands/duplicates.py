@@ -46,24 +46,26 @@ Examples:
 @click.option(
     "--against",
     type=NamedPath(path_type=Path),
-    help="Another gallery: only groups with images of both, kept is the other's image.",
+    help="Another gallery: find only groups with images of both, and keep its images.",
 )
 @click.option(
     "--tier",
     type=click.Choice(["bytes", "picture", "copy", "similar"]),
     default="similar",
     show_default=True,
-    help="The most lenient: the same bytes, the same picture in all that shows, a copy that was "
-    "saved again, scaled, turned or framed, or similar.",
+    help="The most lenient tier: the same bytes; a picture that looks the same; a copy that was "
+    "saved again, scaled, turned or framed; or a similar picture.",
 )
 @click.option(
     "--threshold",
     type=click.FloatRange(-1, 1),
     help="Least cosine similarity of similar images; by default estimated from the gallery.",
 )
-@click.option("--where", metavar="FILTER", help="Look only at rows that pass, as in the example.")
+@click.option(
+    "--where", metavar="FILTER", help="Look only at rows that pass the filter; see the example."
+)
 @report_option("a contact sheet")
-@click.option("-0", "--null", is_flag=True, help="With --format paths: end each with a NUL.")
+@click.option("-0", "--null", is_flag=True, help="With --format paths: end each path with NUL.")
 @max_pixels_option
 @format_option("text", "json", "csv", "paths")
 def command(
@@ -71,11 +73,10 @@ def command(
 ) -> int:
     """Find groups of near-identical images. Nothing is deleted or changed.
 
-    Each group stands around the image to keep: a raw, then that with the most pixels, depth,
-    transparency, frames and bytes.
-    --format paths names all others, so that what becomes of them is up to you. Files that are
-    gone or were written to since they were indexed are named on stderr and left out. Exit code 0:
-    groups were found, 1: none, 2: an error.
+    Each group begins with the image to keep: a raw if there is one, else the image with the most
+    pixels, depth, transparency, frames and bytes. --format paths names all others, for you to
+    decide about. Files that were deleted or changed since they were indexed are left out and named
+    on standard error. Exit codes: 0 groups were found, 1 none, 2 an error.
     """
     from imgret.output import shown_progress
     from retrieval.retriever import Retriever

@@ -32,13 +32,13 @@ Examples:
     "--figures",
     type=NamedPath(path_type=Path, file_okay=False),
     metavar="FOLDER",
-    help="Write the figures as PNG and SVG.",
+    help="Write the figures to this folder as PNG and SVG.",
 )
 @click.option(
     "--image",
     type=NamedPath(path_type=Path),
     metavar="FILE",
-    help="Show by Grad-CAM what each run looks at in it, in the report and the figures.",
+    help="Draw in the report and the figures what each run looks at in this image.",
 )
 @format_option("text", "json", "csv")
 def command(

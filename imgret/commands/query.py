@@ -68,21 +68,27 @@ Examples:
 @click.argument("images", nargs=-1, required=True, type=NamedPath())
 @gallery_option
 @trust_option
-@click.option("--k", type=click.IntRange(min=1), default=5, show_default=True, help="Matches.")
-@click.option("--mean", is_flag=True, help="Make one query of all the images.")
-@click.option("--where", metavar="FILTER", help="Search only rows that pass, as in the example.")
-@click.option("--min-score", type=float, help="Leave out matches of a lower cosine similarity.")
+@click.option(
+    "--k", type=click.IntRange(min=1), default=5, show_default=True, help="Number of matches."
+)
+@click.option("--mean", is_flag=True, help="Search by the mean of all images, as one query.")
+@click.option(
+    "--where", metavar="FILTER", help="Search only rows that pass the filter; see the example."
+)
+@click.option("--min-score", type=float, help="Leave out matches with a lower cosine similarity.")
 @click.option(
     "--min-confidence",
     type=click.FloatRange(0, 1),
-    help="Leave out matches that are less likely to be right; `imgret calibrate` comes first.",
+    help="Leave out matches that are less likely to be right. Run `imgret calibrate` first.",
 )
 @prior_option(None)
 @click.option("--crop", type=RegionOption(), help="Search by this region of the image.")
-@click.option("--exclude-self", is_flag=True, help="Leave out the same file and same content.")
-@click.option("--distinct", is_flag=True, help="Fold copies of one picture into one match.")
+@click.option(
+    "--exclude-self", is_flag=True, help="Leave out the query's own file and copies of its content."
+)
+@click.option("--distinct", is_flag=True, help="Show all copies of a picture as one match.")
 @report_option("a contact sheet")
-@click.option("-0", "--null", is_flag=True, help="With --format paths: end each with a NUL.")
+@click.option("-0", "--null", is_flag=True, help="With --format paths: end each path with NUL.")
 @settings_options("expand", "rerank")
 @engine_option
 @max_pixels_option
@@ -101,8 +107,8 @@ def command(
 ) -> int:
     """Find the images that look like the given ones.
 
-    Several images are several queries; `-` reads an image from standard input, or names of images,
-    one a line or ended by NULs. Exit code 0: something was found, 1: nothing, 2: an error.
+    Several images are several queries. `-` reads an image from standard input, or names of images,
+    one per line or each ended by NUL. Exit codes: 0 found, 1 nothing found, 2 an error.
     """
     from retrieval.retriever import Retriever
 

@@ -49,7 +49,7 @@ FRAGMENTS_KEPT = 16
 FEW_IDS = 1_000
 STEPPED_BACK = (
     "%s: version %d cannot be read (%s), so version %d is used. Run `imgret verify --repair`, or "
-    "`imgret index` again: it goes on from there."
+    "`imgret index` again: it continues from there."
 )
 
 _log = logging.getLogger("imgret")

@@ -118,7 +118,7 @@ def test_labels_follow_the_names_of_the_model(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("keep", "said"),
-    [(["red"], "one class only, 'red'"), ([], "no class folders"), (["red", "one"], "one image")],
+    [(["red"], "only one class, 'red'"), ([], "no class folders"), (["red", "one"], "one image")],
 )
 def test_what_cannot_be_trained_on_is_said(tmp_path: Path, keep: list[str], said: str) -> None:
     save_blobs(tmp_path / "all", 3)

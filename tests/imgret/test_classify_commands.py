@@ -104,7 +104,7 @@ def test_ctrl_c_saves_and_resume_ends_as_an_unbroken_run(
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "--resume goes on" in said
+    assert "with --resume to continue" in said
     assert not Run.read(tmp_path / "run").facts.ended
     resumed = imgret("train", "blobs", "--out", "run", "--resume")
     assert resumed.returncode == 0, resumed.stderr
@@ -123,7 +123,7 @@ def test_ctrl_c_saves_and_resume_ends_as_an_unbroken_run(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nowhere"], "no folder"),
+        (["nowhere"], "is not a folder"),
         (["data", "--recipe", "no/such"], "imgret recipes"),
         (["data", "--recipe", "P1", "--set", "training.epoch=1"], "training.epoch"),
         (["data", "--recipe", "P1", "--set", "nonsense"], "KEY=VALUE"),

@@ -44,7 +44,7 @@ def test_after_ctrl_c_the_same_command_goes_on(
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
-    assert "Interrupted. What was stored stays; the same command goes on." in err
+    assert "Interrupted. What was stored stays; run the same command again to continue." in err
     first = {path: path.read_bytes() for path in tmp_path.rglob("*.jpg")}
     assert 0 < len(first) < 300
     one_more_each = str(len(first) // 5 + 2)

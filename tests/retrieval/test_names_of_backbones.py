@@ -157,7 +157,7 @@ def test_a_record_and_its_text_are_one(text: str) -> None:
         ("random:./weights", "does not name a timm network"),
         ("random:random:resnet50", "does not name a timm network"),
         ("~nobody-of-this-name/x", "cannot be found"),
-        ("./\ud800", "no UTF-8"),
+        ("./\ud800", "not UTF-8"),
     ],
 )
 def test_what_can_be_no_name_is_refused_in_a_sentence(place: Path, text: str, said: str) -> None:
