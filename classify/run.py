@@ -41,7 +41,7 @@ HISTORY, RECIPE, FACTS, REPORT = "history.jsonl", "recipe.toml", "run.json", "re
 
 @dataclass(frozen=True)
 class Epoch(Plain):
-    """What one epoch came to. Accuracies are shares; images_per_second counts training images;
+    """The figures of one epoch. Accuracies are shares; images_per_second counts training images;
     validation figures are None without validation images."""
 
     epoch: int
@@ -58,7 +58,7 @@ class Epoch(Plain):
 
 @dataclass(frozen=True)
 class RunFacts(Plain):
-    """What run.json says. data: the folder. ended: why training stopped, "" while it goes on.
+    """What run.json says. data: the folder. ended: why training stopped, "" before that.
     best_epoch: whose weights are kept, from 1. failed: images that were left out."""
 
     format: int
@@ -83,7 +83,7 @@ class Run:
 
     @classmethod
     def read(cls, folder: Path) -> Run:
-        """The run in a folder. Raises ImgretError when it is none, or of another version."""
+        """Read the run in a folder. Raises RunError if it is not a run, or of another version."""
         if not (folder / FACTS).is_file():
             raise RunError(
                 f"{folder} is not a run of `imgret train`: it has no {FACTS}. Give the folder of a "
@@ -107,13 +107,13 @@ class Run:
 
     @property
     def recipe(self) -> Recipe:
-        """All settings."""
+        """The recipe that it was trained by."""
         file = self.folder / RECIPE
         return recipes.parse_recipe(_read_text(file), str(file))
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names, in the order of the network's scores."""
+        """The names of the classes, in the order of the network's scores."""
         names = _read_json(self.folder / CONFIG).get("label_names")
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise RunError(f"{self.folder / CONFIG} has no class names. Train again.")
@@ -121,12 +121,12 @@ class Run:
 
     @property
     def history(self) -> list[Epoch]:
-        """What each epoch came to."""
+        """The figures of each epoch."""
         return read_history(self.folder / HISTORY)
 
 
 def read_history(file: Path) -> list[Epoch]:
-    """The epochs of a run so far. Raises ImgretError when the file is damaged."""
+    """Read the epochs of a run so far. Raises RunError when the file is damaged."""
     if not file.is_file():
         return []
     try:
@@ -136,13 +136,13 @@ def read_history(file: Path) -> list[Epoch]:
 
 
 def write_history(file: Path, history: Sequence[Epoch]) -> None:
-    """All epochs, atomically."""
+    """Write all epochs, atomically."""
     lines = [json.dumps(dataclasses.asdict(epoch)) + "\n" for epoch in history]
     write_atomically(file, "".join(lines).encode())
 
 
 def write_facts(folder: Path, facts: RunFacts) -> None:
-    """run.json, atomically."""
+    """Write run.json, atomically."""
     text = json.dumps(dataclasses.asdict(facts), indent=2) + "\n"
     write_atomically(folder / FACTS, text.encode())
 
@@ -150,7 +150,7 @@ def write_facts(folder: Path, facts: RunFacts) -> None:
 def save_model(
     folder: Path, network: nn.Module, preprocessing: Preprocessing, classes: Sequence[str]
 ) -> None:
-    """config.json and model.safetensors, as timm and the hub write them, each atomically."""
+    """Write config.json and model.safetensors, as timm and the hub write them, each atomically."""
     from timm.models import save_for_hf
 
     with _state_apart(network), scratch_folder(folder) as scratch:

@@ -20,7 +20,7 @@ POLICY += "script-src 'unsafe-inline'"
 class PageServer(ThreadingHTTPServer):
     """Serves the page of one run to this machine only.
 
-    port: 0 takes any that is free. Raises ImgretError when the port is taken.
+    port: 0 takes any that is free. Raises ArgumentError when the port is taken.
     """
 
     daemon_threads = True

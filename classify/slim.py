@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def slim(run: Path, out: Path) -> None:
     """Write a run's backbone without its classifier, in float16, to a folder that timm reads.
 
-    Raises BackboneError when the run cannot be read or its weights do not fit float16, ImgretError
+    Raises BackboneError when the run cannot be read or its weights do not fit float16, WriteError
     when out cannot be written.
     """
     from safetensors.torch import save

@@ -46,7 +46,7 @@ def evaluate_run(
 
     What was held out is found by content, whatever its folder holds by now; what is gone or changed
     is in the notes. validation: on the images that the run was chosen by, though its data has test
-    images. Raises ImgretError when data has classes that the run does not know, or no image.
+    images. Raises DataError when data has classes that the run does not know, or no image.
     """
     return _evaluated([folder], data, progress, validation=validation)
 
@@ -57,7 +57,7 @@ def evaluate_ensemble(
     """Evaluate the mean of several runs' probabilities. Their classes must be the same.
 
     Without data it is judged on images that some of the runs held out and none was trained on.
-    Raises ImgretError as evaluate_run() does, and where there are none of these.
+    Raises DataError as evaluate_run() does, and where there are none of these.
     """
     return _evaluated(folders, data, progress, validation=False)
 

@@ -25,7 +25,7 @@ NOISE = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f]")
 def named_images(images: Sequence[str]) -> Iterator[tuple[list[Path], Path]]:
     """The paths that arguments name, `-` among them, and where an image of `-` would lie.
 
-    Raises ImgretError when standard input is neither an image nor a list of names, or too large.
+    Raises QueryError when standard input is neither an image nor a list of names, or too large.
     """
     with tempfile.TemporaryDirectory(prefix="imgret-") as folder:
         given = Path(folder) / "query"
@@ -64,7 +64,7 @@ def _is_there(name: Path) -> bool:
 
 
 def _check_names(head: bytes) -> None:
-    """Raise ImgretError for what begins as a file of a format that is not read, or as noise.
+    """Raise QueryError for what begins as a file of a format that is not read, or as noise.
 
     Two NULs in a row are noise: no name is empty.
     """

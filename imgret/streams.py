@@ -56,7 +56,7 @@ def tell(line: object = "") -> None:
 def write(content: str | bytes) -> None:
     """Write to standard output as it is; bytes past its encoding.
 
-    Raises click's Exit with 0 when the reader of a pipe has gone, and ImgretError when standard
+    Raises click's Exit with 0 when the reader of a pipe has gone, and WriteError when standard
     output cannot be written otherwise.
     """
     with _told():

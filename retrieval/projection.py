@@ -30,7 +30,7 @@ def has_umap() -> bool:
 def project(vectors: np.ndarray, method: ProjectionMethod, seed: int = 0) -> np.ndarray:
     """(n, d) float32 unit vectors -> (n, 2) float32 points in [0, 1].
 
-    The same seed gives the same points. Raises ImgretError for umap without umap-learn.
+    The same seed gives the same points. Raises ArgumentError for umap without umap-learn.
     """
     if method == "umap" and not has_umap():
         raise ArgumentError(

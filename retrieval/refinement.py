@@ -57,7 +57,7 @@ class Refinement:
     def of(
         cls, expand: str | None = None, augment: str | None = None, rerank: str | None = None
     ) -> Refinement:
-        """From specs; None and "none" are nothing. Raises ImgretError.
+        """From specs; None and "none" are nothing. Raises ArgumentError.
 
         >>> Refinement.of(expand="3", rerank="50")
         Refinement(expand=Neighbourhood(n=3, alpha=1.0), augment=None, rerank=Reranking(m=50, ...

@@ -54,7 +54,7 @@ def write_kept(file: Path, images: Iterable[KeptImage]) -> None:
 
 
 def read_kept(file: Path) -> list[KeptImage]:
-    """What write_kept() wrote. Raises ImgretError where that cannot be read."""
+    """What write_kept() wrote. Raises RunError where that cannot be read."""
     try:
         lines = read_bounded(file, MAX_BYTES).decode().splitlines()
         return [_checked(KeptImage(**json.loads(line))) for line in lines]
@@ -71,7 +71,7 @@ def find_kept(
     """The files that hold some kept images now, and how many images are nowhere any more.
 
     images: each with its data folder. An image that was moved below it is found by its content.
-    Raises ImgretError for a class that is not among classes.
+    Raises RunError for a class that is not among classes.
     """
     found: list[tuple[ImageFile, str]] = []
     lost: list[tuple[KeptImage, Path]] = []

@@ -40,7 +40,7 @@ class LabelledImages:
         )
 
     def of_classes(self, classes: Sequence[str], where: str) -> LabelledImages:
-        """The same images with labels in another list of classes. Raises ImgretError."""
+        """The same images with labels in another list of classes. Raises DataError."""
         unknown = sorted({self.classes[n] for n in np.unique(self.labels)} - set(classes))
         if unknown:
             raise DataError(
@@ -58,7 +58,7 @@ class LabelledImages:
 def find_labelled(folder: Path, how: ClassFolders = "auto") -> LabelledImages:
     """The images in the class folders of a folder, in a fixed order.
 
-    Raises ImgretError where there is no class folder, there are no images in any, or it is not
+    Raises DataError where there is no class folder, there are no images in any, or it is not
     plain which folders are classes.
     """
     files: list[ImageFile] = []

@@ -69,7 +69,7 @@ def find_layout(folder: Path) -> Layout:
     """The splits that a folder has, or the folder itself as the one to train on.
 
     A split is a folder of class folders; a folder of that name which holds images is a class.
-    Raises ImgretError, with what was seen, where that is not plain.
+    Raises DataError, with what was seen, where that is not plain.
     """
     shapes = _shapes(folder)
     if len(shapes) == 1:  # a folder around it all
@@ -95,7 +95,7 @@ def class_folders(folder: Path, how: ClassFolders = "auto") -> dict[str, list[Pa
     """Names of classes, sorted, and the folders of each; names equal to Unicode are one.
 
     With "deepest" the folders at the top, below which each folder that holds images is a class.
-    Raises ImgretError, with what was seen, where "auto" cannot tell.
+    Raises DataError, with what was seen, where "auto" cannot tell.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder. Give one with a subfolder of images per class.")

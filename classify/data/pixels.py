@@ -40,7 +40,7 @@ def decode_all(
     """All images as (n, size, size, 3) uint8; those that cannot be used are left out and named.
 
     They are kept in memory, or in a temporary file where they would take more than half of it.
-    Raises ImgretError when there is no room for them, or none can be used.
+    Raises DataError when there is no room for them, or none can be used.
     """
     side = preprocessing.size
     pixels = _room(len(images), side)
@@ -76,7 +76,7 @@ def batches(n: int, size: int, order: np.ndarray | None = None) -> Iterator[np.n
 def _room(count: int, side: int) -> np.ndarray:
     """Room for the pixels: in memory, or in a nameless file where they would fill it.
 
-    Raises ImgretError where the disk has no room either.
+    Raises DataError where the disk has no room either.
     """
     shape, needed = (count, side, side, 3), count * side * side * 3
     if needed <= MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):

@@ -36,7 +36,7 @@ def find_splits(
 
     Copies of one file are never on two sides: what is split here keeps them together, and where
     the folder has its own splits, copies of what is tested on are not trained on.
-    Raises ImgretError for one class only, a class with one image to train on, or a folder of which
+    Raises DataError for one class only, a class with one image to train on, or a folder of which
     it is not plain what its classes are.
     """
     layout = find_layout(folder)

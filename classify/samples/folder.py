@@ -63,8 +63,8 @@ def make_samples(
     A picture depends on seed, split, class, number and size alone, so that more images extend a
     folder and change none of it.
 
-    Raises ImgretError when a number is out of range, the folder holds anything else or cannot be
-    written.
+    Raises ArgumentError when a number is out of range, DataError when the folder holds anything
+    else, WriteError when it cannot be written.
     """
     _check(train, test, size, seed)
     folder = Path(folder)

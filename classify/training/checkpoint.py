@@ -45,14 +45,14 @@ def save_state(
 
 
 def read_facts(file: Path) -> dict[str, JsonValue]:
-    """The facts of a saved state. Raises ImgretError when it cannot be read."""
+    """The facts of a saved state. Raises RunError when it cannot be read."""
     return _document(file).facts
 
 
 def load_state(
     file: Path, modules: Mapping[str, nn.Module], optimiser: torch.optim.Optimizer
 ) -> None:
-    """Put a saved state into modules and optimiser. Raises ImgretError when it does not fit."""
+    """Put a saved state into modules and optimiser. Raises RunError when it does not fit."""
     numbers = _document(file).numbers
     moments: dict[int, dict[str, torch.Tensor | JsonValue]] = {}
     states: dict[str, dict[str, torch.Tensor]] = {name: {} for name in modules}

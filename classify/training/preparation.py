@@ -42,7 +42,7 @@ def prepare(
 ) -> Prepared:
     """Load the networks of a recipe and decode the images, for a run in the folder out.
 
-    Raises ImgretError for images that cannot be trained on, RecipeError for networks that do not
+    Raises DataError for images that cannot be trained on, RecipeError for networks that do not
     fit one another, BackboneError for weights that cannot be had.
     """
     torch.manual_seed(recipe.training.seed)
@@ -117,7 +117,7 @@ def _moved(network: nn.Module) -> nn.Module:
 
 
 def _check_usable(train: Pixels) -> None:
-    """Raise ImgretError for a class of which no image can be used."""
+    """Raise DataError for a class of which no image can be used."""
     usable = set(train.images.labels.tolist())
     for label, name in enumerate(train.images.classes):
         if label not in usable:

@@ -1,4 +1,4 @@
-"""What is trained, on what, where; goes on with a run that was interrupted."""
+"""What is trained, on what, where; continues a run that was interrupted."""
 
 from __future__ import annotations
 
@@ -76,13 +76,13 @@ def train(
 ) -> Trained:
     """Train a classifier on the class folders of a folder, or on its train/ and val/.
 
-    out: the run, a folder that is made. resume: go on with the run that is there, to the same
+    out: the run, a folder that is made. resume: continue the run that is there, to the same
     result as if it had never stopped; recipe is then the run's own. A run that is finished is given
     as it is, so that its report can be made where that was interrupted. on_split: told in sentences
     what was taken for what, before anything is decoded. should_stop: asked after each step.
     Tells glibc to keep freed memory, in the whole process (keep_freed_memory()).
-    Raises ImgretError for data that cannot be trained on, for a run that is there already or does
-    not fit the data, and when the loss becomes NaN; what was best is kept.
+    Raises DataError for data that cannot be trained on or is not the run's, RunError for a run
+    that is there already and when the loss becomes NaN (what was best is kept), and WriteError.
     """
     if resume:
         run = Run.read(out)
@@ -153,7 +153,7 @@ def train(
 
 
 def _finished(run: Run) -> Trained:
-    """What train() gave of a run that has ended. Raises ImgretError where its loss became NaN."""
+    """What train() gave of a run that has ended. Raises RunError where its loss became NaN."""
     if run.facts.ended.startswith(DIVERGED):
         raise RunError(f"{run.folder} has ended: {run.facts.ended}. Train into another folder.")
     history = read_history(run.folder / HISTORY)

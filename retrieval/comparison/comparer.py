@@ -47,7 +47,7 @@ def compare(
     engine: Engine | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Run the experiments and test in pairs whether they differ.
+    """Run experiments, and test in pairs whether they differ.
 
     cache: folder where embeddings and results are kept, so that one more experiment costs that
     experiment alone. Raises ImgretError when one cannot be run; what was done stays.

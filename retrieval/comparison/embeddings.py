@@ -53,7 +53,7 @@ def embed_folder(
 
     most: of more images than this, a fair sample is embedded.
 
-    Raises BackboneError, GalleryError, and ImgretError when no image can be read.
+    Raises BackboneError, GalleryError, and DataError when no image can be read.
     """
     if next(find_images([folder]), None) is None:  # a drive may not be mounted: the cache stays
         raise DataError(f"There is no image below {folder}. Give a folder of images.")

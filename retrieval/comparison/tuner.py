@@ -57,7 +57,7 @@ class Step(Plain):
 
 @dataclass(frozen=True)
 class Tuning(Plain):
-    """The best setting and how it was found.
+    """The best settings, and how they were found.
 
     held_out: images that chose it; start: their precision@k at first. fresh: those that chose
     nothing. before, after: precision@k of these, after with its 95 % interval over queries.
@@ -94,10 +94,10 @@ def tune(
     progress: Progress | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> Tuning:
-    """Try what may gain, in the order of what it costs, until the time is up.
+    """Try changes that may gain, the cheapest first, until the time is up.
 
     use_labels: whether the transform may be fitted to the labels; where not, one that would be
-    (auto too) gives way to rca. The first embedding is made whatever it takes. Raises ImgretError
+    (auto too) gives way to rca. The first embedding is made whatever it takes. Raises DataError
     when there are too few labelled images to hold some out.
     """
     run = _Run(folder, cache, labels, k, most_images, engine, progress, minutes)
@@ -256,7 +256,7 @@ def _changed(recipe: Experiment, change: Change) -> Experiment:
 def _split(images: Images) -> tuple[Images, Images, Images]:
     """The gallery, the queries that choose and the fresh ones: the same, whatever embeds them.
 
-    Copies of one content stay together. Raises ImgretError when no class can be split.
+    Copies of one content stay together. Raises DataError when no class can be split.
     """
     by_label: dict[str, dict[str, list[int]]] = {}
     for row, (label, content) in enumerate(zip(images.labels, images.contents, strict=True)):

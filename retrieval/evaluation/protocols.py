@@ -109,7 +109,7 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate matches of labelled images: queries against the gallery, or the gallery itself.
 
-    Raises ImgretError when there is nothing to measure.
+    Raises DataError when there is nothing to measure.
     """
     method, measured = method or SearchMethod(), measured or Measured()
     ranked, protocol, rows, notices = rank_images(

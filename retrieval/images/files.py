@@ -65,7 +65,7 @@ def find_images(
     each picture, video or document below a folder that is of a format which is not read.
 
     What cannot be read (a folder, a broken link with an image suffix) comes with an error. Raises
-    ImgretError at once when a given path does not exist.
+    DataError at once when a given path does not exist.
     """
     roots = [(path, _status(path)) for path in paths]
     wants = _Wants(known, passed_over or (lambda _: None))
@@ -73,7 +73,7 @@ def find_images(
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders in a folder that find_images enters, sorted by name. Raises ImgretError."""
+    """The folders in a folder that find_images enters, sorted by name. Raises DataError."""
     skips = _skips((), include_hidden=False)
     try:
         entries = _sorted_entries(folder)

@@ -86,7 +86,7 @@ def calibrate_gallery(
 ) -> Calibration:
     """Learn when matches are right, and keep it; Calibration.notices tells what limits it.
 
-    Raises ImgretError where there is too little to learn from.
+    Raises DataError where there is too little to learn from.
     """
     calibration = None
     if asked.kind != "picture":

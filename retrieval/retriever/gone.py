@@ -15,7 +15,7 @@ MANY = 20
 def check_missing(
     gallery: Gallery, plan: Plan, rows: dict[str, StoredRow], gone: dict[str, StoredRow]
 ) -> None:
-    """Raise ImgretError where so many files are gone that a drive may not be mounted.
+    """Raise DataError where so many files are gone that a drive may not be mounted.
 
     That is where a path that held rows yields no file at all any more, where a folder that held
     many is there and empty, and where more than half of a path's rows, at least MANY, are gone.

@@ -113,7 +113,7 @@ def encode_labelled(
 ) -> tuple[Images, list[str]]:
     """Embed a fair sample of at most `most` images below folders; and what is to be said of it.
 
-    An image that cannot be read is left out and named. Raises ImgretError when none is left.
+    An image that cannot be read is left out and named. Raises DataError when none is left.
     """
     found = list(find_images(folders))
     notices = []

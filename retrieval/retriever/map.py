@@ -47,7 +47,7 @@ def map_gallery(
 ) -> GalleryMap:
     """Project at most `most` images; only theirs are transformed and held in memory.
 
-    Raises ImgretError when there is none, or the method cannot be had.
+    Raises DataError when there is none, or the method cannot be had.
     """
     snapshot.gallery.check_followable(snapshot.table)
     facts = snapshot.table.columns(["id", "path", "label"], INDEXED)

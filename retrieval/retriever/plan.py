@@ -165,7 +165,7 @@ def make_plan(
 
 
 def check_paths(paths: Sequence[Path]) -> None:
-    """Raise ImgretError for the first path that does not exist."""
+    """Raise DataError for the first path that does not exist."""
     for path in paths:
         if not path.exists() and not path.is_symlink():
             raise DataError(f"{path} does not exist. Give folders or image files that exist.")

@@ -25,7 +25,7 @@ def reembed_rows(
 
     Rows whose files are gone cannot be embedded and are dropped. An interrupted run goes on
     where it stopped. Raises GalleryError when a folder that was indexed is not there at all, and
-    ImgretError when so many files are gone that a drive may not be mounted, unless drop_missing.
+    DataError when so many files are gone that a drive may not be mounted, unless drop_missing.
     """
     if not drop_missing:
         _check_files(gallery, table)

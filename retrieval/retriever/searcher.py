@@ -34,7 +34,7 @@ Box: TypeAlias = tuple[int, int, int, int]
 
 
 class Searcher:
-    """Searches a gallery. asked: what is to stand in place of the gallery's settings.
+    """Searches a gallery. asked: settings that replace those of the gallery.
 
     Several threads may share one.
     """
@@ -70,7 +70,7 @@ class Searcher:
         max_pixels: int = DEFAULT_MAX_PIXELS,
         **filters: Unpack[Filters],
     ) -> list[Match] | list[list[Match]]:
-        """The k images most like the query, best first: a list, or one list a query.
+        """Find the k images most like the query, best first: one list, or one list per query.
 
         query: a path, a PIL image, an (h, w, 3) uint8 RGB array, or a list of these. crop: X, Y,
         W, H of the region searched by. exclude_self: leave out the query's own file and copies of
@@ -95,9 +95,9 @@ class Searcher:
         k: int = 5,
         **filters: Unpack[Filters],
     ) -> list[list[Match]]:
-        """The k nearest images of each raw embedding, (n, d) or (d,) floats of any length.
+        """Find the k nearest images of each raw embedding, (n, d) or (d,) floats of any length.
 
-        Raises ImgretError when one is of another width than the gallery's, not finite, or zero.
+        Raises QueryError when one has another width than the gallery's, is not finite, or is zero.
         """
         k, raw = whole("k", k), _as_embeddings(embeddings)
         return self._search(lambda state: (self._fitting(raw, state), None), k, **filters)
@@ -113,7 +113,7 @@ class Searcher:
         max_pixels: int = DEFAULT_MAX_PIXELS,
         **filters: Unpack[Filters],
     ) -> Iterator[QueryResult]:
-        """search() for many files, as a stream: a file that cannot be read is a result, too."""
+        """Search for many files, as a stream: a file that cannot be read is a result, too."""
         k, crop, max_pixels = whole("k", k), _box(crop), whole("max_pixels", max_pixels)
         chosen = _checked(filters)
         waiting = deque(Path(path) for path in paths)
@@ -150,7 +150,7 @@ class Searcher:
         max_pixels: int = DEFAULT_MAX_PIXELS,
         **filters: Unpack[Filters],
     ) -> Iterator[QueryResult]:
-        """One query of several files: the mean of their embeddings. One bad file is an error."""
+        """Search by the mean embedding of several files; one bad file is an error."""
         k, crop, max_pixels = whole("k", k), _box(crop), whole("max_pixels", max_pixels)
         if not paths:
             raise QueryError("A mean needs at least one image. Give one or more.")
@@ -173,7 +173,7 @@ class Searcher:
         crop: Box | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
     ) -> np.ndarray:
-        """Embeddings of images, as the gallery's were made: (n, d) float32 of unit length.
+        """Embed images as the gallery's were embedded: (n, d) float32 of unit length.
 
         Raises ImageError when one cannot be read, GalleryError as search() does.
         """
@@ -222,7 +222,7 @@ class Searcher:
                 raise QueryError(f"{name} is {value!r}. Give text, or leave it out.")
         asked = SearchSettings(**self._asked)
         transforms.parse_spec(asked.transform)
-        _ = asked.refinement  # raises ImgretError
+        _ = asked.refinement  # raises ArgumentError
 
     def _current(self) -> Snapshot:
         """The published state, reopened when another one was published since."""
@@ -343,7 +343,7 @@ def _box(crop: Box | None) -> Box | None:
 
 
 def _checked(filters: Filters) -> dict[str, Any]:
-    """Filters with `where` parsed. Raises FilterError, and QueryError for a score that is none."""
+    """Filters with `where` parsed. Raises FilterError, and ArgumentError for a wrong score."""
     if filters.get("min_score") is not None:
         number("min_score", filters["min_score"])
     if filters.get("min_confidence") is not None:

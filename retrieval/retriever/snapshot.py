@@ -63,7 +63,7 @@ class Snapshot:
         where: which rows may be matches. min_confidence: least probability. prior_known: share of
         queries that have an answer, by default what the gallery was calibrated for. distinct: one
         match for all copies of a picture. excluded: for each query, the ids that are not its
-        matches. refinement: by default the gallery's. Raises ImgretError for min_confidence and
+        matches. refinement: by default the gallery's. Raises QueryError for min_confidence and
         prior_known where the gallery has no calibration of this search.
         """
         if distinct:

@@ -43,7 +43,7 @@ class Update:
         self._start = time.monotonic()
 
     def run(self, *, refit: bool) -> IndexReport:
-        """Embed what is new, drop what is gone, publish. Raises ImgretError."""
+        """Embed what is new, drop what is gone, publish. Raises GalleryError, DataError."""
         request = self.request
         anew = request.reembed or not self.gallery.exists()
         settings, table = self._opened()
@@ -72,7 +72,7 @@ class Update:
         return self._report(plan, writer, settings, " ".join(filter(None, said)) or None)
 
     def estimate(self) -> IndexEstimate:
-        """What run() would do; stores nothing. Raises ImgretError."""
+        """Estimate what run() would do; store nothing. Raises GalleryError, DataError."""
         request = self.request
         settings = self._settings() if self.gallery.exists() else None
         table = self.gallery.open_table() if settings else None

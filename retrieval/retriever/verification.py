@@ -127,7 +127,7 @@ def repair(
     """Make right what verify() finds, for the one writer; then verify again.
 
     Damaged rows are embedded again from their files, rows whose files are gone are dropped, what
-    is derived is made again. Raises ImgretError when so many files are gone that a drive may not
+    is derived is made again. Raises DataError when so many files are gone that a drive may not
     be mounted, unless drop_missing.
     """
     gallery.sweep()

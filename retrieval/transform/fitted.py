@@ -73,7 +73,7 @@ def fit(
     """Fit a transform to (n, d) raw embeddings, on at most max_rows of them, evenly drawn.
 
     labels: one an embedding, for lda, wccn and auto; those that are None are left out.
-    Raises ImgretError when the spec is wrong or the labels do not do for lda or wccn, and
+    Raises ArgumentError for a wrong spec, DataError for labels that do not serve lda or wccn, and
     ValueError when an embedding is not finite.
     """
     x = np.asarray(embeddings)

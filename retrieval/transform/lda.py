@@ -14,7 +14,7 @@ LEAST_VARIANCE = 1e-7  # of the largest; below it a direction is rounding noise
 
 
 def fit_lda(x: np.ndarray, y: np.ndarray | None, asked: Spec) -> tuple[np.ndarray, np.ndarray]:
-    """(components, d) discriminants, the best first, and their bias. Raises ImgretError.
+    """(components, d) discriminants, the best first, and their bias. Raises DataError.
 
     x: (n, d) float32. y: (n,) labels. asked: components, and its power as the shrinkage.
     """

@@ -98,7 +98,7 @@ NAMES = f"{', '.join(_USAGE[:-1])} or {_USAGE[-1]}"
 
 
 def parse_spec(spec: str) -> Spec:
-    """Read a spec. Raises ImgretError for what is none.
+    """Read a spec. Raises ArgumentError for what is none.
 
     >>> parse_spec("whiten:512:0.75")
     Spec(name='whiten', components=512, power=0.75)

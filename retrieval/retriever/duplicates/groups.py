@@ -64,7 +64,7 @@ def find_duplicates(
     threshold: cosine similarity of raw embeddings; None estimates it. tier: the most lenient one
     that is looked for. where: which rows of gallery to look at. With another gallery every
     representative is one of its images. Nothing is written and no file is changed.
-    Raises ImgretError, and GalleryError when the galleries' embeddings cannot be compared.
+    Raises ArgumentError, and GalleryError when the galleries' embeddings cannot be compared.
     """
     if threshold is not None and not -1 <= threshold <= 1:
         raise ArgumentError(f"The threshold is {threshold}. Give a cosine similarity from -1 to 1.")
