@@ -50,11 +50,11 @@ class LazyGroup(click.Group):
     """Imports a command's file when that command is called, so that --help imports little."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names in the order in which one needs them."""
+        """List the names in the order in which one needs them."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """One command; from its name and help line alone where only those are shown."""
+        """Import and return one command."""
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = import_module(f"imgret.commands.{cmd_name}").command
@@ -63,7 +63,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that is named first. Raises UsageError, with a name that is like it."""
+        """Find the named command. Raises UsageError, which suggests a similar name."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             from difflib import get_close_matches
 
@@ -73,13 +73,13 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The table of commands, without importing any."""
+        """Write the table of commands, without importing any."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
 
 def _tell_version(context: click.Context, option: click.Parameter, asked: Any) -> None:
-    """Print the version and exit, where that is asked for."""
+    """Print the version and exit, if requested."""
     if asked and not context.resilient_parsing:
         from imgret import __version__
         from imgret.streams import tell

@@ -1,4 +1,4 @@
-"""A command whose options are said once."""
+"""A command that takes each option once."""
 
 from __future__ import annotations
 

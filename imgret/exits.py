@@ -18,7 +18,7 @@ FOUND, ERROR = 0, 2
 
 
 def exit_code(step: Callable[[], Any]) -> int:
-    """Run a step and tell its exit code; what it raises is said in a sentence.
+    """Run a step and return its exit code; say in a sentence what it raises.
 
     In Python's development mode (-X dev) what nobody expects is raised.
     """
@@ -46,7 +46,7 @@ def exit_code(step: Callable[[], Any]) -> int:
 
 
 def _say_misuse(error: click.ClickException) -> int:
-    """Wrong usage, as click says it."""
+    """Say what is wrong with the usage, as click does; return the exit code."""
     context = error.ctx if isinstance(error, click.UsageError) else None
     if context is not None:
         for line in context.get_usage().splitlines():
@@ -58,7 +58,7 @@ def _say_misuse(error: click.ClickException) -> int:
 
 
 def _sentence(error: Exception) -> str:
-    """What went wrong and what to do, without a traceback."""
+    """Say what went wrong and what to do, without a traceback."""
     if isinstance(error, ImportError) and lacks_library(error):
         return how_to_install(str(error.name).partition(".")[0])
     if isinstance(error, ImgretError | ImportError):

@@ -17,10 +17,10 @@ TRUST = "imgret.trust"
 
 
 class NamedPath(click.Path):
-    """A path; "" is none: an unset shell variable must not stand for the working directory."""
+    """A path that is not "": an unset shell variable must not stand for the working directory."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The path, as click.Path gives it."""
+        """Return the path as click.Path does."""
         if value == "":
             self.fail("The path is empty. Give a path.", param, ctx)
         return super().convert(value, param, ctx)
@@ -34,7 +34,7 @@ class Whole(click.ParamType[tuple[int, ...]]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int, ...]:
-        """The numbers, sorted, each once."""
+        """Return the numbers, sorted, each once."""
         try:
             numbers = sorted({int(part) for part in str(value).split(",")})
         except ValueError:
@@ -91,7 +91,7 @@ SETTINGS: dict[str, dict[str, Any]] = {  # what an embedding is made with, and w
 
 
 def settings_options(*names: str, multiple: bool = False) -> Callable[[Function], Function]:
-    """The options of some settings. multiple: each may be given several times."""
+    """Add the options of some settings. multiple: each may be given several times."""
 
     def added(function: Function) -> Function:
         for name in reversed(names):
@@ -198,14 +198,14 @@ def max_pixels_option(function: Function) -> Function:
 
 
 def existing_gallery(gallery: Path | None) -> Path:
-    """The named gallery, or the one found from the working directory upwards."""
+    """Return the named gallery, or the one found from the working directory upwards."""
     from retrieval.gallery import find_gallery
 
     return gallery or find_gallery(Path.cwd())
 
 
 def gallery_to_write(gallery: Path | None) -> Path:
-    """The existing gallery, or `.imgret` in the working directory where there is none yet."""
+    """Return the existing gallery, or `.imgret` in the working directory if there is none yet."""
     from retrieval.errors import GalleryError
     from retrieval.gallery import FOLDER_NAME
 

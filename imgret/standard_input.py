@@ -23,7 +23,7 @@ NOISE = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f]")
 
 @contextlib.contextmanager
 def named_images(images: Sequence[str]) -> Iterator[tuple[list[Path], Path]]:
-    """The paths that arguments name, `-` among them, and where an image of `-` would lie.
+    """Return the paths that arguments name, with `-`, and the path of an image given by `-`.
 
     Raises QueryError when standard input is neither an image nor a list of names, or too large.
     """
@@ -39,7 +39,7 @@ def named_images(images: Sequence[str]) -> Iterator[tuple[list[Path], Path]]:
 
 
 def shown(query: Path, given: Path) -> Path:
-    """A query's name, which may be several, with `-` for the image that came that way."""
+    """Return a query's name (or several), with `-` for the image from standard input."""
     return Path(str(query).replace(str(given), str(HERE)))
 
 
@@ -64,7 +64,7 @@ def _is_there(name: Path) -> bool:
 
 
 def _check_names(head: bytes) -> None:
-    """Raise QueryError for what begins as a file of a format that is not read, or as noise.
+    """Raise QueryError for a file of a format that is not read, and for noise.
 
     Two NULs in a row are noise: no name is empty.
     """
@@ -94,7 +94,7 @@ def _read() -> bytes:
 
 
 def _names(content: bytes) -> list[str]:
-    """Names as bytes of any kind; a name may hold anything but its end."""
+    """Split names, which may hold any bytes but the one that ends them."""
     text = os.fsdecode(content)
     if "\0" in text:
         return [name for name in text.split("\0") if name]

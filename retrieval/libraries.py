@@ -34,12 +34,12 @@ def how_to_install(name: str, *, by: str = "This") -> str:
     """
     is_light = distribution() == LIGHT
     line = f"pip install '{LIGHT}[torch]'" if is_light else f"pip install {WHOLE}"
-    return f"{by} needs {name}, which is not installed; run: {line}"
+    return f"{by} needs {name}, which is not installed. Run `{line}`."
 
 
 @cache
 def distribution() -> str:
-    """The name under which imgret is installed, for what pip is to add to it."""
+    """Return the name under which imgret is installed, for pip to add extras to."""
     try:
         metadata.distribution(LIGHT)
     except metadata.PackageNotFoundError:

@@ -99,7 +99,7 @@ def command(
 
 
 def _tell(report: DuplicateReport) -> None:
-    """What was left out, the threshold and the counts, on stderr."""
+    """Say what was left out, the threshold and the counts."""
     from imgret.output import shown_path
 
     for path, reason in report.failures:
@@ -138,7 +138,7 @@ def _print_table(report: DuplicateReport) -> None:
 
 
 def _others(report: DuplicateReport) -> list[Path]:
-    """All but the representatives and, against another gallery, its images and links to them."""
+    """List all members but the representatives and, with another gallery, its images."""
     return [
         member.path
         for group in report.groups
@@ -172,7 +172,7 @@ def _member(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rows(number: int, group: DuplicateGroup) -> list[dict[str, Any]]:
-    """One row a member, in the columns' words; the representative's tier is "keep"."""
+    """One row per member, in the order of the columns; the representative's tier is "keep"."""
     from imgret.output import shown_path
 
     return [

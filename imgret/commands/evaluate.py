@@ -135,7 +135,7 @@ def command(
 
 
 def as_json(evaluation: Evaluation) -> dict[str, Any]:
-    """An evaluation without what is only for figures; no NaN, which JSON has not."""
+    """Convert an evaluation to JSON without what only figures need; NaN becomes null."""
     import dataclasses
 
     facts = {

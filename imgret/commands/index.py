@@ -128,7 +128,7 @@ def command(
     _print_report(report, output)
     say_passed_over(report.passed_over)
     if not report.found and not report.removed:
-        say(f"imgret: no images below {', '.join(map(str, paths))}.")
+        say(f"imgret: There are no images below {', '.join(map(str, paths))}.")
         return NOTHING
     return ERROR if strict and report.failed else 0
 

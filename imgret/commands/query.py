@@ -34,14 +34,14 @@ LIKELY = 0.5
 
 
 class RegionOption(click.ParamType[tuple[int, ...]]):
-    """X,Y,W,H in pixels."""
+    """A region, as X,Y,W,H in pixels."""
 
     name = "X,Y,W,H"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int, ...]:
-        """Four whole numbers, the last two above 0."""
+        """Read four whole numbers, the last two above 0."""
         try:
             box = tuple(int(part) for part in str(value).split(","))
         except ValueError:
@@ -146,31 +146,31 @@ def command(
 
 
 def _warn_of_strangers(results: Sequence[QueryResult]) -> None:
-    """Say of how many matches the file is not used, since a stranger's gallery names it."""
+    """Say how many files of matches are not used, because a gallery of somebody else names them."""
     outside = [match for result in results for match in result.matches if match.outside]
     if outside:
         say(
-            f"imgret: {len(outside):,} of the matches name files outside of the gallery's folder, "
-            "which was not written by you on this machine: they are neither shown nor passed on. "
-            "Give --trust if you know where it comes from."
+            f"imgret: {len(outside):,} of the matches name files outside of the gallery's folder. "
+            "They are neither shown nor passed on, since you did not write the gallery on this "
+            "machine. Give --trust if you know where it comes from."
         )
 
 
 def _warn_of_doubt(results: Sequence[QueryResult], least: float | None) -> None:
-    """Say which queries have no match that is likely to be right, where that is known."""
+    """Say which queries have no match that is likely to be right, if that is known."""
     for result in results:
         probabilities = [m.probability for m in result.matches if m.probability is not None]
         if least and not result.matches:
-            say(f"imgret: {result.query}: no match has a probability of {least:g} or more.")
+            say(f"imgret: {result.query}: No match has a probability of {least:g} or more.")
         elif least is None and probabilities and max(probabilities) < LIKELY:
             say(
-                f"imgret: {result.query}: no match is likely to be right (the best has a "
+                f"imgret: {result.query}: No match is likely to be right (the best has a "
                 f"probability of {max(probabilities):.2g})."
             )
 
 
 def _warn_of_missing(results: Sequence[QueryResult]) -> None:
-    """Say which matches have no file any more."""
+    """Say which matches no longer have a file."""
     from imgret.output import shown_path
 
     for path in dict.fromkeys(m.path for r in results for m in r.matches if m.missing):
@@ -229,7 +229,7 @@ def _ranked(results: Sequence[QueryResult]) -> list[tuple[QueryResult, int, Matc
 
 
 def _columns_as_needed(results: Sequence[QueryResult], *, distinct: bool) -> dict[str, list[str]]:
-    """Cells, one a match, of the columns that only some results have."""
+    """Return the cells, one per match, of the columns that only some results have."""
     matches = [m for r in results for m in r.matches]
     columns = {"copies": [str(m.copies) for m in matches]} if distinct else {}
     if any(m.missing for m in matches):

@@ -1,4 +1,4 @@
-"""imgret serve: a page on which one drops an image and sees its classes."""
+"""imgret serve: a page that shows the classes of a dropped image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""imgret tune: the best setting for one's own labelled images."""
+"""imgret tune: the best settings for your own labelled images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""imgret verify: is all that is stored in order."""
+"""imgret verify: whether all that is stored is in order."""
 
 from __future__ import annotations
 

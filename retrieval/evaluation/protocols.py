@@ -153,8 +153,8 @@ def rank_images(
     if method.sees_labels or method.refinement.augment:
         ranked, rows = run.by_fifths(rows)
         notices.append(
-            "The transform or the augmentation has seen every image, so each fifth of the images "
-            "was searched for among the other four, with both made anew."
+            "The transform or the augmentation has seen every image. So each fifth of the images "
+            "was searched for among the other four, with both fitted anew."
         )
         return ranked, "leave-one-out", rows, notices
     return run.leave_one_out(rows), "leave-one-out", rows, notices

@@ -65,7 +65,7 @@ def open_source(source: Any, max_pixels: int) -> Opened:
 def as_sent(source: Any) -> Any:
     """A picture as another process can be given it: what is open, or torch's, as bytes or array.
 
-    What is no picture is given back as it is. Raises ImageError as open_source() does.
+    What is not a picture is given back as it is. Raises ImageError as open_source() does.
     """
     if isinstance(source, Image.Image):
         data = _undecoded(source)
@@ -146,7 +146,7 @@ def _undecoded(image: Image.Image) -> bytes | None:
 def _from_tensor(tensor: Any) -> np.ndarray:
     if not str(tensor.dtype).endswith(".uint8"):  # numpy does not know all of torch's types
         raise ImageError(
-            f"a tensor of shape {tuple(tensor.shape)} and type {tensor.dtype} is no picture; "
+            f"a tensor of shape {tuple(tensor.shape)} and type {tensor.dtype} is not a picture; "
             f"{TAKEN}"
         )
     try:

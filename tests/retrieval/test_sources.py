@@ -182,7 +182,7 @@ def test_what_only_looks_like_a_picture_is_named_too() -> None:
             """As a socket that does not wait."""
 
     empty = torch.zeros(3, 4, 4, dtype=torch.uint8, device="meta")
-    for source, said in ((Never(), "Never whose read"), (empty, "on meta is no picture")):
+    for source, said in ((Never(), "Never whose read"), (empty, "on meta is not a picture")):
         with pytest.raises(ImageError, match=said):
             decode(source, SQUASH)  # type: ignore[arg-type]
     with pytest.warns(RuntimeWarning), pytest.raises(ImageError, match="gives coroutine"):
