@@ -15,7 +15,7 @@ from retrieval.evaluation import ReliabilityBin
 from retrieval.metrics import expected_calibration_error
 from retrieval.plain import Plain
 
-MOST_CONFUSED, BINS = 10, 10
+MOST_PAIRS, CONFIDENCE_BINS = 10, 10
 SAMPLED_CLASSES, SAMPLED_IMAGES = 20, 8
 
 
@@ -197,7 +197,7 @@ def top_k_accuracy(probabilities: np.ndarray, labels: np.ndarray, k: int) -> flo
 
 
 def most_confused(
-    confusion: np.ndarray, classes: Sequence[str], most: int = MOST_CONFUSED
+    confusion: np.ndarray, classes: Sequence[str], most: int = MOST_PAIRS
 ) -> tuple[Confused, ...]:
     """The class pairs that are taken for one another most often."""
     wrong = confusion * (1 - np.eye(len(confusion), dtype=confusion.dtype))
@@ -245,9 +245,9 @@ def _mistakes(
 
 
 def _reliability(sure: np.ndarray, right: np.ndarray) -> tuple[ReliabilityBin, ...]:
-    place = np.minimum((sure * BINS).astype(int), BINS - 1)
+    place = np.minimum((sure * CONFIDENCE_BINS).astype(int), CONFIDENCE_BINS - 1)
     return tuple(
         ReliabilityBin(float(sure[place == b].mean()), float(right[place == b].mean()), int(n))
-        for b, n in enumerate(np.bincount(place, minlength=BINS))
+        for b, n in enumerate(np.bincount(place, minlength=CONFIDENCE_BINS))
         if n
     )

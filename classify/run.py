@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-FORMAT = 2
-MAX_BYTES = 64 << 20
-WEIGHTS, CONFIG, LAST = "model.safetensors", "config.json", "last.safetensors"
+RUN_FORMAT = 2
+MAX_RUN_BYTES = 64 << 20
+RUN_WEIGHTS, CONFIG, LAST_STATE = "model.safetensors", "config.json", "last.safetensors"
 SPLIT = "split.jsonl"
-HISTORY, RECIPE, FACTS, REPORT = "history.jsonl", "recipe.toml", "run.json", "report.html"
+HISTORY, RECIPE, RUN_FACTS, REPORT = "history.jsonl", "recipe.toml", "run.json", "report.html"
 
 
 @dataclass(frozen=True)
@@ -84,19 +84,19 @@ class Run:
     @classmethod
     def read(cls, folder: Path) -> Run:
         """The run in a folder. Raises ImgretError when it is none, or of another version."""
-        if not (folder / FACTS).is_file():
+        if not (folder / RUN_FACTS).is_file():
             raise ImgretError(
-                f"{folder} is no run of `imgret train`: it has no {FACTS}. Give such a folder."
+                f"{folder} is no run of `imgret train`: it has no {RUN_FACTS}. Give such a folder."
             )
-        document = _read_json(folder / FACTS)
-        if document.get("format") != FORMAT:
+        document = _read_json(folder / RUN_FACTS)
+        if document.get("format") != RUN_FORMAT:
             raise ImgretError(
                 f"{folder} has run format {document.get('format')!r}, and this imgret reads "
-                f"{FORMAT}. Use the imgret that made it, or train again."
+                f"{RUN_FORMAT}. Use the imgret that made it, or train again."
             )
         names = {field.name for field in dataclasses.fields(RunFacts)}
         if set(document) != names:
-            raise ImgretError(f"{folder / FACTS} is damaged. Train again.")
+            raise ImgretError(f"{folder / RUN_FACTS} is damaged. Train again.")
         return cls(folder, RunFacts(**document))
 
     @property
@@ -143,7 +143,7 @@ def write_history(file: Path, history: Sequence[Epoch]) -> None:
 def write_facts(folder: Path, facts: RunFacts) -> None:
     """run.json, atomically."""
     text = json.dumps(dataclasses.asdict(facts), indent=2) + "\n"
-    write_atomically(folder / FACTS, text.encode())
+    write_atomically(folder / RUN_FACTS, text.encode())
 
 
 def save_model(
@@ -160,7 +160,7 @@ def save_model(
             safe_serialization=True,
             data_config=data_config(preprocessing),
         )
-        for name in (WEIGHTS, CONFIG):
+        for name in (RUN_WEIGHTS, CONFIG):
             with replaced(folder / name) as made:
                 (scratch / name).replace(made)
 
@@ -205,7 +205,7 @@ def data_config(preprocessing: Preprocessing) -> dict[str, Any]:
 
 def _read_text(file: Path) -> str:
     try:
-        if file.stat().st_size > MAX_BYTES:
+        if file.stat().st_size > MAX_RUN_BYTES:
             raise ImgretError(f"{file} is larger than such a file can be. Replace it.")
         return file.read_text("utf-8", errors="replace")
     except OSError as error:

@@ -35,7 +35,6 @@ COMMANDS = {
     "verify": "Check a gallery, and repair it with --repair.",
     "export": "Write ids, paths, labels and embeddings to .parquet or .npz.",
 }
-ERROR = 2
 EPILOG = """\b
 Examples:
   imgret index cars/
@@ -107,7 +106,7 @@ def main() -> NoReturn:
         check_packages()
     except ImportError as error:  # what would write it with care may not be ours
         sys.stderr.write(f"imgret: {str(error).encode('unicode_escape').decode()}\n")
-        sys.exit(ERROR)
+        sys.exit(2)  # exits.ERROR, which is not imported yet
     from imgret.exits import exit_code
     from imgret.streams import flush, prepare_streams
 

@@ -12,7 +12,7 @@ from retrieval.words import ENGINES, FITS, LEAST_SIZE, MOST_SIZE, POOLS, VIEWS
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-MOST_NEIGHBOURS = 10_000
+MOST_K = 10_000
 TRUST = "imgret.trust"
 
 
@@ -39,12 +39,14 @@ class Whole(click.ParamType[tuple[int, ...]]):
             numbers = sorted({int(part) for part in str(value).split(",")})
         except ValueError:
             numbers = []
-        if not numbers or numbers[0] < 1 or numbers[-1] > MOST_NEIGHBOURS:
+        if not numbers or numbers[0] < 1 or numbers[-1] > MOST_K:
             self.fail(f"{value!r} is not whole numbers like 1,5,10.", param, ctx)
         return tuple(numbers)
 
 
-SETTINGS: dict[str, dict[str, Any]] = {  # what an embedding is made with, and what a search does
+SETTING_OPTIONS: dict[
+    str, dict[str, Any]
+] = {  # what an embedding is made with, and what a search does
     "backbone": {
         "help": "mini (the default: imgret's own small encoder, which needs no network), "
         "mobilenetv2, resnet50, efficientnet-b7, any timm name (`imgret backbones` lists them), "
@@ -93,7 +95,7 @@ def settings_options(*names: str, multiple: bool = False) -> Callable[[Function]
 
     def added(function: Function) -> Function:
         for name in reversed(names):
-            how = dict(SETTINGS[name])
+            how = dict(SETTING_OPTIONS[name])
             if multiple:
                 how |= {"multiple": True, "help": f"{how['help']} May be repeated."}
             function = click.option(f"--{name}", **how)(function)

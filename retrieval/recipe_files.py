@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from retrieval.errors import RecipeError, first_fault
 from retrieval.text import check_nesting, one_sentence
 
-MAX_BYTES = 1 << 16
+MAX_RECIPE_BYTES = 1 << 16
 SUFFIX = ".toml"
 
 
@@ -19,7 +19,7 @@ def text_of(name: str, instead: str) -> str:
     """A user's own file. instead: what else to give. Raises RecipeError."""
     file = Path(name)
     try:
-        if file.stat().st_size > MAX_BYTES:
+        if file.stat().st_size > MAX_RECIPE_BYTES:
             raise RecipeError(f"{file} is larger than a recipe can be. Give another file.")
         return file.read_text("utf-8", errors="replace")
     except (OSError, ValueError) as error:

@@ -11,7 +11,7 @@ import re
 
 from retrieval.errors import ImgretError
 
-LONGEST = 300  # of what a library said, characters
+LONGEST_LINE = 300  # of what a library said, characters
 
 _HIDDEN = (
     "\x00-\x1f\x7f-\x9f"  # C0, DEL, C1
@@ -92,7 +92,7 @@ def one_sentence(error: BaseException) -> str:
             line = pattern.sub("", line)
         line = " ".join(line.split()).strip(" ,:;.-")
         if re.search(r"\w{2}", line):
-            return line[:LONGEST]
+            return line[:LONGEST_LINE]
     return type(error).__name__
 
 

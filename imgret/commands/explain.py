@@ -14,7 +14,7 @@ from imgret.streams import say
 if TYPE_CHECKING:
     from classify.explain import Show
 
-KINDS = (".png", ".svg", ".html")
+SUFFIXES = (".png", ".svg", ".html")
 
 
 @click.command(
@@ -76,8 +76,10 @@ def command(
     from imgret.output import print_table, shown_progress
 
     for out in outs:
-        if out.suffix.lower() not in KINDS:
-            raise click.UsageError(f"--out {out} ends in none of {', '.join(KINDS)}. Name it so.")
+        if out.suffix.lower() not in SUFFIXES:
+            raise click.UsageError(
+                f"--out {out} ends in none of {', '.join(SUFFIXES)}. Name it so."
+            )
     predictors = [Predictor.load(folder) for folder in (run, *beside)]
     files, labels = find_files(images, predictors[0].classes)
     if labels is None and show != "all":

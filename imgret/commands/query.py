@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imgret.command import Command
+from imgret.exits import ERROR, FOUND, NOTHING
 from imgret.options import (
     NamedPath,
     engine_option,
@@ -29,7 +30,6 @@ from imgret.streams import say
 if TYPE_CHECKING:
     from retrieval.retriever import Match, QueryResult
 
-FOUND, NOTHING, ERROR = 0, 1, 2
 LIKELY = 0.5
 
 

@@ -35,7 +35,11 @@ CONFIG_KEYS = {  # what a stranger's config may say of preprocessing and layout;
     "input_size", "fixed_input_size", "min_input_size", "interpolation", "crop_pct", "crop_mode",
     "mean", "std", "num_classes", "pool_size", "first_conv", "classifier",
 }  # fmt: skip
-FITS: dict[str, Fit] = {"squash": "squash", "center": "crop", "border": "pad"}  # timm's crop_mode
+FITS_OF_TIMM: dict[str, Fit] = {
+    "squash": "squash",
+    "center": "crop",
+    "border": "pad",
+}  # timm's crop_mode
 
 
 def load_backbone(name: str | BackboneName, **options: Unpack[EmbeddingOptions]) -> Backbone:
@@ -110,7 +114,7 @@ def load_classifier(folder: Path) -> Classifier:
         )
     network, _ = _load_folder(folder, None, num_classes=len(classes))
     mode = config.get("pretrained_cfg", config).get("crop_mode")
-    fit = FITS.get(mode, "crop") if isinstance(mode, str) else "crop"
+    fit = FITS_OF_TIMM.get(mode, "crop") if isinstance(mode, str) else "crop"
     return Classifier(network, preprocessing_of(str(folder), network, None, fit), tuple(classes))
 
 

@@ -17,7 +17,7 @@ from retrieval.errors import BackboneError
 from retrieval.files import sha256_of
 from retrieval.words import EmbeddingSettings
 
-LAST = "conv_head.weight"  # (dim, channels, 1, 1)
+LAST_LAYER = "conv_head.weight"  # (dim, channels, 1, 1)
 
 
 def packaged_spec(asked: EmbeddingSettings) -> BackboneSpec | None:
@@ -76,7 +76,7 @@ def _width(weights: Path) -> int:
 
     try:
         with safe_open(weights, "np") as file:
-            return int(file.get_slice(LAST).get_shape()[0])
+            return int(file.get_slice(LAST_LAYER).get_shape()[0])
     except (OSError, SafetensorError, LookupError) as error:
         raise BackboneError(
             f"{weights} cannot be read ({reason(error)}). Install imgret again."

@@ -14,7 +14,7 @@ import numpy as np
 from retrieval.evaluation import Evaluation
 from retrieval.files import make_folder, write_atomically
 
-MAX_BYTES = 1 << 28
+MAX_RESULT_BYTES = 1 << 28
 
 
 def store_evaluation(file: Path, evaluation: Evaluation) -> None:
@@ -27,7 +27,7 @@ def store_evaluation(file: Path, evaluation: Evaluation) -> None:
 def load_evaluation(file: Path) -> Evaluation | None:
     """What store_evaluation() wrote; None where there is nothing that can be used."""
     try:
-        if file.stat().st_size > MAX_BYTES:
+        if file.stat().st_size > MAX_RESULT_BYTES:
             return None
         evaluation: Evaluation = _made(Evaluation, json.loads(file.read_bytes()))
         return evaluation

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Conversion = Callable[[torch.nn.Module, torch.Tensor], Any]
 
-NETWORK, WEIGHTS, FACTS = "model.xml", "model.bin", "encoder.json"
+NETWORK, EXPORTED_WEIGHTS, FACTS = "model.xml", "model.bin", "encoder.json"
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,9 @@ def is_whole(folder: Path) -> bool:
     """Whether an export is there, all of it."""
     try:
         sizes = json.loads((folder / FACTS).read_text())["bytes"]
-        return all((folder / name).stat().st_size == sizes[name] for name in (NETWORK, WEIGHTS))
+        return all(
+            (folder / name).stat().st_size == sizes[name] for name in (NETWORK, EXPORTED_WEIGHTS)
+        )
     except (OSError, ValueError, LookupError, TypeError):
         return False
 
@@ -137,7 +139,7 @@ def export_encoder(backbone: Backbone, folder: Path, convert: Conversion) -> Non
     model = convert(normalised(backbone), torch.zeros(2, size, size, 3, dtype=torch.uint8))
     with scratch_folder(folder.parent) as made:
         openvino().save_model(model, made / NETWORK, compress_to_fp16=False)
-        sizes = {name: (made / name).stat().st_size for name in (NETWORK, WEIGHTS)}
+        sizes = {name: (made / name).stat().st_size for name in (NETWORK, EXPORTED_WEIGHTS)}
         facts = {
             "name": spec.name,
             "fingerprint": spec.fingerprint,

@@ -18,7 +18,7 @@ from retrieval.images import Preprocessing
 from retrieval.text import one_sentence
 
 STRIDES = (1, 2, 2, 2, 1, 2, 1)  # of the first block of each stage
-EPSILON = 1e-5  # of batch norms, as timm has it
+NORM_EPSILON = 1e-5  # of batch norms, as timm has it
 HIGHEST = 6.0  # of ReLU6
 
 
@@ -111,7 +111,7 @@ class _Graph:
         if {x.shape for x in (scale, shift, mean, variance)} != {(len(kernel),)}:
             raise self._wrong(f"{norm} is not of {len(kernel)} channels")
         with np.errstate(all="ignore"):
-            scale = scale / np.sqrt(variance + np.float32(EPSILON))
+            scale = scale / np.sqrt(variance + np.float32(NORM_EPSILON))
             kernel, shift = kernel * scale[:, None, None, None], shift - mean * scale
         if not (np.isfinite(kernel).all() and np.isfinite(shift).all()):
             raise self._wrong(f"with {norm} weights are not finite")

@@ -33,7 +33,7 @@ from retrieval.gallery.dataset import (
     open_dataset,
 )
 from retrieval.gallery.filter import INDEXED, Filter, with_ids
-from retrieval.gallery.rows import SETTINGS, TABLE, Row, as_matrix
+from retrieval.gallery.rows import SETTINGS_KEY, TABLE, Row, as_matrix
 from retrieval.gallery.versions import (
     Durability,
     check_folders,
@@ -44,7 +44,7 @@ from retrieval.gallery.versions import (
 from retrieval.text import one_sentence, unwritable
 
 IDS_PER_VERSION = 100_000  # more rows than one commit holds
-ROWS_AT_ONCE = 10_000
+ROWS_A_READ = 10_000
 FRAGMENTS_KEPT = 16
 FEW_IDS = 1_000
 STEPPED_BACK = (
@@ -163,7 +163,7 @@ class ImageTable:
     @property
     def settings(self) -> str:
         """The settings as they were last written, TOML."""
-        return str(self._dataset.schema.metadata[SETTINGS].decode())
+        return str(self._dataset.schema.metadata[SETTINGS_KEY].decode())
 
     @property
     def dim(self) -> int:
@@ -263,8 +263,8 @@ class ImageTable:
 
     def _write_anew(self, rows: Sequence[Row], taken: set[int]) -> None:
         """Commit rows under new ids, none of which is taken."""
-        for start in range(0, len(rows), ROWS_AT_ONCE):
-            part = rows[start : start + ROWS_AT_ONCE]
+        for start in range(0, len(rows), ROWS_A_READ):
+            part = rows[start : start + ROWS_A_READ]
             free = (i for i in self.next_ids(IDS_PER_VERSION) if i not in taken)
             new = [replace(row, id=i) for i, row in zip(free, part, strict=False)]
             if len(new) < len(part):
@@ -277,7 +277,7 @@ class ImageTable:
     def write_settings(self, settings: str) -> None:
         """Replace the settings that the table carries."""
         if settings != self.settings:
-            metadata = {TABLE.decode(): self.name, SETTINGS.decode(): settings}
+            metadata = {TABLE.decode(): self.name, SETTINGS_KEY.decode(): settings}
             with self._committing():
                 self._dataset.update_schema_metadata(metadata, replace=True)
 
