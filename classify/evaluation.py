@@ -12,6 +12,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from classify.ranks import ranks
 from retrieval.evaluation import ReliabilityBin
+from retrieval.evaluation.calibration import reliability_bins
 from retrieval.metrics import expected_calibration_error
 from retrieval.plain import Plain
 
@@ -151,7 +152,7 @@ def judge(
         confusion=tuple(tuple(map(int, row)) for row in confusion),
         confused=most_confused(confusion, classes),
         mistakes=_mistakes(predicted, sure, labels, classes, paths),
-        reliability=_reliability(sure, right),
+        reliability=reliability_bins(sure, right),
         failed=failed,
         is_validation=is_validation,
         content=_content([classes[n] for n in labels], contents) if contents else "",
@@ -241,13 +242,4 @@ def _mistakes(
     return tuple(
         Mistake(paths[n], classes[labels[n]], classes[predicted[n]], float(sure[n]))
         for n in wrong[np.argsort(-sure[wrong], kind="stable")]
-    )
-
-
-def _reliability(sure: np.ndarray, right: np.ndarray) -> tuple[ReliabilityBin, ...]:
-    place = np.minimum((sure * CONFIDENCE_BINS).astype(int), CONFIDENCE_BINS - 1)
-    return tuple(
-        ReliabilityBin(float(sure[place == b].mean()), float(right[place == b].mean()), int(n))
-        for b, n in enumerate(np.bincount(place, minlength=CONFIDENCE_BINS))
-        if n
     )

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from classify import recipe as recipes
 from classify.recipe import Recipe
 from retrieval.errors import ImgretError
-from retrieval.files import replaced, scratch_folder, write_atomically
+from retrieval.files import read_bounded, replaced, scratch_folder, write_atomically
 from retrieval.images import Preprocessing
 from retrieval.plain import Plain
 from retrieval.text import one_sentence
@@ -205,11 +205,10 @@ def data_config(preprocessing: Preprocessing) -> dict[str, Any]:
 
 def _read_text(file: Path) -> str:
     try:
-        if file.stat().st_size > MAX_RUN_BYTES:
-            raise ImgretError(f"{file} is larger than such a file can be. Replace it.")
-        return file.read_text("utf-8", errors="replace")
-    except OSError as error:
-        raise ImgretError(f"{file} cannot be read ({error.strerror}). Train again.") from error
+        return read_bounded(file, MAX_RUN_BYTES, is_named=True).decode(errors="replace")
+    except (OSError, ValueError) as error:
+        reason = one_sentence(error)
+        raise ImgretError(f"{file} cannot be read ({reason}). Train again.") from error
 
 
 def _read_json(file: Path) -> dict[str, Any]:

@@ -169,19 +169,24 @@ def sha256_of(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def read_bounded(file: Path, most: int) -> bytes:
-    """A regular file's content, of at most so many bytes.
+def read_bounded(file: Path, most: int, *, is_named: bool = False) -> bytes:
+    """A file's content, of at most so many bytes.
 
-    A link, a pipe or a device is not opened: it may come from a stranger, and never end. Raises
-    FileNotFoundError, other OSErrors, and ValueError with a reason.
+    is_named: the user named this file or its folder, so that a link is followed and a pipe is read.
+    Any other may come from a stranger, and never end: a link, a pipe or a device is not opened.
+    Raises FileNotFoundError, other OSErrors, and ValueError with a reason.
     """
-    if file.is_symlink():
-        raise ValueError("it is a link")
-    handle = os.open(file, os.O_RDONLY | NO_WAIT | getattr(os, "O_NOFOLLOW", 0))
-    with os.fdopen(handle, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise ValueError("it is not a regular file")
-        content = stream.read(most + 1)
+    if is_named:
+        with file.open("rb") as stream:
+            content = stream.read(most + 1)
+    else:
+        if file.is_symlink():
+            raise ValueError("it is a link")
+        handle = os.open(file, os.O_RDONLY | NO_WAIT | getattr(os, "O_NOFOLLOW", 0))
+        with os.fdopen(handle, "rb") as stream:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise ValueError("it is not a regular file")
+            content = stream.read(most + 1)
     if len(content) > most:
         raise ValueError(f"it is larger than {most:,} bytes")
     return content

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from retrieval.errors import RecipeError, first_fault
+from retrieval.files import read_bounded
 from retrieval.text import check_nesting, one_sentence
 
 MAX_RECIPE_BYTES = 1 << 16
@@ -19,9 +20,7 @@ def text_of(name: str, instead: str) -> str:
     """A user's own file. instead: what else to give. Raises RecipeError."""
     file = Path(name)
     try:
-        if file.stat().st_size > MAX_RECIPE_BYTES:
-            raise RecipeError(f"{file} is larger than a recipe can be. Give another file.")
-        return file.read_text("utf-8", errors="replace")
+        return read_bounded(file, MAX_RECIPE_BYTES, is_named=True).decode(errors="replace")
     except (OSError, ValueError) as error:
         raise RecipeError(
             f"There is no recipe {name!r} ({one_sentence(error)}). {instead}"

@@ -109,7 +109,7 @@ def calibrate(
         brier=float(np.average((held_out - right) ** 2, weights=weights)),
         area=_area(known, held_out),
         area_of_score=_area(known, np.maximum(score, -1.0)),
-        reliability=_reliability(held_out, right, weights),
+        reliability=reliability_bins(held_out, right, weights),
     )
 
 
@@ -169,9 +169,14 @@ def _area(known: np.ndarray, values: np.ndarray) -> float:
     return float(roc_auc_score(known, values))
 
 
-def _reliability(
-    predicted: np.ndarray, right: np.ndarray, weights: np.ndarray
+def reliability_bins(
+    predicted: np.ndarray, right: np.ndarray, weights: np.ndarray | None = None
 ) -> tuple[ReliabilityBin, ...]:
+    """How often is right what was predicted to be so, in tenths; empty ones are left out.
+
+    predicted: (n,) probabilities. right: (n,) bools. weights: (n,), by default all alike.
+    """
+    weights = np.ones(len(right)) if weights is None else weights
     place = np.minimum((predicted * RELIABILITY_BINS).astype(int), RELIABILITY_BINS - 1)
     return tuple(
         ReliabilityBin(
