@@ -21,10 +21,11 @@ def text_of(name: str, instead: str) -> str:
     file = Path(name)
     try:
         return read_bounded(file, MAX_RECIPE_BYTES, is_named=True).decode(errors="replace")
+    except FileNotFoundError as error:
+        raise RecipeError(f"There is no recipe {name!r}. {instead}") from error
     except (OSError, ValueError) as error:
-        raise RecipeError(
-            f"There is no recipe {name!r} ({one_sentence(error)}). {instead}"
-        ) from error
+        reason = one_sentence(error)
+        raise RecipeError(f"{file} cannot be read as a recipe ({reason}). {instead}") from error
 
 
 def document_of(text: str, source: str) -> dict[str, Any]:
