@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,7 +158,7 @@ def save_model(
         )
         for name in (WEIGHTS, CONFIG):
             with replaced(folder / name) as made:
-                (scratch / name).replace(made)
+                shutil.copyfile(scratch / name, made)
 
 
 @contextlib.contextmanager
