@@ -25,7 +25,7 @@ NEVER_LOADED = {
     ],
     "other frameworks' models in OpenVINO": [
         *(f"openvino/libs/libopenvino_{name}_frontend*"
-          for name in ("gguf", "jax", "onnx", "paddle", "pytorch", "tensorflow*")),
+          for name in ("gguf", "jax", "paddle", "pytorch", "tensorflow*")),
         "openvino/tools/*",
     ],
     "Flight and object stores in Arrow": [

@@ -32,7 +32,7 @@ from retrieval.backbones.names import (
     resolve_name,
 )
 from retrieval.backbones.network import patch_size
-from retrieval.backbones.packaged import packaged_spec, packaged_weights
+from retrieval.backbones.packaged import packaged_network, packaged_spec
 from retrieval.backbones.spec import Backbone, BackboneSpec, Classifier, Fit
 
 __all__ = [
@@ -52,8 +52,8 @@ __all__ = [
     "input_size",
     "load_backbone",
     "load_classifier",
+    "packaged_network",
     "packaged_spec",
-    "packaged_weights",
     "patch_size",
     "resolve_name",
     "with_random_weights",
