@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+if TYPE_CHECKING:
+    WholeNumbers = click.ParamType[tuple[int, ...]]
+else:
+    WholeNumbers = click.ParamType  # click before 8.4 does not say of what
 
 MOST_NEIGHBOURS = 10_000
 TRUST = "imgret.trust"
@@ -28,7 +32,7 @@ class NamedPath(click.Path):
         return super().convert(value, param, ctx)
 
 
-class Whole(click.ParamType[tuple[int, ...]]):
+class Whole(WholeNumbers):
     """Whole numbers from 1, with commas in between."""
 
     name = "N,N,..."

@@ -13,6 +13,7 @@ from imgret.command import Command
 from imgret.options import (
     ENGINES,
     NamedPath,
+    WholeNumbers,
     existing_gallery,
     format_option,
     gallery_option,
@@ -32,7 +33,7 @@ FOUND, NOTHING, ERROR = 0, 1, 2
 LIKELY = 0.5
 
 
-class RegionOption(click.ParamType[tuple[int, ...]]):
+class RegionOption(WholeNumbers):
     """X,Y,W,H in pixels."""
 
     name = "X,Y,W,H"
