@@ -46,6 +46,7 @@ IDS_PER_VERSION = 100_000  # more rows than one commit holds
 ROWS_AT_ONCE = 10_000
 FRAGMENTS_KEPT = 16
 FEW_IDS = 1_000
+FORMAT = "2.2"  # of Lance's files, whatever Lance writes by itself; 2.0 loses that facts are null
 INDEXED = "embedding IS NOT NULL"
 STEPPED_BACK = (
     "%s: version %d cannot be read (%s), so version %d is used. Run `imgret verify --repair`, or "
@@ -80,7 +81,7 @@ class ImageTable:
         try:
             with new_folder(path) as making:
                 note_use()
-                lance.write_dataset(schema.empty_table(), str(making))
+                lance.write_dataset(schema.empty_table(), str(making), data_storage_version=FORMAT)
         except LANCE_ERRORS as error:
             raise GalleryError(str(unwritable(path, error))) from error
         table = cls(lance.dataset(str(path)))
@@ -280,7 +281,13 @@ class ImageTable:
         source = other._dataset
         reader = pa.RecordBatchReader.from_batches(source.schema, source.to_batches())
         with self._committing():
-            lance.write_dataset(reader, str(self._path), schema=source.schema, mode="overwrite")
+            lance.write_dataset(
+                reader,
+                str(self._path),
+                schema=source.schema,
+                mode="overwrite",
+                data_storage_version=FORMAT,
+            )
 
     def compact(self) -> None:
         """Merge small pieces, once there are many."""
