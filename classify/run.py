@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,7 +163,7 @@ def save_model(
         )
         for name in (RUN_WEIGHTS, CONFIG):
             with replaced(folder / name) as made:
-                (scratch / name).replace(made)
+                shutil.copyfile(scratch / name, made)
 
 
 @contextlib.contextmanager

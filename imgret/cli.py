@@ -34,6 +34,7 @@ COMMANDS = {
     "remove": "Drop images from a gallery; their files stay.",
     "verify": "Check a gallery, and repair it with --repair.",
     "export": "Write ids, paths, labels and embeddings to .parquet or .npz.",
+    "export-backbone": "Write a backbone as ONNX or OpenVINO's files, for other programs.",
 }
 EPILOG = """\b
 Examples:
@@ -56,7 +57,9 @@ class LazyGroup(click.Group):
         """One command; from its name and help line alone where only those are shown."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"imgret.commands.{cmd_name}").command
+        command: click.Command = import_module(
+            f"imgret.commands.{cmd_name.replace('-', '_')}"
+        ).command
         return command
 
     def resolve_command(

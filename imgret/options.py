@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from retrieval.words import ENGINES, FITS, LEAST_SIZE, MOST_SIZE, POOLS, VIEWS
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+if TYPE_CHECKING:
+    WholeNumbers = click.ParamType[tuple[int, ...]]
+else:
+    WholeNumbers = click.ParamType  # click before 8.4 does not say of what
 
 MOST_K = 10_000
 TRUST = "imgret.trust"
@@ -26,7 +30,7 @@ class NamedPath(click.Path):
         return super().convert(value, param, ctx)
 
 
-class Whole(click.ParamType[tuple[int, ...]]):
+class Whole(WholeNumbers):
     """Whole numbers from 1, with commas in between."""
 
     name = "N,N,..."

@@ -45,6 +45,7 @@ _REMEDIES = {
     errno.EROFS: "Get the right to write there, or name another place.",
     errno.ENOENT: "Make its folder first, or name another place.",
     errno.ENOTDIR: "Make its folder first, or name another place.",
+    errno.EBUSY: "Close what has it open and run the same command again.",
     errno.EISDIR: "It is a folder: name a file.",
 }
 _OTHERWISE = "Check the disk, or name another place."

@@ -13,6 +13,7 @@ from imgret.command import Command
 from imgret.exits import ERROR, FOUND, NOTHING
 from imgret.options import (
     NamedPath,
+    WholeNumbers,
     engine_option,
     existing_gallery,
     format_option,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 LIKELY = 0.5
 
 
-class RegionOption(click.ParamType[tuple[int, ...]]):
+class RegionOption(WholeNumbers):
     """X,Y,W,H in pixels."""
 
     name = "X,Y,W,H"

@@ -122,7 +122,7 @@ def _check_installed(name: str) -> None:
     """Raise BackboneError where there is no torch, as in imgret-light."""
     by = f"The backbone {name}"
     if name == MINI:  # itself it runs without
-        by = f"{MINI} on an engine of torch, or with another --pool or --views,"
+        by = f"{MINI} on an engine of torch, exported, or with another --pool or --views,"
     for library in ("torch", "timm"):
         if not is_installed(library):
             raise BackboneError(how_to_install(library, by=by))

@@ -19,7 +19,7 @@ import platformdirs
 from retrieval.backbones import Backbone, BackboneSpec
 from retrieval.encoder.openvino_cpu import openvino
 from retrieval.encoder.torch_runners import normalised
-from retrieval.files import scratch_folder, sync, sync_tree
+from retrieval.files import put_in_place, scratch_folder, sync, sync_tree
 
 if TYPE_CHECKING:
     import torch
@@ -152,7 +152,7 @@ def export_encoder(backbone: Backbone, folder: Path, convert: Conversion) -> Non
             if not is_whole(folder):
                 shutil.rmtree(folder, ignore_errors=True)
             sync_tree(made)
-            made.replace(folder)
+            put_in_place(made, folder)
             sync(folder.parent)
         except OSError:  # another process made it meanwhile
             if not is_whole(folder):

@@ -47,6 +47,7 @@ IDS_PER_VERSION = 100_000  # more rows than one commit holds
 ROWS_A_READ = 10_000
 FRAGMENTS_KEPT = 16
 FEW_IDS = 1_000
+LANCE_FORMAT = "2.2"  # of its files, by every version of Lance; 2.0 loses that facts are null
 STEPPED_BACK = (
     "%s: version %d cannot be read (%s), so version %d is used. Run `imgret verify --repair`, or "
     "`imgret index` again: it goes on from there."
@@ -86,7 +87,8 @@ class ImageTable:
         try:
             with new_folder(path) as making:
                 note_use()
-                lance.write_dataset(schema.empty_table(), str(making))
+                empty, place = schema.empty_table(), str(making)
+                lance.write_dataset(empty, place, data_storage_version=LANCE_FORMAT)
         except LANCE_ERRORS as error:
             raise GalleryError(str(unwritable(path, error))) from error
         table = cls._of(lance.dataset(str(path)))
@@ -286,7 +288,13 @@ class ImageTable:
         source = other._dataset
         reader = pa.RecordBatchReader.from_batches(source.schema, source.to_batches())
         with self._committing():
-            lance.write_dataset(reader, str(self._path), schema=source.schema, mode="overwrite")
+            lance.write_dataset(
+                reader,
+                str(self._path),
+                schema=source.schema,
+                mode="overwrite",
+                data_storage_version=LANCE_FORMAT,
+            )
 
     def compact(self) -> None:
         """Merge small pieces, once there are many."""
