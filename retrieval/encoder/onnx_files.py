@@ -19,7 +19,7 @@ from retrieval.libraries import how_to_install, is_installed
 
 OPSET = 17  # of 2022, with layer norms; any runtime in use reads it
 PART = "network."  # what normalised() puts before a network's tensors
-TRIED_SIZES = {0: "n", 1: "height", 2: "width"}
+DYNAMIC_AXES = {0: "n", 1: "height", 2: "width"}
 
 
 def write_onnx(backbone: Backbone, file: Path, *, any_size: bool = False) -> None:
@@ -44,7 +44,7 @@ def write_onnx(backbone: Backbone, file: Path, *, any_size: bool = False) -> Non
             dynamo=False,
             input_names=["pixels"],
             output_names=["embedding"],
-            dynamic_axes={"pixels": TRIED_SIZES if any_size else {0: "n"}, "embedding": {0: "n"}},
+            dynamic_axes={"pixels": DYNAMIC_AXES if any_size else {0: "n"}, "embedding": {0: "n"}},
             opset_version=OPSET,
             training=training.PRESERVE if any_size else training.EVAL,
             do_constant_folding=not any_size,
