@@ -1,14 +1,16 @@
 # make demo   makes the environment, installs imgret, renders parts, indexes them and answers queries
 # make test   makes the environment, installs imgret and passes the tests
+# make lowest passes the tests on the lowest versions that pyproject.toml allows (minutes; .ci/nightly)
 # make light  builds imgret-light, installs it alone, measures it and goes through its commands
 # make docs   builds the site into build/site, where links that lead nowhere end it
 # make bench  measures, and writes docs/benchmarks.md and benchmarks/results.json
 
 PYTHON ?= python3
 VENV ?= .venv
+LOWEST ?= .venv-lowest
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow light docs lint bench clean
+.PHONY: demo test lowest slow light docs lint bench clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -21,6 +23,24 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --max-worker-restart 0
+
+# Versions are those of imgret-light with torch: faiss-gpu shares libraries with torch, which keeps the
+# lowest torch away. torchvision is named since timm takes any, and the newest takes the newest torch.
+$(LOWEST)/installed: pyproject.toml
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/pip install --quiet uv
+	echo 'torchvision>=0.19' | $(LOWEST)/bin/uv pip compile --quiet --resolution lowest-direct \
+		--python $(LOWEST)/bin/python --extra torch --output-file $(LOWEST)/lowest.txt \
+		packaging/light/pyproject.toml -
+	echo "faiss-gpu; sys_platform == 'none'" > $(LOWEST)/without.txt
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python \
+		--override $(LOWEST)/without.txt --requirement $(LOWEST)/lowest.txt --editable '.[dev]'
+	touch $@
+
+# old libraries on new ones: what they warn of is theirs
+lowest: $(LOWEST)/installed
+	$(LOWEST)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile --max-worker-restart 0 \
+		-W default::DeprecationWarning -W default::FutureWarning
 
 slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow
@@ -43,4 +63,4 @@ bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) demo build dist
+	rm -rf $(VENV) $(LOWEST) demo build dist

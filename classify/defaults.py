@@ -12,7 +12,7 @@ from classify.recipe import Recipe
 from retrieval.errors import ImageError
 from retrieval.images import open_image
 
-LOOKED_AT, SMALL_SIDE, MANY = 16, 64, 5000  # images, pixels, images
+LOOKED_AT, SMALL_SIDE, MANY_IMAGES = 16, 64, 5000  # images, pixels, images
 
 
 def default_recipe(folder: Path, how: ClassFolders = "auto") -> str:
@@ -30,7 +30,7 @@ def default_recipe(folder: Path, how: ClassFolders = "auto") -> str:
             continue
     if sides and np.median(sides) <= SMALL_SIDE:
         return "default/tiny-pictures"
-    return "default/many-images" if len(images) >= MANY else "default/few-images"
+    return "default/many-images" if len(images) >= MANY_IMAGES else "default/few-images"
 
 
 def recipe_with_weights(recipe: Recipe, weights: str | None) -> Recipe:

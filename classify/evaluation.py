@@ -12,10 +12,11 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from classify.ranks import ranks
 from retrieval.evaluation import ReliabilityBin
+from retrieval.evaluation.calibration import reliability_bins
 from retrieval.metrics import expected_calibration_error
 from retrieval.plain import Plain
 
-MOST_CONFUSED, BINS = 10, 10
+MOST_PAIRS, CONFIDENCE_BINS = 10, 10
 SAMPLED_CLASSES, SAMPLED_IMAGES = 20, 8
 
 
@@ -151,7 +152,7 @@ def judge(
         confusion=tuple(tuple(map(int, row)) for row in confusion),
         confused=most_confused(confusion, classes),
         mistakes=_mistakes(predicted, sure, labels, classes, paths),
-        reliability=_reliability(sure, right),
+        reliability=reliability_bins(sure, right),
         failed=failed,
         is_validation=is_validation,
         content=_content([classes[n] for n in labels], contents) if contents else "",
@@ -197,7 +198,7 @@ def top_k_accuracy(probabilities: np.ndarray, labels: np.ndarray, k: int) -> flo
 
 
 def most_confused(
-    confusion: np.ndarray, classes: Sequence[str], most: int = MOST_CONFUSED
+    confusion: np.ndarray, classes: Sequence[str], most: int = MOST_PAIRS
 ) -> tuple[Confused, ...]:
     """The class pairs that are taken for one another most often."""
     wrong = confusion * (1 - np.eye(len(confusion), dtype=confusion.dtype))
@@ -241,13 +242,4 @@ def _mistakes(
     return tuple(
         Mistake(paths[n], classes[labels[n]], classes[predicted[n]], float(sure[n]))
         for n in wrong[np.argsort(-sure[wrong], kind="stable")]
-    )
-
-
-def _reliability(sure: np.ndarray, right: np.ndarray) -> tuple[ReliabilityBin, ...]:
-    place = np.minimum((sure * BINS).astype(int), BINS - 1)
-    return tuple(
-        ReliabilityBin(float(sure[place == b].mean()), float(right[place == b].mean()), int(n))
-        for b, n in enumerate(np.bincount(place, minlength=BINS))
-        if n
     )

@@ -29,7 +29,7 @@ from retrieval.progress import Progress
 from retrieval.report.style import INK, STYLE, short
 
 Show = Literal["all", "correct", "misclassified"]
-CELL, DPI, OPACITY = 1.6, 150, 0.45  # inches a picture; of the heat
+HEAT_CELL, HEAT_DPI, OPACITY = 1.6, 150, 0.45  # inches a picture; of the heat
 RIGHT, WRONG = "#009E73", "#D55E00"  # Okabe and Ito 2008
 HEAT = "inferno"
 
@@ -129,7 +129,8 @@ def draw_grid(explanations: Sequence[Explanation]) -> Figure:
     columns = 1 + len(explanations[0].models)
     with mpl.rc_context(STYLE):
         figure = Figure(
-            figsize=(CELL * columns, (CELL + 0.42) * len(explanations)), layout="constrained"
+            figsize=(HEAT_CELL * columns, (HEAT_CELL + 0.42) * len(explanations)),
+            layout="constrained",
         )
         grid = figure.subplots(len(explanations), columns, squeeze=False)
         for row, explanation in zip(grid, explanations, strict=True):

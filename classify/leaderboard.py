@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from classify.evaluation import ClassifierReport, ClassReport
 from classify.recipe import Augmentation, Recipe
 from classify.recipe.schema import Share
-from classify.run import WEIGHTS, Epoch, Run
+from classify.run import RUN_WEIGHTS, Epoch, Run
 from retrieval.errors import ImgretError
 from retrieval.files import read_bounded, write_atomically
 from retrieval.plain import Plain
@@ -24,7 +24,7 @@ from retrieval.text import unwritable
 
 TESTED = "test.json"
 KEPT_CLASSES = 1000  # of a test, with the run
-MAX_BYTES = 16 << 20
+MAX_TEST_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def row(run: Run, name: str = "") -> LeaderboardRow:
         parameters=run.facts.parameters,
         epochs=len(history),
         augmentation=recipe.augmentation != Augmentation(),
-        batch_norm=_has_batch_norm(run.folder / WEIGHTS),
+        batch_norm=_has_batch_norm(run.folder / RUN_WEIGHTS),
         dropout=_dropout(recipe),
         optimiser=" then ".join(
             dict.fromkeys(recipe.settings(n).optimiser for n in range(len(recipe.phases)))
@@ -161,7 +161,7 @@ def write_tested(run: Run, evaluation: ClassifierReport) -> None:
 def read_tested(run: Run) -> KeptTest | None:
     """The figures of the last test; None where there was none or they cannot be read."""
     try:
-        content = read_bounded(run.folder / TESTED, MAX_BYTES)
+        content = read_bounded(run.folder / TESTED, MAX_TEST_BYTES)
         tested = TypeAdapter(KeptTest).validate_json(content)
     except (OSError, ValueError):  # pydantic's error is a ValueError
         return None

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from classify import recipe as recipes
 from classify.recipe import Recipe
 from retrieval.errors import RunError
-from retrieval.files import replaced, scratch_folder, write_atomically
+from retrieval.files import read_bounded, replaced, scratch_folder, write_atomically
 from retrieval.images import Preprocessing
 from retrieval.plain import Plain
 from retrieval.text import one_sentence
@@ -32,11 +33,11 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-FORMAT = 2
-MAX_BYTES = 64 << 20
-WEIGHTS, CONFIG, LAST = "model.safetensors", "config.json", "last.safetensors"
+RUN_FORMAT = 2
+MAX_RUN_BYTES = 64 << 20
+RUN_WEIGHTS, CONFIG, LAST_STATE = "model.safetensors", "config.json", "last.safetensors"
 SPLIT = "split.jsonl"
-HISTORY, RECIPE, FACTS, REPORT = "history.jsonl", "recipe.toml", "run.json", "report.html"
+HISTORY, RECIPE, RUN_FACTS, REPORT = "history.jsonl", "recipe.toml", "run.json", "report.html"
 
 
 @dataclass(frozen=True)
@@ -84,20 +85,20 @@ class Run:
     @classmethod
     def read(cls, folder: Path) -> Run:
         """Read the run in a folder. Raises RunError if it is not a run, or of another version."""
-        if not (folder / FACTS).is_file():
+        if not (folder / RUN_FACTS).is_file():
             raise RunError(
-                f"{folder} is not a run of `imgret train`: it has no {FACTS}. Give the folder of a "
-                "run."
+                f"{folder} is not a run of `imgret train`: it has no {RUN_FACTS}. Give the folder "
+                "of a run."
             )
-        document = _read_json(folder / FACTS)
-        if document.get("format") != FORMAT:
+        document = _read_json(folder / RUN_FACTS)
+        if document.get("format") != RUN_FORMAT:
             raise RunError(
                 f"{folder} has run format {document.get('format')!r}, but this imgret reads "
-                f"{FORMAT}. Use the version of imgret that made it, or train again."
+                f"{RUN_FORMAT}. Use the version of imgret that made it, or train again."
             )
         names = {field.name for field in dataclasses.fields(RunFacts)}
         if set(document) != names:
-            raise RunError(f"{folder / FACTS} is damaged. Train again.")
+            raise RunError(f"{folder / RUN_FACTS} is damaged. Train again.")
         return cls(folder, RunFacts(**document))
 
     @property
@@ -144,7 +145,7 @@ def write_history(file: Path, history: Sequence[Epoch]) -> None:
 def write_facts(folder: Path, facts: RunFacts) -> None:
     """Write run.json, atomically."""
     text = json.dumps(dataclasses.asdict(facts), indent=2) + "\n"
-    write_atomically(folder / FACTS, text.encode())
+    write_atomically(folder / RUN_FACTS, text.encode())
 
 
 def save_model(
@@ -161,9 +162,9 @@ def save_model(
             safe_serialization=True,
             data_config=data_config(preprocessing),
         )
-        for name in (WEIGHTS, CONFIG):
+        for name in (RUN_WEIGHTS, CONFIG):
             with replaced(folder / name) as made:
-                (scratch / name).replace(made)
+                shutil.copyfile(scratch / name, made)
 
 
 @contextlib.contextmanager
@@ -206,11 +207,10 @@ def data_config(preprocessing: Preprocessing) -> dict[str, Any]:
 
 def _read_text(file: Path) -> str:
     try:
-        if file.stat().st_size > MAX_BYTES:
-            raise RunError(f"{file} is larger than such a file may be. Replace it, or train again.")
-        return file.read_text("utf-8", errors="replace")
-    except OSError as error:
-        raise RunError(f"{file} cannot be read ({error.strerror}). Train again.") from error
+        return read_bounded(file, MAX_RUN_BYTES, is_named=True).decode(errors="replace")
+    except (OSError, ValueError) as error:
+        reason = one_sentence(error)
+        raise RunError(f"{file} cannot be read ({reason}). Train again.") from error
 
 
 def _read_json(file: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A run -> its backbone alone, in half the bytes: what the package ships as `mini`."""
+"""A run -> its backbone alone, in half the bytes, and its graph: the package's `mini`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from classify.run import apart, data_config
 from retrieval.backbones import load_backbone
+from retrieval.encoder import share_weights, write_onnx
 from retrieval.errors import BackboneError
-from retrieval.files import make_folder, write_atomically
+from retrieval.files import make_folder, replaced, write_atomically
 from retrieval.text import unwritable
 
 if TYPE_CHECKING:
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
 def slim(run: Path, out: Path) -> None:
     """Write a run's backbone without its classifier, in float16, to a folder that timm reads.
 
-    Raises BackboneError when the run cannot be read or its weights do not fit float16, WriteError
-    when out cannot be written.
+    model.onnx beside it is the graph, for pictures of any size, with the same file of weights.
+    Raises BackboneError when the run cannot be read, its weights do not fit float16 or onnx is not
+    installed, WriteError when out cannot be written.
     """
     from safetensors.torch import save
 
@@ -40,6 +42,9 @@ def slim(run: Path, out: Path) -> None:
     try:
         make_folder(out)
         write_atomically(out / "model.safetensors", save(tensors, {"format": "pt"}))
+        with replaced(out / "model.onnx") as made:
+            write_onnx(backbone, made, any_size=True)
+            share_weights(made, out / "model.safetensors")
         write_atomically(out / "config.json", (json.dumps(config, indent=2) + "\n").encode())
     except OSError as error:
         raise unwritable(out, error) from error

@@ -34,8 +34,8 @@ COMMANDS = {
     "remove": "Drop images from a gallery; their files stay.",
     "verify": "Check a gallery, and repair it with --repair.",
     "export": "Write ids, paths, labels and embeddings to .parquet or .npz.",
+    "export-backbone": "Write a backbone as ONNX or OpenVINO's files, for other programs.",
 }
-ERROR = 2
 EPILOG = """\b
 Examples:
   imgret index cars/
@@ -57,7 +57,9 @@ class LazyGroup(click.Group):
         """Import and return one command."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"imgret.commands.{cmd_name}").command
+        command: click.Command = import_module(
+            f"imgret.commands.{cmd_name.replace('-', '_')}"
+        ).command
         return command
 
     def resolve_command(
@@ -107,7 +109,7 @@ def main() -> NoReturn:
         check_packages()
     except ImportError as error:  # what would write it with care may not be ours
         sys.stderr.write(f"imgret: {str(error).encode('unicode_escape').decode()}\n")
-        sys.exit(ERROR)
+        sys.exit(2)  # exits.ERROR, which is not imported yet
     from imgret.exits import exit_code
     from imgret.streams import flush, prepare_streams
 

@@ -14,7 +14,7 @@ from retrieval.errors import ImgretError
 from retrieval.libraries import how_to_install, lacks_library
 from retrieval.text import one_sentence, remedy
 
-FOUND, ERROR = 0, 2
+FOUND, NOTHING, ERROR = 0, 1, 2  # grep's
 
 
 def exit_code(step: Callable[[], Any]) -> int:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from retrieval.words import ENGINES, FITS, LEAST_SIZE, MOST_SIZE, POOLS, VIEWS
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+if TYPE_CHECKING:
+    WholeNumbers = click.ParamType[tuple[int, ...]]
+else:
+    WholeNumbers = click.ParamType  # click before 8.4 does not say of what
 
-MOST_NEIGHBOURS = 10_000
+MOST_K = 10_000
 TRUST = "imgret.trust"
 
 
@@ -26,7 +30,7 @@ class NamedPath(click.Path):
         return super().convert(value, param, ctx)
 
 
-class Whole(click.ParamType[tuple[int, ...]]):
+class Whole(WholeNumbers):
     """Whole numbers from 1, separated by commas."""
 
     name = "N,N,..."
@@ -39,14 +43,16 @@ class Whole(click.ParamType[tuple[int, ...]]):
             numbers = sorted({int(part) for part in str(value).split(",")})
         except ValueError:
             numbers = []
-        if not numbers or numbers[0] < 1 or numbers[-1] > MOST_NEIGHBOURS:
+        if not numbers or numbers[0] < 1 or numbers[-1] > MOST_K:
             self.fail(
                 f"{value!r} is not a list of whole numbers. Write it like 1,5,10.", param, ctx
             )
         return tuple(numbers)
 
 
-SETTINGS: dict[str, dict[str, Any]] = {  # what an embedding is made with, and what a search does
+SETTING_OPTIONS: dict[
+    str, dict[str, Any]
+] = {  # what an embedding is made with, and what a search does
     "backbone": {
         "help": "mini (the default: imgret's own small encoder, which needs no network), "
         "mobilenetv2, resnet50, efficientnet-b7, any timm name (`imgret backbones` lists them), "
@@ -95,7 +101,7 @@ def settings_options(*names: str, multiple: bool = False) -> Callable[[Function]
 
     def added(function: Function) -> Function:
         for name in reversed(names):
-            how = dict(SETTINGS[name])
+            how = dict(SETTING_OPTIONS[name])
             if multiple:
                 how |= {"multiple": True, "help": f"{how['help']} May be repeated."}
             function = click.option(f"--{name}", **how)(function)

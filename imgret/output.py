@@ -27,7 +27,7 @@ SHARE_PER_LINE = 0.05  # of the time since the job began
 NUMERIC = {"rank", "copies", "score", "probability", "value", "low", "high", "queries", "F1"}
 BREAKS = {"\n", "\t"}
 FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20].|[\t\r\n]", re.DOTALL)
-WORDS = {
+STEP_WORDS = {
     "finding": "Finding images",
     "encoding": "Encoding",
     "fitting": "Fitting the transform",
@@ -209,7 +209,7 @@ def _bars() -> Iterator[Progress]:
 
         def progress(what: str, done: int, total: int | None) -> None:
             if what not in tasks:
-                words = WORDS.get(what, what)
+                words = STEP_WORDS.get(what, what)
                 tasks[what] = (int(bars.add_task(words, total=total, rate="")), time.monotonic())
             elif done == 0:  # the same once more, as for another folder
                 tasks[what] = tasks[what][0], time.monotonic()
@@ -239,7 +239,7 @@ def _lines() -> Progress:
         if now - last < pause and not finished:
             return
         last = now
-        line = f"{WORDS.get(what, what)}: {done:,}" + (f" of {total:,}" if total else "")
+        line = f"{STEP_WORDS.get(what, what)}: {done:,}" + (f" of {total:,}" if total else "")
         if total and now > since and done:
             rate = done / (now - since)
             line += f", {as_rate(rate)}, {as_time((total - done) / rate)} left"

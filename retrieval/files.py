@@ -15,6 +15,7 @@ import os
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from functools import lru_cache
 from io import BufferedReader
@@ -22,10 +23,15 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # Windows: an open file cannot be deleted there, which is all that is needed
+except ImportError:  # Windows, which deletes and renames no file that is open
     fcntl = None  # type: ignore[assignment]
 
 PREFIX = ".imgret-part-"
+ABANDONED = 24 * 3600  # seconds; where there are no locks, a file so old is nobody's
+RENAMES_TRIED, PAUSE = (
+    6,
+    0.1,
+)  # seconds in between; a scanner of viruses holds a new file about so long
 NO_WAIT = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -49,22 +55,46 @@ def replaced(file: Path, *, durable: bool = True) -> Iterator[Path]:
     except OSError as error:
         error.filename = str(file)  # whoever reads of it knows that name
         raise
-    try:
-        yield made
-        made.chmod(stat.S_IMODE(os.fstat(handle).st_mode))  # a library may have put its own there
-        if durable:
-            sync(made)
-        made.replace(file)
-        if durable:
-            sync(folder)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            made.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename in (None, str(made)):
-            error.filename = str(file)
-        raise
-    finally:
-        os.close(handle)
+    with contextlib.ExitStack() as held:
+        held.callback(os.close, handle)
+        try:
+            yield made
+            mode = stat.S_IMODE(os.fstat(handle).st_mode)
+            made.chmod(mode)  # a library may have put its own there
+            if durable:
+                sync(made)
+            if not fcntl:
+                held.close()
+            put_in_place(made, file)
+            if durable:
+                sync(folder)
+        except BaseException as error:
+            if not fcntl:
+                held.close()
+            with contextlib.suppress(OSError):
+                made.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.filename in (None, str(made)):
+                error.filename = str(file)
+            raise
+
+
+def put_in_place(made: Path, place: Path) -> None:
+    """Rename a file or a folder; a file that is at the place is replaced.
+
+    Windows refuses that while any program has either open: it is tried again for half a second.
+    Raises OSError.
+    """
+    for tries_left in reversed(range(RENAMES_TRIED)):
+        try:
+            made.replace(place)
+        except PermissionError as error:
+            if fcntl or place.is_dir():
+                raise
+            if not tries_left:
+                raise OSError(errno.EBUSY, "another program has it open", str(place)) from error
+            time.sleep(PAUSE)
+        else:
+            return
 
 
 @contextlib.contextmanager
@@ -76,7 +106,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     with scratch_folder(folder.parent) as made:
         yield made
         sync_tree(made)
-        made.rename(folder)
+        put_in_place(made, folder)
         sync(folder.parent)
 
 
@@ -169,19 +199,24 @@ def sha256_of(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def read_bounded(file: Path, most: int) -> bytes:
-    """A regular file's content, of at most so many bytes.
+def read_bounded(file: Path, most: int, *, is_named: bool = False) -> bytes:
+    """A file's content, of at most so many bytes.
 
-    A link, a pipe or a device is not opened: it may come from a stranger, and never end. Raises
-    FileNotFoundError, other OSErrors, and ValueError with a reason.
+    is_named: the user named this file or its folder, so that a link is followed and a pipe is read.
+    Any other may come from a stranger, and never end: a link, a pipe or a device is not opened.
+    Raises FileNotFoundError, other OSErrors, and ValueError with a reason.
     """
-    if file.is_symlink():
-        raise ValueError("it is a link")
-    handle = os.open(file, os.O_RDONLY | NO_WAIT | getattr(os, "O_NOFOLLOW", 0))
-    with os.fdopen(handle, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise ValueError("it is not a regular file")
-        content = stream.read(most + 1)
+    if is_named:
+        with file.open("rb") as stream:
+            content = stream.read(most + 1)
+    else:
+        if file.is_symlink():
+            raise ValueError("it is a link")
+        handle = os.open(file, os.O_RDONLY | NO_WAIT | getattr(os, "O_NOFOLLOW", 0))
+        with os.fdopen(handle, "rb") as stream:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise ValueError("it is not a regular file")
+            content = stream.read(most + 1)
     if len(content) > most:
         raise ValueError(f"it is larger than {most:,} bytes")
     return content
@@ -240,6 +275,8 @@ def _lock(handle: int) -> None:
 
 def _is_abandoned(path: Path) -> bool:
     if not fcntl:
+        with contextlib.suppress(OSError):
+            return time.time() - path.lstat().st_mtime > ABANDONED
         return False
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)

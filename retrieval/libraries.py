@@ -27,13 +27,15 @@ def lacks_library(error: ImportError) -> bool:
     return isinstance(error, ModuleNotFoundError) and top in NEEDED_TO_TRAIN
 
 
-def how_to_install(name: str, *, by: str = "This") -> str:
+def how_to_install(name: str, *, by: str = "This", extra: str = "") -> str:
     """Say that something needs a library, and the line that installs it.
 
-    by: what needs it, as a sentence begins.
+    by: what needs it, as a sentence begins. extra: that has it, where the whole imgret has not.
     """
     is_light = distribution() == LIGHT
-    line = f"pip install '{LIGHT}[torch]'" if is_light else f"pip install {WHOLE}"
+    wanted = [item for item in ("torch" * is_light, extra) if item]
+    what = f"'{distribution()}[{','.join(wanted)}]'" if wanted else WHOLE
+    line = f"pip install {what}"
     return f"{by} needs {name}, which is not installed. Run `{line}`."
 
 

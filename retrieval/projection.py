@@ -18,7 +18,7 @@ from retrieval.errors import ArgumentError
 from retrieval.libraries import distribution
 
 ProjectionMethod = Literal["umap", "tsne"]
-FEWEST = 5  # below it points lie on a circle: there is no neighbourhood to keep
+FEWEST_TO_DRAW = 5  # below it points lie on a circle: there is no neighbourhood to keep
 PERPLEXITY, NEIGHBOURS = 30, 15
 
 
@@ -38,7 +38,7 @@ def project(vectors: np.ndarray, method: ProjectionMethod, seed: int = 0) -> np.
             "--method tsne."
         )
     n = len(vectors)
-    if n < FEWEST or (vectors == vectors[:1]).all():
+    if n < FEWEST_TO_DRAW or (vectors == vectors[:1]).all():
         angles = 2 * np.pi * np.arange(n) / max(n, 1)
         return (0.5 + 0.4 * np.stack([np.cos(angles), np.sin(angles)], axis=1)).astype(np.float32)
     with warnings.catch_warnings():

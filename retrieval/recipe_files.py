@@ -9,9 +9,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from retrieval.errors import RecipeError, first_fault
+from retrieval.files import read_bounded
 from retrieval.text import check_nesting, one_sentence
 
-MAX_BYTES = 1 << 16
+MAX_RECIPE_BYTES = 1 << 16
 SUFFIX = ".toml"
 
 
@@ -19,13 +20,12 @@ def text_of(name: str, instead: str) -> str:
     """A user's own file. instead: what else to give. Raises RecipeError."""
     file = Path(name)
     try:
-        if file.stat().st_size > MAX_BYTES:
-            raise RecipeError(f"{file} is larger than a recipe may be. Give another file.")
-        return file.read_text("utf-8", errors="replace")
+        return read_bounded(file, MAX_RECIPE_BYTES, is_named=True).decode(errors="replace")
+    except FileNotFoundError as error:
+        raise RecipeError(f"There is no recipe {name!r}. {instead}") from error
     except (OSError, ValueError) as error:
-        raise RecipeError(
-            f"The recipe {name!r} cannot be read ({one_sentence(error)}). {instead}"
-        ) from error
+        reason = one_sentence(error)
+        raise RecipeError(f"{file} cannot be read as a recipe ({reason}). {instead}") from error
 
 
 def document_of(text: str, source: str) -> dict[str, Any]:

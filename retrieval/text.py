@@ -11,7 +11,7 @@ import re
 
 from retrieval.errors import WriteError
 
-LONGEST = 300  # of what a library said, characters
+LONGEST_LINE = 300  # of what a library said, characters
 
 _HIDDEN = (
     "\x00-\x1f\x7f-\x9f"  # C0, DEL, C1
@@ -45,6 +45,7 @@ _REMEDIES = {
     errno.EROFS: "Get the right to write there, or name another place.",
     errno.ENOENT: "Create its folder first, or name another place.",
     errno.ENOTDIR: "Create its folder first, or name another place.",
+    errno.EBUSY: "Close what has it open and run the same command again.",
     errno.EISDIR: "Name a file, not a folder.",
 }
 _OTHERWISE = "Check the disk, or name another place."
@@ -92,7 +93,7 @@ def one_sentence(error: BaseException) -> str:
             line = pattern.sub("", line)
         line = " ".join(line.split()).strip(" ,:;.-")
         if re.search(r"\w{2}", line):
-            return line[:LONGEST]
+            return line[:LONGEST_LINE]
     return type(error).__name__
 
 

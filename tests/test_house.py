@@ -29,13 +29,15 @@ def parsed(file: Path) -> ast.Module:
 
 
 def public_names(tree: ast.Module) -> Iterator[str]:
-    """Classes, functions and type aliases at the top of a module."""
+    """Classes, functions, type aliases and constants at the top of a module."""
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield node.name
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            yield from (t.id for t in targets if isinstance(t, ast.Name) and not t.id.isupper())
+            for target in targets:
+                parts = target.elts if isinstance(target, ast.Tuple) else [target]
+                yield from (part.id for part in parts if isinstance(part, ast.Name))
 
 
 def test_no_public_name_is_defined_twice() -> None:

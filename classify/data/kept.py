@@ -23,7 +23,7 @@ from retrieval.files import read_bounded, write_atomically
 from retrieval.images import ImageFile, find_images
 from retrieval.text import one_sentence
 
-MAX_BYTES = 1 << 32  # some ten million images
+MAX_KEPT_BYTES = 1 << 32  # some ten million images
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def write_kept(file: Path, images: Iterable[KeptImage]) -> None:
 def read_kept(file: Path) -> list[KeptImage]:
     """What write_kept() wrote. Raises RunError where that cannot be read."""
     try:
-        lines = read_bounded(file, MAX_BYTES).decode().splitlines()
+        lines = read_bounded(file, MAX_KEPT_BYTES).decode().splitlines()
         return [_checked(KeptImage(**json.loads(line))) for line in lines]
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise RunError(

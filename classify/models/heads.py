@@ -15,7 +15,7 @@ from torch import nn
 
 from classify.models.classifier import RecipeClassifier
 
-NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm)
+NORM_LAYERS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm)
 
 
 def embed_features(network: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -75,7 +75,7 @@ def _with_its_norm(network: nn.Module, layer: nn.Module) -> nn.Module:
     for module in network.modules():
         children = list(module.children())
         if layer in children and all(
-            child is layer or isinstance(child, (*NORMS, nn.Dropout)) for child in children
+            child is layer or isinstance(child, (*NORM_LAYERS, nn.Dropout)) for child in children
         ):
             return module
     return layer

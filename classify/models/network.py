@@ -26,7 +26,7 @@ from retrieval.images import Preprocessing
 from retrieval.text import one_sentence
 
 DEFAULT_SIZE = 224
-RANDOM, PRETRAINED = "random", "pretrained"
+RANDOM_WEIGHTS, PRETRAINED = "random", "pretrained"
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,10 @@ def create_network(spec: ModelSpec, pixels: Input, num_classes: int) -> Created:
         network = timm.create_model(
             "imgret_classifier", layout=layout, size=size, num_classes=num_classes
         )
-    if spec.weights != RANDOM:
+    if spec.weights != RANDOM_WEIGHTS:
         _load(network, spec, source.network.state_dict() if source else _plain_weights(spec))
     _check_scores(network, spec.backbone, size, num_classes)
-    return Created(network, preprocessing, spec.weights == RANDOM)
+    return Created(network, preprocessing, spec.weights == RANDOM_WEIGHTS)
 
 
 def layers_of(network: nn.Module) -> list[nn.Module]:
@@ -114,7 +114,7 @@ def _timm_network(spec: ModelSpec, size: int, num_classes: int) -> nn.Module:
             f"model.backbone: timm has no network {name.id[:80]!r}. Give another name."
         )
     rates = {"drop_rate": spec.head.dropouts[0], "drop_path_rate": spec.drop_path}
-    source = name if spec.weights == RANDOM else _source(spec)
+    source = name if spec.weights == RANDOM_WEIGHTS else _source(spec)
     arguments = backbones.arguments_of(source, size)
     arguments |= {key: rate for key, rate in rates.items() if rate}
     return create_timm(name.id, size, arguments | {"num_classes": num_classes})
@@ -151,7 +151,7 @@ def _source(spec: ModelSpec) -> BackboneName:
 
 def _source_of_timm(spec: ModelSpec, size: int | None) -> Backbone | None:
     """The backbone that a timm network starts from, made for a size; None for random weights."""
-    if not spec.is_timm or spec.weights == RANDOM:
+    if not spec.is_timm or spec.weights == RANDOM_WEIGHTS:
         return None
     source, wanted = _source(spec), spec.architecture.id
     loaded = backbones.load_backbone(source, size=size)

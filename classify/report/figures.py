@@ -21,6 +21,7 @@ from retrieval.report.style import (
     SOFT,
     STYLE,
     WIDTH,
+    draw_reliability,
     grouped_bars,
     new_figure,
     one_line,
@@ -223,12 +224,7 @@ def _classes(evaluation: ClassifierReport) -> Figure:
 
 def _reliability(evaluation: ClassifierReport) -> Figure:
     figure, axes = new_figure(height=2.8)
-    axes.plot([0, 1], [0, 1], color=SOFT, linestyle="--", linewidth=0.8, label="perfect")
-    bins = evaluation.reliability
-    found = [b.predicted for b in bins], [b.observed for b in bins]
-    axes.plot(*found, color=COLOURS[0], marker="o", markersize=4, linewidth=1.2, clip_on=False,
-              label="this model")  # fmt: skip
-    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="predicted probability", ylabel="share that is right")
+    draw_reliability(axes, evaluation.reliability, "this model")
+    axes.set_xlabel("predicted probability")
     axes.set_title(f"expected calibration error {evaluation.calibration_error:.3f}", loc="left")
-    axes.legend(frameon=False, loc="upper left")
     return figure

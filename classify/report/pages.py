@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
     from classify.explain import Explanation
 
-MISTAKES_SHOWN, SIDE = 48, 128
+MISTAKES_SHOWN, MISTAKE_SIDE = 48, 128
 SAMPLES, AUGMENTED, SAMPLE_SIDE = 12, 5, 96
-CAPTIONS = {
+TRAINING_CAPTIONS = {
     "loss": "Loss",
     "accuracy": "Accuracy",
     "learning-rate": "Learning rate",
@@ -140,7 +140,7 @@ def write_explanations(file: Path, explanations: Sequence[Explanation]) -> None:
 
 
 def _evaluated(e: ClassifierReport) -> dict[str, Any]:
-    pictures = thumbnails([m.path for m in e.mistakes[:MISTAKES_SHOWN]], SIDE)
+    pictures = thumbnails([m.path for m in e.mistakes[:MISTAKES_SHOWN]], MISTAKE_SIDE)
     from classify.report.figures import report_figures
 
     return {
@@ -159,7 +159,7 @@ def _drawn(figures: Mapping[str, Figure]) -> list[dict[str, Any]]:
 
     return [
         {
-            "caption": CAPTIONS[name],
+            "caption": TRAINING_CAPTIONS[name],
             "svg": as_svg(figure, name),
             "wide": figure.get_figwidth() > 1.5 * WIDTH,
         }

@@ -20,9 +20,9 @@ from retrieval.images import thumbnail
 from retrieval.report.style import SOFT, STYLE, WIDTH, one_line, short
 from retrieval.threads import default_workers, map_ahead
 
-SIDE = 128  # of a picture, pixels
-MISTAKES, ACROSS = 24, 6
-CELL = 2 * WIDTH / 9  # inches, with the name beside eight pictures
+PICTURE_SIDE = 128  # of a picture, pixels
+MISTAKES, MISTAKES_ACROSS = 24, 6
+PICTURE_CELL = 2 * WIDTH / 9  # inches, with the name beside eight pictures
 
 LINE, LINES_WITH_ROOM = 0.11, 2  # of titles: inches, and how many draw_grid() has room for
 
@@ -64,7 +64,10 @@ def _shortened(model: Explained) -> Explained:
 def _samples(samples: Sequence[Sample], pictures: Thumbnails) -> Figure:
     """A row a class."""
     columns = max(len(sample.paths) for sample in samples)
-    figure = Figure(figsize=(CELL * (columns + 1), CELL * len(samples) + 0.1), layout="constrained")
+    figure = Figure(
+        figsize=(PICTURE_CELL * (columns + 1), PICTURE_CELL * len(samples) + 0.1),
+        layout="constrained",
+    )
     grid = figure.subplots(len(samples), columns, squeeze=False)
     for row, sample in zip(grid, samples, strict=True):
         for axes, path in zip(row, sample.paths, strict=False):
@@ -76,8 +79,8 @@ def _samples(samples: Sequence[Sample], pictures: Thumbnails) -> Figure:
 
 
 def _mistakes(mistakes: Sequence[Mistake], pictures: Thumbnails) -> Figure:
-    rows, columns = ceil(len(mistakes) / ACROSS), min(len(mistakes), ACROSS)
-    cell = 2 * WIDTH / ACROSS
+    rows, columns = ceil(len(mistakes) / MISTAKES_ACROSS), min(len(mistakes), MISTAKES_ACROSS)
+    cell = 2 * WIDTH / MISTAKES_ACROSS
     figure = Figure(figsize=(max(WIDTH, cell * columns), (cell + 0.3) * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes, mistake in zip(grid.flat, mistakes, strict=False):
@@ -109,7 +112,7 @@ def _read(paths: Iterable[Path]) -> Thumbnails:
 
 def _thumbnail(path: Path) -> np.ndarray | None:
     try:
-        picture = thumbnail(path, SIDE)
+        picture = thumbnail(path, PICTURE_SIDE)
     except ImageError:
         return None
     side = max(picture.size)

@@ -15,14 +15,14 @@ BRANDS: list[Colour] = [
     (190, 40, 34), (26, 84, 150), (28, 118, 70), (228, 178, 40), (222, 112, 30), (60, 62, 68),
     (120, 40, 110), (20, 130, 140),
 ]  # fmt: skip
-COLUMNS, ROWS = 50, 34
+BAG_COLUMNS, BAG_ROWS = 50, 34
 
 
 def cement_bag(rng: Rng) -> tuple[Mesh, np.ndarray]:
     """A bag that lies on the ground, x along it and z up, and its texture: (h, w, 3) uint8."""
     width, height = float(rng.uniform(0.56, 0.78)), float(rng.uniform(0.17, 0.28))
     sewn = rng.random() < 0.4
-    u, v = np.meshgrid(np.linspace(-1, 1, COLUMNS), np.linspace(-1, 1, ROWS))
+    u, v = np.meshgrid(np.linspace(-1, 1, BAG_COLUMNS), np.linspace(-1, 1, BAG_ROWS))
     ends, sides = (float(rng.uniform(2.5, 4.0)), 3.0) if sewn else (9.0, float(rng.uniform(4, 6)))
     reach = np.clip(np.abs(u) / 0.93, 0, 1) if sewn else np.abs(u)
     fill = np.clip(1 - reach**ends, 0, 1) ** 0.55 * np.clip(1 - np.abs(v) ** sides, 0, 1) ** 0.5

@@ -13,15 +13,15 @@ Sheets = list[Image.Image]
 
 KRAFT: list[Colour] = [(176, 134, 88), (196, 158, 112), (158, 116, 74), (186, 142, 100)]
 OTHER: list[Colour] = [(222, 216, 204), (206, 180, 140), (128, 98, 70), (150, 156, 160)]
-LONGEST = 150  # pixels of the texture along the longest edge
-CELLS = 7
+LONGEST_SIDE = 150  # pixels of the texture along the longest edge
+FLUTES = 7
 
 
 def carton(rng: Rng) -> tuple[Mesh, np.ndarray]:
     """A box that stands on the ground, z up, and its texture: (h, w, 3) uint8."""
     size = rng.uniform(0.45, 1.0, 3) * (1.0, 1.0, float(rng.uniform(0.35, 1.1)))
     size = size / size.max()
-    scale = LONGEST / size.max()
+    scale = LONGEST_SIDE / size.max()
     palette = KRAFT if rng.random() < 0.75 else OTHER
     colour = palette[rng.integers(len(palette))]
     tape = _tape(rng)
@@ -77,7 +77,7 @@ def _quad(
     shade: np.ndarray | float = 1.0,
 ) -> Mesh:
     """A sheet with uv from 0 to 1, the origin at its upper left as a picture has it."""
-    steps = np.linspace(0, 1, CELLS)
+    steps = np.linspace(0, 1, FLUTES)
     u, v = np.meshgrid(steps, steps)
     points = corner + u[..., None] * along + v[..., None] * up
     out = np.cross(along, up)
@@ -109,7 +109,7 @@ def _opening(rng: Rng, size: np.ndarray, colour: Colour, sheets: Sheets) -> list
     x, y, z = size
     parts = []
     dark: Colour = (int(colour[0] * 0.85), int(colour[1] * 0.85), int(colour[2] * 0.85))
-    deep = np.linspace(0.35, 0.8, CELLS)[:, None] * np.ones(CELLS)
+    deep = np.linspace(0.35, 0.8, FLUTES)[:, None] * np.ones(FLUTES)
     reach = min(x, y) * float(rng.uniform(0.35, 0.5))
     for corner, along, up in _faces(x, y, z)[:4]:
         wall = _quad(corner + along, -along, up, shade=deep)

@@ -22,7 +22,7 @@ from retrieval.text import unwritable
 
 CLASSES = ("bolt", "carton_box", "cement_bag", "nut", "washer")
 SPLITS = ("train", "test")
-SETTINGS = "sample.toml"
+SAMPLE_SETTINGS = "sample.toml"
 VERSION = 1  # of the pictures: with another one the same seed gives others
 SIZES = (32, 1024)
 THREADS = 4
@@ -109,7 +109,7 @@ def _prepare(folder: Path, train: int, test: int, size: int, seed: int) -> None:
     settings = {**same, "train": train, "test": test, "classes": list(CLASSES)}
     if settings != there:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / SETTINGS, tomli_w.dumps(settings).encode())
+        write_atomically(folder / SAMPLE_SETTINGS, tomli_w.dumps(settings).encode())
 
 
 def _settings(folder: Path) -> dict[str, int] | None:
@@ -121,8 +121,8 @@ def _settings(folder: Path) -> dict[str, int] | None:
     if not names:
         return None
     try:
-        if SETTINGS in names:
-            noted = tomllib.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        if SAMPLE_SETTINGS in names:
+            noted = tomllib.loads((folder / SAMPLE_SETTINGS).read_text(encoding="utf-8"))
             if all(isinstance(noted.get(key), int) for key in ("size", "seed", "train", "test")):
                 return noted
     except ValueError:

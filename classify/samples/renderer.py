@@ -18,13 +18,13 @@ from classify.samples.rasters import Hits, mask, nearest_sample
 from classify.samples.scenes import Camera, camera, fullness, posed
 
 FASTENERS: dict[str, Callable[[Rng], Mesh]] = {"bolt": bolt, "nut": nut, "washer": washer}
-PACKAGES: dict[str, Callable[[Rng], tuple[Mesh, np.ndarray]]] = {
+PACKAGE_MESHES: dict[str, Callable[[Rng], tuple[Mesh, np.ndarray]]] = {
     "carton_box": carton,
     "cement_bag": cement_bag,
 }
 FINER = 2  # pixels of the drawing along one of the picture
 SHADOW = 144
-TRIES = 8
+PLACEMENTS_TRIED = 8
 FULL = {"bolt": 0.12, "nut": 0.2, "washer": 0.14, "carton_box": 0.2, "cement_bag": 0.27}
 LINEAR = (np.arange(256, dtype=np.float32) / 255) ** 2  # sRGB, nearly; quick to undo
 
@@ -36,7 +36,7 @@ def render_scene(kind: str, size: int, rng: Rng) -> tuple[Image.Image, np.ndarra
     """
     mesh, material = _part(kind, rng)
     mesh = centred(mesh)
-    for _ in range(TRIES):
+    for _ in range(PLACEMENTS_TRIED):
         rotation, shift = posed(mesh, kind, rng)
         vertices = (mesh.vertices @ rotation.T + shift).astype(np.float32)
         seen = camera(vertices, rng)
@@ -70,7 +70,7 @@ def render_scene(kind: str, size: int, rng: Rng) -> tuple[Image.Image, np.ndarra
 def _part(kind: str, rng: Rng) -> tuple[Mesh, Material]:
     if kind in FASTENERS:
         return FASTENERS[kind](rng), metal(rng)
-    mesh, texture = PACKAGES[kind](rng)
+    mesh, texture = PACKAGE_MESHES[kind](rng)
     return mesh, sheet(rng, texture)
 
 

@@ -25,7 +25,7 @@ from classify.training.teacher import Maps, Teacher, Whitening, cosine_distances
 from classify.training.validation import Validation, device, loss_and_accuracy, score_all
 
 FLOOR = 0.05  # of the mean variance of a map's channels, below which a channel counts as dead
-EPSILON = 1e-12
+TINY = 1e-12
 
 
 class Distilled:
@@ -160,4 +160,4 @@ def _error(ours: torch.Tensor, given: torch.Tensor, theirs: torch.Tensor) -> tor
     added = theirs - given if adds and given.shape == theirs.shape else theirs
     over = [0, *range(2, theirs.ndim)]
     variance = added.var(dim=over, keepdim=True)
-    return ((ours - theirs) ** 2 / (variance + FLOOR * variance.mean() + EPSILON)).mean()
+    return ((ours - theirs) ** 2 / (variance + FLOOR * variance.mean() + TINY)).mean()

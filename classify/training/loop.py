@@ -19,7 +19,7 @@ from torch import nn
 from classify.augmentation import Augmenter
 from classify.data import Pixels, batches
 from classify.recipe import Recipe, TrainingSettings
-from classify.run import LAST, Epoch
+from classify.run import LAST_STATE, Epoch
 from classify.training.checkpoint import damaged, load_state, read_facts, save_state
 from classify.training.norms import measure_norms, training_mode
 from classify.training.objective import Objective
@@ -172,7 +172,7 @@ class Loop:
         """Go on from the last state in the folder."""
         self.place = place
         self.begin()
-        load_state(self.folder / LAST, self._modules(), self._state.optimiser)
+        load_state(self.folder / LAST_STATE, self._modules(), self._state.optimiser)
 
     @property
     def _state(self) -> _PhaseState:
@@ -196,7 +196,9 @@ class Loop:
         return modules
 
     def _save(self) -> None:
-        save_state(self.folder / LAST, self._modules(), self._state.optimiser, asdict(self.place))
+        save_state(
+            self.folder / LAST_STATE, self._modules(), self._state.optimiser, asdict(self.place)
+        )
 
     def _epoch(self, should_stop: Callable[[], bool], progress: Progress | None) -> bool:
         """Train one epoch, or the rest of it; False when stopped."""

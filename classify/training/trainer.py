@@ -24,13 +24,13 @@ from classify.data import (
 from classify.models import parameters
 from classify.recipe import Recipe
 from classify.run import (
-    FACTS,
-    FORMAT,
     HISTORY,
-    LAST,
+    LAST_STATE,
     RECIPE,
+    RUN_FACTS,
+    RUN_FORMAT,
+    RUN_WEIGHTS,
     SPLIT,
-    WEIGHTS,
     Epoch,
     Run,
     RunFacts,
@@ -89,7 +89,7 @@ def train(
         recipe = run.recipe
         if run.facts.ended:
             return _finished(run)
-    elif (out / FACTS).exists():
+    elif (out / RUN_FACTS).exists():
         raise RunError(f"{out} already holds a run. Give --resume, or another --out.")
     splits = find_splits(folder, recipe.data, recipe.training.seed, progress)
     if resume and fingerprint(splits) != run.facts.fingerprint:
@@ -106,7 +106,7 @@ def train(
         make_folder(out)
         history = read_history(out / HISTORY) if resume else []
         facts = RunFacts(
-            format=FORMAT,
+            format=RUN_FORMAT,
             data=str(folder.resolve()),
             fingerprint=fingerprint(splits),
             parameters=parameters(loop.network),
@@ -124,8 +124,8 @@ def train(
             kept += kept_of(prepared.validation, "validation", folder)
             write_kept(out / SPLIT, kept + kept_unread(splits.test, "test", folder))
             write_facts(out, facts)
-        elif (out / LAST).is_file():
-            loop.resume(Place.read(out / LAST))
+        elif (out / LAST_STATE).is_file():
+            loop.resume(Place.read(out / LAST_STATE))
         history = history[: loop.place.epoch]
 
         def note(epoch: Epoch) -> None:
@@ -169,7 +169,7 @@ def machine() -> str:
 
 
 def _restore(network: nn.Module, out: Path) -> None:
-    network.load_state_dict(load_file(out / WEIGHTS))
+    network.load_state_dict(load_file(out / RUN_WEIGHTS))
 
 
 def _diverged(out: Path, place: Place, facts: RunFacts) -> RunError:

@@ -14,7 +14,7 @@ from imgret.streams import say
 if TYPE_CHECKING:
     from retrieval.encoder import ListedBackbone
 
-COLUMNS = ["name", "short", "width", "input", "parameters", "weights", "licence"]
+LISTED_COLUMNS = ["name", "short", "width", "input", "parameters", "weights", "licence"]
 
 
 @click.command(
@@ -50,7 +50,7 @@ def command(word: str | None, every: bool, output: str) -> int:
     if output == "json":
         print_json([dataclasses.asdict(backbone) for backbone in listed.backbones])
     elif listed.backbones:
-        print_table(COLUMNS, [_row(backbone) for backbone in listed.backbones])
+        print_table(LISTED_COLUMNS, [_row(backbone) for backbone in listed.backbones])
     if listed.lacks:
         say(how_to_install(listed.lacks, by="Any other backbone"))
     if not listed.backbones:
@@ -71,5 +71,5 @@ def _none_of(word: str) -> str:
 
 
 def _row(backbone: ListedBackbone) -> list[str]:
-    values = (getattr(backbone, column) for column in COLUMNS)
+    values = (getattr(backbone, column) for column in LISTED_COLUMNS)
     return ["-" if v is None else f"{v:,}" if isinstance(v, int) else str(v) for v in values]

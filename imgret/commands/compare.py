@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from retrieval.comparison import Comparison, ExperimentResult, NamedExperiment
     from retrieval.evaluation import IntervalOver
 
-SHOWN = ("precision@1", "precision@5", "MAP@R", "mAP")
+METRICS_SHOWN = ("precision@1", "precision@5", "MAP@R", "mAP")
 
 
 @click.command(
@@ -190,7 +190,7 @@ def _write(comparison: Comparison, report: Path | None, figures: Path | None) ->
 def _print_text(comparison: Comparison) -> None:
     from imgret.output import print_table
 
-    columns = ["experiment", "width", *SHOWN, "distance", "vote F1", "ms/image", "to beat"]
+    columns = ["experiment", "width", *METRICS_SHOWN, "distance", "vote F1", "ms/image", "to beat"]
     print_table(columns, [_row(result) for result in comparison.experiments])
     if comparison.tests:
         tell()
@@ -209,7 +209,7 @@ def _row(result: ExperimentResult) -> list[str]:
     e = result.evaluation
     interval = e.metric("precision@5")
     row = [result.name + (" (random weights)" if result.is_random else ""), str(result.dim)]
-    for name in SHOWN:
+    for name in METRICS_SHOWN:
         value = f"{e.metric(name).value:.3f}"
         row.append(
             f"{value} [{interval.low:.3f}, {interval.high:.3f}]" if name == "precision@5" else value

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imgret.command import Command
+from imgret.exits import FOUND, NOTHING
 from imgret.options import (
     NamedPath,
     existing_gallery,
@@ -23,8 +24,7 @@ from imgret.streams import say
 if TYPE_CHECKING:
     from retrieval.retriever import DuplicateGroup, DuplicateReport
 
-FOUND, NOTHING = 0, 1
-COLUMNS = (
+CSV_COLUMNS = (
     "group", "group_tier", "tier", "score", "width", "height", "size", "label", "gallery", "path"
 )  # fmt: skip
 
@@ -117,7 +117,7 @@ def _print(report: DuplicateReport, output: str, *, null: bool) -> None:
         print_json(_as_json(report))
     elif output == "csv":
         rows = [row for n, group in enumerate(report.groups, start=1) for row in _rows(n, group)]
-        print_csv(COLUMNS, [[row[name] for name in COLUMNS] for row in rows])
+        print_csv(CSV_COLUMNS, [[row[name] for name in CSV_COLUMNS] for row in rows])
     elif output == "paths":
         print_paths(_others(report), null=null)
     else:

@@ -30,7 +30,7 @@ from retrieval.words import SEARCH
 if TYPE_CHECKING:
     from retrieval.evaluation import Evaluation
 
-SHOWN = 5
+WORST_SHOWN = 5
 INTERVALS = {
     "queries": "95 %, for other queries of these classes",
     "classes": "95 %, for other classes than these",
@@ -205,7 +205,7 @@ def _print_text(evaluation: Evaluation) -> None:
     rows += [[name, f"{float(value):.4f}", "", ""] for name, value in _vote_lines(evaluation)]
     print_table(["metric", "value", "low", "high"], rows)
     classes = evaluation.classes
-    for title, part in (("worst", classes[:SHOWN]), ("best", classes[::-1][:SHOWN])):
+    for title, part in (("worst", classes[:WORST_SHOWN]), ("best", classes[::-1][:WORST_SHOWN])):
         tell()
         tell(f"{title} classes")
         rows = [[c.label, str(c.queries), f"{c.precision:.3f}", f"{c.f1:.3f}"] for c in part]
@@ -214,14 +214,16 @@ def _print_text(evaluation: Evaluation) -> None:
         tell()
         tell("most confused")
         rows = [
-            [c.label, c.voted, f"{c.count} of {c.queries}"] for c in evaluation.confused[:SHOWN]
+            [c.label, c.voted, f"{c.count} of {c.queries}"]
+            for c in evaluation.confused[:WORST_SHOWN]
         ]
         print_table(["class", "voted for", "queries"], rows)
     if evaluation.worst:
         tell()
         tell("failed worst")
         rows = [
-            [shown_path(q.path), q.label, f"{q.precision:.2f}"] for q in evaluation.worst[:SHOWN]
+            [shown_path(q.path), q.label, f"{q.precision:.2f}"]
+            for q in evaluation.worst[:WORST_SHOWN]
         ]
         print_table(["query", "class", f"precision@{evaluation.k}"], rows)
     if evaluation.calibration is not None:

@@ -14,7 +14,7 @@ from imgret.streams import say
 if TYPE_CHECKING:
     from classify.explain import Show
 
-KINDS = (".png", ".svg", ".html")
+SUFFIXES = (".png", ".svg", ".html")
 
 
 @click.command(
@@ -82,9 +82,9 @@ def command(
     from imgret.output import print_table, shown_progress
 
     for out in outs:
-        if out.suffix.lower() not in KINDS:
+        if out.suffix.lower() not in SUFFIXES:
             raise click.UsageError(
-                f"--out {out} has an unknown suffix. Use one of {', '.join(KINDS)}."
+                f"--out {out} has an unknown suffix. Use one of {', '.join(SUFFIXES)}."
             )
     predictors = [Predictor.load(folder) for folder in (run, *beside)]
     files, labels = find_files(images, predictors[0].classes)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imgret.command import Command
+from imgret.exits import ERROR, NOTHING
 from imgret.options import (
     NamedPath,
     engine_option,
@@ -25,8 +26,6 @@ from retrieval.words import EMBEDDING, SEARCH
 
 if TYPE_CHECKING:
     from retrieval.retriever import IndexEstimate, IndexReport
-
-NOTHING, ERROR = 1, 2
 
 
 @click.command(

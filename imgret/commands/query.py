@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imgret.command import Command
+from imgret.exits import ERROR, FOUND, NOTHING
 from imgret.options import (
     NamedPath,
+    WholeNumbers,
     engine_option,
     existing_gallery,
     format_option,
@@ -29,11 +31,10 @@ from imgret.streams import say
 if TYPE_CHECKING:
     from retrieval.retriever import Match, QueryResult
 
-FOUND, NOTHING, ERROR = 0, 1, 2
 LIKELY = 0.5
 
 
-class RegionOption(click.ParamType[tuple[int, ...]]):
+class RegionOption(WholeNumbers):
     """A region, as X,Y,W,H in pixels."""
 
     name = "X,Y,W,H"

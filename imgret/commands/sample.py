@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from shlex import quote
 
@@ -60,9 +61,10 @@ def command(folder: Path, train: int, test: int, size: int, seed: int) -> int:
         ]
     )
     if made.train and made.test:
+        quoted = quote if os.name == "posix" else '"{}"'.format
         name = CLASSES[0]
         query = folder / "test" / name / f"{name}_000.jpg"
         say("Try:")
-        say(f"  imgret index {quote(str(folder / 'train'))}")
-        say(f"  imgret query {quote(str(query))}")
+        say(f"  imgret index {quoted(str(folder / 'train'))}")
+        say(f"  imgret query {quoted(str(query))}")
     return 0

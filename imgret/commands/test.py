@@ -15,7 +15,7 @@ from imgret.streams import say, tell
 if TYPE_CHECKING:
     from classify.evaluation import Average, ClassifierReport, ClassReport
 
-SHOWN = 20
+MISTAKES_LISTED = 20
 
 
 @click.command(
@@ -148,6 +148,6 @@ def _print_text(evaluation: ClassifierReport) -> None:
             ["image", "true", "predicted", "probability"],
             [
                 [shown_path(m.path), m.label, m.predicted, f"{m.probability:.3f}"]
-                for m in e.mistakes[:SHOWN]
+                for m in e.mistakes[:MISTAKES_LISTED]
             ],
         )

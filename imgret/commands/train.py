@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from imgret.command import Command
+from imgret.interrupts import INTERRUPTED
 from imgret.options import NamedPath
 from imgret.streams import say
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from classify.recipe import Recipe
     from classify.run import Epoch
     from classify.training import Trained
-
-INTERRUPTED = 130
 
 
 @click.command(

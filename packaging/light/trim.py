@@ -21,22 +21,31 @@ NEVER_LOADED = {
     "other devices of OpenVINO": [
         "openvino/libs/libopenvino_intel_gpu_plugin*",
         "openvino/libs/libopenvino_intel_npu_*",
+        *(f"openvino/libs/libopenvino_{name}_plugin*" for name in ("auto", "auto_batch", "hetero")),
         "openvino/libs/cache.json",
     ],
     "other frameworks' models in OpenVINO": [
         *(f"openvino/libs/libopenvino_{name}_frontend*"
-          for name in ("gguf", "jax", "onnx", "paddle", "pytorch", "tensorflow*")),
+          for name in ("gguf", "jax", "paddle", "pytorch", "tensorflow*")),
         "openvino/tools/*",
     ],
     "Flight and object stores in Arrow": [
         *(f"pyarrow/lib{name}.*" for name in ("arrow_flight", "arrow_python_flight", "arrow_s3")),
         *(f"pyarrow/_{name}.*" for name in ("azurefs", "flight", "gcsfs", "s3fs")),
     ],
-    "tests": ["**/tests", "matplotlib/mpl-data/sample_data", "sklearn/datasets/data",
-              "sklearn/datasets/images"],
+    "second copies of Arrow's libraries": ["pyarrow/libarrow_python*.so.*.*.*"],
+    "fonts of PDF, and what colours source code": [
+        "fontTools/**/*.so", "pygments/lexers/[a-z]*.py", "pygments/lexers/_[a-z]*builtins.py",
+        "matplotlib/mpl-data/fonts/afm", "matplotlib/mpl-data/fonts/pdfcorefonts",
+    ],
+    "tests": [  # not the folders: numpy.testing imports from one
+        "**/tests/test_*", "**/tests/data", "**/tests/tests", "matplotlib/mpl-data/sample_data",
+        "sklearn/datasets/data", "sklearn/datasets/images",
+    ],
     "headers, sources and stubs": [
         "*/include", "*/_core/include", "pyarrow/src",
-        *(f"**/*.{suffix}" for suffix in ("a", "h", "hpp", "pxd", "pxi", "pyi", "pyx", "pyx.tp")),
+        *(f"**/*.{suffix}" for suffix in ("a", "c", "cc", "cmake", "h", "hpp")),
+        *(f"**/*.{suffix}" for suffix in ("pxd", "pxi", "pyi", "pyx", "pyx.tp")),
     ],
 }  # fmt: skip
 

@@ -36,7 +36,7 @@ from retrieval.backbones.names import (
     parse_name,
 )
 from retrieval.backbones.network import patch_size
-from retrieval.backbones.packaged import packaged_spec, packaged_weights
+from retrieval.backbones.packaged import packaged_network, packaged_spec
 from retrieval.backbones.spec import Backbone, BackboneSpec, Classifier
 
 __all__ = [
@@ -57,8 +57,8 @@ __all__ = [
     "known_backbones",
     "load_backbone",
     "load_classifier",
+    "packaged_network",
     "packaged_spec",
-    "packaged_weights",
     "parse_name",
     "patch_size",
     "with_random_weights",

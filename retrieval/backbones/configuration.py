@@ -10,7 +10,7 @@ from typing import Any
 
 from retrieval.backbones.names import BackboneName
 from retrieval.errors import BackboneError
-from retrieval.files import sha256_of
+from retrieval.files import read_bounded, sha256_of
 from retrieval.text import one_sentence
 
 ARCHITECTURES = "imgret.architectures"  # entry points: modules that register networks with timm
@@ -57,9 +57,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """A folder's config.json, its parts checked. Raises BackboneError."""
     file = folder / "config.json"
     try:
-        if file.stat().st_size > MAX_CONFIG_BYTES:
-            raise ValueError("it is larger than a configuration can be")
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = json.loads(read_bounded(file, MAX_CONFIG_BYTES, is_named=True))
     except FileNotFoundError:
         what = "does not exist" if not folder.is_dir() else "has no config.json"
         raise BackboneError(

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from functools import cache
 from importlib import resources
 
-TABLE = "timm.tsv"
+TIMM_TABLE = "timm.tsv"
 MOST_ALIKE = 5
 
 
@@ -39,7 +39,7 @@ class KnownBackbone:
 @cache
 def known_backbones() -> tuple[KnownBackbone, ...]:
     """Read the whole table, in timm's order."""
-    text = (resources.files("retrieval") / "backbones" / TABLE).read_text(encoding="utf-8")
+    text = (resources.files("retrieval") / "backbones" / TIMM_TABLE).read_text(encoding="utf-8")
     rows = [line.split("\t") for line in text.splitlines()[2:]]
     return tuple(
         KnownBackbone(name, int(width), int(side), int(count), licence, at or f"timm/{name}")

@@ -35,7 +35,11 @@ CONFIG_KEYS = {  # what a stranger's config may say of preprocessing and layout;
     "input_size", "fixed_input_size", "min_input_size", "interpolation", "crop_pct", "crop_mode",
     "mean", "std", "num_classes", "pool_size", "first_conv", "classifier",
 }  # fmt: skip
-FITS: dict[str, Fit] = {"squash": "squash", "center": "crop", "border": "pad"}  # timm's crop_mode
+FITS_OF_TIMM: dict[str, Fit] = {
+    "squash": "squash",
+    "center": "crop",
+    "border": "pad",
+}  # timm's crop_mode
 
 
 def load_backbone(name: str | BackboneName, **options: Unpack[EmbeddingOptions]) -> Backbone:
@@ -112,7 +116,7 @@ def load_classifier(folder: Path) -> Classifier:
         )
     network, _ = _load_folder(folder, None, num_classes=len(classes))
     mode = config.get("pretrained_cfg", config).get("crop_mode")
-    fit = FITS.get(mode, "crop") if isinstance(mode, str) else "crop"
+    fit = FITS_OF_TIMM.get(mode, "crop") if isinstance(mode, str) else "crop"
     return Classifier(network, preprocessing_of(str(folder), network, None, fit), tuple(classes))
 
 
@@ -120,7 +124,7 @@ def _check_installed(name: str) -> None:
     """Raise BackboneError where there is no torch, as in imgret-light."""
     by = f"The backbone {name}"
     if name == MINI:  # itself it runs without
-        by = f"{MINI} on an engine of torch, or with another --pool or --views,"
+        by = f"{MINI} on an engine of torch, exported, or with another --pool or --views,"
     for library in ("torch", "timm"):
         if not is_installed(library):
             raise BackboneError(how_to_install(library, by=by))

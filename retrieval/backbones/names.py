@@ -32,8 +32,8 @@ SHORT_NAMES = {
     "efficientnet-b7": "tf_efficientnet_b7.ns_jft_in1k",
 }
 MINI = DEFAULT_BACKBONE  # imgret's own, whose weights are in the package
-RANDOM, HUB, LOCAL, TIMM = "random:", "hf-hub:", "local-dir:", "timm/"
-LONGEST = 4096  # characters: of a path on Linux
+RANDOM, HUB, LOCAL_DIR, TIMM = "random:", "hf-hub:", "local-dir:", "timm/"
+LONGEST_NAME = 4096  # characters: of a path on Linux
 _TIMM_ID = re.compile(r"\w[\w-]*(\.[\w.-]+)?", re.ASCII)
 _PART = r"\w(?:[\w.-]*\w)?"
 _HUB_ID = re.compile(rf"(?:{_PART}/)?{_PART}(?:@\w[\w./-]*)?", re.ASCII)
@@ -93,9 +93,9 @@ def parse_name(name: str | BackboneName) -> BackboneName:
     """
     if isinstance(name, BackboneName):
         return name
-    if not name or len(name) > LONGEST or "\0" in name:
+    if not name or len(name) > LONGEST_NAME or "\0" in name:
         raise BackboneError(
-            f"{name[:80]!r} is not the name of a backbone. Give a name of 1 to {LONGEST:,} "
+            f"{name[:80]!r} is not the name of a backbone. Give a name of 1 to {LONGEST_NAME:,} "
             "characters without NUL, such as those that `imgret backbones` lists."
         )
     if name == MINI:
@@ -156,7 +156,7 @@ def _in_a_folder(path: str) -> BackboneName:
         folder.encode()
     except (OSError, RuntimeError, ValueError) as error:  # no such user, a loop, no UTF-8
         raise BackboneError(
-            f"The backbone folder {path[:LONGEST]} cannot be found, or its path is not UTF-8. "
+            f"The backbone folder {path[:LONGEST_NAME]} cannot be found, or its path is not UTF-8. "
             "Give another path."
         ) from error
     return BackboneName("folder", folder)

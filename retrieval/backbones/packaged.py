@@ -1,7 +1,7 @@
 """imgret's own encoder, `mini`, known from its files alone: neither torch nor timm is imported.
 
 retrieval/mini/ is a folder as timm writes it, so that load("mini") is timm's network of the same
-weights; docs/mini.md says how they were trained.
+weights, with the graph as ONNX beside it; docs/mini.md says how they were trained.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from retrieval.errors import BackboneError
 from retrieval.files import sha256_of
 from retrieval.words import EmbeddingSettings
 
-LAST = "conv_head.weight"  # (dim, channels, 1, 1)
+PACKAGED_NETWORK = "model.onnx"
+LAST_LAYER = "conv_head.weight"  # (dim, channels, 1, 1)
 
 
 def packaged_spec(asked: EmbeddingSettings) -> BackboneSpec | None:
@@ -38,12 +39,17 @@ def packaged_spec(asked: EmbeddingSettings) -> BackboneSpec | None:
     return BackboneSpec(MINI, config["architecture"], sha256_of(weights), dim, preprocessing)
 
 
-def packaged_weights(spec: BackboneSpec) -> Path | None:
-    """The package's own weights, where spec is of them and their network alone; else None."""
+def packaged_network(spec: BackboneSpec) -> Path | None:
+    """The ONNX file of the package's own network, where spec is of it and its weights; else None.
+
+    It holds the graph alone and takes its tensors from model.safetensors beside it.
+    """
     if spec.name != MINI or (spec.pool, spec.views) != ("own", "none"):
         return None
     weights = _folder() / "model.safetensors"
-    return weights if sha256_of(weights) == spec.weights_sha256 else None
+    return (
+        weights.with_name(PACKAGED_NETWORK) if sha256_of(weights) == spec.weights_sha256 else None
+    )
 
 
 def packaged_parameters() -> int:
@@ -63,7 +69,8 @@ def packaged_parameters() -> int:
 
 def _folder() -> Path:
     folder = parse_name(MINI).folder
-    if folder is None or not (folder / "model.safetensors").is_file():
+    names = ("model.safetensors", PACKAGED_NETWORK)
+    if folder is None or not all((folder / name).is_file() for name in names):
         raise BackboneError(
             f"This installation of imgret lacks its own encoder, {MINI}. Install imgret again."
         )
@@ -76,7 +83,7 @@ def _width(weights: Path) -> int:
 
     try:
         with safe_open(weights, "np") as file:
-            return int(file.get_slice(LAST).get_shape()[0])
+            return int(file.get_slice(LAST_LAYER).get_shape()[0])
     except (OSError, SafetensorError, LookupError) as error:
         raise BackboneError(
             f"{weights} cannot be read ({reason(error)}). Install imgret again."

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from retrieval.evaluation import Evaluation
-from retrieval.files import make_folder, write_atomically
+from retrieval.files import make_folder, read_bounded, write_atomically
 
-MAX_BYTES = 1 << 28
+MAX_RESULT_BYTES = 1 << 28
 
 
 def store_evaluation(file: Path, evaluation: Evaluation) -> None:
@@ -27,9 +27,8 @@ def store_evaluation(file: Path, evaluation: Evaluation) -> None:
 def load_evaluation(file: Path) -> Evaluation | None:
     """What store_evaluation() wrote; None where there is nothing that can be used."""
     try:
-        if file.stat().st_size > MAX_BYTES:
-            return None
-        evaluation: Evaluation = _made(Evaluation, json.loads(file.read_bytes()))
+        content = json.loads(read_bounded(file, MAX_RESULT_BYTES))
+        evaluation: Evaluation = _made(Evaluation, content)
         return evaluation
     except (OSError, ValueError, LookupError, TypeError):
         return None

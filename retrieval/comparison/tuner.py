@@ -29,12 +29,12 @@ from retrieval.words import Engine
 HELD_OUT = 0.3
 TOLD_BY = 3  # one of so many held-out images
 MOST_IMAGES = 20_000
-LEAST_GAIN, SURE = 0.002, 0.05
+LEAST_GAIN, SURE_OF_GAIN = 0.002, 0.05
 WHITENING = [f"whiten:{n}:{p}" for n in (256, 512, 1024) for p in (1.0, 0.75, 0.5)]
 LDA = [f"lda:{p}" for p in (0.02, 0.05, 0.1, 0.2, 0.4)]
-UNLABELLED = "rca"
+WITHOUT_LABELS = "rca"
 MEANS = ["1", "2", "3", "10", "3:2.0", "10:3.0"]
-STRIDE = 32
+SIZE_STEP = 32
 
 Change = dict[str, Any]
 
@@ -103,7 +103,7 @@ def tune(
     run = _Run(folder, cache, labels, k, most_images, engine, progress, minutes)
     first = start or Experiment()
     if not use_labels and transforms.sees_labels(first.search.transform):
-        first = _changed(first, {"transform": UNLABELLED})
+        first = _changed(first, {"transform": WITHOUT_LABELS})
     run.begin(first)
     for change in _changes(run, use_labels=use_labels):
         step = run.step(change)
@@ -134,7 +134,7 @@ def _changes(run: _Run, *, use_labels: bool) -> Iterator[Change]:
     yield {"views": "flip"}
     size = run.size
     for factor in (9 / 7, 11 / 7):
-        yield {"size": STRIDE * round(size * factor / STRIDE)}
+        yield {"size": SIZE_STEP * round(size * factor / SIZE_STEP)}
     yield {"views": "flip+multiscale"}
     yield from ({"transform": spec} for spec in transforms[2:])
     yield from ({"augment": spec} for spec in MEANS)
@@ -200,7 +200,7 @@ class _Run:
             return step
         gain = float((measured - self.best).mean())
         p = metrics.paired_test(measured, self.best) if gain > 0 else 1.0
-        kept = gain >= LEAST_GAIN and p < SURE
+        kept = gain >= LEAST_GAIN and p < SURE_OF_GAIN
         step = Step(name, float(measured.mean()), gain, p, kept, time.monotonic() - begun)
         self.steps.append(step)
         if kept:

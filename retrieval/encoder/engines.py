@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from retrieval.backbones import Backbone, BackboneSpec, packaged_weights
+from retrieval.backbones import Backbone, BackboneSpec, packaged_network
 from retrieval.encoder.encoder import Encoder
 from retrieval.encoder.exports import (
     CONVERSIONS,
@@ -20,8 +20,7 @@ from retrieval.encoder.exports import (
     export_folder,
     is_whole,
 )
-from retrieval.encoder.mobilenetv2 import read_model
-from retrieval.encoder.openvino_cpu import compiled, precision_of
+from retrieval.encoder.openvino_cpu import compiled, precision_of, read_network
 from retrieval.encoder.torch_runners import agreement, cuda_runner, torch_runner
 from retrieval.errors import BackboneError
 from retrieval.libraries import is_installed
@@ -78,9 +77,10 @@ def exported_encoder(spec: BackboneSpec, engine: Engine, cache: Path) -> Encoder
 
 def _opened(spec: BackboneSpec, precision: str, cache: Path) -> Encoder | None:
     """The encoder of imgret's own weights, or from an export; None where OpenVINO reads neither."""
-    weights = packaged_weights(spec)
-    if weights is not None:
-        return _openvino_encoder(spec, read_model(weights, spec.preprocessing), precision)
+    network = packaged_network(spec)
+    if network is not None:
+        model = read_network(network, spec.preprocessing.size)
+        return _openvino_encoder(spec, model, precision)
     folder = export_folder(spec, precision, cache)
     if not is_whole(folder):
         return None

@@ -19,14 +19,14 @@ import platformdirs
 from retrieval.backbones import Backbone, BackboneSpec
 from retrieval.encoder.openvino_cpu import openvino
 from retrieval.encoder.torch_runners import normalised
-from retrieval.files import scratch_folder, sync, sync_tree
+from retrieval.files import put_in_place, scratch_folder, sync, sync_tree
 
 if TYPE_CHECKING:
     import torch
 
     Conversion = Callable[[torch.nn.Module, torch.Tensor], Any]
 
-NETWORK, WEIGHTS, FACTS = "model.xml", "model.bin", "encoder.json"
+NETWORK, EXPORTED_WEIGHTS, FACTS = "model.xml", "model.bin", "encoder.json"
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,9 @@ def is_whole(folder: Path) -> bool:
     """Whether an export is there, all of it."""
     try:
         sizes = json.loads((folder / FACTS).read_text())["bytes"]
-        return all((folder / name).stat().st_size == sizes[name] for name in (NETWORK, WEIGHTS))
+        return all(
+            (folder / name).stat().st_size == sizes[name] for name in (NETWORK, EXPORTED_WEIGHTS)
+        )
     except (OSError, ValueError, LookupError, TypeError):
         return False
 
@@ -137,7 +139,7 @@ def export_encoder(backbone: Backbone, folder: Path, convert: Conversion) -> Non
     model = convert(normalised(backbone), torch.zeros(2, size, size, 3, dtype=torch.uint8))
     with scratch_folder(folder.parent) as made:
         openvino().save_model(model, made / NETWORK, compress_to_fp16=False)
-        sizes = {name: (made / name).stat().st_size for name in (NETWORK, WEIGHTS)}
+        sizes = {name: (made / name).stat().st_size for name in (NETWORK, EXPORTED_WEIGHTS)}
         facts = {
             "name": spec.name,
             "fingerprint": spec.fingerprint,
@@ -150,7 +152,7 @@ def export_encoder(backbone: Backbone, folder: Path, convert: Conversion) -> Non
             if not is_whole(folder):
                 shutil.rmtree(folder, ignore_errors=True)
             sync_tree(made)
-            made.replace(folder)
+            put_in_place(made, folder)
             sync(folder.parent)
         except OSError:  # another process made it meanwhile
             if not is_whole(folder):

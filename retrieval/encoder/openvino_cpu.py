@@ -9,11 +9,14 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from retrieval.encoder.encoder import Runner
+from retrieval.errors import BackboneError
+from retrieval.text import one_sentence
 from retrieval.words import Engine
 
 HINTS = {"bf16": "bf16", "fp32": "f32"}
@@ -28,6 +31,21 @@ def openvino() -> Any:
         import openvino
 
     return openvino
+
+
+def read_network(file: Path, size: int) -> Any:
+    """An ONNX file's network for pictures of a side: (n, size, size, 3) uint8 -> (n, dim) float32.
+
+    Raises BackboneError when the file, or what it names beside it, cannot be read.
+    """
+    try:
+        model = openvino().Core().read_model(file)
+        model.reshape([-1, size, size, 3])
+    except RuntimeError as error:  # whatever is wrong
+        raise BackboneError(
+            f"{file} cannot be read ({one_sentence(error)}). Install imgret again."
+        ) from error
+    return model
 
 
 def precision_of(engine: Engine | None) -> str:

@@ -26,12 +26,12 @@ from retrieval.evaluation.results import (
 )
 from retrieval.metrics import expected_calibration_error
 
-BINS = 10
-FEWEST = 10  # queries with an answer, and as many without one
+RELIABILITY_BINS = 10
+FEWEST_TRIALS = 10  # queries with an answer, and as many without one
 PRIOR_KNOWN = 0.9
 STRENGTH = 0.3  # of the evidence beside an L2 penalty on standardised weights
 LEAST_DEVIATION = 1e-4  # of evidence, which lies in [-2, 2]; below it tells nothing
-SURE = 8.0  # log-odds that a match is right where none was ever wrong
+SURE_ODDS = 8.0  # log-odds that a match is right where none was ever wrong
 
 
 @dataclass(frozen=True)
@@ -105,18 +105,18 @@ def calibrate(
         prior_known=prior_known,
         known=int(trials.known.sum()),
         unknown=int((~trials.known).sum()),
-        error=expected_calibration_error(held_out, right, BINS, weights=weights),
+        error=expected_calibration_error(held_out, right, RELIABILITY_BINS, weights=weights),
         brier=float(np.average((held_out - right) ** 2, weights=weights)),
         area=_area(known, held_out),
         area_of_score=_area(known, np.maximum(score, -1.0)),
-        reliability=_reliability(held_out, right, weights),
+        reliability=reliability_bins(held_out, right, weights),
     )
 
 
 def _fitted(trials: Trials) -> Confidence | None:
     known, e = trials.known, trials.evidence
     there = np.isfinite(e.scores)
-    if min(known.sum(), (~known).sum()) < FEWEST or not trials.right[known].any():
+    if min(known.sum(), (~known).sum()) < FEWEST_TRIALS or not trials.right[known].any():
         return None
     of_query = e.of_query(trials.density)
     has_answer = _logistic(of_query, known, prior_weights(known, 0.5), free=(3,))
@@ -124,7 +124,7 @@ def _fitted(trials: Trials) -> Confidence | None:
     used = there & known[:, None]
     right = trials.right[used]
     if right.all():
-        is_right = np.array([0.0, 0.0, 0.0, SURE])
+        is_right = np.array([0.0, 0.0, 0.0, SURE_ODDS])
     else:
         is_right = _logistic(e.of_matches()[used], right, rank[used], free=(2,))
     least = float(e.scores[used][right].min())
@@ -169,16 +169,21 @@ def _area(known: np.ndarray, values: np.ndarray) -> float:
     return float(roc_auc_score(known, values))
 
 
-def _reliability(
-    predicted: np.ndarray, right: np.ndarray, weights: np.ndarray
+def reliability_bins(
+    predicted: np.ndarray, right: np.ndarray, weights: np.ndarray | None = None
 ) -> tuple[ReliabilityBin, ...]:
-    place = np.minimum((predicted * BINS).astype(int), BINS - 1)
+    """How often is right what was predicted to be so, in tenths; empty ones are left out.
+
+    predicted: (n,) probabilities. right: (n,) bools. weights: (n,), by default all alike.
+    """
+    weights = np.ones(len(right)) if weights is None else weights
+    place = np.minimum((predicted * RELIABILITY_BINS).astype(int), RELIABILITY_BINS - 1)
     return tuple(
         ReliabilityBin(
             predicted=float(np.average(predicted[place == n], weights=weights[place == n])),
             observed=float(np.average(right[place == n], weights=weights[place == n])),
             count=int((place == n).sum()),
         )
-        for n in range(BINS)
+        for n in range(RELIABILITY_BINS)
         if (place == n).any()
     )

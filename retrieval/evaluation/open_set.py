@@ -32,10 +32,10 @@ from retrieval.evaluation.rankings import (
 )
 from retrieval.progress import Progress
 
-FOLDS = 10
+CLASS_FOLDS = 10
 FEWEST_CLASSES = 3  # of two, one left out leaves nothing to mistake the other for
-MOST_QUERIES = 2000  # with an answer, and as many without
-FIT_ROWS = 20_000  # that a transform is fitted to in each fold
+MOST_TRIALS = 2000  # with an answer, and as many without
+FIT_ROWS_A_FOLD = 20_000  # that a transform is fitted to in each fold
 MATCHES = 10  # of each query, from which it is learnt when a match is right
 
 
@@ -52,21 +52,23 @@ def trials_by_class(
     if len(classes) < FEWEST_CLASSES:
         return None
     random = np.random.default_rng(seed)
-    parts_of_classes = min(FOLDS, len(classes))
+    parts_of_classes = min(CLASS_FOLDS, len(classes))
     class_fold = random.permutation(len(classes)) % parts_of_classes
-    image_fold, fold_of_label = folds(gallery, FOLDS), np.full(classes.max() + 2, -1)
+    image_fold, fold_of_label = folds(gallery, CLASS_FOLDS), np.full(classes.max() + 2, -1)
     fold_of_label[classes] = class_fold  # the last is that of no label
     left_out, labelled = fold_of_label[gallery.labels], gallery.labels >= 0
     parts = []
-    for n in range(FOLDS):
+    for n in range(CLASS_FOLDS):
         if progress:
-            progress("calibrating", n, FOLDS)
+            progress("calibrating", n, CLASS_FOLDS)
         out = left_out == n % parts_of_classes
         inside = np.flatnonzero(labelled & ~out & (image_fold != n))
         taken = [np.flatnonzero(labelled & ~out & (image_fold == n))]
         if n < parts_of_classes:  # each class is left out again and again, but asked for once
             taken.append(np.flatnonzero(labelled & out))
-        asked = np.concatenate([_sample(rows, MOST_QUERIES // FOLDS, random) for rows in taken])
+        asked = np.concatenate(
+            [_sample(rows, MOST_TRIALS // CLASS_FOLDS, random) for rows in taken]
+        )
         if not len(inside) or not len(asked):
             continue
         try:
@@ -111,7 +113,7 @@ def _tried(queries: Labelled, gallery: Labelled, method: SearchMethod, fold: int
 def _fitted(images: Images, method: SearchMethod, rows: np.ndarray) -> Apply:
     labels = [images.labels[i] or None for i in rows] if method.sees_labels else None
     embeddings = images.embeddings[rows].astype(np.float32)
-    return transforms.fit(method.transform, embeddings, labels, max_rows=FIT_ROWS).apply
+    return transforms.fit(method.transform, embeddings, labels, max_rows=FIT_ROWS_A_FOLD).apply
 
 
 def _sample(rows: np.ndarray, most: int, random: np.random.Generator) -> np.ndarray:

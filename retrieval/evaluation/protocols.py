@@ -38,8 +38,8 @@ Apply = Callable[[np.ndarray], np.ndarray]
 
 FOLDS = 5
 MOST_QUERIES = 10_000
-SHOWN = 10  # neighbours of each query that are kept at least
-ROWS_AT_ONCE = 16_384
+MATCHES_SHOWN = 10  # neighbours of each query that are kept at least
+QUERY_ROWS = 16_384
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Measured:
     @property
     def depth(self) -> int:
         """Neighbours that are kept of each query."""
-        return max(*self.ks, self.vote, SHOWN)
+        return max(*self.ks, self.vote, MATCHES_SHOWN)
 
 
 def evaluate(
@@ -297,8 +297,8 @@ def folds(images: Labelled, n: int = FOLDS) -> np.ndarray:
 
 def applied(apply: Apply, embeddings: np.ndarray) -> np.ndarray:
     """A transform of (n, d) embeddings, some at a time."""
-    starts = range(0, max(1, len(embeddings)), ROWS_AT_ONCE)
-    return np.concatenate([apply(embeddings[i : i + ROWS_AT_ONCE]) for i in starts])
+    starts = range(0, max(1, len(embeddings)), QUERY_ROWS)
+    return np.concatenate([apply(embeddings[i : i + QUERY_ROWS]) for i in starts])
 
 
 def _renumbered(ranked: Ranked, rows: np.ndarray) -> Ranked:

@@ -22,7 +22,7 @@ from retrieval.evaluation.results import (
     VoteScores,
 )
 
-MOST_CONFUSED, MOST_FAILED, SAMPLED = 20, 12, 8
+MOST_CONFUSED, MOST_FAILED, SAMPLED_QUERIES = 20, 12, 8
 
 
 def summarise(
@@ -67,7 +67,7 @@ def summarise(
         worst=worst_queries(kept, precision, names, paths, gallery_paths, k),
         sample=tuple(
             described(kept, row, names, paths[row], gallery_paths, k)
-            for row in np.argsort(codes, kind="stable")[:SAMPLED].tolist()
+            for row in np.argsort(codes, kind="stable")[:SAMPLED_QUERIES].tolist()
         ),
         per_query=PerQuery(k, codes, classes, precision, distances.astype(np.float32)),
         interval_over=interval_over,

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from retrieval.errors import GalleryError
 from retrieval.gallery import rows as stored
-from retrieval.gallery.rows import SETTINGS, TABLE
+from retrieval.gallery.rows import SETTINGS_KEY, TABLE
 from retrieval.gallery.versions import check_manifest, check_version_files
 from retrieval.text import one_sentence
 
@@ -73,7 +73,7 @@ def is_passing(error: Exception) -> bool:
 
 
 def _check_schema(found: pa.Schema) -> None:
-    if not {TABLE, SETTINGS} <= set(found.metadata or {}):
+    if not {TABLE, SETTINGS_KEY} <= set(found.metadata or {}):
         raise ValueError("it is not a table of imgret")
     kind = found.field("embedding").type
     width = kind.list_size if isinstance(kind, pa.FixedSizeListType) else 1

@@ -18,7 +18,7 @@ from retrieval.images import PictureFacts
 RecordBatch = pa.RecordBatch  # some rows of a table, column by column
 
 INT64 = np.iinfo(np.int64)
-FACTS = pa.struct(
+FACTS_TYPE = pa.struct(
     [
         pa.field("format", pa.string()),
         pa.field("frames", pa.int32()),
@@ -29,7 +29,7 @@ FACTS = pa.struct(
         pa.field("perceptual", pa.binary()),
     ]
 )
-SETTINGS, TABLE = b"imgret.settings", b"imgret.table"  # keys of the schema's metadata
+SETTINGS_KEY, TABLE = b"imgret.settings", b"imgret.table"  # keys of the schema's metadata
 BESIDE = ("embedding", "checksum")  # columns that the lower half of a checksum does not cover
 
 
@@ -74,11 +74,11 @@ def schema(dim: int, settings: str, name: str) -> pa.Schema:
             pa.field("label", pa.string()),
             pa.field("embedding", pa.list_(pa.float16(), dim)),
             pa.field("error", pa.string()),
-            pa.field("facts", FACTS),
+            pa.field("facts", FACTS_TYPE),
             pa.field("stored_ns", pa.int64(), nullable=False),
             pa.field("checksum", pa.int64(), nullable=False),
         ],
-        metadata={SETTINGS: settings.encode(), TABLE: name.encode()},
+        metadata={SETTINGS_KEY: settings.encode(), TABLE: name.encode()},
     )
 
 
@@ -95,7 +95,7 @@ def to_arrow(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
             columns[field.name] = pa.FixedSizeListArray.from_arrays(values, dim, mask=missing)
         elif field.name == "facts":
             facts = [None if r.facts is None else asdict(r.facts) for r in rows]
-            columns[field.name] = pa.array(facts, FACTS)
+            columns[field.name] = pa.array(facts, FACTS_TYPE)
         elif field.name != "checksum":
             held = [storable(getattr(r, field.name)) for r in rows]
             columns[field.name] = pa.array(held, field.type)
@@ -195,7 +195,7 @@ def _crcs_of_embeddings(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
 
 def _plain(column: pa.Array | pa.ChunkedArray) -> list[Any]:
     values: list[Any] = column.to_pylist()
-    if column.type == FACTS:
+    if column.type == FACTS_TYPE:
         return [
             value and {k: v.hex() if isinstance(v, bytes) else v for k, v in value.items()}
             for value in values

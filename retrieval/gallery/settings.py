@@ -27,8 +27,8 @@ from retrieval.words import (
     Views,
 )
 
-FORMAT: Literal[2] = 2
-MAX_BYTES = 1 << 20
+GALLERY_FORMAT: Literal[2] = 2
+MAX_SETTINGS_BYTES = 1 << 20
 HEADER = "# Written by imgret; change it with the options of `imgret index`, not by hand.\n"
 SUM = "# SHA-256 of what follows: "
 
@@ -161,7 +161,7 @@ class Settings(SearchSettings):
     passed_over: what the last run of index over each path did not read.
     """
 
-    format: Literal[2] = FORMAT
+    format: Literal[2] = GALLERY_FORMAT
     backbone: BackboneState
     engine: Engine
     labels: str = "folder"
@@ -233,10 +233,10 @@ def read_text(text: str, source: Path) -> Settings:
         data = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise GalleryError(f"{source} is not valid TOML ({error}). {_remedy(source)}") from error
-    if data.get("format") != FORMAT:
+    if data.get("format") != GALLERY_FORMAT:
         raise GalleryError(
-            f"{source} has format {data.get('format')!r}, but this imgret reads format {FORMAT}. "
-            "Index the images again into a new gallery with --gallery."
+            f"{source} has format {data.get('format')!r}, but this imgret reads "
+            f"format {GALLERY_FORMAT}. Index the images again into a new gallery with --gallery."
         )
     try:
         return Settings.model_validate(data)
@@ -259,7 +259,7 @@ def read_file(file: Path) -> Settings:
 def read_file_text(file: Path) -> str:
     """The text of gallery.toml. Raises GalleryError, and FileNotFoundError where it is not."""
     try:
-        return read_bounded(file, MAX_BYTES).decode("utf-8", errors="replace")
+        return read_bounded(file, MAX_SETTINGS_BYTES).decode("utf-8", errors="replace")
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:

@@ -33,7 +33,7 @@ from retrieval.gallery.dataset import (
     open_dataset,
 )
 from retrieval.gallery.filter import INDEXED, Filter, with_ids
-from retrieval.gallery.rows import SETTINGS, TABLE, Row, as_matrix
+from retrieval.gallery.rows import SETTINGS_KEY, TABLE, Row, as_matrix
 from retrieval.gallery.versions import (
     Durability,
     check_folders,
@@ -44,9 +44,10 @@ from retrieval.gallery.versions import (
 from retrieval.text import one_sentence, unwritable
 
 IDS_PER_VERSION = 100_000  # more rows than one commit holds
-ROWS_AT_ONCE = 10_000
+ROWS_A_READ = 10_000
 FRAGMENTS_KEPT = 16
 FEW_IDS = 1_000
+LANCE_FORMAT = "2.2"  # of its files, by every version of Lance; 2.0 loses that facts are null
 STEPPED_BACK = (
     "%s: version %d cannot be read (%s), so version %d is used. Run `imgret verify --repair`, or "
     "`imgret index` again: it continues from there."
@@ -86,7 +87,8 @@ class ImageTable:
         try:
             with new_folder(path) as making:
                 note_use()
-                lance.write_dataset(schema.empty_table(), str(making))
+                empty, place = schema.empty_table(), str(making)
+                lance.write_dataset(empty, place, data_storage_version=LANCE_FORMAT)
         except LANCE_ERRORS as error:
             raise GalleryWriteError(str(unwritable(path, error))) from error
         table = cls._of(lance.dataset(str(path)))
@@ -163,7 +165,7 @@ class ImageTable:
     @property
     def settings(self) -> str:
         """The settings as they were last written, TOML."""
-        return str(self._dataset.schema.metadata[SETTINGS].decode())
+        return str(self._dataset.schema.metadata[SETTINGS_KEY].decode())
 
     @property
     def dim(self) -> int:
@@ -263,8 +265,8 @@ class ImageTable:
 
     def _write_anew(self, rows: Sequence[Row], taken: set[int]) -> None:
         """Commit rows under new ids, none of which is taken."""
-        for start in range(0, len(rows), ROWS_AT_ONCE):
-            part = rows[start : start + ROWS_AT_ONCE]
+        for start in range(0, len(rows), ROWS_A_READ):
+            part = rows[start : start + ROWS_A_READ]
             free = (i for i in self.next_ids(IDS_PER_VERSION) if i not in taken)
             new = [replace(row, id=i) for i, row in zip(free, part, strict=False)]
             if len(new) < len(part):
@@ -277,7 +279,7 @@ class ImageTable:
     def write_settings(self, settings: str) -> None:
         """Replace the settings that the table carries."""
         if settings != self.settings:
-            metadata = {TABLE.decode(): self.name, SETTINGS.decode(): settings}
+            metadata = {TABLE.decode(): self.name, SETTINGS_KEY.decode(): settings}
             with self._committing():
                 self._dataset.update_schema_metadata(metadata, replace=True)
 
@@ -286,7 +288,13 @@ class ImageTable:
         source = other._dataset
         reader = pa.RecordBatchReader.from_batches(source.schema, source.to_batches())
         with self._committing():
-            lance.write_dataset(reader, str(self._path), schema=source.schema, mode="overwrite")
+            lance.write_dataset(
+                reader,
+                str(self._path),
+                schema=source.schema,
+                mode="overwrite",
+                data_storage_version=LANCE_FORMAT,
+            )
 
     def compact(self) -> None:
         """Merge small pieces, once there are many."""

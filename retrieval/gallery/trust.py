@@ -19,7 +19,7 @@ import platformdirs
 from retrieval.files import make_folder, read_bounded, sha256_of, write_atomically
 
 KEPT = 512  # versions noted of a table: copies and backups of it have its name, and older ones
-MAX_BYTES = 1 << 16
+MAX_NOTE_BYTES = 1 << 16
 
 _log = logging.getLogger("imgret")
 
@@ -54,7 +54,7 @@ def _note_of(table: str) -> Path:
 
 def _noted(file: Path) -> list[str]:
     try:
-        noted = json.loads(read_bounded(file, MAX_BYTES))
+        noted = json.loads(read_bounded(file, MAX_NOTE_BYTES))
     except (OSError, ValueError, RecursionError):
         return []
     return [item for item in noted if isinstance(item, str)] if isinstance(noted, list) else []

@@ -16,7 +16,7 @@ from retrieval.files import opened, sync
 FOLDERS = ("data", "_deletions", "_transactions", "_versions")  # a manifest after what it names
 MAGIC = b"LANC"
 ARROW_MAGIC = b"ARROW1"
-LAST = (1 << 64) - 1
+LAST_VERSION = (1 << 64) - 1
 
 
 def versions_of(table: Path) -> list[int]:
@@ -31,12 +31,12 @@ def version_of(manifest: Path) -> int:
     name = manifest.stem
     if not (name.isascii() and name.isdecimal() and len(name) <= 20):
         return -1
-    return max(-1, LAST - int(name)) if len(name) == 20 else int(name)
+    return max(-1, LAST_VERSION - int(name)) if len(name) == 20 else int(name)
 
 
 def manifest_of(table: Path, version: int) -> Path:
     """Where the manifest of a version lies."""
-    named = table / "_versions" / f"{LAST - version:020}.manifest"
+    named = table / "_versions" / f"{LAST_VERSION - version:020}.manifest"
     return named if named.exists() else table / "_versions" / f"{version}.manifest"
 
 

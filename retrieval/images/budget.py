@@ -25,7 +25,7 @@ except ImportError:  # Windows
     fcntl = resource = None  # type: ignore[assignment]
 
 SHARE = 0.25  # of the memory, for pixels
-LEAST, LEAST_SHARE = 1 << 30, 0.5  # bytes that may be used in any case, unless above that share
+LEAST_MEMORY, LEAST_SHARE = 1 << 30, 0.5  # bytes that may be used, unless above that share
 PLACE = 1 << 30  # bytes that one of the machine's places stands for
 LARGE = 1 << 28  # bytes from which a picture takes places
 PATIENCE = 60.0  # seconds of waiting for places
@@ -116,7 +116,7 @@ def file_budget() -> Budget:
 
 def limit_for(memory: int) -> int:
     """Bytes for decoding on a machine with so much memory."""
-    return int(max(SHARE * memory, min(LEAST, LEAST_SHARE * memory)))
+    return int(max(SHARE * memory, min(LEAST_MEMORY, LEAST_SHARE * memory)))
 
 
 def memory() -> int:

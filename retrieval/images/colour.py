@@ -11,10 +11,11 @@ from functools import lru_cache
 
 from PIL import Image, ImageCms
 
-PLAIN = 8  # levels of 255: a profile that moves no colour of the grid by more is as good as sRGB
+from retrieval.images.greys import STRIP_PIXELS
+
+PLAIN_LEVELS = 8  # of 255: a profile that moves no colour of the grid by more is as good as sRGB
 VISIBLE = 16  # levels of brightness by which a pixel stands out from the ground
-LEAST = 0.001  # share of the pixels that have to stand out
-STRIP_PIXELS = 1 << 20
+LEAST_CHANGE = 0.001  # share of the pixels that have to stand out
 _MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 
 
@@ -32,7 +33,7 @@ def to_srgb(profile: bytes) -> ImageCms.ImageCmsTransform | None:
     if moved is None:
         return None
     pairs = zip(moved.tobytes(), grid.convert("RGB").tobytes(), strict=True)
-    return None if max(abs(a - b) for a, b in pairs) <= PLAIN else transform
+    return None if max(abs(a - b) for a, b in pairs) <= PLAIN_LEVELS else transform
 
 
 def apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
@@ -102,7 +103,7 @@ def is_one_colour(image: Image.Image) -> bool:
     """Whether all pixels of an RGB or L image have nearly the same colour."""
     extrema = image.getextrema()
     pairs = extrema if isinstance(extrema[0], tuple) else (extrema,)
-    return all(high - low <= PLAIN for low, high in pairs)
+    return all(high - low <= PLAIN_LEVELS for low, high in pairs)
 
 
 def _composed(image: Image.Image, ground: str) -> Image.Image:
@@ -124,7 +125,7 @@ def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
 
 def _stands_out(picture: Image.Image, ground: int) -> bool:
     """Whether enough pixels differ from a grey ground in any channel."""
-    least, far = LEAST * picture.width * picture.height, 0
+    least, far = LEAST_CHANGE * picture.width * picture.height, 0
     histogram = picture.histogram()
     for channel in range(0, 768, 256):
         levels = histogram[channel : channel + 256]

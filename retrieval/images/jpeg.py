@@ -14,7 +14,7 @@ from PIL import Image, JpegImagePlugin
 from retrieval.errors import ImageError
 
 MAX_SCANS = 100  # of a component; encoders write 3 to 20
-MAX_SCANNED = 4_000_000_000  # pixels times scans
+MAX_JPEG_SCANNED = 4_000_000_000  # pixels times scans
 FEW_SCANS = 20  # are taken whatever the size
 MAY_LACK = 0.05  # share of the rows
 _EOI = b"\xff\xd9"
@@ -104,7 +104,7 @@ def check_scans(image: JpegFile, data: bytes) -> tuple[bool, list[Scan]]:
         for component in scan.components:
             counts[component] += 1
         many = max(counts[component] for component in scan.components or b"\0")
-        if many > MAX_SCANS or (scans > FEW_SCANS and scans * pixels > MAX_SCANNED):
+        if many > MAX_SCANS or (scans > FEW_SCANS and scans * pixels > MAX_JPEG_SCANNED):
             raise ImageError(
                 f"{scans:,} scans or more, which would take hours to decode; save it again with "
                 "another program"

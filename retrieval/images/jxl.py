@@ -10,7 +10,7 @@ from PIL import Image
 from retrieval.errors import ImageError
 from retrieval.libraries import distribution, is_installed
 
-NEEDED = "a JPEG XL; to read such files, `pip install '{distribution}[jxl]'`"
+JXL_NEEDED = "a JPEG XL; to read such files, `pip install '{distribution}[jxl]'`"
 CONTAINER = b"\0\0\0\x0cJXL \r\n\x87\n"
 CODESTREAM = b"\xff\x0a"
 DECODING_BYTES = 28  # a pixel: float planes of libjxl, its result, Python's and Pillow's copies
@@ -48,7 +48,7 @@ def decode_jxl(data: bytes) -> tuple[bytes | Image.Image, bytes]:
     The decoder turns the picture upright by what the codestream says.
     """
     if not is_readable():
-        raise ImageError(NEEDED.format(distribution=distribution()))
+        raise ImageError(JXL_NEEDED.format(distribution=distribution()))
     try:
         is_jpeg, info, pixels, profile, _ = _decoder()(num_threads=0)(data)
     except Exception as error:  # the extension has errors of its own

@@ -20,18 +20,18 @@ COARSE_BYTES = COARSE * COARSE // 8
 BITS_APART = 40  # at most, of copies of one picture; pictures that are none differ in about half
 GRID = 192  # side of the grey square that is looked at, pixels
 TINTS = 32  # side of the squares of colours
-CELLS = 64  # side of what is transformed
+GRID_CELLS = 64  # side of what is transformed
 TOLERANCE = 24  # grey levels that a line of a border strays from its colour
 IN_BORDER = 0.97  # share of a line that is of the border's colour
 WIDEST = 2 * GRID // 5  # of a border
 LEAST_CONTRAST = 2.0  # standard deviation, grey levels; a hash of less would be one of noise
-TURNS = tuple((swap, down, across) for swap in (0, 1) for down in (0, 1) for across in (0, 1))
+GRID_TURNS = tuple((swap, down, across) for swap in (0, 1) for down in (0, 1) for across in (0, 1))
 """All ways to turn and mirror a square: rows and columns swapped, then upside down, then mirrored
 (the axes of the transform: 0 is down, 1 is across)."""
 
 _ODD = np.arange(BITS) % 2 == 1
 _COSINES = np.cos(
-    np.pi * (2 * np.arange(CELLS)[None] + 1) * np.arange(BITS)[:, None] / (2 * CELLS)
+    np.pi * (2 * np.arange(GRID_CELLS)[None] + 1) * np.arange(BITS)[:, None] / (2 * GRID_CELLS)
 ).astype(np.float32)
 
 Sides = tuple[int, int, int, int]
@@ -116,7 +116,7 @@ def turned_hashes(hashes: np.ndarray) -> np.ndarray:
     """
     bits = np.unpackbits(hashes, axis=1).reshape(-1, BITS, BITS).astype(bool)
     made = []
-    for swap, down, across in TURNS:
+    for swap, down, across in GRID_TURNS:
         each = bits.transpose(0, 2, 1) if swap else bits
         if down:
             each = each ^ _ODD[:, None]
@@ -134,7 +134,7 @@ def _squashed(picture: Image.Image, side: int) -> Image.Image:
 
 
 def _hash(grid: np.ndarray) -> bytes:
-    cells = Image.fromarray(grid).resize((CELLS, CELLS), Image.Resampling.BILINEAR)
+    cells = Image.fromarray(grid).resize((GRID_CELLS, GRID_CELLS), Image.Resampling.BILINEAR)
     values = np.asarray(cells, np.float32)
     if values.std() < LEAST_CONTRAST:
         return b""

@@ -14,7 +14,7 @@ RAW_SUFFIX = re.compile(
     r"sr[2fw]|x3f)"
 )
 SIGNATURES = re.compile(rb"FUJIFILMCCD-RAW|II(RO|RS|U\0)|MMOR|\0MRM|FOVb|....ftypcrx ", re.DOTALL)
-NEEDED = "a camera raw; to read such files, `pip install '{distribution}[raw]'`"
+RAW_NEEDED = "a camera raw; to read such files, `pip install '{distribution}[raw]'`"
 FULL_SIZE = 0.8  # a preview of so much of the raw's longer side is taken in its place
 DEVELOPING_BYTES = 24  # a pixel: samples, LibRaw's own picture, the result
 _TURNS = {3: 3, 5: 8, 6: 6}  # LibRaw's flip -> EXIF's orientation
@@ -31,7 +31,7 @@ class RawFile:
 
     def __init__(self, data: bytes) -> None:
         if not are_readable():
-            raise ImageError(NEEDED.format(distribution=distribution()))
+            raise ImageError(RAW_NEEDED.format(distribution=distribution()))
         import rawpy
 
         self._raw, self._errors = rawpy.RawPy(), (rawpy.LibRawError, ValueError)

@@ -18,7 +18,7 @@ UNREAD = "a kind of TIFF that this program does not read"
 MAX_PAGES, MAX_ENTRIES = 10_000, 200_000  # directories, and entries of all of them, looked at
 MAX_SUBDIRECTORIES = 32  # of one directory
 MUCH_SMALLER = 0.4  # a first page of less of the largest one's pixels is not the main picture
-MAX_SCANNED = 40_000_000_000  # pixels of the largest page times scans of JPEGs within
+MAX_TIFF_SCANNED = 40_000_000_000  # pixels of the largest page times scans of JPEGs within
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _NEW_SUBFILE, _OLD_SUBFILE, _MAX_SAMPLE, _SUBDIRECTORIES = 254, 255, 281, 330
@@ -233,7 +233,7 @@ class TiffFile(TiffImagePlugin.TiffImageFile):
 def _check_scans(data: bytes, main: Page) -> None:
     """Refuse JPEGs of very many scans within a TIFF; each strip or tile of it has at least one."""
     scans = data.count(b"\xff\xda")
-    if scans > 1000 and scans * main.pixels > MAX_SCANNED and scans > main.pixels // 64:
+    if scans > 1000 and scans * main.pixels > MAX_TIFF_SCANNED and scans > main.pixels // 64:
         raise ImageError(f"{scans:,} JPEG scans, which would take hours to decode")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import faiss
 import numpy as np
 
-MOST_NEIGHBOURS = 2048  # that FAISS finds on a GPU
+MOST_ON_GPU = 2048  # that FAISS finds on a GPU
 
 
 class GpuCopy:
@@ -21,7 +21,7 @@ class GpuCopy:
 
     def search(self, index: Any, x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray] | None:
         """Scores and ids, (n, k) each, of vectors (n, d); None without a GPU, or when it fails."""
-        if k > MOST_NEIGHBOURS:
+        if k > MOST_ON_GPU:
             return None
         with self._turn:
             try:

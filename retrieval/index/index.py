@@ -53,7 +53,7 @@ RECALL_WANTED = 0.99
 TUNED_ON, SETTLED_ON = 1000, 200  # vectors that recall is measured on, at first and later
 MOST_EFFORT = 4.0  # times the cells searched at first; then an index that is built anew is faster
 FEW = 0.2  # of all vectors
-ROWS_AT_ONCE = 4096
+ROWS_A_SEARCH = 4096
 ID_BYTES = 8
 
 
@@ -278,8 +278,8 @@ class Index:
         """Replace each vector by the weighted mean of itself and its nearest (refinement.py)."""
         ids = self.ids
         vectors = np.empty((len(ids), self.d_out), np.float32)
-        for start in range(0, len(ids), ROWS_AT_ONCE):
-            own = ids[start : start + ROWS_AT_ONCE]
+        for start in range(0, len(ids), ROWS_A_SEARCH):
+            own = ids[start : start + ROWS_A_SEARCH]
             x = self.vectors(own)
             scores, found = self.search_vectors(x, how.n + 1)
             scores[found == own[:, None]] = -np.inf
@@ -432,8 +432,8 @@ class Index:
     def _all_vectors(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Ids and vectors as they are stored, some thousand at a time."""
         ids = self.ids
-        for start in range(0, len(ids), ROWS_AT_ONCE):
-            places = np.arange(start, min(start + ROWS_AT_ONCE, len(ids)))
+        for start in range(0, len(ids), ROWS_A_SEARCH):
+            places = np.arange(start, min(start + ROWS_A_SEARCH, len(ids)))
             yield ids[places], self._stored(places)
 
     def _raw(self, embeddings: np.ndarray) -> np.ndarray:

@@ -11,8 +11,8 @@ from retrieval.report.figures import comparison_figures
 from retrieval.report.pages import render_page, write_page
 from retrieval.report.style import as_svg
 
-SURE = 0.05
-CAPTIONS = {
+SIGNIFICANT = 0.05
+COMPARISON_CAPTIONS = {
     "precision": "Mean precision@{k}",
     "distance": "Mean distance to the neighbours",
     "precision-distribution": "Distribution of precision@{k} over queries",
@@ -40,7 +40,7 @@ def comparison_page(comparison: Comparison) -> str:
         notices=sorted(notices),
         columns=columns,
         rows=[_row(r, columns, is_best=r is best) for r in results],
-        figures=[(CAPTIONS[n].format(k=k), as_svg(f, n)) for n, f in figures.items()],
+        figures=[(COMPARISON_CAPTIONS[n].format(k=k), as_svg(f, n)) for n, f in figures.items()],
         sheets=_sheets(comparison),
     )
 
@@ -72,7 +72,7 @@ def _lead(comparison: Comparison, best: ExperimentResult, k: int) -> str:
     unsure = [
         t.second if t.first == best.name else t.first
         for t in comparison.tests
-        if best.name in (t.first, t.second) and t.p >= SURE
+        if best.name in (t.first, t.second) and t.p >= SIGNIFICANT
     ]
     if unsure:
         text += f" No sure difference from {', '.join(unsure)}."

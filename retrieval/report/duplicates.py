@@ -10,7 +10,12 @@ from retrieval.retriever import DuplicateGroup, DuplicateMember, DuplicateReport
 from retrieval.retriever.duplicates import TIERS
 
 GROUPS, MEMBERS = 200, 24  # drawn; the rest is counted
-WORDS = {"bytes": "same bytes", "picture": "same picture", "copy": "copy", "similar": "similar"}
+TIER_WORDS = {
+    "bytes": "same bytes",
+    "picture": "same picture",
+    "copy": "copy",
+    "similar": "similar",
+}
 
 
 def duplicate_sheet(report: DuplicateReport, title: str = "Duplicates") -> str:
@@ -26,7 +31,7 @@ def duplicate_sheet(report: DuplicateReport, title: str = "Duplicates") -> str:
         "duplicates.html.jinja",
         title=title,
         report=report,
-        words=WORDS,
+        words=TIER_WORDS,
         groups=[_group(group, report, made) for group in groups],
     )
 
@@ -38,7 +43,7 @@ def write_duplicate_sheet(file: Path, report: DuplicateReport, title: str = "Dup
 
 def _drawn(groups: Sequence[DuplicateGroup]) -> list[DuplicateGroup]:
     """At most GROUPS groups, an even share of each tier that has so many, in their order."""
-    tiers = [[group for group in groups if group.tier == tier] for tier in WORDS]
+    tiers = [[group for group in groups if group.tier == tier] for tier in TIER_WORDS]
     left, shares = GROUPS, {}
     for place, tier in enumerate(sorted(tiers, key=len)):
         shares[id(tier)] = min(len(tier), left // (len(tiers) - place))

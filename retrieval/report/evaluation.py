@@ -11,9 +11,9 @@ from retrieval.report.figures import evaluation_figures
 from retrieval.report.pages import render_page, thumbnails, write_page
 from retrieval.report.style import as_svg
 
-CLASSES_SHOWN = 10
-SIDE = 128  # of a thumbnail, pixels
-CAPTIONS = {
+CLASSES_LISTED = 10
+FAILED_SIDE = 128  # of a thumbnail, pixels
+EVALUATION_CAPTIONS = {
     "reliability": "Is a predicted probability right that often?",
     "precision-distribution": "Right matches of a query",
     "distance-by-rank": "Distance of the neighbours by rank",
@@ -31,9 +31,9 @@ def evaluation_page(evaluation: Evaluation) -> str:
         title="How good the matches are",
         lead=_lead(e),
         e=e,
-        figures=[(CAPTIONS[n], as_svg(figure, n)) for n, figure in figures.items()],
-        worst_classes=e.classes[:CLASSES_SHOWN],
-        best_classes=e.classes[::-1][:CLASSES_SHOWN],
+        figures=[(EVALUATION_CAPTIONS[n], as_svg(figure, n)) for n, figure in figures.items()],
+        worst_classes=e.classes[:CLASSES_LISTED],
+        best_classes=e.classes[::-1][:CLASSES_LISTED],
         worst=[pictures.query(q) for q in e.worst],
         sample=[pictures.query(q) for q in e.sample],
     )
@@ -54,7 +54,7 @@ class Pictures:
     def make(cls, queries: Sequence[RankedQuery]) -> Pictures:
         """Read the pictures, and make their thumbnails."""
         paths = {q.path for q in queries} | {n.path for q in queries for n in q.neighbours}
-        return cls(thumbnails(paths, SIDE))
+        return cls(thumbnails(paths, FAILED_SIDE))
 
     def query(self, query: RankedQuery) -> dict[str, Any]:
         """A query as the templates want it."""

@@ -19,6 +19,7 @@ from retrieval.report.style import (
     SOFT,
     STYLE,
     WIDTH,
+    draw_reliability,
     grouped_bars,
     new_figure,
     short,
@@ -236,16 +237,12 @@ def _legend(figure: Figure, axes: Axes, results: Results) -> None:
 def _reliability(calibration: Calibration) -> Figure:
     figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
     axes, counts = figure.subplots(2, sharex=True, height_ratios=[3, 1])
+    draw_reliability(axes, calibration.reliability, "held-out queries")
     predicted = [b.predicted for b in calibration.reliability]
-    axes.plot([0, 1], [0, 1], color=SOFT, linestyle="--", linewidth=0.8, label="perfect")
-    axes.plot(predicted, [b.observed for b in calibration.reliability], color=COLOURS[0],
-              marker="o", markersize=4, linewidth=1.2, label="held-out queries")  # fmt: skip
-    axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="share that is right")
     axes.set_title(
         f"calibration error {calibration.error:.3f}, Brier score {calibration.brier:.3f}",
         loc="left",
     )
-    axes.legend(frameon=False, loc="upper left")
     counts.bar(predicted, [b.count for b in calibration.reliability], width=0.05, color=COLOURS[0])
     counts.set(xlim=(0, 1), xlabel="predicted probability that the best match is right")
     counts.set_ylabel("queries", fontsize=7)

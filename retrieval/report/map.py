@@ -12,7 +12,7 @@ from retrieval.retriever.map import GalleryMap
 from retrieval.text import visible
 from retrieval.threads import default_workers, map_ahead
 
-SIDE, MAP_QUALITY = 96, 70  # of a thumbnail: pixels, JPEG
+MAP_SIDE, MAP_QUALITY = 96, 70  # of a thumbnail: pixels, JPEG
 
 
 def map_page(drawn: GalleryMap, progress: Progress | None = None) -> str:
@@ -51,7 +51,7 @@ def write_map(file: Path, drawn: GalleryMap, progress: Progress | None = None) -
 
 def _thumbnail(path: Path) -> str:
     """A small one, as there are many; "" where the file is gone."""
-    return embedded_thumbnail(path, SIDE, MAP_QUALITY) or ""
+    return embedded_thumbnail(path, MAP_SIDE, MAP_QUALITY) or ""
 
 
 def _shown(path: Path) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from textwrap import fill
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
@@ -18,6 +18,9 @@ from matplotlib.figure import Figure
 
 from retrieval.files import make_folder, replaced
 from retrieval.text import unwritable, visible
+
+if TYPE_CHECKING:
+    from retrieval.evaluation import ReliabilityBin
 
 WIDTH, DPI = 3.5, 300  # inches: a column of a two-column page
 INK, SOFT = "#222222", "#767676"
@@ -54,6 +57,16 @@ def new_figure(height: float = 2.4, width: float = WIDTH) -> tuple[Figure, Axes]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         return figure, figure.subplots()
+
+
+def draw_reliability(axes: Axes, bins: Sequence[ReliabilityBin], label: str) -> None:
+    """What was right of what was predicted, beside the diagonal of a perfect prediction."""
+    axes.plot([0, 1], [0, 1], color=SOFT, linestyle="--", linewidth=0.8, label="perfect")
+    found = [b.predicted for b in bins], [b.observed for b in bins]
+    axes.plot(*found, color=COLOURS[0], marker="o", markersize=4, linewidth=1.2, clip_on=False,
+              label=label)  # fmt: skip
+    axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="share that is right")
+    axes.legend(frameon=False, loc="upper left")
 
 
 def styled(place: int) -> dict[str, Any]:

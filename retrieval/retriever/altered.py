@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 SIDE_KEPT = 0.75  # of a crop
-QUALITY, SCALE = 40, 0.5
+LOW_QUALITY, SCALE = 40, 0.5
 BRIGHTER, CONTRAST = 1.25, 0.85
 
 
@@ -27,7 +27,7 @@ def _crop(picture: Image.Image, random: np.random.Generator) -> Image.Image:
 def _saved_again(picture: Image.Image) -> Image.Image:
     size = tuple(max(1, round(SCALE * side)) for side in picture.size)
     stream = io.BytesIO()
-    picture.resize((size[0], size[1])).save(stream, "JPEG", quality=QUALITY)
+    picture.resize((size[0], size[1])).save(stream, "JPEG", quality=LOW_QUALITY)
     with Image.open(stream, formats=["JPEG"]) as again:
         return again.convert("RGB")
 

@@ -37,9 +37,9 @@ from retrieval.retriever.snapshot import Snapshot
 from retrieval.retriever.usable import read_images
 from retrieval.threads import in_time
 
-FEWEST, MOST_PICTURES = 20, 200
-SAMPLED, MOST_VERSIONS = 1000, 256
-FOLDS = 5
+FEWEST_PICTURES, MOST_PICTURES = 20, 200
+SAMPLED_FOR_CHANCE, MOST_VERSIONS = 1000, 256
+PICTURE_FOLDS = 5
 TOO_FEW_BY_CLASS = (
     "There is too little to calibrate by class, which needs at least three classes, ten images and "
     "one right match."
@@ -63,7 +63,7 @@ class Asked:
         return cls(
             kind,  # type: ignore[arg-type]  # one of them
             prior_of(prior_known),
-            whole("most_pictures", most_pictures, least=FEWEST),
+            whole("most_pictures", most_pictures, least=FEWEST_PICTURES),
             whole("max_pixels", max_pixels),
         )
 
@@ -158,11 +158,11 @@ def _trials_by_picture(
     snapshot.gallery.check_followable(snapshot.table)
     rows = snapshot.table.columns(["id", "path"], INDEXED)
     ids, paths = rows["id"].to_numpy(), rows["path"].to_pylist()
-    if len(ids) < FEWEST:
+    if len(ids) < FEWEST_PICTURES:
         raise _too_few(snapshot.gallery, len(ids))
     random = np.random.default_rng(0)
     order = random.permutation(len(ids))
-    least = _by_chance(snapshot, ids[order[:SAMPLED]])
+    least = _by_chance(snapshot, ids[order[:SAMPLED_FOR_CHANCE]])
     parts: list[Trials] = []
     unread = 0
     for place in order.tolist():
@@ -175,10 +175,10 @@ def _trials_by_picture(
             unread += 1
             continue
         same = _versions(snapshot, int(ids[place]), least)
-        parts.append(_tried(snapshot, same, embeddings, len(parts) % FOLDS))
+        parts.append(_tried(snapshot, same, embeddings, len(parts) % PICTURE_FOLDS))
         if progress:
             progress("calibrating", len(parts), min(asked.most_pictures, len(ids)))
-    if len(parts) < FEWEST:
+    if len(parts) < FEWEST_PICTURES:
         raise _too_few(snapshot.gallery, len(parts))
     notices = [f"{unread:,} of the pictures could not be read."] if unread else []
     return joined_trials(parts), notices
@@ -186,8 +186,8 @@ def _trials_by_picture(
 
 def _too_few(gallery: Gallery, pictures: int) -> DataError:
     return DataError(
-        f"Calibration needs {FEWEST} pictures that can be read, but {gallery.path} has {pictures}. "
-        "Index more images."
+        f"Calibration needs {FEWEST_PICTURES} pictures that can be read, but {gallery.path} has "
+        f"{pictures}. Index more images."
     )
 
 

@@ -16,7 +16,7 @@ from retrieval.images import PictureFacts
 from retrieval.images.perceptual import BITS_APART, parts, turned_hashes
 from retrieval.retriever.results import Match
 
-DEEPER = 4
+DEEPER_BY_COPIES = 4
 
 
 def search_distinct(
@@ -29,7 +29,7 @@ def search_distinct(
     """
     depth = min(k + 1, most)
     while True:
-        depth = min(DEEPER * depth, most)
+        depth = min(DEEPER_BY_COPIES * depth, most)
         found = search(depth)
         known = _facts(table, found)
         folded = [fold(matches, known) for matches in found]

@@ -9,7 +9,7 @@ from retrieval.errors import DataError
 from retrieval.gallery import Gallery
 from retrieval.retriever.plan import Plan, StoredRow
 
-MANY = 20
+MANY_GONE = 20
 
 
 def check_missing(
@@ -29,7 +29,7 @@ def check_missing(
     all_held, all_lost = (_counts(gallery, there, paths) for paths in (rows, lost_now))
     for root, found in there.items():
         held, lost = all_held[root], all_lost[root]
-        if lost and (found == 0 or (lost >= MANY and 2 * lost > held)):
+        if lost and (found == 0 or (lost >= MANY_GONE and 2 * lost > held)):
             least = "at least " if len(gone) < len(plan.gone) else ""
             raise DataError(
                 f"{gallery.full(root)} held {held:,} stored images, and {least}{lost:,} of them "
@@ -85,4 +85,4 @@ def _emptied(gallery: Gallery, plan: Plan) -> set[str]:
         for end in range(1, len(parts)):
             folder = "/".join(parts[:end]) or "/"
             counts[folder] = counts.get(folder, 0) + 1
-    return {f for f, n in counts.items() if n >= MANY and gallery.is_empty_folder(f)}
+    return {f for f, n in counts.items() if n >= MANY_GONE and gallery.is_empty_folder(f)}

@@ -19,8 +19,8 @@ from retrieval.refinement import Refinement, k_reciprocal_distances, weighted_me
 from retrieval.retriever.distinct import search_distinct
 from retrieval.retriever.results import Match
 
-UNLABELLED = -1
-DEEPER, FARTHEST = 4, 1024  # a likely match lies no farther than this
+NO_LABEL = -1
+DEEPER_BY_FILTER, FARTHEST = 4, 1024  # a likely match lies no farther than this
 
 
 class Snapshot:
@@ -100,7 +100,7 @@ class Snapshot:
             enough = min_confidence is None or (keep.sum(axis=1) >= k).all()
             if enough or depth >= most or not self._may_hold_more(known, scores):
                 break
-            depth = min(DEEPER * depth, most)
+            depth = min(DEEPER_BY_FILTER * depth, most)
         keep &= np.cumsum(keep, axis=1) <= k
         if min_confidence is None:
             keep[:, k:] = False
@@ -187,14 +187,14 @@ class Snapshot:
         (scores, ids), (near, theirs) = matches, around
         both = self.classes(np.concatenate([ids, theirs], axis=1), known.kind)
         classes, others = both[:, : ids.shape[1]], both[:, ids.shape[1] :]
-        near = np.where(others == UNLABELLED, -np.inf, near)
+        near = np.where(others == NO_LABEL, -np.inf, near)
         order = np.argsort(-near, axis=1, kind="stable")
         near, others, theirs = (np.take_along_axis(a, order, 1) for a in (near, others, theirs))
         found = evidence((scores, classes), (near, others))
         p = confidence.probability(
             found, self.density(theirs[:, 0]), prior_known or known.prior_known
         )
-        return np.where(classes == UNLABELLED, np.nan, p)
+        return np.where(classes == NO_LABEL, np.nan, p)
 
     def classes(self, ids: np.ndarray, kind: AnswerKind) -> np.ndarray:
         """(q, n) whole numbers, equal for ids of one label, or of one content for "picture".
@@ -206,12 +206,12 @@ class Snapshot:
         names = [row[column] for row in self._read(wanted, [column])]
         code: dict[str, int] = {}
         codes = np.array(
-            [code.setdefault(name, len(code)) if name else UNLABELLED for name in names], np.int64
+            [code.setdefault(name, len(code)) if name else NO_LABEL for name in names], np.int64
         )
         if not len(wanted):
-            return np.full(ids.shape, UNLABELLED, np.int64)
+            return np.full(ids.shape, NO_LABEL, np.int64)
         found = codes[np.minimum(np.searchsorted(wanted, ids), len(wanted) - 1)]
-        return np.where(ids >= 0, found, UNLABELLED)
+        return np.where(ids >= 0, found, NO_LABEL)
 
     def density(self, ids: np.ndarray) -> np.ndarray:
         """(q,) mean score of the vectors of ids to the ten nearest others; see evidence.py."""

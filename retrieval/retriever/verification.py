@@ -26,7 +26,7 @@ from retrieval.retriever.publish import (
 from retrieval.retriever.results import VerifyReport
 from retrieval.retriever.writer import Reading, Writer, run_tasks
 
-SAMPLED = 100
+SAMPLED_ROWS = 100
 TRIES = 5
 
 
@@ -243,7 +243,7 @@ def _check_index(gallery: Gallery, settings: Settings, table: ImageTable) -> lis
         stored = table.columns(["id"], INDEXED)["id"].to_numpy()
         if not np.array_equal(np.sort(index.ids), np.sort(stored)):
             return [f"the index holds {index.ntotal} images, the table {usable}"]
-        chosen = np.sort(stored)[evenly_drawn(len(stored), SAMPLED)]
+        chosen = np.sort(stored)[evenly_drawn(len(stored), SAMPLED_ROWS)]
         for _, embeddings in table.embeddings(chosen):
             vectors = embeddings.astype(np.float32)
             scores, _ = index.search(vectors, 1)

@@ -23,9 +23,9 @@ MEAN_SHARE, IMAGES_LIKE_ZERO = 0.8, 10  # of the mean that is taken away, with m
 ANCHORS, AMONG = 4096, 20_000  # images whose neighbours are looked for, and where
 ASKED = 1024  # images whose neighbours tell whether labels say something
 SAME = 1e-5  # of a score below 1: a copy, which tells nothing
-LONGEST = 10.0  # times the median length of a row
-SURE = 4.0  # standard errors above chance
-LEAST_VARIANCE = 1e-6  # of the largest; below it a direction is rounding noise in float32
+LONGEST_ROW = 10.0  # times the median length of a row
+SURE_OF_LABELS = 4.0  # standard errors above chance
+LEAST_WITHIN = 1e-6  # of the largest; below it a direction is rounding noise in float32
 
 
 def fit_within(
@@ -58,7 +58,7 @@ def fit_within(
 def usual_lengths(x: np.ndarray, labels: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
     """Rows, and their labels, without those that are many times longer than most."""
     lengths = np.linalg.norm(x, axis=1)
-    kept = lengths <= LONGEST * np.median(lengths)
+    kept = lengths <= LONGEST_ROW * np.median(lengths)
     return x[kept], None if labels is None else labels[kept]
 
 
@@ -81,7 +81,9 @@ def tell_something(x: np.ndarray, labels: np.ndarray | None, seed: int) -> bool:
     agree = codes[rows][nearest] == codes[rows][asked]
     shares = np.bincount(codes[rows]) / len(rows)
     chance = float((shares**2).sum())
-    return bool(agree.mean() > chance + SURE * np.sqrt(chance * (1 - chance) / len(agree)))
+    return bool(
+        agree.mean() > chance + SURE_OF_LABELS * np.sqrt(chance * (1 - chance) / len(agree))
+    )
 
 
 def _within_classes(x: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, int]:
@@ -145,7 +147,7 @@ def _spread(x: np.ndarray, free: int) -> tuple[np.ndarray, np.ndarray]:
         variances, axes = np.linalg.eigh((x.T @ x).astype(np.float64) / free)
         return np.maximum(variances, 0), axes
     variances, rows = np.linalg.eigh((x @ x.T).astype(np.float64))
-    kept = variances > LEAST_VARIANCE * variances[-1]
+    kept = variances > LEAST_WITHIN * variances[-1]
     axes = x.T.astype(np.float64) @ (rows[:, kept] / np.sqrt(variances[kept]))
     return variances[kept] / free, axes
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from classify import recipe as recipes
 from classify.models import create_network, parameters
 from classify.recipe import Augmentation, Input, Loss, ModelSpec, Phase, Recipe, Training
+from retrieval.backbones import parse_name
 from retrieval.comparison import recipes as searches
 from retrieval.errors import RecipeError
 from tests.classify.blobs import TINY, tiny
@@ -77,7 +78,7 @@ def test_a_recipe_that_does_not_exist_says_where_to_look(tmp_path: Path) -> None
 
 def test_a_file_larger_than_a_recipe_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "large.toml").write_text("#" * 100_000)
-    with pytest.raises(RecipeError, match="larger than a recipe"):
+    with pytest.raises(RecipeError, match="larger than 65,536 bytes"):
         recipes.read_recipe(str(tmp_path / "large.toml"))
 
 
@@ -212,7 +213,7 @@ def test_every_recipe_of_ours_states_its_parameters(name: str) -> None:
 @pytest.mark.parametrize("name", searches.experiment_names())
 def test_every_recipe_of_retrieval_states_the_parameters_of_its_backbone(name: str) -> None:
     recipe = searches.read_experiment(name).recipe
-    architecture = recipe.encoding.name.architecture
+    architecture = parse_name(recipe.encoding.backbone).architecture
     with torch.device("meta"):
         backbone = timm.create_model(architecture, num_classes=0)
     assert recipe.measured

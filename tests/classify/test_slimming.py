@@ -11,7 +11,11 @@ from torch.nn import functional
 
 from classify.slim import slim
 from retrieval import backbones
+from retrieval.encoder.openvino_cpu import compiled, read_network
+from retrieval.encoder.torch_runners import normalised
 from retrieval.errors import BackboneError, ImgretError
+
+pytest.importorskip("onnx")
 
 
 @pytest.fixture
@@ -51,6 +55,21 @@ def test_a_slim_backbone_embeds_like_its_run_in_half_the_bytes(
     assert thin.spec.preprocessing == whole.spec.preprocessing
     sizes = [(f / "model.safetensors").stat().st_size for f in (tmp_path / "slim", mobilenet)]
     assert sizes[0] < 0.52 * sizes[1]
+
+
+def test_a_slim_backbones_graph_has_the_same_weights_at_any_size(
+    mobilenet: Path, tmp_path: Path
+) -> None:
+    slim(mobilenet, tmp_path / "slim")
+    thin = backbones.load_backbone(str(tmp_path / "slim"))
+    for size in (96, 64):
+        pixels = torch.randint(256, (3, size, size, 3), dtype=torch.uint8)
+        run = compiled(read_network(tmp_path / "slim" / "model.onnx", size), "fp32")
+        with torch.inference_mode():
+            wanted = normalised(thin)(pixels)
+        agreement = functional.cosine_similarity(torch.from_numpy(run(pixels.numpy())), wanted)
+        assert agreement.min() > 0.9999
+    assert (tmp_path / "slim" / "model.onnx").stat().st_size < 200_000
 
 
 def test_a_slim_backbone_has_no_classifier_and_timm_reads_it(

@@ -95,6 +95,7 @@ def test_no_torch_extra_names_a_library_that_is_not_told_as_missing() -> None:
         ("index", "pictures", "--engine", "torch-fp32"),
         ("index", "pictures", "--pool", "avg+gem"),
         ("compare", "pictures", "--backbone", "resnet18"),
+        ("export-backbone", "mini", "--out", "mini.onnx"),
         ("tune", "pictures", "--backbone", "resnet18", "--minutes", "0.1"),
     ],
     ids=lambda arguments: " ".join(arguments[:1] + arguments[2:4]),

@@ -16,7 +16,7 @@ from tests.conftest import Command
 
 
 def made(name: str) -> click.Command:
-    found = import_module(f"imgret.commands.{name}").command
+    found = import_module(f"imgret.commands.{name.replace('-', '_')}").command
     assert isinstance(found, click.Command)
     return found
 

@@ -48,7 +48,7 @@ def command_lines(page: Path) -> Iterator[list[str]]:
 
 def check(tokens: list[str]) -> None:
     """Raises click's UsageError where a command does not take these words."""
-    command: click.Command = import_module(f"imgret.commands.{tokens[0]}").command
+    command: click.Command = import_module(f"imgret.commands.{tokens[0].replace('-', '_')}").command
     parent = click.Context(cli, **cli.context_settings)
     context = click.Context(command, info_name=tokens[0], parent=parent)
     given, left, _ = command.make_parser(context).parse_args(list(tokens[1:]))

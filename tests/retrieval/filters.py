@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from retrieval.gallery.filter import Filter
-from retrieval.gallery.filter.columns import COLUMNS
+from retrieval.gallery.filter.columns import KNOWN_COLUMNS
 from retrieval.gallery.filter.tree import (
     Absence,
     And,
@@ -46,7 +46,7 @@ ROWS = [
 
 
 def _values(column: str) -> st.SearchStrategy[Any]:
-    known = COLUMNS[column]
+    known = KNOWN_COLUMNS[column]
     if known.holds == "text":
         return st.sampled_from(WORDS) | st.text("aA'\"%_\\ë \n", max_size=4)
     if known.holds == "true or false":
@@ -57,9 +57,11 @@ def _values(column: str) -> st.SearchStrategy[Any]:
 
 def _relation(column: str) -> st.SearchStrategy[Expression]:
     orders = ["=", "!="]
-    if COLUMNS[column].holds != "true or false":
+    if KNOWN_COLUMNS[column].holds != "true or false":
         orders += ["<", "<=", ">", ">="]
-    alike = [name for name in COLUMNS if COLUMNS[name].holds == COLUMNS[column].holds]
+    alike = [
+        name for name in KNOWN_COLUMNS if KNOWN_COLUMNS[name].holds == KNOWN_COLUMNS[column].holds
+    ]
     other = _values(column) | st.sampled_from(alike).map(ColumnName)
     return st.builds(Relation, st.just(column), st.sampled_from(orders), other)
 
@@ -72,9 +74,9 @@ def _condition(column: str) -> st.SearchStrategy[Expression]:
         st.builds(Membership, name, several, st.booleans()),
         st.builds(Absence, name, st.booleans()),
     ]
-    if COLUMNS[column].holds != "true or false":
+    if KNOWN_COLUMNS[column].holds != "true or false":
         found.append(st.builds(Interval, name, values, values, st.booleans()))
-    if COLUMNS[column].holds == "text":
+    if KNOWN_COLUMNS[column].holds == "text":
         found.append(st.builds(Likeness, name, values, st.booleans(), st.booleans()))
     return st.one_of(found)
 
@@ -82,7 +84,7 @@ def _condition(column: str) -> st.SearchStrategy[Expression]:
 @functools.cache
 def filters() -> st.SearchStrategy[Filter]:
     """Any filter that a user can write."""
-    conditions = st.sampled_from(sorted(COLUMNS)).flatmap(_condition)
+    conditions = st.sampled_from(sorted(KNOWN_COLUMNS)).flatmap(_condition)
 
     def joined(inner: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expression]:
         terms = st.lists(inner, min_size=2, max_size=3).map(tuple)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import mmap
 import os
 import signal
 import stat
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +28,10 @@ from retrieval.files import (
     sweep,
     write_atomically,
 )
+from retrieval.gallery import Gallery
+from retrieval.retriever import Retriever
+from retrieval.text import unwritable
+from tests.samples import save_pictures
 
 ROOT = Path(__file__).parents[2]
 BEGIN = """
@@ -165,3 +173,103 @@ def test_folders_that_are_made_are_on_the_disk(
     assert synced == [tmp_path, tmp_path / "a"]
     files.make_folder(tmp_path / "a" / "b")
     assert len(synced) == 2
+
+
+def open_files() -> set[str]:
+    handles = Path("/proc/self/fd").iterdir()
+    return {str(handle.readlink()) for handle in handles if handle.is_symlink()}
+
+
+@pytest.fixture
+def windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Windows does: no locks, and no file is renamed or deleted while this process has it open.
+
+    No test runs there; see docs/reliability.md.
+    """
+
+    def refuse_open(path: Path) -> None:
+        if str(path) in open_files():
+            raise PermissionError(errno.EACCES, "Access is denied", str(path))
+
+    def renames(path: Path, target: Path) -> Path:
+        for end in (path, Path(target)):
+            refuse_open(end)
+        return replace(path, target)
+
+    def deletes(path: Path, *, missing_ok: bool = False) -> None:
+        refuse_open(path)
+        unlink(path, missing_ok=missing_ok)
+
+    replace, unlink = Path.replace, Path.unlink
+    monkeypatch.setattr(files, "fcntl", None)
+    monkeypatch.setattr(files, "PAUSE", 0.01)
+    monkeypatch.setattr(Path, "replace", renames)
+    monkeypatch.setattr(Path, "unlink", deletes)
+
+
+@pytest.mark.usefixtures("windows")
+def test_without_locks_a_file_is_replaced_whole_or_stays(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    write_atomically(file, b"old")
+
+    def fail() -> None:
+        with replaced(file) as made:
+            made.write_bytes(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert list(tmp_path.iterdir()) == [file]
+    write_atomically(file, b"new")
+    assert file.read_bytes() == b"new"
+
+
+@pytest.mark.usefixtures("windows")
+def test_a_file_that_a_reader_has_open_is_replaced_once_it_is_closed(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    write_atomically(file, b"old")
+    reader = file.open()
+    closing = threading.Timer(0.02, reader.close)
+    closing.start()
+    write_atomically(file, b"new")
+    closing.join()
+    assert file.read_bytes() == b"new"
+
+
+@pytest.mark.usefixtures("windows")
+def test_a_file_that_stays_open_elsewhere_is_one_clear_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    write_atomically(file, b"old")
+    with file.open(), pytest.raises(OSError, match="another program has it open") as caught:
+        write_atomically(file, b"new")
+    assert caught.value.filename == str(file)
+    assert str(unwritable(file, caught.value)).endswith(
+        "(another program has it open). Close what has it open and run the same command again."
+    )
+    assert (file.read_bytes(), list(tmp_path.iterdir())) == (b"old", [file])
+
+
+@pytest.mark.usefixtures("windows")
+def test_without_locks_only_what_is_a_day_old_was_left_behind(tmp_path: Path) -> None:
+    old, new = (tmp_path / f"{PREFIX}{name}" for name in ("old", "new"))
+    for file in (old, new):
+        file.touch()
+    yesterday = time.time() - files.ABANDONED - 60
+    os.utime(old, (yesterday, yesterday))
+    assert leftovers(tmp_path) == [old]
+
+
+@pytest.mark.usefixtures("windows")
+def test_an_index_that_a_reader_has_mapped_stays_until_the_next_time(tmp_path: Path) -> None:
+    gallery = Gallery(tmp_path / "g")
+    retriever = Retriever(gallery.path)
+    retriever.index(save_pictures(tmp_path / "pictures"))
+    settings = gallery.settings()
+    old = gallery.index_path(1)
+    old.write_bytes(b"of an earlier version")
+    with old.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ):
+        gallery.publish(settings)
+        assert old.is_file()
+    gallery.publish(settings)
+    assert not old.exists()
+    assert len(retriever.search(tmp_path / "pictures" / "class0" / "00.jpg", k=1)) == 1

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from retrieval.errors import FilterError, QueryError
 from retrieval.gallery import rows as stored
 from retrieval.gallery.filter import FAILED, UNSETTLED, Filter, same_as, with_ids
-from retrieval.gallery.filter.columns import COLUMNS
+from retrieval.gallery.filter.columns import KNOWN_COLUMNS
 from retrieval.gallery.filter.parser import (
     MOST_CONDITIONS,
     MOST_DEPTH,
@@ -168,9 +168,9 @@ def test_the_columns_of_filters_are_those_that_are_stored() -> None:
     numbers = {32: pa.int32(), 64: pa.int64()}
     fields = {
         **{f.name: f.type for f in schema},
-        **{f"facts.{f.name}": f.type for f in stored.FACTS},
+        **{f"facts.{f.name}": f.type for f in stored.FACTS_TYPE},
     }
-    for column in COLUMNS.values():
+    for column in KNOWN_COLUMNS.values():
         assert fields[column.name] == (kinds.get(column.holds) or numbers[column.bits])
 
 
@@ -262,7 +262,7 @@ def test_a_wrong_filter_names_the_columns_of_a_user_and_no_inner_one(inner: str)
     with pytest.raises(FilterError) as raised:
         Filter.parse("nothing = 3")
     assert inner not in str(raised.value)
-    assert all(f" {c.name}" in str(raised.value) for c in COLUMNS.values() if c.told)
+    assert all(f" {c.name}" in str(raised.value) for c in KNOWN_COLUMNS.values() if c.told)
 
 
 @pytest.mark.parametrize("inner", sorted({*INNER, "facts.perceptual"} - {"root"}))

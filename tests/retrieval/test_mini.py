@@ -12,22 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
 
 from retrieval import backbones
 from retrieval.backbones import MINI, Backbone, BackboneSpec, packaged_spec, parse_name
 from retrieval.comparison import recipes
 from retrieval.encoder import open_encoder
-from retrieval.encoder.mobilenetv2 import read_model
-from retrieval.encoder.openvino_cpu import compiled, precision_of
+from retrieval.encoder.openvino_cpu import precision_of, read_network
 from retrieval.errors import BackboneError, GalleryError
 from retrieval.gallery import Gallery
-from retrieval.images import Preprocessing
 from retrieval.retriever import Retriever
 from retrieval.words import EmbeddingSettings, Engine
-from tests.samples import picture, save_weights
-
-SMALL = Preprocessing(size=64, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+from tests.samples import picture
 
 
 def never() -> Backbone:
@@ -170,74 +165,24 @@ def test_index_and_query_import_neither_torch_nor_timm(
     assert not (tmp_path / "cache" / "encoders").exists()
 
 
-@pytest.fixture(scope="module")
-def narrow(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The smallest mobilenetv2 of timm's, with random weights."""
-    folder = tmp_path_factory.mktemp("weights") / "narrow"
-    return save_weights(folder, seed=0, architecture="mobilenetv2_035")
-
-
 @pytest.fixture
-def copy(narrow: Path, tmp_path: Path) -> Path:
-    """Its weights, for a test to damage."""
-    return Path(shutil.copy(narrow / "model.safetensors", tmp_path))
+def network(tmp_path: Path) -> Path:
+    """Its ONNX file with the weights beside it, for a test to damage."""
+    folder = parse_name(MINI).folder
+    assert folder is not None
+    return Path(shutil.copytree(folder, tmp_path / "mini")) / "model.onnx"
 
 
-def test_other_widths_of_the_network_are_read_from_the_tensors(narrow: Path) -> None:
-    import torch
-
-    network = backbones.load_backbone(str(narrow)).network
-    planes = torch.from_numpy(pixels_of(64)).permute(0, 3, 1, 2) / 255
-    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (SMALL.mean, SMALL.std))
-    with torch.inference_mode():
-        wanted = network((planes - mean) / std).numpy()
-    run = compiled(read_model(narrow / "model.safetensors", SMALL), "fp32")
-    assert run(pixels_of(64)) == pytest.approx(wanted, abs=1e-4)
+def test_its_onnx_file_holds_the_graph_alone(network: Path) -> None:
+    assert network.stat().st_size < 200_000
+    assert read_network(network, 96).input(0).partial_shape.to_string() == "[?,96,96,3]"
 
 
-STEM, NORM, LAST = "conv_stem.weight", "bn1.running_var", "blocks.6.0.conv_pwl.weight"
-Tensors = dict[str, np.ndarray]
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (lambda t: t.pop(STEM), f"has no {STEM}"),
-        (lambda t: t.pop(NORM), f"has no {NORM}"),
-        (lambda t: t.pop(LAST), "blocks.6.0"),
-        (
-            lambda t: t.update({"classifier.weight": t[STEM]}),
-            "classifier.weight belongs to no layer",
-        ),
-        (lambda t: t.update({"blocks.7.0.conv_pw.weight": t[STEM]}), "belongs to no layer"),
-        (lambda t: t.update({"blocks.3.x.conv_pw.weight": t[STEM]}), "has no blocks.3.4"),
-        (lambda t: t.update({STEM: t[STEM][:, :2]}), "has the shape"),
-        (lambda t: t.update({STEM: t[STEM][..., :2]}), "has the shape"),
-        (lambda t: t.update({STEM: t[STEM][0]}), "has the shape"),
-        (lambda t: t.update({STEM: np.zeros((), np.float32)}), "has the shape"),
-        (lambda t: t.update({STEM: t[STEM][:0]}), "has the shape"),
-        (lambda t: t.update({NORM: t[NORM][:3]}), "bn1 is not of"),
-        (lambda t: t.update({NORM: -1 - t[NORM]}), "not finite"),
-        (lambda t: t.update({STEM: t[STEM] * np.float32(np.nan)}), "not finite"),
-        (lambda t: t.update({STEM: t[STEM].astype(np.int8)}), "is of type int8"),
-    ],
-)
-def test_anything_but_that_network_is_one_sentence(
-    copy: Path, change: Callable[[Tensors], object], said: str
-) -> None:
-    tensors = load_file(copy)
-    change(tensors)
-    save_file({key: tensor.copy() for key, tensor in tensors.items()}, copy)
-    with pytest.raises(BackboneError, match="Replace it") as caught:
-        read_model(copy, SMALL)
-    assert said in str(caught.value)
-
-
-@pytest.mark.parametrize("content", [b"", b"garbage" * 99, b"\x02\0\0\0\0\0\0\0{}"])
-def test_a_file_that_is_none_is_one_sentence(copy: Path, content: bytes) -> None:
-    copy.write_bytes(content)
-    with pytest.raises(BackboneError, match="Replace it"):
-        read_model(copy, SMALL)
-    copy.unlink()
-    with pytest.raises(BackboneError, match="cannot be read"):
-        read_model(copy, SMALL)
+@pytest.mark.parametrize("content", [b"", b"garbage" * 99])
+@pytest.mark.parametrize("name", ["model.onnx", "model.safetensors"])
+def test_a_file_that_is_none_is_one_sentence(network: Path, name: str, content: bytes) -> None:
+    for change in (lambda f: f.write_bytes(content), Path.unlink):
+        change(network.with_name(name))
+        with pytest.raises(BackboneError, match=r"cannot be read .* Install imgret again") as said:
+            read_network(network, 152)
+        assert "\n" not in str(said.value)

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from retrieval.backbones import SHORT_NAMES, BackboneName, check_unambiguous, parse_name
-from retrieval.backbones.names import LONGEST
+from retrieval.backbones.names import LONGEST_NAME
 from retrieval.errors import BackboneError
 from retrieval.retriever import Retriever
 
@@ -139,8 +139,8 @@ def test_a_record_and_its_text_are_one(text: str) -> None:
     ("text", "said"),
     [
         ("", "is not the name"),
-        ("x" * (LONGEST + 1), "is not the name"),
-        ("a/" * LONGEST, "is not the name"),
+        ("x" * (LONGEST_NAME + 1), "is not the name"),
+        ("a/" * LONGEST_NAME, "is not the name"),
         ("weights\0", "is not the name"),
         ("x" * 300 + "\n", "There is no backbone named"),
         ("resnet\x1b[31m50", "There is no backbone named"),

@@ -9,8 +9,8 @@ from PIL import Image, ImageEnhance, ImageOps
 from retrieval.images import Preprocessing, decode
 from retrieval.images.perceptual import (
     BITS_APART,
+    GRID_TURNS,
     HASH_BYTES,
-    TURNS,
     grey_grid,
     parts,
     perceptual_hash,
@@ -69,7 +69,7 @@ def test_different_pictures_differ_in_about_half_of_the_bits() -> None:
 def test_the_hash_of_a_turned_picture_follows_from_the_hash() -> None:
     grid = grey_grid(drawn(3))
     ways = turned_hashes(np.stack(parts(perceptual_hash(Image.fromarray(grid)))[:1]))
-    for turn, expected in zip(TURNS, ways, strict=True):
+    for turn, expected in zip(GRID_TURNS, ways, strict=True):
         made = parts(perceptual_hash(Image.fromarray(np.ascontiguousarray(turned(grid, turn)))))
         assert np.bitwise_count(made[0] ^ expected[0]).sum() <= 6
 

@@ -22,7 +22,7 @@ import pytest
 
 from retrieval.errors import GalleryError, ImgretError
 from retrieval.gallery import Gallery, Settings
-from retrieval.gallery.rows import SETTINGS, TABLE
+from retrieval.gallery.rows import SETTINGS_KEY, TABLE
 from retrieval.gallery.settings import write_text
 from retrieval.retriever import Retriever
 from tests.samples import command_environment, command_line, picture, save_pictures
@@ -82,9 +82,9 @@ def rewrite(
     table = lance.dataset(str(path)).to_table()
     metadata = dict(table.schema.metadata)
     if toml is not None:
-        before = metadata[SETTINGS].decode()
-        metadata[SETTINGS] = toml(before).encode()
-        assert metadata[SETTINGS] != before.encode()
+        before = metadata[SETTINGS_KEY].decode()
+        metadata[SETTINGS_KEY] = toml(before).encode()
+        assert metadata[SETTINGS_KEY] != before.encode()
     values = table.to_pylist()
     if rows is not None:
         rows(values)
@@ -226,7 +226,7 @@ def test_a_gallery_that_came_back_with_other_settings_is_a_strangers(folder: Pat
     changed = put('name = "mini"', 'name = "hf-hub:evil/model"')
     dataset = lance.dataset(str(folder / ".imgret" / "images.lance"))
     metadata = {key.decode(): value.decode() for key, value in dataset.schema.metadata.items()}
-    metadata[SETTINGS.decode()] = changed(metadata[SETTINGS.decode()])
+    metadata[SETTINGS_KEY.decode()] = changed(metadata[SETTINGS_KEY.decode()])
     dataset.update_schema_metadata(metadata, replace=True)
     toml.write_text(changed(toml.read_text()))
     retriever = Retriever(folder / ".imgret")
@@ -601,7 +601,7 @@ def test_a_holder_of_the_lock_that_never_ends_is_not_waited_for(folder: Path) ->
 def test_a_table_that_is_none_of_imgrets_is_refused(folder: Path) -> None:
     path = folder / ".imgret" / "images.lance"
     table = lance.dataset(str(path)).to_table()
-    metadata = {key: table.schema.metadata[key] for key in (TABLE, SETTINGS)}
+    metadata = {key: table.schema.metadata[key] for key in (TABLE, SETTINGS_KEY)}
     shutil.rmtree(path)
     wide = pa.list_(pa.float16(), 1 << 30)
     for schema in (

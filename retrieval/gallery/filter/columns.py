@@ -18,7 +18,7 @@ class KnownColumn:
     told: bool = True
 
 
-COLUMNS = {
+KNOWN_COLUMNS = {
     column.name: column
     for column in (
         KnownColumn("path"),
@@ -43,7 +43,7 @@ COLUMNS = {
 def columns_told() -> str:
     """The columns that a user knows, by what they hold, as the end of a sentence."""
     of_kind: dict[str, list[str]] = {}
-    for column in COLUMNS.values():
+    for column in KNOWN_COLUMNS.values():
         if column.told:
             of_kind.setdefault(column.holds, []).append(column.name)
     return ", ".join(f"{', '.join(names)} ({holds})" for holds, names in of_kind.items())
@@ -53,6 +53,6 @@ def column_like(name: str) -> str | None:
     """The column that is meant by a name that is none, or None where none is like it."""
     from difflib import get_close_matches
 
-    told = [column.name for column in COLUMNS.values() if column.told]
+    told = [column.name for column in KNOWN_COLUMNS.values() if column.told]
     found = get_close_matches(name.lower()[:64], [*told, *(n.split(".")[-1] for n in told)], n=1)
     return next((n for n in told if found and found[0] in (n, n.split(".")[-1])), None)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import cast
 
-from retrieval.gallery.filter.columns import COLUMNS, KnownColumn, column_like
+from retrieval.gallery.filter.columns import KNOWN_COLUMNS, KnownColumn, column_like
 from retrieval.gallery.filter.tokens import Token, in_brief, tokens
 from retrieval.gallery.filter.tree import (
     OPPOSITE,
@@ -145,7 +145,7 @@ class _Parser:
 
     def _is_column(self, token: Token, beside: KnownColumn) -> bool:
         """Whether a word is to be a column; text without quotes is none."""
-        known = token.said.replace("`", "").lower() in COLUMNS or self._next.said == "("
+        known = token.said.replace("`", "").lower() in KNOWN_COLUMNS or self._next.said == "("
         return token.kind == "word" and not token.keyword and (known or beside.holds != "text")
 
     def _membership(self, column: KnownColumn, _: Token, *, negated: bool) -> Expression:
@@ -191,7 +191,7 @@ class _Parser:
         if self._next.said == "(":
             raise token.wrong("a filter has no functions; ILIKE compares without regard to case")
         name = token.said.replace("`", "")
-        known = COLUMNS.get(name.lower())
+        known = KNOWN_COLUMNS.get(name.lower())
         if known is None:
             near = column_like(name)
             meant = f"; did you mean {near}?" if near else ""

@@ -28,9 +28,9 @@ from retrieval.images.perceptual import (
     BITS_APART,
     COARSE_BYTES,
     GRID,
+    GRID_TURNS,
     HASH_BYTES,
     TINTS,
-    TURNS,
     border,
     coarse,
     grey_grid,
@@ -51,7 +51,7 @@ LEAST_UNFRAMED = 0.7  # pixels that a picture has of those inside of its framed 
 COMPARED = 64  # side of the squares that are correlated, pixels
 LOOKS_KEPT = 4096
 DETAILS = 96  # side of the squares in which a plain picture's details are looked for
-PLAIN = 0.5  # share of a plain picture's pixels that have nearly one brightness
+PLAIN_SHARE = 0.5  # share of a plain picture's pixels that have nearly one brightness
 DETAIL_LEVELS, MOST_DETAILS = 16, 8  # of brightness; squares of DETAILS x DETAILS
 COLOURED, RECOLOURED = 20, 0.03  # levels away from grey; share of a picture
 
@@ -147,8 +147,8 @@ class Look:
 
     def turned(self, turn: int) -> Look:
         """Turn it by one of TURNS."""
-        tints = [turned(tint, TURNS[turn]) for tint in self.tints]
-        return Look(turned(self.grey, TURNS[turn]), np.stack(tints), self.detailed)
+        tints = [turned(tint, GRID_TURNS[turn]) for tint in self.tints]
+        return Look(turned(self.grey, GRID_TURNS[turn]), np.stack(tints), self.detailed)
 
 
 class Verifier:
@@ -284,7 +284,7 @@ def is_otherwise_filled(one: Look, other: Look) -> bool:
 def is_plain(grey: np.ndarray) -> bool:
     """Whether most of a grey square is of one brightness, as paper and screens are."""
     levels = np.bincount(grey.ravel(), minlength=256)
-    return bool(np.convolve(levels, np.ones(17)).max() >= PLAIN * grey.size)
+    return bool(np.convolve(levels, np.ones(17)).max() >= PLAIN_SHARE * grey.size)
 
 
 def is_recoloured(one: np.ndarray, other: np.ndarray) -> bool:

@@ -46,7 +46,7 @@ Found: TypeAlias = Iterator[tuple[int, np.ndarray, np.ndarray]]
 
 SAME_PICTURE = 0.99  # what engines, float16 and reduced decoding leave of 1, with a wide margin
 QUERIES_AT_ONCE = 1024
-SAMPLED = 2000
+SAMPLED_PAIRS = 2000
 
 
 def find_duplicates(
@@ -229,7 +229,9 @@ class _Search:
     def _estimated(self, alone: np.ndarray) -> Threshold:
         """The threshold by a sample of the pictures that are searched."""
         k = neighbours_needed(len(alone))
-        sample = alone[np.linspace(0, len(alone) - 1, min(SAMPLED, len(alone))).astype(np.int64)]
+        sample = alone[
+            np.linspace(0, len(alone) - 1, min(SAMPLED_PAIRS, len(alone))).astype(np.int64)
+        ]
         scores, _ = self._nearest_others(sample, k)
         mine = (self.copy == np.arange(len(self.copy))) & self.usable
         return estimate_threshold(scores, len(alone), max(1, int(mine[self.others :].sum())))

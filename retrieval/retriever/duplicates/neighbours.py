@@ -16,15 +16,15 @@ from retrieval.transform import Transform
 FIRST_K = 8
 GROWTH = 4
 SCORES_AT_ONCE = 1 << 22
-ROWS = 4096
+ROWS_A_BLOCK = 4096
 
 
 def index_of(embeddings: np.ndarray, places: np.ndarray) -> Index:
     """An index of some rows of (n, d) raw embeddings; their places are the ids."""
 
     def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for start in range(0, len(places), ROWS):
-            part = places[start : start + ROWS]
+        for start in range(0, len(places), ROWS_A_BLOCK):
+            part = places[start : start + ROWS_A_BLOCK]
             yield part, embeddings[part]
 
     return Index.build(Transform("none", embeddings.shape[1]), batches, len(places))

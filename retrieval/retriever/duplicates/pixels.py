@@ -28,13 +28,12 @@ from retrieval.images import greys, read_bytes
 from retrieval.images.animation import later_frames
 from retrieval.images.budget import process_budget
 from retrieval.images.colour import name_of
+from retrieval.images.greys import STRIP_PIXELS
 from retrieval.images.opened import Opened, decoder_errors_as_image_errors, open_bytes
 from retrieval.images.orientation import TURNS
 from retrieval.loader import TOO_SLOW, default_workers
 from retrieval.progress import Progress
 from retrieval.threads import map_ahead
-
-STRIP_PIXELS = 1 << 20
 
 
 def _heif(stream: io.BytesIO) -> Image.Image:

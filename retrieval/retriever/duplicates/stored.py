@@ -16,7 +16,7 @@ from retrieval.gallery.rows import as_matrix
 from retrieval.images import PictureFacts
 from retrieval.images.formats import os_reason
 
-COLUMNS = (
+STORED_COLUMNS = (
     "id", "path", "size", "mtime_ns", "sha256", "width", "height", "label", "facts", "embedding"
 )  # fmt: skip
 UNKNOWN = PictureFacts()
@@ -79,7 +79,7 @@ def read_stored(gallery: Gallery, where: Filter | None = None) -> StoredImages:
     vectors = [np.empty((0, table.dim), np.float16)]
     failures: list[tuple[str, str]] = []
     names: dict[tuple[int, int], int] = {}
-    for batch in table.batches(COLUMNS, INDEXED):
+    for batch in table.batches(STORED_COLUMNS, INDEXED):
         rows = batch.drop_columns(["embedding"]).to_pylist()
         kept = [
             place

@@ -33,9 +33,9 @@ WINDOWS = (8, 16, 64, 128)  # k
 LOCAL = 16  # k of a picture's own threshold
 INNER = 4  # k / j
 BY_CHANCE = 1.0  # images expected above the threshold though they are no duplicates
-FEWEST = 2 * WINDOWS[0] + 1  # pictures that an estimate needs
+FEWEST_SCORES = 2 * WINDOWS[0] + 1  # pictures that an estimate needs
 ASSUMED = 0.95
-LEAST, MOST = 0.8, 0.9999  # less is another picture, however rare; more is float16's rounding
+LEAST_THRESHOLD, MOST_THRESHOLD = 0.8, 0.9999  # less: another picture; more: float16's rounding
 
 
 @dataclass(frozen=True)
@@ -56,17 +56,17 @@ def estimate_threshold(scores: np.ndarray, pictures: int, images: int) -> Thresh
     >>> estimate_threshold(np.empty((2, 0)), 2, 2).score
     0.95
     """
-    if pictures < FEWEST:
+    if pictures < FEWEST_SCORES:
         how = f"assumed: {pictures} different pictures are too few to estimate it from"
         return Threshold(ASSUMED, how)
     found = score_by_chance(scores, images)
-    score = round(min(max(found, LEAST), MOST), 4)
+    score = round(min(max(found, LEAST_THRESHOLD), MOST_THRESHOLD), 4)
     how = (
         f"estimated from the nearest neighbours of {len(scores):,} of {pictures:,} different "
         f"pictures: about one of {images:,} images reaches it by chance"
     )
     if score != round(found, 4):
-        how += f", kept between {LEAST} and {MOST}"
+        how += f", kept between {LEAST_THRESHOLD} and {MOST_THRESHOLD}"
     return Threshold(score, how)
 
 
@@ -93,7 +93,7 @@ def local_scores(scores: np.ndarray, near: np.ndarray, images: int) -> np.ndarra
     expected = sum(sum(1 / i for i in range(int(j), k)) for j in ranks)
     dimension = expected / np.maximum(spread, 1e-3)
     distance = np.exp(logs[:, -1] + math.log(BY_CHANCE / (k * images)) / dimension)
-    return np.clip(1 - distance**2 / 2, LEAST, MOST).astype(np.float32)
+    return np.clip(1 - distance**2 / 2, LEAST_THRESHOLD, MOST_THRESHOLD).astype(np.float32)
 
 
 def neighbours_needed(pictures: int) -> int:
