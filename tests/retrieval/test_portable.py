@@ -70,7 +70,7 @@ def test_a_folder_that_is_there_and_a_name_of_neither_kind_are_refused(
 
 @pytest.mark.skipif(is_installed("onnx"), reason="onnx is installed")
 def test_without_onnx_a_sentence_says_how_to_install_it(backbone: Backbone, tmp_path: Path) -> None:
-    with pytest.raises(BackboneError, match=r"run: pip install 'imgret\S*\[onnx\]'"):
+    with pytest.raises(BackboneError, match=r"Run `pip install 'imgret\S*\[onnx\]'"):
         write_onnx(backbone, tmp_path / "b.onnx")
 
 
