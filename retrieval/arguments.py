@@ -11,7 +11,7 @@ from retrieval.errors import ArgumentError
 
 
 def whole(name: str, value: Any, *, least: int = 1, most: int | None = None) -> int:
-    """A whole number as an int; NumPy's are numbers too. Raises ArgumentError.
+    """Return a whole number as an int, NumPy's included. Raises ArgumentError.
 
     >>> whole("k", 5)
     5
@@ -28,7 +28,7 @@ def whole(name: str, value: Any, *, least: int = 1, most: int | None = None) -> 
 
 
 def number(name: str, value: Any, *, least: float = -math.inf, most: float = math.inf) -> float:
-    """A finite number as a float. Raises ArgumentError.
+    """Return a finite number as a float. Raises ArgumentError.
 
     >>> number("min_score", 1, least=-1, most=1)
     1.0
@@ -44,7 +44,7 @@ def number(name: str, value: Any, *, least: float = -math.inf, most: float = mat
 
 
 def box(name: str, value: Any) -> tuple[int, int, int, int]:
-    """X, Y, width and height as ints. Raises ArgumentError.
+    """Return X, Y, width and height as ints. Raises ArgumentError.
 
     >>> box("crop", [0, 0, 640, 480])
     (0, 0, 640, 480)
@@ -57,6 +57,6 @@ def box(name: str, value: Any) -> tuple[int, int, int, int]:
 
 
 def one_of(name: str, value: Any, known: Sequence[str]) -> None:
-    """Raise ArgumentError unless a value is one of those that are known."""
+    """Raise ArgumentError unless a value is one of the known ones."""
     if not isinstance(value, str) or value not in known:
         raise ArgumentError(f"{name} is {value!r}. Use one of {', '.join(known)}.")

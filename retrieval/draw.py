@@ -6,7 +6,7 @@ import numpy as np
 
 
 def evenly_drawn(n: int, most: int, *, seed: int = 0) -> np.ndarray:
-    """At most so many of n places, each as likely as the others, sorted: (min(n, most),) int64.
+    """Draw at most so many of n places, each as likely, sorted: (min(n, most),) int64.
 
     >>> evenly_drawn(3, 5)
     array([0, 1, 2])

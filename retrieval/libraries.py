@@ -14,7 +14,7 @@ NEEDED_TO_TRAIN = ("torch", "timm", "torchvision", "captum", "huggingface_hub")
 
 
 def is_installed(name: str) -> bool:
-    """Whether a library can be imported; imports nothing."""
+    """Tell whether a library can be imported; import nothing."""
     try:
         return util.find_spec(name) is not None
     except (ImportError, ValueError):
@@ -22,7 +22,7 @@ def is_installed(name: str) -> bool:
 
 
 def lacks_library(error: ImportError) -> bool:
-    """Whether an import failed because of a library that imgret-light leaves out."""
+    """Tell whether an import failed because of a library that imgret-light leaves out."""
     top = (error.name or "").partition(".")[0]
     return isinstance(error, ModuleNotFoundError) and top in NEEDED_TO_TRAIN
 

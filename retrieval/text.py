@@ -60,7 +60,7 @@ _NESTED = re.compile(
 
 
 def visible(text: object) -> str:
-    r"""A text on one line, with what is HIDDEN written as Python writes it.
+    r"""Return a text on one line, with HIDDEN characters written as Python writes them.
 
     A backslash stays as it is: who needs the exact name takes JSON, or paths that end in NUL.
 
@@ -80,7 +80,7 @@ def check_nesting(toml: str) -> None:
 
 
 def one_sentence(error: BaseException) -> str:
-    """What an error says, without the places in somebody's source and without C++ signatures.
+    """Return what an error says, without places in source files and C++ signatures.
 
     >>> one_sentence(OSError("LanceError(IO): no such file, /root/.cargo/x/src/local.rs:123:45"))
     'LanceError(IO): no such file'
@@ -98,12 +98,12 @@ def one_sentence(error: BaseException) -> str:
 
 
 def unwritable(place: object, error: BaseException) -> WriteError:
-    """That something cannot be written: what, why, and what to do about it."""
+    """Make the error for something that cannot be written: what, why, and what to do."""
     return WriteError(f"{place} cannot be written ({one_sentence(error)}). {remedy(error)}")
 
 
 def remedy(error: BaseException) -> str:
-    """What to do where something cannot be written, in one sentence."""
+    """Say what to do if something cannot be written, in one sentence."""
     if _FULL.search(str(error)):
         return _REMEDIES[errno.ENOSPC]
     number = getattr(error, "errno", None)

@@ -18,13 +18,13 @@ MAX_CONFIG_BYTES = 1 << 20
 
 
 def folder_fingerprint(name: BackboneName) -> str | None:
-    """SHA-256 of weights in a folder, which needs no torch; None where name has no such folder."""
+    """Return the SHA-256 of a folder's weights, without torch; None if name has no folder."""
     weights = name.folder / "model.safetensors" if name.folder else None
     return sha256_of(weights) if weights and weights.is_file() else None
 
 
 def folder_content(name: BackboneName) -> str | None:
-    """SHA-256 of all that decides what a folder's backbone gives: weights and config.json.
+    """Return the SHA-256 of weights and config.json, which decide what a folder's backbone gives.
 
     None where name has no such folder. Needs no torch.
     """
@@ -36,12 +36,12 @@ def folder_content(name: BackboneName) -> str | None:
 
 
 def architecture_of(folder: Path) -> str:
-    """timm's name of the network whose weights a folder holds. Raises BackboneError."""
+    """Return timm's name of the network whose weights a folder holds. Raises BackboneError."""
     return str(read_config(folder)["architecture"])
 
 
 def input_size(name: BackboneName) -> int | None:
-    """The side of a backbone's own input in pixels; None where that is not known without it."""
+    """Return the side of a backbone's own input in pixels; None if only loading it tells."""
     if name.source == "hub":
         return None
     folder = name.folder
@@ -54,7 +54,7 @@ def input_size(name: BackboneName) -> int | None:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """A folder's config.json, its parts checked. Raises BackboneError."""
+    """Read a folder's config.json and check its parts. Raises BackboneError."""
     file = folder / "config.json"
     try:
         config = json.loads(read_bounded(file, MAX_CONFIG_BYTES, is_named=True))
@@ -78,7 +78,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def check_architecture(name: str) -> None:
-    """Raise BackboneError unless timm knows it, by itself or from an installed package."""
+    """Raise BackboneError unless timm or an installed package has the architecture."""
     import timm
 
     name = name.partition(".")[0]
@@ -90,7 +90,7 @@ def check_architecture(name: str) -> None:
 
 
 def defaults(architecture: str) -> dict[str, Any]:
-    """What timm knows of an architecture, for what a config does not say."""
+    """Return what timm knows of an architecture, for what a config does not say."""
     from timm.models import get_pretrained_cfg
 
     check_architecture(architecture)
@@ -104,7 +104,7 @@ def defaults(architecture: str) -> dict[str, Any]:
 
 
 def needs_image_size(name: str, cfg: Mapping[str, Any] | None) -> bool:
-    """Whether the network is built for one input size, as most transformers are."""
+    """Tell whether a network is built for one input size, as most transformers are."""
     from timm.models import get_pretrained_cfg
 
     known = get_pretrained_cfg(name, allow_unregistered=True)
@@ -112,5 +112,5 @@ def needs_image_size(name: str, cfg: Mapping[str, Any] | None) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """What an error says, on one line."""
+    """Return what an error says, on one line."""
     return " ".join(str(error).split())[:300] or type(error).__name__

@@ -12,7 +12,7 @@ from retrieval.text import one_sentence
 
 
 def from_hub(name: str, repository: str, file: str) -> Path:
-    """A file of a hub repository, from the hub's cache where it lies there.
+    """Return a file of a hub repository, from the hub's cache if it is there.
 
     Weights are safetensors, whatever else a repository holds: nothing is ever unpickled.
     """
@@ -32,7 +32,7 @@ def from_hub(name: str, repository: str, file: str) -> Path:
 
 
 def is_cached(repository: str) -> bool:
-    """Whether a repository's weights lie in the hub's cache on this machine; asks no hub."""
+    """Tell whether the hub's cache on this machine has a repository's weights; ask no hub."""
     if not is_installed("huggingface_hub"):
         return False
     from huggingface_hub import try_to_load_from_cache
@@ -42,7 +42,7 @@ def is_cached(repository: str) -> bool:
 
 @contextmanager
 def _one_try_at_the_hub() -> Iterator[None]:
-    """Let the hub library use its cache alone where no hub answers.
+    """Let the hub library use only its cache if no hub answers.
 
     By itself it tries five times and waits in between, 45 seconds in all, before it looks into
     its cache or gives up.

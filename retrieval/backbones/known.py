@@ -16,7 +16,7 @@ MOST_ALIKE = 5
 
 @dataclass(frozen=True)
 class KnownBackbone:
-    """A network of timm's with weights at the Hugging Face hub.
+    """A network of timm with weights on the Hugging Face hub.
 
     name: timm's, with the tag of the weights. width: of an embedding. input: side of its own
     input, pixels. parameters: without the classifier. licence: of the weights, "" where timm names
@@ -54,7 +54,7 @@ def known_architectures() -> frozenset[str]:
 
 
 def alike(name: str, *others: str) -> list[str]:
-    """Architectures, or others, that hold a name or else are spelled like it; at most five.
+    """Return at most five architectures (or others) that contain a name, or else resemble it.
 
     >>> alike("resnt50", "mini")[0]
     'resnet50'

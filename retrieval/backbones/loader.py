@@ -64,7 +64,7 @@ def load_backbone(name: str | BackboneName, **options: Unpack[EmbeddingOptions])
 def with_random_weights(
     architecture: str, *, seed: int = 0, **options: Unpack[EmbeddingOptions]
 ) -> Backbone:
-    """A timm architecture with random weights: for its shape and cost, never for matches."""
+    """Make a timm architecture with random weights: for its shape and cost, never for matches."""
     import torch
 
     torch.manual_seed(seed)
@@ -74,7 +74,7 @@ def with_random_weights(
 
 
 def _checked(name: BackboneName, options: EmbeddingOptions) -> EmbeddingSettings:
-    """What a backbone is to be loaded with. Raises BackboneError for a value that is none."""
+    """Check how a backbone is to be loaded. Raises BackboneError for a wrong value."""
     try:
         return EmbeddingSettings(backbone=str(name), **options)
     except ValidationError as error:
@@ -85,7 +85,7 @@ def _checked(name: BackboneName, options: EmbeddingOptions) -> EmbeddingSettings
 
 
 def arguments_of(name: BackboneName, size: int) -> dict[str, Any]:
-    """The arguments with which timm makes a backbone's network for inputs of a side of `size`.
+    """Return the arguments with which timm makes a backbone's network for inputs of side `size`.
 
     Those that a folder's config.json names, and img_size for a network that is built for one
     size. Raises BackboneError.
@@ -98,7 +98,7 @@ def arguments_of(name: BackboneName, size: int) -> dict[str, Any]:
 
 
 def load_classifier(folder: Path) -> Classifier:
-    """A folder's network with its classifier, whose classes config.json names, as timm has it.
+    """Load a folder's network with its classifier, whose classes config.json names.
 
     Raises BackboneError when the folder cannot be used or names no classes.
     """
@@ -121,7 +121,7 @@ def load_classifier(folder: Path) -> Classifier:
 
 
 def _check_installed(name: str) -> None:
-    """Raise BackboneError where there is no torch, as in imgret-light."""
+    """Raise BackboneError if torch is not installed, as in imgret-light."""
     by = f"The backbone {name}"
     if name == MINI:  # itself it runs without
         by = f"{MINI} on an engine of torch, exported, or with another --pool or --views,"
@@ -148,7 +148,7 @@ def _load_folder(
 
 
 def _arguments_in(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """What a stranger's config may say of how the network is made; never where to load from."""
+    """Return what a config may say of how the network is made; never where to load from."""
     arguments = {
         key: value
         for key, value in config.get("model_args", {}).items()
@@ -166,7 +166,7 @@ def _arguments_in(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _folder_with_weights(name: BackboneName) -> Path:
-    """Where a folder's, the package's or the hub's weights lie; the hub's are downloaded."""
+    """Return the folder of a folder's, the package's or the hub's weights; download the hub's."""
     if name.folder is not None:
         return name.folder
     from_hub(str(name), name.id, "model.safetensors")

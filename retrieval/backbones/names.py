@@ -56,31 +56,31 @@ class BackboneName:
     id: str
 
     def __str__(self) -> str:
-        """The text that is stored, which parse_name() reads as this record again."""
+        """Return the stored text, which parse_name() reads as this record again."""
         if self.source == "timm" and self.architecture not in known_architectures():
             return TIMM + self.id  # or else a folder of that name would hide it
         return {"hub": HUB, "random": RANDOM}.get(self.source, "") + self.id
 
     @property
     def folder(self) -> Path | None:
-        """Where the weights of a folder's or the package's backbone lie; None for any other."""
+        """The folder with the weights of a folder's or the package's backbone; None for others."""
         if self.source == "mini":
             return Path(str(resources.files("retrieval") / MINI))
         return Path(self.id) if self.source == "folder" else None
 
     @property
     def architecture(self) -> str | None:
-        """timm's name of the network, where the name tells it."""
+        """timm's name of the network, if the name tells it."""
         return self.id.partition(".")[0] if self.source in ("timm", "random") else None
 
     @property
     def last_part(self) -> str:
-        """The end of a path, or else the name: for what has to be short."""
+        """The end of a path, or else the name: for short titles."""
         return Path(self.id).name
 
 
 def parse_name(name: str | BackboneName) -> BackboneName:
-    """Read a backbone's name; a record is given back as it is.
+    """Read a backbone's name; return a record as it is.
 
     Raises BackboneError for what can be no name.
 
@@ -117,7 +117,7 @@ def parse_name(name: str | BackboneName) -> BackboneName:
 
 
 def check_unambiguous(name: str) -> None:
-    """Raise BackboneError where timm has a network of this name and a folder here has weights."""
+    """Raise BackboneError if timm has a network of this name and a folder here has weights."""
     known = parse_name(name)
     if known.source != "timm" or name.startswith(TIMM):
         return
@@ -178,7 +178,7 @@ def _is_path(name: str) -> bool:
 
 
 def unknown(name: str) -> BackboneError:
-    """That there is no backbone of a name, and which ones are spelled like it."""
+    """Make the error for an unknown backbone; it suggests similar names."""
     near = ", ".join(alike(name, *SHORT_NAMES, MINI))
     return BackboneError(
         f"There is no backbone named {name[:80]!r}. "

@@ -28,7 +28,7 @@ def create_backbone(
     cfg: Mapping[str, Any] | None = None,
     arguments: Mapping[str, Any] | None = None,
 ) -> torch.nn.Module:
-    """timm.create_model, without its classifier by default, its many errors told apart.
+    """Create a network by timm, by default without its classifier. Raises BackboneError.
 
     weights: a safetensors file; None for random ones. arguments: of the architecture.
     """
@@ -59,7 +59,7 @@ def sized(
     cfg: Mapping[str, Any] | None = None,
     arguments: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The arguments with which timm makes a network for inputs of a side of `size` pixels.
+    """Return the arguments with which timm makes a network for inputs of side `size`, pixels.
 
     Most networks take any size and need none. Those that are built for one size, as most
     transformers are, and those whose arguments name one, are built for `size`.
@@ -72,7 +72,7 @@ def sized(
 
 @contextlib.contextmanager
 def _filled() -> Iterator[list[torch.Tensor]]:
-    """The tensors that something is copied into meanwhile, as load_state_dict() does.
+    """Collect the tensors that are copied into meanwhile, as load_state_dict() does.
 
     What timm leaves random can only be told so: its filters rename and reshape what a file holds.
     """
@@ -96,7 +96,7 @@ def _filled() -> Iterator[list[torch.Tensor]]:
 def _check_complete(
     network: torch.nn.Module, weights: Path, filled: Sequence[torch.Tensor]
 ) -> None:
-    """Raise BackboneError where timm left random what a file has no weights for."""
+    """Raise BackboneError if timm left weights random that a file does not have."""
     places = {tensor.data_ptr() for tensor in filled}
     lacking = [
         key
@@ -113,7 +113,7 @@ def _check_complete(
 def preprocessing_of(
     name: str, network: torch.nn.Module, size: int | None, fit: Fit
 ) -> Preprocessing:
-    """What the network's configuration says of its pixels, checked."""
+    """Return what the network's configuration says of its pixels, checked."""
     from timm.data import resolve_model_data_config
 
     try:
@@ -131,7 +131,7 @@ def preprocessing_of(
 
 
 def patch_size(network: torch.nn.Module) -> int:
-    """The side of the patches, in pixels, that a network cuts a picture into; 1 for others.
+    """Return the side of the patches that a network cuts a picture into, in pixels; else 1.
 
     Where timm gives a number instead of a pair, convolutions make the tokens, of any size.
     """
@@ -142,7 +142,7 @@ def patch_size(network: torch.nn.Module) -> int:
 def preprocessing_from(
     name: str, cfg: Mapping[str, Any], size: int | None, fit: Fit
 ) -> Preprocessing:
-    """What a whole configuration says of pixels, checked; needs neither timm nor the network."""
+    """Return what a whole configuration says of pixels, checked; neither timm nor a network."""
     try:
         channels, height, width = map(int, cfg["input_size"])
         if channels != 3 or (size is None and height != width):

@@ -22,7 +22,7 @@ LAST_LAYER = "conv_head.weight"  # (dim, channels, 1, 1)
 
 
 def packaged_spec(asked: EmbeddingSettings) -> BackboneSpec | None:
-    """The spec that loading a backbone so gives, without loading anything.
+    """Return the spec that loading a backbone would give, without loading anything.
 
     None where the network is needed for it: for other backbones, and other pools and views.
     Raises BackboneError when the package's files are damaged.
@@ -53,7 +53,7 @@ def packaged_network(spec: BackboneSpec) -> Path | None:
 
 
 def packaged_parameters() -> int:
-    """How many parameters imgret's own encoder has. Raises BackboneError."""
+    """Count the parameters of imgret's own encoder. Raises BackboneError."""
     from safetensors import SafetensorError, safe_open
 
     weights = _folder() / "model.safetensors"

@@ -25,7 +25,7 @@ def store_evaluation(file: Path, evaluation: Evaluation) -> None:
 
 
 def load_evaluation(file: Path) -> Evaluation | None:
-    """What store_evaluation() wrote; None where there is nothing that can be used."""
+    """Read what store_evaluation() wrote; None if there is nothing usable."""
     try:
         content = json.loads(read_bounded(file, MAX_RESULT_BYTES))
         evaluation: Evaluation = _made(Evaluation, content)
@@ -39,7 +39,7 @@ def _plain(value: Any) -> Any:
 
 
 def _made(kind: Any, data: Any) -> Any:
-    """data as the type that is wanted: dataclasses, tuples of one type, arrays, paths, plain."""
+    """Convert data to a type: dataclasses, tuples of one type, arrays, paths, plain values."""
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         return typing.cast(Any, kind)(**{key: _made(hints[key], data[key]) for key in hints})

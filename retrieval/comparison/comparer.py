@@ -29,7 +29,7 @@ RESAMPLES = 10_000
 
 @dataclass(frozen=True)
 class ComparedFolders:
-    """What experiments run over. labels, query_labels: "folder" or a CSV file."""
+    """The folders that experiments run on. labels, query_labels: "folder" or a CSV file."""
 
     gallery: Path
     queries: Path | None = None
@@ -74,7 +74,7 @@ def run(
     engine: Engine | None = None,
     progress: Progress | None = None,
 ) -> ExperimentResult:
-    """One experiment, or what the cache has of it."""
+    """Run one experiment, or read its result from the cache."""
     recipe = experiment.recipe
     gallery = embed_folder(
         data.gallery, recipe.encoding, cache, labels=data.labels, engine=engine, progress=progress
@@ -104,7 +104,7 @@ def run(
 
 
 def settings_of(recipe: Experiment) -> tuple[tuple[str, str], ...]:
-    """Name and value of each setting that says something."""
+    """Return the name and value of each setting that says something."""
     settings = recipe.encoding.model_dump() | recipe.search.model_dump()
     settings["backbone"] = Path(settings["backbone"]).name
     return tuple(
@@ -115,7 +115,7 @@ def settings_of(recipe: Experiment) -> tuple[tuple[str, str], ...]:
 
 
 def paired_tests(results: Sequence[ExperimentResult]) -> tuple[PairedTest, ...]:
-    """Each pair, or of many experiments the best with each other one; p corrected by Holm."""
+    """Test each pair, or of many experiments the best with each other; correct p by Holm."""
     pairs = list(itertools.combinations(results, 2))
     if len(results) > ALL_PAIRS_UP_TO:
         best = max(results, key=lambda r: float(r.evaluation.per_query.precision.mean()))
@@ -133,7 +133,7 @@ def paired_tests(results: Sequence[ExperimentResult]) -> tuple[PairedTest, ...]:
 def _compared(
     first: ExperimentResult, second: ExperimentResult
 ) -> tuple[float, float, float, float]:
-    """Mean difference of precision over the queries of both, its interval, and p."""
+    """Return the mean difference of precision over common queries, its interval, and p."""
     one, other = first.evaluation.per_query, second.evaluation.per_query
     _, mine, theirs = np.intersect1d(one.queries, other.queries, return_indices=True)
     a, b = one.precision[mine], other.precision[theirs]

@@ -49,7 +49,7 @@ def embed_folder(
     engine: Engine | None = None,
     progress: Progress | None = None,
 ) -> Embedded:
-    """Embed the images below a folder, or read what the cache has of them.
+    """Embed the images below a folder, or read their embeddings from the cache.
 
     most: of more images than this, a fair sample is embedded.
 
@@ -79,7 +79,7 @@ def embed_folder(
 
 
 def _sample(folder: Path, most: int) -> list[Path]:
-    """The folder itself, or `most` of its images, evenly drawn."""
+    """Return the folder itself, or `most` of its images, evenly drawn."""
     found = [file.path for file in find_images([folder]) if file.error is None]
     if len(found) <= most:
         return [folder]
@@ -93,7 +93,7 @@ def _key(
     engine: Engine | None,
     sampled: list[str] | None,
 ) -> str:
-    """Readable, and different for whatever gives other embeddings or labels."""
+    """Return a readable name that differs for all that gives other embeddings or labels."""
     name = backbones.parse_name(encoding.backbone)
     facts = [
         str(folder.resolve()), labels, engine, str(name), backbones.folder_content(name),

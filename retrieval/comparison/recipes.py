@@ -53,13 +53,13 @@ class NamedExperiment:
 
 
 def experiment_names() -> list[str]:
-    """The recipes of the package."""
+    """List the recipes of the package."""
     folder = resources.files("retrieval") / "recipes"
     return sorted(f.name.removesuffix(SUFFIX) for f in folder.iterdir() if f.name.endswith(SUFFIX))
 
 
 def read_experiment(name: str) -> NamedExperiment:
-    """A recipe of the package by its name, or a user's own file.
+    """Read a recipe of the package by its name, or a user's own file.
 
     Raises RecipeError, naming the file and the key, when it cannot be used.
     """
@@ -71,7 +71,7 @@ def read_experiment(name: str) -> NamedExperiment:
 
 
 def parse_experiment(text: str, source: str) -> Experiment:
-    """A recipe from TOML. Raises RecipeError, naming source and the key."""
+    """Parse a recipe from TOML. Raises RecipeError, naming source and the key."""
     document = document_of(text, source)
     try:
         recipe = Experiment.model_validate(document)
@@ -85,12 +85,12 @@ def parse_experiment(text: str, source: str) -> Experiment:
 
 
 def experiment_as_toml(recipe: Experiment) -> str:
-    """A recipe as a file of its own."""
+    """Write a recipe as the text of a file."""
     return tomli_w.dumps(recipe.model_dump(exclude_none=True))
 
 
 def grid(recipe: Experiment, spans: Mapping[str, Sequence[object]]) -> list[NamedExperiment]:
-    """Every combination of the values given for keys of encoding and search.
+    """Return every combination of the values given for keys of encoding and search.
 
     An experiment is named by the values that vary. Raises RecipeError for a value that is none.
     """
@@ -113,7 +113,7 @@ def grid(recipe: Experiment, spans: Mapping[str, Sequence[object]]) -> list[Name
 def with_weights(
     experiment: NamedExperiment, folders: Sequence[Path], *, random_weights: bool
 ) -> NamedExperiment:
-    """The experiment with its backbone's weights taken from a folder that holds its architecture.
+    """Take the weights of the experiment's backbone from the folder that holds its architecture.
 
     random_weights: without such a folder, take random weights, for shape and cost alone.
     """
@@ -133,7 +133,7 @@ def with_weights(
 
 
 def unique(experiments: Sequence[NamedExperiment]) -> list[NamedExperiment]:
-    """The experiments, those of the same name numbered."""
+    """Number the experiments of the same name."""
     seen: dict[str, int] = {}
     made = []
     for experiment in experiments:
@@ -145,7 +145,7 @@ def unique(experiments: Sequence[NamedExperiment]) -> list[NamedExperiment]:
 
 
 def _short(key: str, value: object) -> str:
-    """A value as it stands in a name: of a folder, or of what lies at the hub, its last part."""
+    """Return a value as a name shows it: of a folder or a hub's repository, its last part."""
     if key != "backbone":
         return str(value)
     name = backbones.parse_name(str(value))

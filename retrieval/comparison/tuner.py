@@ -77,7 +77,7 @@ class Tuning(Plain):
 
 
 class OutOfTime(Exception):
-    """The budget is spent."""
+    """The time budget is spent."""
 
 
 def tune(
@@ -127,7 +127,7 @@ def tune(
 
 
 def _changes(run: _Run, *, use_labels: bool) -> Iterator[Change]:
-    """What is tried, one after the other; a later change builds on those that were kept."""
+    """List the changes to try in order; a later change builds on those that were kept."""
     transforms = ["none", "standard", *WHITENING, *(LDA if use_labels else [])]
     yield from ({"transform": spec} for spec in transforms)
     yield from ({"pool": pool} for pool in ("avg+gem", "avg+max", "gem", "max"))
@@ -143,7 +143,7 @@ def _changes(run: _Run, *, use_labels: bool) -> Iterator[Change]:
 
 
 class _Run:
-    """The best setting so far and what its held-out queries gave."""
+    """The best settings so far, and what their held-out queries gave."""
 
     def __init__(
         self,
@@ -168,7 +168,7 @@ class _Run:
         self._tried: set[str] = set()
 
     def begin(self, recipe: Experiment) -> None:
-        """Measure the setting to start from; this embedding is made whatever it takes."""
+        """Measure the settings to start from; this embedding is always finished."""
         deadline, self.deadline = self.deadline, float("inf")
         self.recipe = recipe
         self.best = self._measure(recipe)
@@ -178,7 +178,7 @@ class _Run:
 
     @property
     def size(self) -> int:
-        """The side of the input that the start has, in pixels."""
+        """The side of the starting input, in pixels."""
         encoding = self.recipe.encoding
         return encoding.size or backbones.input_size(backbones.parse_name(encoding.backbone)) or 224
 
@@ -208,12 +208,12 @@ class _Run:
         return step
 
     def fresh(self, recipe: Experiment) -> np.ndarray:
-        """(q,) precision@k of the queries that chose nothing, whatever the time."""
+        """Measure (q,) precision@k of the queries that chose nothing, whatever the time."""
         self.deadline = float("inf")
         return self._measure(recipe, fresh=True)
 
     def _measure(self, recipe: Experiment, *, fresh: bool = False) -> np.ndarray:
-        """(q,) precision@k of the queries that choose, or of the fresh ones."""
+        """Measure (q,) precision@k of the queries that choose, or of the fresh ones."""
         self._check_time()
         embedded = self._embedded(recipe)
         gallery, choosing, last = _split(embedded.images)
@@ -236,7 +236,7 @@ class _Run:
         )
 
     def _watch(self, what: str, done: int, total: int | None) -> None:
-        """Progress that ends an embedding when the time is up; what was embedded stays."""
+        """Give progress that ends an embedding when the time is up; what was embedded stays."""
         self._check_time()
         if self.progress:
             self.progress(what, done, total)
@@ -254,7 +254,7 @@ def _changed(recipe: Experiment, change: Change) -> Experiment:
 
 
 def _split(images: Images) -> tuple[Images, Images, Images]:
-    """The gallery, the queries that choose and the fresh ones: the same, whatever embeds them.
+    """Split images into gallery, choosing and fresh queries: the same, whatever embeds them.
 
     Copies of one content stay together. Raises DataError when no class can be split.
     """

@@ -50,7 +50,7 @@ class ListedBackbone:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The backbones that were asked for.
+    """The requested backbones.
 
     others: how many more there are without a word. lacks: the library without which timm's are
     left out, None where it is there.
@@ -62,7 +62,7 @@ class Catalogue:
 
 
 def list_backbones(cache: Path, word: str | None = None, *, every: bool = False) -> Catalogue:
-    """List those with a word in their names or short names, in whatever case.
+    """List the backbones with a word in their names or short names, in any case.
 
     Without a word: imgret's own, those with a short name, and those whose weights are on this
     machine; with every=True all. cache: where exports lie. Raises BackboneError when the package's
@@ -82,7 +82,7 @@ def _holds(row: ListedBackbone, word: str) -> bool:
 
 
 def _rows(cache: Path) -> Iterator[ListedBackbone]:
-    """Every backbone once: imgret's own, those with short names, timm's, others exported here."""
+    """List every backbone once: imgret's own, short names, timm's, others exported here."""
     exports = find_exports(cache)
     yield _own()
     short = {name: word for word, name in SHORT_NAMES.items()}

@@ -16,7 +16,7 @@ class Runner(Protocol):
     """What runs the network: uint8 pixels in, float32 embeddings out."""
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """(n, size, size, 3) uint8 -> (n, dim) float32."""
+        """Run the network: (n, size, size, 3) uint8 -> (n, dim) float32."""
         ...
 
 
@@ -38,13 +38,13 @@ class Encoder:
 
     @property
     def batch_size(self) -> int:
-        """Images a batch that keep this engine busy without filling the memory."""
+        """Number of images in a batch that keeps this engine busy without filling the memory."""
         at_224 = 256 if self.engine == "torch-cuda-bf16" else 32
         scale = (224 / self.spec.preprocessing.size) ** 2
         return max(1, min(at_224, int(at_224 * scale)))
 
     def encode(self, pixels: np.ndarray) -> np.ndarray:
-        """(n, size, size, 3) uint8 -> (n, dim) float32 of unit length."""
+        """Encode pixels: (n, size, size, 3) uint8 -> (n, dim) float32 of unit length."""
         with self._turn:
             embeddings = self._run(np.ascontiguousarray(pixels))
         if embeddings.shape[1:] != (self.spec.dim,):
@@ -56,7 +56,7 @@ class Encoder:
 
 
 def normalise(embeddings: np.ndarray) -> np.ndarray:
-    """Rows of (n, d) scaled to unit length, float32; zeros stay zeros.
+    """Scale rows of (n, d) to unit length, float32; zeros stay zeros.
 
     Transforms fitted to unit embeddings find slightly better neighbours than those fitted to raw
     ones, and float16 holds them whatever the backbone's scale (docs/decisions.md).

@@ -1,4 +1,4 @@
-"""A backbone -> an encoder on the engine that was asked for, or on the best that runs it here."""
+"""A backbone -> an encoder on the requested engine, or on the best that runs it here."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def open_encoder(
     cache: Path,
     insist: bool = True,
 ) -> Encoder:
-    """The encoder of a backbone on the given engine, or on the best that runs it here.
+    """Open the encoder of a backbone on the given engine, or on the best that runs it here.
 
     load: gives the network; called only where OpenVINO can have it neither from imgret's own
     weights nor from an export in cache. insist: whether

@@ -39,18 +39,18 @@ class Export:
 
 
 def cache_folder() -> Path:
-    """Where exports are kept: IMGRET_CACHE, or imgret's folder in the user's cache."""
+    """Return the folder of exports: IMGRET_CACHE, or imgret's folder in the user's cache."""
     return Path(os.environ.get("IMGRET_CACHE") or platformdirs.user_cache_path("imgret"))
 
 
 def export_folder(spec: BackboneSpec, precision: str, cache: Path) -> Path:
-    """Where the export of a backbone lies, or is to lie."""
+    """Return the folder of a backbone's export, whether it exists or not."""
     size = spec.preprocessing.size
     return cache / "encoders" / f"{spec.fingerprint[:32]}-{size}-{precision}"
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether an export is there, all of it."""
+    """Tell whether an export is there and complete."""
     try:
         sizes = json.loads((folder / FACTS).read_text())["bytes"]
         return all(
@@ -61,7 +61,7 @@ def is_whole(folder: Path) -> bool:
 
 
 def find_exports(cache: Path) -> dict[str, Export]:
-    """The exports below a cache folder that are whole, by the names of their backbones."""
+    """Return the complete exports below a cache folder, by the names of their backbones."""
     found = {}
     for file in sorted((cache / "encoders").glob(f"*/{FACTS}")):
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
@@ -73,7 +73,7 @@ def find_exports(cache: Path) -> dict[str, Export]:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise OSError where nothing can be written."""
+    """Raise OSError if nothing can be written."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
         pass
@@ -116,7 +116,7 @@ def exported(network: torch.nn.Module, example: torch.Tensor) -> Any:
 
 @contextlib.contextmanager
 def _root_logger_kept() -> Iterator[None]:
-    """Undo what OpenVINO does to the root logger; where it fails it leaves all warnings off."""
+    """Undo what OpenVINO does to the root logger; after a failure it leaves all warnings off."""
     root = logging.getLogger()
     before = root.level, [*root.filters], [*root.handlers]
     try:

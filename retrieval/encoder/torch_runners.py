@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def normalised(backbone: Backbone, dtype: torch.dtype | None = None) -> torch.nn.Module:
-    """The network as it is run and exported: uint8 (n, h, w, 3) in, float32 embeddings out.
+    """Wrap the network as it is run and exported: uint8 (n, h, w, 3) -> float32 embeddings.
 
     dtype: what the network computes in, float32 by default.
     """
@@ -62,7 +62,7 @@ def torch_runner(backbone: Backbone) -> Runner:
 
 
 def cuda_runner(backbone: Backbone) -> Runner:
-    """In bfloat16 on CUDA. Raises BackboneError where no device is."""
+    """Run a network in bfloat16 on CUDA. Raises BackboneError without a device."""
     import torch
 
     if not torch.cuda.is_available():
@@ -99,7 +99,7 @@ def keep_freed_memory() -> None:
 
 
 def agreement(encoder: Encoder, backbone: Backbone) -> float:
-    """Least cosine between the encoder and torch in float32, on four images of 1/f noise."""
+    """Return the least cosine between the encoder and torch in float32, on images of noise."""
     import torch
     from PIL import Image
 

@@ -36,7 +36,7 @@ SURE_ODDS = 8.0  # log-odds that a match is right where none was ever wrong
 
 @dataclass(frozen=True)
 class Trials:
-    """t queries of which it is known what is right.
+    """Queries, t of them, of which it is known what is right.
 
     density: (t,) of their best match. right: (t, m) bool, of their first m matches. known: (t,)
     bool, whether there is an answer in what was searched. fold: (t,) parts by which what is learnt
@@ -61,7 +61,7 @@ class Trials:
 
 
 def joined_trials(parts: list[Trials]) -> Trials:
-    """Several in one, in their order."""
+    """Join several sets of trials, in their order."""
 
     def together(of: str) -> np.ndarray:
         return np.concatenate([getattr(p, of) for p in parts])
@@ -78,7 +78,7 @@ def joined_trials(parts: list[Trials]) -> Trials:
 def calibrate(
     trials: Trials, kind: AnswerKind, prior_known: float = PRIOR_KNOWN
 ) -> Calibration | None:
-    """Learn from trials, and tell how well that holds on folds that it was not learnt from.
+    """Learn from trials, and measure how well that holds on folds not learnt from.
 
     prior_known: share of queries that have an answer, in (0, 1). None where there are too few
     trials of either kind, or no match of any query is right.

@@ -23,7 +23,7 @@ CELLS_AT_ONCE = 1 << 22
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of m matches of q queries, float64.
+    """The evidence for m matches of q queries, float64.
 
     scores, support, margin: (q, m), -inf in scores where a match is not there. top_support,
     top_margin, near: (q,), of the best neighbour and of all neighbours.

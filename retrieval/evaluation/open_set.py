@@ -42,7 +42,7 @@ MATCHES = 10  # of each query, from which it is learnt when a match is right
 def trials_by_class(
     images: Images, method: SearchMethod, *, progress: Progress | None = None, seed: int = 0
 ) -> Trials | None:
-    """Trials of labelled images, searched as method says; None where there are too few classes.
+    """Make trials of labelled images, searched by a method; None if there are too few classes.
 
     The transform and the augmentation are made anew in each fold, without the classes and the
     images that are left out. Images without a label, which may show anything, take no part.

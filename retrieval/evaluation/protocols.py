@@ -71,7 +71,7 @@ class SearchMethod:
 
     @property
     def sees_labels(self) -> bool:
-        """Whether labels take part where the transform is fitted."""
+        """Whether labels take part in fitting the transform."""
         return transforms.sees_labels(self.transform)
 
 
@@ -89,12 +89,12 @@ class Measured:
 
     @property
     def k(self) -> int:
-        """The k of what has one only: 5, or else the middle of ks."""
+        """The k of figures that have only one: 5, or else the middle of ks."""
         return 5 if 5 in self.ks else self.ks[len(self.ks) // 2]
 
     @property
     def depth(self) -> int:
-        """Neighbours that are kept of each query."""
+        """Number of neighbours kept of each query."""
         return max(*self.ks, self.vote, MATCHES_SHOWN)
 
 
@@ -139,7 +139,7 @@ def rank_images(
     zero_shot: bool = False,
     progress: Progress | None = None,
 ) -> tuple[Ranked, str, np.ndarray, list[str]]:
-    """The rankings, the protocol, the rows of the queries, and what limits the figures."""
+    """Rank images; return rankings, protocol, rows of queries, and what limits the figures."""
     names = label_names(gallery, queries)
     searched, asking = coded(gallery, names), coded(queries or gallery, names)
     rows, notices = _chosen(asking.labels, measured.most_queries)
@@ -161,7 +161,7 @@ def rank_images(
 
 
 def label_names(gallery: Images, queries: Images | None = None) -> list[str]:
-    """All labels, sorted; a label's place is its code."""
+    """List all labels, sorted; a label's place is its code."""
     labels = {*gallery.labels, *(queries.labels if queries else ())} - {""}
     return sorted(map(str, labels))
 
@@ -193,7 +193,7 @@ class _Run:
         return self._rank(gallery.rows(rows), gallery)
 
     def by_fifths(self, rows: np.ndarray) -> tuple[Ranked, np.ndarray]:
-        """Each fifth searched for among the others."""
+        """Search for each fifth of the images among the others."""
         fold = folds(self.gallery)
         parts, order = [], []
         for n in range(FOLDS):
@@ -215,7 +215,7 @@ class _Run:
         return joined_rankings(parts).rows(back), np.concatenate(order)[back]
 
     def zero_shot(self, rows: np.ndarray) -> tuple[Ranked, np.ndarray]:
-        """The images of the later classes among themselves."""
+        """Search for the images of the later classes among themselves."""
         classes = np.unique(self.gallery.labels[self.gallery.labels >= 0])
         if len(classes) < 2:
             raise DataError(
@@ -256,7 +256,7 @@ class _Run:
 
 
 def coded(images: Images, names: Sequence[str]) -> Labelled:
-    """Labels, as places in names, and contents as codes; vectors are put in later."""
+    """Code labels as places in names and contents as numbers; vectors are put in later."""
     code = {name: n for n, name in enumerate(names)}
     labels = np.array([code.get(label, NOBODY) for label in images.labels], np.int64)
     contents = np.array([int(sha256[:15] or "0", 16) for sha256 in images.contents], np.int64)
@@ -296,12 +296,12 @@ def folds(images: Labelled, n: int = FOLDS) -> np.ndarray:
 
 
 def applied(apply: Apply, embeddings: np.ndarray) -> np.ndarray:
-    """A transform of (n, d) embeddings, some at a time."""
+    """Transform (n, d) embeddings, some at a time."""
     starts = range(0, max(1, len(embeddings)), QUERY_ROWS)
     return np.concatenate([apply(embeddings[i : i + QUERY_ROWS]) for i in starts])
 
 
 def _renumbered(ranked: Ranked, rows: np.ndarray) -> Ranked:
-    """Neighbours by their rows in the whole gallery."""
+    """Number neighbours by their rows in the whole gallery."""
     known = ranked.neighbours
     return replace(ranked, neighbours=np.where(known >= 0, rows[known], NOBODY))

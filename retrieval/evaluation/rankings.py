@@ -46,7 +46,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Ranked:
-    """What q queries found.
+    """The neighbours and scores of q queries.
 
     labels: (q,) of the queries. totals: (q,) relevant images of each in the gallery. values: per
     metric (q,) float64. neighbours: (q, m) rows of the gallery, nearest first, -1 where there is
@@ -73,7 +73,7 @@ class Ranked:
 
 
 def joined_rankings(parts: Sequence[Ranked]) -> Ranked:
-    """Several in one, in their order."""
+    """Join several rankings, in their order."""
     return Ranked(
         np.concatenate([p.labels for p in parts]),
         np.concatenate([p.totals for p in parts]),
@@ -131,7 +131,7 @@ def nearest_rows(
 
 
 def augmented(gallery: Labelled, augment: Neighbourhood) -> Labelled:
-    """The gallery, each vector replaced by the weighted mean of itself and its nearest."""
+    """Replace each vector of the gallery by the weighted mean of itself and its nearest."""
     vectors = np.empty_like(gallery.vectors)
     for block in _blocks(len(gallery), len(gallery)):
         scores = gallery.vectors[block] @ gallery.vectors.T

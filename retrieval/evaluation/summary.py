@@ -38,7 +38,7 @@ def summarise(
     interval_over: IntervalOver,
     notices: Sequence[str] = (),
 ) -> Evaluation:
-    """Everything that is said of a set of rankings.
+    """Summarise a set of rankings as an Evaluation.
 
     names: of the label codes. query_paths: of ranked's queries, in their order. gallery_paths: by
     the rows that ranked names. Queries without a relevant image are counted and left out.
@@ -83,7 +83,7 @@ def described(
     gallery_paths: Sequence[Path],
     k: int,
 ) -> RankedQuery:
-    """One query with its first k neighbours."""
+    """Describe one query with its first k neighbours."""
     label = int(ranked.labels[row])
     neighbours = tuple(
         Neighbour(gallery_paths[i], _name(names, code), float(score), bool(code == label))
@@ -104,7 +104,7 @@ def worst_queries(
     gallery_paths: Sequence[Path],
     k: int,
 ) -> tuple[RankedQuery, ...]:
-    """The queries with the least precision; among equals those whose wrong matches score most."""
+    """Pick the queries of least precision; of equals those whose wrong matches score most."""
     wrong = np.where(ranked.found == ranked.labels[:, None], -np.inf, ranked.scores)[:, :k]
     order = np.lexsort((-wrong.max(axis=1, initial=-np.inf), precision))[:MOST_FAILED]
     return tuple(

@@ -1,4 +1,4 @@
-"""Lance's dataset at a version that is whole, and what Lance raises as errors of imgret's."""
+"""Lance's dataset at a complete version; what Lance raises becomes errors of imgret."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def note_use() -> None:
 
 
 def was_used_before_fork() -> bool:
-    """Whether Lance was used by a process from which this one was forked."""
+    """Tell whether Lance was used by a process from which this one was forked."""
     return bool(_used_in) and _used_in[0] != os.getpid()
 
 
 def open_dataset(path: Path, version: int) -> Any:
-    """Lance's dataset at a version. Raises one of LANCE_ERRORS when the version is not whole."""
+    """Open Lance's dataset at a version. Raises one of LANCE_ERRORS if it is incomplete."""
     note_use()
     check_manifest(path, version)
     with panics_as_errors():
@@ -56,7 +56,7 @@ def damage_as_gallery_errors(path: Path | str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def panics_as_errors() -> Iterator[None]:
-    """Turn a panic of Rust's code, which is no Exception, into a RuntimeError."""
+    """Turn a panic of Rust's code, which is not an Exception, into a RuntimeError."""
     try:
         yield
     except BaseException as error:
@@ -66,7 +66,7 @@ def panics_as_errors() -> Iterator[None]:
 
 
 def is_passing(error: Exception) -> bool:
-    """Whether it says nothing of what is stored: no permission, too many open files."""
+    """Tell whether an error is not about the stored data: no permission, too many open files."""
     return (
         isinstance(error, OSError) or re.search(r"os error|[Pp]ermission", str(error)) is not None
     )

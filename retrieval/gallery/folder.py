@@ -43,7 +43,7 @@ MOST_OF_A_COPY = 1 << 28  # bytes; a manifest, or marks of deleted rows
 
 
 def find_gallery(start: Path) -> Path:
-    """The gallery of a folder: `.imgret` in it or in the nearest folder above that has one.
+    """Find the gallery of a folder: `.imgret` in it or in the nearest folder above.
 
     Raises GalleryError when there is none.
     """
@@ -80,16 +80,16 @@ class Gallery:
 
     @property
     def table_path(self) -> Path:
-        """The Lance table."""
+        """The path of the Lance table."""
         return self.path / "images.lance"
 
     @property
     def settings_path(self) -> Path:
-        """gallery.toml."""
+        """The path of gallery.toml."""
         return self.path / "gallery.toml"
 
     def exists(self) -> bool:
-        """Whether a gallery is here. Raises GalleryError where one may not look."""
+        """Tell whether a gallery is here. Raises GalleryError without the right to look."""
         try:
             return self.table_path.is_dir()
         except PermissionError as error:
@@ -98,7 +98,7 @@ class Gallery:
             ) from error
 
     def check_exists(self) -> None:
-        """Raise GalleryError when there is no gallery here."""
+        """Raise GalleryError if there is no gallery here."""
         if not self.exists():
             raise GalleryError(
                 f"{self.path} is not a gallery. Create one with `imgret index FOLDER "
@@ -106,11 +106,11 @@ class Gallery:
             )
 
     def index_path(self, version: int) -> Path:
-        """The index file of a version of the table."""
+        """Return the path of the index file of a version of the table."""
         return self.path / f"index-{version}.faiss"
 
     def create(self, settings: Settings) -> ImageTable:
-        """Make the table of a new gallery and write its settings."""
+        """Create the table of a new gallery and write its settings."""
         make_folder(self.path)
         text = write_text(settings)
         table = ImageTable.create(self.table_path, settings.backbone.dim, text)
@@ -118,7 +118,7 @@ class Gallery:
         return table
 
     def open_table(self, version: int | None = None) -> ImageTable:
-        """The table at a version, by default the newest."""
+        """Open the table at a version, by default the newest."""
         self.check_exists()
         table = ImageTable.open(self.table_path, version)
         if self.trusted:
@@ -126,7 +126,7 @@ class Gallery:
         return table
 
     def settings(self) -> Settings:
-        """The settings: those in the table, and the index that gallery.toml names beside them.
+        """Read the settings: those in the table, and the index that gallery.toml names.
 
         A crash between the two writes leaves gallery.toml behind the table; the table is right.
         """
@@ -140,7 +140,7 @@ class Gallery:
         return published if published and same else true
 
     def settings_in_table(self) -> Settings:
-        """The settings that the table itself carries; they name no index."""
+        """Return the settings in the table itself; they name no index."""
         table = self.open_table()
         settings = read_text(table.settings, self.table_path)
         if table.dim != settings.backbone.dim:
@@ -151,7 +151,7 @@ class Gallery:
         return settings
 
     def publish(self, settings: Settings) -> None:
-        """Make settings, and with them an index, the ones that readers see; atomically.
+        """Publish settings, and with them an index, to readers; atomically.
 
         Raises GalleryError when the gallery is gone, or its folder cannot be written.
         """
@@ -175,7 +175,7 @@ class Gallery:
             )
 
     def checksums_of(self, table: ImageTable, known: Mapping[str, str]) -> dict[str, str]:
-        """The SHA-256 of each file of a version, by its path below the gallery.
+        """Return the SHA-256 of each file of a version, by its path below the gallery.
 
         known: those of the version before; a file of the table is never changed, but for manifests
         whose number is used again after a version was given up.
@@ -205,13 +205,13 @@ class Gallery:
                 write_atomically(copy, (self.path / name).read_bytes())
 
     def drop_copies(self, sums: Mapping[str, str]) -> None:
-        """Delete the copies of what is not published any more."""
+        """Delete the copies of what is no longer published."""
         kept = {self._copy_of(name) for name in sums}
         for copy in set(self.copies_path.iterdir()) - kept:
             delete(copy)
 
     def restore_copies(self) -> list[str]:
-        """Put the copies in the place of published files that are not what was written.
+        """Restore published files that have changed from their copies.
 
         Gives their names. Nothing is done where gallery.toml is damaged too.
         """
@@ -243,7 +243,7 @@ class Gallery:
         return self.copies_path / PurePosixPath(name).name
 
     def check_checksums(self, settings: Settings) -> list[str]:
-        """What is wrong with the files of the published version, in sentences."""
+        """Say in sentences what is wrong with the files of the published version."""
         problems = []
         for name, sha256 in settings.files.items():
             file = self.path / name
@@ -257,7 +257,7 @@ class Gallery:
         return problems
 
     def check_settings(self) -> str | None:
-        """What is wrong with the text of gallery.toml, or None."""
+        """Say what is wrong with the text of gallery.toml; None if nothing is."""
         try:
             text = read_file_text(self.settings_path)
         except FileNotFoundError:
@@ -265,14 +265,14 @@ class Gallery:
         return None if has_its_checksum(text) else "gallery.toml is not what was written"
 
     def index_state(self, settings: Settings, table: ImageTable) -> IndexState | None:
-        """The published index when it belongs to this very table, else None."""
+        """Return the published index if it belongs to this very table, else None."""
         state = settings.index
         if state is None or state.table != table.name or state.version > table.version:
             return None
         return state if self.index_path(state.version).is_file() else None
 
     def is_being_written(self) -> bool:
-        """Whether another process holds the lock; not where that cannot be told."""
+        """Tell whether another process holds the lock; False if that cannot be told."""
         if (self.path / "lock").is_symlink() or not (self.path / "lock").is_file():
             return False
         try:
@@ -321,14 +321,14 @@ class Gallery:
                 os.close(handle)
 
     def stored(self, path: Path) -> str:
-        """A path as it is stored: relative to base where it lies below it, else absolute.
+        """Return a path as it is stored: relative to base if it is below it, else absolute.
 
         Links in the folders above the image are followed, a link that is the image is not.
         """
         return self._relative(self._resolved(path.parent) / path.name)
 
     def stored_root(self, path: Path) -> str:
-        """The same for a folder, or a file, that a user names; "." or ".." too."""
+        """Return a folder or file that a user names as it is stored; "." and ".." too."""
         if path.is_symlink() and not path.is_dir():
             return self.stored(path)
         return self._relative(path.resolve())
@@ -337,13 +337,13 @@ class Gallery:
         return (full.relative_to(self.base) if full.is_relative_to(self.base) else full).as_posix()
 
     def _resolved(self, folder: Path) -> Path:
-        """A folder without links; remembered, since it is asked for each image in it."""
+        """Resolve the links of a folder; remembered, since each image in it asks."""
         if folder not in self._folders:
             self._folders[folder] = folder.resolve()
         return self._folders[folder]
 
     def full(self, stored: str) -> Path:
-        """Where a stored path lies now. Raises GalleryError when it leaves the folder by `..`."""
+        """Return the full path of a stored one. Raises GalleryError if it leaves the folder by `..`."""
         path = Path(stored)
         if not path.is_absolute() and ".." in path.parts:
             raise GalleryError(
@@ -353,7 +353,7 @@ class Gallery:
         return self.base / path
 
     def leads_outside(self, stored: str) -> bool:
-        """Whether a stored path names a file outside of the folder that holds the gallery.
+        """Tell whether a stored path names a file outside of the folder that holds the gallery.
 
         A whole path does, wherever it leads: imgret stores none for what lies in that folder.
         """
@@ -377,11 +377,11 @@ class Gallery:
                 )
 
     def is_gone(self, stored: str) -> bool:
-        """Whether the file of a stored path is surely not there; not where one may not look."""
+        """Tell whether the file of a stored path surely does not exist; False without the right."""
         return all(_is_gone(self.full(name)) for name in {stored, spelled_back(stored)})
 
     def roots_above(self, roots: Iterable[str]) -> Callable[[str], list[str]]:
-        """A function: stored path -> those of the stored roots that it is, or lies in.
+        """Make a function: stored path -> the stored roots that it is, or is below.
 
         A root may be a folder above the gallery's own. Costs the same for any number of roots.
         """
@@ -407,7 +407,7 @@ class Gallery:
         return base if stored == "." else f"{base.rstrip('/')}/{stored}"
 
     def is_empty_folder(self, stored: str) -> bool:
-        """Whether a stored path is a folder with nothing in it."""
+        """Tell whether a stored path is an empty folder."""
         try:
             with os.scandir(self.full(stored)) as entries:
                 return next(iter(entries), None) is None
@@ -421,7 +421,7 @@ class Gallery:
         return staging
 
     def leftovers(self) -> list[tuple[Path, int]]:
-        """What interrupted commands left, each with the bytes that it takes on the disk.
+        """List what interrupted commands left, each with its bytes on the disk.
 
         The rows of an interrupted --reembed are among it, which the same command uses. Not what a
         running writer is making.
@@ -430,7 +430,7 @@ class Gallery:
         return [(path, disk_use(path)) for path in left if is_there(path)]
 
     def sweep(self) -> None:
-        """Delete what killed commands left, but the rows of an interrupted --reembed."""
+        """Delete what killed commands left, except the rows of an interrupted --reembed."""
         sweep(self.path)
         if (self.path / STAGING).is_symlink():  # a stranger's
             delete(self.path / STAGING)

@@ -275,7 +275,9 @@ def test_auto_says_when_labels_took_part(pictures: Path, tmp_path: Path, weights
     retriever = Retriever(tmp_path / "g", backbone=str(weights))
     report = retriever.index(tmp_path / "two")
     assert retriever.info().transform == "wccn:1024"
-    assert "fitted to 24 images and their labels. Give --transform rca to leave" in str(report.notice)
+    assert "fitted to 24 images and their labels. Give --transform rca to leave" in str(
+        report.notice
+    )
     assert retriever.index(tmp_path / "two").notice is None
     without = Retriever(tmp_path / "h", backbone=str(weights), transform="rca")
     assert without.index(tmp_path / "two").notice is None

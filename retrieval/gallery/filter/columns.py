@@ -41,7 +41,7 @@ KNOWN_COLUMNS = {
 
 
 def columns_told() -> str:
-    """The columns that a user knows, by what they hold, as the end of a sentence."""
+    """List the columns for users by what they hold, as the end of a sentence."""
     of_kind: dict[str, list[str]] = {}
     for column in KNOWN_COLUMNS.values():
         if column.told:
@@ -50,7 +50,7 @@ def columns_told() -> str:
 
 
 def column_like(name: str) -> str | None:
-    """The column that is meant by a name that is none, or None where none is like it."""
+    """Return the column that a wrong name resembles, or None."""
     from difflib import get_close_matches
 
     told = [column.name for column in KNOWN_COLUMNS.values() if column.told]

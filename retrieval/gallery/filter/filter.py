@@ -1,4 +1,4 @@
-"""A filter: which rows are meant, whoever stores them."""
+"""A filter: which rows are selected, whoever stores them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from retrieval.gallery.filter.truth import truth
 
 @dataclass(frozen=True)
 class Filter:
-    """Which rows are meant: a value, read once from text, and said in the words of each store.
+    """A selection of rows: read once from text, printed in the language of each store.
 
     >>> wide = Filter.parse("width >= 640 and not label in ('BMW M3', 'Zoë')")
     >>> print(wide)
@@ -37,7 +37,7 @@ class Filter:
 
     @classmethod
     def of(cls, where: str | Filter | None) -> Filter | None:
-        """A filter as an argument gives it: a text is parsed. Raises FilterError, QueryError."""
+        """Return the filter that an argument gives: text is parsed. Raises FilterError, QueryError."""
         if isinstance(where, str):
             return cls.parse(where)
         if where is None or isinstance(where, Filter):
@@ -51,18 +51,18 @@ class Filter:
         return self.to_lance()
 
     def to_lance(self) -> str:
-        """SQL as Lance reads it; parse() gives the same filter again."""
+        """Print SQL as Lance reads it; parse() gives the same filter again."""
         return as_lance(self._tree)
 
     def to_milvus(self) -> str:
-        """Milvus's boolean expression; a column such as facts.format is its field facts_format.
+        """Print Milvus's boolean expression; the column facts.format is its field facts_format.
 
         Raises FilterError for ILIKE, which Milvus does not have.
         """
         return as_milvus(self._tree)
 
     def accepts(self, row: Mapping[str, Any]) -> bool | None:
-        """Whether a row passes, by SQL's logic; None, which does not pass, where it is not known.
+        """Tell whether a row passes by SQL's logic; None, which does not pass, if unknown.
 
         row: values by column, None for what has none; facts is a mapping of its own, or None.
         """

@@ -1,4 +1,4 @@
-"""The filters that imgret itself uses, over columns that a user does not name, too."""
+"""The filters that imgret itself uses, also over columns that users cannot name."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ UNSETTLED = Filter(
 
 
 def with_ids(ids: Iterable[int]) -> Filter:
-    """The rows of these ids."""
+    """Select the rows of these ids."""
     return Filter(Membership("id", (*ids, -1)))
 
 
 def same_as(sha256: str, path: str) -> Filter:
-    """The rows with this content or this path."""
+    """Select the rows with this content or this path."""
     return Filter(Or((Relation("sha256", "=", sha256), Relation("path", "=", path))))

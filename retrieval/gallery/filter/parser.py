@@ -40,7 +40,7 @@ _SIGNS = {"==": "=", "<>": "!=", **{sign: sign for sign in ("=", "!=", "<", "<="
 
 
 def parse(text: str) -> Expression:
-    """The tree of a filter's text. Raises FilterError."""
+    """Parse a filter's text into its tree. Raises FilterError."""
     return _Parser(text).parsed()
 
 
@@ -114,7 +114,7 @@ class _Parser:
         raise self._next.wrong("=, !=, <, <=, >, >=, IN, BETWEEN, LIKE or IS NULL is expected")
 
     def _turned_round(self, token: Token, *, negated: bool) -> Expression:
-        """A comparison that begins with its value, the other way round."""
+        """Parse a comparison that begins with its value, the other way round."""
         said = self._next
         order = self._take_order()
         if order is None:
@@ -144,7 +144,7 @@ class _Parser:
         return Relation(column.name, OPPOSITE[order] if negated else order, other)
 
     def _is_column(self, token: Token, beside: KnownColumn) -> bool:
-        """Whether a word is to be a column; text without quotes is none."""
+        """Tell whether a word names a column; text without quotes does not."""
         known = token.said.replace("`", "").lower() in KNOWN_COLUMNS or self._next.said == "("
         return token.kind == "word" and not token.keyword and (known or beside.holds != "text")
 
@@ -228,7 +228,7 @@ class _Parser:
 
 
 def _value(token: Token, column: KnownColumn) -> Constant:
-    """What a token stands for, beside a column. Raises FilterError where it does not fit."""
+    """Return the value of a token beside a column. Raises FilterError where it does not fit."""
     if token.keyword == "NULL":
         raise token.wrong(f"nothing equals NULL; write {column.name} IS NULL")
     if column.holds == "text" and token.kind == "text":
@@ -256,7 +256,7 @@ def _whole_number(token: Token, column: KnownColumn) -> int:
 
 
 def _unlike(column: KnownColumn) -> str:
-    """What a value beside a column has to be."""
+    """Say what a value beside a column has to be."""
     like = {"text": " in single quotes", "whole numbers": ", such as 640"}.get(column.holds, "")
     return f"{column.name} holds {column.holds}{like}"
 

@@ -1,4 +1,4 @@
-"""A filter's tree as the text of others: SQL as Lance reads it, and Milvus's expressions."""
+"""A filter's tree as text for others: SQL as Lance reads it, and Milvus's expressions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from retrieval.gallery.filter.tree import (
 
 
 def as_lance(tree: Expression) -> str:
-    """SQL's condition, as Lance and DataFusion read it, and as a user writes it."""
+    """Print SQL's condition, as Lance and DataFusion read it and as a user writes it."""
     match tree:
         case And(terms) | Or(terms):
             word = " AND " if isinstance(tree, And) else " OR "
@@ -38,7 +38,7 @@ def as_lance(tree: Expression) -> str:
 
 
 def as_milvus(tree: Expression) -> str:
-    """Milvus's boolean expression. Raises FilterError for what Milvus has no words for."""
+    """Print Milvus's boolean expression. Raises FilterError for what Milvus cannot express."""
     match tree:
         case And(terms) | Or(terms):
             word = " and " if isinstance(tree, And) else " or "
@@ -89,5 +89,5 @@ def _in_milvus(value: Constant | ColumnName) -> str:
 
 
 def _field(column: str) -> str:
-    """A column's name where no dot may be in one: facts.format is facts_format."""
+    """Return a column's name without its dot: facts.format is facts_format."""
     return column.replace(".", "_")

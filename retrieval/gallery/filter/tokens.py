@@ -43,19 +43,19 @@ class Token:
 
     @property
     def value(self) -> str:
-        """What stands between a text's quotes."""
+        """The text between the quotes."""
         quote = self.said[0]
         return self.said[1:-1].replace(2 * quote, quote)
 
     def wrong(self, why: str) -> FilterError:
-        """An error that says where in the filter something is wrong."""
+        """Make an error that says where in the filter something is wrong."""
         if self.kind == "end":
             return _wrong("at its end", why)
         return _wrong(f"at character {self.start + 1} ({in_brief(self.said)})", why)
 
 
 def tokens(text: str) -> Iterator[Token]:
-    """The pieces of a filter, the last one of kind "end". Raises FilterError."""
+    """Cut a filter into tokens, the last one of kind "end". Raises FilterError."""
     if len(text) > MOST_OF_A_FILTER:
         raise FilterError(
             f"The filter has {len(text):,} characters, but may have at most {MOST_OF_A_FILTER:,}. "
@@ -79,7 +79,7 @@ def tokens(text: str) -> Iterator[Token]:
 
 
 def in_brief(said: str) -> str:
-    """A piece of a filter as a message shows it: on one line, and not all of a long one."""
+    """Return a piece of a filter as a message shows it: on one line, a long one cut."""
     return visible(said if len(said) <= SHOWN else f"{said[:SHOWN]}...")
 
 

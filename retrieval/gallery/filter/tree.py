@@ -1,4 +1,4 @@
-"""What a filter consists of.
+"""The parts that a filter's tree consists of.
 
 There is no node for "not": the parser turns each condition below it into its opposite, which in the
 logic of three values is the same. Lance took 94 seconds to read 40 of them one in another.

@@ -1,4 +1,4 @@
-"""Whether a row passes a filter, in SQL's logic of three values: yes, no, not known."""
+"""Whether a row passes a filter, in SQL's three-valued logic: yes, no, unknown."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _COMPARE: dict[Order, Callable[[Any, Any], bool]] = {
 
 
 def truth(tree: Expression, row: Mapping[str, Any]) -> bool | None:
-    """Whether a row passes; None where a value that it takes is not there."""
+    """Tell whether a row passes; None if a value that decides is missing."""
     if isinstance(tree, And | Or):
         return _joined((truth(term, row) for term in tree.terms), decides=isinstance(tree, Or))
     value = _value_of(row, tree.column)
@@ -63,7 +63,7 @@ def _value_of(row: Mapping[str, Any], column: str) -> Any:
 
 @lru_cache(maxsize=64)
 def _pattern(like: str, folded: bool) -> re.Pattern[str]:  # noqa: FBT001  private
-    """A pattern of LIKE as a regular expression, which never goes back beyond a %."""
+    """Return a pattern of LIKE as a regular expression, which never backtracks beyond a %."""
     parts = [""]
     for piece in re.findall(r"\\?.|\\", like, re.DOTALL):
         if piece == "%":
