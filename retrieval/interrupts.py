@@ -1,4 +1,4 @@
-"""Ctrl-C between two steps, not within one: what belongs together is done whole."""
+"""Ctrl-C between two steps, not within one: what belongs together is completed."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def _never(_: str) -> bool:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What became of one file.
+    """The outcome of loading one file.
 
     size, mtime_ns: of what was read. sha256: of its content, hex; "" where it could not be read.
     read_ns: when the reading began, of this machine's clock. width, height: upright, 0 where

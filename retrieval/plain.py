@@ -13,7 +13,7 @@ class Plain:
     """Gives a dataclass of results the method to_dict()."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Its fields by name, as json.dumps takes them: paths are text, tuples and arrays lists."""
+        """Return the fields by name, as json.dumps takes them: paths are text, arrays lists."""
         return {
             field.name: plain(getattr(self, field.name))
             for field in dataclasses.fields(self)  # type: ignore[arg-type]
@@ -21,7 +21,7 @@ class Plain:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it; a number that JSON has none for, such as NaN, is None.
+    """Convert a value for JSON; a number that JSON lacks, such as NaN, becomes None.
 
     >>> from pathlib import PurePath
     >>> plain((np.float32(0.5), float("nan"), PurePath("a")))

@@ -1,4 +1,4 @@
-"""Around a network: how its last map becomes an embedding, and which views of a picture it sees.
+"""How a network's last map becomes an embedding, and which views of a picture it sees.
 
 pool    own       the network's own head without the classifier
         avg, max  mean or maximum over the places of the map
@@ -33,7 +33,7 @@ STRIDE = 32  # of most networks; sides are its multiples, unless patches are lar
 def arranged(
     network: nn.Module, pool: Pool, views: Views, size: int, *, name: str, fixed_size: bool
 ) -> nn.Module:
-    """The network with pooling and views: (n, 3, size, size) float32 in, (n, dim) out.
+    """Wrap the network with pooling and views: (n, 3, size, size) float32 -> (n, dim).
 
     fixed_size: whether it takes no other input size. Raises BackboneError when it has no map to
     pool, or takes one size only and several are wanted.

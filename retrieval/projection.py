@@ -23,12 +23,12 @@ PERPLEXITY, NEIGHBOURS = 30, 15
 
 
 def has_umap() -> bool:
-    """Whether umap-learn is installed; it is not imported for that, which takes seconds."""
+    """Tell whether umap-learn is installed, without importing it, which takes seconds."""
     return find_spec("umap") is not None
 
 
 def project(vectors: np.ndarray, method: ProjectionMethod, seed: int = 0) -> np.ndarray:
-    """(n, d) float32 unit vectors -> (n, 2) float32 points in [0, 1].
+    """Project (n, d) float32 unit vectors to (n, 2) float32 points in [0, 1].
 
     The same seed gives the same points. Raises ArgumentError for umap without umap-learn.
     """

@@ -1,4 +1,4 @@
-"""Recipes as files: what both kinds, of retrieval and of classifiers, have in common."""
+"""Recipe files: what those of retrieval and of classifiers have in common."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SUFFIX = ".toml"
 
 
 def text_of(name: str, instead: str) -> str:
-    """A user's own file. instead: what else to give. Raises RecipeError."""
+    """Read a user's own file. instead: what else to give. Raises RecipeError."""
     file = Path(name)
     try:
         return read_bounded(file, MAX_RECIPE_BYTES, is_named=True).decode(errors="replace")
@@ -29,7 +29,7 @@ def text_of(name: str, instead: str) -> str:
 
 
 def document_of(text: str, source: str) -> dict[str, Any]:
-    """A recipe's keys. Raises RecipeError, naming source."""
+    """Parse a recipe's keys. Raises RecipeError, naming source."""
     try:
         check_nesting(text)
         return tomllib.loads(text)
@@ -38,6 +38,6 @@ def document_of(text: str, source: str) -> dict[str, Any]:
 
 
 def faulty(source: str, error: ValidationError) -> RecipeError:
-    """What pydantic found wrong, as an error that names source and the key."""
+    """Make an error of what pydantic found wrong that names source and the key."""
     key, fault = first_fault(error)
     return RecipeError(f"{source}: {key}: {fault.removeprefix('Value error, ')}. Correct this key.")

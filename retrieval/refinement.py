@@ -57,7 +57,7 @@ class Refinement:
     def of(
         cls, expand: str | None = None, augment: str | None = None, rerank: str | None = None
     ) -> Refinement:
-        """From specs; None and "none" are nothing. Raises ArgumentError.
+        """Read specs; None and "none" are nothing. Raises ArgumentError.
 
         >>> Refinement.of(expand="3", rerank="50")
         Refinement(expand=Neighbourhood(n=3, alpha=1.0), augment=None, rerank=Reranking(m=50, ...
@@ -95,7 +95,7 @@ def _reranking(spec: str | None) -> Reranking | None:
 def weighted_mean(
     vectors: np.ndarray, neighbours: np.ndarray, scores: np.ndarray, alpha: float
 ) -> np.ndarray:
-    """Each vector's weighted mean with its neighbours, of unit length.
+    """Return each vector's weighted mean with its neighbours, of unit length.
 
     vectors: (n, d). neighbours: (n, m, d). scores: (n, m) their cosine similarities, -inf for
     none; those below 0 weigh nothing. Returns (n, d) float32.
@@ -107,7 +107,7 @@ def weighted_mean(
 
 
 def k_reciprocal_distances(similarities: np.ndarray, reranking: Reranking) -> np.ndarray:
-    """Distances of a query to its candidates by the neighbours that they share.
+    """Return distances of a query to its candidates by the neighbours that they share.
 
     similarities: (b, 1 + m, 1 + m) cosine similarities among a query, which comes first, and its m
     candidates. Returns (b, m) float32: (1 - weight) Jaccard + weight (1 - score). Neighbours are

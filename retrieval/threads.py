@@ -116,7 +116,7 @@ def map_ahead(
     cpu_seconds: float = CPU_SECONDS,
     name: str = "imgret-decode",
 ) -> Generator[Result, None, None]:
-    """function of each item, in order, at most `ahead` of them before they are asked for.
+    """Apply a function to each item, in order, at most `ahead` of them in advance.
 
     late: what stands in place of a result that takes more than cpu_seconds. What function raises
     is raised here.
@@ -150,7 +150,7 @@ def map_ahead(
 def in_time(
     function: Callable[[], Result], *, cpu_seconds: float = CPU_SECONDS, name: str = "imgret-decode"
 ) -> Result:
-    """function(), in a thread of its own, so that Ctrl-C is heeded. Raises TimeoutError."""
+    """Call function() in a thread of its own, so that Ctrl-C is heeded. Raises TimeoutError."""
     job = _Job(function)
     threading.Thread(target=job.run, daemon=True, name=name).start()
     if not _wait(job, cpu_seconds):
@@ -165,7 +165,7 @@ class Background:
         self._threads = _Threads(1, name)
 
     def call(self, function: Callable[[], Result]) -> Result:
-        """function() in that thread. An interrupt here leaves it behind."""
+        """Call function() in that thread. An interrupt here leaves it behind."""
         job: _Job[Result] = _Job(function)
         self._threads.submit(job)  # type: ignore[arg-type]
         job.done.wait()
@@ -213,5 +213,5 @@ def _read(clock: int | None) -> float:
 
 
 def default_workers() -> int:
-    """One thread a core that this process may use."""
+    """Return one thread per core that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""The words of a search, said once: what an embedding is made with, and what a search does.
+"""The settings of embeddings and of searches, defined once.
 
 fit     squash   the picture is stretched to the square; nothing of it is lost
         crop     the middle is cut out, as timm and torchvision evaluate
@@ -32,7 +32,7 @@ Side = Annotated[int, Field(ge=LEAST_SIZE, le=MOST_SIZE)]
 
 
 class Frozen(BaseModel):
-    """What is read from others' files: every key is known, and nothing changes afterwards."""
+    """Values from files of others: every key is known, and nothing changes afterwards."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -61,7 +61,7 @@ class SearchSettings(Frozen):
 
     @property
     def refinement(self) -> Refinement:
-        """What follows the first search. Raises ArgumentError for a spec that is none."""
+        """What follows the first search. Raises ArgumentError for a wrong spec."""
         return Refinement.of(self.expand, self.augment, self.rerank)
 
 
@@ -75,7 +75,7 @@ class EmbeddingOptions(TypedDict, total=False):
 
 
 class SettingsAsked(TypedDict, total=False):
-    """What a user may ask for; left out or None is what a gallery has, or the default."""
+    """Settings that a user may give; left out or None is what a gallery has, or the default."""
 
     backbone: str | PathLike[str] | None
     size: int | None
@@ -93,5 +93,5 @@ SEARCH = tuple(SearchSettings.model_fields)
 
 
 def given(asked: SettingsAsked, names: tuple[str, ...]) -> dict[str, Any]:
-    """Return those of some settings that were asked for."""
+    """Return the settings that were given."""
     return {name: asked[name] for name in names if asked.get(name) is not None}  # type: ignore[literal-required]

@@ -142,7 +142,7 @@ def patch_size(network: torch.nn.Module) -> int:
 def preprocessing_from(
     name: str, cfg: Mapping[str, Any], size: int | None, fit: Fit
 ) -> Preprocessing:
-    """Return what a whole configuration says of pixels, checked; neither timm nor a network."""
+    """Read what a whole configuration says of pixels, without timm or a network; check it."""
     try:
         channels, height, width = map(int, cfg["input_size"])
         if channels != 3 or (size is None and height != width):

@@ -343,7 +343,7 @@ class Gallery:
         return self._folders[folder]
 
     def full(self, stored: str) -> Path:
-        """Return the full path of a stored one. Raises GalleryError if it leaves the folder by `..`."""
+        """Return the full path of a stored one. Raises GalleryError if `..` leaves the folder."""
         path = Path(stored)
         if not path.is_absolute() and ".." in path.parts:
             raise GalleryError(

@@ -1,4 +1,4 @@
-"""One row a image: what it holds, how it becomes Arrow, and the checksum that sees bit rot."""
+"""One row per image: what it holds, how it becomes Arrow, and the checksum against bit rot."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Row:
 
 
 def schema(dim: int, settings: str, name: str) -> pa.Schema:
-    """The columns of a table of embeddings of width dim."""
+    """Return the columns of a table of embeddings of width dim."""
     return pa.schema(
         [
             pa.field("id", pa.int64(), nullable=False),
@@ -83,7 +83,7 @@ def schema(dim: int, settings: str, name: str) -> pa.Schema:
 
 
 def to_arrow(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
-    """Rows as a table of the schema, each with its checksum."""
+    """Convert rows to a table of the schema, each with its checksum."""
     dim = schema.field("embedding").type.list_size
     empty = np.zeros(dim, np.float16)
     stacked = np.stack([empty if r.embedding is None else r.embedding for r in rows])
@@ -118,7 +118,7 @@ def storable(value: Any) -> Any:
 
 
 def spelled_back(text: str) -> str:
-    """A name of a file that storable() may have spelled out, as the file system has it."""
+    """Return a file name that storable() may have spelled out, as the file system has it."""
     name = os.fsencode(text)
     return os.fsdecode(re.sub(rb"\\x[89a-f][0-9a-f]", lambda x: bytes([int(x[0][2:], 16)]), name))
 
@@ -152,7 +152,7 @@ def with_facts_changed(before: pa.Table, after: pa.Table) -> np.ndarray:
 
 
 def facts_of(value: dict[str, Any] | None) -> PictureFacts | None:
-    """What to_arrow() stored of a picture's facts."""
+    """Read what to_arrow() stored of a picture's facts."""
     if value is None:
         return None
     known = {field.name for field in fields(PictureFacts)}
@@ -160,7 +160,7 @@ def facts_of(value: dict[str, Any] | None) -> PictureFacts | None:
 
 
 def row_of(values: dict[str, Any]) -> Row:
-    """A Row of what a table gives as a dict."""
+    """Make a Row of what a table gives as a dict."""
     names = {field.name for field in fields(Row)} - {"embedding", "facts"}
     vector = values["embedding"]
     return Row(
@@ -171,7 +171,7 @@ def row_of(values: dict[str, Any]) -> Row:
 
 
 def as_matrix(column: pa.Array) -> np.ndarray:
-    """A column of embeddings without nulls as an (n, d) float16 array."""
+    """Return a column of embeddings without nulls as an (n, d) float16 array."""
     values = column.flatten().to_numpy(zero_copy_only=False)
     return values.reshape(len(column), column.type.list_size)
 

@@ -56,7 +56,7 @@ class BackboneState(Frozen):
 
     @classmethod
     def of(cls, spec: BackboneSpec) -> BackboneState:
-        """What is stored of a spec."""
+        """Return what is stored of a spec."""
         p = spec.preprocessing
         return cls(
             name=spec.name,
@@ -75,14 +75,14 @@ class BackboneState(Frozen):
 
     @property
     def embedding(self) -> EmbeddingSettings:
-        """What was asked for, or could have been, to get this backbone."""
+        """The settings that give this backbone."""
         return EmbeddingSettings(
             backbone=self.name, size=self.size, fit=self.fit, pool=self.pool, views=self.views
         )
 
     @property
     def spec(self) -> BackboneSpec:
-        """The spec that was stored."""
+        """The stored spec."""
         preprocessing = Preprocessing(
             size=self.size,
             mean=self.mean,
@@ -122,7 +122,7 @@ Weight = Annotated[float, Field(allow_inf_nan=False, ge=-1e6, le=1e6)]
 
 
 class CalibrationState(Frozen):
-    """What was learnt of when matches are right; see Calibration and Confidence.
+    """What is stored of a calibration; see Calibration and Confidence.
 
     method: the search whose scores they are; of another one they say nothing. kind: what an answer
     is, an image of the same "class" or the same "picture". queries, error: those that it was
@@ -143,7 +143,7 @@ class CalibrationState(Frozen):
 
 
 class PassedOver(Frozen):
-    """How many files of formats that are not read lay below some paths, by suffix.
+    """How many files of unread formats were below some paths, by suffix.
 
     roots: the paths as they are stored, of one run of index.
     """
@@ -172,7 +172,7 @@ class Settings(SearchSettings):
 
     @property
     def method(self) -> str:
-        """One line that changes whenever scores get another meaning."""
+        """A line that changes whenever scores get another meaning."""
         b, state = self.backbone, self.index
         transform = f"{state.transform} fitted on {state.fitted_on}" if state else "none"
         search = f"expand {self.expand}, augment {self.augment}, rerank {self.rerank}"
@@ -180,7 +180,7 @@ class Settings(SearchSettings):
         return f"{encoding}, {transform}, {search}"
 
     def calibration_of(self, images: int) -> CalibrationState | None:
-        """The calibration, if it is still of this search, of these labels and of such a gallery.
+        """Return the calibration, if it still fits this search, these labels and the gallery.
 
         images: how many there are now; of more than twice or less than half as many it says little.
         """
@@ -190,7 +190,7 @@ class Settings(SearchSettings):
         return known if known.images <= 2 * images and images <= 2 * known.images else None
 
     def without_derived(self) -> Settings:
-        """What the table carries: all but the index and what was learnt or counted since."""
+        """Return what the table stores: all but the index and what was learnt or counted since."""
         none: dict[str, object] = {
             "index": None,
             "calibration": None,
@@ -211,13 +211,13 @@ class Settings(SearchSettings):
 
 
 def write_text(settings: Settings) -> str:
-    """Settings as TOML, with a checksum."""
+    """Write settings as TOML, with a checksum."""
     text = tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True))
     return f"{HEADER}{SUM}{_sha256(text)}\n{text}"
 
 
 def has_its_checksum(text: str) -> bool:
-    """Whether a text is what write_text() gave."""
+    """Tell whether a text is what write_text() gave."""
     head, _, rest = text.removeprefix(HEADER).partition("\n")
     return text.startswith(HEADER) and head == SUM + _sha256(rest)
 
@@ -227,7 +227,7 @@ def _sha256(text: str) -> str:
 
 
 def read_text(text: str, source: Path) -> Settings:
-    """Settings from TOML. Raises GalleryError, naming source and the key, when they are not."""
+    """Read settings from TOML. Raises GalleryError, naming source and the key."""
     try:
         check_nesting(text)
         data = tomllib.loads(text)
@@ -252,12 +252,12 @@ def _remedy(source: Path) -> str:
 
 
 def read_file(file: Path) -> Settings:
-    """Settings from gallery.toml. Raises GalleryError, and FileNotFoundError where it is not."""
+    """Read gallery.toml. Raises GalleryError, and FileNotFoundError if it is missing."""
     return read_text(read_file_text(file), file)
 
 
 def read_file_text(file: Path) -> str:
-    """The text of gallery.toml. Raises GalleryError, and FileNotFoundError where it is not."""
+    """Read the text of gallery.toml. Raises GalleryError, FileNotFoundError if it is missing."""
     try:
         return read_bounded(file, MAX_SETTINGS_BYTES).decode("utf-8", errors="replace")
     except FileNotFoundError:

@@ -57,7 +57,7 @@ _log = logging.getLogger("imgret")
 
 
 class ImageTable:
-    """The table at one version; writing moves it on to the version written.
+    """The table at one version; writing moves it on to the new version.
 
     dataset: Lance's. place: what _place_of() said of it. stepped_back: why a newer version cannot
     be read, or None.
@@ -72,17 +72,17 @@ class ImageTable:
 
     @cached_property
     def is_ours(self) -> bool:
-        """Whether this user wrote the version that was opened, here, or said to trust it."""
+        """Whether this user wrote the opened version on this machine, or trusts it."""
         return trust.is_noted(self.name, manifest_of(self._path, self.version))
 
     @classmethod
     def _of(cls, dataset: Any, stepped_back: str | None = None) -> ImageTable:
-        """The table of a dataset, where that lies now."""
+        """Return the table of a dataset at its present place."""
         return cls(dataset, _place_of(dataset), stepped_back)
 
     @classmethod
     def create(cls, path: Path, dim: int, settings: str) -> ImageTable:
-        """A new, empty table for embeddings of width dim; whole or not there, whatever happens."""
+        """Create an empty table for embeddings of width dim, whole or not at all."""
         schema = stored.schema(dim, settings, uuid.uuid4().hex)
         try:
             with new_folder(path) as making:
@@ -98,7 +98,7 @@ class ImageTable:
 
     @classmethod
     def open(cls, path: Path, version: int | None = None) -> ImageTable:
-        """The table at a version, by default the newest that can be read.
+        """Open the table at a version, by default the newest that can be read.
 
         Where that is not the newest one, a line in the log says so. Raises GalleryError when the
         version, or every version, is damaged.
@@ -119,7 +119,7 @@ class ImageTable:
 
     @classmethod
     def _newest_of(cls, path: Path, versions: Sequence[int]) -> ImageTable:
-        """The table at the first of the versions that can be read."""
+        """Open the table at the first of the versions that can be read."""
         reason = None
         for candidate in versions:
             try:
@@ -137,13 +137,13 @@ class ImageTable:
         raise ValueError("it has no version")
 
     def frozen(self) -> ImageTable:
-        """The table as it is now, whatever is written later."""
+        """Return the table as it is now, whatever is written later."""
         table = ImageTable._of(lance.dataset(self._dataset.uri, version=self.version))
         table.is_ours = self.is_ours
         return table
 
     def drop_damaged_versions(self) -> None:
-        """Make this version the newest, where a newer one cannot be read."""
+        """Make this version the newest if a newer one cannot be read."""
         if self.stepped_back is None:
             return
         with self._committing():
@@ -154,29 +154,29 @@ class ImageTable:
 
     @property
     def version(self) -> int:
-        """Grows with every commit."""
+        """The version, which grows with every commit."""
         return int(self._dataset.version)
 
     @property
     def name(self) -> str:
-        """Tells this table from another that was made in its place."""
+        """A name that tells this table from another in its place."""
         return str(self._dataset.schema.metadata[TABLE].decode())
 
     @property
     def settings(self) -> str:
-        """The settings as they were last written, TOML."""
+        """The settings as they were last written, in TOML."""
         return str(self._dataset.schema.metadata[SETTINGS_KEY].decode())
 
     @property
     def dim(self) -> int:
-        """Width of an embedding."""
+        """The width of an embedding."""
         kind = self._dataset.schema.field("embedding").type
         if not isinstance(kind, pa.FixedSizeListType):
             raise ValueError("its embeddings are not fixed-size lists")
         return int(kind.list_size)
 
     def count(self, where: Filter | None = None) -> int:
-        """Rows, or those that a filter lets pass."""
+        """Count rows, or those that pass a filter."""
         with damage_as_gallery_errors(self._dataset.uri):
             return int(self._dataset.count_rows(filter=_in_sql(where)))
 
@@ -220,20 +220,20 @@ class ImageTable:
             self._dataset.merge_insert("id").when_matched_update_all().execute(changed)
 
     def _in_order(self, ids: np.ndarray, names: Sequence[str]) -> pa.Table:
-        """The rows of ids that there are, in the order of ids."""
+        """Return the existing rows of ids, in the order of ids."""
         found = self.columns(names, with_ids(ids.tolist()) if len(ids) <= FEW_IDS else None)
         position = {int(i): place for place, i in enumerate(found["id"].to_numpy())}
         return found.take([position[i] for i in ids.tolist() if i in position])
 
     def next_ids(self, n: int) -> range:
-        """Ids for n rows that are to be written in one commit."""
+        """Reserve ids for n rows that one commit writes."""
         if n > IDS_PER_VERSION:
             raise ValueError(f"one commit holds {IDS_PER_VERSION} rows, not {n}")
         first = (self.version + 1) * IDS_PER_VERSION
         return range(first, first + n)
 
     def remove(self, ids: Sequence[int]) -> None:
-        """Drop rows."""
+        """Drop the rows of ids."""
         for start in range(0, len(ids), 5_000):
             with self._committing():
                 self._dataset.delete(with_ids(map(int, ids[start : start + 5_000])).to_lance())
@@ -326,23 +326,23 @@ class ImageTable:
                 )
 
     def paths(self) -> list[str]:
-        """The stored paths of all rows."""
+        """Return the stored paths of all rows."""
         return list(self.columns(["path"])["path"].to_pylist())
 
     def pieces(self) -> list[int]:
-        """The numbers of the pieces that the table is written in."""
+        """Return the numbers of the pieces that the table is written in."""
         return [fragment.fragment_id for fragment in self._dataset.get_fragments()]
 
     def piece(
         self, number: int, names: Sequence[str] | None = None, rows: int = 4096
     ) -> Iterator[pa.RecordBatch]:
-        """The rows of one piece. Raises GalleryError where it is damaged."""
+        """Return the rows of one piece. Raises GalleryError if it is damaged."""
         with damage_as_gallery_errors(self._path):
             fragment = self._dataset.get_fragment(number)
             yield from fragment.to_batches(columns=names and list(names), batch_size=rows)
 
     def rows_in_piece(self, number: int) -> int:
-        """How many rows a piece has, those dropped included."""
+        """Count the rows of a piece, dropped ones included."""
         return int(self._dataset.get_fragment(number).metadata.physical_rows)
 
     def drop_piece(self, number: int) -> None:
@@ -352,12 +352,12 @@ class ImageTable:
             lance.LanceDataset.commit(str(self._path), operation, read_version=self.version)
 
     def files(self) -> list[Path]:
-        """The files that this version consists of."""
+        """List the files that this version consists of."""
         return [manifest_of(self._path, self.version), *files_of(self._path, self._dataset)]
 
     @contextlib.contextmanager
     def _committing(self) -> Iterator[None]:
-        """Around one commit: the folder is still there before, all is on the disk after.
+        """Wrap one commit: check that the folder is there, and have all on the disk after.
 
         Raises GalleryError when the folder is not the one that was opened, or cannot be written.
         """
@@ -400,28 +400,28 @@ class ImageTable:
             )
 
     def columns(self, names: Sequence[str], where: Filter | None = None) -> pa.Table:
-        """Whole columns, in the order in which rows are stored."""
+        """Return whole columns, in the order in which rows are stored."""
         with damage_as_gallery_errors(self._dataset.uri):
             return self._dataset.to_table(columns=list(names), filter=_in_sql(where))
 
     def ids_passing(self, where: Filter) -> np.ndarray:
-        """(n,) int64 ids of the usable rows that pass a filter."""
+        """Return (n,) int64 ids of the usable rows that pass a filter."""
         return np.asarray(self.columns(["id"], where & INDEXED)["id"].to_numpy())
 
     def take(self, offsets: Sequence[int], names: Sequence[str]) -> list[dict[str, Any]]:
-        """Rows by their place in columns(), as dicts."""
+        """Return rows by their place in columns(), as dicts."""
         with damage_as_gallery_errors(self._dataset.uri):
             return list(self._dataset.take(list(offsets), columns=list(names)).to_pylist())
 
     def rows_by_id(self, ids: np.ndarray, names: Sequence[str]) -> dict[int, dict[str, Any]]:
-        """A few rows by their ids."""
+        """Return a few rows by their ids."""
         found = self.columns(names, with_ids(ids.tolist()))
         return {row["id"]: row for row in found.to_pylist()}
 
     def batches(
         self, names: Sequence[str], where: Filter | None = INDEXED, rows: int = 4096
     ) -> Iterator[pa.RecordBatch]:
-        """All rows that pass the filter, a few thousand at a time."""
+        """Give all rows that pass the filter, a few thousand at a time."""
         with damage_as_gallery_errors(self._dataset.uri):
             yield from self._dataset.to_batches(
                 columns=list(names), filter=_in_sql(where), batch_size=rows
@@ -444,12 +444,12 @@ class ImageTable:
 
 @lru_cache(maxsize=64)
 def _say_once(line: str) -> None:
-    """Log it, once a process: a command opens its table more than once."""
+    """Log a line once per process: a command opens its table more than once."""
     _log.warning("%s", line)
 
 
 def _place_of(dataset: Any) -> object:
-    """What tells a table from another in its place, which may get its folder's number."""
+    """Return what tells a table from another in its place, which may reuse its inode."""
     path = Path(dataset.uri)
     with contextlib.suppress(OSError):
         status = manifest_of(path, int(dataset.version)).stat()

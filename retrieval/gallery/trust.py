@@ -25,7 +25,7 @@ _log = logging.getLogger("imgret")
 
 
 def is_noted(table: str, manifest: Path) -> bool:
-    """Whether this user wrote a version, by its table's name and its manifest file."""
+    """Tell whether this user wrote a version, by its table's name and its manifest file."""
     try:
         return sha256_of(manifest) in _noted(_note_of(table))
     except OSError:
@@ -33,7 +33,7 @@ def is_noted(table: str, manifest: Path) -> bool:
 
 
 def note(table: str, manifest: Path) -> None:
-    """Note that this user wrote a version. Where that fails it is a stranger's later on."""
+    """Note that this user wrote a version. If that fails, it is not trusted later on."""
     file = _note_of(table)
     try:
         make_folder(file.parent)

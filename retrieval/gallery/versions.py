@@ -20,7 +20,7 @@ LAST_VERSION = (1 << 64) - 1
 
 
 def versions_of(table: Path) -> list[int]:
-    """The versions that have a manifest, the newest first. Raises OSError."""
+    """List the versions that have a manifest, the newest first. Raises OSError."""
     return sorted(map(version_of, (table / "_versions").glob("*.manifest")), reverse=True)
 
 
@@ -35,7 +35,7 @@ def version_of(manifest: Path) -> int:
 
 
 def manifest_of(table: Path, version: int) -> Path:
-    """Where the manifest of a version lies."""
+    """Return the path of the manifest of a version."""
     named = table / "_versions" / f"{LAST_VERSION - version:020}.manifest"
     return named if named.exists() else table / "_versions" / f"{version}.manifest"
 
@@ -70,7 +70,7 @@ def check_version_files(table: Path, dataset: Any) -> None:
 
 
 def files_of(table: Path, dataset: Any) -> list[Path]:
-    """The data and deletion files that a version names."""
+    """List the data and deletion files that a version names."""
     files = []
     for fragment in dataset.get_fragments():
         facts = fragment.metadata
@@ -81,7 +81,7 @@ def files_of(table: Path, dataset: Any) -> list[Path]:
 
 
 def ends_in(file: Path, magic: bytes) -> bool:
-    """Whether a file ends in these bytes. Raises OSError."""
+    """Tell whether a file ends in these bytes. Raises OSError."""
     with opened(file) as stream:
         stream.seek(max(0, os.fstat(stream.fileno()).st_size - len(magic)))
         return stream.read(len(magic)) == magic

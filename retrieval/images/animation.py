@@ -13,7 +13,7 @@ _EXTENSION, _PICTURE = 0x21, 0x2C
 
 
 def gif_frames(data: bytes) -> int:
-    """Pictures in a GIF, counted by its blocks (GIF89a, appendix A); at least 1."""
+    """Count the pictures of a GIF by its blocks (GIF89a, appendix A); at least 1."""
     frames = 0
     try:
         at = 13 + _table(data[10])
@@ -32,7 +32,7 @@ def gif_frames(data: bytes) -> int:
 
 
 def later_frames(opener: Callable[[], Image.Image], frames: int) -> Iterator[Image.Image]:
-    """The frames behind the first, decoded, within bounds; what cannot be decoded ends them."""
+    """Give the decoded frames after the first, within bounds; an undecodable one ends them."""
     try:
         image = opener()
         if image.width * image.height > MAX_CANVAS:
@@ -47,5 +47,5 @@ def later_frames(opener: Callable[[], Image.Image], frames: int) -> Iterator[Ima
 
 
 def _table(flags: int) -> int:
-    """Bytes of a colour table."""
+    """Count the bytes of a colour table."""
     return 3 << ((flags & 7) + 1) if flags & 0x80 else 0

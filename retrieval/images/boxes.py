@@ -7,13 +7,13 @@ _AVIF_EXIF = re.compile(rb"(infe\x02.{7})Exif", re.DOTALL)
 
 
 def turns(data: bytes) -> bool:
-    """Whether a file has a property that turns or mirrors a picture (ISO/IEC 23008-12, 6.5.10)."""
+    """Tell whether a file turns or mirrors its picture (ISO/IEC 23008-12, 6.5.10)."""
     meta = _meta(data)
     return b"irot" in meta or b"imir" in meta
 
 
 def without_exif(data: bytes) -> bytes:
-    """An AVIF whose EXIF goes by a name that libavif passes over.
+    """Rename an AVIF's EXIF to a name that libavif passes over.
 
     It would fail the whole picture where that is broken.
     """
@@ -21,7 +21,7 @@ def without_exif(data: bytes) -> bytes:
 
 
 def avif_depth(data: bytes) -> int:
-    """Bits a channel by the codec's configuration (AV1 in ISOBMFF, 2.3.3)."""
+    """Return the bits per channel by the codec's configuration (AV1 in ISOBMFF, 2.3.3)."""
     meta = _meta(data)
     at = meta.find(b"av1C")
     flags = meta[at + 6] if 0 <= at < len(meta) - 6 else 0
@@ -29,7 +29,7 @@ def avif_depth(data: bytes) -> int:
 
 
 def _meta(data: bytes) -> bytes:
-    """The box that describes the items of a file (8.11), wherever it stands."""
+    """Return the box that describes the items of a file (8.11), wherever it is."""
     at = 0
     for _ in range(_MAX_BOXES):
         size, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]

@@ -94,7 +94,7 @@ class Budget:
 
 @lru_cache(maxsize=1)
 def process_budget() -> Budget:
-    """The budget of all decoders of this process: a quarter of the memory that it may use."""
+    """Return the budget of all decoders of this process: a quarter of its memory."""
     import tempfile  # the half of the standard library with it
 
     if hasattr(os, "register_at_fork"):  # a lock that another thread held would stay locked
@@ -105,7 +105,7 @@ def process_budget() -> Budget:
 
 @lru_cache(maxsize=1)
 def file_budget() -> Budget:
-    """The budget of the bytes of files that are read to be decoded, beside that of their pixels.
+    """Return the budget of the bytes of files to decode, beside that of their pixels.
 
     Who waits for that of pixels may hold some of this, never the other way round.
     """
@@ -115,12 +115,12 @@ def file_budget() -> Budget:
 
 
 def limit_for(memory: int) -> int:
-    """Bytes for decoding on a machine with so much memory."""
+    """Return the bytes for decoding on a machine with so much memory."""
     return int(max(SHARE * memory, min(LEAST_MEMORY, LEAST_SHARE * memory)))
 
 
 def memory() -> int:
-    """Bytes of memory that this process may use: the machine's, its group's, its own limit."""
+    """Return the memory of this process in bytes: the least of machine, group and own limit."""
     limits = [1 << 34]
     if hasattr(os, "sysconf"):
         limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
@@ -135,7 +135,7 @@ def memory() -> int:
 
 
 def _try_places(folder: Path, wanted: int, total: int) -> list[int] | None:
-    """Descriptors of so many places, or of none: nobody holds some and waits for others.
+    """Take so many places or none: nobody holds some and waits for others.
 
     None where there are no places to be had.
     """

@@ -21,7 +21,7 @@ _MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 
 @lru_cache(maxsize=32)
 def to_srgb(profile: bytes) -> ImageCms.ImageCmsTransform | None:
-    """The transform from a profile to sRGB, or None where it changes nothing, or is broken."""
+    """Return the transform from a profile to sRGB; None if it changes nothing or is broken."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         mode = _MODES[source.profile.xcolor_space]
@@ -37,7 +37,7 @@ def to_srgb(profile: bytes) -> ImageCms.ImageCmsTransform | None:
 
 
 def apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
-    """An RGB, L or CMYK image as sRGB, by its profile; as it is where that changes nothing."""
+    """Convert an RGB, L or CMYK image to sRGB by its profile, if that changes anything."""
     transform = to_srgb(profile)
     if transform is None:
         return image
@@ -53,25 +53,25 @@ def apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
 
 
 def name_of(profile: bytes) -> str:
-    """First 16 hex digits of a profile's SHA-256; "" where there is none or it is as sRGB."""
+    """Return 16 hex digits of a profile's SHA-256; "" if there is none or it is like sRGB."""
     if not profile or to_srgb(profile) is None:
         return ""
     return hashlib.sha256(profile).hexdigest()[:16]
 
 
 def by_gamma(image: Image.Image, gamma: float) -> Image.Image:
-    """An RGB or L image as sRGB, by the exponent with which it was encoded (PNG's gAMA)."""
+    """Convert an RGB or L image to sRGB by its encoding exponent (PNG's gAMA)."""
     levels = [_srgb((level / 255) ** (1 / gamma)) for level in range(256)]
     return image.point(levels * len(image.getbands()))
 
 
 def changes_visibly(gamma: float) -> bool:
-    """Whether an encoding exponent is another than sRGB's 1 / 2.2, and one that can be meant."""
+    """Tell whether an encoding exponent is plausible and differs from sRGB's 1 / 2.2."""
     return 0.1 <= gamma <= 10 and not 0.36 <= gamma <= 0.56
 
 
 def on_ground(image: Image.Image) -> Image.Image:
-    """A picture with transparency on white; on black where white would leave nothing of it."""
+    """Put a picture with transparency on white, or on black if nothing would show on white."""
     picture = _composed(image, "white")
     if _stands_out(picture, 255):
         return picture
@@ -84,7 +84,7 @@ def on_ground(image: Image.Image) -> Image.Image:
 
 
 def is_clear_somewhere(image: Image.Image) -> bool:
-    """Whether any pixel of a picture is not opaque."""
+    """Tell whether any pixel of a picture is not opaque."""
     if not image.has_transparency_data:
         return False
     clear = image.info.get("transparency")
@@ -100,14 +100,14 @@ def is_clear_somewhere(image: Image.Image) -> bool:
 
 
 def is_one_colour(image: Image.Image) -> bool:
-    """Whether all pixels of an RGB or L image have nearly the same colour."""
+    """Tell whether all pixels of an RGB or L image have nearly the same colour."""
     extrema = image.getextrema()
     pairs = extrema if isinstance(extrema[0], tuple) else (extrema,)
     return all(high - low <= PLAIN_LEVELS for low, high in pairs)
 
 
 def _composed(image: Image.Image, ground: str) -> Image.Image:
-    """A picture on a ground, strip by strip: in memory there is one copy, not three."""
+    """Put a picture on a ground, strip by strip: in memory there is one copy, not three."""
     composed = Image.new("RGB", image.size, ground)
     for top, strip in _strips(image):
         # By way of RGBA: Pillow warns when a palette with transparency becomes RGB directly.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PictureFacts:
-    """What a file holds, as far as decoding it told.
+    """What decoding a file tells beside its pixels.
 
     format: of its bytes, as `sniff` names it. frames: pictures in it, frames or pages. depth: bits
     a channel that it stores. alpha: whether it has transparency. profile: first 16 hex digits of

@@ -73,7 +73,7 @@ def find_images(
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders in a folder that find_images enters, sorted by name. Raises DataError."""
+    """List the folders in a folder that find_images enters, sorted by name. Raises DataError."""
     skips = _skips((), include_hidden=False)
     try:
         entries = _sorted_entries(folder)

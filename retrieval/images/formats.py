@@ -74,7 +74,7 @@ def sniff(header: bytes) -> str | None:
 
 
 def has_image_suffix(path: Path) -> bool:
-    """Whether the name says that this is an image of a format that is read here and now."""
+    """Tell whether a file's suffix is that of a format that this installation reads."""
     suffix = path.suffix.lower()
     if _SUFFIX.fullmatch(suffix):
         return True
@@ -84,7 +84,7 @@ def has_image_suffix(path: Path) -> bool:
 
 
 def unread_kind(path: Path) -> str | None:
-    """The suffix of a picture, video or document that is not read, by its name; else None."""
+    """Return the suffix of a picture, video or document that is not read, by name; else None."""
     suffix = path.suffix.lower()
     if not has_image_suffix(path) and (_OTHER_SUFFIX.fullmatch(suffix) or _is_raw_suffix(suffix)):
         return path.suffix
@@ -92,7 +92,7 @@ def unread_kind(path: Path) -> str | None:
 
 
 def unread_content(header: bytes) -> str | None:
-    """The usual suffix of a picture, video or document that is not read, by its first bytes."""
+    """Return the suffix of a picture, video or document that is not read, by first bytes."""
     kind = sniff(header)
     if kind == "JXL" and not jxl.is_readable():
         return ".jxl"
@@ -123,7 +123,7 @@ def read_bytes(path: Path) -> tuple[bytes, os.stat_result]:
 
 
 def read_header(path: Path) -> bytes:
-    """First bytes of a file, or none when it cannot be read or is no regular file."""
+    """Read the first bytes of a file; b"" if it cannot be read or is not a regular file."""
     try:
         with _open_regular(path) as file:
             return file.read(HEADER_BYTES) or b""
@@ -147,7 +147,7 @@ def _is_raw_suffix(suffix: str) -> bool:
 
 
 def _sniff_ftyp(header: bytes) -> str | None:
-    """AVIF or HEIF by the brands of an ISO container (ISO/IEC 14496-12, box ftyp)."""
+    """Tell AVIF from HEIF by the brands of an ISO container (ISO/IEC 14496-12, box ftyp)."""
     size = int.from_bytes(header[:4], "big")
     brands = {header[at : at + 4] for at in (8, *range(16, min(size, len(header)), 4))}
     if header[8:12] in (b"mif1", b"msf1", b"avif", b"avis") and brands & {b"avif", b"avis"}:

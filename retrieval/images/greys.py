@@ -14,7 +14,7 @@ _USUAL_DEPTHS = (8, 10, 12, 14, 16)
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Whether an image has one channel of more than 8 bits."""
+    """Tell whether an image has one channel of more than 8 bits."""
     return image.mode in ("I", "F") or image.mode.startswith("I;")
 
 
@@ -25,7 +25,7 @@ def to_8_bits(
     inverted: bool = False,
     unsigned: bool = False,
 ) -> Image.Image:
-    """Grey of 16 or 32 bits or float as mode L. inverted: 0 is white, the largest sample black.
+    """Convert grey of 16 or 32 bits or float to L. inverted: 0 is white, the largest sample black.
 
     unsigned: what looks like a negative sample of 32 bits is a large one.
     Integers beyond 16 bits: the largest one becomes white. Floats are [0, 1] unless one is larger,
@@ -44,14 +44,14 @@ def to_8_bits(
 
 
 def white_of(brightest: float) -> float:
-    """The top of the smallest usual depth that holds a sample."""
+    """Return the top of the smallest usual depth that holds a sample."""
     return next(
         (float((1 << n) - 1) for n in _USUAL_DEPTHS if brightest <= (1 << n) - 1), brightest
     )
 
 
 def join_bytes(high: Image.Image, low: Image.Image, white: float) -> Image.Image:
-    """Colours of 16 bits, given as images of their high and low bytes, as 8 bits of one mode.
+    """Join images of the high and low bytes of 16-bit colours to one of 8 bits.
 
     What is opaque may be white's sample, or that of 16 bits.
     """
@@ -67,7 +67,7 @@ def join_bytes(high: Image.Image, low: Image.Image, white: float) -> Image.Image
 
 
 def brightest_colour(image: Image.Image) -> int:
-    """The largest level of any channel but that of transparency."""
+    """Return the largest level of any channel but transparency."""
     colours = [band for band in image.getbands() if band != "A"]
     return max(_top(image.getchannel(band)) for band in colours)
 

@@ -81,7 +81,7 @@ class JpegFile(JpegImagePlugin.JpegImageFile):
 
 
 def open_jpeg(data: bytes) -> JpegFile:
-    """A JPEG whose header is read; a segment beside its picture that is cut short is passed over.
+    """Open a JPEG and read its header, passing over side segments that are cut short.
 
     Raises what Pillow does.
     """
@@ -115,13 +115,13 @@ def check_scans(image: JpegFile, data: bytes) -> tuple[bool, list[Scan]]:
 
 
 def coefficient_bytes(image: JpegFile) -> int:
-    """Memory in which libjpeg holds all coefficients of a JPEG of several scans."""
+    """Return the memory in which libjpeg holds all coefficients of a JPEG of several scans."""
     sampling = [h * v for _, h, v, _ in image.layer] or [1]
     return math.ceil(2 * image.width * image.height * sum(sampling) / max(sampling))
 
 
 def is_complete_enough(image: JpegFile, whole: list[Scan]) -> bool:
-    """Whether the whole scans have all of the brightness, and the mean colours, of all blocks."""
+    """Tell whether complete scans give the brightness and mean colours of all blocks."""
     ids = [component for component, *_ in image.layer]
     luminance = {
         n for scan in whole if ids[0] in scan.components for n in range(scan.first, scan.last + 1)

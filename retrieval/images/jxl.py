@@ -26,7 +26,7 @@ def is_readable() -> bool:
 
 
 def jxl_size(data: bytes) -> tuple[int, int]:
-    """Width and height by the header (ISO/IEC 18181-1, SizeHeader). Raises ImageError."""
+    """Read width and height from the header (ISO/IEC 18181-1, SizeHeader). Raises ImageError."""
     bits = _Bits(_codestream(data)[2:40])
     if bits.take(1):  # small: multiples of 8
         height = 8 * (bits.take(5) + 1)
@@ -43,7 +43,7 @@ def jxl_size(data: bytes) -> tuple[int, int]:
 
 
 def decode_jxl(data: bytes) -> tuple[bytes | Image.Image, bytes]:
-    """The JPEG that was packed, or else the picture; and its colour profile. Raises ImageError.
+    """Decode to the packed JPEG or else the picture, and the profile. Raises ImageError.
 
     The decoder turns the picture upright by what the codestream says.
     """

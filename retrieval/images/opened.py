@@ -110,7 +110,7 @@ class Opened:
         return (height, width) if self.orientation >= 5 else (width, height)
 
     def bytes_needed(self) -> int:
-        """Memory that decoding and resizing will take, at the scale that the image has now."""
+        """Return the memory that decoding and resizing take, at the image's present scale."""
         mode, (width, height) = self.image.mode, self.image.size
         each = _STORED.get(mode, 4) + _BESIDE.get(self.format, 0)
         if mode not in ("RGB", "L") or self.image.has_transparency_data:
@@ -149,7 +149,7 @@ def check_pixels(width: int, height: int, max_pixels: int) -> None:
 
 
 def open_loaded(image: Image.Image) -> Opened:
-    """An image that is somebody's own, with what it still carries of its file."""
+    """Wrap a PIL image of the caller, with what it still carries of its file."""
     try:
         turn = image.getexif().get(0x0112, 1)
     except _DECODER_ERRORS:  # EXIF that is broken in any way
@@ -169,7 +169,7 @@ def open_loaded(image: Image.Image) -> Opened:
 
 
 def depth_of(mode: str) -> int:
-    """Bits a channel of one of Pillow's modes."""
+    """Return the bits per channel of one of Pillow's modes."""
     return 32 if mode in ("I", "F") else 16 if mode.startswith("I;") else 8
 
 

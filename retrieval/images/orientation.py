@@ -21,12 +21,12 @@ _XMP = re.compile(rb"tiff:Orientation\s*(?:=\s*[\"']|>)\s*([1-8])\b")
 
 
 def orientation(exif: bytes, xmp: bytes) -> int:
-    """Orientation 1 to 8 by EXIF, else by XMP; 1 where neither has one that can be read."""
+    """Return the orientation, 1 to 8, by EXIF, else by XMP; 1 if neither tells it."""
     return exif_orientation(exif) or xmp_orientation(xmp) or 1
 
 
 def exif_orientation(exif: bytes) -> int | None:
-    """Tag 0x0112 of the first directory (Exif 2.32, 4.6.2), 1 to 8, or None."""
+    """Read tag 0x0112 of the first directory (Exif 2.32, 4.6.2), 1 to 8, or None."""
     exif = exif.removeprefix(b"Exif\0\0").removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(exif[:2])
     if order is None:
@@ -45,13 +45,13 @@ def exif_orientation(exif: bytes) -> int | None:
 
 
 def xmp_orientation(xmp: bytes) -> int | None:
-    """The property tiff:Orientation of an XMP packet (XMP part 2, 3.3), 1 to 8, or None."""
+    """Read tiff:Orientation of an XMP packet (XMP part 2, 3.3), 1 to 8, or None."""
     found = _XMP.search(xmp[:XMP_BYTES])
     return int(found[1]) if found else None
 
 
 def written_orientation(image: Image.Image) -> int:
-    """Orientation by what Pillow has read beside an image: info's exif, and its xmp."""
+    """Return the orientation by what Pillow read beside an image: info's exif and xmp."""
     info = image.info
     exif = info.get("exif")
     if not isinstance(exif, bytes):

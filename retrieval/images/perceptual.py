@@ -38,7 +38,7 @@ Sides = tuple[int, int, int, int]
 
 
 def perceptual_hash(picture: Image.Image) -> bytes:
-    """The hash of an upright picture, HASH_BYTES, and what it has inside of a border.
+    """Hash an upright picture, HASH_BYTES, and what it has inside of a border.
 
     With a border of one colour the hash without it follows, and how wide it is (4 bytes, Sides).
     b"" for a picture of one colour, which has nothing to tell it by.
@@ -51,7 +51,7 @@ def perceptual_hash(picture: Image.Image) -> bytes:
 
 
 def parts(hashes: bytes) -> list[np.ndarray]:
-    """The one or two hashes of perceptual_hash(), (HASH_BYTES,) uint8 each; none of b"".
+    """Split perceptual_hash() into one or two hashes, (HASH_BYTES,) uint8; none of b"".
 
     >>> [len(part) for part in parts(bytes(32))], parts(b"")
     ([32], [])
@@ -70,7 +70,7 @@ def coarse(hashes: np.ndarray) -> np.ndarray:
 
 
 def share_inside(hashes: bytes) -> float:
-    """The share of a picture's pixels that no border takes, by its perceptual_hash()."""
+    """Return the share of a picture's pixels inside of its border, by perceptual_hash()."""
     if len(hashes) <= 2 * HASH_BYTES:
         return 1.0
     top, bottom, left, right = hashes[2 * HASH_BYTES :][:4]
@@ -78,29 +78,29 @@ def share_inside(hashes: bytes) -> float:
 
 
 def grey_grid(picture: Image.Image) -> np.ndarray:
-    """A picture squashed to (GRID, GRID) uint8 grey."""
+    """Squash a picture to (GRID, GRID) uint8 grey."""
     return np.asarray(_squashed(picture, GRID).convert("L"))
 
 
 def tint_grids(picture: Image.Image) -> np.ndarray:
-    """How blue and how red a picture is, (2, TINTS, TINTS) int16, 0 where it is grey."""
+    """Measure how blue and red a picture is, (2, TINTS, TINTS) int16, 0 where it is grey."""
     tints = np.asarray(_squashed(picture, TINTS).convert("YCbCr"), np.int16)[..., 1:] - 128
     return np.ascontiguousarray(np.moveaxis(tints, -1, 0))
 
 
 def border(grid: np.ndarray) -> Sides:
-    """How many lines at the top, bottom, left and right are of the colour of the outermost one."""
+    """Count lines at the top, bottom, left and right of the colour of the outermost one."""
     return _lines(grid), _lines(grid[::-1]), _lines(grid.T), _lines(grid.T[::-1])
 
 
 def without(grid: np.ndarray, sides: Sides) -> np.ndarray:
-    """A grid without so many lines at the top, bottom, left and right."""
+    """Cut so many lines off a grid at the top, bottom, left and right."""
     top, bottom, left, right = sides
     return grid[top : grid.shape[0] - bottom, left : grid.shape[1] - right]
 
 
 def turned(grid: np.ndarray, turn: tuple[int, int, int]) -> np.ndarray:
-    """A grid turned and mirrored by one of TURNS."""
+    """Turn and mirror a grid by one of TURNS."""
     swap, down, across = turn
     grid = grid.T if swap else grid
     grid = grid[::-1] if down else grid

@@ -71,7 +71,7 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Decoded:
-    """What a backbone is fed of one image.
+    """The input pixels of one image.
 
     pixels: (size, size, 3) uint8 RGB, contiguous. width, height: of the whole upright picture.
     facts: what its file tells.
@@ -146,7 +146,7 @@ def open_image(
 def thumbnail(
     source: Source, longest: int = 160, *, max_pixels: int = DEFAULT_MAX_PIXELS
 ) -> Image.Image:
-    """Small upright RGB picture, its longer side at most `longest` pixels. Raises ImageError."""
+    """Make a small upright RGB picture, at most `longest` pixels long. Raises ImageError."""
 
     def reduction(width: int, height: int) -> int:
         return max(width, height) // (_MARGIN * longest)
@@ -210,7 +210,7 @@ def _draft(opened: Opened, reduction: Callable[[int, int], int]) -> int:
 
 
 def _reduction(width: int, height: int, preprocessing: Preprocessing) -> int:
-    """How many times smaller a picture may be and still have the pixels that fitting needs."""
+    """Tell how many times smaller a picture may be and still have enough pixels to fit."""
     if preprocessing.fit == "pad":
         return max(width, height) // (_MARGIN * preprocessing.size)
     return min(width, height) // (_MARGIN * _short_side(preprocessing))

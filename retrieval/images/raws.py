@@ -22,7 +22,7 @@ _TURNS = {3: 3, 5: 8, 6: 6}  # LibRaw's flip -> EXIF's orientation
 
 @lru_cache(maxsize=1)
 def are_readable() -> bool:
-    """Whether the extra is installed."""
+    """Tell whether the extra `raw` is installed."""
     return is_installed("rawpy")
 
 

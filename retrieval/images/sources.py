@@ -63,7 +63,7 @@ def open_source(source: Any, max_pixels: int) -> Opened:
 
 
 def as_sent(source: Any) -> Any:
-    """A picture as another process can be given it: what is open, or torch's, as bytes or array.
+    """Convert a picture for another process: open files and tensors become bytes or arrays.
 
     What is not a picture is given back as it is. Raises ImageError as open_source() does.
     """
@@ -76,7 +76,7 @@ def as_sent(source: Any) -> Any:
 
 
 def is_tensor(source: object) -> bool:
-    """Whether this is a tensor of torch; imports nothing."""
+    """Tell whether this is a tensor of torch; import nothing."""
     return any(
         kind.__module__.partition(".")[0] == "torch" and kind.__name__ == "Tensor"
         for kind in type(source).__mro__

@@ -70,7 +70,7 @@ class Page:
 
 
 def pages_of(data: bytes) -> list[Page]:
-    """All directories of a TIFF, those below others too, as far as they can be read.
+    """List all directories of a TIFF, nested ones too, as far as they can be read.
 
     Source: TIFF 6.0, section 2; BigTIFF; Adobe's TIFF technical note 1 for the trees.
     """
@@ -97,12 +97,12 @@ def pages_of(data: bytes) -> list[Page]:
 
 
 def is_raw(data: bytes, pages: list[Page]) -> bool:
-    """Whether a TIFF is a camera's raw file: DNG, NEF, ARW, CR2, PEF, SRW, 3FR and their like."""
+    """Tell whether a TIFF is a camera's raw file: DNG, NEF, ARW, CR2, PEF, SRW, 3FR and so on."""
     return data[8:10] == b"CR" or any(page.is_raw for page in pages)
 
 
 def main_page(pages: list[Page]) -> Page | None:
-    """The main picture: the first that is neither called reduced nor much smaller than another."""
+    """Pick the main picture: the first neither called reduced nor much smaller than another."""
     whole = [page for page in pages if not page.is_reduced and page.pixels] or [
         page for page in pages if page.pixels
     ]
@@ -113,13 +113,13 @@ def main_page(pages: list[Page]) -> Page | None:
 
 
 def says_white_is_zero(image: Image.Image) -> bool:
-    """Whether an image is a TIFF that Pillow has opened, whose 0 is white."""
+    """Tell whether an image is a TIFF opened by Pillow whose 0 is white."""
     is_tiff = isinstance(image, TiffImagePlugin.TiffImageFile)
     return is_tiff and image.tag_v2.get(_PHOTOMETRIC) == 0  # type: ignore[attr-defined]
 
 
 def open_tiff(data: bytes) -> tuple[TiffFile, int]:
-    """The main picture of a TIFF, its header read, and the number of its pages.
+    """Open the main picture of a TIFF, its header read; also return the number of pages.
 
     Raises ImageError when it is of a kind that is not read.
     """

@@ -19,7 +19,7 @@ ROWS_PER_CELL = 40  # that k-means is trained on
 
 
 def trained_ivf(chain: list[Any], batches: Batches, n: int, d: int, seed: int) -> Any:
-    """Cells trained by k-means on some of the vectors; their number grows with the root of n."""
+    """Train cells by k-means on some vectors; their number grows with the root of n."""
     cells = int(2 ** np.round(np.log2(4 * np.sqrt(max(n, 64)))))
     cells = max(1, min(cells, n // ROWS_PER_CELL))
     _, x = sample(batches, n, cells * ROWS_PER_CELL, seed, chain)
@@ -35,7 +35,7 @@ def trained_ivf(chain: list[Any], batches: Batches, n: int, d: int, seed: int) -
 def sample(
     batches: Batches, n: int, m: int, seed: int, chain: Sequence[Any] = ()
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ids of m of the n embeddings, evenly drawn, and what chain makes of these."""
+    """Draw m of the n embeddings evenly; return their ids and transformed vectors."""
     chosen = evenly_drawn(n, m, seed=seed)
     ids, rows, first = [], [], 0
     for batch_ids, embeddings in batches():
@@ -50,7 +50,7 @@ def sample(
 def exact_neighbours(
     x: np.ndarray, ids: np.ndarray, batches: Iterable[tuple[np.ndarray, np.ndarray]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """True nearest neighbours of vectors of the gallery in float32, themselves left out.
+    """Find the true nearest neighbours of vectors of the gallery, themselves left out.
 
     x: (q, d_out) float32 under (q,) ids. batches: of all ids and their vectors. Returns their
     (q, k) ids and the (q, 1) score of the last of them; k is RECALL_AT, or less where fewer exist.
@@ -72,7 +72,7 @@ def exact_neighbours(
 def recalls(
     scores: np.ndarray, found: np.ndarray, ids: np.ndarray, exact: np.ndarray, least: np.ndarray
 ) -> np.ndarray:
-    """Share of each query's true neighbours among what a search for one more found: (q,) float64.
+    """Return the share of each query's true neighbours that a search found: (q,) float64.
 
     What scores as high as the last true neighbour is as good as it: of equal images any will do.
     """

@@ -16,7 +16,7 @@ READING = threading.Lock()
 
 
 def check_file(path: Path, facts: IndexFacts) -> None:
-    """Raise ValueError when a file is not the one that save() wrote, as far as its head tells."""
+    """Raise ValueError if the head of a file is not the one that save() wrote."""
     size, head = path.stat().st_size, facts.get("head")
     if size != facts.get("bytes"):
         raise ValueError("its size has changed since it was written")
@@ -27,7 +27,7 @@ def check_file(path: Path, facts: IndexFacts) -> None:
 
 
 def read_index(path: Path, flags: int) -> Any:
-    """FAISS's reader, kept from making more memory or loops than a file of this size can want.
+    """Read an index by FAISS, with no more memory or loops than a file of this size needs.
 
     Its limits are those of the process, so they are put back. It counts d x d for a norm too.
     """
@@ -46,7 +46,7 @@ def read_index(path: Path, flags: int) -> Any:
 
 
 def sha256_of_head(path: Path, head: int) -> str:
-    """Of a file's first bytes. Vectors and ids lie behind: hashing them would read the file."""
+    """Hash a file's first bytes; vectors and ids follow, and hashing them would read it all."""
     sha256 = hashlib.sha256()
     with path.open("rb") as file:
         while head > 0 and (chunk := file.read(min(head, 1 << 20))):
@@ -56,7 +56,7 @@ def sha256_of_head(path: Path, head: int) -> str:
 
 
 def check_structure(index: Any, facts: IndexFacts) -> None:
-    """Raise ValueError when an index is not one that build() makes, with every size in its place.
+    """Raise ValueError if an index is not one that build() makes, with every size in place.
 
     A gallery may come from a stranger, hash and all, and FAISS trusts what it has read.
     """
@@ -126,6 +126,6 @@ def _searchable(index: Any) -> bool:
 
 
 def steps_of(index: Any) -> list[Any]:
-    """The transforms in front of an IndexPreTransform, in order."""
+    """Return the transforms in front of an IndexPreTransform, in order."""
     chain = index.chain
     return [faiss.downcast_VectorTransform(chain.at(place)) for place in range(chain.size())]

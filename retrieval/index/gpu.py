@@ -12,7 +12,7 @@ MOST_ON_GPU = 2048  # that FAISS finds on a GPU
 
 
 class GpuCopy:
-    """Made at the first search, and given up for good when it fails; any thread may search it."""
+    """A copy made at the first search, and given up when it fails; any thread may search it."""
 
     def __init__(self) -> None:
         self._copy: Any = None  # with the resources that it needs
@@ -20,7 +20,7 @@ class GpuCopy:
         self._turn = threading.Lock()  # FAISS searches on a GPU for one thread at a time
 
     def search(self, index: Any, x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray] | None:
-        """Scores and ids, (n, k) each, of vectors (n, d); None without a GPU, or when it fails."""
+        """Search for vectors (n, d): scores and ids, (n, k) each; None without a working GPU."""
         if k > MOST_ON_GPU:
             return None
         with self._turn:

@@ -117,7 +117,7 @@ class Index:
 
     @classmethod
     def load(cls, path: Path, facts: IndexFacts, *, mmap: bool = True) -> Index:
-        """The index in a file, memory-mapped or, to change it, in memory.
+        """Load the index in a file, memory-mapped or, to change it, in memory.
 
         facts: its settings as save() left them. Raises GalleryError when the file is missing,
         damaged, or not what facts say.
@@ -176,7 +176,7 @@ class Index:
 
     @property
     def kind(self) -> str:
-        """The kind and its parameters, for a person."""
+        """The kind and its parameters, for people to read."""
         if self._facts["kind"] == "exact":
             return "exact"
         return f"ivf, {self._ivf.nlist} cells, {self._facts['nprobe']} searched, float16"
@@ -189,22 +189,22 @@ class Index:
 
     @property
     def ntotal(self) -> int:
-        """Vectors it holds."""
+        """The number of vectors."""
         return int(self._index.ntotal)
 
     @property
     def d_in(self) -> int:
-        """Width of a raw embedding."""
+        """The width of a raw embedding."""
         return int(self._index.d)
 
     @property
     def d_out(self) -> int:
-        """Width of a transformed one."""
+        """The width of a transformed embedding."""
         return int(self._inner.d)
 
     @property
     def ids(self) -> np.ndarray:
-        """(n,) int64 ids, in no order that means anything."""
+        """The ids, (n,) int64, in no particular order."""
         if self._facts["kind"] == "exact":
             return np.array(faiss.vector_to_array(self._inner.id_map))
         lists = self._ivf.invlists
@@ -217,7 +217,7 @@ class Index:
         return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
     def vectors(self, ids: np.ndarray) -> np.ndarray:
-        """The transformed vectors of ids of any shape, (..., d_out) float32; zeros for id -1.
+        """Return the transformed vectors of ids of any shape, (..., d_out); zeros for id -1.
 
         Raises ValueError for an id that it does not hold.
         """
@@ -232,7 +232,7 @@ class Index:
         return vectors
 
     def suits(self, n: int) -> bool:
-        """Whether its kind is still the right one when it holds n vectors."""
+        """Tell whether its kind is still the right one for n vectors."""
         built_on = int(self._facts["built_on"])
         return self._facts["kind"] == choose_kind(n) and (n <= EXACT_UP_TO or n < 4 * built_on)
 
@@ -245,7 +245,7 @@ class Index:
         self.changed = True
 
     def remove(self, ids: np.ndarray) -> int:
-        """Drop vectors by id; the number dropped."""
+        """Drop vectors by id; return how many."""
         self._prepare_change()
         selector = faiss.IDSelectorBatch(np.ascontiguousarray(ids, np.int64))
         removed = int(self._inner.remove_ids(selector))
@@ -330,13 +330,13 @@ class Index:
         return vectors
 
     def transform(self, embeddings: np.ndarray) -> np.ndarray:
-        """(n, d_in) raw embeddings -> (n, d_out) float32 of unit length."""
+        """Transform (n, d_in) raw embeddings to (n, d_out) float32 of unit length."""
         return apply(steps_of(self._index), self._raw(embeddings))
 
     def search(
         self, embeddings: np.ndarray, k: int, *, allowed: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The k nearest of (q, d_in) raw embeddings, best first.
+        """Find the k nearest of (q, d_in) raw embeddings, best first.
 
         allowed: ids to search among. Returns (q, k) float32 cosine similarities and (q, k) int64
         ids, padded with -inf and -1 where fewer than k exist. Raises ValueError for embeddings
@@ -347,7 +347,7 @@ class Index:
     def search_vectors(
         self, x: np.ndarray, k: int, *, allowed: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The same for (q, d_out) vectors that are transformed already."""
+        """Find the k nearest of (q, d_out) vectors that are already transformed."""
         with self._settling:  # else cells that were made for other vectors are searched
             self.settle()
         found = min(k, self.ntotal if allowed is None else len(allowed))
@@ -458,5 +458,5 @@ class Index:
 
 
 def choose_kind(n: int) -> Kind:
-    """The kind for n vectors: exact up to 100,000."""
+    """Choose the kind for n vectors: exact up to 100,000."""
     return "exact" if n <= EXACT_UP_TO else "ivf"

@@ -26,7 +26,7 @@ class AffineMap(Protocol):
 
 
 def chain_of(transform: AffineMap) -> tuple[list[Any], int]:
-    """The steps of a transform as FAISS has them, and the width of what they give."""
+    """Return the steps of a transform as FAISS has them, and their output's width."""
     steps: list[Any] = []
     d_out = transform.d_in
     if transform.matrix is not None and transform.bias is not None:
@@ -40,7 +40,7 @@ def chain_of(transform: AffineMap) -> tuple[list[Any], int]:
 
 
 def apply(steps: Sequence[Any], x: np.ndarray) -> np.ndarray:
-    """(n, d_in) float32 through all steps."""
+    """Apply all steps to (n, d_in) float32."""
     for step in steps:
         x = step.apply(x)
     return np.asarray(x)

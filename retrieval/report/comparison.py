@@ -24,7 +24,7 @@ COMPARISON_CAPTIONS = {
 
 
 def comparison_page(comparison: Comparison) -> str:
-    """The conclusion, the table, the figures, the tests and a contact sheet as an HTML page."""
+    """Make an HTML page of the conclusion, table, figures, tests and a contact sheet."""
     results = comparison.experiments
     k = results[0].evaluation.k
     columns = [m.name for m in results[0].evaluation.metrics if _is_shown(m.name, k)]

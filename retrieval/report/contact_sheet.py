@@ -14,7 +14,7 @@ def contact_sheet(
     title: str = "Matches",
     names: Mapping[Path, Path] | None = None,
 ) -> str:
-    """An HTML page of queries, each beside its matches with score, label and path.
+    """Make an HTML page of queries, each beside its matches with score, label and path.
 
     Thumbnails are embedded, so the page needs no other file. Images that cannot be read any more
     are shown as gone; matches outside of a stranger's gallery are left out. names: what to call

@@ -19,7 +19,7 @@ TIER_WORDS = {
 
 
 def duplicate_sheet(report: DuplicateReport, title: str = "Duplicates") -> str:
-    """An HTML page of the groups: the image to keep, then the others with tier and score.
+    """Make an HTML page of the groups: the image to keep, the others with tier and score.
 
     Thumbnails are embedded, so the page needs no other file. At most GROUPS groups and MEMBERS
     images of each are drawn; the page says how many are not.

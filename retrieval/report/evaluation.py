@@ -22,7 +22,7 @@ EVALUATION_CAPTIONS = {
 
 
 def evaluation_page(evaluation: Evaluation) -> str:
-    """Metrics with intervals, figures, classes, confusions and failed queries as an HTML page."""
+    """Make an HTML page of metrics, figures, classes, confusions and failed queries."""
     e = evaluation
     pictures = Pictures.make([*e.worst, *e.sample])
     figures = evaluation_figures(e)

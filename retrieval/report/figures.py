@@ -52,7 +52,7 @@ def comparison_figures(comparison: Comparison) -> dict[str, Figure]:
 
 
 def evaluation_figures(evaluation: Evaluation) -> dict[str, Figure]:
-    """The figures of one evaluation, by name; "reliability" where there is a calibration."""
+    """Draw the figures of one evaluation, by name; "reliability" where there is a calibration."""
     with mpl.rc_context(STYLE):
         figures = {}
         if evaluation.calibration is not None:

@@ -16,7 +16,7 @@ MAP_SIDE, MAP_QUALITY = 96, 70  # of a thumbnail: pixels, JPEG
 
 
 def map_page(drawn: GalleryMap, progress: Progress | None = None) -> str:
-    """A page on which one zooms, hovers, searches and picks labels; it needs no other file."""
+    """Make a self-contained page to zoom, hover, search and pick labels."""
     thumbnails: list[str] = []
     paths = [point.path for point in drawn.points]
     workers = default_workers()

@@ -22,7 +22,7 @@ THUMBNAIL, QUALITY = 256, 82  # longest side in pixels, of a JPEG
 
 
 def render_page(template: str, package: str = "retrieval", /, **values: Any) -> str:
-    """A page from a package's templates/, or else from ours; all values are escaped.
+    """Render a template of a package, or else of retrieval; all values are escaped.
 
     What is hidden in a name, such as a mark that turns the text after it around, is written out.
     """
@@ -49,7 +49,7 @@ def _finished(value: Any) -> Any:
 
 
 def embedded_thumbnail(path: Path, side: int = THUMBNAIL, quality: int = QUALITY) -> str | None:
-    """An image as embedded() gives it, at most `side` pixels long; None where it is gone."""
+    """Embed a thumbnail of at most `side` pixels; None if the image is gone."""
     try:
         return embedded(thumbnail(path, side), quality)
     except ImageError:
@@ -57,7 +57,7 @@ def embedded_thumbnail(path: Path, side: int = THUMBNAIL, quality: int = QUALITY
 
 
 def embedded(picture: Image.Image, quality: int = QUALITY) -> str:
-    """A picture as a data: URI, for a page that needs no other file; a JPEG of that quality."""
+    """Encode a picture as a data: URI of a JPEG of that quality."""
     stream = BytesIO()
     picture.save(stream, "JPEG", quality=quality)
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -53,7 +53,7 @@ STYLE: dict[Any, Any] = {
 
 
 def new_figure(height: float = 2.4, width: float = WIDTH) -> tuple[Figure, Axes]:
-    """A figure with one pair of axes, inches."""
+    """Make a figure with one pair of axes, inches."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         return figure, figure.subplots()
@@ -70,7 +70,7 @@ def draw_reliability(axes: Axes, bins: Sequence[ReliabilityBin], label: str) -> 
 
 
 def styled(place: int) -> dict[str, Any]:
-    """Colour, marker and line of the n-th experiment; no two of 24 are alike."""
+    """Return colour, marker and line of the n-th experiment; no two of 24 are alike."""
     return {
         "color": COLOURS[place % len(COLOURS)],
         "marker": MARKERS[place % len(MARKERS)],
@@ -79,13 +79,13 @@ def styled(place: int) -> dict[str, Any]:
 
 
 def short(name: str, width: int = 22) -> str:
-    """A name for an axis: wrapped, and cut after three lines."""
+    """Wrap a name for an axis, and cut it after three lines."""
     lines = fill(visible(name), width).split("\n")
     return "\n".join([*lines[:2], lines[2] + " ..."] if len(lines) > 3 else lines)
 
 
 def one_line(name: str, width: int = 30) -> str:
-    """A name where there is room for one line: its beginning and its end.
+    """Shorten a name to one line: its beginning and its end.
 
     >>> one_line("Chevrolet Silverado 1500 Hybrid Crew Cab 2012", 24)
     'Chevrolet Silv…Cab 2012'
@@ -100,7 +100,7 @@ def one_line(name: str, width: int = 30) -> str:
 def grouped_bars(
     axes: Axes, groups: Mapping[str, Sequence[float]], *, digits: int = 3, first: int = 0
 ) -> None:
-    """Rows of horizontal bars, in each row one bar a group, its value written beside it.
+    """Draw rows of horizontal bars: one bar per group, its value beside it.
 
     groups: the values of all rows, the first row at the top. first: place of the first group's
     colour.
@@ -119,7 +119,7 @@ def grouped_bars(
 
 
 def as_svg(figure: Figure, prefix: str) -> str:
-    """A figure as an <svg> element for a page; prefix keeps its ids apart from other figures'."""
+    """Return a figure as an <svg> element; prefix keeps its ids apart from other figures'."""
     stream = BytesIO()
     with mpl.rc_context(STYLE):
         FigureCanvasSVG(figure)

@@ -1,4 +1,4 @@
-"""StandardScaler and PCA as one affine map, whitened where that is asked for.
+"""StandardScaler and PCA as one affine map, with optional whitening.
 
 Jégou and Chum 2012, "Negative evidences and co-occurrences in image retrieval: the benefit of PCA
 and whitening".
@@ -15,7 +15,7 @@ from retrieval.transform.spec import Spec
 
 
 def fit_chain(asked: Spec, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """StandardScaler and PCA, each where the name says so, as one matrix and bias in float64."""
+    """Fit StandardScaler and PCA, as the name says, as one matrix and bias in float64."""
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import StandardScaler
 

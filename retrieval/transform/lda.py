@@ -1,4 +1,4 @@
-"""Linear discriminant analysis, its covariance within classes shrunk where that is asked for.
+"""Linear discriminant analysis, with an optional shrinkage of its covariance.
 
 Friedman 1989, "Regularized discriminant analysis".
 """
@@ -14,7 +14,7 @@ LEAST_VARIANCE = 1e-7  # of the largest; below it a direction is rounding noise
 
 
 def fit_lda(x: np.ndarray, y: np.ndarray | None, asked: Spec) -> tuple[np.ndarray, np.ndarray]:
-    """(components, d) discriminants, the best first, and their bias. Raises DataError.
+    """Fit (components, d) discriminants, the best first, and their bias. Raises DataError.
 
     x: (n, d) float32. y: (n,) labels. asked: components, and its power as the shrinkage.
     """

@@ -1,4 +1,4 @@
-"""What was asked of a transform: its name, N and P."""
+"""A transform's spec: its name, N and P."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ NAMES = f"{', '.join(_USAGE[:-1])} or {_USAGE[-1]}"
 
 
 def parse_spec(spec: str) -> Spec:
-    """Read a spec. Raises ArgumentError for what is none.
+    """Read a spec. Raises ArgumentError for a wrong one.
 
     >>> parse_spec("whiten:512:0.75")
     Spec(name='whiten', components=512, power=0.75)
@@ -135,5 +135,5 @@ def resolve_spec(spec: str, n: int, d: int) -> str:
 
 
 def sees_labels(spec: str) -> bool:
-    """Tell whether labels take part where a transform is fitted."""
+    """Tell whether labels take part in fitting a transform."""
     return KINDS[parse_spec(spec).name].labels != "none"

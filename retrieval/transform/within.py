@@ -35,7 +35,7 @@ def fit_within(
     shrinkage: float | None,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(components, d) matrix and (components,) bias, float64.
+    """Fit a (components, d) matrix and a (components,) bias, float64.
 
     x: (n, d) float32. labels: (n,), "" for none; None for nearest neighbours in their place.
     shrinkage: weight of the identity, by default 1000 / (1000 + n).
@@ -56,14 +56,14 @@ def fit_within(
 
 
 def usual_lengths(x: np.ndarray, labels: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
-    """Rows, and their labels, without those that are many times longer than most."""
+    """Leave out rows, and their labels, that are many times longer than most."""
     lengths = np.linalg.norm(x, axis=1)
     kept = lengths <= LONGEST_ROW * np.median(lengths)
     return x[kept], None if labels is None else labels[kept]
 
 
 def tell_something(x: np.ndarray, labels: np.ndarray | None, seed: int) -> bool:
-    """Whether nearest neighbours have the same label more often than chance would have it.
+    """Tell whether nearest neighbours have the same label more often than by chance.
 
     x: (n, d) float32. Labels may be names of folders that say nothing of what images show.
     """

@@ -129,7 +129,7 @@ def test_every_part_of_a_spec_but_the_name_is_in_its_fingerprint(weights: Path, 
     [
         ("resnet5", "There is no backbone named 'resnet5'. Did you mean"),
         ("zzz", "Give a timm name or a folder"),
-        ("resnet50.none_such", "has no weights 'none_such', only a1_in1k"),
+        ("resnet50.none_such", "has no weights 'none_such'. Use one of a1_in1k"),
         ("/no/such/folder", "does not exist"),
     ],
 )

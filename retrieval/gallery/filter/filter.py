@@ -37,7 +37,7 @@ class Filter:
 
     @classmethod
     def of(cls, where: str | Filter | None) -> Filter | None:
-        """Return the filter that an argument gives: text is parsed. Raises FilterError, QueryError."""
+        """Return the filter that an argument gives, parsed. Raises FilterError, QueryError."""
         if isinstance(where, str):
             return cls.parse(where)
         if where is None or isinstance(where, Filter):
