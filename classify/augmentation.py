@@ -29,7 +29,7 @@ Mixer = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]
 
 
 def kept_side(augmentation: Augmentation, size: int) -> int:
-    """The side at which training pictures are kept in memory, pixels."""
+    """Return the side at which training pictures are kept in memory, pixels."""
     return round(size * MARGIN) if augmentation.crop else size
 
 
@@ -45,7 +45,7 @@ class Augmenter:
         self._rand = _rand_augment(augmentation.rand, preprocessing) if augmentation.rand else None
 
     def __call__(self, pixels: np.ndarray, seed: int, device: torch.device) -> torch.Tensor:
-        """(n, s, s, 3) uint8 -> (n, 3, size, size) float32, channels last in memory."""
+        """Augment (n, s, s, 3) uint8 to (n, 3, size, size) float32, channels last in memory."""
         a, random = self.augmentation, torch.Generator().manual_seed(seed)
         if self._rand is not None:
             with timm_seeded(seed):
@@ -60,14 +60,14 @@ class Augmenter:
         return x.contiguous(memory_format=torch.channels_last)
 
     def plain(self, pixels: np.ndarray, device: torch.device) -> torch.Tensor:
-        """(n, size, size, 3) uint8 -> (n, 3, size, size) float32, not augmented."""
+        """Normalise (n, size, size, 3) uint8 to (n, 3, size, size) float32, not augmented."""
         x = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float()
         x = x.sub_(self._mean.to(device)).div_(self._std.to(device))
         return x.contiguous(memory_format=torch.channels_last)
 
 
 def mixer(augmentation: Augmentation, num_classes: int) -> Mixer | None:
-    """timm's mixup and CutMix, (pictures, labels) -> (pictures, (n, classes)); None for neither.
+    """Make timm's mixup and CutMix: (pictures, labels) -> (pictures, (n, classes)); or None.
 
     The loss smooths the labels, as it does those that are not mixed.
     """
@@ -228,7 +228,7 @@ def _grey(x: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def timm_seeded(seed: int) -> Iterator[None]:
-    """Seed what timm draws from: Python's and NumPy's global generators, which are put back."""
+    """Seed Python's and NumPy's global generators, which timm uses, and restore them."""
     states = python_random.getstate(), np.random.get_state()  # noqa: NPY002
     python_random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002

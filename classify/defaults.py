@@ -1,4 +1,4 @@
-"""A recipe for data that none was named for."""
+"""The default recipe for data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOOKED_AT, SMALL_SIDE, MANY_IMAGES = 16, 64, 5000  # images, pixels, images
 
 
 def default_recipe(folder: Path, how: ClassFolders = "auto") -> str:
-    """The name of a recipe of ours that fits the pictures' size and their number.
+    """Name a recipe of the package that fits the pictures' size and number.
 
     Raises DataError where the folder has no labelled images.
     """
@@ -34,7 +34,7 @@ def default_recipe(folder: Path, how: ClassFolders = "auto") -> str:
 
 
 def recipe_with_weights(recipe: Recipe, weights: str | None) -> Recipe:
-    """The recipe with its backbone's weights from a folder, "pretrained" or "random"."""
+    """Set the backbone's weights of a recipe: a folder, "pretrained" or "random"."""
     if weights is None:
         return recipe
     document = recipe.model_dump(mode="json", exclude_none=True)

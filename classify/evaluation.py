@@ -102,7 +102,7 @@ class ClassifierReport(Plain):
     samples: tuple[Sample, ...] = ()
 
     def average(self, name: str) -> Average:
-        """One of the averages by its name. Raises KeyError."""
+        """Return one of the averages by its name. Raises KeyError."""
         return {average.name: average for average in self.averages}[name]
 
 
@@ -120,7 +120,7 @@ def judge(
     contents: Sequence[str] = (),
     notes: tuple[str, ...] = (),
 ) -> ClassifierReport:
-    """Judge predictions.
+    """Evaluate predictions.
 
     probabilities: (n, classes) float, rows sum to 1. labels: (n,) places in classes, n > 0.
     contents: SHA-256 of each image, where they are known. Averages are over the classes that have
@@ -165,7 +165,7 @@ def judge(
 
 
 def sample_places(labels: np.ndarray) -> list[np.ndarray]:
-    """Places of up to SAMPLED_IMAGES images of each of up to SAMPLED_CLASSES classes.
+    """Pick up to SAMPLED_IMAGES images of each of up to SAMPLED_CLASSES classes.
 
     labels: (n,) int. Both are spread evenly, since neighbours in a folder are often alike.
 
@@ -177,19 +177,19 @@ def sample_places(labels: np.ndarray) -> list[np.ndarray]:
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:
-    """Class scores -> probabilities, (n, classes) float64."""
+    """Convert class scores to probabilities, (n, classes) float64."""
     x = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))
     return np.asarray(x / x.sum(axis=1, keepdims=True))
 
 
 def cross_entropy(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean negative logarithm of the right class' probability, nats."""
+    """Return the mean negative logarithm of the right class's probability, in nats."""
     of_right = probabilities[np.arange(len(labels)), labels]
     return float(-np.log(np.maximum(of_right, np.finfo(np.float64).tiny)).mean())
 
 
 def top_k_accuracy(probabilities: np.ndarray, labels: np.ndarray, k: int) -> float:
-    """Share of rows whose label is among the k most probable.
+    """Return the share of rows whose label is among the k most probable.
 
     >>> top_k_accuracy(np.array([[0.5, 0.3, 0.2]]), np.array([1]), 2)
     1.0
@@ -200,7 +200,7 @@ def top_k_accuracy(probabilities: np.ndarray, labels: np.ndarray, k: int) -> flo
 def most_confused(
     confusion: np.ndarray, classes: Sequence[str], most: int = MOST_PAIRS
 ) -> tuple[Confused, ...]:
-    """The class pairs that are taken for one another most often."""
+    """Return the class pairs that are confused most often."""
     wrong = confusion * (1 - np.eye(len(confusion), dtype=confusion.dtype))
     order = np.argsort(-wrong, axis=None, kind="stable")[:most]
     rows, columns = np.unravel_index(order, wrong.shape)

@@ -109,7 +109,7 @@ def explain(
 def find_files(
     paths: Sequence[Path], classes: Sequence[str]
 ) -> tuple[list[ImageFile], list[str] | None]:
-    """The images of files and folders; and of one folder with class folders, the label of each.
+    """Find the images of files and folders; for one folder with class folders, their labels.
 
     A folder has class folders when one of them bears the name of one of `classes`; then images
     come class by class in turn, so that the first few show all. Raises DataError when a path
@@ -125,7 +125,7 @@ def find_files(
 
 
 def draw_grid(explanations: Sequence[Explanation]) -> Figure:
-    """A row an image: the picture, then what each model looks at, framed by right or wrong."""
+    """Draw one row per image: the picture and what each model looks at, framed by right or wrong."""
     columns = 1 + len(explanations[0].models)
     with mpl.rc_context(STYLE):
         figure = Figure(
@@ -156,7 +156,7 @@ def _explanation(
     of_class: str | None,
     show: Show,
 ) -> Explanation | None:
-    """The explanation of one image, or None where it is not among those to show."""
+    """Explain one image; None if it is not among those to show."""
     models: list[Explained] = []
     for predictor, pixels in zip(predictors, pictures, strict=True):
         probabilities = softmax(predictor.scores(pixels[None]))[0]

@@ -56,7 +56,7 @@ class _Layer:
 
 
 def grad_cam(network: nn.Module, x: torch.Tensor, target: int) -> np.ndarray:
-    """How much each place of a picture speaks for a class: (size, size) float32 in [0, 1].
+    """Compute how much each place of a picture speaks for a class: (size, size), in [0, 1].
 
     network: (1, 3, size, size) -> (1, classes), in evaluation mode; frozen or not. x: float32,
     normalised. Source: Selvaraju et al. 2017, "Grad-CAM", by the Captum package. Raises RunError
@@ -81,7 +81,7 @@ def grad_cam(network: nn.Module, x: torch.Tensor, target: int) -> np.ndarray:
 
 
 def _last_that_counts(network: nn.Module, x: torch.Tensor, target: int) -> _Layer:
-    """The last layer with places that the score of the class depends on. Raises RunError."""
+    """Find the last layer with places that the score of the class depends on. Raises RunError."""
     features, layers = _layers(network, x)
     head: Callable[[torch.Tensor], torch.Tensor] = getattr(network, "forward_head", nn.Identity())
     score = head(features)[0, target]

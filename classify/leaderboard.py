@@ -29,7 +29,7 @@ MAX_TEST_BYTES = 16 << 20
 
 @dataclass(frozen=True)
 class KeptTest(Plain):
-    """What stays of a test with its run.
+    """The figures of a test that are kept with its run.
 
     content: which images these were, as in Evaluation. precision, recall, f1: macro averages.
     classes: at most KEPT_CLASSES, those of the best F1.
@@ -91,7 +91,7 @@ class Entry:
 
 
 def read_entries(folders: Sequence[Path]) -> tuple[list[Entry], list[str]]:
-    """All runs, the best first, and a sentence on each folder that is none or is damaged."""
+    """Read all runs, the best first, and say which folders are damaged or not runs."""
     entries, refused = [], []
     for folder, name in zip(folders, distinct_names(folders), strict=True):
         try:
@@ -105,7 +105,7 @@ def read_entries(folders: Sequence[Path]) -> tuple[list[Entry], list[str]]:
 
 
 def row(run: Run, name: str = "") -> LeaderboardRow:
-    """What a run's folder says. name: by default the folder's. Raises RunError when damaged."""
+    """Make the row of a run. name: by default the folder's. Raises RunError when damaged."""
     recipe, history = run.recipe, run.history
     best = next((epoch for epoch in reversed(history) if epoch.is_best), None)
     tested = read_tested(run)
@@ -159,7 +159,7 @@ def write_tested(run: Run, evaluation: ClassifierReport) -> None:
 
 
 def read_tested(run: Run) -> KeptTest | None:
-    """The figures of the last test; None where there was none or they cannot be read."""
+    """Read the figures of the last test; None if there are none or they are unreadable."""
     try:
         content = read_bounded(run.folder / TESTED, MAX_TEST_BYTES)
         tested = TypeAdapter(KeptTest).validate_json(content)
@@ -170,7 +170,7 @@ def read_tested(run: Run) -> KeptTest | None:
 
 
 def differences(entries: Sequence[Entry]) -> list[str]:
-    """Sentences on runs whose figures cannot be compared, since other images gave them."""
+    """Say which runs' figures cannot be compared, since they come from other images."""
     tests = [(entry.name, entry.tested) for entry in entries]
     contents = {name: tested.content for name, tested in tests if tested and tested.content}
     if len(set(contents.values())) < 2:
@@ -185,7 +185,7 @@ def differences(entries: Sequence[Entry]) -> list[str]:
 
 
 def untested(entries: Sequence[Entry]) -> list[str]:
-    """A sentence on the runs that no figure of test images can show, if there are any."""
+    """Say which runs have no figures on test images, if there are any."""
     missing = [entry for entry in entries if entry.tested is None]
     if not missing:
         return []
@@ -199,7 +199,7 @@ def untested(entries: Sequence[Entry]) -> list[str]:
 
 
 def distinct_names(folders: Sequence[Path]) -> list[str]:
-    """A name for each folder: its own, with as many of those above it as tell it from the others.
+    """Name each folder: its own name, with as many parents as tell it from the others.
 
     >>> distinct_names([Path("/a/x"), Path("/b/x"), Path("/b/y")])
     ['a/x', 'b/x', 'y']
@@ -215,7 +215,7 @@ def distinct_names(folders: Sequence[Path]) -> list[str]:
 
 
 def as_text(value: object) -> str:
-    """A cell of the table."""
+    """Format a cell of the table."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -224,7 +224,7 @@ def as_text(value: object) -> str:
 
 
 def columns() -> list[str]:
-    """Names of the table's columns."""
+    """Name the table's columns."""
     return [
         field.name.replace("_", " ").replace("f1", "F1")
         for field in dataclasses.fields(LeaderboardRow)
@@ -232,7 +232,7 @@ def columns() -> list[str]:
 
 
 def cells(found: LeaderboardRow) -> list[str]:
-    """A row as text."""
+    """Format a row as text."""
     return [as_text(getattr(found, field.name)) for field in dataclasses.fields(LeaderboardRow)]
 
 

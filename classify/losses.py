@@ -48,7 +48,7 @@ class ClassificationLoss(nn.Module):
 
 
 def class_weights(spec: Loss, labels: np.ndarray, classes: Sequence[str]) -> torch.Tensor | None:
-    """The weight of each class, (classes,) float32; None where all count alike.
+    """Return the weight of each class, (classes,) float32; None if all count alike.
 
     "balanced": inversely proportional to the number of images, as scikit-learn has it. Raises
     RecipeError for a class that the data does not have.
@@ -121,7 +121,7 @@ class ProxyAnchor(nn.Module):
 
 
 def metric_loss(spec: Loss, dim: int, num_classes: int) -> ArcFace | ProxyAnchor | None:
-    """The metric loss of a recipe on (n, dim) embeddings; its proxies are learnt and not kept.
+    """Make the metric loss of a recipe on (n, dim) embeddings; proxies are learnt, not kept.
 
     None where the recipe has none.
     """

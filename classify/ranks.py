@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """How many classes stand before the right one, (n,) int64; 0 where it is the prediction.
+    """Count the classes before the right one, (n,) int64; 0 where it is the prediction.
 
     scores: (n, classes) float, or probabilities. labels: (n,). Of equal scores the class that is
     listed first stands first, as in NumPy's argmax and in a stable sort.
@@ -25,7 +25,7 @@ def ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def are_right(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Whether the right class is the prediction, (n,) bool; ties as in ranks()."""
+    """Tell whether the right class is the prediction, (n,) bool; ties as in ranks()."""
     own = scores.gather(1, labels[:, None])
     places = labels.new_tensor(range(scores.shape[1]))
     before = (scores > own) | ((scores == own) & (places < labels[:, None]))

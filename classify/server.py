@@ -37,11 +37,11 @@ class PageServer(ThreadingHTTPServer):
 
     @property
     def address(self) -> str:
-        """Where a browser finds the page."""
+        """The address of the page."""
         return f"http://{HOST}:{self.server_port}/"
 
     def predict(self, content: bytes) -> Prediction:
-        """The classes of an encoded image."""
+        """Predict the classes of an encoded image."""
         with self.turn:
             return self.predictor.predict_bytes(content, top=self.top)
 
@@ -50,7 +50,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: PageServer
 
     def do_GET(self) -> None:
-        """The page itself."""
+        """Send the page."""
         if not self._is_local() or self.path != "/":
             self._answer(HTTPStatus.NOT_FOUND, "text/plain", b"There is only one page here: /\n")
             return
@@ -58,7 +58,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(HTTPStatus.OK, "text/html; charset=utf-8", page.encode())
 
     def do_POST(self) -> None:
-        """An image's bytes -> its classes as JSON."""
+        """Answer an image's bytes with its classes as JSON."""
         length = self.headers.get("Content-Length", "")
         if not self._is_local() or self.path != "/predict" or not length.isdecimal():
             self._answer(HTTPStatus.NOT_FOUND, "text/plain", b"Send an image to /predict.\n")
@@ -74,10 +74,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(HTTPStatus.OK, "application/json", json.dumps(document).encode())
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def _is_local(self) -> bool:
-        """Whether the browser asked for this machine, and not for a name that leads here."""
+        """Tell whether the browser asked for this machine by address, not by another name."""
         return self.headers.get("Host", "").partition(":")[0] in (HOST, "localhost")
 
     def _answer(self, status: HTTPStatus, kind: str, body: bytes) -> None:

@@ -96,14 +96,14 @@ def _evaluated(
 
 
 def _named(runs: Sequence[Run], data: Path, classes: Sequence[str]) -> _Tested:
-    """What a user named: class folders, or a folder with a split to test on that has them."""
+    """Find the images that a user named: class folders, or a folder with a split to test on."""
     folder = find_layout(data).test or data if data.is_dir() else data
     images = find_labelled(folder, runs[0].recipe.data.classes)
     return _Tested(images.of_classes(classes, str(folder)), str(folder))
 
 
 def _held_out(runs: Sequence[Run], classes: Sequence[str], validation: bool) -> _Tested:  # noqa: FBT001
-    """What no run was trained on, and none chosen by unless there is nothing else."""
+    """Find images that no run was trained on, nor chosen by unless there are no others."""
     kept = [(image, Path(run.facts.data)) for run in runs for image in _kept(run)]
     trained_on = {image.sha256 for image, _ in kept if image.split == "train"}
     chosen_by = {image.sha256 for image, _ in kept if image.split == "validation"}
@@ -154,7 +154,7 @@ def _names(runs: Sequence[Run]) -> str:
 
 
 def _trained_on(runs: Sequence[Run], contents: Sequence[str]) -> list[str]:
-    """What is said of tested images that a run was trained on."""
+    """Say how many tested images a run was trained on."""
     notes = []
     for run in runs:
         if (run.folder / SPLIT).is_file():

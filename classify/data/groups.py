@@ -1,4 +1,4 @@
-"""Which files belong on one side of a split: copies of one file, and near copies where asked."""
+"""Which files belong on one side of a split: copies, and optionally near copies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from retrieval.progress import Progress
 def group_copies(
     files: Sequence[ImageFile], *, near: bool = False, progress: Progress | None = None
 ) -> np.ndarray:
-    """A number for each file, (n,) int64, equal where files are copies of one another.
+    """Number files, (n,) int64; copies of one another have the same number.
 
     Copies are files of the same bytes; with near also what `imgret duplicates` finds: one picture
     saved again, cropped or turned, and pictures of one burst.
@@ -34,7 +34,7 @@ def group_copies(
 
 
 def content_of(file: ImageFile) -> str:
-    """SHA-256 of a file's bytes, hex; "" where it cannot be read."""
+    """Return the SHA-256 of a file's bytes, hex; "" if it cannot be read."""
     try:
         return sha256_of(file.path)
     except (OSError, ValueError):
@@ -42,7 +42,7 @@ def content_of(file: ImageFile) -> str:
 
 
 def _of_same_bytes(files: Sequence[ImageFile]) -> Iterator[tuple[int, int]]:
-    """Pairs of places. Only files of one size are read."""
+    """Pair the places of files of the same bytes; only files of one size are read."""
     of_size: dict[int, list[int]] = {}
     for place, file in enumerate(files):
         if file.error is None and file.size:
@@ -56,7 +56,7 @@ def _of_same_bytes(files: Sequence[ImageFile]) -> Iterator[tuple[int, int]]:
 
 
 def _near(files: Sequence[ImageFile], progress: Progress | None) -> Iterable[tuple[int, int]]:
-    """Pairs of places of near copies, by a gallery that is made for this."""
+    """Pair the places of near copies, by a gallery that is made for this."""
     from retrieval.retriever import Retriever  # takes a second, and few ask for this
 
     place_of = {file.path.absolute(): place for place, file in enumerate(files)}

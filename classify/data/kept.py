@@ -37,24 +37,24 @@ class KeptImage:
 
 
 def kept_of(pixels: Pixels, split: Split, folder: Path) -> list[KeptImage]:
-    """What was decoded of a split."""
+    """Record what was decoded of a split."""
     return _kept(pixels.images, pixels.contents, split, folder)
 
 
 def kept_unread(images: LabelledImages, split: Split, folder: Path) -> list[KeptImage]:
-    """A split that is not decoded yet; what cannot be read is left out."""
+    """Record a split that is not decoded yet; leave out what cannot be read."""
     found = _kept(images, [content_of(file) for file in images.files], split, folder)
     return [image for image in found if image.sha256]
 
 
 def write_kept(file: Path, images: Iterable[KeptImage]) -> None:
-    """All images, a line of JSON each, atomically."""
+    """Write all images, one line of JSON each, atomically."""
     lines = (json.dumps(vars(image)) + "\n" for image in images)
     write_atomically(file, "".join(lines).encode())
 
 
 def read_kept(file: Path) -> list[KeptImage]:
-    """What write_kept() wrote. Raises RunError where that cannot be read."""
+    """Read what write_kept() wrote. Raises RunError if that cannot be read."""
     try:
         lines = read_bounded(file, MAX_KEPT_BYTES).decode().splitlines()
         return [_checked(KeptImage(**json.loads(line))) for line in lines]
@@ -68,7 +68,7 @@ def read_kept(file: Path) -> list[KeptImage]:
 def find_kept(
     images: Sequence[tuple[KeptImage, Path]], classes: Sequence[str]
 ) -> tuple[LabelledImages, int]:
-    """The files that hold some kept images now, and how many images are nowhere any more.
+    """Find the files that hold kept images now, and count images that are gone.
 
     images: each with its data folder. An image that was moved below it is found by its content.
     Raises RunError for a class that is not among classes.
@@ -96,7 +96,7 @@ def find_kept(
 
 
 def _checked(image: KeptImage) -> KeptImage:
-    """Raise ValueError where an image is of no split, or its path leaves the data folder."""
+    """Raise ValueError if an image belongs to no split, or its path leaves the data folder."""
     if not all(isinstance(value, str) for value in vars(image).values()):
         raise ValueError("a value is not text")
     path = PurePosixPath(image.path)

@@ -27,11 +27,11 @@ class LabelledImages:
     groups: np.ndarray
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Return the number of images."""
         return len(self.files)
 
     def subset(self, places: np.ndarray) -> LabelledImages:
-        """The images at some places."""
+        """Return the images at some places."""
         return replace(
             self,
             files=tuple(self.files[i] for i in places),
@@ -40,7 +40,7 @@ class LabelledImages:
         )
 
     def of_classes(self, classes: Sequence[str], where: str) -> LabelledImages:
-        """The same images with labels in another list of classes. Raises DataError."""
+        """Return the images with labels in another list of classes. Raises DataError."""
         unknown = sorted({self.classes[n] for n in np.unique(self.labels)} - set(classes))
         if unknown:
             raise DataError(
@@ -56,7 +56,7 @@ class LabelledImages:
 
 
 def find_labelled(folder: Path, how: ClassFolders = "auto") -> LabelledImages:
-    """The images in the class folders of a folder, in a fixed order.
+    """Find the images in the class folders of a folder, in a fixed order.
 
     Raises DataError where there is no class folder, there are no images in any, or it is not
     plain which folders are classes.

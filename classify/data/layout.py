@@ -42,14 +42,14 @@ class Layout:
 
 @dataclass(frozen=True)
 class _Shape:
-    """Whether a folder holds images directly, and which of its folders hold some."""
+    """Whether a folder holds images directly, and which of its subfolders hold some."""
 
     direct: bool
     below: tuple[str, ...]
 
 
 def split_of(name: str) -> Split | Literal["evaluation"] | None:
-    """The split that a folder's name tells of, in any case, with prefixes or suffixes.
+    """Return the split that a folder's name means, in any case, with prefixes or suffixes.
 
     >>> split_of("seg_train"), split_of("Testing"), split_of("VAL2017"), split_of("trainset")
     ('train', 'test', 'validation', 'train')
@@ -66,7 +66,7 @@ def split_of(name: str) -> Split | Literal["evaluation"] | None:
 
 
 def find_layout(folder: Path) -> Layout:
-    """The splits that a folder has, or the folder itself as the one to train on.
+    """Find the splits of a folder, or the folder itself as the one to train on.
 
     A split is a folder of class folders; a folder of that name which holds images is a class.
     Raises DataError, with what was seen, where that is not plain.
@@ -92,7 +92,7 @@ def find_layout(folder: Path) -> Layout:
 
 
 def class_folders(folder: Path, how: ClassFolders = "auto") -> dict[str, list[Path]]:
-    """Names of classes, sorted, and the folders of each; names equal to Unicode are one.
+    """Return the names of classes, sorted, with the folders of each; equal Unicode is one.
 
     With "deepest" the folders at the top, below which each folder that holds images is a class.
     Raises DataError, with what was seen, where "auto" cannot tell.
@@ -108,7 +108,7 @@ def class_folders(folder: Path, how: ClassFolders = "auto") -> dict[str, list[Pa
 
 
 def normal(name: str) -> str:
-    """A name as Unicode composes it (NFC); macOS takes names apart.
+    """Compose a name as Unicode does (NFC); macOS decomposes names.
 
     >>> normal("Cafe\\u0301") == "Caf\\u00e9"
     True
@@ -149,7 +149,7 @@ def _described(shapes: Mapping[str, _Shape]) -> str:
 
 
 def _splits_in(shapes: Mapping[str, _Shape]) -> dict[str, Split]:
-    """Folders of class folders that are named as splits."""
+    """Find folders of class folders that are named as splits."""
     named = {n: split_of(n) for n, shape in shapes.items() if shape.below and not shape.direct}
     chosen_by = "validation" not in named.values()
     found: dict[str, Split] = {}
@@ -172,7 +172,7 @@ def _taken(of_split: Mapping[Split, str]) -> str:
 
 
 def _innermost(folder: Path) -> Path:
-    """The folder of class folders, where a split's folder holds one that holds all."""
+    """Return the folder of class folders inside of a split's folder."""
     shapes = _shapes(folder)
     if len(shapes) == 1:
         (name, only), *_ = shapes.items()
@@ -182,7 +182,7 @@ def _innermost(folder: Path) -> Path:
 
 
 def _shapes(folder: Path) -> dict[str, _Shape]:
-    """The folders in a folder that hold images, directly or below, sorted by name."""
+    """Return the subfolders that hold images, directly or below, sorted by name."""
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder. Give one with a subfolder of images per class.")
     shapes = {}

@@ -37,7 +37,7 @@ class Pixels:
 def decode_all(
     images: LabelledImages, preprocessing: Preprocessing, progress: Progress | None = None
 ) -> Pixels:
-    """All images as (n, size, size, 3) uint8; those that cannot be used are left out and named.
+    """Decode all images to (n, size, size, 3) uint8; leave out and name unusable ones.
 
     They are kept in memory, or in a temporary file where they would take more than half of it.
     Raises DataError when there is no room for them, or none can be used.
@@ -64,7 +64,7 @@ def decode_all(
 
 
 def batches(n: int, size: int, order: np.ndarray | None = None) -> Iterator[np.ndarray]:
-    """Places of each batch; in the given order, where the last short batch is left out."""
+    """Give the places of each batch, in the given order, without a last short batch."""
     if order is None:
         yield from (np.arange(start, min(start + size, n)) for start in range(0, n, size))
         return
@@ -74,7 +74,7 @@ def batches(n: int, size: int, order: np.ndarray | None = None) -> Iterator[np.n
 
 
 def _room(count: int, side: int) -> np.ndarray:
-    """Room for the pixels: in memory, or in a nameless file where they would fill it.
+    """Make room for the pixels: in memory, or in a nameless file if they would fill it.
 
     Raises DataError where the disk has no room either.
     """

@@ -18,7 +18,7 @@ from retrieval.progress import Progress
 
 @dataclass(frozen=True)
 class Splits:
-    """What is trained on, what stops and chooses, and what is only tested on (may be empty).
+    """The images to train on, to stop and choose by, and to only test on (may be empty).
 
     notes: sentences on what was taken for what, and on copies.
     """
@@ -32,7 +32,7 @@ class Splits:
 def find_splits(
     folder: Path, data: DataSettings, seed: int, progress: Progress | None = None
 ) -> Splits:
-    """train/, val/ and test/ of a folder, or its class folders, split by class and seed.
+    """Find train/, val/ and test/ of a folder, or split its class folders by class and seed.
 
     Copies of one file are never on two sides: what is split here keeps them together, and where
     the folder has its own splits, copies of what is tested on are not trained on.
@@ -68,7 +68,7 @@ def find_splits(
 
 
 def fingerprint(splits: Splits) -> str:
-    """SHA-256 of names, sizes and labels, which a resumed run must find unchanged."""
+    """Return the SHA-256 of names, sizes and labels, which a resumed run must find unchanged."""
     digest = hashlib.sha256()
     for part in (splits.train, splits.validation):
         for file, label in zip(part.files, part.labels, strict=True):
@@ -96,7 +96,7 @@ def _grouped(
 
 
 def _copies(images: LabelledImages) -> list[str]:
-    """What is said of copies that are kept together."""
+    """Say which copies are kept together."""
     _, first, counts = np.unique(images.groups, return_index=True, return_counts=True)
     several = counts > 1
     if not several.any():
@@ -112,7 +112,7 @@ def _copies(images: LabelledImages) -> list[str]:
 
 
 def _without(images: LabelledImages, *others: LabelledImages) -> tuple[LabelledImages, int]:
-    """Images without copies of others', and how many those were."""
+    """Leave out copies of other images; return the rest and how many were left out."""
     held_out = np.concatenate([other.groups for other in others])
     kept = np.flatnonzero(~np.isin(images.groups, held_out))
     return images.subset(kept), len(images) - len(kept)
@@ -121,7 +121,7 @@ def _without(images: LabelledImages, *others: LabelledImages) -> tuple[LabelledI
 def _split(
     images: LabelledImages, share: float, seed: int, folder: Path, data: DataSettings
 ) -> tuple[LabelledImages, LabelledImages]:
-    """The rest, and a share of each class."""
+    """Split images into the rest and a share of each class."""
     if not share:
         return images, images.subset(np.array([], np.int64))
     for label, name in enumerate(images.classes):
@@ -143,7 +143,7 @@ def _split(
 
 
 def _left(data: DataSettings) -> str:
-    """Why a class may have fewer images than its folder."""
+    """Say why a class may have fewer images than its folder."""
     taken = [f"data.test = {data.test:g}"] * bool(data.test)
     taken += [f"data.fraction = {data.fraction:g}"] * (data.fraction < 1)
     return f" left after {' and '.join(taken)}" if taken else ""

@@ -152,7 +152,7 @@ class _TorchvisionFeatures(nn.Module):
 
 
 def make_backbone(spec: ModelSpec, size: int) -> nn.Module:
-    """The network up to its last map, with random weights. Raises RecipeError.
+    """Make the network up to its last map, with random weights. Raises RecipeError.
 
     size: side of the input, pixels, for networks that are built for one."""
     if spec.backbone == "cnn":
@@ -181,7 +181,7 @@ def _timm_backbone(spec: ModelSpec, size: int) -> nn.Module:
 
 
 def create_timm(name: str, size: int, arguments: Mapping[str, Any]) -> nn.Module:
-    """timm's network of a name. size: of the input, pixels, to be named. Raises RecipeError."""
+    """Make timm's network of a name. size: of the input, pixels. Raises RecipeError."""
     import timm
 
     try:
@@ -250,7 +250,7 @@ def _dropout(p: float) -> list[nn.Module]:
 
 @register_model  # type: ignore[untyped-decorator]
 def imgret_classifier(pretrained: bool = False, **kwargs: Any) -> RecipeClassifier:  # noqa: FBT001, FBT002  timm's
-    """timm's door to Classifier."""
+    """Make a RecipeClassifier; timm finds this function by its name."""
     kwargs.pop("pretrained_cfg_overlay", None)
     model: RecipeClassifier = build_model_with_cfg(RecipeClassifier, NAME, pretrained, **kwargs)
     return model

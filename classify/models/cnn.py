@@ -12,7 +12,7 @@ from retrieval.errors import RecipeError
 
 
 class ConvNet(nn.Sequential):
-    """(n, 3, h, w) -> (n, c, h', w'). Raises RecipeError for a layer that is none."""
+    """A small network: (n, 3, h, w) -> (n, c, h', w'). Raises RecipeError for a wrong layer."""
 
     def __init__(self, layers: Sequence[int | str], *, norm: bool) -> None:
         super().__init__()

@@ -19,7 +19,7 @@ NORM_LAYERS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm)
 
 
 def embed_features(network: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(n, 3, size, size) -> the embeddings (n, d) and class scores (n, num_classes).
+    """Compute embeddings (n, d) and class scores (n, num_classes) of (n, 3, size, size).
 
     The scores are those of the network itself. The embedding is what timm's network without
     classes gives: what the last layer sees, of several the mean, or side by side where their
@@ -34,7 +34,7 @@ def embed_features(network: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, t
 
 
 def last_layers(network: nn.Module) -> list[nn.Module]:
-    """The layers that give class scores; none of a network without classes."""
+    """Return the layers that give class scores; none of a network without classes."""
     found = network.get_classifier()  # type: ignore[operator]
     several = isinstance(found, (tuple, list, nn.ModuleList))
     layers = [getattr(layer, "fc", layer) for layer in (found if several else [found])]
@@ -43,7 +43,7 @@ def last_layers(network: nn.Module) -> list[nn.Module]:
 
 
 def head_modules(network: nn.Module) -> list[nn.Module]:
-    """What is new with every set of classes: the last layers, and those that timm adds to them."""
+    """Return the layers that are new with every set of classes: the last, and timm's additions."""
     if isinstance(network, RecipeClassifier):
         return [network.head]
     named = getattr(network, "pretrained_cfg", {}).get("classifier") or ()
@@ -60,7 +60,7 @@ def head_parameters(network: nn.Module) -> list[nn.Parameter]:
 
 
 def head_keys(network: nn.Module) -> set[str]:
-    """Names of the head's parameters and buffers in the network's state."""
+    """Name the head's parameters and buffers in the network's state."""
     heads = set(head_modules(network))
     return {
         f"{name}.{key}"

@@ -1,4 +1,4 @@
-"""What a recipe asks for: the network, its weights, its parts, its number of parameters."""
+"""The network of a recipe: its weights, its parts, its number of parameters."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RANDOM_WEIGHTS, PRETRAINED = "random", "pretrained"
 
 @dataclass(frozen=True)
 class Created:
-    """A network and how its pixels are prepared. is_random: whether it was given no weights."""
+    """A network and how its pixels are prepared. is_random: whether its weights are random."""
 
     network: nn.Module
     preprocessing: Preprocessing
@@ -39,7 +39,7 @@ class Created:
 
 
 def create_network(spec: ModelSpec, pixels: Input, num_classes: int) -> Created:
-    """The network of a recipe with its weights, (n, 3, size, size) -> (n, num_classes).
+    """Create the network of a recipe with its weights: (n, 3, size, size) -> (n, num_classes).
 
     Raises RecipeError for a network that does not exist or fit, BackboneError for weights that
     cannot be had or do not fit.
@@ -61,7 +61,7 @@ def create_network(spec: ModelSpec, pixels: Input, num_classes: int) -> Created:
 
 
 def layers_of(network: nn.Module) -> list[nn.Module]:
-    """The backbone's layers, first to last: convolutions, norms, activations, poolings."""
+    """Return the backbone's layers, first to last: convolutions, norms, activations, poolings."""
     passed_over = {module for head in head_modules(network) for module in head.modules()}
     return [
         module for module in network.modules() if module not in passed_over and _is_layer(module)
@@ -76,7 +76,7 @@ def _is_layer(module: nn.Module) -> bool:
 
 
 def parameters(network: nn.Module) -> int:
-    """Keras' total: parameters, and the running mean and variance of every batch norm."""
+    """Count as Keras does: parameters, and the running statistics of every batch norm."""
     running = (
         b.numel() for name, b in network.named_buffers() if name.rpartition(".")[2] in RUNNING
     )
@@ -121,7 +121,7 @@ def _timm_network(spec: ModelSpec, size: int, num_classes: int) -> nn.Module:
 
 
 def _check_scores(network: nn.Module, name: str, size: int, num_classes: int) -> None:
-    """Raise RecipeError where a network gives no score a class of pictures of this size."""
+    """Raise RecipeError unless a network gives one score per class for pictures of this size."""
     own = getattr(network, "pretrained_cfg", {}).get("input_size", (3, size, size))[1]
     patch = backbones.patch_size(network)
     if size % patch and size != own:

@@ -30,12 +30,12 @@ def _known() -> dict[str, Traversable]:
 
 
 def recipe_names() -> list[str]:
-    """The recipes of the package."""
+    """List the recipes of the package."""
     return list(_known())
 
 
 def read_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
-    """A recipe of the package by its name or the row it reproduces, or a user's own file.
+    """Read a recipe of the package by its name or the row it reproduces, or a user's file.
 
     overrides: KEY=VALUE, see with_overrides(). Raises RecipeError, naming file and key.
     """
@@ -55,12 +55,12 @@ def _text(name: str) -> str:
 
 
 def parse_recipe(text: str, source: str, overrides: Sequence[str] = ()) -> Recipe:
-    """A recipe from TOML. Raises RecipeError, naming source and the key."""
+    """Parse a recipe from TOML. Raises RecipeError, naming source and the key."""
     return check(with_overrides(document_of(text, source), overrides), source)
 
 
 def check(document: dict[str, Any], source: str) -> Recipe:
-    """A recipe from its parsed file. Raises RecipeError, naming source and the key."""
+    """Check a recipe from its parsed file. Raises RecipeError, naming source and the key."""
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
@@ -68,7 +68,7 @@ def check(document: dict[str, Any], source: str) -> Recipe:
 
 
 def with_overrides(document: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """A parsed recipe with keys replaced: "training.epochs=5", "phases.1.lr=1e-5".
+    """Replace keys of a parsed recipe: "training.epochs=5", "phases.1.lr=1e-5".
 
     A value is TOML; what is none is taken as text. A key of training counts for all phases.
     Raises RecipeError for what is no KEY=VALUE or leads nowhere.
@@ -109,5 +109,5 @@ def _value(text: str) -> Any:
 
 
 def recipe_as_toml(recipe: Recipe) -> str:
-    """A recipe as a file of its own, all settings spelled out."""
+    """Write a recipe as the text of a file, with all settings."""
     return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))

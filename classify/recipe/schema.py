@@ -1,4 +1,4 @@
-"""What a recipe may say."""
+"""The keys and values of a recipe."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Input(Frozen):
 
 
 class Augmentation(Frozen):
-    """What training pictures go through. Shares are of the picture's side, angles in degrees.
+    """How training pictures are augmented. Shares are of the picture's side, angles in degrees.
 
     flip, greyscale, erase: probabilities. rotation, shear, translation, zoom, perspective: largest,
     drawn evenly in both directions. crop: range of the area of a random crop; its aspect is
@@ -96,7 +96,7 @@ class Augmentation(Frozen):
 
 
 class Head(Frozen):
-    """From the last map to the classes.
+    """The layers from the last map to the classes.
 
     pool: "own" keeps a timm model's own head and puts a linear layer behind it; to another network
     it is "avg". dense: widths.
@@ -114,7 +114,7 @@ class Head(Frozen):
 
     @property
     def dropouts(self) -> tuple[float, ...]:
-        """One for each of the len(dense) + 1 places."""
+        """The dropout of each of the len(dense) + 1 places."""
         if isinstance(self.dropout, tuple):
             return self.dropout
         return (0.0,) * len(self.dense) + (self.dropout,)

@@ -47,7 +47,7 @@ Tests = Sequence[tuple[str, KeptTest]]
 def leaderboard_figures(
     entries: Sequence[Entry], explanation: Explanation | None = None
 ) -> dict[str, Figure]:
-    """The figures of up to SHOWN_RUNS runs, by name.
+    """Draw the figures of up to SHOWN_RUNS runs, by name.
 
     Those of test images are there where a run was tested, "best-classes" where tested runs know the
     same classes, "grad-cam" with an explanation of one image under each run.
@@ -70,7 +70,7 @@ def leaderboard_figures(
 
 
 def explain_across(entries: Sequence[Entry], image: Path) -> tuple[Explanation | None, list[str]]:
-    """One image under each run of up to SHOWN_RUNS, and a sentence on each that is left out.
+    """Explain one image under each of up to SHOWN_RUNS runs, and say which are left out.
 
     Raises DataError when the image does not exist.
     """
@@ -90,7 +90,7 @@ def explain_across(entries: Sequence[Entry], image: Path) -> tuple[Explanation |
 
 
 def best_classes(tests: Sequence[KeptTest]) -> list[str]:
-    """The classes of the highest mean F1 over the tests, of those that are in all of them."""
+    """Return the classes of the highest mean F1 over tests, of those that are in all tests."""
     if not tests:
         return []
     scores = [{c.label: c.f1 for c in test.classes if c.support} for test in tests]
@@ -100,7 +100,7 @@ def best_classes(tests: Sequence[KeptTest]) -> list[str]:
 
 
 def no_best_classes(entries: Sequence[Entry]) -> list[str]:
-    """A sentence where several runs were tested and no class is in all of their tests."""
+    """Say that no class is in the tests of all runs, if that is so."""
     tests = [entry.tested for entry in entries[:SHOWN_RUNS] if entry.tested]
     if len(tests) < 2 or best_classes(tests):
         return []

@@ -36,7 +36,7 @@ LISTS, LEAST_ROWS = 3, 34
 
 
 def run_figures(history: Sequence[Epoch]) -> dict[str, Figure]:
-    """Loss, accuracy and learning rate by epoch; training against validation."""
+    """Draw loss, accuracy and learning rate by epoch; training against validation."""
     with mpl.rc_context(STYLE):
         return {
             "loss": _curve(history, "loss", "loss (cross-entropy, nats)"),

@@ -30,7 +30,7 @@ Thumbnails = dict[Path, np.ndarray | None]
 
 
 def picture_figures(evaluation: ClassifierReport) -> dict[str, Figure]:
-    """Some images of each class; the misclassified ones, the surest first, where there are any."""
+    """Draw some images of each class, and misclassified ones, the surest first."""
     shown = evaluation.mistakes[:MISTAKES]
     pictures = _read([*(p for s in evaluation.samples for p in s.paths), *(m.path for m in shown)])
     with mpl.rc_context(STYLE):
@@ -41,7 +41,7 @@ def picture_figures(evaluation: ClassifierReport) -> dict[str, Figure]:
 
 
 def explained_figure(explanations: Sequence[Explanation]) -> Figure:
-    """draw_grid(), with short names and room for titles of several lines."""
+    """Draw a grid with short names and room for titles of several lines."""
     figure = draw_grid(
         [replace(e, models=tuple(_shortened(m) for m in e.models)) for e in explanations]
     )

@@ -43,7 +43,7 @@ class Samples(Plain):
 
     @property
     def images(self) -> int:
-        """All that were asked for, written now or before."""
+        """Number of all requested pictures, written now or before."""
         return (self.train + self.test) * len(CLASSES)
 
 
@@ -56,7 +56,7 @@ def make_samples(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Samples:
-    """Write pictures of rendered parts, one part a picture.
+    """Write pictures of rendered parts, one part per picture.
 
     folder: new or empty, or of an earlier call with the same size and seed; then what is missing
     is added. train, test: images a class. size: of the square pictures, in pixels.
@@ -95,7 +95,7 @@ def _check(train: int, test: int, size: int, seed: int) -> None:
 
 
 def _prepare(folder: Path, train: int, test: int, size: int, seed: int) -> None:
-    """Make the folder ours, and note in it what it holds when all is written."""
+    """Prepare the folder, and note in it what it holds when all is written."""
     there = _settings(folder)
     same = {"version": VERSION, "size": size, "seed": seed}
     if there is not None:
@@ -113,7 +113,7 @@ def _prepare(folder: Path, train: int, test: int, size: int, seed: int) -> None:
 
 
 def _settings(folder: Path) -> dict[str, int] | None:
-    """What an earlier call has noted; None where the folder is new or empty."""
+    """Read what an earlier call has noted; None if the folder is new or empty."""
     try:
         names = {e.name for e in folder.iterdir()} - {left.name for left in leftovers(folder)}
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""All that a run needs to go on, as one safetensors file: nothing is pickled."""
+"""All that a run needs to resume, as one safetensors file: nothing is pickled."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def save_state(
 
 
 def read_facts(file: Path) -> dict[str, JsonValue]:
-    """The facts of a saved state. Raises RunError when it cannot be read."""
+    """Read the facts of a saved state. Raises RunError when it cannot be read."""
     return _document(file).facts
 
 
@@ -94,7 +94,7 @@ def _document(file: Path) -> _Document:
 
 
 def damaged(file: Path, error: Exception) -> RunError:
-    """What to say of a state that cannot be used."""
+    """Make the error for a state that cannot be used."""
     return RunError(
         f"{file} cannot be resumed ({one_sentence(error)}). Train again, into a new folder."
     )

@@ -80,7 +80,7 @@ class Distilled:
     def distance(
         self, embeddings: torch.Tensor, maps: Maps, pictures: torch.Tensor
     ) -> torch.Tensor:
-        """How far (n, d) embeddings and maps are from the teacher's of (n, 3, size, size)."""
+        """Measure how far (n, d) embeddings and maps are from the teacher's."""
         target, right = self.teacher.teach(pictures)
         target, ours = target.float(), embeddings.float()
         found = self.spec.embedding * cosine_distances(ours, target).mean()
@@ -114,7 +114,7 @@ def validate_agreement(
     targets: np.ndarray,
     whitening: Whitening | None,
 ) -> Validation | None:
-    """How far embeddings are from the teacher's, and accuracy; None without images.
+    """Measure how far embeddings are from the teacher's, and accuracy; None without images.
 
     targets: the teacher's embeddings of the images, (n, d) float32.
     """
@@ -127,7 +127,7 @@ def validate_agreement(
 
 
 def disagreement(ours: np.ndarray, theirs: np.ndarray, whitening: Whitening | None) -> float:
-    """Mean of 1 - cosine between (n, d) embeddings and the teacher's; of whitened ones, if so."""
+    """Return the mean of 1 - cosine between (n, d) embeddings and the teacher's, or whitened ones."""
     a, b = (torch.from_numpy(x).to(device()) for x in (ours, theirs))
     if whitening is not None:
         a, b = whitening(a), whitening(b)

@@ -38,7 +38,7 @@ NORMS_STEP = 2**31  # no step of an epoch: its own random numbers
 
 
 class DivergedError(Exception):
-    """The loss is no number any more."""
+    """The loss is no longer a number."""
 
 
 @dataclass
@@ -63,7 +63,7 @@ class Place:
 
     @classmethod
     def read(cls, file: Path) -> Place:
-        """The place that save_state() wrote. Raises RunError when it is none."""
+        """Read the place that save_state() wrote. Raises RunError if that cannot be read."""
         try:
             return TypeAdapter(cls).validate_python(read_facts(file))
         except ValidationError as error:
@@ -103,12 +103,12 @@ class Loop:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches of an epoch; the last short one is left out."""
+        """Number of batches of an epoch, without a last short one."""
         return len(self.train.images) // self._batch
 
     @property
     def _steps_of_phase(self) -> int:
-        """Done in this phase."""
+        """Number of steps done in this phase."""
         return len(self.place.gains) * self.steps_per_epoch + self.place.step
 
     @property
@@ -169,7 +169,7 @@ class Loop:
         self._phase = _PhaseState(optimiser, rate, ema)
 
     def resume(self, place: Place) -> None:
-        """Go on from the last state in the folder."""
+        """Continue from the last state in the folder."""
         self.place = place
         self.begin()
         load_state(self.folder / LAST_STATE, self._modules(), self._state.optimiser)
@@ -313,10 +313,10 @@ class _PhaseState:
 
 
 def _mixed(*numbers: int) -> int:
-    """One seed of several numbers."""
+    """Mix several numbers into one seed."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def with_best(history: Sequence[Epoch]) -> Epoch | None:
-    """The epoch whose weights are kept."""
+    """Return the epoch whose weights are kept."""
     return next((epoch for epoch in reversed(history) if epoch.is_best), None)

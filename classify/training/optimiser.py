@@ -30,7 +30,7 @@ def open_layers(network: nn.Module, phase: Phase) -> None:
 def make_optimiser(
     network: nn.Module, settings: TrainingSettings, extra: Sequence[nn.Parameter]
 ) -> torch.optim.Optimizer:
-    """timm's optimiser of that name. extra: proxies of a metric loss, at the head's rate.
+    """Make timm's optimiser of that name. extra: proxies of a metric loss, at the head's rate.
 
     Biases and batch norms have no weight decay. Raises RecipeError for a name that timm lacks.
     """
@@ -91,13 +91,13 @@ class Rate:
 
 
 def is_out_of_patience(gains: Sequence[bool], patience: int) -> bool:
-    """Whether the last `patience` epochs brought no gain; with 0 never."""
+    """Tell whether the last `patience` epochs brought no gain; with 0 never."""
     recent = gains[-patience:] if patience else []
     return bool(patience) and len(recent) == patience and not any(recent)
 
 
 def plateaus(gains: Sequence[bool], wait: int) -> int:
-    """How many times `wait` epochs in a row brought no gain.
+    """Count how many times `wait` epochs in a row brought no gain.
 
     As `patience` counts, and Keras; torch's ReduceLROnPlateau waits one epoch more.
 

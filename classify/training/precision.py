@@ -9,7 +9,7 @@ from torch import nn
 
 
 def autocast(network: nn.Module, device: torch.device) -> AbstractContextManager[object]:
-    """A context that computes in bfloat16, or in float32 where that is faster.
+    """Give a context that computes in bfloat16, or in float32 if that is faster.
 
     A CPU computes convolutions up to twice as fast in bfloat16, and depthwise ones slower
     (docs/benchmarks.md, Training).

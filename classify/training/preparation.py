@@ -66,7 +66,7 @@ def prepare(
 def supervised_loop(
     recipe: Recipe, created: Created, train: Pixels, validation: Pixels, out: Path
 ) -> Loop:
-    """A loop that teaches labels; the network is moved to where it is trained."""
+    """Make a loop that teaches labels; move the network to where it is trained."""
     network = _moved(created.network)
     augmenter = Augmenter(recipe.augmentation, created.preprocessing)
     on_labels = make_label_loss(recipe, network, augmenter.size, train.images)
@@ -117,7 +117,7 @@ def _moved(network: nn.Module) -> nn.Module:
 
 
 def _check_usable(train: Pixels) -> None:
-    """Raise DataError for a class of which no image can be used."""
+    """Raise DataError for a class without a usable image."""
     usable = set(train.images.labels.tolist())
     for label, name in enumerate(train.images.classes):
         if label not in usable:

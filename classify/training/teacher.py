@@ -53,7 +53,7 @@ class Teacher:
         preprocessing: Preprocessing,
         device: torch.device,
     ) -> Teacher:
-        """The teacher of a recipe for a network with such pixels.
+        """Load the teacher of a recipe for a network with such pixels.
 
         Raises RecipeError when it does not fit the network, BackboneError when its weights cannot
         be had.
@@ -232,5 +232,5 @@ def _fits(name: str, pattern: str) -> bool:
 
 
 def cosine_distances(ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
-    """1 - cosine of each of (n, d) and (n, d): (n,)."""
+    """Return 1 - cosine of each of (n, d) and (n, d): (n,)."""
     return 1 - functional.cosine_similarity(ours, theirs)

@@ -53,7 +53,7 @@ DIVERGED = "the loss was not a number"
 
 @dataclass(frozen=True)
 class Trained:
-    """A run and what became of it. failed: images that were left out, and why. is_random: whether
+    """A run and how its training ended. failed: images that were left out, and why. is_random: whether
     the backbone began with random weights."""
 
     run: Run
@@ -161,7 +161,7 @@ def _finished(run: Run) -> Trained:
 
 
 def machine() -> str:
-    """What it was trained on."""
+    """Name the machine that it was trained on."""
     if torch.cuda.is_available():
         return str(torch.cuda.get_device_name())
     cores = default_workers()

@@ -30,12 +30,12 @@ Validate = Callable[[nn.Module], Validation | None]  # None where no pictures ar
 
 
 def device() -> torch.device:
-    """What networks are trained on here."""
+    """Return the device that networks are trained on here."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def validate_labels(network: nn.Module, images: Pixels, augmenter: Augmenter) -> Validation | None:
-    """Mean cross-entropy and accuracy; None without images."""
+    """Return the mean cross-entropy and accuracy; None without images."""
     if not len(images.images):
         return None
     scores = score_all(network, images.pixels, augmenter, device())
@@ -49,7 +49,7 @@ def score_all(
     device: torch.device,
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """(n, size, size, 3) uint8 -> class scores, (n, classes) float32."""
+    """Score (n, size, size, 3) uint8 pixels: (n, classes) float32."""
     found = []
     size = max(1, min(EVALUATED, EVALUATED * 64**2 // pixels.shape[1] ** 2))
     network.eval()
@@ -64,7 +64,7 @@ def score_all(
 
 
 def loss_and_accuracy(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """Mean cross-entropy and accuracy."""
+    """Return the mean cross-entropy and accuracy."""
     x = torch.from_numpy(scores)
     y = torch.from_numpy(labels)
     loss = nn.functional.cross_entropy(x, y)
