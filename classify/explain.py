@@ -125,7 +125,7 @@ def find_files(
 
 
 def draw_grid(explanations: Sequence[Explanation]) -> Figure:
-    """Draw one row per image: the picture and what each model looks at, framed by right or wrong."""
+    """Draw one row per image: the picture and what each model sees, framed by right or wrong."""
     columns = 1 + len(explanations[0].models)
     with mpl.rc_context(STYLE):
         figure = Figure(

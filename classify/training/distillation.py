@@ -127,7 +127,7 @@ def validate_agreement(
 
 
 def disagreement(ours: np.ndarray, theirs: np.ndarray, whitening: Whitening | None) -> float:
-    """Return the mean of 1 - cosine between (n, d) embeddings and the teacher's, or whitened ones."""
+    """Return the mean of 1 - cosine of (n, d) embeddings to the teacher's, or whitened ones."""
     a, b = (torch.from_numpy(x).to(device()) for x in (ours, theirs))
     if whitening is not None:
         a, b = whitening(a), whitening(b)

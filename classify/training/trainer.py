@@ -53,7 +53,7 @@ DIVERGED = "the loss was not a number"
 
 @dataclass(frozen=True)
 class Trained:
-    """A run and how its training ended. failed: images that were left out, and why. is_random: whether
+    """A trained run. failed: images that were left out, and why. is_random: whether
     the backbone began with random weights."""
 
     run: Run
