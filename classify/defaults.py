@@ -18,7 +18,7 @@ LOOKED_AT, SMALL_SIDE, MANY_IMAGES = 16, 64, 5000  # images, pixels, images
 def default_recipe(folder: Path, how: ClassFolders = "auto") -> str:
     """The name of a recipe of ours that fits the pictures' size and their number.
 
-    Raises ImgretError where the folder has no labelled images.
+    Raises DataError where the folder has no labelled images.
     """
     images = find_labelled(find_layout(folder).train, how)
     sides = []

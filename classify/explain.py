@@ -21,7 +21,7 @@ from classify.evaluation import softmax
 from classify.heat import grad_cam
 from classify.predictor import Predictor
 from classify.recipe import Augmentation
-from retrieval.errors import ImgretError
+from retrieval.errors import ArgumentError
 from retrieval.images import ImageFile, find_images
 from retrieval.loader import load_images
 from retrieval.plain import Plain
@@ -72,13 +72,13 @@ def explain(
     """Explain up to `limit` images under each model, and name those that cannot be used.
 
     labels: of each file. of_class: what is explained, by default the class that is predicted.
-    show: only images that the first model has right, or wrong. Raises ImgretError for a class that
-    a model does not know.
+    show: only images that the first model has right, or wrong. Raises ArgumentError for a class
+    that a model does not know.
     """
     for predictor in predictors:
         if of_class is not None and of_class not in predictor.classes:
-            raise ImgretError(
-                f"{predictor.name} knows no class {of_class!r}, only "
+            raise ArgumentError(
+                f"{predictor.name} has no class {of_class!r}, only "
                 f"{', '.join(predictor.classes[:10])}. Name one of these."
             )
     made: list[Explanation] = []
@@ -112,7 +112,7 @@ def find_files(
     """The images of files and folders; and of one folder with class folders, the label of each.
 
     A folder has class folders when one of them bears the name of one of `classes`; then images
-    come class by class in turn, so that the first few show all. Raises ImgretError when a path
+    come class by class in turn, so that the first few show all. Raises DataError when a path
     does not exist.
     """
     found = list(find_images(paths))

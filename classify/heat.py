@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from retrieval.errors import ImgretError
+from retrieval.errors import RunError
 
 BEFORE_ATTENTION = ".norm1"  # timm's name for the first layer of a block
 
@@ -59,7 +59,7 @@ def grad_cam(network: nn.Module, x: torch.Tensor, target: int) -> np.ndarray:
     """How much each place of a picture speaks for a class: (size, size) float32 in [0, 1].
 
     network: (1, 3, size, size) -> (1, classes), in evaluation mode; frozen or not. x: float32,
-    normalised. Source: Selvaraju et al. 2017, "Grad-CAM", by the Captum package. Raises ImgretError
+    normalised. Source: Selvaraju et al. 2017, "Grad-CAM", by the Captum package. Raises RunError
     for a network that ends neither in a map nor in tokens of the picture, and IndexError for a
     class that it does not have.
     """
@@ -81,14 +81,14 @@ def grad_cam(network: nn.Module, x: torch.Tensor, target: int) -> np.ndarray:
 
 
 def _last_that_counts(network: nn.Module, x: torch.Tensor, target: int) -> _Layer:
-    """The last layer with places that the score of the class depends on. Raises ImgretError."""
+    """The last layer with places that the score of the class depends on. Raises RunError."""
     features, layers = _layers(network, x)
     head: Callable[[torch.Tensor], torch.Tensor] = getattr(network, "forward_head", nn.Identity())
     score = head(features)[0, target]
     if not layers:
-        raise ImgretError(
+        raise RunError(
             "This network does not end in a map or in tokens of the picture, so Grad-CAM cannot "
-            "explain it. Explain another one."
+            "explain it. Choose another run."
         )
     last = layers[-1]
     if last.kind == "map":

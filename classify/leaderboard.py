@@ -105,7 +105,7 @@ def read_entries(folders: Sequence[Path]) -> tuple[list[Entry], list[str]]:
 
 
 def row(run: Run, name: str = "") -> LeaderboardRow:
-    """What a run's folder says. name: by default the folder's. Raises ImgretError when damaged."""
+    """What a run's folder says. name: by default the folder's. Raises RunError when damaged."""
     recipe, history = run.recipe, run.history
     best = next((epoch for epoch in reversed(history) if epoch.is_best), None)
     tested = read_tested(run)
@@ -135,7 +135,7 @@ def row(run: Run, name: str = "") -> LeaderboardRow:
 
 
 def write_tested(run: Run, evaluation: ClassifierReport) -> None:
-    """Keep the figures of a test with the run. Raises ImgretError when that fails."""
+    """Keep the figures of a test with the run. Raises WriteError when that fails."""
     macro = evaluation.average("macro")
     best = sorted(evaluation.classes, key=lambda c: (-c.f1, c.label))[:KEPT_CLASSES]
     tested = KeptTest(

@@ -62,7 +62,7 @@ def class_weights(spec: Loss, labels: np.ndarray, classes: Sequence[str]) -> tor
     if unknown:
         raise RecipeError(
             f"loss.class_weights: the data has no class {unknown[0]!r}, only "
-            f"{', '.join(classes[:10])}. Correct that key."
+            f"{', '.join(classes[:10])}. Correct this key."
         )
     return torch.tensor([spec.class_weights.get(name, 1.0) for name in classes])
 

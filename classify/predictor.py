@@ -37,7 +37,7 @@ class Prediction(Plain):
 
 
 class Predictor:
-    """A run, or another folder of timm's with class names, ready to classify.
+    """A run, or another folder of timm with class names, ready to classify.
 
     classes: in the order of the scores. preprocessing: of its images. network: in evaluation mode,
     on the device.
@@ -60,7 +60,7 @@ class Predictor:
 
     @classmethod
     def load(cls, folder: Path) -> Predictor:
-        """The classifier in a folder, on CUDA where that is.
+        """Load the classifier in a folder, onto CUDA if there is a device.
 
         Tells glibc to keep freed memory, in the whole process (keep_freed_memory()). Raises
         BackboneError when the folder cannot be used, or its network gives no finite scores.
@@ -75,7 +75,7 @@ class Predictor:
         return predictor
 
     def scores(self, pixels: np.ndarray, progress: Progress | None = None) -> np.ndarray:
-        """(n, size, size, 3) uint8 -> class scores before the softmax, (n, classes) float32."""
+        """Score pixels: (n, size, size, 3) uint8 -> (n, classes) float32, before the softmax."""
         if not len(pixels):
             return np.zeros((0, len(self.classes)), np.float32)
         return score_all(self.network, pixels, self._augmenter, self.device, progress)
@@ -83,9 +83,9 @@ class Predictor:
     def predict(
         self, paths: Sequence[Path], *, top: int = 5, progress: Progress | None = None
     ) -> list[Prediction]:
-        """The top classes of files and of all images in folders; a bad image has its error.
+        """Predict the top classes of files and of all images in folders; a bad image has its error.
 
-        Raises ImgretError when a path does not exist.
+        Raises DataError when a path does not exist.
         """
         files = list(find_images(paths))
         predictions: list[Prediction] = []
@@ -100,7 +100,7 @@ class Predictor:
         return predictions + self._predictions(waiting, top)
 
     def predict_bytes(self, content: bytes, *, top: int = 5) -> Prediction:
-        """The top classes of one encoded image, or its error."""
+        """Predict the top classes of one encoded image, or say why it cannot be used."""
         try:
             pixels = decode_in_time(content, self.preprocessing).pixels
         except ImageError as error:
@@ -113,13 +113,13 @@ class Predictor:
             scores = self.scores(np.zeros((1, side, side, 3), np.uint8))
         except (RuntimeError, ValueError, AssertionError) as error:  # torch's and timm's of shapes
             raise BackboneError(
-                f"{folder} cannot take the {side} px images that its config.json says "
+                f"{folder} cannot take images of {side} px, the size in its config.json "
                 f"({one_sentence(error)}). Correct config.json, or give another run."
             ) from error
         if scores.shape != (1, len(self.classes)) or not np.isfinite(scores).all():
             raise BackboneError(
-                f"{folder} gives no finite score for each of its {len(self.classes)} classes. "
-                "Its weights are damaged: train again, or give another run."
+                f"{folder} does not give a finite score for each of its {len(self.classes)} "
+                "classes, so its weights are damaged. Train again, or give another run."
             )
 
     def _predictions(self, images: Sequence[Loaded], top: int) -> list[Prediction]:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from classify import recipe as recipes
 from classify.recipe import Recipe
-from retrieval.errors import ImgretError
+from retrieval.errors import RunError
 from retrieval.files import read_bounded, replaced, scratch_folder, write_atomically
 from retrieval.images import Preprocessing
 from retrieval.plain import Plain
@@ -42,7 +42,7 @@ HISTORY, RECIPE, RUN_FACTS, REPORT = "history.jsonl", "recipe.toml", "run.json",
 
 @dataclass(frozen=True)
 class Epoch(Plain):
-    """What one epoch came to. Accuracies are shares; images_per_second counts training images;
+    """The figures of one epoch. Accuracies are shares; images_per_second counts training images;
     validation figures are None without validation images."""
 
     epoch: int
@@ -59,7 +59,7 @@ class Epoch(Plain):
 
 @dataclass(frozen=True)
 class RunFacts(Plain):
-    """What run.json says. data: the folder. ended: why training stopped, "" while it goes on.
+    """What run.json says. data: the folder. ended: why training stopped, "" before that.
     best_epoch: whose weights are kept, from 1. failed: images that were left out."""
 
     format: int
@@ -84,20 +84,21 @@ class Run:
 
     @classmethod
     def read(cls, folder: Path) -> Run:
-        """The run in a folder. Raises ImgretError when it is none, or of another version."""
+        """Read the run in a folder. Raises RunError if it is not a run, or of another version."""
         if not (folder / RUN_FACTS).is_file():
-            raise ImgretError(
-                f"{folder} is no run of `imgret train`: it has no {RUN_FACTS}. Give such a folder."
+            raise RunError(
+                f"{folder} is not a run of `imgret train`: it has no {RUN_FACTS}. Give the folder "
+                "of a run."
             )
         document = _read_json(folder / RUN_FACTS)
         if document.get("format") != RUN_FORMAT:
-            raise ImgretError(
-                f"{folder} has run format {document.get('format')!r}, and this imgret reads "
-                f"{RUN_FORMAT}. Use the imgret that made it, or train again."
+            raise RunError(
+                f"{folder} has run format {document.get('format')!r}, but this imgret reads "
+                f"{RUN_FORMAT}. Use the version of imgret that made it, or train again."
             )
         names = {field.name for field in dataclasses.fields(RunFacts)}
         if set(document) != names:
-            raise ImgretError(f"{folder / RUN_FACTS} is damaged. Train again.")
+            raise RunError(f"{folder / RUN_FACTS} is damaged. Train again.")
         return cls(folder, RunFacts(**document))
 
     @property
@@ -107,42 +108,42 @@ class Run:
 
     @property
     def recipe(self) -> Recipe:
-        """All settings."""
+        """The recipe that it was trained by."""
         file = self.folder / RECIPE
         return recipes.parse_recipe(_read_text(file), str(file))
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names, in the order of the network's scores."""
+        """The names of the classes, in the order of the network's scores."""
         names = _read_json(self.folder / CONFIG).get("label_names")
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise ImgretError(f"{self.folder / CONFIG} has no class names. Train again.")
+            raise RunError(f"{self.folder / CONFIG} has no class names. Train again.")
         return tuple(names)
 
     @property
     def history(self) -> list[Epoch]:
-        """What each epoch came to."""
+        """The figures of each epoch."""
         return read_history(self.folder / HISTORY)
 
 
 def read_history(file: Path) -> list[Epoch]:
-    """The epochs of a run so far. Raises ImgretError when the file is damaged."""
+    """Read the epochs of a run so far. Raises RunError when the file is damaged."""
     if not file.is_file():
         return []
     try:
         return [Epoch(**json.loads(line)) for line in _read_text(file).splitlines()]
     except (ValueError, TypeError) as error:
-        raise ImgretError(f"{file} is damaged ({one_sentence(error)}). Train again.") from error
+        raise RunError(f"{file} is damaged ({one_sentence(error)}). Train again.") from error
 
 
 def write_history(file: Path, history: Sequence[Epoch]) -> None:
-    """All epochs, atomically."""
+    """Write all epochs, atomically."""
     lines = [json.dumps(dataclasses.asdict(epoch)) + "\n" for epoch in history]
     write_atomically(file, "".join(lines).encode())
 
 
 def write_facts(folder: Path, facts: RunFacts) -> None:
-    """run.json, atomically."""
+    """Write run.json, atomically."""
     text = json.dumps(dataclasses.asdict(facts), indent=2) + "\n"
     write_atomically(folder / RUN_FACTS, text.encode())
 
@@ -150,7 +151,7 @@ def write_facts(folder: Path, facts: RunFacts) -> None:
 def save_model(
     folder: Path, network: nn.Module, preprocessing: Preprocessing, classes: Sequence[str]
 ) -> None:
-    """config.json and model.safetensors, as timm and the hub write them, each atomically."""
+    """Write config.json and model.safetensors, as timm and the hub write them, each atomically."""
     from timm.models import save_for_hf
 
     with _state_apart(network), scratch_folder(folder) as scratch:
@@ -209,14 +210,14 @@ def _read_text(file: Path) -> str:
         return read_bounded(file, MAX_RUN_BYTES, is_named=True).decode(errors="replace")
     except (OSError, ValueError) as error:
         reason = one_sentence(error)
-        raise ImgretError(f"{file} cannot be read ({reason}). Train again.") from error
+        raise RunError(f"{file} cannot be read ({reason}). Train again.") from error
 
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
         document = json.loads(_read_text(file))
     except (ValueError, RecursionError) as error:
-        raise ImgretError(f"{file} is damaged ({one_sentence(error)}). Train again.") from error
+        raise RunError(f"{file} is damaged ({one_sentence(error)}). Train again.") from error
     if not isinstance(document, dict):
-        raise ImgretError(f"{file} is damaged. Train again.")
+        raise RunError(f"{file} is damaged. Train again.")
     return document

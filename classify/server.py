@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 
 from classify.predictor import Prediction, Predictor
-from retrieval.errors import ImgretError
+from retrieval.errors import ArgumentError
 from retrieval.images import MAX_FILE_BYTES
 
 HOST = "127.0.0.1"
@@ -20,7 +20,7 @@ POLICY += "script-src 'unsafe-inline'"
 class PageServer(ThreadingHTTPServer):
     """Serves the page of one run to this machine only.
 
-    port: 0 takes any that is free. Raises ImgretError when the port is taken.
+    port: 0 takes any that is free. Raises ArgumentError when the port is taken.
     """
 
     daemon_threads = True
@@ -31,7 +31,7 @@ class PageServer(ThreadingHTTPServer):
         try:
             super().__init__((HOST, port), _Handler)
         except OSError as error:
-            raise ImgretError(
+            raise ArgumentError(
                 f"Port {port} cannot be used ({error.strerror}). Choose another --port."
             ) from error
 

@@ -22,7 +22,7 @@ def slim(run: Path, out: Path) -> None:
 
     model.onnx beside it is the graph, for pictures of any size, with the same file of weights.
     Raises BackboneError when the run cannot be read, its weights do not fit float16 or onnx is not
-    installed, ImgretError when out cannot be written.
+    installed, WriteError when out cannot be written.
     """
     from safetensors.torch import save
 
@@ -56,5 +56,5 @@ def _halved(name: str, tensor: torch.Tensor) -> torch.Tensor:
 
     half = tensor.detach().to(torch.float16).contiguous()
     if not torch.isfinite(half).all():
-        raise BackboneError(f"{name} has numbers that float16 cannot hold. Keep the run as it is.")
+        raise BackboneError(f"{name} has numbers that float16 cannot hold. Leave the run as it is.")
     return half

@@ -20,7 +20,7 @@ from classify.data import (
 from classify.evaluation import ClassifierReport, judge, softmax
 from classify.predictor import Predictor
 from classify.run import SPLIT, Run
-from retrieval.errors import ImgretError
+from retrieval.errors import DataError, RunError
 from retrieval.progress import Progress
 
 
@@ -46,7 +46,7 @@ def evaluate_run(
 
     What was held out is found by content, whatever its folder holds by now; what is gone or changed
     is in the notes. validation: on the images that the run was chosen by, though its data has test
-    images. Raises ImgretError when data has classes that the run does not know, or no image.
+    images. Raises DataError when data has classes that the run does not know, or no image.
     """
     return _evaluated([folder], data, progress, validation=validation)
 
@@ -57,7 +57,7 @@ def evaluate_ensemble(
     """Evaluate the mean of several runs' probabilities. Their classes must be the same.
 
     Without data it is judged on images that some of the runs held out and none was trained on.
-    Raises ImgretError as evaluate_run() does, and where there are none of these.
+    Raises DataError as evaluate_run() does, and where there are none of these.
     """
     return _evaluated(folders, data, progress, validation=False)
 
@@ -70,9 +70,9 @@ def _evaluated(
     classes = predictors[0].classes
     for predictor in predictors[1:]:
         if predictor.classes != classes:
-            raise ImgretError(
-                f"{predictor.name} and {predictors[0].name} know different classes, so they make "
-                "no ensemble. Give runs that were trained on the same data."
+            raise RunError(
+                f"{predictor.name} and {predictors[0].name} know different classes, so they cannot "
+                "form an ensemble. Give runs that were trained on the same data."
             )
     tested = _named(runs, data, classes) if data else _held_out(runs, classes, validation)
     probabilities: list[np.ndarray] = []
@@ -120,16 +120,16 @@ def _held_out(runs: Sequence[Run], classes: Sequence[str], validation: bool) -> 
             if image.split == "validation" and image.sha256 not in trained_on
         }
     if not tests:
-        raise ImgretError(_nothing_held_out(runs))
+        raise DataError(_nothing_held_out(runs))
     images, gone = find_kept(list(tests.values()), classes)
     if not len(images):
-        raise ImgretError(
-            f"None of the {gone:,} images that {_names(runs)} held out is in "
-            f"{runs[0].facts.data} any more. Bring them back, or name some with --data."
+        raise DataError(
+            f"None of the {gone:,} images that {_names(runs)} held out is still in "
+            f"{runs[0].facts.data}. Bring them back, or name other images with --data."
         )
     note = (
-        f"{gone:,} of {gone + len(images):,} held-out images are gone or changed since, and left "
-        "out."
+        f"{gone:,} of {gone + len(images):,} held-out images are gone or have changed, and were "
+        "left out."
     )
     kind = "validation" if is_validation else "test"
     where = f"{runs[0].facts.data} ({kind} images)"
@@ -142,10 +142,10 @@ def _kept(run: Run) -> list[KeptImage]:
 
 def _nothing_held_out(runs: Sequence[Run]) -> str:
     if len(runs) == 1:
-        return f"{runs[0].folder} held no images out. Name some with --data."
+        return f"{runs[0].folder} held out no images. Name some with --data."
     return (
-        f"Each image that one of {_names(runs)} held out was trained on by another. Name some with "
-        "--data."
+        f"Each image that one of {_names(runs)} held out was trained on by another of them. Name "
+        "other images with --data."
     )
 
 

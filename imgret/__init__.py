@@ -28,13 +28,19 @@ if TYPE_CHECKING:
     )
     from retrieval.comparison.tuner import Step, Tuning, tune
     from retrieval.errors import (
+        ArgumentError,
         BackboneError,
+        DataError,
         FilterError,
         GalleryError,
+        GalleryWriteError,
         ImageError,
         ImgretError,
+        ProcessError,
         QueryError,
         RecipeError,
+        RunError,
+        WriteError,
     )
     from retrieval.evaluation import (
         Calibration,
@@ -77,8 +83,9 @@ _PLACES = {  # module -> the public names that are loaded from it on first use
     ],
     "retrieval.comparison.tuner": ["Step", "Tuning", "tune"],
     "retrieval.errors": [
-        "BackboneError", "FilterError", "GalleryError", "ImageError", "ImgretError", "QueryError",
-        "RecipeError",
+        "ArgumentError", "BackboneError", "DataError", "FilterError", "GalleryError",
+        "GalleryWriteError", "ImageError", "ImgretError", "ProcessError", "QueryError",
+        "RecipeError", "RunError", "WriteError",
     ],
     "retrieval.evaluation": [
         "Calibration", "ClassScore", "Confidence", "Confusion", "Evaluation", "Metric", "Neighbour",
@@ -95,6 +102,7 @@ _PLACES = {  # module -> the public names that are loaded from it on first use
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
 
 __all__ = [
+    "ArgumentError",
     "BackboneError",
     "Calibration",
     "ClassScore",
@@ -102,6 +110,7 @@ __all__ = [
     "Comparison",
     "Confidence",
     "Confusion",
+    "DataError",
     "DuplicateGroup",
     "DuplicateMember",
     "DuplicateReport",
@@ -114,6 +123,7 @@ __all__ = [
     "GalleryError",
     "GalleryInfo",
     "GalleryMap",
+    "GalleryWriteError",
     "ImageError",
     "ImgretError",
     "IndexEstimate",
@@ -127,6 +137,7 @@ __all__ = [
     "Point",
     "Prediction",
     "Predictor",
+    "ProcessError",
     "QueryError",
     "QueryResult",
     "RankedQuery",
@@ -135,6 +146,7 @@ __all__ = [
     "ReliabilityBin",
     "Retriever",
     "Run",
+    "RunError",
     "RunFacts",
     "Step",
     "Threshold",
@@ -142,6 +154,7 @@ __all__ = [
     "Tuning",
     "VerifyReport",
     "VoteScores",
+    "WriteError",
     "__version__",
     "compare",
     "train",
@@ -171,5 +184,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """The public names, loaded or not."""
+    """List the public names, loaded or not."""
     return list(__all__)

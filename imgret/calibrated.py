@@ -11,7 +11,7 @@ ANSWERS = {"class": "an image of the query's class", "picture": "an image of the
 
 
 def calibration_facts(c: Calibration) -> list[tuple[str, str]]:
-    """What an answer is, what was learnt from, and how well it held on what was not."""
+    """Tell what an answer is, what was learnt from, and how well that holds on other queries."""
     return [
         ("answer", ANSWERS[c.kind]),
         ("learnt from", f"{c.known:,} queries with an answer, {c.unknown:,} without one"),

@@ -15,20 +15,20 @@ from imgret.packages import check_packages
 COMMANDS = {
     "index": "Embed the images below folders and files, and make them searchable.",
     "query": "Find the images that look like the given ones.",
-    "evaluate": "Measure how good matches are, by labels.",
-    "calibrate": "Learn how likely a match is right, with labels or without.",
+    "evaluate": "Measure by labels how good the matches are.",
+    "calibrate": "Learn how likely a match is right, with or without labels.",
     "compare": "Compare backbones, sizes, transforms and recipes side by side.",
-    "tune": "Find the best setting for one's own labelled images.",
-    "duplicates": "Find groups of near-identical images; deletes nothing.",
-    "map": "Draw the gallery as a map, one HTML page.",
-    "sample": "Write a folder of labelled pictures of parts, to try things on.",
+    "tune": "Find the best settings for your own labelled images.",
+    "duplicates": "Find groups of near-identical images; delete nothing.",
+    "map": "Draw the gallery as a map on one HTML page.",
+    "sample": "Write a folder of labelled pictures of parts, to try things out.",
     "backbones": "List the networks that make embeddings, with width, size and licence.",
     "recipes": "List the experiments that come with imgret.",
     "train": "Train a classifier on folders of labelled images.",
-    "predict": "Tell the class of images.",
+    "predict": "Predict the classes of images.",
     "test": "Measure how good a trained classifier is.",
     "explain": "Show what a classifier looks at.",
-    "serve": "Open a page that tells the class of dropped images.",
+    "serve": "Open a page that predicts the class of dropped images.",
     "leaderboard": "Compare trained classifiers side by side.",
     "info": "Show what a gallery holds and how it was made.",
     "remove": "Drop images from a gallery; their files stay.",
@@ -50,11 +50,11 @@ class LazyGroup(click.Group):
     """Imports a command's file when that command is called, so that --help imports little."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names in the order in which one needs them."""
+        """List the names in the order in which one needs them."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """One command; from its name and help line alone where only those are shown."""
+        """Import and return one command."""
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = import_module(
@@ -65,23 +65,23 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that is named first. Raises UsageError, with a name that is like it."""
+        """Find the named command. Raises UsageError, which suggests a similar name."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             from difflib import get_close_matches
 
             near = get_close_matches(args[0], COMMANDS, n=1)
-            meant = f" Did you mean '{near[0]}'?" if near else " `imgret --help` lists them."
-            raise click.UsageError(f"No such command {args[0]!r}.{meant}", ctx)
+            meant = f"Did you mean '{near[0]}'?" if near else "Run `imgret --help` for a list."
+            raise click.UsageError(f"There is no command {args[0]!r}. {meant}", ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The table of commands, without importing any."""
+        """Write the table of commands, without importing any."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
 
 def _tell_version(context: click.Context, option: click.Parameter, asked: Any) -> None:
-    """Print the version and exit, where that is asked for."""
+    """Print the version and exit, if requested."""
     if asked and not context.resilient_parsing:
         from imgret import __version__
         from imgret.streams import tell

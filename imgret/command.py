@@ -1,4 +1,4 @@
-"""A command whose options are said once."""
+"""A command that takes each option once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Command(click.Command):
         for option, times in Counter(order).items():
             if times > 1 and _takes_one(option):
                 raise click.UsageError(
-                    f"{option.opts[0]} was given {times} times; give it once.", ctx
+                    f"{option.opts[0]} was given {times} times. Give it once.", ctx
                 )
         return super().parse_args(ctx, args)
 

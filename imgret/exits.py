@@ -18,7 +18,7 @@ FOUND, NOTHING, ERROR = 0, 1, 2  # grep's
 
 
 def exit_code(step: Callable[[], Any]) -> int:
-    """Run a step and tell its exit code; what it raises is said in a sentence.
+    """Run a step and return its exit code; say in a sentence what it raises.
 
     In Python's development mode (-X dev) what nobody expects is raised.
     """
@@ -30,7 +30,10 @@ def exit_code(step: Callable[[], Any]) -> int:
     except click.ClickException as error:
         return _say_misuse(error)
     except (KeyboardInterrupt, click.Abort):
-        say("Interrupted. What was stored stays; the same command goes on.", prefix="\n")
+        say(
+            "Interrupted. What was stored stays; run the same command again to continue.",
+            prefix="\n",
+        )
         return INTERRUPTED
     except (BrokenPipeError, SystemExit):  # click exits where the reader of its help has gone
         abandon()
@@ -39,11 +42,11 @@ def exit_code(step: Callable[[], Any]) -> int:
         if sys.flags.dev_mode and not isinstance(error, ImgretError | OSError):
             raise
         say(f"imgret: {_sentence(error)}")
-        return ERROR
+        return error.exit_code if isinstance(error, ImgretError) else ERROR
 
 
 def _say_misuse(error: click.ClickException) -> int:
-    """Wrong usage, as click says it."""
+    """Say what is wrong with the usage, as click does; return the exit code."""
     context = error.ctx if isinstance(error, click.UsageError) else None
     if context is not None:
         for line in context.get_usage().splitlines():
@@ -55,7 +58,7 @@ def _say_misuse(error: click.ClickException) -> int:
 
 
 def _sentence(error: Exception) -> str:
-    """What went wrong and what to do, without a traceback."""
+    """Say what went wrong and what to do, without a traceback."""
     if isinstance(error, ImportError) and lacks_library(error):
         return how_to_install(str(error.name).partition(".")[0])
     if isinstance(error, ImgretError | ImportError):
@@ -64,6 +67,6 @@ def _sentence(error: Exception) -> str:
         place = "" if error.filename is None else f"{error.filename}: "
         return f"{place}{one_sentence(error)}. {remedy(error)}"
     return (
-        f"{type(error).__name__}, which imgret does not expect ({one_sentence(error)}). "
-        "Please report it; `python -X dev -m imgret ...` shows where it comes from."
+        f"imgret did not expect this {type(error).__name__} ({one_sentence(error)}). Please report "
+        "it with the output of `python -X dev -m imgret ...`, which shows where it comes from."
     )

@@ -21,30 +21,32 @@ TRUST = "imgret.trust"
 
 
 class NamedPath(click.Path):
-    """A path; "" is none: an unset shell variable must not stand for the working directory."""
+    """A path that is not "": an unset shell variable must not stand for the working directory."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The path, as click.Path gives it."""
+        """Return the path as click.Path does."""
         if value == "":
-            self.fail("it is empty.", param, ctx)
+            self.fail("The path is empty. Give a path.", param, ctx)
         return super().convert(value, param, ctx)
 
 
 class Whole(WholeNumbers):
-    """Whole numbers from 1, with commas in between."""
+    """Whole numbers from 1, separated by commas."""
 
     name = "N,N,..."
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int, ...]:
-        """Sorted, each once."""
+        """Return the numbers, sorted, each once."""
         try:
             numbers = sorted({int(part) for part in str(value).split(",")})
         except ValueError:
             numbers = []
         if not numbers or numbers[0] < 1 or numbers[-1] > MOST_K:
-            self.fail(f"{value!r} is not whole numbers like 1,5,10.", param, ctx)
+            self.fail(
+                f"{value!r} is not a list of whole numbers. Write it like 1,5,10.", param, ctx
+            )
         return tuple(numbers)
 
 
@@ -54,48 +56,48 @@ SETTING_OPTIONS: dict[
     "backbone": {
         "help": "mini (the default: imgret's own small encoder, which needs no network), "
         "mobilenetv2, resnet50, efficientnet-b7, any timm name (`imgret backbones` lists them), "
-        "hf-hub:user/model, or a folder with config.json and model.safetensors; ./NAME where a "
-        "backbone has that name."
+        "hf-hub:user/model, or a folder with config.json and model.safetensors. Write ./NAME for a "
+        "folder that has the name of a backbone."
     },
     "size": {
         "type": click.IntRange(LEAST_SIZE, MOST_SIZE),
-        "help": "Side of the input in pixels. By default the backbone's own.",
+        "help": "Side of the input in pixels; by default the backbone's own.",
     },
     "fit": {
         "type": click.Choice(FITS),
-        "help": "How a picture becomes a square. By default squash: nothing of it is lost.",
+        "help": "How a picture becomes a square; by default squash, which loses nothing of it.",
     },
     "pool": {
         "type": click.Choice(POOLS),
-        "help": "How the backbone's last map becomes an embedding. By default its own way.",
+        "help": "How the backbone's last map becomes an embedding; by default in its own way.",
     },
     "views": {
         "type": click.Choice(VIEWS),
-        "help": "Embed the mean of several views of a picture: better matches, 2, 3 or 6 times the "
-        "work.",
+        "help": "Embed the mean of several views of a picture, for better matches at 2, 3 or 6 "
+        "times the work.",
     },
     "transform": {
         "metavar": "SPEC",
-        "help": "none, standard, standard+pca:N, whiten:N, lda, wccn, rca or auto (the default: "
-        "whitening by what differs between images that show the same).",
+        "help": "none, standard, standard+pca:N, whiten:N, lda, wccn, rca or auto (the default, "
+        "which whitens by the differences between images of the same thing).",
     },
     "expand": {
         "metavar": "N[:ALPHA]",
-        "help": "Search again with the mean of the query and its N nearest; or none.",
+        "help": "Search again with the mean of the query and its N nearest images; or none.",
     },
     "augment": {
         "metavar": "N[:ALPHA]",
-        "help": "Replace each image's vector by the mean of itself and its N nearest; or none.",
+        "help": "Replace each image's vector by the mean of it and its N nearest; or none.",
     },
     "rerank": {
         "metavar": "M[:K1:K2:W]",
-        "help": "Order the M nearest by the neighbours that they share with the query; or none.",
+        "help": "Sort the M nearest by the neighbours that they share with the query; or none.",
     },
 }
 
 
 def settings_options(*names: str, multiple: bool = False) -> Callable[[Function], Function]:
-    """Options of some settings. multiple: each may be given several times."""
+    """Add the options of some settings. multiple: each may be given several times."""
 
     def added(function: Function) -> Function:
         for name in reversed(names):
@@ -109,14 +111,14 @@ def settings_options(*names: str, multiple: bool = False) -> Callable[[Function]
 
 
 def engine_option(function: Function) -> Function:
-    """--engine."""
-    return click.option("--engine", type=click.Choice(ENGINES), help="What runs the backbone.")(
-        function
-    )
+    """Add --engine."""
+    return click.option(
+        "--engine", type=click.Choice(ENGINES), help="Engine that runs the backbone."
+    )(function)
 
 
 def gallery_option(function: Function) -> Function:
-    """--gallery, IMGRET_GALLERY, or None."""
+    """Add --gallery, which IMGRET_GALLERY may give too; None without either."""
     return click.option(
         "--gallery",
         type=NamedPath(path_type=Path),
@@ -127,13 +129,13 @@ def gallery_option(function: Function) -> Function:
 
 
 def trust_option(function: Function) -> Function:
-    """--trust, which trusted() tells."""
+    """Add --trust, which trusted() tells."""
     return click.option(
         "--trust",
         is_flag=True,
         expose_value=False,
         callback=lambda ctx, _, value: ctx.meta.update({TRUST: value}),
-        help="Use what a gallery that you did not write here names outside of its folder.",
+        help="Let a gallery that you did not write here name files outside of its folder.",
     )(function)
 
 
@@ -143,19 +145,19 @@ def trusted() -> bool:
 
 
 def format_option(*formats: str) -> Callable[[Function], Function]:
-    """--format, the first of the given ones by default."""
+    """Add --format, by default the first of the given ones."""
     return click.option(
         "--format",
         "output",
         type=click.Choice(formats),
         default=formats[0],
         show_default=True,
-        help="How results are written.",
+        help="Format of the results.",
     )
 
 
 def interval_option(function: Function) -> Function:
-    """--by, as the argument interval_over: "queries" or "classes"."""
+    """Add --by, as the argument interval_over: "queries" or "classes"."""
     return click.option(
         "--by",
         "interval_over",
@@ -163,53 +165,53 @@ def interval_option(function: Function) -> Function:
         default="query",
         show_default=True,
         callback=lambda _, __, value: {"query": "queries", "class": "classes"}[value],
-        help="What the 95 % intervals are about: other queries of these classes, or other classes; "
-        "with --zero-shot classes.",
+        help="What the 95 % intervals extend to: other queries of these classes, or other classes. "
+        "With --zero-shot: classes.",
     )(function)
 
 
 def report_option(page: str) -> Callable[[Function], Function]:
-    """--report, an HTML page beside what is printed. page: what it shows."""
+    """Add --report, an HTML page beside the printed results. page: what it shows."""
     return click.option(
         "--report",
         type=NamedPath(path_type=Path, dir_okay=False),
         metavar="FILE.html",
-        help=f"Write {page} as an HTML page, too.",
+        help=f"Also write {page} as an HTML page.",
     )
 
 
 def prior_option(default: float | None = 0.9) -> Callable[[Function], Function]:
-    """--prior-known; without a default that of the gallery's calibration."""
+    """Add --prior-known; without a default it is that of the gallery's calibration."""
     return click.option(
         "--prior-known",
         type=click.FloatRange(0, 1, min_open=True, max_open=True),
         default=default,
         show_default=default is not None or "that of the calibration",
         metavar="P",
-        help="Share of queries that have an answer in the gallery, which probabilities assume.",
+        help="Share of queries assumed to have an answer in the gallery.",
     )
 
 
 def max_pixels_option(function: Function) -> Function:
-    """--max-pixels."""
+    """Add --max-pixels."""
     return click.option(
         "--max-pixels",
         type=click.IntRange(min=1),
         default=200_000_000,
         show_default=True,
-        help="Images with more pixels than this are not decoded.",
+        help="Do not decode images with more pixels than this.",
     )(function)
 
 
 def existing_gallery(gallery: Path | None) -> Path:
-    """The gallery that was named, or the one found from the working directory upwards."""
+    """Return the named gallery, or the one found from the working directory upwards."""
     from retrieval.gallery import find_gallery
 
     return gallery or find_gallery(Path.cwd())
 
 
 def gallery_to_write(gallery: Path | None) -> Path:
-    """The same, or `.imgret` in the working directory where there is none yet."""
+    """Return the existing gallery, or `.imgret` in the working directory if there is none yet."""
     from retrieval.errors import GalleryError
     from retrieval.gallery import FOLDER_NAME
 

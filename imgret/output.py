@@ -52,7 +52,7 @@ STEP_WORDS = {
 
 @contextmanager
 def shown_progress() -> Iterator[Progress]:
-    """A progress callback: bars with rate and time left on a terminal, else plain lines."""
+    """Give a progress callback: bars with rate and time left on a terminal, else plain lines."""
     if sys.stderr.isatty():
         with _bars() as progress:
             yield progress
@@ -61,13 +61,13 @@ def shown_progress() -> Iterator[Progress]:
 
 
 def shown_path(path: Path) -> str:
-    """A path as one would type it here: relative where it lies below the working directory."""
+    """Return a path as one would type it here: relative if it is below the working directory."""
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on a terminal; in a pipe a line of the columns and one a row, tabs in between.
+    """Print a table; in a pipe, a line of the columns and one per row, separated by tabs.
 
     Of no rows a pipe gets nothing at all, as from grep.
     """
@@ -90,20 +90,20 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def print_facts(facts: Sequence[tuple[str, str]]) -> None:
-    """Lines of a name and what it is."""
+    """Print lines of a name and its value."""
     width = max(len(name) for name, _ in facts)
     for name, value in facts:
         tell(f"{name:<{width}}  {value}")
 
 
 def print_text(text: str) -> None:
-    """Text of several lines, as it is but for what is hidden in a line."""
+    """Print text of several lines, with hidden characters written out."""
     write("\n".join(visible(line) for line in text.split("\n")))
     flush()
 
 
 def print_json(document: Any) -> None:
-    """A document as JSON in UTF-8; what is hidden in a name stands in it as an escape of JSON."""
+    """Print a document as JSON in UTF-8; hidden characters in names become JSON escapes."""
     text = json.dumps(document, indent=2, ensure_ascii=False, default=str)
     lines = (HIDDEN.sub(_json_escape, line) for line in text.split("\n"))
     write(("\n".join(lines) + "\n").encode())
@@ -111,13 +111,13 @@ def print_json(document: Any) -> None:
 
 
 class Number(str):
-    """A number that we have written: no name, though it may begin with a minus."""
+    """A number that imgret has written; it may begin with a minus, which a name may not."""
 
     __slots__ = ()
 
 
 def print_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """A first line of the columns, then one line a row.
+    """Print a first line of the columns, then one line per row.
 
     A cell that is a str, unless it is a Number, is somebody's name. Its control characters are
     written out, but away from a terminal not those that quoting holds, newline and tab.
@@ -133,7 +133,7 @@ def print_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
 
 def print_paths(paths: Iterable[Path], *, null: bool) -> None:
-    """The bytes of each path and NUL or a newline; on a terminal, without NUL, as text.
+    """Print each path and NUL or a newline, as bytes; on a terminal without NUL, as text.
 
     A path that begins with a dash gets "./", so that no program takes it for an option.
     """
@@ -147,7 +147,7 @@ def print_paths(paths: Iterable[Path], *, null: bool) -> None:
 
 
 def as_size(size: int) -> str:
-    """Bytes for a person: 1.5 MB."""
+    """Write bytes for a person: 1.5 MB."""
     value = float(size)
     for unit in ("B", "kB", "MB", "GB"):
         if value < 1000:
@@ -157,14 +157,14 @@ def as_size(size: int) -> str:
 
 
 def as_time(seconds: float) -> str:
-    """Seconds for a person: 40 s, 3 min, 2.5 h."""
+    """Write seconds for a person: 40 s, 3 min, 2.5 h."""
     if seconds < 120:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def as_rate(per_second: float) -> str:
-    """A rate for a person: 1,200/s, 2.5/s, 4.0 s each."""
+    """Write a rate for a person: 1,200/s, 2.5/s, 4.0 s each."""
     if per_second < 1:
         return f"{as_time(1 / per_second)} each"
     return f"{per_second:,.0f}/s" if per_second >= 10 else f"{per_second:.1f}/s"
@@ -249,7 +249,7 @@ def _lines() -> Progress:
 
 
 def say_passed_over(passed_over: Sequence[tuple[str, int]]) -> None:
-    """Say in one line what is of formats that are not read: pictures, videos and documents."""
+    """Say in one line how many pictures, videos and documents have formats that are not read."""
     if passed_over:
         total = sum(count for _, count in passed_over)
         kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in passed_over)

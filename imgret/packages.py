@@ -13,7 +13,7 @@ RECORD = "RECORD"  # what an installer says of the files that it wrote: path,has
 
 
 def check_packages(home: Path | None = None) -> None:
-    """Raise ImportError when one of our packages is not, or not only, ours.
+    """Raise ImportError when one of imgret's packages is not, or not only, its own.
 
     Either Python finds a folder of the user's in its place, or a distribution by others has put
     its files into it. home: the folder of our packages; by default of the imgret that runs.
@@ -84,6 +84,6 @@ def _strange(home: Path, recorded: dict[str, str]) -> Iterator[str]:
 
 
 def _named(distribution: Path) -> str:
-    """The name and the version, as pip writes them."""
+    """Return the name and the version, as pip writes them."""
     name, _, version = distribution.name.removesuffix(".dist-info").partition("-")
     return f"{name.replace('_', '-')} {version}"

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from retrieval.errors import ImageError, ImgretError
+from retrieval.errors import ImageError, QueryError
 
 HERE = Path("-")
 HEAD = 4096  # bytes that tell a list of names from something else
@@ -23,9 +23,9 @@ NOISE = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f]")
 
 @contextlib.contextmanager
 def named_images(images: Sequence[str]) -> Iterator[tuple[list[Path], Path]]:
-    """The paths that arguments name, `-` among them, and where an image of `-` would lie.
+    """Return the paths that arguments name, with `-`, and the path of an image given by `-`.
 
-    Raises ImgretError when standard input is neither an image nor a list of names, or too large.
+    Raises QueryError when standard input is neither an image nor a list of names, or too large.
     """
     with tempfile.TemporaryDirectory(prefix="imgret-") as folder:
         given = Path(folder) / "query"
@@ -39,7 +39,7 @@ def named_images(images: Sequence[str]) -> Iterator[tuple[list[Path], Path]]:
 
 
 def shown(query: Path, given: Path) -> Path:
-    """A query's name, which may be several, with `-` for the image that came that way."""
+    """Return a query's name (or several), with `-` for the image from standard input."""
     return Path(str(query).replace(str(given), str(HERE)))
 
 
@@ -64,7 +64,7 @@ def _is_there(name: Path) -> bool:
 
 
 def _check_names(head: bytes) -> None:
-    """Raise ImgretError for what begins as a file of a format that is not read, or as noise.
+    """Raise QueryError for a file of a format that is not read, and for noise.
 
     Two NULs in a row are noise: no name is empty.
     """
@@ -76,8 +76,8 @@ def _check_names(head: bytes) -> None:
     elif b"\0\0" in head or NOISE.search(head.replace(b"\0", b"")):
         what = "neither an image that imgret reads nor a list of names"
     if what:
-        raise ImgretError(
-            f"Standard input is {what}. Give `-` an image, or names of images, one a line or each "
+        raise QueryError(
+            f"Standard input is {what}. Give an image, or names of images, one per line or each "
             "ended by NUL."
         )
 
@@ -87,14 +87,14 @@ def _read() -> bytes:
 
     content = sys.stdin.buffer.read(MAX_FILE_BYTES + 1) if sys.stdin else b""
     if len(content) > MAX_FILE_BYTES:
-        raise ImgretError(
+        raise QueryError(
             f"Standard input is larger than {MAX_FILE_BYTES >> 30} GiB. Give less, or name files."
         )
     return content
 
 
 def _names(content: bytes) -> list[str]:
-    """Names as bytes of any kind; a name may hold anything but its end."""
+    """Split names, which may hold any bytes but the one that ends them."""
     text = os.fsdecode(content)
     if "\0" in text:
         return [name for name in text.split("\0") if name]

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import click
 
-from retrieval.errors import ImgretError
+from retrieval.errors import WriteError
 from retrieval.text import one_sentence, remedy, visible
 
 
 def prepare_streams() -> None:
-    """Let names of any characters pass, and do without a stream that the caller has closed."""
+    """Let names of any characters pass, and replace a stream that the caller has closed."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -33,7 +33,7 @@ def prepare_streams() -> None:
 
 
 class _SaidLine(logging.Handler):
-    """What a library logs is a line on standard error."""
+    """Writes what a library logs as a line on standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Say a record, without a traceback."""
@@ -41,22 +41,22 @@ class _SaidLine(logging.Handler):
 
 
 def say(message: object, *, prefix: str = "") -> None:
-    """One line on standard error; prefix: what is written before it as it is."""
+    """Write one line to standard error. prefix: written before it as it is."""
     with contextlib.suppress(OSError, ValueError):  # nobody listens any more
         sys.stderr.write(f"{prefix}{visible(message)}\n")
         sys.stderr.flush()
 
 
 def tell(line: object = "") -> None:
-    """One line on standard output, at once."""
+    """Write one line to standard output, at once."""
     write(f"{visible(line)}\n")
     flush()
 
 
 def write(content: str | bytes) -> None:
-    """Write to standard output as it is; bytes past its encoding.
+    """Write to standard output: text as it is, bytes past its encoding.
 
-    Raises click's Exit with 0 when the reader of a pipe has gone, and ImgretError when standard
+    Raises click's Exit with 0 when the reader of a pipe has gone, and WriteError when standard
     output cannot be written otherwise.
     """
     with _told():
@@ -71,13 +71,13 @@ def write(content: str | bytes) -> None:
 
 
 def flush() -> None:
-    """Hand over what is written. Raises as write() does."""
+    """Flush standard output. Raises as write() does."""
     with _told():
         sys.stdout.flush()
 
 
 def abandon() -> None:
-    """Write to standard output no more: what is left in its buffer goes nowhere."""
+    """Write no more to standard output, and discard what its buffer holds."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
@@ -95,6 +95,6 @@ def _told() -> Iterator[None]:
         raise click.exceptions.Exit(0) from None
     except OSError as error:
         abandon()
-        raise ImgretError(
+        raise WriteError(
             f"Standard output cannot be written ({one_sentence(error)}). {remedy(error)}"
         ) from error

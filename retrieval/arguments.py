@@ -7,11 +7,11 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
-from retrieval.errors import QueryError
+from retrieval.errors import ArgumentError
 
 
 def whole(name: str, value: Any, *, least: int = 1, most: int | None = None) -> int:
-    """A whole number as an int; NumPy's are numbers too. Raises QueryError.
+    """A whole number as an int; NumPy's are numbers too. Raises ArgumentError.
 
     >>> whole("k", 5)
     5
@@ -19,16 +19,16 @@ def whole(name: str, value: Any, *, least: int = 1, most: int | None = None) -> 
     try:
         number = operator.index(value)
     except TypeError:
-        raise QueryError(f"{name} is {value!r}; it must be a whole number.") from None
+        raise ArgumentError(f"{name} is {value!r}. Give a whole number.") from None
     if number < least:
-        raise QueryError(f"{name} is {number}; it must be {least} or more.")
+        raise ArgumentError(f"{name} is {number}. Give {least} or more.")
     if most is not None and number > most:
-        raise QueryError(f"{name} is {number}; it must be at most {most}.")
+        raise ArgumentError(f"{name} is {number}. Give at most {most}.")
     return number
 
 
 def number(name: str, value: Any, *, least: float = -math.inf, most: float = math.inf) -> float:
-    """A finite number as a float. Raises QueryError.
+    """A finite number as a float. Raises ArgumentError.
 
     >>> number("min_score", 1, least=-1, most=1)
     1.0
@@ -39,12 +39,12 @@ def number(name: str, value: Any, *, least: float = -math.inf, most: float = mat
         found = math.nan
     if not (math.isfinite(found) and least <= found <= most):
         bounds = f" from {least:g} to {most:g}" if math.isfinite(least) else ""
-        raise QueryError(f"{name} is {value!r}; it must be a number{bounds}.")
+        raise ArgumentError(f"{name} is {value!r}. Give a number{bounds}.")
     return found
 
 
 def box(name: str, value: Any) -> tuple[int, int, int, int]:
-    """X, Y, width and height as ints. Raises QueryError.
+    """X, Y, width and height as ints. Raises ArgumentError.
 
     >>> box("crop", [0, 0, 640, 480])
     (0, 0, 640, 480)
@@ -52,11 +52,11 @@ def box(name: str, value: Any) -> tuple[int, int, int, int]:
     try:
         x, y, w, h = (operator.index(part) for part in value)
     except (TypeError, ValueError):
-        raise QueryError(f"{name} is {value!r}; give X, Y, W, H in whole pixels.") from None
+        raise ArgumentError(f"{name} is {value!r}. Give X, Y, W, H in whole pixels.") from None
     return x, y, w, h
 
 
 def one_of(name: str, value: Any, known: Sequence[str]) -> None:
-    """Raise QueryError unless a value is one of those that are known."""
+    """Raise ArgumentError unless a value is one of those that are known."""
     if not isinstance(value, str) or value not in known:
-        raise QueryError(f"{name} is {value!r}; use one of {', '.join(known)}.")
+        raise ArgumentError(f"{name} is {value!r}. Use one of {', '.join(known)}.")

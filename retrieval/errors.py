@@ -1,19 +1,25 @@
 """What can go wrong, as a small tree.
 
-    ImgretError            anything imgret says in one sentence instead of a traceback
-    ├── ImageError         one image cannot be used: the message is the reason, without the path
-    ├── BackboneError      a network or its weights cannot be had, or do not fit
+    ImgretError            the root: catch it to catch all of these; it is never raised itself
+    ├── ArgumentError      an argument or option has a value that cannot be used
+    │   └── QueryError     a query cannot be searched by
+    │       └── FilterError    a filter cannot be read: where it is wrong, and which columns exist
+    ├── BackboneError      a network or its weights cannot be loaded, or do not fit
+    ├── DataError          folders of images, their labels or their splits do not serve the purpose
     ├── GalleryError       a gallery is missing, locked, of another format, or damaged
-    ├── QueryError         what is searched by, or how, is no query
-    │   └── FilterError    a filter cannot be read: where it is wrong, and which columns there are
-    └── RecipeError        a recipe cannot be read, or has a key or value that is none
+    ├── ImageError         one image cannot be used: the message is the reason, without the path
+    ├── ProcessError       a process that works for this one has ended
+    ├── RecipeError        a recipe cannot be read, or has a wrong key or value
+    ├── RunError           a run of `imgret train` cannot be read, resumed or used
+    └── WriteError         a file or a stream cannot be written
+        └── GalleryWriteError    the same of a gallery, so it is a GalleryError too
 
-Library code raises these; only the command line prints them and exits.
+Library code raises these; only the command line prints them, and exits with their exit_code.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -22,29 +28,56 @@ if TYPE_CHECKING:
 class ImgretError(Exception):
     """Says what is wrong and what to do, for a person to read."""
 
+    exit_code: ClassVar[int] = 2
+    """What a command exits with; 1 is for a command that worked and found nothing."""
 
-class ImageError(ImgretError):
-    """One image cannot be used; the message is the reason."""
+
+class ArgumentError(ImgretError):
+    """An argument or an option has a value that cannot be used."""
+
+
+class QueryError(ArgumentError):
+    """A query cannot be searched by."""
+
+
+class FilterError(QueryError):
+    """A filter cannot be read, or cannot be said in the requested language."""
 
 
 class BackboneError(ImgretError):
     """A backbone or its weights cannot be loaded, exported or run."""
 
 
+class DataError(ImgretError):
+    """Folders of images, their labels or their splits are missing, unreadable or too few."""
+
+
 class GalleryError(ImgretError):
-    """A gallery is missing, locked, damaged, or was made otherwise."""
+    """A gallery is missing, locked or damaged, or was made with other settings."""
 
 
-class QueryError(ImgretError):
-    """What is searched by, or how it is to be searched, cannot be used."""
+class ImageError(ImgretError):
+    """One image cannot be used; the message is the reason, without the path."""
 
 
-class FilterError(QueryError):
-    """A filter cannot be read, or not be said in the language that is asked for."""
+class ProcessError(ImgretError):
+    """A process that works for this one has ended."""
 
 
 class RecipeError(ImgretError):
     """A recipe cannot be read, or a key of it is wrong."""
+
+
+class RunError(ImgretError):
+    """A run of `imgret train` cannot be read, resumed or used."""
+
+
+class WriteError(ImgretError):
+    """A file or a stream cannot be written."""
+
+
+class GalleryWriteError(GalleryError, WriteError):
+    """A gallery cannot be written."""
 
 
 def first_fault(error: ValidationError) -> tuple[str, str]:

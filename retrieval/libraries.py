@@ -36,12 +36,12 @@ def how_to_install(name: str, *, by: str = "This", extra: str = "") -> str:
     wanted = [item for item in ("torch" * is_light, extra) if item]
     what = f"'{distribution()}[{','.join(wanted)}]'" if wanted else WHOLE
     line = f"pip install {what}"
-    return f"{by} needs {name}, which is not installed; run: {line}"
+    return f"{by} needs {name}, which is not installed. Run `{line}`."
 
 
 @cache
 def distribution() -> str:
-    """The name under which imgret is installed, for what pip is to add to it."""
+    """Return the name under which imgret is installed, for pip to add extras to."""
     try:
         metadata.distribution(LIGHT)
     except metadata.PackageNotFoundError:

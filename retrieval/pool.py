@@ -46,8 +46,8 @@ def arranged(
     if "multiscale" in views:
         if fixed_size:
             raise BackboneError(
-                f"{name} takes images of one size only, so it cannot see several. Choose --views "
-                "none or flip."
+                f"{name} takes images of one size only, so it cannot see several sizes. Choose "
+                "--views none or flip."
             )
         sides += [_near(size / math.sqrt(2)), _near(size * math.sqrt(2))]
     return _Viewed(network, sides, flip="flip" in views)

@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from retrieval.errors import ImgretError
+from retrieval.errors import ArgumentError
 from retrieval.libraries import distribution
 
 ProjectionMethod = Literal["umap", "tsne"]
@@ -30,11 +30,11 @@ def has_umap() -> bool:
 def project(vectors: np.ndarray, method: ProjectionMethod, seed: int = 0) -> np.ndarray:
     """(n, d) float32 unit vectors -> (n, 2) float32 points in [0, 1].
 
-    The same seed gives the same points. Raises ImgretError for umap without umap-learn.
+    The same seed gives the same points. Raises ArgumentError for umap without umap-learn.
     """
     if method == "umap" and not has_umap():
-        raise ImgretError(
-            f'UMAP needs umap-learn. Install it with pip install "{distribution()}[map]", or take '
+        raise ArgumentError(
+            f'UMAP needs umap-learn. Run `pip install "{distribution()}[map]"`, or use '
             "--method tsne."
         )
     n = len(vectors)

@@ -40,4 +40,4 @@ def document_of(text: str, source: str) -> dict[str, Any]:
 def faulty(source: str, error: ValidationError) -> RecipeError:
     """What pydantic found wrong, as an error that names source and the key."""
     key, fault = first_fault(error)
-    return RecipeError(f"{source}: {key}: {fault.removeprefix('Value error, ')}. Correct that key.")
+    return RecipeError(f"{source}: {key}: {fault.removeprefix('Value error, ')}. Correct this key.")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retrieval.errors import ImgretError
+from retrieval.errors import ArgumentError
 
 NUMBER = r"\d{1,3}(?:\.\d{1,4})?"
 MEAN = re.compile(rf"([1-9]\d{{0,2}})(?::({NUMBER}))?")
@@ -57,7 +57,7 @@ class Refinement:
     def of(
         cls, expand: str | None = None, augment: str | None = None, rerank: str | None = None
     ) -> Refinement:
-        """From specs; None and "none" are nothing. Raises ImgretError.
+        """From specs; None and "none" are nothing. Raises ArgumentError.
 
         >>> Refinement.of(expand="3", rerank="50")
         Refinement(expand=Neighbourhood(n=3, alpha=1.0), augment=None, rerank=Reranking(m=50, ...
@@ -74,7 +74,7 @@ def _neighbourhood(name: str, spec: str | None) -> Neighbourhood | None:
         return None
     found = MEAN.fullmatch(str(spec))
     if not found:
-        raise ImgretError(f"{name} is {spec!r}. Give none, N or N:ALPHA, such as 3:1.0.")
+        raise ArgumentError(f"{name} is {spec!r}. Give none, N or N:ALPHA, such as 3:1.0.")
     return Neighbourhood(int(found[1]), float(found[2] or ALPHA))
 
 
@@ -83,9 +83,9 @@ def _reranking(spec: str | None) -> Reranking | None:
         return None
     found = RERANK.fullmatch(str(spec))
     if not found or (found[4] and float(found[4]) > 1):
-        raise ImgretError(
-            f"rerank is {spec!r}. Give none, M or M:K1:K2:WEIGHT, such as 100:20:6:0.3, the weight "
-            "between 0 and 1."
+        raise ArgumentError(
+            f"rerank is {spec!r}. Give none, M or M:K1:K2:WEIGHT, such as 100:20:6:0.3, with a "
+            "weight between 0 and 1."
         )
     if found[2] is None:
         return Reranking(int(found[1]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import re
 
-from retrieval.errors import ImgretError
+from retrieval.errors import WriteError
 
 LONGEST_LINE = 300  # of what a library said, characters
 
@@ -43,10 +43,10 @@ _REMEDIES = {
     errno.EACCES: "Get the right to write there, or name another place.",
     errno.EPERM: "Get the right to write there, or name another place.",
     errno.EROFS: "Get the right to write there, or name another place.",
-    errno.ENOENT: "Make its folder first, or name another place.",
-    errno.ENOTDIR: "Make its folder first, or name another place.",
-    errno.EBUSY: "Close what has it open and run the same command again.",
-    errno.EISDIR: "It is a folder: name a file.",
+    errno.ENOENT: "Create its folder first, or name another place.",
+    errno.ENOTDIR: "Create its folder first, or name another place.",
+    errno.EBUSY: "Close the program that has it open, and run the same command again.",
+    errno.EISDIR: "Name a file, not a folder.",
 }
 _OTHERWISE = "Check the disk, or name another place."
 
@@ -97,9 +97,9 @@ def one_sentence(error: BaseException) -> str:
     return type(error).__name__
 
 
-def unwritable(place: object, error: BaseException) -> ImgretError:
+def unwritable(place: object, error: BaseException) -> WriteError:
     """That something cannot be written: what, why, and what to do about it."""
-    return ImgretError(f"{place} cannot be written ({one_sentence(error)}). {remedy(error)}")
+    return WriteError(f"{place} cannot be written ({one_sentence(error)}). {remedy(error)}")
 
 
 def remedy(error: BaseException) -> str:

@@ -61,7 +61,7 @@ class SearchSettings(Frozen):
 
     @property
     def refinement(self) -> Refinement:
-        """What follows the first search. Raises ImgretError for a spec that is none."""
+        """What follows the first search. Raises ArgumentError for a spec that is none."""
         return Refinement.of(self.expand, self.augment, self.rerank)
 
 

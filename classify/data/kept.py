@@ -18,7 +18,7 @@ from classify.data.groups import content_of
 from classify.data.labelled import LabelledImages
 from classify.data.layout import Split
 from classify.data.pixels import Pixels
-from retrieval.errors import ImgretError
+from retrieval.errors import RunError
 from retrieval.files import read_bounded, write_atomically
 from retrieval.images import ImageFile, find_images
 from retrieval.text import one_sentence
@@ -54,13 +54,13 @@ def write_kept(file: Path, images: Iterable[KeptImage]) -> None:
 
 
 def read_kept(file: Path) -> list[KeptImage]:
-    """What write_kept() wrote. Raises ImgretError where that cannot be read."""
+    """What write_kept() wrote. Raises RunError where that cannot be read."""
     try:
         lines = read_bounded(file, MAX_KEPT_BYTES).decode().splitlines()
         return [_checked(KeptImage(**json.loads(line))) for line in lines]
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise ImgretError(
-            f"{file} cannot be read ({one_sentence(error)}), so it is not known what was held out. "
+        raise RunError(
+            f"{file} cannot be read ({one_sentence(error)}), so the held-out images are unknown. "
             "Name images with --data, or train again."
         ) from error
 
@@ -71,7 +71,7 @@ def find_kept(
     """The files that hold some kept images now, and how many images are nowhere any more.
 
     images: each with its data folder. An image that was moved below it is found by its content.
-    Raises ImgretError for a class that is not among classes.
+    Raises RunError for a class that is not among classes.
     """
     found: list[tuple[ImageFile, str]] = []
     lost: list[tuple[KeptImage, Path]] = []
@@ -88,7 +88,7 @@ def find_kept(
     place = {name: n for n, name in enumerate(classes)}
     unknown = sorted({label for _, label in found} - set(place))
     if unknown:
-        raise ImgretError(f"The class {unknown[0]!r} is none of the model's. Train again.")
+        raise RunError(f"The model does not know the class {unknown[0]!r}. Train again.")
     labels = np.array([place[label] for _, label in found], np.int64)
     files = tuple(file for file, _ in found)
     kept_labels = LabelledImages(files, labels, tuple(classes), np.arange(len(files)))
@@ -98,10 +98,10 @@ def find_kept(
 def _checked(image: KeptImage) -> KeptImage:
     """Raise ValueError where an image is of no split, or its path leaves the data folder."""
     if not all(isinstance(value, str) for value in vars(image).values()):
-        raise ValueError("a value is no text")
+        raise ValueError("a value is not text")
     path = PurePosixPath(image.path)
     if image.split not in get_args(Split) or path.is_absolute() or ".." in path.parts:
-        raise ValueError(f"{image.path!r} is no image of a split")
+        raise ValueError(f"{image.path!r} belongs to no split")
     return image
 
 

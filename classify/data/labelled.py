@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from classify.data.layout import ClassFolders, class_folders, normal
-from retrieval.errors import ImgretError
+from retrieval.errors import DataError
 from retrieval.images import ImageFile, find_images
 
 
@@ -40,10 +40,10 @@ class LabelledImages:
         )
 
     def of_classes(self, classes: Sequence[str], where: str) -> LabelledImages:
-        """The same images with labels in another list of classes. Raises ImgretError."""
+        """The same images with labels in another list of classes. Raises DataError."""
         unknown = sorted({self.classes[n] for n in np.unique(self.labels)} - set(classes))
         if unknown:
-            raise ImgretError(
+            raise DataError(
                 f"{where} has images of {unknown[0]!r}"
                 + (f" and {len(unknown) - 1} more classes" if unknown[1:] else "")
                 + f", which the model does not know; it knows {', '.join(classes[:5])}"
@@ -58,7 +58,7 @@ class LabelledImages:
 def find_labelled(folder: Path, how: ClassFolders = "auto") -> LabelledImages:
     """The images in the class folders of a folder, in a fixed order.
 
-    Raises ImgretError where there is no class folder, there are no images in any, or it is not
+    Raises DataError where there is no class folder, there are no images in any, or it is not
     plain which folders are classes.
     """
     files: list[ImageFile] = []
@@ -68,9 +68,9 @@ def find_labelled(folder: Path, how: ClassFolders = "auto") -> LabelledImages:
             files.append(file)
             names.append(_below(file, folder) if how == "deepest" else name)
     if not files:
-        raise ImgretError(
-            f"{folder} has no class folders with images. Give a folder with a subfolder a class, "
-            "or with train/ and val/ that have them."
+        raise DataError(
+            f"{folder} has no class folders with images. Give a folder with one subfolder per "
+            "class, or with train/ and val/ that have such subfolders."
         )
     classes, labels = np.unique(names, return_inverse=True)
     return LabelledImages(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from retrieval.errors import ImgretError
+from retrieval.errors import DataError
 from retrieval.images import find_images, subfolders
 
 Split = Literal["train", "validation", "test"]
@@ -69,7 +69,7 @@ def find_layout(folder: Path) -> Layout:
     """The splits that a folder has, or the folder itself as the one to train on.
 
     A split is a folder of class folders; a folder of that name which holds images is a class.
-    Raises ImgretError, with what was seen, where that is not plain.
+    Raises DataError, with what was seen, where that is not plain.
     """
     shapes = _shapes(folder)
     if len(shapes) == 1:  # a folder around it all
@@ -86,7 +86,7 @@ def find_layout(folder: Path) -> Layout:
     if len(found) > len(of_split) or (classes and len(found) == 1):
         raise _unclear(folder, shapes, "folders of several kinds")
     notes = [_taken(of_split)] if len(found) > 1 or trains[0] != "train" else []
-    notes += [f"{folder / name} is not used: it is no folder of class folders." for name in unused]
+    notes += [f"{folder / name} is not used: it holds no class folders." for name in unused]
     inside = {split: _innermost(folder / name) for split, name in of_split.items()}
     return Layout(inside["train"], inside.get("validation"), inside.get("test"), tuple(notes))
 
@@ -95,10 +95,10 @@ def class_folders(folder: Path, how: ClassFolders = "auto") -> dict[str, list[Pa
     """Names of classes, sorted, and the folders of each; names equal to Unicode are one.
 
     With "deepest" the folders at the top, below which each folder that holds images is a class.
-    Raises ImgretError, with what was seen, where "auto" cannot tell.
+    Raises DataError, with what was seen, where "auto" cannot tell.
     """
     if not folder.is_dir():
-        raise ImgretError(f"{folder} is no folder. Give one with a subfolder of images a class.")
+        raise DataError(f"{folder} is not a folder. Give one with a subfolder of images per class.")
     if how == "auto":
         _check_plain(folder, _shapes(folder))
     named: dict[str, list[Path]] = {}
@@ -128,12 +128,12 @@ def _check_plain(folder: Path, shapes: Mapping[str, _Shape]) -> None:
         raise _unclear(folder, shapes, "folders with the names of splits and no classes in them")
 
 
-def _unclear(folder: Path, shapes: Mapping[str, _Shape], what: str) -> ImgretError:
-    return ImgretError(
-        f"{folder} has {what}, so it is not plain which are classes: {_described(shapes)}. Give a "
-        "folder with a subfolder of images a class, or with train/, val/ and test/ that have such; "
-        "or say --classes folder (each subfolder is a class, with all below it) or --classes "
-        "deepest (each folder with images is one, as animals/cat)."
+def _unclear(folder: Path, shapes: Mapping[str, _Shape], what: str) -> DataError:
+    return DataError(
+        f"{folder} has {what}, so it is unclear which of them are classes: {_described(shapes)}. "
+        "Give a folder with one subfolder of images per class, or with train/, val/ and test/ that "
+        "have such subfolders. Or give --classes folder (each subfolder is a class, with all below "
+        "it) or --classes deepest (each folder with images is a class, such as animals/cat)."
     )
 
 
@@ -184,7 +184,7 @@ def _innermost(folder: Path) -> Path:
 def _shapes(folder: Path) -> dict[str, _Shape]:
     """The folders in a folder that hold images, directly or below, sorted by name."""
     if not folder.is_dir():
-        raise ImgretError(f"{folder} is no folder. Give one with a subfolder of images a class.")
+        raise DataError(f"{folder} is not a folder. Give one with a subfolder of images per class.")
     shapes = {}
     for path in subfolders(folder):
         first = next(find_images([path]), None)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from classify.data.labelled import LabelledImages
-from retrieval.errors import ImgretError
+from retrieval.errors import DataError
 from retrieval.images import Preprocessing
 from retrieval.loader import load_images
 from retrieval.progress import Progress
@@ -40,7 +40,7 @@ def decode_all(
     """All images as (n, size, size, 3) uint8; those that cannot be used are left out and named.
 
     They are kept in memory, or in a temporary file where they would take more than half of it.
-    Raises ImgretError when there is no room for them, or none can be used.
+    Raises DataError when there is no room for them, or none can be used.
     """
     side = preprocessing.size
     pixels = _room(len(images), side)
@@ -58,7 +58,7 @@ def decode_all(
             progress("reading", place + 1, len(images))
     if len(images) and not kept:
         path, reason = failed[0]
-        raise ImgretError(f"No image can be used; {path}: {reason}. Give other images.")
+        raise DataError(f"No image can be used, such as {path}: {reason}. Give other images.")
     usable = images.subset(np.array(kept, np.int64))
     return Pixels(pixels[: len(kept)], usable, tuple(contents), tuple(failed))
 
@@ -76,7 +76,7 @@ def batches(n: int, size: int, order: np.ndarray | None = None) -> Iterator[np.n
 def _room(count: int, side: int) -> np.ndarray:
     """Room for the pixels: in memory, or in a nameless file where they would fill it.
 
-    Raises ImgretError where the disk has no room either.
+    Raises DataError where the disk has no room either.
     """
     shape, needed = (count, side, side, 3), count * side * side * 3
     if needed <= MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
@@ -84,10 +84,10 @@ def _room(count: int, side: int) -> np.ndarray:
     folder = tempfile.gettempdir()
     there = shutil.disk_usage(folder).free
     if needed > DISK_SHARE * there:
-        raise ImgretError(
+        raise DataError(
             f"{count:,} images of {side} px take {needed / 1e9:.0f} GB, more than memory has, and "
-            f"{folder} has {there / 1e9:.0f} GB. Set TMPDIR to a larger disk, input.size smaller, "
-            "or data.fraction below 1."
+            f"{folder} has {there / 1e9:.0f} GB. Set TMPDIR to a larger disk, or set a smaller "
+            "input.size or data.fraction."
         )
     with tempfile.TemporaryFile() as file:
         return np.memmap(file, np.uint8, "w+", shape=shape)

@@ -12,7 +12,7 @@ from classify.data.groups import group_copies
 from classify.data.labelled import LabelledImages, find_labelled
 from classify.data.layout import find_layout
 from classify.recipe import DataSettings
-from retrieval.errors import ImgretError
+from retrieval.errors import DataError
 from retrieval.progress import Progress
 
 
@@ -36,7 +36,7 @@ def find_splits(
 
     Copies of one file are never on two sides: what is split here keeps them together, and where
     the folder has its own splits, copies of what is tested on are not trained on.
-    Raises ImgretError for one class only, a class with one image to train on, or a folder of which
+    Raises DataError for one class only, a class with one image to train on, or a folder of which
     it is not plain what its classes are.
     """
     layout = find_layout(folder)
@@ -126,18 +126,18 @@ def _split(
         return images, images.subset(np.array([], np.int64))
     for label, name in enumerate(images.classes):
         if len(np.unique(images.groups[images.labels == label])) == 1:
-            raise ImgretError(
-                f"The class {name!r} in {folder} has one image{_left(data)}, and 2 or more are "
-                "needed that are no copies: one to train on and one to hold out. Add images or "
-                "take the class out."
+            raise DataError(
+                f"The class {name!r} in {folder} has one image{_left(data)}. It needs 2 or more "
+                "that are not copies: one to train on and one to hold out. Add images or remove "
+                "the class."
             )
     held_out = _stratified(images, share, seed)
     kept = np.setdiff1d(np.arange(len(images)), held_out)
     lost = set(np.unique(images.labels)) - set(np.unique(images.labels[kept]))
     if lost:
-        raise ImgretError(
+        raise DataError(
             f"All images of the class {images.classes[min(lost)]!r} in {folder} are copies of "
-            "images of other classes. Take one of the classes out."
+            "images of other classes. Remove one of the classes."
         )
     return images.subset(kept), images.subset(held_out)
 
@@ -164,11 +164,11 @@ def _stratified(images: LabelledImages, share: float, seed: int) -> np.ndarray:
 def _check(train: LabelledImages, folder: Path) -> None:
     lost = set(range(len(train.classes))) - set(train.labels.tolist())
     if lost:
-        raise ImgretError(
-            f"All images of the class {train.classes[min(lost)]!r} in {folder} to be trained on "
-            "are copies of images that are held out. Give it others, or take the class out."
+        raise DataError(
+            f"All training images of the class {train.classes[min(lost)]!r} in {folder} are copies "
+            "of images that are held out. Give it other images, or remove the class."
         )
     if len(train.classes) < 2:
-        raise ImgretError(
-            f"{folder} has one class only, {train.classes[0]!r}. Give two classes or more."
+        raise DataError(
+            f"{folder} has only one class, {train.classes[0]!r}. Give two classes or more."
         )

@@ -59,7 +59,9 @@ class RecipeClassifier(nn.Module):
     ) -> None:
         super().__init__()
         if in_chans != 3 or not 16 <= size <= 1024 or not 0 <= num_classes <= 1_000_000:
-            raise RecipeError("An imgret classifier has 3 channels and 16 to 1024 px.")
+            raise RecipeError(
+                "An imgret classifier takes 3 channels and 16 to 1024 px. Correct config.json."
+            )
         try:
             spec = ModelSpec.model_validate(layout)
         except ValidationError as error:
@@ -134,11 +136,13 @@ class _TorchvisionFeatures(nn.Module):
         import torchvision
 
         if name not in torchvision.models.list_models(torchvision.models):
-            raise RecipeError(f"model.backbone: torchvision has no {name!r}. Give another.")
+            raise RecipeError(
+                f"model.backbone: torchvision has no network {name!r}. Give another name."
+            )
         network = torchvision.models.get_model(name, weights=None)
         if not isinstance(getattr(network, "features", None), nn.Module):
             raise RecipeError(
-                f"model.backbone: {name} of torchvision has no .features. Use timm's."
+                f"model.backbone: {name} of torchvision has no .features. Use the one of timm."
             )
         self.features = network.features
 
@@ -168,7 +172,7 @@ def _timm_backbone(spec: ModelSpec, size: int) -> nn.Module:
     known = spec.architecture
     name = known.id
     if name == NAME or not timm.is_model(name):
-        raise RecipeError(f"model.backbone: timm has no {name[:80]!r}. Give another name.")
+        raise RecipeError(f"model.backbone: timm has no network {name[:80]!r}. Give another name.")
     regularised = {"drop_path_rate": spec.drop_path} if spec.drop_path else {}
     arguments = backbones.arguments_of(known, size)
     backbone = create_timm(name, size, {**arguments, **regularised, "num_classes": 0})
@@ -204,8 +208,8 @@ def _drop_what_follows_the_map(backbone: nn.Module, size: int) -> None:
             backbone.eval().forward_features(torch.zeros(1, 3, size, size))  # type: ignore[operator]
     except (RuntimeError, AssertionError) as error:
         raise RecipeError(
-            f"model.head: this backbone takes no declared head ({one_sentence(error)}). Use pool = "
-            "own, or another backbone."
+            f"model.head: this backbone takes no declared head ({one_sentence(error)}). Set pool = "
+            "own, or use another backbone."
         ) from error
     for hook in hooks:
         hook.remove()
@@ -228,13 +232,14 @@ def _map_shape(backbone: nn.Module, size: int) -> tuple[int, int]:
             found = backbone.eval().forward_features(torch.zeros(1, 3, size, size))  # type: ignore[operator]
     except RuntimeError as error:
         raise RecipeError(
-            f"model: {size} px are too few for this network ({one_sentence(error)}). Set "
-            "input.size larger."
+            f"model: {size} px are too few for this network ({one_sentence(error)}). Set a larger "
+            "input.size."
         ) from error
     backbone.train(was)
     if not isinstance(found, torch.Tensor) or found.ndim != 4 or found.shape[2] != found.shape[3]:
         raise RecipeError(
-            "model.head: this backbone gives no square map to pool. Use pool = own, or another one."
+            "model.head: this backbone gives no square map to pool. Set pool = own, or use another "
+            "backbone."
         )
     return int(found.shape[1]), int(found.shape[2])
 

@@ -75,7 +75,7 @@ def _layer(layer: int | str, channels: int, *, norm: bool) -> list[tuple[str, nn
     except ValueError:
         pass
     raise RecipeError(
-        f"model.layers: {layer!r} is no layer. Use a number of filters, pool, avgpool, "
+        f"model.layers: {layer!r} is not a layer. Use a number of filters, pool, avgpool, "
         "dropout:P or residual:FILTERS:BLOCKS:STRIDE."
     )
 

@@ -110,7 +110,9 @@ def _timm_network(spec: ModelSpec, size: int, num_classes: int) -> nn.Module:
     """timm's own network for a size, as its weights' folder has it. Raises RecipeError."""
     name = spec.architecture
     if not _is_known(spec):
-        raise RecipeError(f"model.backbone: timm has no {name.id[:80]!r}. Give another name.")
+        raise RecipeError(
+            f"model.backbone: timm has no network {name.id[:80]!r}. Give another name."
+        )
     rates = {"drop_rate": spec.head.dropouts[0], "drop_path_rate": spec.drop_path}
     source = name if spec.weights == RANDOM_WEIGHTS else _source(spec)
     arguments = backbones.arguments_of(source, size)
@@ -124,8 +126,8 @@ def _check_scores(network: nn.Module, name: str, size: int, num_classes: int) ->
     patch = backbones.patch_size(network)
     if size % patch and size != own:
         raise RecipeError(
-            f"input.size: {name} looks at patches of {patch} px, and {size} px are no multiple of "
-            "that. Set another input.size."
+            f"input.size: {name} looks at patches of {patch} px, and {size} px is not a multiple "
+            "of that. Set another input.size."
         )
     was, scores = network.training, None
     try:
@@ -133,14 +135,13 @@ def _check_scores(network: nn.Module, name: str, size: int, num_classes: int) ->
             _, scores = embed_features(network.eval(), torch.zeros(1, 3, size, size))
     except Exception as error:  # whatever a network raises on pixels that it cannot take
         raise RecipeError(
-            f"model.backbone: {name} gives no scores of {size} px images "
+            f"model.backbone: {name} gives no scores for {size} px images "
             f"({one_sentence(error)}). Set another input.size, or another backbone."
         ) from error
     network.train(was)
     if not isinstance(scores, torch.Tensor) or scores.shape != (1, num_classes):
         raise RecipeError(
-            f"model.backbone: {name} gives no score a class, but another kind of output. Set "
-            "another backbone."
+            f"model.backbone: {name} does not give one score per class. Use another backbone."
         )
 
 
@@ -157,8 +158,8 @@ def _source_of_timm(spec: ModelSpec, size: int | None) -> Backbone | None:
     found = loaded.spec.architecture.partition(".")[0]
     if found != wanted:
         raise BackboneError(
-            f"{source} holds weights of {found}, and the recipe's backbone is {wanted}. Give "
-            f"weights of that, or --set model.backbone={found}."
+            f"{source} holds weights of {found}, but the recipe's backbone is {wanted}. Give "
+            f"weights of {wanted}, or --set model.backbone={found}."
         )
     return loaded
 
@@ -197,7 +198,7 @@ def _plain_weights(spec: ModelSpec) -> dict[str, torch.Tensor]:
 
     if not spec.backbone.startswith(TORCHVISION) or spec.weights == PRETRAINED:
         raise BackboneError(
-            f"{spec.backbone} has no weights at a hub. Give --weights a folder with "
+            f"{spec.backbone} has no weights on a hub. Give --weights a folder with "
             "model.safetensors, or set model.weights to random."
         )
     file = Path(spec.weights).expanduser() / "model.safetensors"

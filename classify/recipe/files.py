@@ -51,7 +51,7 @@ def _text(name: str) -> str:
         rows = str(tomllib.loads(text).get("reproduces", "")).partition(":")[0]
         if name and name in rows.split(", "):
             return text
-    return text_of(name, "`imgret recipes` lists ours; a path to a TOML file is one's own.")
+    return text_of(name, "Give one that `imgret recipes` lists, or the path of a TOML file.")
 
 
 def parse_recipe(text: str, source: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -81,7 +81,9 @@ def with_overrides(document: dict[str, Any], overrides: Sequence[str]) -> dict[s
         key, equals, value = override.partition("=")
         *way, last = key.strip().split(".")
         if not equals or not last:
-            raise RecipeError(f"--set {override} is no KEY=VALUE, such as training.epochs=5.")
+            raise RecipeError(
+                f"--set {override} is not of the form KEY=VALUE. Write it like training.epochs=5."
+            )
         place: Any = made
         for part in way:
             if isinstance(place, list) and part.isdecimal() and int(part) < len(place):
@@ -91,7 +93,7 @@ def with_overrides(document: dict[str, Any], overrides: Sequence[str]) -> dict[s
             else:
                 place = None
         if not isinstance(place, dict):
-            raise RecipeError(f"--set {key}: the recipe has no such key. Give another.")
+            raise RecipeError(f"--set {key}: a recipe has no such key. Give another key.")
         place[last] = _value(value.strip())
         if way == ["training"]:
             for phase in made.get("phases", []):

@@ -166,8 +166,8 @@ class ModelSpec(Frozen):
         name = parse_name(self.backbone)
         if name.architecture is None:
             raise RecipeError(
-                f"model.backbone: {self.backbone[:80]} is no name of timm's. Give one; weights in "
-                "a folder or at the hub are model.weights."
+                f"model.backbone: {self.backbone[:80]} is not a network of timm. Give the name of "
+                "one, and set model.weights for weights in a folder or on the hub."
             )
         return BackboneName("timm", name.architecture)
 

@@ -72,7 +72,7 @@ def leaderboard_figures(
 def explain_across(entries: Sequence[Entry], image: Path) -> tuple[Explanation | None, list[str]]:
     """One image under each run of up to SHOWN_RUNS, and a sentence on each that is left out.
 
-    Raises ImgretError when the image does not exist.
+    Raises DataError when the image does not exist.
     """
     files = list(find_images([image]))[:1]
     seen: list[Explained] = []

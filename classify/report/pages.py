@@ -83,7 +83,7 @@ def report_run(folder: Path, progress: Progress | None = None) -> None:
 
 
 def write_report(file: Path, evaluation: ClassifierReport) -> None:
-    """Write the page of one evaluation, atomically. Raises ImgretError when that fails."""
+    """Write the page of one evaluation, atomically. Raises WriteError when that fails."""
     page = render_page(
         "evaluation.html.jinja",
         "classify",
@@ -120,7 +120,7 @@ def write_leaderboard(
 def write_explanations(file: Path, explanations: Sequence[Explanation]) -> None:
     """Write explanations as a grid: a PNG, an SVG or a page, as the file's name ends.
 
-    Raises ImgretError when that fails.
+    Raises WriteError when that fails.
     """
     from classify.report.pictures import explained_figure
     from retrieval.report.style import save_figure

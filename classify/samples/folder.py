@@ -14,7 +14,7 @@ import numpy as np
 import tomli_w
 
 from classify.samples.renderer import render_scene
-from retrieval.errors import ImgretError
+from retrieval.errors import ArgumentError, DataError
 from retrieval.files import leftovers, replaced, write_atomically
 from retrieval.plain import Plain
 from retrieval.progress import Progress
@@ -63,8 +63,8 @@ def make_samples(
     A picture depends on seed, split, class, number and size alone, so that more images extend a
     folder and change none of it.
 
-    Raises ImgretError when a number is out of range, the folder holds anything else or cannot be
-    written.
+    Raises ArgumentError when a number is out of range, DataError when the folder holds anything
+    else, WriteError when it cannot be written.
     """
     _check(train, test, size, seed)
     folder = Path(folder)
@@ -82,16 +82,16 @@ def make_samples(
 
 def _check(train: int, test: int, size: int, seed: int) -> None:
     if train < 0 or test < 0 or train + test == 0:
-        raise ImgretError(
-            f"{train} images to train and {test} to test a class make no data set. "
-            "Ask for at least one."
+        raise ArgumentError(
+            f"{train} training images and {test} test images per class leave nothing to write. "
+            "Give at least one image."
         )
     if not SIZES[0] <= size <= SIZES[1]:
-        raise ImgretError(
-            f"Pictures of {size} px cannot be made. Give a size from {SIZES[0]} to {SIZES[1]}."
+        raise ArgumentError(
+            f"Pictures of {size} px cannot be drawn. Give a size from {SIZES[0]} to {SIZES[1]}."
         )
     if seed < 0:
-        raise ImgretError(f"{seed} is no seed. Give a whole number from 0.")
+        raise ArgumentError(f"The seed {seed} is negative. Give a whole number from 0.")
 
 
 def _prepare(folder: Path, train: int, test: int, size: int, seed: int) -> None:
@@ -100,10 +100,10 @@ def _prepare(folder: Path, train: int, test: int, size: int, seed: int) -> None:
     same = {"version": VERSION, "size": size, "seed": seed}
     if there is not None:
         if {key: there.get(key) for key in same} != same:
-            raise ImgretError(
+            raise ArgumentError(
                 f"{folder} holds other pictures: size {there.get('size')}, "
                 f"seed {there.get('seed')}, version {there.get('version')}. "
-                "Give that size and seed to go on with it, or name another folder."
+                "Give that size and seed to continue, or name another folder."
             )
         train, test = max(train, there.get("train", 0)), max(test, there.get("test", 0))
     settings = {**same, "train": train, "test": test, "classes": list(CLASSES)}
@@ -127,8 +127,9 @@ def _settings(folder: Path) -> dict[str, int] | None:
                 return noted
     except ValueError:
         pass
-    raise ImgretError(
-        f"{folder} is not empty, and what it holds is not from here. Name a new or empty folder."
+    raise DataError(
+        f"{folder} is not empty, and `imgret sample` did not write its content. Name a new or "
+        "empty folder."
     )
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from classify.run import apart
-from retrieval.errors import ImgretError
+from retrieval.errors import RunError
 from retrieval.files import replaced
 from retrieval.text import one_sentence
 
@@ -45,14 +45,14 @@ def save_state(
 
 
 def read_facts(file: Path) -> dict[str, JsonValue]:
-    """The facts of a saved state. Raises ImgretError when it cannot be read."""
+    """The facts of a saved state. Raises RunError when it cannot be read."""
     return _document(file).facts
 
 
 def load_state(
     file: Path, modules: Mapping[str, nn.Module], optimiser: torch.optim.Optimizer
 ) -> None:
-    """Put a saved state into modules and optimiser. Raises ImgretError when it does not fit."""
+    """Put a saved state into modules and optimiser. Raises RunError when it does not fit."""
     numbers = _document(file).numbers
     moments: dict[int, dict[str, torch.Tensor | JsonValue]] = {}
     states: dict[str, dict[str, torch.Tensor]] = {name: {} for name in modules}
@@ -93,8 +93,8 @@ def _document(file: Path) -> _Document:
         raise damaged(file, error) from error
 
 
-def damaged(file: Path, error: Exception) -> ImgretError:
+def damaged(file: Path, error: Exception) -> RunError:
     """What to say of a state that cannot be used."""
-    return ImgretError(
-        f"{file} cannot be resumed ({one_sentence(error)}). Train again into a new folder."
+    return RunError(
+        f"{file} cannot be resumed ({one_sentence(error)}). Train again, into a new folder."
     )

@@ -63,7 +63,7 @@ class Place:
 
     @classmethod
     def read(cls, file: Path) -> Place:
-        """The place that save_state() wrote. Raises ImgretError when it is none."""
+        """The place that save_state() wrote. Raises RunError when it is none."""
         try:
             return TypeAdapter(cls).validate_python(read_facts(file))
         except ValidationError as error:

@@ -52,7 +52,8 @@ def make_optimiser(
         return create_optimizer_v2(described, opt=settings.optimiser, lr=settings.lr)
     except (ValueError, AssertionError) as error:
         raise RecipeError(
-            f"training.optimiser: timm has no {settings.optimiser!r}. Use adam, adamw, sgd or lamb."
+            f"training.optimiser: timm has no optimiser {settings.optimiser!r}. Use adam, adamw, "
+            "sgd or lamb."
         ) from error
 
 

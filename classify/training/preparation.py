@@ -20,7 +20,7 @@ from classify.training.loop import Loop
 from classify.training.objective import Supervised, make_label_loss
 from classify.training.teacher import Teacher
 from classify.training.validation import device, score_all, validate_labels
-from retrieval.errors import ImgretError
+from retrieval.errors import DataError
 from retrieval.images import Preprocessing
 from retrieval.progress import Progress
 
@@ -42,7 +42,7 @@ def prepare(
 ) -> Prepared:
     """Load the networks of a recipe and decode the images, for a run in the folder out.
 
-    Raises ImgretError for images that cannot be trained on, RecipeError for networks that do not
+    Raises DataError for images that cannot be trained on, RecipeError for networks that do not
     fit one another, BackboneError for weights that cannot be had.
     """
     torch.manual_seed(recipe.training.seed)
@@ -117,13 +117,13 @@ def _moved(network: nn.Module) -> nn.Module:
 
 
 def _check_usable(train: Pixels) -> None:
-    """Raise ImgretError for a class of which no image can be used."""
+    """Raise DataError for a class of which no image can be used."""
     usable = set(train.images.labels.tolist())
     for label, name in enumerate(train.images.classes):
         if label not in usable:
             reasons = [f"{p}: {why}" for p, why in train.failed if normal(p.parent.name) == name]
-            raise ImgretError(
-                f"No image of the class {name!r} that is to be trained on can be used"
+            raise DataError(
+                f"No training image of the class {name!r} can be used"
                 + f" ({reasons[0]})" * bool(reasons)
-                + ". Give it other images, or take it out."
+                + ". Give it other images, or remove it."
             )

@@ -155,7 +155,7 @@ def shrunk(pictures: torch.Tensor, size: int) -> torch.Tensor:
 def _check_pixels(name: str, theirs: Preprocessing, ours: Preprocessing) -> None:
     if (theirs.mean, theirs.std) != (ours.mean, ours.std):
         raise RecipeError(
-            f"distillation.teacher: {name} has other pixels (mean {theirs.mean}, std "
+            f"distillation.teacher: {name} normalises pixels otherwise (mean {theirs.mean}, std "
             f"{theirs.std}) than the network. Set input.mean and input.std to the teacher's."
         )
 
@@ -166,7 +166,7 @@ def _check_layers(teacher: Teacher, network: nn.Module) -> None:
     if missing or (teacher.spec.layers and not teacher.chains):
         lacking = missing[0] if missing else ", ".join(teacher.spec.layers)
         raise RecipeError(
-            f"distillation.layers: teacher and network do not both have {lacking}. Name "
+            f"distillation.layers: the teacher and the network do not both have {lacking}. Name "
             "layers that both have, such as blocks.*.*, or none."
         )
 
@@ -187,7 +187,7 @@ def _check_widths(teacher: Teacher, network: nn.Module, size: int) -> None:
             what = f"the layer {name}" if name else "its embedding"
             raise RecipeError(
                 f"distillation.teacher: {what} is {tuple(theirs.shape[1:])} in the teacher, "
-                f"whose embedding has {teacher.dim} numbers, and {tuple(ours.shape[1:])} in the "
+                f"whose embedding has {teacher.dim} numbers, but {tuple(ours.shape[1:])} in the "
                 "network. Give networks of the same widths, or other layers."
             )
 

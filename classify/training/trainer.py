@@ -1,4 +1,4 @@
-"""What is trained, on what, where; goes on with a run that was interrupted."""
+"""What is trained, on what, where; continues a run that was interrupted."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ from classify.run import (
 from classify.training.loop import DivergedError, Place, with_best
 from classify.training.preparation import prepare
 from retrieval.encoder import keep_freed_memory
-from retrieval.errors import ImgretError
+from retrieval.errors import DataError, RunError, WriteError
 from retrieval.files import make_folder, write_atomically
 from retrieval.loader import default_workers
 from retrieval.progress import Progress
 from retrieval.text import unwritable
 
-DIVERGED = "the loss was no number"
+DIVERGED = "the loss was not a number"
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,13 @@ def train(
 ) -> Trained:
     """Train a classifier on the class folders of a folder, or on its train/ and val/.
 
-    out: the run, a folder that is made. resume: go on with the run that is there, to the same
+    out: the run, a folder that is made. resume: continue the run that is there, to the same
     result as if it had never stopped; recipe is then the run's own. A run that is finished is given
     as it is, so that its report can be made where that was interrupted. on_split: told in sentences
     what was taken for what, before anything is decoded. should_stop: asked after each step.
     Tells glibc to keep freed memory, in the whole process (keep_freed_memory()).
-    Raises ImgretError for data that cannot be trained on, for a run that is there already or does
-    not fit the data, and when the loss becomes NaN; what was best is kept.
+    Raises DataError for data that cannot be trained on or is not the run's, RunError for a run
+    that is there already and when the loss becomes NaN (what was best is kept), and WriteError.
     """
     if resume:
         run = Run.read(out)
@@ -90,11 +90,11 @@ def train(
         if run.facts.ended:
             return _finished(run)
     elif (out / RUN_FACTS).exists():
-        raise ImgretError(f"{out} holds a run already. Give --resume, or another --out.")
+        raise RunError(f"{out} already holds a run. Give --resume, or another --out.")
     splits = find_splits(folder, recipe.data, recipe.training.seed, progress)
     if resume and fingerprint(splits) != run.facts.fingerprint:
-        raise ImgretError(
-            f"{folder} does not hold the images that {out} was begun with. Bring them back, or "
+        raise DataError(
+            f"{folder} does not hold the images that {out} was started with. Bring them back, or "
             "train into another folder."
         )
     on_split(splits.notes)
@@ -153,9 +153,9 @@ def train(
 
 
 def _finished(run: Run) -> Trained:
-    """What train() gave of a run that has ended. Raises ImgretError where its loss became NaN."""
+    """What train() gave of a run that has ended. Raises RunError where its loss became NaN."""
     if run.facts.ended.startswith(DIVERGED):
-        raise ImgretError(f"{run.folder} has ended: {run.facts.ended}. Train into another folder.")
+        raise RunError(f"{run.folder} has ended: {run.facts.ended}. Train into another folder.")
     history = read_history(run.folder / HISTORY)
     return Trained(run, tuple(history), with_best(history), (), is_random=False)
 
@@ -172,13 +172,13 @@ def _restore(network: nn.Module, out: Path) -> None:
     network.load_state_dict(load_file(out / RUN_WEIGHTS))
 
 
-def _diverged(out: Path, place: Place, facts: RunFacts) -> ImgretError:
+def _diverged(out: Path, place: Place, facts: RunFacts) -> RunError:
     ended = f"{DIVERGED} in epoch {place.epoch + 1}"
     write_facts(out, replace(facts, best_epoch=place.best_epoch, ended=ended))
     kept = f"The weights of epoch {place.best_epoch} are kept in {out}. " * bool(place.best_epoch)
-    return ImgretError(
+    return RunError(
         f"The loss became NaN in epoch {place.epoch + 1}, so training stopped. {kept}Set "
-        "training.lr lower, or training.clip=1."
+        "a lower training.lr, or training.clip=1."
     )
 
 
@@ -187,4 +187,4 @@ def _writing(out: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        raise ImgretError(f"{unwritable(out, error)} --resume goes on with the run.") from error
+        raise WriteError(f"{unwritable(out, error)} Use --resume to continue the run.") from error

@@ -1,1 +1,1 @@
-"""One file a command: parse, call the library, print."""
+"""One file per command: parse, call the library, print."""

@@ -28,24 +28,24 @@ Examples:
 """,
 )
 @click.argument("word", required=False)
-@click.option("--all", "every", is_flag=True, help="List all of timm's, too.")
+@click.option("--all", "every", is_flag=True, help="Also list all backbones of timm.")
 @format_option("text", "json")
 def command(word: str | None, every: bool, output: str) -> int:
     """List the backbones that have WORD in their names.
 
     Without WORD: imgret's own, those with a short name, and those with weights on this machine.
 
-    Each row: its name and short name, width of an embedding, side of the input in pixels,
-    parameters without the classifier, where its weights are (in the package, in the hub's cache,
-    exported by imgret, or - where they are to be downloaded) and their licence. Exit code 0:
-    found, 1: there is none of that name, 2: an error.
+    Each row shows its name and short name, the width of an embedding, the side of the input in
+    pixels and the parameters without the classifier. It ends with the licence and the place of the
+    weights: in the package, in the hub's cache, exported by imgret, or - if they have to be
+    downloaded. Exit codes: 0 found, 1 none has this name, 2 an error.
     """
     from imgret.output import print_json, print_table
     from retrieval.encoder import cache_folder, list_backbones
     from retrieval.libraries import how_to_install
 
     if word == "":
-        raise click.UsageError("WORD is empty; leave it out, or give --all.")
+        raise click.UsageError("WORD is empty. Leave it out, or give --all.")
     listed = list_backbones(cache_folder(), word, every=every)
     if output == "json":
         print_json([dataclasses.asdict(backbone) for backbone in listed.backbones])

@@ -39,8 +39,8 @@ Examples:
 @click.option(
     "--by",
     type=click.Choice(["class", "picture"]),
-    help="What an answer is: an image of the query's class, or of the same thing, which needs no "
-    "labels. By default class, where labels do.",
+    help="What counts as an answer: an image of the query's class, or of the same thing, which "
+    "needs no labels. By default class, if there are enough labels.",
 )
 @prior_option()
 @click.option(
@@ -48,7 +48,7 @@ Examples:
     type=click.IntRange(min=20),
     default=200,
     show_default=True,
-    help="Pictures that are altered and searched for, by picture.",
+    help="With --by picture: number of pictures to alter and search for.",
 )
 @max_pixels_option
 @format_option("text", "json")
@@ -56,8 +56,8 @@ def command(gallery: Path | None, output: str, **options: Any) -> int:
     """Learn how likely a match is right, and that a query may have no answer at all.
 
     From then on `imgret query` shows a probability beside each score, says when no match is likely
-    to be right, and takes --min-confidence. By class, whole classes are left out in turn; by
-    picture, some pictures are searched for by crops, small copies and mirror images of themselves.
+    to be right, and takes --min-confidence. --by class leaves out whole classes in turn. --by
+    picture searches for pictures by crops, small copies and mirror images of them.
     """
     from imgret.output import print_json, shown_progress
     from retrieval.retriever import Retriever

@@ -46,10 +46,19 @@ Examples:
     "--queries",
     type=NamedPath(path_type=Path),
     metavar="DIR",
-    help="Labelled images to search for; by default each image among the others.",
+    help="Labelled images to search for; by default, each image among the others.",
 )
-@click.option("--zero-shot", is_flag=True, help="Evaluate the second half of the classes.")
-@click.option("--labels", default="folder", metavar="folder|FILE.csv", help="As for index.")
+@click.option(
+    "--zero-shot",
+    is_flag=True,
+    help="Evaluate on half of the classes, with the transform fitted on the other half.",
+)
+@click.option(
+    "--labels",
+    default="folder",
+    metavar="folder|FILE.csv",
+    help="Labels of IMAGES, as for `imgret index`.",
+)
 @click.option(
     "--query-labels", default="folder", metavar="folder|FILE.csv", help="Labels of the queries."
 )
@@ -66,25 +75,33 @@ Examples:
     multiple=True,
     type=NamedPath(path_type=Path),
     metavar="FOLDER",
-    help="Weights of a backbone that a recipe names; the folder says of which. May be repeated.",
+    help="Weights of a backbone of a recipe; the folder says which. May be repeated.",
 )
 @click.option(
     "--random-weights",
     is_flag=True,
-    help="Take random weights where no folder has any: for shape and cost, not for matches.",
+    help="Use random weights where no others exist: for shape and cost, not for matches.",
 )
-@click.option("--k", type=Whole(), default="1,5,10", show_default=True, help="Neighbours.")
-@click.option("--vote", type=click.IntRange(min=1), default=5, help="Neighbours that vote.")
+@click.option(
+    "--k", type=Whole(), default="1,5,10", show_default=True, help="Numbers of neighbours."
+)
+@click.option(
+    "--vote", type=click.IntRange(min=1), default=5, help="Number of neighbours that vote."
+)
 @interval_option
 @engine_option
 @click.option(
     "--cache",
     type=NamedPath(path_type=Path),
     metavar="FOLDER",
-    help="Where embeddings and results are kept; by default in the user's cache folder.",
+    help="Folder that keeps embeddings and results; by default in your cache folder.",
 )
 @report_option("figures and matches")
-@click.option("--figures", type=NamedPath(path_type=Path), help="Write PNG and SVG files here.")
+@click.option(
+    "--figures",
+    type=NamedPath(path_type=Path),
+    help="Write the figures to this folder as PNG and SVG.",
+)
 @format_option("text", "json", "csv")
 def command(
     images: Path,
@@ -105,10 +122,9 @@ def command(
     output: str,
     **spans: tuple[Any, ...],
 ) -> int:
-    """Compare experiments over the same images: recipes, and every combination of the options.
+    """Compare experiments on the same images: recipes, and every combination of the options.
 
-    Each embedding is made once and kept with each result, so that one more experiment costs that
-    experiment alone.
+    Each embedding and each result is kept, so that one more experiment costs only that experiment.
     """
     from imgret.output import shown_progress
     from retrieval.comparison import ComparedFolders, compare
@@ -116,7 +132,7 @@ def command(
     from retrieval.evaluation.protocols import Measured
 
     if queries and zero_shot:
-        raise click.UsageError("--zero-shot evaluates the gallery itself, without --queries.")
+        raise click.UsageError("--zero-shot evaluates the gallery itself. Leave out --queries.")
     experiments = _experiments(recipes, spans, weights, random_weights=random_weights)
     deepest = {e.recipe.k for e in experiments} | {5}
     with shown_progress() as progress:

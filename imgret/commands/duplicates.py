@@ -46,24 +46,26 @@ Examples:
 @click.option(
     "--against",
     type=NamedPath(path_type=Path),
-    help="Another gallery: only groups with images of both, kept is the other's image.",
+    help="Another gallery: find only groups with images of both, and keep its images.",
 )
 @click.option(
     "--tier",
     type=click.Choice(["bytes", "picture", "copy", "similar"]),
     default="similar",
     show_default=True,
-    help="The most lenient: the same bytes, the same picture in all that shows, a copy that was "
-    "saved again, scaled, turned or framed, or similar.",
+    help="The most lenient tier: the same bytes; a picture that looks the same; a copy that was "
+    "saved again, scaled, turned or framed; or a similar picture.",
 )
 @click.option(
     "--threshold",
     type=click.FloatRange(-1, 1),
     help="Least cosine similarity of similar images; by default estimated from the gallery.",
 )
-@click.option("--where", metavar="FILTER", help="Look only at rows that pass, as in the example.")
+@click.option(
+    "--where", metavar="FILTER", help="Look only at rows that pass the filter; see the example."
+)
 @report_option("a contact sheet")
-@click.option("-0", "--null", is_flag=True, help="With --format paths: end each with a NUL.")
+@click.option("-0", "--null", is_flag=True, help="With --format paths: end each path with NUL.")
 @max_pixels_option
 @format_option("text", "json", "csv", "paths")
 def command(
@@ -71,19 +73,18 @@ def command(
 ) -> int:
     """Find groups of near-identical images. Nothing is deleted or changed.
 
-    Each group stands around the image to keep: a raw, then that with the most pixels, depth,
-    transparency, frames and bytes.
-    --format paths names all others, so that what becomes of them is up to you. Files that are
-    gone or were written to since they were indexed are named on stderr and left out. Exit code 0:
-    groups were found, 1: none, 2: an error.
+    Each group begins with the image to keep: a raw if there is one, else the image with the most
+    pixels, depth, transparency, frames and bytes. --format paths names all others, for you to
+    decide about. Files that were deleted or changed since they were indexed are left out and named
+    on standard error. Exit codes: 0 groups were found, 1 none, 2 an error.
     """
     from imgret.output import shown_progress
     from retrieval.retriever import Retriever
 
     if null and output != "paths":
-        raise click.UsageError("-0 goes with --format paths.")
+        raise click.UsageError("-0 only works with --format paths. Give both.")
     if options["threshold"] is not None and options["tier"] != "similar":
-        raise click.UsageError("--threshold goes with --tier similar.")
+        raise click.UsageError("--threshold only works with --tier similar. Leave one of them out.")
     with shown_progress() as progress:
         found = Retriever(existing_gallery(gallery), trust=trusted()).duplicates(
             **options, progress=progress
@@ -98,7 +99,7 @@ def command(
 
 
 def _tell(report: DuplicateReport) -> None:
-    """What was left out, the threshold and the counts, on stderr."""
+    """Say what was left out, the threshold and the counts."""
     from imgret.output import shown_path
 
     for path, reason in report.failures:
@@ -137,7 +138,7 @@ def _print_table(report: DuplicateReport) -> None:
 
 
 def _others(report: DuplicateReport) -> list[Path]:
-    """All but the representatives and, against another gallery, its images and links to them."""
+    """List all members but the representatives and, with another gallery, its images."""
     return [
         member.path
         for group in report.groups
@@ -171,7 +172,7 @@ def _member(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rows(number: int, group: DuplicateGroup) -> list[dict[str, Any]]:
-    """One row a member, in the columns' words; the representative's tier is "keep"."""
+    """One row per member, in the order of the columns; the representative's tier is "keep"."""
     from imgret.output import shown_path
 
     return [

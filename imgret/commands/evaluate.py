@@ -55,24 +55,30 @@ Examples:
     multiple=True,
     type=NamedPath(path_type=Path),
     metavar="DIR",
-    help="Labelled folders that are not in the gallery; may be repeated. By default each image of "
-    "the gallery is searched for among the others.",
+    help="Search for the images of a labelled folder outside of the gallery; may be repeated. By "
+    "default, search for each image of the gallery among the others.",
 )
 @click.option(
     "--labels",
     default="folder",
     show_default=True,
     metavar="folder|FILE.csv",
-    help="Labels of the queries, as for index.",
+    help="Labels of the queries, as for `imgret index`.",
 )
 @click.option(
     "--zero-shot",
     is_flag=True,
-    help="Evaluate the second half of the classes, the transform fitted on the first.",
+    help="Evaluate on half of the classes, with the transform fitted on the other half.",
 )
-@click.option("--k", type=Whole(), default="1,5,10", show_default=True, help="Neighbours.")
 @click.option(
-    "--vote", type=click.IntRange(min=1), default=5, show_default=True, help="Neighbours that vote."
+    "--k", type=Whole(), default="1,5,10", show_default=True, help="Numbers of neighbours."
+)
+@click.option(
+    "--vote",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Number of neighbours that vote.",
 )
 @settings_options(*SEARCH)
 @click.option(
@@ -80,10 +86,10 @@ Examples:
     type=click.IntRange(min=2),
     default=10_000,
     show_default=True,
-    help="Of more, a fair sample is evaluated.",
+    help="Evaluate a fair sample if there are more queries.",
 )
 @interval_option
-@click.option("--no-calibrate", is_flag=True, help="Keep nothing with the gallery.")
+@click.option("--no-calibrate", is_flag=True, help="Do not store a calibration in the gallery.")
 @prior_option(None)
 @report_option("figures, classes and failed queries")
 @max_pixels_option
@@ -100,14 +106,14 @@ def command(
     """Measure matches by labels: precision, recall, MAP@R and more, each with its 95 % interval.
 
     Leave-one-out over the gallery also learns how likely a match is right, as `imgret calibrate`
-    does, which `imgret query` shows from then on. Another transform or refinement than the
-    gallery's is tried without reading an image.
+    does. `imgret query` shows it from then on. Another transform or refinement than the gallery's
+    can be tried without reading an image.
     """
     from imgret.output import shown_progress
     from retrieval.retriever import Retriever
 
     if queries and zero_shot:
-        raise click.UsageError("--zero-shot evaluates the gallery itself, without --queries.")
+        raise click.UsageError("--zero-shot evaluates the gallery itself. Leave out --queries.")
     settings: dict[str, Any] = {name: options.pop(name) for name in SEARCH}
     retriever = Retriever(existing_gallery(gallery), trust=trusted(), **settings)
     with shown_progress() as progress:
@@ -129,7 +135,7 @@ def command(
 
 
 def as_json(evaluation: Evaluation) -> dict[str, Any]:
-    """An evaluation without what is only for figures; no NaN, which JSON has not."""
+    """Convert an evaluation to JSON without what only figures need; NaN becomes null."""
     import dataclasses
 
     facts = {

@@ -43,18 +43,24 @@ Examples:
     default=["explained.png"],
     show_default=True,
     metavar="FILE",
-    help="What is written, a .png, .svg or .html; may be repeated.",
+    help="File to write: a .png, .svg or .html; may be repeated.",
 )
-@click.option("--class", "of_class", metavar="NAME", help="By default the predicted class.")
+@click.option(
+    "--class", "of_class", metavar="NAME", help="Class to explain; by default the predicted one."
+)
 @click.option(
     "--show",
     type=click.Choice(["all", "correct", "misclassified"]),
     default="all",
     show_default=True,
-    help="Of a folder with class folders: only what RUN has right, or wrong.",
+    help="From class folders, show only images that RUN has right, or wrong.",
 )
 @click.option(
-    "--limit", type=click.IntRange(1, 100), default=16, show_default=True, help="Images, at most."
+    "--limit",
+    type=click.IntRange(1, 100),
+    default=16,
+    show_default=True,
+    help="Most images to show.",
 )
 def command(
     run: Path,
@@ -65,10 +71,10 @@ def command(
     show: Show,
     limit: int,
 ) -> int:
-    """Draw what speaks for a class in IMAGES, by Grad-CAM: a row an image, a column a run.
+    """Draw by Grad-CAM what speaks for a class in IMAGES: one row per image, one column per run.
 
-    Of one folder with class folders, the true classes are shown too. Exit code 0: drawn, 1: there
-    is no image to show, 2: an error.
+    For one folder with class folders, the true classes are shown, too. Exit codes: 0 drawn, 1 no
+    image to show, 2 an error.
     """
     from classify.explain import explain, find_files
     from classify.predictor import Predictor
@@ -78,13 +84,14 @@ def command(
     for out in outs:
         if out.suffix.lower() not in SUFFIXES:
             raise click.UsageError(
-                f"--out {out} ends in none of {', '.join(SUFFIXES)}. Name it so."
+                f"--out {out} has an unknown suffix. Use one of {', '.join(SUFFIXES)}."
             )
     predictors = [Predictor.load(folder) for folder in (run, *beside)]
     files, labels = find_files(images, predictors[0].classes)
     if labels is None and show != "all":
         raise click.UsageError(
-            f"--show {show} needs one folder with a subfolder a class of {predictors[0].name}."
+            f"--show {show} needs true classes. Give one folder with a subfolder for each class of "
+            f"{predictors[0].name}."
         )
     with shown_progress() as progress:
         made, failed = explain(
@@ -99,7 +106,7 @@ def command(
     for path, reason in failed:
         say(f"{path}: {reason}")
     if not made:
-        say("imgret: there is no such image to show.")
+        say("imgret: No image fits --show. Give other images.")
         return 1
     for out in outs:
         write_explanations(out, made)

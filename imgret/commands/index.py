@@ -46,34 +46,42 @@ Examples:
 @click.option(
     "--recipe",
     metavar="NAME|FILE",
-    help="Take what is not given from a recipe, such as `imgret tune` writes.",
+    help="Take all other settings from a recipe, such as one that `imgret tune` wrote.",
 )
 @settings_options(*EMBEDDING, *SEARCH)
 @engine_option
 @click.option(
     "--labels",
     metavar="folder|none|FILE.csv",
-    help="Labels: the name of the image's folder (the default), none, or the columns path "
-    "and label of a CSV file.",
+    help="Where labels come from: the name of the image's folder (the default), nowhere, or the "
+    "columns path and label of a CSV file.",
 )
-@click.option("--exclude", multiple=True, metavar="GLOB", help="Leave out; may be repeated.")
-@click.option("--include-hidden", is_flag=True, help="Go into hidden folders too.")
+@click.option(
+    "--exclude", multiple=True, metavar="GLOB", help="Leave out these paths; may be repeated."
+)
+@click.option("--include-hidden", is_flag=True, help="Enter hidden folders, too.")
 @click.option("--keep-missing", is_flag=True, help="Keep the rows of files that are gone.")
 @click.option(
     "--drop-missing",
     is_flag=True,
-    help="Drop the rows of files that are gone, also where so many are that it is refused else.",
+    help="Drop the rows of files that are gone, even if so many are gone that imgret would refuse.",
 )
 @click.option(
-    "--checksum", is_flag=True, help="Read files of unchanged size and time too, and compare."
+    "--checksum", is_flag=True, help="Also compare the content of files of unchanged size and time."
 )
-@click.option("--refit", is_flag=True, help="Fit the transform anew; reads no image.")
-@click.option("--reembed", is_flag=True, help="Embed all images again, as for a new backbone.")
-@click.option("--batch-size", type=click.IntRange(1, 4096), help="Images encoded at a time.")
-@click.option("--workers", type=click.IntRange(1, 256), help="Decoding threads.")
+@click.option("--refit", is_flag=True, help="Fit the transform anew, without reading an image.")
+@click.option(
+    "--reembed", is_flag=True, help="Embed all images again, for example with a new backbone."
+)
+@click.option(
+    "--batch-size", type=click.IntRange(1, 4096), help="Number of images encoded at a time."
+)
+@click.option("--workers", type=click.IntRange(1, 256), help="Number of decoding threads.")
 @max_pixels_option
-@click.option("--strict", is_flag=True, help="Exit with 2 when any image failed.")
-@click.option("--dry-run", is_flag=True, help="Count, and estimate time and disk; store nothing.")
+@click.option("--strict", is_flag=True, help="Exit with 2 if any image failed.")
+@click.option(
+    "--dry-run", is_flag=True, help="Count images and estimate time and disk space; store nothing."
+)
 @format_option("text", "json")
 def command(
     paths: tuple[Path, ...],
@@ -89,8 +97,8 @@ def command(
 ) -> int:
     """Embed the images below folders and files, and make them searchable.
 
-    Run it again at any time: unchanged images cost nothing, new and changed ones are embedded,
-    and what is gone is dropped. An interrupted run goes on where it stopped.
+    Run it again at any time: unchanged images cost nothing, new and changed images are embedded,
+    and rows of deleted images are dropped. An interrupted run continues where it stopped.
     """
     from imgret.output import say_passed_over, shown_progress
     from retrieval.retriever import Retriever
@@ -119,7 +127,7 @@ def command(
     _print_report(report, output)
     say_passed_over(report.passed_over)
     if not report.found and not report.removed:
-        say(f"imgret: no images below {', '.join(map(str, paths))}.")
+        say(f"imgret: There are no images below {', '.join(map(str, paths))}.")
         return NOTHING
     return ERROR if strict and report.failed else 0
 

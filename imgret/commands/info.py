@@ -26,7 +26,9 @@ Examples:
 """,
 )
 @gallery_option
-@click.option("--failed", is_flag=True, help="List the images that failed or have a flaw, and why.")
+@click.option(
+    "--failed", is_flag=True, help="List the images that failed or have a flaw, with the reason."
+)
 @format_option("text", "json")
 def command(gallery: Path | None, failed: bool, output: str) -> int:
     """Show what a gallery holds and how it was made."""
@@ -77,5 +79,5 @@ def _print(info: GalleryInfo) -> None:
 def _leftover(path: Path, size: int) -> str:
     from imgret.output import as_size
 
-    what = "of an interrupted --reembed, which the same command goes on with"
+    what = "of an interrupted --reembed, which the same command continues"
     return f"{as_size(size)} {path.name}, {what if path.name == 'reembed' else 'swept by the next'}"

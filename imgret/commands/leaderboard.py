@@ -32,13 +32,13 @@ Examples:
     "--figures",
     type=NamedPath(path_type=Path, file_okay=False),
     metavar="FOLDER",
-    help="Write the figures as PNG and SVG.",
+    help="Write the figures to this folder as PNG and SVG.",
 )
 @click.option(
     "--image",
     type=NamedPath(path_type=Path),
     metavar="FILE",
-    help="Show by Grad-CAM what each run looks at in it, in the report and the figures.",
+    help="Draw in the report and the figures what each run looks at in this image.",
 )
 @format_option("text", "json", "csv")
 def command(
@@ -53,7 +53,9 @@ def command(
     from imgret.output import print_csv, print_json, print_table
 
     if image and not (report or figures):
-        raise click.UsageError("--image is shown with --report or --figures.")
+        raise click.UsageError(
+            "--image is drawn in a report or figures. Give --report or --figures."
+        )
     entries, refused = leaderboard.read_entries(runs)
     for sentence in refused:
         say(f"imgret: {sentence}")

@@ -27,24 +27,28 @@ Examples:
     type=NamedPath(path_type=Path, dir_okay=False),
     metavar="FILE.html",
     required=True,
-    help="Where the page is written.",
+    help="HTML page to write.",
 )
 @gallery_option
 @trust_option
 @click.option(
     "--method",
     type=click.Choice(["umap", "tsne"]),
-    help="By default umap where umap-learn is installed, else tsne.",
+    help="How to draw the map; by default umap if umap-learn is installed, else tsne.",
 )
 @click.option(
     "--most-images",
     type=click.IntRange(1, 50_000),
     default=5_000,
     show_default=True,
-    help="Of more, a fair sample is drawn.",
+    help="Draw a fair sample if there are more images.",
 )
-@click.option("--where", metavar="FILTER", help="Draw only rows that pass, as in the example.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Another seed, another map.")
+@click.option(
+    "--where", metavar="FILTER", help="Draw only rows that pass the filter; see the example."
+)
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Another seed gives another map."
+)
 def command(
     file: Path,
     gallery: Path | None,
@@ -55,7 +59,7 @@ def command(
 ) -> int:
     """Draw the gallery as a map: images that look alike lie together.
 
-    An HTML page of its own: thumbnails on hover, colours by label, zoom and search.
+    The result is one HTML page with thumbnails on hover, colours by label, zoom and search.
     """
     from imgret.output import print_facts, shown_progress
     from retrieval.libraries import distribution

@@ -26,10 +26,16 @@ Examples:
 )
 @click.argument("run", type=NamedPath(path_type=Path))
 @click.argument("images", type=NamedPath(path_type=Path), nargs=-1, required=True)
-@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Classes.")
+@click.option(
+    "--top",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Number of classes to show.",
+)
 @format_option("text", "json", "csv")
 def command(run: Path, images: tuple[Path, ...], top: int, output: str) -> int:
-    """Tell the class of IMAGES, files or folders, by RUN: the most probable first."""
+    """Predict the classes of IMAGES (files or folders) by RUN, the most probable first."""
     from classify.predictor import Predictor
     from imgret.output import shown_progress
 

@@ -35,14 +35,14 @@ LIKELY = 0.5
 
 
 class RegionOption(WholeNumbers):
-    """X,Y,W,H in pixels."""
+    """A region, as X,Y,W,H in pixels."""
 
     name = "X,Y,W,H"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int, ...]:
-        """Four whole numbers, the last two above 0."""
+        """Read four whole numbers, the last two above 0."""
         try:
             box = tuple(int(part) for part in str(value).split(","))
         except ValueError:
@@ -69,21 +69,27 @@ Examples:
 @click.argument("images", nargs=-1, required=True, type=NamedPath())
 @gallery_option
 @trust_option
-@click.option("--k", type=click.IntRange(min=1), default=5, show_default=True, help="Matches.")
-@click.option("--mean", is_flag=True, help="Make one query of all the images.")
-@click.option("--where", metavar="FILTER", help="Search only rows that pass, as in the example.")
-@click.option("--min-score", type=float, help="Leave out matches of a lower cosine similarity.")
+@click.option(
+    "--k", type=click.IntRange(min=1), default=5, show_default=True, help="Number of matches."
+)
+@click.option("--mean", is_flag=True, help="Search by the mean of all images, as one query.")
+@click.option(
+    "--where", metavar="FILTER", help="Search only rows that pass the filter; see the example."
+)
+@click.option("--min-score", type=float, help="Leave out matches with a lower cosine similarity.")
 @click.option(
     "--min-confidence",
     type=click.FloatRange(0, 1),
-    help="Leave out matches that are less likely to be right; `imgret calibrate` comes first.",
+    help="Leave out matches that are less likely to be right. Run `imgret calibrate` first.",
 )
 @prior_option(None)
 @click.option("--crop", type=RegionOption(), help="Search by this region of the image.")
-@click.option("--exclude-self", is_flag=True, help="Leave out the same file and same content.")
-@click.option("--distinct", is_flag=True, help="Fold copies of one picture into one match.")
+@click.option(
+    "--exclude-self", is_flag=True, help="Leave out the query's own file and copies of its content."
+)
+@click.option("--distinct", is_flag=True, help="Show all copies of a picture as one match.")
 @report_option("a contact sheet")
-@click.option("-0", "--null", is_flag=True, help="With --format paths: end each with a NUL.")
+@click.option("-0", "--null", is_flag=True, help="With --format paths: end each path with NUL.")
 @settings_options("expand", "rerank")
 @engine_option
 @max_pixels_option
@@ -102,18 +108,20 @@ def command(
 ) -> int:
     """Find the images that look like the given ones.
 
-    Several images are several queries; `-` reads an image from standard input, or names of images,
-    one a line or ended by NULs. Exit code 0: something was found, 1: nothing, 2: an error.
+    Several images are several queries. `-` reads an image from standard input, or names of images,
+    one per line or each ended by NUL. Exit codes: 0 found, 1 nothing found, 2 an error.
     """
     from retrieval.retriever import Retriever
 
     if null and output != "paths":
-        raise click.UsageError("-0 goes with --format paths.")
+        raise click.UsageError("-0 only works with --format paths. Give both.")
     with named_images(images) as (paths, given):
         if mean and not paths:
-            raise click.UsageError("--mean needs at least one image.")
+            raise click.UsageError("--mean needs at least one image. Give one or more.")
         if mean and options["crop"]:
-            raise click.UsageError("--crop takes one image, not --mean of several.")
+            raise click.UsageError(
+                "--crop takes one image, not the --mean of several. Leave one of them out."
+            )
         retriever = Retriever(
             existing_gallery(gallery), trust=trusted(), engine=engine, expand=expand, rerank=rerank
         )
@@ -139,31 +147,31 @@ def command(
 
 
 def _warn_of_strangers(results: Sequence[QueryResult]) -> None:
-    """Say of how many matches the file is not used, since a stranger's gallery names it."""
+    """Say how many files of matches are not used, because a gallery of somebody else names them."""
     outside = [match for result in results for match in result.matches if match.outside]
     if outside:
         say(
-            f"imgret: {len(outside):,} of the matches name files outside of the gallery's folder, "
-            "which was not written by you on this machine: they are neither shown nor passed on. "
-            "Give --trust if you know where it comes from."
+            f"imgret: {len(outside):,} of the matches name files outside of the gallery's folder. "
+            "They are neither shown nor passed on, since you did not write the gallery on this "
+            "machine. Give --trust if you know where it comes from."
         )
 
 
 def _warn_of_doubt(results: Sequence[QueryResult], least: float | None) -> None:
-    """Say which queries have no match that is likely to be right, where that is known."""
+    """Say which queries have no match that is likely to be right, if that is known."""
     for result in results:
         probabilities = [m.probability for m in result.matches if m.probability is not None]
         if least and not result.matches:
-            say(f"imgret: {result.query}: no match has a probability of {least:g} or more.")
+            say(f"imgret: {result.query}: No match has a probability of {least:g} or more.")
         elif least is None and probabilities and max(probabilities) < LIKELY:
             say(
-                f"imgret: {result.query}: no match is likely to be right (the best has a "
+                f"imgret: {result.query}: No match is likely to be right (the best has a "
                 f"probability of {max(probabilities):.2g})."
             )
 
 
 def _warn_of_missing(results: Sequence[QueryResult]) -> None:
-    """Say which matches have no file any more."""
+    """Say which matches no longer have a file."""
     from imgret.output import shown_path
 
     for path in dict.fromkeys(m.path for r in results for m in r.matches if m.missing):
@@ -222,7 +230,7 @@ def _ranked(results: Sequence[QueryResult]) -> list[tuple[QueryResult, int, Matc
 
 
 def _columns_as_needed(results: Sequence[QueryResult], *, distinct: bool) -> dict[str, list[str]]:
-    """Cells, one a match, of the columns that only some results have."""
+    """Return the cells, one per match, of the columns that only some results have."""
     matches = [m for r in results for m in r.matches]
     columns = {"copies": [str(m.copies) for m in matches]} if distinct else {}
     if any(m.missing for m in matches):

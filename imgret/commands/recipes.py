@@ -22,10 +22,10 @@ Examples:
 @click.argument("name", required=False)
 @format_option("text", "json")
 def command(name: str | None, output: str) -> int:
-    """List the recipes, or show the file of one by NAME.
+    """List the recipes, or print the file of the recipe NAME.
 
-    Each row: its name, the row that it reproduces, data, model, parameters, the figure to beat
-    (share of right answers on the test images) and ours, where the recipe was run in full.
+    Each row shows the recipe's name, the row that it reproduces, data, model and parameters. It
+    ends with the accuracy to beat on the test images, and with ours if the recipe was run in full.
     """
     from imgret.output import print_json, print_table
 

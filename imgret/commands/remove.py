@@ -23,10 +23,10 @@ Examples:
 @click.argument("paths", nargs=-1, required=True, type=NamedPath(path_type=Path))
 @gallery_option
 def command(paths: tuple[Path, ...], gallery: Path | None) -> int:
-    """Drop images, and all below folders, from a gallery; their files stay.
+    """Drop images, and all images below folders, from a gallery; their files stay.
 
     They come back with the next `imgret index` of a folder that holds them: leave them out there
-    with --exclude. Exit code 1: no such image was stored.
+    with --exclude. Exit code 1 says that no such image was stored.
     """
     from imgret.output import shown_progress
     from retrieval.retriever import Retriever

@@ -26,25 +26,25 @@ Examples:
 @click.argument("folder", metavar="DIR", type=NamedPath(path_type=Path))
 @click.option(
     "--train", type=click.IntRange(min=0), default=100, show_default=True,
-    metavar="N", help="Images a class in DIR/train.",
+    metavar="N", help="Images per class in DIR/train.",
 )  # fmt: skip
 @click.option(
     "--test", type=click.IntRange(min=0), default=10, show_default=True,
-    metavar="N", help="Images a class in DIR/test.",
+    metavar="N", help="Images per class in DIR/test.",
 )  # fmt: skip
 @click.option(
     "--size", type=click.IntRange(32, 1024), default=224, show_default=True,
-    metavar="PX", help="Edge of the square pictures.",
+    metavar="PX", help="Side of the square pictures.",
 )  # fmt: skip
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True,
-    metavar="N", help="Another seed, other pictures.",
+    metavar="N", help="Another seed gives other pictures.",
 )  # fmt: skip
 def command(folder: Path, train: int, test: int, size: int, seed: int) -> int:
     """Write pictures of rendered bolts, nuts, washers, carton boxes and cement bags to DIR.
 
-    DIR must be new or empty, or of an earlier run with the same size and seed: then what is
-    missing is added, and nothing that is there is changed.
+    DIR must be new or empty, or come from an earlier run with the same size and seed. Such a run
+    is completed, and none of its pictures is changed.
     """
     from classify.samples import CLASSES, make_samples
     from imgret.output import print_facts, shown_progress

@@ -1,4 +1,4 @@
-"""imgret serve: a page on which one drops an image and sees its classes."""
+"""imgret serve: a page that shows the classes of a dropped image."""
 
 from __future__ import annotations
 
@@ -21,20 +21,29 @@ Example:
 )
 @click.argument("run", type=NamedPath(path_type=Path))
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=0, help="By default any that is free."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    help="Port to listen on; by default any free one.",
 )
-@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Classes.")
+@click.option(
+    "--top",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Number of classes to show.",
+)
 def command(run: Path, port: int, top: int) -> int:
-    """Open a page of RUN on this machine, on which one drops an image and sees its classes.
+    """Open a page on this machine that shows the classes that RUN predicts for a dropped image.
 
-    Nothing is stored, and other machines cannot reach it. Ctrl-C ends it.
+    Nothing is stored, and other machines cannot reach the page. Press Ctrl-C to end it.
     """
     from classify.predictor import Predictor
     from classify.server import PageServer
 
     with PageServer(Predictor.load(run), port, top) as server:
         tell(server.address)
-        say("Ctrl-C ends it.")
+        say("Press Ctrl-C to end it.")
         try:
             server.serve_forever()
         except KeyboardInterrupt:

@@ -32,15 +32,15 @@ Examples:
     "--data",
     type=NamedPath(path_type=Path),
     metavar="FOLDER",
-    help="Class folders; by default test/ of what the run was trained on, or what it held out.",
+    help="Class folders; by default test/ of the training folder, or what the run held out.",
 )
-@click.option("--ensemble", is_flag=True, help="Judge the mean of the runs' probabilities.")
+@click.option("--ensemble", is_flag=True, help="Test the mean of the runs' probabilities.")
 @report_option("figures, classes and mistakes")
 @click.option(
     "--figures",
     type=NamedPath(path_type=Path, file_okay=False),
     metavar="FOLDER",
-    help="Write the figures as PNG and SVG.",
+    help="Write the figures to this folder as PNG and SVG.",
 )
 @format_option("text", "json", "csv")
 def command(
@@ -51,11 +51,13 @@ def command(
     figures: Path | None,
     output: str,
 ) -> int:
-    """Test runs on labelled images: accuracy, top-5, loss, each class, confusions, mistakes."""
+    """Test runs on labelled images: accuracy, top-5, loss, each class, confusions and mistakes."""
     if len(runs) > 1 and not ensemble:
-        raise click.UsageError("Several runs are tested as one with --ensemble, or one by one.")
+        raise click.UsageError(
+            "Several runs can only be tested as one. Give --ensemble, or one run at a time."
+        )
     if ensemble and len(runs) < 2:
-        raise click.UsageError("--ensemble takes two runs or more.")
+        raise click.UsageError("--ensemble needs two or more runs. Give more, or leave it out.")
     from classify.leaderboard import write_tested
     from classify.report import write_report
     from classify.run import Run

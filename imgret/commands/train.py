@@ -34,17 +34,19 @@ Examples:
 """,
 )
 @click.argument("images", type=NamedPath(path_type=Path))
-@click.option("--recipe", metavar="NAME|FILE", help="`imgret recipes` lists ours.")
+@click.option(
+    "--recipe", metavar="NAME|FILE", help="Recipe to train by; `imgret recipes` lists ours."
+)
 @click.option(
     "--out",
     type=NamedPath(path_type=Path, file_okay=False),
     metavar="FOLDER",
-    help="The run that is written; by default runs/ and the name of IMAGES.",
+    help="Folder of the run; by default runs/ and the name of IMAGES.",
 )
 @click.option(
     "--weights",
     metavar="FOLDER|pretrained|random",
-    help="What the backbone starts from; by default what the recipe says.",
+    help="Weights to start from; by default those of the recipe.",
 )
 @click.option(
     "--set",
@@ -56,15 +58,15 @@ Examples:
 @click.option(
     "--classes",
     type=click.Choice(["folder", "deepest"]),
-    help="Where it is not plain which folders are classes: each subfolder with all below it, or "
+    help="Which folders are classes, if that is unclear: each subfolder with all below it, or "
     "each folder that holds images.",
 )
 @click.option(
     "--group-duplicates",
     is_flag=True,
-    help="Keep near copies (bursts, crops, pictures saved again) on one side of a split.",
+    help="Keep near copies (bursts, crops, pictures saved again) on the same side of a split.",
 )
-@click.option("--resume", is_flag=True, help="Go on with the run that is there.")
+@click.option("--resume", is_flag=True, help="Continue the run in --out.")
 def command(
     images: Path,
     recipe: str | None,
@@ -77,15 +79,17 @@ def command(
 ) -> int:
     """Train a classifier on IMAGES: class folders, or train/ and perhaps val/ and test/ with them.
 
-    The run is a folder that timm and `imgret index --backbone` read. Ctrl-C saves; --resume goes
-    on to the same result as an unbroken run.
+    The run is a folder that timm and `imgret index --backbone` read. Ctrl-C saves the run, and
+    --resume continues it to the same result as an unbroken run.
     """
     if classes:
         overrides += (f"data.classes={classes}",)
     if group_duplicates:
         overrides += ("data.group_duplicates=true",)
     if resume and (recipe or weights or overrides):
-        raise click.UsageError("--resume goes on with the settings of the run; give none.")
+        raise click.UsageError(
+            "--resume continues with the settings of the run. Leave out all others."
+        )
     from classify import recipe as recipes
     from classify.defaults import default_recipe, recipe_with_weights
     from classify.report import report_run
@@ -113,7 +117,7 @@ def command(
             should_stop=stopped,
         )
         if not trained.run.facts.ended:
-            say(f"Saved in {out}. The same command with --resume goes on.")
+            say(f"Saved in {out}. Run the same command with --resume to continue.")
             return INTERRUPTED
         for path, reason in trained.failed:
             say(f"{path}: {reason}")
@@ -157,7 +161,7 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
         if asked:
             raise KeyboardInterrupt
         asked = True
-        say("Saving; once more Ctrl-C stops without.", prefix="\n")
+        say("Saving. Press Ctrl-C again to stop without saving.", prefix="\n")
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

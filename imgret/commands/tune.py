@@ -1,4 +1,4 @@
-"""imgret tune: the best setting for one's own labelled images."""
+"""imgret tune: the best settings for your own labelled images."""
 
 from __future__ import annotations
 
@@ -32,26 +32,33 @@ Examples:
     type=click.FloatRange(min=0, min_open=True),
     default=10.0,
     show_default=True,
-    help="Stop trying after so long; the first embedding is made whatever it takes.",
+    help="Stop trying after this time; the first embedding is always finished.",
 )
 @click.option(
     "--out",
     type=NamedPath(path_type=Path, dir_okay=False),
     default="tuned.toml",
     show_default=True,
-    help="Where the best setting is written, as a recipe.",
+    help="Recipe file to write the best settings to.",
 )
-@click.option("--recipe", metavar="NAME|FILE", help="The setting to start from.")
+@click.option("--recipe", metavar="NAME|FILE", help="Recipe to start from.")
 @settings_options("backbone")
-@click.option("--no-labels", is_flag=True, help="Fit no transform to labels; measure by them only.")
-@click.option("--labels", default="folder", metavar="folder|FILE.csv", help="As for index.")
-@click.option("--k", type=click.IntRange(min=1), default=5, show_default=True, help="Neighbours.")
+@click.option("--no-labels", is_flag=True, help="Fit no transform to labels; only measure by them.")
+@click.option(
+    "--labels",
+    default="folder",
+    metavar="folder|FILE.csv",
+    help="Labels of IMAGES, as for `imgret index`.",
+)
+@click.option(
+    "--k", type=click.IntRange(min=1), default=5, show_default=True, help="Number of neighbours."
+)
 @engine_option
 @click.option(
     "--cache",
     type=NamedPath(path_type=Path),
     metavar="FOLDER",
-    help="Where embeddings are kept; by default in the user's cache folder.",
+    help="Folder that keeps embeddings; by default in your cache folder.",
 )
 @format_option("text", "json")
 def command(
@@ -65,10 +72,10 @@ def command(
     output: str,
     **options: Any,
 ) -> int:
-    """Find the setting that matches one's own labelled images best, within a budget of time.
+    """Find the settings that match your own labelled images best, within a time budget.
 
-    A fifth of each class is held out and searched for among the others; what gains there, and
-    surely so, is kept. Run it again with more minutes: what was embedded is not embedded again.
+    A fifth of each class is held out and searched for among the others. A change is kept if it
+    gains there significantly. Run it again with more minutes: no image is embedded twice.
     """
     from imgret.output import shown_progress
     from retrieval.comparison import recipes

@@ -1,4 +1,4 @@
-"""imgret verify: is all that is stored in order."""
+"""imgret verify: whether all that is stored is in order."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ Examples:
 @click.option(
     "--repair",
     is_flag=True,
-    help="Embed damaged rows again, build what is derived again, drop rows of files that are gone.",
+    help="Embed damaged rows again, rebuild derived data, and drop rows of deleted files.",
 )
 @click.option(
     "--drop-missing",
     is_flag=True,
-    help="With --repair: drop rows also where so many files are gone that it is refused else.",
+    help="With --repair: drop rows even if so many files are gone that imgret would refuse.",
 )
 def command(gallery: Path | None, repair: bool, drop_missing: bool) -> int:
-    """Check every byte that is stored, that index and rows agree, and that the files are there.
+    """Check every stored byte, that the index agrees with the rows, and that the files exist.
 
-    Exit code 2: something is wrong.
+    Exit code 2 says that something is wrong.
     """
     from imgret.output import as_size, shown_progress
     from retrieval.retriever import Retriever

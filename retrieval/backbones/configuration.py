@@ -62,7 +62,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         what = "does not exist" if not folder.is_dir() else "has no config.json"
         raise BackboneError(
             f"The backbone folder {folder} {what}. Give a folder with config.json and "
-            "model.safetensors as timm writes it, or the name of a timm model."
+            "model.safetensors as timm writes them, or the name of a timm model."
         ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise BackboneError(
@@ -86,7 +86,7 @@ def check_architecture(name: str) -> None:
         for entry in metadata.entry_points(group=ARCHITECTURES):
             entry.load()
     if not timm.is_model(name):
-        raise BackboneError(f"timm knows no architecture {name[:80]!r}. Correct config.json.")
+        raise BackboneError(f"timm has no architecture {name[:80]!r}. Correct config.json.")
 
 
 def defaults(architecture: str) -> dict[str, Any]:
@@ -97,7 +97,9 @@ def defaults(architecture: str) -> dict[str, Any]:
     try:
         known = get_pretrained_cfg(architecture, allow_unregistered=True)
     except RuntimeError as error:
-        raise BackboneError(f"timm does not know {architecture} ({reason(error)}).") from error
+        raise BackboneError(
+            f"timm does not know {architecture} ({reason(error)}). Choose another backbone."
+        ) from error
     return dict(known.to_dict()) if known else {}
 
 

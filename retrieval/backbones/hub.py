@@ -26,9 +26,9 @@ def from_hub(name: str, repository: str, file: str) -> Path:
     except LocalEntryNotFoundError as error:
         raise BackboneError(_without_network(name)) from error
     except EntryNotFoundError as error:
-        raise BackboneError(f"{name} has no {file} at the hub. Choose another backbone.") from error
+        raise BackboneError(f"{name} has no {file} on the hub. Choose another backbone.") from error
     except (OSError, ValueError) as error:  # no such repository, no right to it, a wrong name
-        raise BackboneError(f"{_without_network(name)} ({one_sentence(error)})") from error
+        raise BackboneError(_without_network(name, f" ({one_sentence(error)})")) from error
 
 
 def is_cached(repository: str) -> bool:
@@ -61,9 +61,9 @@ def _one_try_at_the_hub() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = was
 
 
-def _without_network(name: str) -> str:
+def _without_network(name: str, why: str = "") -> str:
     return (
-        f"The weights of {name} are not on this machine and no hub could be reached for them. "
-        "Give a folder with config.json and model.safetensors in its place, or fill the hub cache "
-        "where there is a network (HF_HOME says where it is) and set HF_HUB_OFFLINE=1 here."
+        f"The weights of {name} are not on this machine, and no hub could be reached{why}. Give a "
+        "folder with config.json and model.safetensors instead. Or fill the hub's cache (HF_HOME "
+        "names it) where there is a network, and set HF_HUB_OFFLINE=1 here."
     )

@@ -79,7 +79,9 @@ def _checked(name: BackboneName, options: EmbeddingOptions) -> EmbeddingSettings
         return EmbeddingSettings(backbone=str(name), **options)
     except ValidationError as error:
         key, fault = first_fault(error)
-        raise BackboneError(f"{name} cannot be loaded so: {key}: {fault}.") from error
+        raise BackboneError(
+            f"{name} cannot be loaded: {key}: {fault}. Correct this setting."
+        ) from error
 
 
 def arguments_of(name: BackboneName, size: int) -> dict[str, Any]:
@@ -135,7 +137,7 @@ def _load_folder(
     if not weights.is_file():
         raise BackboneError(
             f"{folder} has no model.safetensors. Give a folder with config.json and "
-            "model.safetensors as timm writes it, or the name of a timm model."
+            "model.safetensors as timm writes them, or the name of a timm model."
         )
     architecture = config["architecture"]
     arguments = _arguments_in(folder, config) | {"num_classes": num_classes}
@@ -157,8 +159,8 @@ def _arguments_in(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
         sides = said if isinstance(said, list) else [said, said]
         if len(sides) != 2 or not all(type(n) is int and 1 <= n <= MAX_SIDE for n in sides):
             raise BackboneError(
-                f"{folder / 'config.json'} has a model_args.img_size of {str(said)[:80]}, which is "
-                f"no side of 1 to {MAX_SIDE} px. Correct config.json."
+                f"{folder / 'config.json'} has a model_args.img_size of {str(said)[:80]}, but a "
+                f"side has 1 to {MAX_SIDE} px. Correct config.json."
             )
     return arguments
 
@@ -179,7 +181,7 @@ def _load_named(name: BackboneName, size: int | None) -> tuple[torch.nn.Module, 
         raise unknown(name.id)
     tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
     if tag and tag not in tags:
-        raise BackboneError(f"{architecture} has no weights {tag!r}, only {', '.join(tags)}.")
+        raise BackboneError(f"{architecture} has no weights {tag!r}. Use one of {', '.join(tags)}.")
     cfg = defaults(name.id)
     if not cfg.get("hf_hub_id"):
         raise BackboneError(f"{name.id} has no weights in safetensors. Choose another backbone.")
@@ -213,6 +215,8 @@ def _backbone(asked: EmbeddingSettings, network: torch.nn.Module, sha256: str) -
     if not torch.isfinite(embedding).all():
         raise BackboneError(f"{name} gives embeddings that are not finite. Replace its weights.")
     if len(shape) != 2:
-        raise BackboneError(f"{name} gives no embedding but {shape[1:]}. Choose another backbone.")
+        raise BackboneError(
+            f"{name} gives numbers of shape {shape[1:]}, not an embedding. Use another backbone."
+        )
     spec = BackboneSpec(name, architecture, sha256, shape[1], preprocessing, pool, views)
     return Backbone(spec, network)

@@ -95,8 +95,8 @@ def parse_name(name: str | BackboneName) -> BackboneName:
         return name
     if not name or len(name) > LONGEST_NAME or "\0" in name:
         raise BackboneError(
-            f"{name[:80]!r} is no name of a backbone. Give 1 to {LONGEST_NAME:,} characters, none "
-            "of them NUL; `imgret backbones` lists some."
+            f"{name[:80]!r} is not the name of a backbone. Give a name of 1 to {LONGEST_NAME:,} "
+            "characters without NUL, such as those that `imgret backbones` lists."
         )
     if name == MINI:
         return BackboneName("mini", MINI)
@@ -127,16 +127,16 @@ def check_unambiguous(name: str) -> None:
         return
     if is_folder:
         raise BackboneError(
-            f"{name} is a network of timm's and a folder of weights here. Give ./{name} for the "
-            f"folder, or {TIMM}{known.id}."
+            f"{name} is both a timm network and a folder of weights here. Give ./{name} for the "
+            f"folder, or {TIMM}{known.id} for the network."
         )
 
 
 def _at_the_hub(repository: str) -> BackboneName:
     if not _HUB_ID.fullmatch(repository) or ".." in repository:
         raise BackboneError(
-            f"{repository[:80]!r} is no repository of the Hugging Face hub. "
-            "Give hf-hub:user/model, with @revision behind it or without."
+            f"{repository[:80]!r} cannot be a repository on the Hugging Face hub. "
+            "Give hf-hub:user/model, with or without @revision at its end."
         )
     return BackboneName("hub", repository)
 
@@ -145,7 +145,7 @@ def _with_random_weights(name: str) -> BackboneName:
     architecture = SHORT_NAMES.get(name, name).removeprefix(TIMM).partition(".")[0]
     if not _TIMM_ID.fullmatch(architecture):
         raise BackboneError(
-            f"{RANDOM}{name[:80]} names no network of timm's. Give one, such as {RANDOM}resnet50."
+            f"{RANDOM}{name[:80]} does not name a timm network. Give one, such as {RANDOM}resnet50."
         )
     return BackboneName("random", architecture)
 
@@ -156,7 +156,7 @@ def _in_a_folder(path: str) -> BackboneName:
         folder.encode()
     except (OSError, RuntimeError, ValueError) as error:  # no such user, a loop, no UTF-8
         raise BackboneError(
-            f"The backbone folder {path[:LONGEST_NAME]} cannot be found, or its path is no UTF-8. "
+            f"The backbone folder {path[:LONGEST_NAME]} cannot be found, or its path is not UTF-8. "
             "Give another path."
         ) from error
     return BackboneName("folder", folder)

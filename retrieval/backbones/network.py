@@ -46,8 +46,7 @@ def create_backbone(
     except Exception as error:  # timm and safetensors raise all kinds on a bad file
         raise BackboneError(
             f"The backbone {weights.parent if weights else name} cannot be loaded "
-            f"({reason(error)}). Its weights and its config.json must be of the same timm "
-            "architecture."
+            f"({reason(error)}). Use weights and a config.json of the same timm architecture."
         ) from error
     if weights:
         _check_complete(network, weights, filled)
@@ -107,7 +106,7 @@ def _check_complete(
     if lacking:
         raise BackboneError(
             f"{weights} lacks {len(lacking)} of the network's weights, such as {lacking[0]}. "
-            "It and config.json must be of the same timm architecture."
+            "Use weights and a config.json of the same timm architecture."
         )
 
 
@@ -125,7 +124,7 @@ def preprocessing_of(
     patch = patch_size(network)
     if preprocessing.size % patch and preprocessing.size != cfg["input_size"][1]:
         raise BackboneError(
-            f"{name} looks at patches of {patch} px, and {preprocessing.size} px are no multiple "
+            f"{name} looks at patches of {patch} px, and {preprocessing.size} px is not a multiple "
             "of that. Choose another size (--size, or input.size in a recipe)."
         )
     return preprocessing
@@ -148,8 +147,8 @@ def preprocessing_from(
         channels, height, width = map(int, cfg["input_size"])
         if channels != 3 or (size is None and height != width):
             raise BackboneError(
-                f"{name} takes {channels} x {height} x {width} inputs; imgret needs 3 channels and "
-                "a square. Choose another backbone, or give --size."
+                f"{name} takes inputs of {channels} x {height} x {width}, but imgret needs 3 "
+                "channels and a square. Choose another backbone, or give --size."
             )
         mean, std = _three(cfg["mean"]), _three(cfg["std"])
         if not 1 <= height <= MAX_SIDE or min(std) < LEAST_STD:

@@ -16,7 +16,7 @@ from retrieval.comparison.cache import load_evaluation, store_evaluation
 from retrieval.comparison.embeddings import Embedded, embed_folder
 from retrieval.comparison.recipes import Experiment, NamedExperiment
 from retrieval.comparison.results import Comparison, ExperimentResult, PairedTest
-from retrieval.errors import ImgretError
+from retrieval.errors import DataError
 from retrieval.evaluation import Evaluation
 from retrieval.evaluation.protocols import Measured, SearchMethod, evaluate
 from retrieval.progress import Progress
@@ -47,7 +47,7 @@ def compare(
     engine: Engine | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Run the experiments and test in pairs whether they differ.
+    """Run experiments, and test in pairs whether they differ.
 
     cache: folder where embeddings and results are kept, so that one more experiment costs that
     experiment alone. Raises ImgretError when one cannot be run; what was done stays.
@@ -87,9 +87,9 @@ def run(
         )  # fmt: skip
     evaluation = _evaluated(data, recipe, gallery, queries, measured, cache, progress)
     if not evaluation.queries:
-        raise ImgretError(
+        raise DataError(
             f"No query of {data.queries or data.gallery} has another image of its class in the "
-            "gallery, so there is nothing to compare by."
+            "gallery. Add images of these classes, or choose other queries."
         )
     return ExperimentResult(
         name=experiment.name,

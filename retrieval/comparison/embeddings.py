@@ -13,7 +13,7 @@ from pathlib import Path
 
 from retrieval import backbones
 from retrieval.draw import evenly_drawn
-from retrieval.errors import ImgretError
+from retrieval.errors import DataError
 from retrieval.evaluation.protocols import Images
 from retrieval.files import make_folder, write_atomically
 from retrieval.images import find_images
@@ -53,10 +53,10 @@ def embed_folder(
 
     most: of more images than this, a fair sample is embedded.
 
-    Raises BackboneError, GalleryError, and ImgretError when no image can be read.
+    Raises BackboneError, GalleryError, and DataError when no image can be read.
     """
     if next(find_images([folder]), None) is None:  # a drive may not be mounted: the cache stays
-        raise ImgretError(f"There is no image below {folder}. Give a folder of images.")
+        raise DataError(f"There is no image below {folder}. Give a folder of images.")
     paths = [folder] if most is None else _sample(folder, most)
     sampled = [str(path) for path in paths] if len(paths) > 1 else None
     place = cache / "embeddings" / _key(folder, encoding, labels, engine, sampled)
@@ -66,7 +66,7 @@ def embed_folder(
     )
     report = retriever.index(paths, labels=labels, drop_missing=True, progress=progress)
     if not report.added + report.changed + report.unchanged:
-        raise ImgretError(f"There is no image that can be read below {folder}.")
+        raise DataError(f"No image below {folder} can be read. Give another folder.")
     if report.encoded:
         _add_cost(place, report.encoded, report.encoded / report.images_per_second)
     table = retriever.gallery.open_table()

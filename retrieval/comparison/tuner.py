@@ -20,7 +20,7 @@ from retrieval import backbones, metrics
 from retrieval import transform as transforms
 from retrieval.comparison.embeddings import Embedded, embed_folder
 from retrieval.comparison.recipes import Experiment
-from retrieval.errors import BackboneError, ImgretError
+from retrieval.errors import BackboneError, DataError
 from retrieval.evaluation.protocols import Images, Measured, SearchMethod, rank_images
 from retrieval.plain import Plain
 from retrieval.progress import Progress
@@ -57,7 +57,7 @@ class Step(Plain):
 
 @dataclass(frozen=True)
 class Tuning(Plain):
-    """The best setting and how it was found.
+    """The best settings, and how they were found.
 
     held_out: images that chose it; start: their precision@k at first. fresh: those that chose
     nothing. before, after: precision@k of these, after with its 95 % interval over queries.
@@ -94,10 +94,10 @@ def tune(
     progress: Progress | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> Tuning:
-    """Try what may gain, in the order of what it costs, until the time is up.
+    """Try changes that may gain, the cheapest first, until the time is up.
 
     use_labels: whether the transform may be fitted to the labels; where not, one that would be
-    (auto too) gives way to rca. The first embedding is made whatever it takes. Raises ImgretError
+    (auto too) gives way to rca. The first embedding is made whatever it takes. Raises DataError
     when there are too few labelled images to hold some out.
     """
     run = _Run(folder, cache, labels, k, most_images, engine, progress, minutes)
@@ -256,7 +256,7 @@ def _changed(recipe: Experiment, change: Change) -> Experiment:
 def _split(images: Images) -> tuple[Images, Images, Images]:
     """The gallery, the queries that choose and the fresh ones: the same, whatever embeds them.
 
-    Copies of one content stay together. Raises ImgretError when no class can be split.
+    Copies of one content stay together. Raises DataError when no class can be split.
     """
     by_label: dict[str, dict[str, list[int]]] = {}
     for row, (label, content) in enumerate(zip(images.labels, images.contents, strict=True)):
@@ -267,9 +267,9 @@ def _split(images: Images) -> tuple[Images, Images, Images]:
         count = min(len(contents) - 1, max(1, round(HELD_OUT * len(contents))))
         held += [contents[content] for content in sorted(contents)[:count]]
     if len(held) < 2 or len(by_label) < 2:
-        raise ImgretError(
-            "Tuning needs labelled images of at least two classes, and classes of at least two "
-            "images. Put each image in a folder named after its class, or give --labels FILE.csv."
+        raise DataError(
+            "Tuning needs labelled images: at least two classes of at least two images each. Put "
+            "each image in a folder named after its class, or give --labels FILE.csv."
         )
     parts: tuple[list[int], list[int]] = [], []
     for place, rows in enumerate(held):  # class by class, so that both have some of each

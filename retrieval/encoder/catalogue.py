@@ -97,7 +97,7 @@ def _rows(cache: Path) -> Iterator[ListedBackbone]:
 def _own() -> ListedBackbone:
     spec = packaged_spec(EmbeddingSettings(backbone=MINI))
     if spec is None:
-        raise BackboneError(f"{MINI} is not packaged. Install imgret again.")
+        raise BackboneError(f"This installation lacks the encoder {MINI}. Install imgret again.")
     size, parameters = spec.preprocessing.size, packaged_parameters()
     return ListedBackbone(MINI, MINI, spec.dim, size, parameters, "package", LICENCE)
 

@@ -49,8 +49,8 @@ class Encoder:
             embeddings = self._run(np.ascontiguousarray(pixels))
         if embeddings.shape[1:] != (self.spec.dim,):
             raise BackboneError(
-                f"{self.spec.name} gives embeddings {embeddings.shape[-1]} wide, the gallery's are "
-                f"{self.spec.dim}. Index the images into a new gallery."
+                f"{self.spec.name} gives embeddings of width {embeddings.shape[-1]}, but those of "
+                f"the gallery have {self.spec.dim}. Index the images into a new gallery."
             )
         return normalise(embeddings)
 

@@ -55,7 +55,7 @@ def open_encoder(
     backbone = load()
     if backbone.spec.fingerprint != spec.fingerprint:
         raise BackboneError(
-            f"The weights of {spec.name} are not those that were used before "
+            f"The weights of {spec.name} are not the ones used before "
             f"({backbone.spec.weights_sha256[:12]} instead of {spec.weights_sha256[:12]}). "
             "Bring the old weights back, or index again with --reembed."
         )
@@ -134,7 +134,8 @@ def _exported_encoder(
         shutil.rmtree(place, ignore_errors=True)
     if engine and insist:
         raise BackboneError(
-            f"{engine} cannot run {spec.name} ({reason}). Use --engine torch-fp32 or leave it out."
+            f"{engine} cannot run {spec.name} ({reason}). Use --engine torch-fp32, or leave "
+            "--engine out."
         )
     notice = f"OpenVINO cannot run {spec.name} ({reason}); torch runs it, more slowly."
     return Encoder(spec, "torch-fp32", torch_runner(backbone), notice)

@@ -13,7 +13,7 @@ from retrieval.encoder.exports import CONVERSIONS, NETWORK, export_encoder
 from retrieval.encoder.onnx_files import write_onnx
 from retrieval.encoder.openvino_cpu import compiled
 from retrieval.encoder.torch_runners import agreement
-from retrieval.errors import BackboneError, ImgretError
+from retrieval.errors import ArgumentError, BackboneError
 from retrieval.files import is_there, make_folder, put_in_place, replaced, scratch_folder
 from retrieval.text import one_sentence, unwritable
 
@@ -25,13 +25,13 @@ def export_backbone(backbone: Backbone, out: Path) -> float:
 
     Pixels go in as they are, (n, size, size, 3) uint8 RGB; embeddings come out, (n, dim) float32,
     not yet of unit length. Gives the least cosine to torch on noise. Raises BackboneError when the
-    backbone cannot be exported, or its embeddings are others then, ImgretError when out is there
-    as a folder, or cannot be written.
+    backbone cannot be exported, or its embeddings are others then, ArgumentError when out is there
+    as a folder, WriteError when it cannot be written.
     """
     if out.suffix in (".xml", ".bin"):
-        raise ImgretError(f"{out}: name a file .onnx, or a folder for OpenVINO's two files.")
+        raise ArgumentError(f"{out} is one of OpenVINO's files. Name a folder, or a file .onnx.")
     if out.is_dir() or (is_there(out) and out.suffix != ONNX):
-        raise ImgretError(f"{out} is there already. Name a new folder, or a file .onnx.")
+        raise ArgumentError(f"{out} already exists. Name a new folder, or a file .onnx.")
     try:
         make_folder(out.absolute().parent)
         if out.suffix == ONNX:
@@ -43,19 +43,19 @@ def export_backbone(backbone: Backbone, out: Path) -> float:
 
 
 def _as_folder(backbone: Backbone, out: Path) -> float:
-    problem = BackboneError("")
     with scratch_folder(out.parent) as scratch:
         for number, convert in enumerate(CONVERSIONS):
             made = scratch / str(number)
             try:
                 write = partial(export_encoder, backbone, made, convert)
                 cosine = _checked(backbone, made / NETWORK, write)
-            except BackboneError as error:
-                problem = error
+            except BackboneError:
+                if convert is CONVERSIONS[-1]:
+                    raise
                 continue
             put_in_place(made, out)
             return cosine
-    raise problem
+    raise AssertionError("there is a way to convert")  # so that the types are right
 
 
 def _checked(backbone: Backbone, network: Path, write: Callable[[], None]) -> float:

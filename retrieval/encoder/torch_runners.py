@@ -66,7 +66,9 @@ def cuda_runner(backbone: Backbone) -> Runner:
     import torch
 
     if not torch.cuda.is_available():
-        raise BackboneError("No CUDA device is here. Leave --engine out, or use openvino-bf16.")
+        raise BackboneError(
+            "This machine has no CUDA device. Leave --engine out, or use openvino-bf16."
+        )
     network = normalised(backbone, torch.bfloat16).to("cuda")
     network = network.to(memory_format=torch.channels_last)
 

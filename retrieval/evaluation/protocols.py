@@ -20,7 +20,7 @@ import numpy as np
 
 from retrieval import transform as transforms
 from retrieval.draw import evenly_drawn
-from retrieval.errors import ImgretError
+from retrieval.errors import DataError
 from retrieval.evaluation.rankings import (
     NOBODY,
     Labelled,
@@ -109,7 +109,7 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate matches of labelled images: queries against the gallery, or the gallery itself.
 
-    Raises ImgretError when there is nothing to measure.
+    Raises DataError when there is nothing to measure.
     """
     method, measured = method or SearchMethod(), measured or Measured()
     ranked, protocol, rows, notices = rank_images(
@@ -153,8 +153,8 @@ def rank_images(
     if method.sees_labels or method.refinement.augment:
         ranked, rows = run.by_fifths(rows)
         notices.append(
-            "The transform or the augmentation has seen every image, so each fifth of the images "
-            "was searched for among the other four, with both made anew."
+            "The transform or the augmentation has seen every image. So each fifth of the images "
+            "was searched for among the other four, with both fitted anew."
         )
         return ranked, "leave-one-out", rows, notices
     return run.leave_one_out(rows), "leave-one-out", rows, notices
@@ -208,7 +208,9 @@ class _Run:
             parts.append(_renumbered(part, inside))
             order.append(mine)
         if not parts:
-            raise ImgretError("The gallery holds too few different images to evaluate it.")
+            raise DataError(
+                "The gallery holds too few different images to evaluate. Index more images."
+            )
         back = np.argsort(np.concatenate(order))
         return joined_rankings(parts).rows(back), np.concatenate(order)[back]
 
@@ -216,7 +218,9 @@ class _Run:
         """The images of the later classes among themselves."""
         classes = np.unique(self.gallery.labels[self.gallery.labels >= 0])
         if len(classes) < 2:
-            raise ImgretError("--zero-shot needs images of at least two classes.")
+            raise DataError(
+                "--zero-shot needs images of at least two classes. Add some, or leave it out."
+            )
         first = classes[len(classes) // 2]
         seen = np.flatnonzero((self.gallery.labels >= 0) & (self.gallery.labels < first))
         inside = np.flatnonzero(self.gallery.labels >= first)
@@ -263,9 +267,9 @@ def _chosen(labels: np.ndarray, most: int) -> tuple[np.ndarray, list[str]]:
     """The rows that are queries: all that have a label, or a fair sample of them."""
     rows = np.flatnonzero(labels >= 0)
     if not len(rows):
-        raise ImgretError(
+        raise DataError(
             "None of the images to evaluate has a label. Put each in a folder named after its "
-            "class, or index with --labels FILE.csv. What needs no labels is `imgret calibrate`."
+            "class, or index with --labels FILE.csv; `imgret calibrate` needs no labels."
         )
     if len(rows) <= most:
         return rows, []
@@ -275,9 +279,9 @@ def _chosen(labels: np.ndarray, most: int) -> tuple[np.ndarray, list[str]]:
 
 def _check_shared(gallery: Labelled, queries: Labelled) -> None:
     if not np.isin(queries.labels[queries.labels >= 0], gallery.labels).any():
-        raise ImgretError(
-            "No label of the queries is a label of the gallery, so no match can be right. Labels "
-            "are the names of the folders that hold the images, unless --labels says otherwise."
+        raise DataError(
+            "The queries and the gallery have no label in common, so no match can be right. Name "
+            "the folders of both after the same classes, or give --labels FILE.csv."
         )
 
 

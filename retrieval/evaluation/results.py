@@ -18,7 +18,7 @@ AnswerKind = Literal["class", "picture"]
 
 @dataclass(frozen=True)
 class Metric(Plain):
-    """A mean over queries with its bootstrap 95 % interval, which is about other queries or other
+    """A mean over queries with its bootstrap 95 % interval, which extends to other queries or
     classes (Evaluation.interval_over). name: such as "precision@5"."""
 
     name: str
@@ -29,7 +29,7 @@ class Metric(Plain):
 
 @dataclass(frozen=True)
 class VoteScores(Plain):
-    """How well the label that a query's k neighbours vote for is its own; all in [0, 1]."""
+    """How often a query's k neighbours vote for its own label; all in [0, 1]."""
 
     k: int
     accuracy: float
@@ -83,7 +83,7 @@ class RankedQuery(Plain):
 
 @dataclass(frozen=True)
 class ReliabilityBin(Plain):
-    """Matches of like predicted probability: their mean prediction, share right, number."""
+    """Matches of similar predicted probability: their mean prediction, share right, number."""
 
     predicted: float
     observed: float
@@ -117,7 +117,7 @@ class Confidence(Plain):
 
 @dataclass(frozen=True)
 class Calibration(Plain):
-    """What makes scores probabilities, and how well that held on queries it was not learnt from.
+    """What turns scores into probabilities, and how well that holds on queries not learnt from.
 
     kind: what an answer is, an image of the same "class" or of the same "picture". prior_known: the
     share of queries that have an answer, which the figures are weighted by. known, unknown: queries
@@ -142,7 +142,7 @@ class Calibration(Plain):
 
 @dataclass(frozen=True)
 class PerQuery(Plain):
-    """What each of the q evaluated queries gave, for figures and paired tests.
+    """The figures of each of the q evaluated queries, for plots and paired tests.
 
     queries, classes: (q,) int64, the same for the same path and label in any evaluation.
     precision: (q,) float64, precision@k. distances: (q, k) float32, 1 - score of its k nearest, NaN
@@ -186,7 +186,7 @@ class Evaluation(Plain):
     notices: tuple[str, ...] = ()
 
     def metric(self, name: str) -> Metric:
-        """One of the metrics by its name. Raises KeyError."""
+        """Return one of the metrics by its name. Raises KeyError."""
         for metric in self.metrics:
             if metric.name == name:
                 return metric

@@ -74,16 +74,16 @@ def is_passing(error: Exception) -> bool:
 
 def _check_schema(found: pa.Schema) -> None:
     if not {TABLE, SETTINGS_KEY} <= set(found.metadata or {}):
-        raise ValueError("it is not a table of imgret's")
+        raise ValueError("it is not a table of imgret")
     kind = found.field("embedding").type
     width = kind.list_size if isinstance(kind, pa.FixedSizeListType) else 1
     expected = stored.schema(width, "", "")
     if {f.name: f.type for f in found} != {f.name: f.type for f in expected}:
-        raise ValueError("its columns are not those of imgret's tables")
+        raise ValueError("its columns are not those of imgret")
 
 
 def _damaged(path: Path | str, error: BaseException) -> GalleryError:
     return GalleryError(
-        f"{path} cannot be read ({one_sentence(error)}). Run `imgret verify --repair`, bring it "
-        "back from a backup, or delete the gallery's folder and index again."
+        f"{path} cannot be read ({one_sentence(error)}). Run `imgret verify --repair`, restore it "
+        "from a backup, or delete the gallery's folder and index again."
     )

@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 
 from filelock import FileLock, Timeout
 
-from retrieval.errors import GalleryError
+from retrieval.errors import GalleryError, GalleryWriteError
 from retrieval.files import (
     delete,
     disk_use,
@@ -51,8 +51,8 @@ def find_gallery(start: Path) -> Path:
         if (folder / FOLDER_NAME).is_dir():
             return folder / FOLDER_NAME
     raise GalleryError(
-        f"There is no gallery in {start} or above it. Make one with `imgret index FOLDER`, or name "
-        "one with --gallery or IMGRET_GALLERY."
+        f"There is no gallery in {start} or above it. Create one with `imgret index FOLDER`, or "
+        "name one with --gallery or IMGRET_GALLERY."
     )
 
 
@@ -94,14 +94,14 @@ class Gallery:
             return self.table_path.is_dir()
         except PermissionError as error:
             raise GalleryError(
-                f"{self.path} may not be entered. Get the right to, or name another --gallery."
+                f"You may not enter {self.path}. Get the right to, or name another --gallery."
             ) from error
 
     def check_exists(self) -> None:
         """Raise GalleryError when there is no gallery here."""
         if not self.exists():
             raise GalleryError(
-                f"{self.path} is no gallery. Make one with `imgret index FOLDER "
+                f"{self.path} is not a gallery. Create one with `imgret index FOLDER "
                 f"--gallery {self.path}`, or name another."
             )
 
@@ -145,9 +145,8 @@ class Gallery:
         settings = read_text(table.settings, self.table_path)
         if table.dim != settings.backbone.dim:
             raise GalleryError(
-                f"{self.table_path} holds embeddings {table.dim} wide, its backbone gives "
-                f"{settings.backbone.dim}. Its settings are damaged or a stranger's: index the "
-                "images into a new gallery."
+                f"{self.table_path} holds embeddings of width {table.dim}, but its backbone gives "
+                f"{settings.backbone.dim}. Index the images into a new gallery."
             )
         return settings
 
@@ -171,8 +170,8 @@ class Gallery:
         """Raise GalleryError when the folder was deleted, moved or replaced since it was locked."""
         if self._locked is not None and identity(self.path) != self._locked:
             raise GalleryError(
-                f"{self.path} was deleted or moved while it was being written. Bring it back, or "
-                "run the same command again to begin a new gallery."
+                f"{self.path} was deleted or moved while it was being written. Put it back, or run "
+                "the same command again to start a new gallery."
             )
 
     def restore_copies(self) -> list[str]:
@@ -228,7 +227,7 @@ class Gallery:
                 "Wait until it is done, or stop it; what it has stored stays."
             ) from None
         except OSError as error:
-            raise GalleryError(str(unwritable(self.path, error))) from error
+            raise GalleryWriteError(str(unwritable(self.path, error))) from error
         handle = None if os.name == "nt" else os.open(self.path, os.O_RDONLY)
         self._locked = identity(self.path)  # no other folder gets its number while it is open
         try:
@@ -271,7 +270,10 @@ class Gallery:
         """Where a stored path lies now. Raises GalleryError when it leaves the folder by `..`."""
         path = Path(stored)
         if not path.is_absolute() and ".." in path.parts:
-            raise GalleryError(f"{self.path} holds the path {stored!r}, which leaves its folder.")
+            raise GalleryError(
+                f"{self.path} holds the path {stored!r}, which leaves its folder. Index the images "
+                "into a new gallery."
+            )
         return self.base / path
 
     def leads_outside(self, stored: str) -> bool:
@@ -294,8 +296,8 @@ class Gallery:
         for path in table.paths():
             if self.leads_outside(path):
                 raise GalleryError(
-                    f"{self.path} names {path}, outside of its folder, and was not written by you "
-                    "on this machine. Give --trust if you know where it comes from."
+                    f"{self.path} names {path}, outside of its folder, and you did not write it on "
+                    "this machine. Give --trust if you know where it comes from."
                 )
 
     def is_gone(self, stored: str) -> bool:

@@ -44,7 +44,7 @@ class TableReader:
         """Width of an embedding."""
         kind = self._dataset.schema.field("embedding").type
         if not isinstance(kind, pa.FixedSizeListType):
-            raise ValueError("its embeddings are no fixed-size lists")
+            raise ValueError("its embeddings are not fixed-size lists")
         return int(kind.list_size)
 
     def count(self, where: Filter | None = None) -> int:

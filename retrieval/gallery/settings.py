@@ -235,8 +235,8 @@ def read_text(text: str, source: Path) -> Settings:
         raise GalleryError(f"{source} is not valid TOML ({error}). {_remedy(source)}") from error
     if data.get("format") != GALLERY_FORMAT:
         raise GalleryError(
-            f"{source} is of format {data.get('format')!r}; this imgret reads "
-            f"format {GALLERY_FORMAT}. Index the images again into a new gallery with --gallery."
+            f"{source} has format {data.get('format')!r}, but this imgret reads format "
+            f"{GALLERY_FORMAT}. Index the images again into a new gallery with --gallery."
         )
     try:
         return Settings.model_validate(data)
@@ -247,8 +247,8 @@ def read_text(text: str, source: Path) -> Settings:
 
 def _remedy(source: Path) -> str:
     if source.suffix == ".toml":
-        return "Delete it and run `imgret verify --repair`: it is written again from images.lance."
-    return "Its settings are damaged or a stranger's: index the images into a new gallery."
+        return "Delete it and run `imgret verify --repair`, which restores it from images.lance."
+    return "Index the images into a new gallery."
 
 
 def read_file(file: Path) -> Settings:
@@ -265,6 +265,6 @@ def read_file_text(file: Path) -> str:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise GalleryError(
-            f"{file} cannot be read ({reason}). Delete it and run `imgret verify --repair`: it is "
-            "written again from images.lance."
+            f"{file} cannot be read ({reason}). Delete it and run `imgret verify --repair`, which "
+            "restores it from images.lance."
         ) from error

@@ -21,7 +21,7 @@ import lance
 import numpy as np
 import pyarrow as pa
 
-from retrieval.errors import GalleryError
+from retrieval.errors import GalleryError, GalleryWriteError
 from retrieval.files import identity, new_folder
 from retrieval.gallery import rows as stored
 from retrieval.gallery import trust
@@ -49,7 +49,7 @@ FRAGMENTS_KEPT = 16
 LANCE_FORMAT = "2.2"  # of its files, by every version of Lance; 2.0 loses that facts are null
 STEPPED_BACK = (
     "%s: version %d cannot be read (%s), so version %d is used. Run `imgret verify --repair`, or "
-    "`imgret index` again: it goes on from there."
+    "`imgret index` again: it continues from there."
 )
 
 _log = logging.getLogger("imgret")
@@ -88,7 +88,7 @@ class ImageTable(TableReader):
                 empty, place = schema.empty_table(), str(making)
                 lance.write_dataset(empty, place, data_storage_version=LANCE_FORMAT)
         except LANCE_ERRORS as error:
-            raise GalleryError(str(unwritable(path, error))) from error
+            raise GalleryWriteError(str(unwritable(path, error))) from error
         table = cls._of(lance.dataset(str(path)))
         table.is_ours = True
         trust.note(table.name, manifest_of(path, table.version))
@@ -241,8 +241,8 @@ class ImageTable(TableReader):
             new = [replace(row, id=i) for i, row in zip(free, part, strict=False)]
             if len(new) < len(part):
                 raise GalleryError(
-                    f"{self._path} has ids that imgret does not give. It is a stranger's: index "
-                    "the images into a new gallery."
+                    f"{self._path} has ids that imgret never assigns. Index the images into a new "
+                    "gallery."
                 )
             self.write(new, replace=False)
 
@@ -292,7 +292,7 @@ class ImageTable(TableReader):
                 path = self.rows_by_id(wrong, ["id", "path"])[int(wrong[0])]["path"]
                 raise GalleryError(
                     f"{self._path} has an embedding of {path} that is not finite. Run `imgret "
-                    "verify --repair`: it is made again from the image."
+                    "verify --repair`, which embeds the image again."
                 )
 
     def drop_piece(self, number: int) -> None:
@@ -317,9 +317,9 @@ class ImageTable(TableReader):
                 trust.note(self.name, manifest_of(self._path, self.version))
         except LANCE_ERRORS as error:
             self.check_place()
-            raise GalleryError(
-                f"{self._path} cannot be written ({one_sentence(error)}). Free some space "
-                "and run the same command again: it goes on where it stopped."
+            raise GalleryWriteError(
+                f"{self._path} cannot be written ({one_sentence(error)}). Free some space and run "
+                "the same command again, which continues where it stopped."
             ) from error
         except KeyboardInterrupt:  # Lance may have committed: what is written next must see it
             self._reopen()
@@ -333,8 +333,8 @@ class ImageTable(TableReader):
         """Raise GalleryError when the table's folder was deleted, moved or replaced meanwhile."""
         if _place_of(self._dataset) != self._place:
             raise GalleryError(
-                f"{self._path} was deleted or moved while it was being written. Bring it back, or "
-                "run the same command again to begin a new gallery."
+                f"{self._path} was deleted or moved while it was being written. Put it back, or "
+                "run the same command again to start a new gallery."
             )
 
     def drop_old_versions(self) -> None:

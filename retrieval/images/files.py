@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fnmatch import translate
 from pathlib import Path
 
-from retrieval.errors import ImgretError
+from retrieval.errors import DataError
 from retrieval.files import modified_ns
 from retrieval.images.formats import (
     has_image_suffix,
@@ -65,7 +65,7 @@ def find_images(
     each picture, video or document below a folder that is of a format which is not read.
 
     What cannot be read (a folder, a broken link with an image suffix) comes with an error. Raises
-    ImgretError at once when a given path does not exist.
+    DataError at once when a given path does not exist.
     """
     roots = [(path, _status(path)) for path in paths]
     wants = _Wants(known, passed_over or (lambda _: None))
@@ -73,12 +73,12 @@ def find_images(
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders in a folder that find_images enters, sorted by name. Raises ImgretError."""
+    """The folders in a folder that find_images enters, sorted by name. Raises DataError."""
     skips = _skips((), include_hidden=False)
     try:
         entries = _sorted_entries(folder)
     except OSError as error:
-        raise ImgretError(f"{folder} cannot be listed: {os_reason(error)}; check it.") from error
+        raise DataError(f"{folder} cannot be listed ({os_reason(error)}). Check it.") from error
     return [folder / e.name for e in entries if _leads_to_folder(e) and not skips(e.name, e.name)]
 
 
@@ -201,9 +201,9 @@ def _status(path: Path) -> os.stat_result:
     try:
         return path.stat()
     except FileNotFoundError as error:
-        raise ImgretError(f"{path} does not exist; check its spelling.") from error
+        raise DataError(f"{path} does not exist. Check its spelling.") from error
     except (OSError, ValueError) as error:
-        raise ImgretError(f"{path} cannot be read: {os_reason(error)}; check it.") from error
+        raise DataError(f"{path} cannot be read ({os_reason(error)}). Check it.") from error
 
 
 def _place(path: Path) -> tuple[_Folder, str]:

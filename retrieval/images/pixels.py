@@ -60,9 +60,11 @@ class Preprocessing:
         if self.size < 1:
             raise ValueError(f"size must be 1 or more, not {self.size}")
         if self.interpolation not in _FILTERS:
-            raise ValueError(f"interpolation {self.interpolation!r}: use one of {list(_FILTERS)}")
+            raise ValueError(
+                f"interpolation is {self.interpolation!r}, not one of {list(_FILTERS)}"
+            )
         if self.fit not in FITS:
-            raise ValueError(f"fit {self.fit!r}: use {', '.join(FITS)}")
+            raise ValueError(f"fit is {self.fit!r}, not one of {', '.join(FITS)}")
         if not 0 < self.crop_pct <= 1:
             raise ValueError(f"crop_pct must be above 0 and at most 1, not {self.crop_pct}")
 

@@ -59,13 +59,13 @@ def open_source(source: Any, max_pixels: int) -> Opened:
         return open_loaded(_from_array(source, max_pixels))
     if hasattr(source, "read"):
         return open_bytes(_read(source), max_pixels)
-    raise ImageError(f"a {type(source).__name__} is no picture; {TAKEN}")
+    raise ImageError(f"a {type(source).__name__} is not a picture; {TAKEN}")
 
 
 def as_sent(source: Any) -> Any:
     """A picture as another process can be given it: what is open, or torch's, as bytes or array.
 
-    What is no picture is given back as it is. Raises ImageError as open_source() does.
+    What is not a picture is given back as it is. Raises ImageError as open_source() does.
     """
     if isinstance(source, Image.Image):
         data = _undecoded(source)
@@ -115,10 +115,10 @@ def _read_to_end(file: Any) -> bytes:
 def _part(file: Any, most: int) -> bytes:
     part = file.read(most)
     if isinstance(part, str):
-        raise ImageError("a file opened as text is no picture; open it in binary mode, 'rb'")
+        raise ImageError("a file opened as text is not a picture; open it in binary mode, 'rb'")
     if not isinstance(part, bytes | bytearray | memoryview):
         kinds = f"{type(file).__name__} whose read() gives {type(part).__name__}"
-        raise ImageError(f"a {kinds} is no picture; {TAKEN}")
+        raise ImageError(f"a {kinds} is not a picture; {TAKEN}")
     return bytes(part)
 
 
@@ -146,14 +146,14 @@ def _undecoded(image: Image.Image) -> bytes | None:
 def _from_tensor(tensor: Any) -> np.ndarray:
     if not str(tensor.dtype).endswith(".uint8"):  # numpy does not know all of torch's types
         raise ImageError(
-            f"a tensor of shape {tuple(tensor.shape)} and type {tensor.dtype} is no picture; "
+            f"a tensor of shape {tuple(tensor.shape)} and type {tensor.dtype} is not a picture; "
             f"{TAKEN}"
         )
     try:
         array: np.ndarray = tensor.detach().cpu().numpy()  # not yet copied: it may be too large
     except (RuntimeError, NotImplementedError, TypeError) as error:  # it is sparse, or has no data
         raise ImageError(
-            f"a tensor of layout {tensor.layout} on {tensor.device} is no picture; {TAKEN}"
+            f"a tensor of layout {tensor.layout} on {tensor.device} is not a picture; {TAKEN}"
         ) from error
     first = array.ndim == 3 and array.shape[0] in (1, 3, 4)
     return np.moveaxis(array, 0, 2) if first else array
@@ -167,7 +167,7 @@ def _from_array(array: np.ndarray, max_pixels: int) -> Image.Image:
     deep = grey and array.dtype.kind == "u" and array.dtype.itemsize == 2  # in either byte order
     if not (array.dtype == np.uint8 or deep) or not shaped or not array.size:
         raise ImageError(
-            f"an array of shape {array.shape} and type {array.dtype} is no picture; give "
+            f"an array of shape {array.shape} and type {array.dtype} is not a picture; give "
             "(height, width, 3) RGB, (height, width, 4) RGBA or (height, width) grey, uint8"
         )
     check_pixels(array.shape[1], array.shape[0], max_pixels)

@@ -19,11 +19,11 @@ def check_file(path: Path, facts: IndexFacts) -> None:
     """Raise ValueError when a file is not the one that save() wrote, as far as its head tells."""
     size, head = path.stat().st_size, facts.get("head")
     if size != facts.get("bytes"):
-        raise ValueError("its size is not the one that was written")
+        raise ValueError("its size has changed since it was written")
     if not isinstance(head, int) or not 0 <= head <= size:
         raise ValueError("its settings do not say how it was written")
     if sha256_of_head(path, head) != facts.get("sha256"):
-        raise ValueError("its content is not what was written")
+        raise ValueError("its content has changed since it was written")
 
 
 def read_index(path: Path, flags: int) -> Any:
@@ -70,7 +70,7 @@ def check_structure(index: Any, facts: IndexFacts) -> None:
         fits = facts.get("kind") == "ivf" and isinstance(nprobe, int) and _ivf_fits(inner)
         fits = fits and 1 <= int(nprobe or 0) <= inner.nlist
     if not fits or index.ntotal != inner.ntotal or index.metric_type != inner.metric_type:
-        raise ValueError("it is of another kind than the gallery says")
+        raise ValueError("its kind differs from what the gallery says")
     if not isinstance(recall, int | float) or not isinstance(built_on, int):
         raise ValueError("its settings do not say how it was built")
 

@@ -22,7 +22,7 @@ from typing import Any, Literal
 import faiss
 import numpy as np
 
-from retrieval.errors import GalleryError
+from retrieval.errors import GalleryError, GalleryWriteError
 from retrieval.files import replaced, sha256_of
 from retrieval.index.cells import (
     RECALL_AT,
@@ -129,7 +129,7 @@ class Index:
         except (OSError, RuntimeError, MemoryError, ValueError) as error:
             raise GalleryError(
                 f"The index {path} cannot be read ({one_sentence(error)}). Run `imgret verify "
-                "--repair`: it is built again without reading an image."
+                "--repair`, which builds it again without reading an image."
             ) from error
         return cls(loaded, dict(facts), changed=False, mapped=mmap)
 
@@ -148,7 +148,7 @@ class Index:
                     "sha256_of_all": sha256_of(made),
                 }
         except (OSError, RuntimeError) as error:
-            raise GalleryError(
+            raise GalleryWriteError(
                 f"{path} cannot be written ({one_sentence(error)}). {remedy(error)}"
             ) from error
         self._facts |= facts
@@ -159,9 +159,13 @@ class Index:
         try:
             same = sha256_of(path) == self._facts.get("sha256_of_all")
         except OSError as error:
-            raise GalleryError(f"The index {path} cannot be read ({error.strerror}).") from error
+            raise GalleryError(
+                f"The index {path} cannot be read ({error.strerror}). Run `imgret verify --repair`."
+            ) from error
         if not same:
-            raise GalleryError(f"The index {path} is not what was written.")
+            raise GalleryError(
+                f"The index {path} has changed since it was written. Run `imgret verify --repair`."
+            )
 
     @property
     def settings(self) -> IndexFacts:

@@ -46,7 +46,7 @@ def comparison_page(comparison: Comparison) -> str:
 
 
 def write_comparison(file: Path, comparison: Comparison) -> None:
-    """Write comparison_page() to a file, atomically. Raises ImgretError when that fails."""
+    """Write comparison_page() to a file, atomically. Raises WriteError when that fails."""
     write_page(file, comparison_page(comparison))
 
 

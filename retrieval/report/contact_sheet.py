@@ -41,5 +41,5 @@ def write_contact_sheet(
     title: str = "Matches",
     names: Mapping[Path, Path] | None = None,
 ) -> None:
-    """Write contact_sheet() to a file, atomically. Raises ImgretError when that fails."""
+    """Write contact_sheet() to a file, atomically. Raises WriteError when that fails."""
     write_page(file, contact_sheet(results, title, names))

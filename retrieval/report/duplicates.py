@@ -37,7 +37,7 @@ def duplicate_sheet(report: DuplicateReport, title: str = "Duplicates") -> str:
 
 
 def write_duplicate_sheet(file: Path, report: DuplicateReport, title: str = "Duplicates") -> None:
-    """Write duplicate_sheet() to a file, atomically. Raises ImgretError when that fails."""
+    """Write duplicate_sheet() to a file, atomically. Raises WriteError when that fails."""
     write_page(file, duplicate_sheet(report, title))
 
 

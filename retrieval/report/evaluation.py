@@ -40,7 +40,7 @@ def evaluation_page(evaluation: Evaluation) -> str:
 
 
 def write_evaluation(file: Path, evaluation: Evaluation) -> None:
-    """Write evaluation_page() to a file, atomically. Raises ImgretError when that fails."""
+    """Write evaluation_page() to a file, atomically. Raises WriteError when that fails."""
     write_page(file, evaluation_page(evaluation))
 
 

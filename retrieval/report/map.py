@@ -45,7 +45,7 @@ def map_page(drawn: GalleryMap, progress: Progress | None = None) -> str:
 
 
 def write_map(file: Path, drawn: GalleryMap, progress: Progress | None = None) -> None:
-    """Write map_page() to a file, atomically. Raises ImgretError when that fails."""
+    """Write map_page() to a file, atomically. Raises WriteError when that fails."""
     write_page(file, map_page(drawn, progress))
 
 

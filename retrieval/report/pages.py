@@ -35,7 +35,7 @@ def render_page(template: str, package: str = "retrieval", /, **values: Any) -> 
 
 
 def write_page(file: Path, page: str) -> None:
-    """Write a page to a file, atomically. Raises ImgretError when that fails."""
+    """Write a page to a file, atomically. Raises WriteError when that fails."""
     try:
         write_atomically(file, page.encode(errors="backslashreplace"))  # names may be any bytes
     except OSError as error:

@@ -133,7 +133,7 @@ def as_svg(figure: Figure, prefix: str) -> str:
 def save_figures(figures: dict[str, Figure], folder: Path) -> list[Path]:
     """Write NAME.png (300 dpi) and NAME.svg of each figure.
 
-    Raises ImgretError when the folder cannot be written.
+    Raises WriteError when the folder cannot be written.
     """
     try:
         make_folder(folder)
@@ -148,7 +148,7 @@ def save_figures(figures: dict[str, Figure], folder: Path) -> list[Path]:
 def save_figure(figure: Figure, file: Path) -> None:
     """Write a figure as PNG (300 dpi) or SVG, as the file's name ends, atomically.
 
-    Raises ImgretError when that fails.
+    Raises WriteError when that fails.
     """
     kind = file.suffix[1:].lower()
     with mpl.rc_context(STYLE):

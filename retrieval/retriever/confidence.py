@@ -19,7 +19,7 @@ import numpy as np
 
 from retrieval.arguments import number, one_of, whole
 from retrieval.encoder import Encoder
-from retrieval.errors import GalleryError, ImageError, ImgretError, QueryError
+from retrieval.errors import ArgumentError, DataError, GalleryError, ImageError
 from retrieval.evaluation import AnswerKind, Calibration
 from retrieval.evaluation.calibration import PRIOR_KNOWN, Trials, calibrate, joined_trials
 from retrieval.evaluation.evidence import CONSIDERED, evidence
@@ -41,8 +41,8 @@ FEWEST_PICTURES, MOST_PICTURES = 20, 200
 SAMPLED_FOR_CHANCE, MOST_VERSIONS = 1000, 256
 PICTURE_FOLDS = 5
 TOO_FEW_BY_CLASS = (
-    "There is too little to learn from when matches are right by class: at least three classes "
-    "are needed, ten images, and a match that is right."
+    "There is too little to calibrate by class, which needs at least three classes, ten images and "
+    "one right match."
 )
 
 
@@ -57,7 +57,7 @@ class Asked:
 
     @classmethod
     def of(cls, kind: str | None, prior_known: float, most_pictures: int, max_pixels: int) -> Asked:
-        """Check a user's arguments. Raises QueryError."""
+        """Check a user's arguments. Raises ArgumentError."""
         if kind is not None:
             one_of("by", kind, get_args(AnswerKind))
         return cls(
@@ -69,10 +69,12 @@ class Asked:
 
 
 def prior_of(prior_known: float) -> float:
-    """A share of queries that have an answer. Raises QueryError unless it lies between 0 and 1."""
+    """The share of queries that have an answer. Raises ArgumentError outside of 0 to 1."""
     prior = number("prior_known", prior_known, least=0, most=1)
     if not 0 < prior < 1:
-        raise QueryError(f"prior_known is {prior:g}; it must lie between 0 and 1, such as 0.9.")
+        raise ArgumentError(
+            f"prior_known is {prior:g}. Give a number between 0 and 1, such as 0.9."
+        )
     return prior
 
 
@@ -84,7 +86,7 @@ def calibrate_gallery(
 ) -> Calibration:
     """Learn when matches are right, and keep it; Calibration.notices tells what limits it.
 
-    Raises ImgretError where there is too little to learn from.
+    Raises DataError where there is too little to learn from.
     """
     calibration = None
     if asked.kind != "picture":
@@ -92,15 +94,15 @@ def calibrate_gallery(
         method = method_of(snapshot, snapshot.settings)
         calibration = calibrated_by_class(images, method, asked.prior_known, progress)
         if calibration is None and asked.kind == "class":
-            raise ImgretError(f"{TOO_FEW_BY_CLASS} Calibrate by picture, which needs no labels.")
+            raise DataError(f"{TOO_FEW_BY_CLASS} Use --by picture, which needs no labels.")
     notices: list[str] = []
     if calibration is None:
         trials, notices = _trials_by_picture(snapshot, encoder_of(snapshot), asked, progress)
         calibration = calibrate(trials, "picture", asked.prior_known)
     if calibration is None:
-        raise ImgretError(
-            "None of the pictures was found again by an altered version of itself, so nothing was "
-            "learnt of scores. Choose another backbone."
+        raise DataError(
+            "No picture was found by an altered version of itself, so there is nothing to learn "
+            "from. Choose another backbone."
         )
     keep_calibration(snapshot, calibration)
     return replace(calibration, notices=tuple(notices))
@@ -144,8 +146,8 @@ def keep_calibration(snapshot: Snapshot, calibration: Calibration) -> None:
         settings, _ = open_to_write(gallery)
         if settings.method != used.method or settings.labels != used.labels:
             raise GalleryError(
-                f"{gallery.path} was changed while it was calibrated, so the calibration was not "
-                "kept. Run it again."
+                f"{gallery.path} was changed during calibration, so the calibration was not kept. "
+                "Run `imgret calibrate` again."
             )
         gallery.publish(settings.model_copy(update={"calibration": state}))
 
@@ -182,10 +184,10 @@ def _trials_by_picture(
     return joined_trials(parts), notices
 
 
-def _too_few(gallery: Gallery, pictures: int) -> ImgretError:
-    return ImgretError(
-        f"To learn when matches are right takes {FEWEST_PICTURES} pictures that can be read, and "
-        f"{gallery.path} has {pictures}. Index more images."
+def _too_few(gallery: Gallery, pictures: int) -> DataError:
+    return DataError(
+        f"Calibration needs {FEWEST_PICTURES} pictures that can be read, but {gallery.path} has "
+        f"{pictures}. Index more images."
     )
 
 

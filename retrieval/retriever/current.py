@@ -60,8 +60,8 @@ def open_snapshot(gallery: Gallery) -> Snapshot:
 
 def _nothing_in(gallery: Gallery) -> GalleryError:
     return GalleryError(
-        f"{gallery.path} holds no image that could be embedded. Run `imgret index FOLDER`; "
-        "`imgret info --failed` tells why images failed."
+        f"{gallery.path} holds no embedded image. Run `imgret index FOLDER`, or `imgret info "
+        "--failed` to see why images failed."
     )
 
 

@@ -12,7 +12,7 @@ from retrieval import backbones
 from retrieval.arguments import one_of, whole
 from retrieval.backbones import Backbone, BackboneSpec
 from retrieval.encoder import Encoder, cache_folder, exported_encoder, open_encoder
-from retrieval.errors import GalleryError, QueryError
+from retrieval.errors import ArgumentError, GalleryError
 from retrieval.gallery import Settings
 from retrieval.gallery.settings import BackboneState
 from retrieval.words import (
@@ -55,10 +55,12 @@ class EncoderChoice:
         return name
 
     def check_asked(self) -> None:
-        """Raise QueryError for a value that there is not."""
+        """Raise ArgumentError for a value that there is not."""
         asked = self.asked
         if "backbone" in asked and not (isinstance(self.backbone, str) and self.backbone):
-            raise QueryError(f"backbone is {self.backbone!r}; give a name or a folder of weights.")
+            raise ArgumentError(
+                f"backbone is {self.backbone!r}. Give a name or a folder of weights."
+            )
         if self.backbone:
             backbones.check_unambiguous(self.backbone)
         if "size" in asked:
@@ -108,8 +110,8 @@ class EncoderChoice:
         if ours or self.trust or self.backbone or stored.name == DEFAULT_BACKBONE:
             return
         raise GalleryError(
-            f"The gallery names the backbone {stored.name} and was not written by you on this "
-            "machine. Give --trust if you know where it comes from, so that it is loaded."
+            f"The gallery names the backbone {stored.name}, and you did not write it on this "
+            "machine. Give --trust if you know where it comes from."
         )
 
     def for_queries(self, settings: Settings, *, ours: bool) -> Encoder:

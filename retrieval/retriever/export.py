@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from retrieval.errors import ImgretError
+from retrieval.errors import ArgumentError
 from retrieval.files import replaced, scratch_folder
 from retrieval.gallery import Gallery
 from retrieval.gallery.filter import INDEXED
@@ -21,7 +21,7 @@ def export_gallery(gallery: Gallery, snapshot: Snapshot, file: Path) -> int:
     """Write what is searched, row by row, to Parquet or NumPy's npz; atomically."""
     writers = {".parquet": _export_parquet, ".npz": _export_npz}
     if file.suffix not in writers:
-        raise ImgretError(f"{file}: export writes .parquet or .npz. Give such a name.")
+        raise ArgumentError(f"{file} has an unknown suffix. Use .parquet or .npz.")
     try:
         with replaced(file.absolute()) as made, scratch_folder(made.parent) as scratch:
             rows = writers[file.suffix](gallery, snapshot, made, scratch)

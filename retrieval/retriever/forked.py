@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
-from retrieval.errors import ImageError, ImgretError
+from retrieval.errors import ImageError, ProcessError
 from retrieval.gallery.dataset import was_used_before_fork
 from retrieval.images import as_sent
 from retrieval.progress import Progress
@@ -120,9 +120,9 @@ def _said_as_error() -> Iterator[None]:
     try:
         yield
     except (EOFError, OSError) as error:
-        raise ImgretError(
+        raise ProcessError(
             f"The helper of this forked process has ended ({error}). Try again, or start processes "
-            "by spawn instead of fork."
+            "with spawn instead of fork."
         ) from error
 
 
@@ -176,5 +176,5 @@ def _answer(connection: Connection, retriever: Any) -> None:
         connection.send(answer)
     except ConnectionError:
         raise
-    except Exception:  # noqa: BLE001  an error that cannot be sent
-        connection.send(("raised", ImgretError(str(answer[1]))))
+    except Exception:  # noqa: BLE001  a result or an error that cannot be sent
+        connection.send(("raised", RuntimeError(str(answer[1]))))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from retrieval.errors import ImgretError
+from retrieval.errors import DataError
 from retrieval.gallery import Gallery
 from retrieval.retriever.plan import Plan, StoredRow
 
@@ -15,7 +15,7 @@ MANY_GONE = 20
 def check_missing(
     gallery: Gallery, plan: Plan, rows: dict[str, StoredRow], gone: dict[str, StoredRow]
 ) -> None:
-    """Raise ImgretError where so many files are gone that a drive may not be mounted.
+    """Raise DataError where so many files are gone that a drive may not be mounted.
 
     That is where a path that held rows yields no file at all any more, where a folder that held
     many is there and empty, and where more than half of a path's rows, at least MANY, are gone.
@@ -31,10 +31,10 @@ def check_missing(
         held, lost = all_held[root], all_lost[root]
         if lost and (found == 0 or (lost >= MANY_GONE and 2 * lost > held)):
             least = "at least " if len(gone) < len(plan.gone) else ""
-            raise ImgretError(
+            raise DataError(
                 f"{gallery.full(root)} held {held:,} stored images, and {least}{lost:,} of them "
                 f"are gone{'' if found else ', as if its drive were not mounted'}. Their rows "
-                "stay. Bring them back, or drop their rows with --drop-missing."
+                "stay. Put the files back, or drop their rows with --drop-missing."
             )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from retrieval.arguments import one_of, whole
 from retrieval.draw import evenly_drawn
 from retrieval.encoder import Encoder
-from retrieval.errors import GalleryError, ImgretError, QueryError
+from retrieval.errors import ArgumentError, DataError, GalleryError
 from retrieval.evaluation import Calibration, Evaluation, IntervalOver
 from retrieval.evaluation.calibration import PRIOR_KNOWN
 from retrieval.evaluation.protocols import Images, Measured, evaluate
@@ -37,10 +37,10 @@ MOST_NEIGHBOURS = 10_000
 def measured_of(
     k: Sequence[int], vote: int, most_queries: int, interval_over: IntervalOver = "queries"
 ) -> Measured:
-    """Arguments of evaluate(), checked. Raises QueryError."""
+    """Arguments of evaluate(), checked. Raises ArgumentError."""
     several = isinstance(k, Iterable) and not isinstance(k, str | bytes) and len(k) > 0
     if not several:
-        raise QueryError(f"k is {k!r}; give one or several in a list, such as [1, 5].")
+        raise ArgumentError(f"k is {k!r}. Give one number or more in a list, such as [1, 5].")
     ks = {whole("k", one, most=MOST_NEIGHBOURS) for one in k}
     vote = whole("vote", vote, most=MOST_NEIGHBOURS)
     one_of("interval_over", interval_over, get_args(IntervalOver))
@@ -113,7 +113,7 @@ def encode_labelled(
 ) -> tuple[Images, list[str]]:
     """Embed a fair sample of at most `most` images below folders; and what is to be said of it.
 
-    An image that cannot be read is left out and named. Raises ImgretError when none is left.
+    An image that cannot be read is left out and named. Raises DataError when none is left.
     """
     found = list(find_images(folders))
     notices = []
@@ -127,7 +127,7 @@ def encode_labelled(
         notices.append(f"{len(failures)} queries could not be read: {named}{more}.")
     if not loaded:
         names = ", ".join(map(str, folders))
-        raise ImgretError(f"There is no image that can be read below {names}. Give another folder.")
+        raise DataError(f"No image below {names} can be read. Give another folder.")
     labels = [label_of(path) or "" for path, _ in loaded]
     images = Images(
         np.stack(embeddings), labels, [sha256 for _, sha256 in loaded], [path for path, _ in loaded]

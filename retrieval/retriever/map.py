@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retrieval.errors import ImgretError
+from retrieval.errors import DataError
 from retrieval.gallery.filter import INDEXED, Filter
 from retrieval.gallery.rows import as_matrix
 from retrieval.plain import Plain
@@ -47,7 +47,7 @@ def map_gallery(
 ) -> GalleryMap:
     """Project at most `most` images; only theirs are transformed and held in memory.
 
-    Raises ImgretError when there is none, or the method cannot be had.
+    Raises DataError when there is none, or the method cannot be had.
     """
     snapshot.gallery.check_followable(snapshot.table)
     facts = snapshot.table.columns(["id", "path", "label"], INDEXED)
@@ -57,7 +57,7 @@ def map_gallery(
         rows = np.flatnonzero(np.isin(ids, snapshot.table.ids_passing(where)))
     labels = [label or "" for label in facts["label"].to_pylist()]
     if not len(rows):
-        raise ImgretError("There is no image to draw. Leave --where out, or index some images.")
+        raise DataError("There is no image to draw. Leave --where out, or index some images.")
     chosen = rows[fair_sample([labels[i] for i in rows], most, seed)]
     vectors = _vectors(snapshot, ids[chosen])
     if progress:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from retrieval.errors import ImgretError
+from retrieval.errors import DataError
 from retrieval.files import opened
 from retrieval.gallery import Gallery, ImageTable, storable
 from retrieval.gallery.filter import INDEXED, UNSETTLED
@@ -165,10 +165,10 @@ def make_plan(
 
 
 def check_paths(paths: Sequence[Path]) -> None:
-    """Raise ImgretError for the first path that does not exist."""
+    """Raise DataError for the first path that does not exist."""
     for path in paths:
         if not path.exists() and not path.is_symlink():
-            raise ImgretError(f"{path} does not exist. Give folders or image files that do.")
+            raise DataError(f"{path} does not exist. Give folders or image files that exist.")
 
 
 def labels_from(source: str, most: int = MOST_LABELS) -> Callable[[Path], str | None]:
@@ -193,7 +193,9 @@ def _read_csv(file: Path, most: int) -> dict[str, str]:
                 raise ValueError(f"it is larger than {MAX_LABELS_BYTES:,} bytes")
             reader = csv.DictReader(stream)
             if not {"path", "label"} <= set(reader.fieldnames or ()):
-                raise ImgretError(f"{file} needs a first line with the columns path and label.")
+                raise DataError(
+                    f"{file} does not name its columns. Add a first line with path and label."
+                )
             labels: dict[str, str] = {}
             resolved: dict[str, str] = {}  # folder -> itself without links
             base = file.absolute().parent
@@ -206,7 +208,7 @@ def _read_csv(file: Path, most: int) -> dict[str, str]:
                 labels[resolved[folder + slash] + name] = sys.intern(row["label"] or "")
             return {path: label for path, label in labels.items() if label}
     except (OSError, ValueError, csv.Error) as error:
-        raise ImgretError(
+        raise DataError(
             f"The labels {file} cannot be read ({one_sentence(error)}). Give --labels folder, "
             "none, or a CSV file with the columns path and label."
         ) from error

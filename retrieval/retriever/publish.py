@@ -213,8 +213,8 @@ def fitted_anew(before: IndexState | None, now: IndexState | None) -> str | None
     text = f"The transform {now.transform} was fitted to {now.fitted_on:,} images"
     text += " and their labels" * labels
     if before is not None:
-        text += f" (it was {before.transform}): scores are of another scale than before"
-    text += ". --transform rca leaves labels out." if labels and now.asked == "auto" else "."
+        text += f" (before: {before.transform}), so scores have another scale than before"
+    text += ". Give --transform rca to leave labels out." if labels and now.asked == "auto" else "."
     return text
 
 

@@ -25,7 +25,7 @@ def reembed_rows(
 
     Rows whose files are gone cannot be embedded and are dropped. An interrupted run goes on
     where it stopped. Raises GalleryError when a folder that was indexed is not there at all, and
-    ImgretError when so many files are gone that a drive may not be mounted, unless drop_missing.
+    DataError when so many files are gone that a drive may not be mounted, unless drop_missing.
     """
     if not drop_missing:
         _check_files(gallery, table)
@@ -90,8 +90,8 @@ def _check_files(gallery: Gallery, table: ImageTable) -> None:
     for root in sorted(roots):
         if not gallery.full(root).exists() and root not in rows:
             raise GalleryError(
-                f"{gallery.full(root)} is not there, so its images cannot be embedded again. "
-                "Bring it back, or drop them with --drop-missing or `imgret remove` first."
+                f"{gallery.full(root)} does not exist, so its images cannot be embedded again. "
+                "Put it back, or drop them with --drop-missing or `imgret remove` first."
             )
     gone = {path: row for path, row in rows.items() if gallery.is_gone(path)}
     check_all_there(gallery, rows, gone)

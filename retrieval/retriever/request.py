@@ -70,11 +70,11 @@ class IndexRequest:
     def of(
         cls, paths: Paths, progress: Progress | None, **options: Unpack[IndexOptions]
     ) -> IndexRequest:
-        """Check what a user asked for. Raises ImgretError, and TypeError for an unknown option."""
+        """Check arguments. Raises DataError, ArgumentError, and TypeError for an unknown option."""
         folders = as_paths(paths)
         check_paths(folders)
         request = cls(tuple(folders), progress, **options)
-        _ = request.reading  # raises QueryError
+        _ = request.reading  # raises ArgumentError
         return request
 
     @property
@@ -85,7 +85,7 @@ class IndexRequest:
     def plan(
         self, gallery: Gallery, rows: dict[str, StoredRow], labels: str, table: ImageTable | None
     ) -> Plan:
-        """What is to be done so that these rows are in step with the files. Raises ImgretError."""
+        """What is to be done so that these rows are in step with the files. Raises DataError."""
         return make_plan(
             gallery, rows, self.folders, self._labels_from(labels, table), exclude=self.exclude,
             include_hidden=self.include_hidden, checksum=self.checksum, progress=self.progress,

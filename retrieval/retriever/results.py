@@ -29,7 +29,7 @@ class Filters(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Match(Plain):
-    """One result: where the image lies, its cosine similarity to the query, its label, its row.
+    """One result: the path of the image, its cosine similarity to the query, label and row.
 
     probability: that it is right, where the gallery is calibrated, else None: that it has the
     query's class or, learnt without labels, shows the same thing (GalleryInfo.confidence).
@@ -48,7 +48,7 @@ class Match(Plain):
 
     @property
     def missing(self) -> bool:
-        """Whether there is no file at its path now; looks there each time it is asked."""
+        """Whether there is no file at its path now; every access looks there."""
         return is_missing(self.path)
 
 
@@ -71,7 +71,7 @@ class QueryResult(Plain):
 
 @dataclass(frozen=True)
 class IndexReport(Plain):
-    """What one run of index did.
+    """What one call of index() did.
 
     added, changed, moved, unchanged, failed: images found, each counted once; moved are those whose
     row was of a file that is gone, with the same content. removed: rows dropped.
@@ -107,7 +107,7 @@ class IndexReport(Plain):
 
 @dataclass(frozen=True)
 class IndexEstimate(Plain):
-    """What a run of index would do: counts, and time and disk from a probe of a few images.
+    """What index() would do: counts, and time and disk space from a probe of a few images.
 
     seconds and bytes are None where there was nothing to probe. passed_over: as in IndexReport.
     """
@@ -164,7 +164,7 @@ class GalleryInfo(Plain):
 
 @dataclass(frozen=True)
 class VerifyReport(Plain):
-    """What verify found; problems are sentences, empty when all is well.
+    """What verify() found; problems are sentences, and none if all is well.
 
     missing, damaged: paths of rows whose file is gone, and whose data is not what was written.
     leftovers: what interrupted commands left in the gallery's folder, with its bytes. repaired:
@@ -181,5 +181,5 @@ class VerifyReport(Plain):
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong, or all that was has been repaired."""
+        """Whether nothing is wrong, or everything wrong has been repaired."""
         return not self.problems

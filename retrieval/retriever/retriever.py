@@ -71,7 +71,7 @@ class Retriever(Searcher):
         known = SettingsAsked.__annotations__
         if unknown := next((name for name in asked if name not in known), None):
             raise TypeError(
-                f"Retriever() knows no {unknown!r}; it takes gallery, engine, trust and "
+                f"Retriever() has no argument {unknown!r}; it takes gallery, engine, trust and "
                 f"{', '.join(known)}."
             )
         embedding = given(asked, EMBEDDING)
@@ -81,7 +81,7 @@ class Retriever(Searcher):
         super().__init__(Gallery(Path(gallery)), encoder, given(asked, SEARCH))
 
     def __reduce__(self) -> tuple[Callable[..., Retriever], tuple[Any, ...]]:
-        """Pickled by its gallery's path and what was asked for; opened anew where it arrives."""
+        """Pickle the gallery's path and the arguments; the copy opens the gallery anew."""
         return _unpickled, (type(self), *self.arguments())
 
     @in_own_process
@@ -93,12 +93,13 @@ class Retriever(Searcher):
         progress: Progress | None = None,
         **options: Unpack[IndexOptions],
     ) -> IndexReport:
-        """Bring the gallery in step with folders and files: embed what is new, drop what is gone.
+        """Bring the gallery in step with folders and files: embed new images, drop deleted ones.
 
         refit: fit the transform anew. options: labels, exclude, include_hidden, keep_missing,
         drop_missing, checksum, reembed, batch_size, workers and max_pixels, see IndexOptions.
-        Commits as it goes: after an interrupt or a crash the same call goes on where it stopped.
-        Raises GalleryError (another writer, another backbone), BackboneError, ImgretError.
+        Commits as it goes: after an interrupt or a crash the same call continues where it stopped.
+        Raises GalleryError (another writer, another backbone), BackboneError, and DataError for
+        paths or labels that cannot be read.
         """
         update = self._update(paths, progress, **options)
         with self._writing():
@@ -108,7 +109,7 @@ class Retriever(Searcher):
     def estimate(
         self, paths: Paths, *, progress: Progress | None = None, **options: Unpack[IndexOptions]
     ) -> IndexEstimate:
-        """What index() with the same arguments would do; stores nothing. Raises as index() does."""
+        """Estimate what index() would do; store nothing. Takes and raises what index() does."""
         return self._update(paths, progress, **options).estimate()
 
     def _update(
@@ -134,7 +135,7 @@ class Retriever(Searcher):
         max_pixels: int = DEFAULT_MAX_PIXELS,
         progress: Progress | None = None,
     ) -> Evaluation:
-        """How good matches are, by labels: of the gallery's images among themselves, or of queries.
+        """Measure matches by labels: of the gallery's images among themselves, or of queries.
 
         queries: folders of labelled images that are not in the gallery; labels: theirs, as in
         index(). zero_shot: by the classes of the second half, the transform fitted to the first.
@@ -143,7 +144,7 @@ class Retriever(Searcher):
         where the gallery is searched for its own images, do what calibrate(by="class") does, too,
         unless it is calibrated by picture. prior_known: by default that of its calibration, or 0.9.
         Another transform or refinement than the gallery's is tried without reading an image.
-        Raises ImgretError when there is nothing to measure.
+        Raises DataError when there is nothing to measure.
         """
         self._check_asked()
         measured = labelled.measured_of(k, vote, most_queries, interval_over)
@@ -180,12 +181,12 @@ class Retriever(Searcher):
         max_pixels: int = DEFAULT_MAX_PIXELS,
         progress: Progress | None = None,
     ) -> Calibration:
-        """Learn when matches are right and keep it, so that from now on a Match has a probability.
+        """Learn when matches are right and store it, so that from now on a Match has a probability.
 
         by: "class", that a match has the query's label, learnt from folds of classes that are left
         out; or "picture", that it shows the same thing, learnt without labels from at most
         most_pictures pictures and altered versions of them. By default by class where labels do.
-        prior_known: share of queries that have an answer in the gallery. Raises ImgretError where
+        prior_known: share of queries that have an answer in the gallery. Raises DataError where
         there is too little to learn from.
         """
         self._check_asked()
@@ -204,10 +205,10 @@ class Retriever(Searcher):
         max_pixels: int = DEFAULT_MAX_PIXELS,
         progress: Progress | None = None,
     ) -> DuplicateReport:
-        """Groups of near-identical images, here or between here and another gallery.
+        """Find groups of near-identical images, in this gallery or between it and another one.
 
         tier: the most lenient looked for: same "bytes", same "picture", "similar". See
-        find_duplicates. Raises GalleryError, ImgretError; a file that is gone is in the report.
+        find_duplicates. Raises GalleryError, ArgumentError; the report names files that are gone.
         """
         one_of("tier", tier, TIERS)
         where = Filter.of(where)
@@ -232,9 +233,10 @@ class Retriever(Searcher):
         seed: int = 0,
         progress: Progress | None = None,
     ) -> GalleryMap:
-        """The gallery's images in two dimensions; of more than most_images a fair sample.
+        """Place the gallery's images in two dimensions; a fair sample of more than most_images.
 
-        method: "tsne", or "umap" where umap-learn is installed. Raises ImgretError.
+        method: "tsne", or "umap" where umap-learn is installed. Raises ArgumentError for "umap"
+        without it, and DataError where there is no image.
         """
         one_of("method", method, get_args(ProjectionMethod))
         where = Filter.of(where)
@@ -246,12 +248,12 @@ class Retriever(Searcher):
 
     @in_own_process
     def info(self) -> GalleryInfo:
-        """The gallery in figures."""
+        """Describe the gallery in figures."""
         return describe(self.gallery)
 
     @in_own_process
     def remove(self, paths: Paths, *, progress: Progress | None = None) -> int:
-        """Drop the rows of these images and of all below these folders; the number dropped.
+        """Drop the rows of images, and of all images below folders; return how many.
 
         When this returns none of them is found by a search any more, and they are gone from the
         disk. It counts those, too, that an interrupted call had dropped without coming so far.
@@ -277,11 +279,11 @@ class Retriever(Searcher):
         drop_missing: bool = False,
         progress: Progress | None = None,
     ) -> VerifyReport:
-        """Check every byte that is stored, that index and rows agree, that the files are there.
+        """Check every stored byte, that index and rows agree, and that the files exist.
 
         repair: embed damaged rows again from their files, build what is derived again, and drop
         the rows whose files are gone; drop_missing: also where so many are gone that a drive may
-        not be mounted. Raises GalleryError, ImgretError.
+        not be mounted. Raises GalleryError, DataError.
         """
         self.gallery.check_exists()
         reading = Reading(progress=progress)

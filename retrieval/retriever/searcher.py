@@ -34,7 +34,7 @@ Box: TypeAlias = tuple[int, int, int, int]
 
 
 class Searcher:
-    """Searches a gallery. asked: what is to stand in place of the gallery's settings.
+    """Searches a gallery. asked: settings that replace those of the gallery.
 
     Several threads may share one.
     """
@@ -70,7 +70,7 @@ class Searcher:
         max_pixels: int = DEFAULT_MAX_PIXELS,
         **filters: Unpack[Filters],
     ) -> list[Match] | list[list[Match]]:
-        """The k images most like the query, best first: a list, or one list a query.
+        """Find the k images most like the query, best first: one list, or one list per query.
 
         query: a path, a PIL image, an (h, w, 3) uint8 RGB array, or a list of these. crop: X, Y,
         W, H of the region searched by. exclude_self: leave out the query's own file and copies of
@@ -95,9 +95,9 @@ class Searcher:
         k: int = 5,
         **filters: Unpack[Filters],
     ) -> list[list[Match]]:
-        """The k nearest images of each raw embedding, (n, d) or (d,) floats of any length.
+        """Find the k nearest images of each raw embedding, (n, d) or (d,) floats of any length.
 
-        Raises ImgretError when one is of another width than the gallery's, not finite, or zero.
+        Raises QueryError when one has another width than the gallery's, is not finite, or is zero.
         """
         k, raw = whole("k", k), _as_embeddings(embeddings)
         return self._search(lambda state: (self._fitting(raw, state), None), k, **filters)
@@ -113,7 +113,7 @@ class Searcher:
         max_pixels: int = DEFAULT_MAX_PIXELS,
         **filters: Unpack[Filters],
     ) -> Iterator[QueryResult]:
-        """search() for many files, as a stream: a file that cannot be read is a result, too."""
+        """Search for many files, as a stream: a file that cannot be read is a result, too."""
         k, crop, max_pixels = whole("k", k), _box(crop), whole("max_pixels", max_pixels)
         chosen = _checked(filters)
         waiting = deque(Path(path) for path in paths)
@@ -150,10 +150,10 @@ class Searcher:
         max_pixels: int = DEFAULT_MAX_PIXELS,
         **filters: Unpack[Filters],
     ) -> Iterator[QueryResult]:
-        """One query of several files: the mean of their embeddings. One bad file is an error."""
+        """Search by the mean embedding of several files; one bad file is an error."""
         k, crop, max_pixels = whole("k", k), _box(crop), whole("max_pixels", max_pixels)
         if not paths:
-            raise QueryError("A mean needs at least one image. Give some paths.")
+            raise QueryError("A mean needs at least one image. Give one or more.")
 
         def query(state: Snapshot) -> tuple[np.ndarray, list[np.ndarray] | None]:
             encoder = self._encoder_of(state)
@@ -173,7 +173,7 @@ class Searcher:
         crop: Box | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
     ) -> np.ndarray:
-        """Embeddings of images, as the gallery's were made: (n, d) float32 of unit length.
+        """Embed images as the gallery's were embedded: (n, d) float32 of unit length.
 
         Raises ImageError when one cannot be read, GalleryError as search() does.
         """
@@ -219,10 +219,10 @@ class Searcher:
         self._encoder.check_asked()
         for name, value in self._asked.items():
             if not isinstance(value, str):
-                raise QueryError(f"{name} is {value!r}; it must be text, or left out.")
+                raise QueryError(f"{name} is {value!r}. Give text, or leave it out.")
         asked = SearchSettings(**self._asked)
         transforms.parse_spec(asked.transform)
-        _ = asked.refinement  # raises ImgretError
+        _ = asked.refinement  # raises ArgumentError
 
     def _current(self) -> Snapshot:
         """The published state, reopened when another one was published since."""
@@ -299,8 +299,8 @@ class Searcher:
         dim = state.table.dim
         if embeddings.shape[1] != dim:
             raise QueryError(
-                f"The embeddings are {embeddings.shape[1]} wide, those of {self.gallery.path} "
-                f"{dim}. Encode the queries with the gallery's own backbone."
+                f"The embeddings have a width of {embeddings.shape[1]}, but those of "
+                f"{self.gallery.path} have {dim}. Use the gallery's own backbone."
             )
         return embeddings
 
@@ -325,15 +325,15 @@ def _as_embeddings(embeddings: Any) -> np.ndarray:
     try:
         raw = np.atleast_2d(np.asarray(embeddings))
     except (TypeError, ValueError) as error:
-        raise QueryError("The embeddings are no numbers; give (n, d) float32.") from error
+        raise QueryError("The embeddings are not numbers. Give (n, d) float32.") from error
     if raw.dtype.kind not in "fiu":
-        raise QueryError("The embeddings are no numbers; give (n, d) float32.")
+        raise QueryError("The embeddings are not numbers. Give (n, d) float32.")
     if raw.ndim != 2 or raw.shape[1] == 0:
-        raise QueryError(f"The embeddings are of shape {raw.shape}; give (n, d) float32.")
+        raise QueryError(f"The embeddings have the shape {raw.shape}. Give (n, d) float32.")
     if not np.isfinite(raw).all():
         raise QueryError("The embeddings hold NaN or infinite numbers. Encode the images again.")
     if not raw.any(axis=1).all():
-        raise QueryError("An embedding is all zeros, which is like nothing. Leave it out.")
+        raise QueryError("An embedding is all zeros, which resembles nothing. Leave it out.")
     wide = raw.astype(np.float64)  # whatever its length, its square is to be a number
     return normalise(wide / np.abs(wide).max(axis=1, keepdims=True))
 
@@ -343,7 +343,7 @@ def _box(crop: Box | None) -> Box | None:
 
 
 def _checked(filters: Filters) -> dict[str, Any]:
-    """Filters with `where` parsed. Raises FilterError, and QueryError for a score that is none."""
+    """Filters with `where` parsed. Raises FilterError, and ArgumentError for a wrong score."""
     if filters.get("min_score") is not None:
         number("min_score", filters["min_score"])
     if filters.get("min_confidence") is not None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from retrieval.errors import GalleryError, ImgretError
+from retrieval.errors import GalleryError, QueryError
 from retrieval.evaluation import AnswerKind, Confidence
 from retrieval.evaluation.evidence import CONSIDERED, NEAR, evidence, mean_of_best
 from retrieval.gallery import Gallery, ImageTable, Settings
@@ -34,7 +34,9 @@ class Snapshot:
         self.index = index
         self.settings = settings
         if self.index.d_in != self.table.dim:
-            raise GalleryError(f"The index of {gallery.path} does not fit its rows.")
+            raise GalleryError(
+                f"The index of {gallery.path} does not fit its rows. Run `imgret verify --repair`."
+            )
 
     @cached_property
     def _places(self) -> tuple[np.ndarray, np.ndarray]:
@@ -61,7 +63,7 @@ class Snapshot:
         where: which rows may be matches. min_confidence: least probability. prior_known: share of
         queries that have an answer, by default what the gallery was calibrated for. distinct: one
         match for all copies of a picture. excluded: for each query, the ids that are not its
-        matches. refinement: by default the gallery's. Raises ImgretError for min_confidence and
+        matches. refinement: by default the gallery's. Raises QueryError for min_confidence and
         prior_known where the gallery has no calibration of this search.
         """
         if distinct:
@@ -75,7 +77,7 @@ class Snapshot:
         allowed = None if where is None else self.table.ids_passing(where)
         known = self._calibration(refinement)
         if known is None and (min_confidence is not None or prior_known is not None):
-            raise ImgretError(self._why_no_probability(refinement))
+            raise QueryError(self._why_no_probability(refinement))
         total = self.index.ntotal
         k = min(k, total)
         depth = k if known is None else min(max(k, CONSIDERED), total)
@@ -262,7 +264,7 @@ class Snapshot:
         at = np.minimum(np.searchsorted(known, ids), max(len(known) - 1, 0))
         if len(ids) and (len(known) == 0 or (known[at] != ids).any()):
             raise GalleryError(
-                f"The index of {self.gallery.path} names rows that are not there. "
+                f"The index of {self.gallery.path} names rows that do not exist. "
                 "Run `imgret verify --repair`."
             )
         return self.table.take(order[at].tolist(), columns) if len(ids) else []

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from retrieval.errors import GalleryError, ImgretError
+from retrieval.errors import DataError, GalleryError
 from retrieval.gallery import Gallery, ImageTable, Settings
 from retrieval.gallery.settings import BackboneState
 from retrieval.retriever.encoders import EncoderChoice
@@ -43,7 +43,7 @@ class Update:
         self._start = time.monotonic()
 
     def run(self, *, refit: bool) -> IndexReport:
-        """Embed what is new, drop what is gone, publish. Raises ImgretError."""
+        """Embed what is new, drop what is gone, publish. Raises GalleryError, DataError."""
         request = self.request
         anew = request.reembed or not self.gallery.exists()
         settings, table = self._opened()
@@ -72,7 +72,7 @@ class Update:
         return self._report(plan, writer, settings, " ".join(filter(None, said)) or None)
 
     def estimate(self) -> IndexEstimate:
-        """What run() would do; stores nothing. Raises ImgretError."""
+        """Estimate what run() would do; store nothing. Raises GalleryError, DataError."""
         request = self.request
         settings = self._settings() if self.gallery.exists() else None
         table = self.gallery.open_table() if settings else None
@@ -96,7 +96,7 @@ class Update:
 
     def _drop_gone(
         self, plan: Plan, writer: Writer, rows: dict[str, StoredRow]
-    ) -> ImgretError | None:
+    ) -> DataError | None:
         """Leave in plan.gone what is to be dropped; why that is refused, where it is."""
         plan.gone = {p: r for p, r in plan.gone.items() if p not in writer.found_again}
         if self.request.keep_missing:
@@ -104,7 +104,7 @@ class Update:
         elif not self.request.drop_missing:
             try:
                 check_missing(self.gallery, plan, rows, plan.gone)
-            except ImgretError as error:
+            except DataError as error:
                 return error
         return None
 
@@ -136,8 +136,8 @@ class Update:
         if named and not table.is_ours and self.gallery.leads_outside(settings.labels):
             raise GalleryError(
                 f"{self.gallery.path} names the labels {settings.labels}, outside of its folder, "
-                "and was not written by you on this machine. Give --labels, or --trust if you "
-                "know where it comes from."
+                "and you did not write it on this machine. Give --labels, or --trust if you know "
+                "where it comes from."
             )
 
     def _settings(self) -> Settings:

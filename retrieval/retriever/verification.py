@@ -86,8 +86,8 @@ def verify_beside_writers(gallery: Gallery, reading: Reading) -> VerifyReport:
         if report.ok or (stamp(gallery) == seen and gallery.is_being_written() == writes):
             return report
     raise GalleryError(
-        f"{gallery.path} is being written, and changes faster than it can be checked. Verify it "
-        "when that is done."
+        f"{gallery.path} is being written, and changes faster than it can be checked. Run "
+        "`imgret verify` again when that is done."
     )
 
 
@@ -127,7 +127,7 @@ def repair(
     """Make right what verify() finds, for the one writer; then verify again.
 
     Damaged rows are embedded again from their files, rows whose files are gone are dropped, what
-    is derived is made again. Raises ImgretError when so many files are gone that a drive may not
+    is derived is made again. Raises DataError when so many files are gone that a drive may not
     be mounted, unless drop_missing.
     """
     gallery.sweep()

@@ -43,7 +43,7 @@ class Reading:
         max_pixels: int,
         progress: Progress | None = None,
     ) -> Reading:
-        """Check arguments that a user gave. Raises QueryError."""  # fmt: skip
+        """Check arguments that a user gave. Raises ArgumentError."""  # fmt: skip
         return cls(
             None if batch_size is None else whole("batch_size", batch_size, most=MOST_IN_BATCH),
             None if workers is None else whole("workers", workers, most=MOST_WORKERS),

@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from retrieval.draw import evenly_drawn
-from retrieval.errors import ImgretError
+from retrieval.errors import DataError
 from retrieval.transform.table import KINDS, parse_spec, resolve_spec
 from retrieval.transform.within import usual_lengths
 
@@ -73,7 +73,7 @@ def fit(
     """Fit a transform to (n, d) raw embeddings, on at most max_rows of them, evenly drawn.
 
     labels: one an embedding, for lda, wccn and auto; those that are None are left out.
-    Raises ImgretError when the spec is wrong or the labels do not do for lda or wccn, and
+    Raises ArgumentError for a wrong spec, DataError for labels that do not serve lda or wccn, and
     ValueError when an embedding is not finite.
     """
     x = np.asarray(embeddings)
@@ -107,7 +107,7 @@ def fit(
 def _labelled(x: np.ndarray, y: np.ndarray | None, name: str) -> tuple[np.ndarray, np.ndarray]:
     has_label = np.zeros(len(x), bool) if y is None else y != ""
     if y is None or len(np.unique(y[has_label])) < 2:
-        raise ImgretError(
+        raise DataError(
             f"The transform {name} needs labelled images of at least two classes. Index with "
             "--labels, or choose --transform auto."
         )

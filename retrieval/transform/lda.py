@@ -7,28 +7,28 @@ from __future__ import annotations
 
 import numpy as np
 
-from retrieval.errors import ImgretError
+from retrieval.errors import DataError
 from retrieval.transform.spec import Spec
 
 LEAST_VARIANCE = 1e-7  # of the largest; below it a direction is rounding noise
 
 
 def fit_lda(x: np.ndarray, y: np.ndarray | None, asked: Spec) -> tuple[np.ndarray, np.ndarray]:
-    """(components, d) discriminants, the best first, and their bias. Raises ImgretError.
+    """(components, d) discriminants, the best first, and their bias. Raises DataError.
 
     x: (n, d) float32. y: (n,) labels. asked: components, and its power as the shrinkage.
     """
     classes = 0 if y is None else len(np.unique(y))
     if len(x) <= classes:
-        raise ImgretError(
-            f"The transform lda needs more images than classes, but of {classes} classes there is "
-            "one image each. Choose --transform auto."
+        raise DataError(
+            f"The transform lda needs more images than classes, but each of {classes} classes has "
+            "only one image. Choose --transform auto."
         )
     x = x.astype(np.float64)
     directions = _shrunk_directions(x, y, asked.power) if asked.power else _directions(x, y)
     directions = directions[:, : min(asked.components or classes, classes - 1)]
     if directions.shape[1] == 0:
-        raise ImgretError(
+        raise DataError(
             "The transform lda finds nothing that tells the classes apart. Choose --transform auto."
         )
     matrix = np.asarray(directions.T)

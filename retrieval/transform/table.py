@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from retrieval.errors import ImgretError
+from retrieval.errors import ArgumentError
 from retrieval.transform.chain import fit_chain
 from retrieval.transform.lda import fit_lda
 from retrieval.transform.spec import Spec
@@ -98,7 +98,7 @@ NAMES = f"{', '.join(_USAGE[:-1])} or {_USAGE[-1]}"
 
 
 def parse_spec(spec: str) -> Spec:
-    """Read a spec. Raises ImgretError for what is none.
+    """Read a spec. Raises ArgumentError for what is none.
 
     >>> parse_spec("whiten:512:0.75")
     Spec(name='whiten', components=512, power=0.75)
@@ -109,9 +109,9 @@ def parse_spec(spec: str) -> Spec:
     power = float(p) if p else None
     fits = kind and (not n or "N" in kind.takes) and (not p or "P" in kind.takes)
     if not kind or not fits or (power is not None and not 0 < power <= 1):
-        raise ImgretError(
-            f"There is no transform {spec!r}. Give {NAMES}: N is a whole number, P one like 0.75, "
-            "above 0 and at most 1."
+        raise ArgumentError(
+            f"There is no transform {spec!r}. Give {NAMES}, with a whole number N and with P above "
+            "0 and at most 1, such as 0.75."
         )
     return Spec(kind.name, int(n) if n else None, power)
 

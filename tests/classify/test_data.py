@@ -118,7 +118,7 @@ def test_labels_follow_the_names_of_the_model(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("keep", "said"),
-    [(["red"], "one class only, 'red'"), ([], "no class folders"), (["red", "one"], "one image")],
+    [(["red"], "only one class, 'red'"), ([], "no class folders"), (["red", "one"], "one image")],
 )
 def test_what_cannot_be_trained_on_is_said(tmp_path: Path, keep: list[str], said: str) -> None:
     save_blobs(tmp_path / "all", 3)
@@ -134,7 +134,7 @@ def test_what_cannot_be_trained_on_is_said(tmp_path: Path, keep: list[str], said
 
 
 def test_a_folder_that_is_none_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ImgretError, match="no folder"):
+    with pytest.raises(ImgretError, match="is not a folder"):
         find_splits(tmp_path / "nothing", DataSettings(), seed=0)
 
 
@@ -177,7 +177,7 @@ def test_a_bad_image_is_left_out_and_named(tmp_path: Path) -> None:
 def test_no_usable_image_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "bad.png").write_bytes(b"no image")
-    with pytest.raises(ImgretError, match=r"No image can be used; .*bad\.png"):
+    with pytest.raises(ImgretError, match=r"No image can be used, such as .*bad\.png"):
         decode_all(find_labelled(tmp_path), PLAIN)
 
 

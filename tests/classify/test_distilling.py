@@ -262,7 +262,7 @@ def test_layers_that_follow_one_another_count_as_one(run: Path) -> None:
         ("distillation.layers=[\"nothing.*\"]", "both have nothing"),
         ("model.head.dense=[13]", "its embedding is"),
         ("model.layers=[9, \"pool\", 16, \"dropout:0.1\", \"pool\"]", "the layer backbone"),
-        ("input.mean=[0.1, 0.2, 0.3]", "other pixels"),
+        ("input.mean=[0.1, 0.2, 0.3]", "normalises pixels otherwise"),
     ],
 )  # fmt: skip
 def test_a_teacher_that_does_not_fit_is_refused(

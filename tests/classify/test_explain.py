@@ -280,5 +280,5 @@ def test_a_bad_image_is_named_and_the_rest_drawn(run: Path, tmp_path: Path, blob
 
 
 def test_a_class_that_a_model_does_not_know_is_said(run: Path) -> None:
-    with pytest.raises(ImgretError, match="knows no class 'cow', only blue, green, red"):
+    with pytest.raises(ImgretError, match="has no class 'cow', only blue, green, red"):
         explain([Predictor.load(run)], [], of_class="cow")

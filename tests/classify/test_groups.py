@@ -83,7 +83,7 @@ def test_near_copies_are_on_one_side_where_that_is_asked_for(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (DataSettings(), "'red' in .* has one image, and 2 or more are needed that are no copies"),
+        (DataSettings(), "'red' in .* has one image. It needs 2 or more that are not copies"),
         (DataSettings(test=0.5), "'red' in .* has one image left after data.test = 0.5"),
         (DataSettings(fraction=0.1), "'blue' in .* has one image left after data.fraction = 0.1"),
     ],

@@ -71,7 +71,7 @@ def test_what_is_gone_or_changed_is_told_and_what_moved_is_found(
     moved.rename(data / "elsewhere.png")
     found = evaluate_run(run)
     assert found.images == len(held_out) - 2
-    assert found.notes == (f"2 of {len(held_out)} held-out images are gone or changed since, and "
+    assert found.notes == (f"2 of {len(held_out)} held-out images are gone or have changed, and "
                            "left out.",)  # fmt: skip
     shutil.rmtree(data)
     with pytest.raises(ImgretError, match=r"None of the 12 images that run held out.*--data"):
@@ -162,7 +162,7 @@ def test_a_class_whose_images_are_all_broken_is_named_before_training(
 ) -> None:
     for file in (data / "red").iterdir():
         file.write_bytes(b"no image: " + file.name.encode())
-    with pytest.raises(ImgretError, match=r"No image of the class 'red'.*\.png: "):
+    with pytest.raises(ImgretError, match=r"No training image of the class 'red'.*\.png: "):
         trained(data, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

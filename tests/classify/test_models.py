@@ -185,7 +185,7 @@ def test_weights_that_are_damaged_or_not_there_are_one_sentence(tmp_path: Path) 
 
 
 def test_the_small_networks_have_no_weights_to_be_had() -> None:
-    with pytest.raises(BackboneError, match="no weights at a hub"):
+    with pytest.raises(BackboneError, match="no weights on a hub"):
         made(32, layers=[8], weights="pretrained")
 
 
@@ -262,7 +262,9 @@ def test_a_short_name_is_a_backbone_of_a_recipe() -> None:
 
 @pytest.mark.parametrize("name", ["./weights", "mini", "hf-hub:user/model"])
 def test_a_backbone_of_a_recipe_is_an_architecture_and_no_weights(name: str) -> None:
-    with pytest.raises(RecipeError, match=r"model\.backbone: .* no name of timm's.*model\.weights"):
+    with pytest.raises(
+        RecipeError, match=r"model\.backbone: .* not a network of timm.*model\.weights"
+    ):
         made(backbone=name)
 
 
@@ -282,7 +284,7 @@ def test_weights_made_for_one_size_start_a_network_of_another(tmp_path: Path) ->
         (100, {"backbone": "vit_tiny_patch16_224"}, "patches of 16 px"),
         (16, {"backbone": "resnetv2_18", "drop_path": 0.1}, None),
         (64, {"backbone": "vgg11", "drop_path": 0.1}, "cannot be made for 64 px"),
-        (100, {"backbone": "levit_128s"}, "gives no scores of 100 px"),
+        (100, {"backbone": "levit_128s"}, "gives no scores for 100 px"),
         (80, {"backbone": "test_maxvit"}, "80 px"),
         (64, {"backbone": "naflexvit_base_patch16_radio_v3"}, None),
     ],

@@ -123,7 +123,7 @@ def test_a_run_whose_network_cannot_take_its_own_images_is_one_sentence(
     config = json.loads(file.read_text())
     config["pretrained_cfg"]["input_size"] = [3, side, side]
     file.write_text(json.dumps(config))
-    with pytest.raises(BackboneError, match=f"cannot take the {side} px images"):
+    with pytest.raises(BackboneError, match=f"cannot take images of {side} px"):
         Predictor.load(tmp_path / "flat")
 
 

@@ -137,7 +137,9 @@ def test_progress_counts_up_to_all_pictures(tmp_path: Path) -> None:
 
 def test_a_folder_with_other_things_in_it_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(ImgretError, match="not empty, and what it holds is not from here"):
+    with pytest.raises(
+        ImgretError, match="not empty, and `imgret sample` did not write its content"
+    ):
         make_samples(tmp_path, train=1, test=0, size=SIZE)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
@@ -145,7 +147,7 @@ def test_a_folder_with_other_things_in_it_is_refused_and_left_alone(tmp_path: Pa
 @pytest.mark.parametrize("text", ["", "size = 'large'", "size = ["])
 def test_a_settings_file_that_is_not_ours_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "sample.toml").write_text(text)
-    with pytest.raises(ImgretError, match="not from here"):
+    with pytest.raises(ImgretError, match="did not write its content"):
         make_samples(tmp_path, train=1, test=0, size=SIZE)
 
 

@@ -496,7 +496,7 @@ def test_a_loss_that_becomes_nan_stops_and_the_best_is_kept(blobs: Path, tmp_pat
     with pytest.raises(ImgretError, match=r"NaN in epoch 3.*epoch [12] are kept.*training\.lr"):
         train(blobs, recipe, tmp_path / "run")
     run = Run.read(tmp_path / "run")
-    assert "no number" in run.facts.ended
+    assert "not a number" in run.facts.ended
     assert run.facts.best_epoch in (1, 2)
     assert all(torch.isfinite(v).all() for v in weights(tmp_path / "run").values())
 
@@ -508,10 +508,12 @@ def test_weights_that_give_no_numbers_are_never_the_best(
     # one step an epoch: the loss of training is still a number, that of validation is not
     recipe = tiny("training.lr=1e35", "training.optimiser=sgd", "training.batch=30",
                   "training.epochs=1", f"training.monitor={monitor}")  # fmt: skip
-    with pytest.raises(ImgretError, match=r"NaN in epoch 1, so training stopped\. Set training"):
+    with pytest.raises(
+        ImgretError, match=r"NaN in epoch 1, so training stopped\. Set a lower training"
+    ):
         train(blobs, recipe, tmp_path / "run")
     assert not (tmp_path / "run" / "model.safetensors").exists()
-    with pytest.raises(ImgretError, match="has ended: the loss was no number in epoch 1"):
+    with pytest.raises(ImgretError, match="has ended: the loss was not a number in epoch 1"):
         train(blobs, recipe, tmp_path / "run", resume=True)
 
 
@@ -525,7 +527,7 @@ def test_an_optimiser_that_timm_lacks_is_refused_before_anything_is_written(
 
 def test_a_run_that_is_there_is_not_written_over(run: Path, blobs: Path) -> None:
     before = (run / "model.safetensors").read_bytes()
-    with pytest.raises(ImgretError, match="holds a run already"):
+    with pytest.raises(ImgretError, match="already holds a run"):
         train(blobs, tiny(), run)
     again = train(blobs, tiny(), run, resume=True)
     assert again.run.facts == Run.read(run).facts

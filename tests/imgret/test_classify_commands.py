@@ -71,7 +71,7 @@ def test_train_writes_a_run_and_a_report(imgret: Command, tmp_path: Path) -> Non
     assert run.recipe.training.epochs == 2
     again = imgret("train", "blobs", "--recipe", "mine.toml")
     assert again.returncode == 2
-    assert "holds a run already" in again.stderr
+    assert "already holds a run" in again.stderr
 
 
 def test_a_recipe_is_chosen_by_the_pictures(imgret: Command, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_ctrl_c_saves_and_resume_ends_as_an_unbroken_run(
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "--resume goes on" in said
+    assert "with --resume to continue" in said
     assert not Run.read(tmp_path / "run").facts.ended
     resumed = imgret("train", "blobs", "--out", "run", "--resume")
     assert resumed.returncode == 0, resumed.stderr
@@ -123,11 +123,11 @@ def test_ctrl_c_saves_and_resume_ends_as_an_unbroken_run(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nowhere"], "no folder"),
+        (["nowhere"], "is not a folder"),
         (["data", "--recipe", "no/such"], "imgret recipes"),
         (["data", "--recipe", "P1", "--set", "training.epoch=1"], "training.epoch"),
         (["data", "--recipe", "P1", "--set", "nonsense"], "KEY=VALUE"),
-        (["data", "--resume", "--recipe", "P1"], "give none"),
+        (["data", "--resume", "--recipe", "P1"], "Leave out all others"),
         (["data", "--resume", "--out", "data"], "no run"),
         (["data", "--recipe", "P3", "--weights", "nowhere"], "nowhere"),
         (["data/train/red"], "no class folders"),

@@ -117,7 +117,7 @@ def test_strict_exits_with_2_when_an_image_failed(imgret: Command, folder: Path)
 def test_a_folder_without_images_exits_with_1(imgret: Command, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     done = imgret("index", "empty")
-    assert (done.returncode, "no images below empty" in done.stderr) == (1, True)
+    assert (done.returncode, "There are no images below empty" in done.stderr) == (1, True)
     assert not (tmp_path / ".imgret").exists()
 
 

@@ -127,7 +127,7 @@ def test_light_says_in_a_sentence_what_needs_torch(light: Path, place: Path) -> 
         finished = run(light, place, *arguments)
         assert finished.returncode == 2
         said = finished.stderr.splitlines()[-1]
-        assert said.endswith("not installed; run: pip install 'imgret-light[torch]'"), said
+        assert said.endswith("not installed. Run `pip install 'imgret-light[torch]'`."), said
 
 
 def test_light_notices_a_real_distribution_that_overwrites_its_files(

@@ -44,7 +44,7 @@ def test_after_ctrl_c_the_same_command_goes_on(
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
-    assert "Interrupted. What was stored stays; the same command goes on." in err
+    assert "Interrupted. What was stored stays; run the same command again to continue." in err
     first = {path: path.read_bytes() for path in tmp_path.rglob("*.jpg")}
     assert 0 < len(first) < 300
     one_more_each = str(len(first) // 5 + 2)
@@ -67,7 +67,7 @@ def test_a_folder_with_other_things_in_it_is_refused_with_2(
     (tmp_path / "photos" / "mine.jpg").write_bytes(b"mine")
     done = inline("sample", "photos")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "photos is not empty, and what it holds is not from here." in done.stderr
+    assert "photos is not empty, and `imgret sample` did not write its content." in done.stderr
     assert len(list((tmp_path / "photos").iterdir())) == 1
 
 
@@ -85,7 +85,7 @@ def test_numbers_out_of_range_are_wrong_usage(
 def test_no_images_at_all_are_refused(inline: Command) -> None:
     done = inline("sample", "parts", "--train", 0, "--test", 0)
     assert done.returncode == 2
-    assert "Ask for at least one." in done.stderr
+    assert "Give at least one image." in done.stderr
 
 
 def test_help_has_examples(inline: Command) -> None:

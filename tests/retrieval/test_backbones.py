@@ -112,7 +112,7 @@ def test_a_transformer_takes_another_size(tmp_path: Path) -> None:
     backbone = load_backbone(str(folder), size=96)
     assert backbone.network(torch.zeros(1, 3, 96, 96)).shape == (1, 192)
     assert backbone.spec.preprocessing.size == 96
-    with pytest.raises(BackboneError, match=r"patches of 16 px, and 100 px are no multiple"):
+    with pytest.raises(BackboneError, match=r"patches of 16 px, and 100 px is not a multiple"):
         load_backbone(str(folder), size=100)
 
 
@@ -144,7 +144,7 @@ def test_a_wrong_name_is_told_what_would_be_right(name: str, said: str) -> None:
         ("config.json", b"{", "config.json cannot be read"),
         ("config.json", b"[]", "is not a timm configuration"),
         ("config.json", b"{}", "names no architecture"),
-        ("config.json", b'{"architecture": "none_such"}', "knows no architecture"),
+        ("config.json", b'{"architecture": "none_such"}', "has no architecture"),
         ("config.json", b'{"architecture": "resnet18"}', "cannot be loaded"),
         ("config.json", b'{"architecture": "resnet18", "model_args": 3}', "is not a timm"),
         ("config.json", b"[" * 200_000, "cannot be read"),

@@ -14,7 +14,7 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
 from retrieval import metrics
-from retrieval.errors import GalleryError, ImgretError, QueryError
+from retrieval.errors import ArgumentError, GalleryError, ImgretError
 from retrieval.evaluation import Confidence
 from retrieval.evaluation.calibration import STRENGTH, Trials, _logistic, calibrate
 from retrieval.evaluation.evidence import Evidence, evidence
@@ -288,9 +288,9 @@ def test_min_confidence_leaves_out_and_a_prior_moves(gallery: tuple[Path, Path])
         if m.probability
     )
     for wrong in (0, 1, 1.5, float("nan"), "x"):
-        with pytest.raises(QueryError, match="prior_known"):
+        with pytest.raises(ArgumentError, match="prior_known"):
             Retriever(path).search(query, prior_known=wrong)  # type: ignore[arg-type]
-        with pytest.raises(QueryError, match="prior_known"):
+        with pytest.raises(ArgumentError, match="prior_known"):
             Retriever(path).calibrate(prior_known=wrong)  # type: ignore[arg-type]
 
 
@@ -442,7 +442,7 @@ def test_a_gallery_that_changed_meanwhile_keeps_nothing(gallery: tuple[Path, Pat
             changed.append(True)
             Retriever(path, transform="whiten:8").index(folder)
 
-    with pytest.raises(GalleryError, match="changed while it was calibrated"):
+    with pytest.raises(GalleryError, match="changed during calibration"):
         Retriever(path).calibrate(progress=meanwhile)
     assert Retriever(path).gallery.settings().calibration is None
 

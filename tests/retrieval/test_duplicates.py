@@ -299,7 +299,7 @@ def test_against_an_empty_gallery_or_itself(
     empty = Retriever(tmp_path / "empty", backbone=str(weights), engine="torch-fp32")
     empty.index(tmp_path / "broken.jpg")
     assert retriever.duplicates(against=tmp_path / "empty").groups == ()
-    with pytest.raises(ImgretError, match="against itself"):
+    with pytest.raises(ImgretError, match="compared with itself"):
         retriever.duplicates(against=tmp_path / "g")
 
 

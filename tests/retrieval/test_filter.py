@@ -191,29 +191,29 @@ WRONG = [
     ("label =", "at its end: a value is expected."),
     ("label == ", "at its end: a value is expected."),
     ("label", "at its end: =, !=, <, <=, >, >=, IN, BETWEEN, LIKE or IS NULL is expected."),
-    ("label = 'x", "at character 9: what begins with ' there has no end."),
-    ('label = "x', 'at character 9: what begins with " there has no end.'),
-    ("`label = 'x'", "at character 1: what begins with ` there has no end."),
+    ("label = 'x", "at character 9: what ' opens there is never closed."),
+    ('label = "x', 'at character 9: what " opens there is never closed.'),
+    ("`label = 'x'", "at character 1: what ` opens there is never closed."),
     ("nothing = 3", "at character 1 (nothing): there is no column nothing."),
     ("lable = 'x'", "at character 1 (lable): there is no column lable; did you mean label?"),
     ("depth > 3", "at character 1 (depth): there is no column depth; did you mean facts.depth?"),
     ("width > 1 AND wdith < 3",
      "at character 15 (wdith): there is no column wdith; did you mean width?"),
     ("label > 3", "at character 9 (3): label holds text in single quotes."),
-    ("label = BMW", "at character 9 (BMW): a value is expected, and text stands in single quotes."),
+    ("label = BMW", "at character 9 (BMW): a value is expected; text needs single quotes."),
     ("label = true", "at character 9 (true): label holds text in single quotes."),
     ("width = 'x'", "at character 9 ('x'): width holds whole numbers, such as 640."),
     ("width = 640.5", "at character 9 (640.5): width holds whole numbers, such as 640."),
     ("width = 1e3", "at character 9 (1e3): width holds whole numbers, such as 640."),
-    ("width = ٣", "at character 9 (٣): this sign has no meaning in a filter."),
+    ("width = ٣", "at character 9 (٣): this sign means nothing in a filter."),
     ("width < 2147483648",
-     "at character 9 (2147483648): width holds whole numbers of less than 2,147,483,648."),
+     "at character 9 (2147483648): width holds whole numbers below 2,147,483,648."),
     ("width > label", "at character 9 (label): width holds whole numbers, such as 640."),
     ("facts.alpha = 1", "at character 15 (1): facts.alpha holds true or false."),
     ("facts.alpha > true",
-     "at character 13 (>): facts.alpha holds true or false, of which none is the less."),
+     "at character 13 (>): facts.alpha holds true or false, which have no order."),
     ("facts.alpha between true and true",
-     "at character 13 (between): facts.alpha holds true or false, of which none is the less."),
+     "at character 13 (between): facts.alpha holds true or false, which have no order."),
     ("label = null", "at character 9 (null): nothing equals NULL; write label IS NULL."),
     ("label in ('a', null)", "at character 16 (null): nothing equals NULL; write label IS NULL."),
     ("label in ()", "at character 11 ()): a value is expected."),
@@ -222,27 +222,27 @@ WRONG = [
     ("label is 'a'", "at character 10 ('a'): NULL or NOT NULL is expected after IS."),
     ("width between 3", "at its end: AND is expected, as in width BETWEEN 640 AND 1024."),
     ("width like '3%'",
-     "at character 7 (like): LIKE is for text, and width holds whole numbers."),
+     "at character 7 (like): LIKE works on text, but width holds whole numbers."),
     ("label like width",
-     "at character 12 (width): a value is expected, and text stands in single quotes."),
+     "at character 12 (width): a value is expected; text needs single quotes."),
     ("lower(label) = 'a'",
-     "at character 1 (lower): functions are not read; ILIKE compares without regard to case."),
+     "at character 1 (lower): a filter has no functions; ILIKE compares without regard to case."),
     ("label = lower('A')",
-     "at character 9 (lower): functions are not read; ILIKE compares without regard to case."),
+     "at character 9 (lower): a filter has no functions; ILIKE compares without regard to case."),
     ("width * height > 3",
      "at character 7 (*): a filter compares columns with values and does not calculate."),
     ("label = 'a' -- x",
      "at character 13 (-): a filter compares columns with values and does not calculate."),
-    ("label = 'a'; x", "at character 12 (;): this sign has no meaning in a filter."),
-    ("label = \x00", r"at character 9 (\x00): this sign has no meaning in a filter."),
+    ("label = 'a'; x", "at character 12 (;): this sign means nothing in a filter."),
+    ("label = \x00", r"at character 9 (\x00): this sign means nothing in a filter."),
     ("label = 'a' label = 'b'", "at character 13 (label): AND, OR or the end is expected."),
     ("label = 'a')", "at character 12 ()): AND, OR or the end is expected."),
     ("and", "at character 1 (and): a column is expected."),
     ("true", "at its end: a comparison of a column is expected."),
     ("1 = 1", "at character 5 (1): a column is expected on one side of a comparison."),
     ("1 < label", "at character 1 (1): label holds text in single quotes."),
-    ("path = 'caf\udce9'", r"at character 8 ('caf\udce9'): it holds bytes that are no UTF-8, which "
-     r"a gallery stores as \xff and the like."),
+    ("path = 'caf\udce9'", r"at character 8 ('caf\udce9'): it holds bytes that are not UTF-8, "
+     r"which a gallery stores as \xff and the like."),
     ("x" * 100 + " = 3", f"at character 1 ({'x' * 40}...): there is no column {'x' * 40}...."),
 ]  # fmt: skip
 
@@ -273,7 +273,7 @@ def test_inner_columns_are_none_of_a_filter(inner: str) -> None:
 
 @pytest.mark.parametrize("wrong", [5, b"label = 'a'", ["label"]])
 def test_what_is_neither_text_nor_a_filter_is_refused(wrong: Any) -> None:
-    with pytest.raises(QueryError, match=r"^where is .*; it must be text or a Filter\.$"):
+    with pytest.raises(QueryError, match=r"^where is .*\. Give text or a Filter\.$"):
         Filter.of(wrong)
 
 
@@ -281,19 +281,19 @@ def test_what_is_neither_text_nor_a_filter_is_refused(wrong: Any) -> None:
 
 
 @pytest.mark.parametrize(("text", "said"), [
-    ("x" * 10_000_000, "10,000,000 characters long"),
-    ("'" * 29_999, "has no end"),
+    ("x" * 10_000_000, "10,000,000 characters"),
+    ("'" * 29_999, "is never closed"),
     ("'" * 30_000, "a comparison of a column is expected"),
     ("(" * 30_000, "nested deeper"),
     ("not " * 7_000, "nested deeper"),
     ("(" * (MOST_DEPTH + 1) + "width = 1" + ")" * (MOST_DEPTH + 1), "nested deeper"),
-    ("width = " + "9" * 29_000, "whole numbers of less than"),
+    ("width = " + "9" * 29_000, "whole numbers below"),
     ("width = 9." + "9" * 29_000, "such as 640"),
     ("width=1 or " * MOST_CONDITIONS + "width=1", f"more than {MOST_CONDITIONS:,} conditions"),
     (f"id in ({'1,' * MOST_VALUES}1)", f"more than {MOST_VALUES:,} values"),
     (f"path like '{'_' * (MOST_OF_A_PATTERN + 1)}'", f"at most {MOST_OF_A_PATTERN:,} characters"),
-    ("a." * 15_000, "this sign has no meaning"),
-    ("`" * 29_999, "has no end"),
+    ("a." * 15_000, "this sign means nothing"),
+    ("`" * 29_999, "is never closed"),
     (" " * 30_000, "it is empty"),
 ])  # fmt: skip
 def test_hostile_text_is_refused_at_once(text: str, said: str) -> None:

@@ -309,7 +309,7 @@ def test_any_changed_byte_outside_the_vectors_is_noticed(kind: Kind, tmp_path: P
     assert head == len(content) - 500 * (8 + index.d_out * (4 if kind == "exact" else 2))
     for place in range(0, head, 7):
         file.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
-        with pytest.raises(GalleryError, match="not what was written"):
+        with pytest.raises(GalleryError, match="has changed since it was written"):
             Index.load(file, index.settings)
 
 

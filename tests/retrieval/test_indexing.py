@@ -259,7 +259,9 @@ def test_auto_fits_again_when_images_have_doubled_and_says_that_scores_change(
     assert grow(40) == (24, "None")
     fitted_on, said = grow(48)
     assert fitted_on == 48
-    assert "fitted to 48 images (it was rca:1024): scores are of another scale than before" in said
+    assert (
+        "fitted to 48 images (before: rca:1024), so scores have another scale than before" in said
+    )
     assert grow(60) == (48, "None")
 
 

@@ -155,7 +155,7 @@ def test_a_reembed_refuses_what_is_not_there(home: Path) -> None:
     with pytest.raises(ImgretError, match="25 of them are gone"):
         retriever.index(home / "p", reembed=True)
     shutil.rmtree(home / "q")
-    with pytest.raises(ImgretError, match="q is not there"):
+    with pytest.raises(ImgretError, match="q does not exist"):
         retriever.index(home / "p", reembed=True)
     assert rows(home / "g.imgret") == before
     assert retriever.index(home / "p", reembed=True, drop_missing=True).encoded == 0

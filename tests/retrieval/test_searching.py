@@ -155,7 +155,7 @@ def test_the_mean_of_one_image_is_that_image(retriever: Retriever, gallery: Path
 
 
 def test_embeddings_of_another_width_are_refused(retriever: Retriever) -> None:
-    with pytest.raises(ImgretError, match="are 7 wide"):
+    with pytest.raises(ImgretError, match="have a width of 7"):
         retriever.search_embeddings(np.ones((1, 7), np.float32))
 
 
@@ -216,7 +216,7 @@ def test_a_reader_that_a_writer_overtakes_reads_again_and_leaves_the_lock_alone(
 
 
 def test_no_gallery_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(GalleryError, match="is no gallery"):
+    with pytest.raises(GalleryError, match="is not a gallery"):
         Retriever(tmp_path / "none").search(picture(1))
 
 
@@ -241,7 +241,7 @@ def test_gallery_toml_can_be_lost(own: Retriever) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (("format = 2", "format = 99"), "is of format 99; this imgret reads format 2"),
+        (("format = 2", "format = 99"), "has format 99, but this imgret reads format 2"),
         (("format = 2", "format = "), "is not valid TOML"),
         (("dim = ", 'surprise = "x"\ndim = '), "backbone.surprise"),
         (('weights_sha256 = "', 'weights_sha256 = "../../'), "backbone.weights_sha256"),

@@ -165,7 +165,7 @@ def test_tensors_of_uint8_are_pictures_with_the_channels_first_or_last() -> None
      torch.zeros(3, 4, 4), torch.zeros(3, 4, 4, dtype=torch.bfloat16)],
 )  # fmt: skip
 def test_what_is_no_picture_is_named_in_one_sentence(source: object) -> None:
-    with pytest.raises(ImageError, match="is no picture; give") as raised:
+    with pytest.raises(ImageError, match="is not a picture; give") as raised:
         decode(source, SQUASH)  # type: ignore[arg-type]
     kind = "of shape" if hasattr(source, "shape") else type(source).__name__
     assert kind in str(raised.value)
@@ -182,7 +182,7 @@ def test_what_only_looks_like_a_picture_is_named_too() -> None:
             """As a socket that does not wait."""
 
     empty = torch.zeros(3, 4, 4, dtype=torch.uint8, device="meta")
-    for source, said in ((Never(), "Never whose read"), (empty, "on meta is no picture")):
+    for source, said in ((Never(), "Never whose read"), (empty, "on meta is not a picture")):
         with pytest.raises(ImageError, match=said):
             decode(source, SQUASH)  # type: ignore[arg-type]
     with pytest.warns(RuntimeWarning), pytest.raises(ImageError, match="gives coroutine"):

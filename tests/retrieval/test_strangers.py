@@ -624,4 +624,4 @@ def test_the_gallery_of_an_archive_is_found_by_itself_and_says_whose_it_is(
     rewrite(folder, toml=put('name = "mini"', 'name = "hf-hub:evil/model"'))
     code, said = measured(folder / "pictures", cache, "query", a_query(folder))
     assert code == 2
-    assert "names the backbone hf-hub:evil/model and was not written by you" in said
+    assert "names the backbone hf-hub:evil/model, and you did not write it" in said

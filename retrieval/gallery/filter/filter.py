@@ -42,7 +42,7 @@ class Filter:
             return cls.parse(where)
         if where is None or isinstance(where, Filter):
             return where
-        raise QueryError(f"where is {shorten(repr(where), 200)}; it must be text or a Filter.")
+        raise QueryError(f"where is {shorten(repr(where), 200)}. Give text or a Filter.")
 
     def __and__(self, other: Filter) -> Filter:
         return Filter(And((self._tree, other._tree)))

@@ -167,7 +167,9 @@ class _Parser:
 
     def _likeness(self, column: KnownColumn, said: Token, *, negated: bool) -> Expression:
         if column.holds != "text":
-            raise said.wrong(f"{said.keyword} is for text, and {column.name} holds {column.holds}")
+            raise said.wrong(
+                f"{said.keyword} works on text, but {column.name} holds {column.holds}"
+            )
         token = self._next
         pattern = cast(str, self._constant(column))
         if len(pattern) > MOST_OF_A_PATTERN:
@@ -187,7 +189,7 @@ class _Parser:
         if token.kind != "word" or token.keyword:
             raise token.wrong("a column is expected")
         if self._next.said == "(":
-            raise token.wrong("functions are not read; ILIKE compares without regard to case")
+            raise token.wrong("a filter has no functions; ILIKE compares without regard to case")
         name = token.said.replace("`", "")
         known = KNOWN_COLUMNS.get(name.lower())
         if known is None:
@@ -238,7 +240,7 @@ def _value(token: Token, column: KnownColumn) -> Constant:
     if token.kind == "end" or (token.kind == "sign") or token.keyword not in ("", "TRUE", "FALSE"):
         raise token.wrong("a value is expected")
     if token.kind == "word" and not token.keyword:
-        raise token.wrong("a value is expected, and text stands in single quotes")
+        raise token.wrong("a value is expected; text needs single quotes")
     raise token.wrong(_unlike(column))
 
 
@@ -249,7 +251,7 @@ def _whole_number(token: Token, column: KnownColumn) -> int:
     most = 2 ** (column.bits - 1)
     number = int(token.said) if len(digits) < 30 else most
     if not -most < number < most:
-        raise token.wrong(f"{column.name} holds whole numbers of less than {most:,}")
+        raise token.wrong(f"{column.name} holds whole numbers below {most:,}")
     return number
 
 
@@ -262,4 +264,4 @@ def _unlike(column: KnownColumn) -> str:
 def _check_order(column: KnownColumn, said: Token) -> None:
     """Raise FilterError for an order between true and false."""
     if column.holds == "true or false" and said.said not in ("=", "==", "!=", "<>"):
-        raise said.wrong(f"{column.name} holds true or false, of which none is the less")
+        raise said.wrong(f"{column.name} holds true or false, which have no order")

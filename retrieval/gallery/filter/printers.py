@@ -57,7 +57,9 @@ def as_milvus(tree: Expression) -> str:
             return f"({name} >= {least} and {name} <= {most})"
         case Likeness(column, pattern, negated, folded):
             if folded:
-                raise FilterError("Milvus has no ILIKE. Compare with regard to case, by LIKE.")
+                raise FilterError(
+                    "Milvus has no ILIKE. Use LIKE, which compares with regard to case."
+                )
             like = f"{_field(column)} like {json.dumps(pattern, ensure_ascii=False)}"
             return f"not ({like})" if negated else like
         case Absence(column, negated):

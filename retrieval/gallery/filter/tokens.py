@@ -58,7 +58,7 @@ def tokens(text: str) -> Iterator[Token]:
     """The pieces of a filter, the last one of kind "end". Raises FilterError."""
     if len(text) > MOST_OF_A_FILTER:
         raise FilterError(
-            f"The filter is {len(text):,} characters long; at most {MOST_OF_A_FILTER:,} are read. "
+            f"The filter has {len(text):,} characters, but may have at most {MOST_OF_A_FILTER:,}. "
             "Shorten it."
         )
     place = 0
@@ -70,7 +70,7 @@ def tokens(text: str) -> Iterator[Token]:
         token = Token(found.lastgroup, found[0], place)  # type: ignore[arg-type]
         if any("\ud800" <= character <= "\udfff" for character in token.said):
             raise token.wrong(
-                r"it holds bytes that are no UTF-8, which a gallery stores as \xff and the like"
+                r"it holds bytes that are not UTF-8, which a gallery stores as \xff and the like"
             )
         yield token
         if token.kind == "end":
@@ -91,11 +91,11 @@ def _end_of_space(text: str, place: int) -> int:
 def _no_token(text: str, place: int) -> FilterError:
     sign = text[place]
     if sign in "'\"`":
-        return _wrong(f"at character {place + 1}", f"what begins with {sign} there has no end")
+        return _wrong(f"at character {place + 1}", f"what {sign} opens there is never closed")
     if sign in ARITHMETIC:
         why = "a filter compares columns with values and does not calculate"
     else:
-        why = "this sign has no meaning in a filter"
+        why = "this sign means nothing in a filter"
     return _wrong(f"at character {place + 1} ({in_brief(sign)})", why)
 
 

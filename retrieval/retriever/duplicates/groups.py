@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from retrieval.errors import GalleryError, ImgretError
+from retrieval.errors import ArgumentError, GalleryError
 from retrieval.gallery import Filter, Gallery
 from retrieval.progress import Progress
 from retrieval.retriever.duplicates.copies import (
@@ -64,10 +64,10 @@ def find_duplicates(
     threshold: cosine similarity of raw embeddings; None estimates it. tier: the most lenient one
     that is looked for. where: which rows of gallery to look at. With another gallery every
     representative is one of its images. Nothing is written and no file is changed.
-    Raises ImgretError, and GalleryError when the galleries' embeddings cannot be compared.
+    Raises ArgumentError, and GalleryError when the galleries' embeddings cannot be compared.
     """
     if threshold is not None and not -1 <= threshold <= 1:
-        raise ImgretError(f"The threshold is {threshold}; a cosine similarity is -1 to 1.")
+        raise ArgumentError(f"The threshold is {threshold}. Give a cosine similarity from -1 to 1.")
     if against is not None:
         _check_comparable(gallery, against)
     stored = read_stored(gallery, where)
@@ -334,11 +334,11 @@ def _after(other: StoredImages, stored: StoredImages) -> StoredImages:
 def _check_comparable(gallery: Gallery, other: Gallery) -> None:
     """Raise GalleryError unless both were embedded by the same backbone in the same way."""
     if gallery.path.resolve() == other.path.resolve():
-        raise ImgretError(f"{gallery.path} cannot be held against itself; leave --against out.")
+        raise ArgumentError(f"{gallery.path} cannot be compared with itself. Leave --against out.")
     one, two = gallery.settings().backbone, other.settings().backbone
     if one.model_copy(update={"name": ""}) != two.model_copy(update={"name": ""}):
         made = [f"{b.name} ({b.weights_sha256[:8]}, {b.size} px, {b.fit})" for b in (one, two)]
         raise GalleryError(
             f"{gallery.path} was made with {made[0]} and {other.path} with {made[1]}, so they "
-            "cannot be compared. Index one again with --reembed and the other's backbone."
+            "cannot be compared. Index one again, with --reembed and the backbone of the other."
         )
