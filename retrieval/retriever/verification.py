@@ -317,7 +317,7 @@ class _Again:
         if not tasks:
             return []
         self.gallery.check_followable(self.table)
-        writer = Writer(self.table, {} if anew else known)
+        writer = Writer.begin(self.table, {} if anew else known)
         encoder = self.encoders.of(self.settings, ours=self.table.is_ours)
         run_tasks(Plan(tasks=tasks), writer, encoder, self.reading)
         return [f"rows embedded again: {len(tasks):,}"]
