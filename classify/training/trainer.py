@@ -107,8 +107,7 @@ def train(
         history = read_history(out / HISTORY) if resume else []
         facts = _facts(folder, splits, prepared)
         if not resume:
-            _write_beginning(out, recipe, folder, splits, prepared)
-            write_facts(out, facts)
+            _write_beginning(out, recipe, folder, splits, prepared, facts)
         elif (out / LAST_STATE).is_file():
             loop.resume(Place.read(out / LAST_STATE))
         history = history[: loop.place.epoch]
@@ -131,11 +130,9 @@ def train(
             )
         except DivergedError as error:
             raise _diverged(out, loop.place, facts) from error
-        place = loop.place
-        facts = replace(
-            facts, best_epoch=place.best_epoch, ended=why, seconds=round(place.total_seconds, 1)
-        )
-        write_facts(out, facts)
+        seconds = round(loop.place.total_seconds, 1)
+        best = loop.place.best_epoch
+        write_facts(out, replace(facts, best_epoch=best, ended=why, seconds=seconds))
     return Trained(Run.read(out), tuple(history), with_best(history), failed, prepared.is_random)
 
 
@@ -157,13 +154,19 @@ def _facts(folder: Path, splits: Splits, prepared: Prepared) -> RunFacts:
 
 
 def _write_beginning(
-    out: Path, recipe: Recipe, folder: Path, splits: Splits, prepared: Prepared
+    out: Path,
+    recipe: Recipe,
+    folder: Path,
+    splits: Splits,
+    prepared: Prepared,
+    facts: RunFacts,
 ) -> None:
-    """Keep the recipe, and which images are trained on and which are held out."""
+    """Keep the recipe, which images are trained on and held out, and the facts, which come last."""
     write_atomically(out / RECIPE, recipes.recipe_as_toml(recipe).encode())
     kept = kept_of(prepared.loop.train, "train", folder)
     kept += kept_of(prepared.validation, "validation", folder)
     write_kept(out / SPLIT, kept + kept_unread(splits.test, "test", folder))
+    write_facts(out, facts)
 
 
 def _finished(run: Run) -> Trained:
