@@ -45,7 +45,7 @@ _REMEDIES = {
     errno.EROFS: "Get the right to write there, or name another place.",
     errno.ENOENT: "Create its folder first, or name another place.",
     errno.ENOTDIR: "Create its folder first, or name another place.",
-    errno.EBUSY: "Close what has it open and run the same command again.",
+    errno.EBUSY: "Close the program that has it open, and run the same command again.",
     errno.EISDIR: "Name a file, not a folder.",
 }
 _OTHERWISE = "Check the disk, or name another place."

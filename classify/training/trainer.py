@@ -15,6 +15,7 @@ from torch import nn
 
 from classify import recipe as recipes
 from classify.data import (
+    Splits,
     find_splits,
     fingerprint,
     kept_of,
@@ -40,7 +41,7 @@ from classify.run import (
     write_history,
 )
 from classify.training.loop import DivergedError, Place, with_best
-from classify.training.preparation import prepare
+from classify.training.preparation import Prepared, prepare
 from retrieval.encoder import keep_freed_memory
 from retrieval.errors import DataError, RunError, WriteError
 from retrieval.files import make_folder, write_atomically
@@ -101,29 +102,12 @@ def train(
     keep_freed_memory()
     prepared = prepare(recipe, splits, out, progress)
     loop, failed = prepared.loop, prepared.failed
-    classes = splits.train.classes
     with _writing(out):
         make_folder(out)
         history = read_history(out / HISTORY) if resume else []
-        facts = RunFacts(
-            format=RUN_FORMAT,
-            data=str(folder.resolve()),
-            fingerprint=fingerprint(splits),
-            parameters=parameters(loop.network),
-            trained_on=len(loop.train.images),
-            validated_on=len(prepared.validation.images),
-            failed=len(failed),
-            best_epoch=0,
-            ended="",
-            seconds=0.0,
-            machine=machine(),
-        )
+        facts = _facts(folder, splits, prepared)
         if not resume:
-            write_atomically(out / RECIPE, recipes.recipe_as_toml(recipe).encode())
-            kept = kept_of(loop.train, "train", folder)
-            kept += kept_of(prepared.validation, "validation", folder)
-            write_kept(out / SPLIT, kept + kept_unread(splits.test, "test", folder))
-            write_facts(out, facts)
+            _write_beginning(out, recipe, folder, splits, prepared, facts)
         elif (out / LAST_STATE).is_file():
             loop.resume(Place.read(out / LAST_STATE))
         history = history[: loop.place.epoch]
@@ -136,7 +120,9 @@ def train(
         try:
             why = loop.run(
                 history,
-                on_best=lambda network: save_model(out, network, prepared.preprocessing, classes),
+                on_best=lambda network: save_model(
+                    out, network, prepared.preprocessing, splits.train.classes
+                ),
                 on_epoch=note,
                 restore_best=lambda network: _restore(network, out),
                 should_stop=should_stop,
@@ -144,12 +130,43 @@ def train(
             )
         except DivergedError as error:
             raise _diverged(out, loop.place, facts) from error
-        place = loop.place
-        facts = replace(
-            facts, best_epoch=place.best_epoch, ended=why, seconds=round(place.total_seconds, 1)
-        )
-        write_facts(out, facts)
+        seconds = round(loop.place.total_seconds, 1)
+        best = loop.place.best_epoch
+        write_facts(out, replace(facts, best_epoch=best, ended=why, seconds=seconds))
     return Trained(Run.read(out), tuple(history), with_best(history), failed, prepared.is_random)
+
+
+def _facts(folder: Path, splits: Splits, prepared: Prepared) -> RunFacts:
+    """What is known of a run that begins."""
+    return RunFacts(
+        format=RUN_FORMAT,
+        data=str(folder.resolve()),
+        fingerprint=fingerprint(splits),
+        parameters=parameters(prepared.loop.network),
+        trained_on=len(prepared.loop.train.images),
+        validated_on=len(prepared.validation.images),
+        failed=len(prepared.failed),
+        best_epoch=0,
+        ended="",
+        seconds=0.0,
+        machine=machine(),
+    )
+
+
+def _write_beginning(
+    out: Path,
+    recipe: Recipe,
+    folder: Path,
+    splits: Splits,
+    prepared: Prepared,
+    facts: RunFacts,
+) -> None:
+    """Keep the recipe, which images are trained on and held out, and the facts, which come last."""
+    write_atomically(out / RECIPE, recipes.recipe_as_toml(recipe).encode())
+    kept = kept_of(prepared.loop.train, "train", folder)
+    kept += kept_of(prepared.validation, "validation", folder)
+    write_kept(out / SPLIT, kept + kept_unread(splits.test, "test", folder))
+    write_facts(out, facts)
 
 
 def _finished(run: Run) -> Trained:

@@ -88,7 +88,9 @@ def _placed(name: str, known: dict[str, Any], location: str, start: int) -> Any:
     import onnx
 
     if known["dtype"] != "F16":
-        raise BackboneError(f"{location} is not in float16. Use classify.slim to halve it.")
+        raise BackboneError(
+            f"{location} is not in float16. Run `python -m classify.slim` to halve it."
+        )
     tensor = onnx.TensorProto(
         name=name,
         dims=known["shape"],

@@ -24,14 +24,12 @@ def export_backbone(backbone: Backbone, out: Path) -> float:
     """Write a backbone to a file .onnx, or to a new folder as OpenVINO has it.
 
     Pixels go in as they are, (n, size, size, 3) uint8 RGB; embeddings come out, (n, dim) float32,
-    not yet of unit length. Returns the least cosine to torch on noise. Raises BackboneError when
-    the backbone cannot be exported or its embeddings differ then, ArgumentError when out is an
-    existing folder, and WriteError.
+    not yet of unit length. Gives the least cosine to torch on noise. Raises BackboneError when the
+    backbone cannot be exported, or its embeddings are others then, ArgumentError when out is there
+    as a folder, WriteError when it cannot be written.
     """
     if out.suffix in (".xml", ".bin"):
-        raise ArgumentError(
-            f"{out} is only one of OpenVINO's two files. Name a folder for both, or a file .onnx."
-        )
+        raise ArgumentError(f"{out} is one of OpenVINO's files. Name a folder, or a file .onnx.")
     if out.is_dir() or (is_there(out) and out.suffix != ONNX):
         raise ArgumentError(f"{out} already exists. Name a new folder, or a file .onnx.")
     try:
@@ -45,19 +43,19 @@ def export_backbone(backbone: Backbone, out: Path) -> float:
 
 
 def _as_folder(backbone: Backbone, out: Path) -> float:
-    problems = []
     with scratch_folder(out.parent) as scratch:
         for number, convert in enumerate(CONVERSIONS):
             made = scratch / str(number)
             try:
                 write = partial(export_encoder, backbone, made, convert)
                 cosine = _checked(backbone, made / NETWORK, write)
-            except BackboneError as error:
-                problems.append(error)
+            except BackboneError:
+                if convert is CONVERSIONS[-1]:
+                    raise
                 continue
             put_in_place(made, out)
             return cosine
-    raise problems[-1]
+    raise AssertionError("there is a way to convert")  # so that the types are right
 
 
 def _checked(backbone: Backbone, network: Path, write: Callable[[], None]) -> float:

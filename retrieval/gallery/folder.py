@@ -6,8 +6,8 @@ import contextlib
 import datetime
 import os
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path, PurePath, PurePosixPath
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path, PurePath
 
 from filelock import FileLock, Timeout
 
@@ -20,10 +20,10 @@ from retrieval.files import (
     leftovers,
     make_folder,
     read_bounded,
-    sha256_of,
     sweep,
     write_atomically,
 )
+from retrieval.gallery.published import PublishedFiles
 from retrieval.gallery.rows import spelled_back
 from retrieval.gallery.settings import (
     IndexState,
@@ -39,7 +39,6 @@ from retrieval.text import unwritable
 
 FOLDER_NAME = ".imgret"
 STAGING = "reembed"
-MOST_OF_A_COPY = 1 << 28  # bytes; a manifest, or marks of deleted rows
 
 
 def find_gallery(start: Path) -> Path:
@@ -73,6 +72,7 @@ class Gallery:
                 f"The name of the folder {self.path} is not valid UTF-8, so it cannot hold a "
                 "gallery. Rename it, or name another place with --gallery."
             ) from error
+        self.published = PublishedFiles(self.path)
         self._folders: dict[Path, Path] = {}
         self._locked: tuple[int, int] | None = None
         self.trusted = False
@@ -174,87 +174,11 @@ class Gallery:
                 "the same command again to start a new gallery."
             )
 
-    def checksums_of(self, table: ImageTable, known: Mapping[str, str]) -> dict[str, str]:
-        """Return the SHA-256 of each file of a version, by its path below the gallery.
-
-        known: those of the version before; a file of the table is never changed, but for manifests
-        whose number is used again after a version was given up.
-        """
-        sums = {}
-        for file in table.files():
-            name = file.relative_to(self.path).as_posix()
-            old = None if file.suffix == ".manifest" else known.get(name)
-            sums[name] = old or sha256_of(file)
-        return sums
-
-    def keep_copies(self, sums: Mapping[str, str]) -> None:
-        """Keep a second copy of the small files without which no row can be read.
-
-        They are the manifest and the marks of deleted rows: a few kB that stand for all rows.
-        """
-        kept = {
-            name: self._copy_of(name)
-            for name in sums
-            if not name.endswith(".lance") and _is_inside(name) and (self.path / name).is_file()
-        }
-        if self.copies_path.is_symlink() or not self.copies_path.is_dir():  # a stranger's
-            delete(self.copies_path)
-        make_folder(self.copies_path)
-        for name, copy in kept.items():
-            if not self._has_copy(name, sums[name]):
-                write_atomically(copy, (self.path / name).read_bytes())
-
-    def drop_copies(self, sums: Mapping[str, str]) -> None:
-        """Delete the copies of what is no longer published."""
-        kept = {self._copy_of(name) for name in sums}
-        for copy in set(self.copies_path.iterdir()) - kept:
-            delete(copy)
-
     def restore_copies(self) -> list[str]:
-        """Restore published files that have changed from their copies.
-
-        Gives their names. Nothing is done where gallery.toml is damaged too.
-        """
+        """PublishedFiles.restore(); nothing where gallery.toml is damaged too."""
         if self.check_settings() is not None:
             return []
-        restored = []
-        for name, sha256 in read_file(self.settings_path).files.items():
-            copy, file = self._copy_of(name), self.path / name
-            with contextlib.suppress(OSError):
-                damaged = not file.is_file() or sha256_of(file) != sha256
-                if _is_inside(name) and damaged and self._has_copy(name, sha256):
-                    write_atomically(file, copy.read_bytes())
-                    restored.append(name)
-        return restored
-
-    @property
-    def copies_path(self) -> Path:
-        """The folder of the second copies."""
-        return self.path / "copies"
-
-    def _has_copy(self, name: str, sha256: str) -> bool:
-        copy = self._copy_of(name)
-        try:
-            return copy.stat().st_size <= MOST_OF_A_COPY and sha256_of(copy) == sha256
-        except OSError:
-            return False
-
-    def _copy_of(self, name: str) -> Path:
-        return self.copies_path / PurePosixPath(name).name
-
-    def check_checksums(self, settings: Settings) -> list[str]:
-        """Say in sentences what is wrong with the files of the published version."""
-        problems = []
-        for name, sha256 in settings.files.items():
-            file = self.path / name
-            try:
-                if not _is_inside(name) or sha256_of(file) != sha256:
-                    problems.append(f"{name} is not what was written")
-                elif not name.endswith(".lance") and not self._has_copy(name, sha256):
-                    problems.append(f"the copy of {name} is gone or not what was written")
-            except OSError as error:
-                problems.append(f"{name} cannot be read ({error.strerror})")
-        return problems
+        return self.published.restore(read_file(self.settings_path).files)
 
     def check_settings(self) -> str | None:
         """Say what is wrong with the text of gallery.toml; None if nothing is."""
@@ -448,9 +372,3 @@ def _is_gone(path: Path) -> bool:
     except OSError:
         return False
     return False
-
-
-def _is_inside(name: str) -> bool:
-    """Whether a path from gallery.toml stays below the gallery."""
-    path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts

@@ -235,8 +235,8 @@ def read_text(text: str, source: Path) -> Settings:
         raise GalleryError(f"{source} is not valid TOML ({error}). {_remedy(source)}") from error
     if data.get("format") != GALLERY_FORMAT:
         raise GalleryError(
-            f"{source} has format {data.get('format')!r}, but this imgret reads "
-            f"format {GALLERY_FORMAT}. Index the images again into a new gallery with --gallery."
+            f"{source} has format {data.get('format')!r}, but this imgret reads format "
+            f"{GALLERY_FORMAT}. Index the images again into a new gallery with --gallery."
         )
     try:
         return Settings.model_validate(data)

@@ -32,12 +32,12 @@ from retrieval.gallery.dataset import (
     note_use,
     open_dataset,
 )
-from retrieval.gallery.filter import INDEXED, Filter, with_ids
-from retrieval.gallery.rows import SETTINGS_KEY, TABLE, Row, as_matrix
+from retrieval.gallery.filter import with_ids
+from retrieval.gallery.reader import FEW_IDS, TableReader
+from retrieval.gallery.rows import SETTINGS_KEY, TABLE, Row
 from retrieval.gallery.versions import (
     Durability,
     check_folders,
-    files_of,
     manifest_of,
     versions_of,
 )
@@ -46,7 +46,6 @@ from retrieval.text import one_sentence, unwritable
 IDS_PER_VERSION = 100_000  # more rows than one commit holds
 ROWS_A_READ = 10_000
 FRAGMENTS_KEPT = 16
-FEW_IDS = 1_000
 LANCE_FORMAT = "2.2"  # of its files, by every version of Lance; 2.0 loses that facts are null
 STEPPED_BACK = (
     "%s: version %d cannot be read (%s), so version %d is used. Run `imgret verify --repair`, or "
@@ -56,16 +55,15 @@ STEPPED_BACK = (
 _log = logging.getLogger("imgret")
 
 
-class ImageTable:
-    """The table at one version; writing moves it on to the new version.
+class ImageTable(TableReader):
+    """The table at one version; writing moves it on to the version written.
 
     dataset: Lance's. place: what _place_of() said of it. stepped_back: why a newer version cannot
     be read, or None.
     """
 
     def __init__(self, dataset: Any, place: object, stepped_back: str | None = None) -> None:
-        self._dataset = dataset
-        self._path = Path(dataset.uri)
+        super().__init__(dataset)
         self._place = place
         self._durability = Durability(self._path)
         self.stepped_back = stepped_back
@@ -151,34 +149,6 @@ class ImageTable:
                 if version > self.version:
                     manifest_of(self._path, version).unlink()
         self.stepped_back = None
-
-    @property
-    def version(self) -> int:
-        """The version, which grows with every commit."""
-        return int(self._dataset.version)
-
-    @property
-    def name(self) -> str:
-        """A name that tells this table from another in its place."""
-        return str(self._dataset.schema.metadata[TABLE].decode())
-
-    @property
-    def settings(self) -> str:
-        """The settings as they were last written, in TOML."""
-        return str(self._dataset.schema.metadata[SETTINGS_KEY].decode())
-
-    @property
-    def dim(self) -> int:
-        """The width of an embedding."""
-        kind = self._dataset.schema.field("embedding").type
-        if not isinstance(kind, pa.FixedSizeListType):
-            raise ValueError("its embeddings are not fixed-size lists")
-        return int(kind.list_size)
-
-    def count(self, where: Filter | None = None) -> int:
-        """Count rows, or those that pass a filter."""
-        with damage_as_gallery_errors(self._dataset.uri):
-            return int(self._dataset.count_rows(filter=_in_sql(where)))
 
     def write(self, rows: Sequence[Row], *, replace: bool) -> None:
         """Commit rows; with replace, a row takes the place of the one with the same path.
@@ -325,35 +295,11 @@ class ImageTable:
                     "verify --repair`, which embeds the image again."
                 )
 
-    def paths(self) -> list[str]:
-        """Return the stored paths of all rows."""
-        return list(self.columns(["path"])["path"].to_pylist())
-
-    def pieces(self) -> list[int]:
-        """Return the numbers of the pieces that the table is written in."""
-        return [fragment.fragment_id for fragment in self._dataset.get_fragments()]
-
-    def piece(
-        self, number: int, names: Sequence[str] | None = None, rows: int = 4096
-    ) -> Iterator[pa.RecordBatch]:
-        """Return the rows of one piece. Raises GalleryError if it is damaged."""
-        with damage_as_gallery_errors(self._path):
-            fragment = self._dataset.get_fragment(number)
-            yield from fragment.to_batches(columns=names and list(names), batch_size=rows)
-
-    def rows_in_piece(self, number: int) -> int:
-        """Count the rows of a piece, dropped ones included."""
-        return int(self._dataset.get_fragment(number).metadata.physical_rows)
-
     def drop_piece(self, number: int) -> None:
         """Drop all rows of a piece, whether they can be read or not."""
         operation = lance.LanceOperation.Delete([], [number], "true")
         with self._committing():
             lance.LanceDataset.commit(str(self._path), operation, read_version=self.version)
-
-    def files(self) -> list[Path]:
-        """List the files that this version consists of."""
-        return [manifest_of(self._path, self.version), *files_of(self._path, self._dataset)]
 
     @contextlib.contextmanager
     def _committing(self) -> Iterator[None]:
@@ -399,48 +345,6 @@ class ImageTable:
                 older_than=timedelta(0), delete_unverified=True, error_if_tagged_old_versions=False
             )
 
-    def columns(self, names: Sequence[str], where: Filter | None = None) -> pa.Table:
-        """Return whole columns, in the order in which rows are stored."""
-        with damage_as_gallery_errors(self._dataset.uri):
-            return self._dataset.to_table(columns=list(names), filter=_in_sql(where))
-
-    def ids_passing(self, where: Filter) -> np.ndarray:
-        """Return (n,) int64 ids of the usable rows that pass a filter."""
-        return np.asarray(self.columns(["id"], where & INDEXED)["id"].to_numpy())
-
-    def take(self, offsets: Sequence[int], names: Sequence[str]) -> list[dict[str, Any]]:
-        """Return rows by their place in columns(), as dicts."""
-        with damage_as_gallery_errors(self._dataset.uri):
-            return list(self._dataset.take(list(offsets), columns=list(names)).to_pylist())
-
-    def rows_by_id(self, ids: np.ndarray, names: Sequence[str]) -> dict[int, dict[str, Any]]:
-        """Return a few rows by their ids."""
-        found = self.columns(names, with_ids(ids.tolist()))
-        return {row["id"]: row for row in found.to_pylist()}
-
-    def batches(
-        self, names: Sequence[str], where: Filter | None = INDEXED, rows: int = 4096
-    ) -> Iterator[pa.RecordBatch]:
-        """Give all rows that pass the filter, a few thousand at a time."""
-        with damage_as_gallery_errors(self._dataset.uri):
-            yield from self._dataset.to_batches(
-                columns=list(names), filter=_in_sql(where), batch_size=rows
-            )
-
-    def embeddings(self, ids: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Batches of (n,) int64 ids and their (n, d) float16 embeddings; all, or those of ids."""
-        where = INDEXED
-        if ids is not None and len(ids) <= FEW_IDS:
-            where &= with_ids(ids.tolist())
-        for batch in self.batches(["id", "embedding"], where):
-            found = batch["id"].to_numpy()
-            vectors = as_matrix(batch["embedding"])
-            if ids is not None:
-                wanted = np.isin(found, ids)
-                found, vectors = found[wanted], vectors[wanted]
-            if len(found):
-                yield found, vectors
-
 
 @lru_cache(maxsize=64)
 def _say_once(line: str) -> None:
@@ -455,7 +359,3 @@ def _place_of(dataset: Any) -> object:
         status = manifest_of(path, int(dataset.version)).stat()
         return identity(path), status.st_ino, status.st_mtime_ns, status.st_size
     return None
-
-
-def _in_sql(where: Filter | None) -> str | None:
-    return None if where is None else where.to_lance()

@@ -273,7 +273,7 @@ def _open_tiff(data: bytes, max_pixels: int) -> Opened:
 
 
 def _open_raw(data: bytes, max_pixels: int) -> Opened:
-    raw = raws.RawFile(data)
+    raw = raws.RawFile.open(data)
     check_pixels(raw.width, raw.height, max_pixels)
     jpeg, turn = raw.preview()
     if jpeg and sniff(jpeg[:HEADER_BYTES]) == "JPEG":

@@ -1,8 +1,11 @@
 """Cameras' raw files, through rawpy (LibRaw) where the extra `raw` is installed."""
 
+from __future__ import annotations
+
 import io
 import re
 from functools import lru_cache
+from typing import Any
 
 from PIL import Image
 
@@ -27,20 +30,25 @@ def are_readable() -> bool:
 
 
 class RawFile:
-    """A raw that is open: its size is known, nothing developed. Raises ImageError."""
+    """A raw that is open: its size is known, nothing developed. raw: rawpy's."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+        self.width, self.height, self._flip = raw.sizes.width, raw.sizes.height, raw.sizes.flip
+
+    @classmethod
+    def open(cls, data: bytes) -> RawFile:
+        """Read a raw's header. Raises ImageError."""
         if not are_readable():
             raise ImageError(RAW_NEEDED.format(distribution=distribution()))
         import rawpy
 
-        self._raw, self._errors = rawpy.RawPy(), (rawpy.LibRawError, ValueError)
+        raw = rawpy.RawPy()
         try:
-            self._raw.open_buffer(io.BytesIO(data))
-        except self._errors as error:
+            raw.open_buffer(io.BytesIO(data))
+            return cls(raw)
+        except _errors() as error:
             raise ImageError(f"a camera raw that cannot be read ({_said(error)})") from error
-        sizes = self._raw.sizes
-        self.width, self.height, self._flip = sizes.width, sizes.height, sizes.flip
 
     def preview(self) -> tuple[bytes | None, int]:
         """The embedded JPEG of nearly full size, if there is one, and how the raw is turned."""
@@ -48,7 +56,7 @@ class RawFile:
 
         try:
             thumb = self._raw.extract_thumb()
-        except self._errors:
+        except _errors():
             return None, 1
         if thumb.format != rawpy.ThumbFormat.JPEG:
             return None, 1
@@ -62,9 +70,16 @@ class RawFile:
         """The picture as the camera's white balance has it, upright, 8-bit RGB."""
         try:
             pixels = self._raw.postprocess(use_camera_wb=True, output_bps=8)
-        except self._errors as error:
+        except _errors() as error:
             raise ImageError(f"a camera raw that cannot be developed ({_said(error)})") from error
         return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """What LibRaw raises."""
+    import rawpy
+
+    return rawpy.LibRawError, ValueError
 
 
 def _said(error: Exception) -> str:

@@ -73,8 +73,8 @@ def drop_superseded(gallery: Gallery, table: ImageTable, settings: Settings) -> 
     Who published it may have been killed before; rows that were removed would stay on the disk.
     """
     gallery.drop_other_indexes(settings)
-    gallery.keep_copies(settings.files)
-    gallery.drop_copies(settings.files)
+    gallery.published.keep_copies(settings.files)
+    gallery.published.drop_copies(settings.files)
     table.drop_old_versions()
 
 
@@ -135,9 +135,9 @@ def _bring_up_index(
     state = gallery.index_state(settings, table)
     if n == 0:
         table.write_settings(without_index(settings))
-        sums = gallery.checksums_of(table, settings.files)
+        sums = gallery.published.checksums(table, settings.files)
         settings = settings.without_index().model_copy(update={"files": sums})
-        gallery.keep_copies(settings.files)
+        gallery.published.keep_copies(settings.files)
         gallery.publish(settings)
         drop_superseded(gallery, table, settings)
         return settings
@@ -163,10 +163,10 @@ def _bring_up_index(
                 augment=settings.augment,
                 settings=index.settings,
             ),
-            "files": gallery.checksums_of(table, settings.files),
+            "files": gallery.published.checksums(table, settings.files),
         }
     )
-    gallery.keep_copies(settings.files)
+    gallery.published.keep_copies(settings.files)
     gallery.publish(settings)
     drop_superseded(gallery, table, settings)  # until now readers use what was published before
     return settings

@@ -37,7 +37,7 @@ def reembed_rows(
         new = staging.create(settings)
     done = _still_there(gallery, table, new)
     plan = Plan(tasks=_tasks(gallery, table, done))
-    run_tasks(plan, Writer(new, done), encoder, reading)
+    run_tasks(plan, Writer.begin(new, done), encoder, reading)
     gallery.check_place()
     table.become(new)
     gallery.publish(settings)

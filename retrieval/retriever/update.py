@@ -57,7 +57,7 @@ class Update:
                 return self._report(plan, None)
             settings = self._new_settings(asked)
             table = self.gallery.create(settings)
-        writer = Writer(table, rows, self.gallery.is_gone)
+        writer = Writer.begin(table, rows, self.gallery.is_gone)
         if plan.tasks:
             encoder = self._encoder.of(settings, ours=table.is_ours)
             run_tasks(plan, writer, encoder, request.reading)

@@ -103,7 +103,7 @@ def verify(gallery: Gallery, reading: Reading, *, published: bool = False) -> Ve
         table = gallery.open_table(state.version)
     problems += _check_version(table)
     damage = check_rows(table, reading)
-    problems += damage.sentences() + gallery.check_checksums(settings)
+    problems += damage.sentences() + gallery.published.check(settings.files)
     problems += _check_index(gallery, settings, table)
     missing = [path for path in table.paths() if gallery.is_gone(path)]
     if missing:
@@ -140,8 +140,8 @@ def repair(
     if problems:
         gallery.publish(settings)
         repaired += [f"gallery.toml written again: {problem}" for problem in problems]
-    gallery.keep_copies(settings.files)
-    wrong = gallery.check_checksums(settings)
+    gallery.published.keep_copies(settings.files)
+    wrong = gallery.published.check(settings.files)
     damage = check_rows(table, reading)
     again = _Again(gallery, settings, table, encoders, reading)
     repaired += again.pieces(damage)
@@ -317,7 +317,7 @@ class _Again:
         if not tasks:
             return []
         self.gallery.check_followable(self.table)
-        writer = Writer(self.table, {} if anew else known)
+        writer = Writer.begin(self.table, {} if anew else known)
         encoder = self.encoders.of(self.settings, ours=self.table.is_ours)
         run_tasks(Plan(tasks=tasks), writer, encoder, self.reading)
         return [f"rows embedded again: {len(tasks):,}"]

@@ -100,20 +100,22 @@ def encode_batches(
 class Writer:
     """Collects rows and commits them; what is committed survives any crash.
 
-    is_gone: whether the file of a stored path is not there. A row whose file is gone while its
+    before: the table as it was, for a row that this run replaces may still be copied from. is_gone:
+    whether the file of a stored path is not there. A row whose file is gone while its
     content is found elsewhere is moved there. found_again: the stored paths of such rows.
     """
 
     def __init__(
         self,
         table: ImageTable,
+        before: ImageTable,
         rows: dict[str, StoredRow],
-        is_gone: Callable[[str], bool] = lambda _: False,
+        is_gone: Callable[[str], bool],
     ) -> None:
         self.table = table
         self.tally = Tally()
         self.found_again: set[str] = set()
-        self._before = table.frozen()  # a row that this run replaces may still be copied from
+        self._before = before
         self._stored = rows
         self._is_gone = is_gone
         self._by_sha256 = {r.sha256: r.id for r in rows.values() if r.usable}
@@ -124,6 +126,16 @@ class Writer:
         self._left: list[int] = []  # rows that moved into the place of another one
         self._last = time.monotonic()
         self._replaces = False
+
+    @classmethod
+    def begin(
+        cls,
+        table: ImageTable,
+        rows: dict[str, StoredRow],
+        is_gone: Callable[[str], bool] = lambda _: False,
+    ) -> Writer:
+        """Open a writer to a table as it is now."""
+        return cls(table, table.frozen(), rows, is_gone)
 
     def is_known(self, sha256: str) -> bool:
         """Whether an embedding of this content is stored."""

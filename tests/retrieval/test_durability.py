@@ -177,7 +177,8 @@ WHOLE = {"replaced", "new_folder", "scratch_folder"}
 ELSEWHERE = {
     ("retrieval/files.py", "write_atomically"),
     ("retrieval/files.py", "new_folder"),
-    ("retrieval/files.py", "replaced"),
+    ("retrieval/files.py", "put_in_place"),
+    ("retrieval/encoder/onnx_files.py", "share_weights"),  # a file that replaced() gave
     ("retrieval/gallery/table.py", "become"),  # Lance's own commit, and then a sync
     ("retrieval/retriever/export.py", "_export_parquet"),
     ("retrieval/retriever/export.py", "_export_npz"),

@@ -26,7 +26,7 @@ POINTS = [
     f"{TABLE}.drop_old_versions",
     f"{FOLDER}.create",
     f"{FOLDER}.publish",
-    f"{FOLDER}.keep_copies",
+    "retrieval.gallery.published:PublishedFiles.keep_copies",
     f"{FOLDER}.delete",
     "retrieval.index:Index.save",
     "retrieval.retriever.publish:_save",
