@@ -13,13 +13,13 @@ MOST_OF_A_COPY = 1 << 28  # bytes; a manifest, or marks of deleted rows
 
 
 class PublishedFiles:
-    """What gallery.toml says of files, held against them. path: the gallery's folder."""
+    """Compares files with what gallery.toml says of them. path: the gallery's folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def checksums(self, table: ImageTable, known: Mapping[str, str]) -> dict[str, str]:
-        """The SHA-256 of each file of a version, by its path below the gallery.
+        """Return the SHA-256 of each file of a version, by its path below the gallery.
 
         known: those of the version before; a file of the table is never changed, but for manifests
         whose number is used again after a version was given up.
@@ -49,13 +49,13 @@ class PublishedFiles:
                 write_atomically(copy, (self.path / name).read_bytes())
 
     def drop_copies(self, sums: Mapping[str, str]) -> None:
-        """Delete the copies of what is not published any more."""
+        """Delete the copies of what is no longer published."""
         kept = {self._copy_of(name) for name in sums}
         for copy in set(self.copies_path.iterdir()) - kept:
             delete(copy)
 
     def restore(self, sums: Mapping[str, str]) -> list[str]:
-        """Put the copies in the place of published files that are not what was written.
+        """Restore published files that have changed from their copies.
 
         sums: their SHA-256. Gives their names.
         """
@@ -85,7 +85,7 @@ class PublishedFiles:
         return self.copies_path / PurePosixPath(name).name
 
     def check(self, sums: Mapping[str, str]) -> list[str]:
-        """What is wrong with the files of the published version, in sentences."""
+        """Say in sentences what is wrong with the files of the published version."""
         problems = []
         for name, sha256 in sums.items():
             file = self.path / name

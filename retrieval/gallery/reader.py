@@ -26,79 +26,79 @@ class TableReader:
 
     @property
     def version(self) -> int:
-        """Grows with every commit."""
+        """The version, which grows with every commit."""
         return int(self._dataset.version)
 
     @property
     def name(self) -> str:
-        """Tells this table from another that was made in its place."""
+        """A name that tells this table from another in its place."""
         return str(self._dataset.schema.metadata[TABLE].decode())
 
     @property
     def settings(self) -> str:
-        """The settings as they were last written, TOML."""
+        """The settings as they were last written, in TOML."""
         return str(self._dataset.schema.metadata[SETTINGS_KEY].decode())
 
     @property
     def dim(self) -> int:
-        """Width of an embedding."""
+        """The width of an embedding."""
         kind = self._dataset.schema.field("embedding").type
         if not isinstance(kind, pa.FixedSizeListType):
             raise ValueError("its embeddings are not fixed-size lists")
         return int(kind.list_size)
 
     def count(self, where: Filter | None = None) -> int:
-        """Rows, or those that a filter lets pass."""
+        """Count rows, or those that pass a filter."""
         with damage_as_gallery_errors(self._dataset.uri):
             return int(self._dataset.count_rows(filter=_in_sql(where)))
 
     def paths(self) -> list[str]:
-        """The stored paths of all rows."""
+        """Return the stored paths of all rows."""
         return list(self.columns(["path"])["path"].to_pylist())
 
     def pieces(self) -> list[int]:
-        """The numbers of the pieces that the table is written in."""
+        """Return the numbers of the pieces that the table is written in."""
         return [fragment.fragment_id for fragment in self._dataset.get_fragments()]
 
     def piece(
         self, number: int, names: Sequence[str] | None = None, rows: int = 4096
     ) -> Iterator[pa.RecordBatch]:
-        """The rows of one piece. Raises GalleryError where it is damaged."""
+        """Return the rows of one piece. Raises GalleryError if it is damaged."""
         with damage_as_gallery_errors(self._path):
             fragment = self._dataset.get_fragment(number)
             yield from fragment.to_batches(columns=names and list(names), batch_size=rows)
 
     def rows_in_piece(self, number: int) -> int:
-        """How many rows a piece has, those dropped included."""
+        """Count the rows of a piece, dropped ones included."""
         return int(self._dataset.get_fragment(number).metadata.physical_rows)
 
     def files(self) -> list[Path]:
-        """The files that this version consists of."""
+        """List the files that this version consists of."""
         return [manifest_of(self._path, self.version), *files_of(self._path, self._dataset)]
 
     def columns(self, names: Sequence[str], where: Filter | None = None) -> pa.Table:
-        """Whole columns, in the order in which rows are stored."""
+        """Return whole columns, in the order in which rows are stored."""
         with damage_as_gallery_errors(self._dataset.uri):
             return self._dataset.to_table(columns=list(names), filter=_in_sql(where))
 
     def ids_passing(self, where: Filter) -> np.ndarray:
-        """(n,) int64 ids of the usable rows that pass a filter."""
+        """Return (n,) int64 ids of the usable rows that pass a filter."""
         return np.asarray(self.columns(["id"], where & INDEXED)["id"].to_numpy())
 
     def take(self, offsets: Sequence[int], names: Sequence[str]) -> list[dict[str, Any]]:
-        """Rows by their place in columns(), as dicts."""
+        """Return rows by their place in columns(), as dicts."""
         with damage_as_gallery_errors(self._dataset.uri):
             return list(self._dataset.take(list(offsets), columns=list(names)).to_pylist())
 
     def rows_by_id(self, ids: np.ndarray, names: Sequence[str]) -> dict[int, dict[str, Any]]:
-        """A few rows by their ids."""
+        """Return a few rows by their ids."""
         found = self.columns(names, with_ids(ids.tolist()))
         return {row["id"]: row for row in found.to_pylist()}
 
     def batches(
         self, names: Sequence[str], where: Filter | None = INDEXED, rows: int = 4096
     ) -> Iterator[pa.RecordBatch]:
-        """All rows that pass the filter, a few thousand at a time."""
+        """Give all rows that pass the filter, a few thousand at a time."""
         with damage_as_gallery_errors(self._dataset.uri):
             yield from self._dataset.to_batches(
                 columns=list(names), filter=_in_sql(where), batch_size=rows

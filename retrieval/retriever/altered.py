@@ -13,7 +13,7 @@ BRIGHTER, CONTRAST = 1.25, 0.85
 
 
 def altered(picture: Image.Image, random: np.random.Generator) -> list[Image.Image]:
-    """Three RGB versions of an RGB picture: a crop, a small JPEG of it, its mirror image."""
+    """Make three versions of an RGB picture: a crop, a small JPEG, a mirror image."""
     return [_crop(picture, random), _saved_again(picture), _mirrored(picture)]
 
 

@@ -69,7 +69,7 @@ class Asked:
 
 
 def prior_of(prior_known: float) -> float:
-    """The share of queries that have an answer. Raises ArgumentError outside of 0 to 1."""
+    """Check the share of queries that have an answer. Raises ArgumentError outside of 0 to 1."""
     prior = number("prior_known", prior_known, least=0, most=1)
     if not 0 < prior < 1:
         raise ArgumentError(
@@ -84,7 +84,7 @@ def calibrate_gallery(
     asked: Asked,
     progress: Progress | None,
 ) -> Calibration:
-    """Learn when matches are right, and keep it; Calibration.notices tells what limits it.
+    """Learn when matches are right, and store it; Calibration.notices says what limits it.
 
     Raises DataError where there is too little to learn from.
     """
@@ -109,7 +109,7 @@ def calibrate_gallery(
 
 
 def method_of(snapshot: Snapshot, asked: Settings) -> SearchMethod:
-    """How an evaluation searches the gallery: with its own transform where that is asked for."""
+    """Return how an evaluation searches the gallery, with its own transform if requested."""
     own = asked.transform == snapshot.settings.transform
     state = snapshot.settings.index if own else None
     return SearchMethod(
@@ -122,7 +122,7 @@ def method_of(snapshot: Snapshot, asked: Settings) -> SearchMethod:
 def calibrated_by_class(
     images: Images, method: SearchMethod, prior_known: float, progress: Progress | None
 ) -> Calibration | None:
-    """A calibration by folds of classes; None where there is too little to learn from."""
+    """Calibrate by folds of classes; None if there is too little to learn from."""
     trials = trials_by_class(images, method, progress=progress)
     return None if trials is None else calibrate(trials, "class", prior_known)
 

@@ -18,7 +18,7 @@ from retrieval.retriever.snapshot import Snapshot
 
 
 def stamp(gallery: Gallery) -> tuple[int, ...]:
-    """Changes whenever something is published."""
+    """Return a stamp that changes whenever something is published."""
     try:
         stat = gallery.settings_path.stat()
     except FileNotFoundError:
@@ -27,7 +27,7 @@ def stamp(gallery: Gallery) -> tuple[int, ...]:
 
 
 def open_snapshot(gallery: Gallery) -> Snapshot:
-    """What can be searched now; an index that is missing or damaged is made again.
+    """Open what can be searched now; build a missing or damaged index again.
 
     Raises GalleryError when there is nothing to search yet.
     """
@@ -66,7 +66,7 @@ def _nothing_in(gallery: Gallery) -> GalleryError:
 
 
 def open_published(gallery: Gallery, state: IndexState, settings: Settings) -> Snapshot:
-    """The published rows and index. Raises GalleryError when they are damaged."""
+    """Open the published rows and index. Raises GalleryError if they are damaged."""
     table = gallery.open_table(state.version)
     if (
         table.is_ours

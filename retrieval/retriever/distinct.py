@@ -1,4 +1,4 @@
-"""Matches -> one a picture: copies of one picture are folded into the nearest of them.
+"""Matches -> one per picture: copies of one picture are folded into the nearest of them.
 
 Copies are files of the same bytes, and pictures whose perceptual hashes say so; nothing is decoded.
 """
@@ -22,7 +22,7 @@ DEEPER_BY_COPIES = 4
 def search_distinct(
     table: ImageTable, search: Callable[[int], list[list[Match]]], k: int, most: int
 ) -> list[list[Match]]:
-    """k matches of different pictures a query, each with the number of its copies.
+    """Find k matches of different pictures per query, each with the number of its copies.
 
     search: a number of matches -> the matches of each query. most: how many rows there are. It is
     asked for ever more until one picture more than k is there, so that the last one's copies count.
@@ -41,7 +41,7 @@ def search_distinct(
 def fold(
     matches: Sequence[Match], known: dict[int, tuple[str, PictureFacts | None]]
 ) -> list[Match]:
-    """The first of each picture, in order; copies: how many of the matches are that picture.
+    """Keep the first match of each picture, in order; copies: how many show that picture.
 
     known: by a match's id, the SHA-256 of its content and the facts of its picture.
     """
@@ -65,7 +65,7 @@ def fold(
 
 
 class _Picture:
-    """What a match is told from other pictures by."""
+    """What tells the picture of a match from others."""
 
     def __init__(self, facts: PictureFacts | None) -> None:
         self._facts = facts

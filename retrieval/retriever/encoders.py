@@ -50,12 +50,12 @@ class EncoderChoice:
 
     @property
     def backbone(self) -> str | None:
-        """The backbone that was asked for."""
+        """The requested backbone."""
         name: str | None = self.asked.get("backbone")
         return name
 
     def check_asked(self) -> None:
-        """Raise ArgumentError for a value that there is not."""
+        """Raise ArgumentError for a wrong value."""
         asked = self.asked
         if "backbone" in asked and not (isinstance(self.backbone, str) and self.backbone):
             raise ArgumentError(
@@ -72,7 +72,7 @@ class EncoderChoice:
             one_of("engine", self.engine, ENGINES)
 
     def new(self, old: BackboneState | None = None) -> Encoder:
-        """The encoder for embedding anew; what was not asked for stays as it was in old."""
+        """Open the encoder for embedding anew; what was not requested stays as in old."""
         before = old.embedding if old else EmbeddingSettings()
         name = str(backbones.parse_name(self.backbone or before.backbone))
         if name != before.backbone:
@@ -87,7 +87,7 @@ class EncoderChoice:
         return self.current
 
     def of(self, settings: Settings, *, ours: bool) -> Encoder:
-        """The encoder that made a gallery's embeddings, on the engine that made them.
+        """Open the encoder that made a gallery's embeddings, on the engine that made them.
 
         ours: whether this user wrote the gallery; of a stranger's only mini and what was exported
         here before are used. Raises GalleryError for other backbones, unless they were asked for.
@@ -106,7 +106,7 @@ class EncoderChoice:
             return self.current
 
     def check_loadable(self, stored: BackboneState, *, ours: bool) -> None:
-        """Raise GalleryError for a backbone that only a stranger's gallery names."""
+        """Raise GalleryError for a backbone that only an untrusted gallery names."""
         if ours or self.trust or self.backbone or stored.name == DEFAULT_BACKBONE:
             return
         raise GalleryError(
@@ -115,7 +115,7 @@ class EncoderChoice:
         )
 
     def for_queries(self, settings: Settings, *, ours: bool) -> Encoder:
-        """The same; an export is preferred on any engine, since it needs no torch."""
+        """Open a gallery's encoder for queries; prefer an export, which needs no torch."""
         spec = settings.backbone.spec
         with self._opening:
             if self.current is not None and self.current.spec == spec:
@@ -126,7 +126,7 @@ class EncoderChoice:
             return self.current or self.of(settings, ours=ours)
 
     def notice(self, *, anew: bool) -> str | None:
-        """What a user should know of the encoder in use. anew: whether it made a new gallery."""
+        """Say what a user should know of the encoder. anew: whether it made a new gallery."""
         if self.current is None:
             return None
         is_default = self.backbone is None and self.current.spec.name == DEFAULT_BACKBONE
@@ -135,7 +135,7 @@ class EncoderChoice:
         return " ".join(said) or None
 
     def check(self, stored: BackboneState, gallery: Path) -> None:
-        """Raise GalleryError when another backbone was asked for than the gallery's."""
+        """Raise GalleryError if another backbone than the gallery's was requested."""
         asked = backbones.parse_name(self.backbone or stored.name)
         differs = []
         if self.backbone and str(asked) != stored.name:

@@ -32,12 +32,12 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class Forkable(Protocol):
-    """What has helpers, each by the id of the forked process that it works for."""
+    """An object with helpers, each by the id of the forked process that it works for."""
 
     helpers: dict[int, Helper]
 
     def arguments(self) -> tuple[Path, dict[str, Any]]:
-        """The gallery's path and what was asked for, to make another one like it."""
+        """Return the gallery's path and arguments, to make another one like it."""
         ...
 
 
@@ -147,7 +147,7 @@ def _here() -> str:
 
 
 def serve(handle: int) -> None:
-    """Do what the process at the other end of a socket asks for, until it ends."""
+    """Answer the calls of the process at the other end of a socket, until it ends."""
     from retrieval.retriever.retriever import Retriever
 
     connection = Connection(handle)

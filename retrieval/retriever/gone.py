@@ -1,4 +1,4 @@
-"""Rows whose files are gone: when that is believed, and when the disk is rather not there."""
+"""Rows whose files are gone: when to believe that, and when a disk may be missing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MANY_GONE = 20
 def check_missing(
     gallery: Gallery, plan: Plan, rows: dict[str, StoredRow], gone: dict[str, StoredRow]
 ) -> None:
-    """Raise DataError where so many files are gone that a drive may not be mounted.
+    """Raise DataError if so many files are gone that a drive may not be mounted.
 
     That is where a path that held rows yields no file at all any more, where a folder that held
     many is there and empty, and where more than half of a path's rows, at least MANY, are gone.
@@ -44,7 +44,7 @@ def check_all_there(
     gone: dict[str, StoredRow],
     sound: dict[str, StoredRow] | None = None,
 ) -> None:
-    """check_missing() of all rows, by the paths that were given when they were indexed.
+    """Check all rows for missing files, by the paths that they were indexed by.
 
     sound: those of gone whose paths can be believed; by default all.
     """

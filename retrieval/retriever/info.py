@@ -25,7 +25,7 @@ ROW_BYTES = 300  # path, hash, label and what Lance adds, without the embedding
 
 
 def estimate(plan: Plan, encoder: Encoder | None, reading: Reading) -> IndexEstimate:
-    """Counts from a plan, time and disk from reading and encoding a few of its images."""
+    """Estimate from a plan, and from reading and encoding a few of its images."""
     new = sum(task.stored is None for task in plan.tasks)
     seconds = size = None
     probed = 0
@@ -59,7 +59,7 @@ def estimate(plan: Plan, encoder: Encoder | None, reading: Reading) -> IndexEsti
 
 
 def describe(gallery: Gallery) -> GalleryInfo:
-    """A gallery in figures, with the path and reason of each failed row."""
+    """Describe a gallery in figures, with the path and reason of each failed row."""
     settings, table = gallery.settings(), gallery.open_table()
     state = gallery.index_state(settings, table)
     index = None

@@ -37,7 +37,7 @@ MOST_NEIGHBOURS = 10_000
 def measured_of(
     k: Sequence[int], vote: int, most_queries: int, interval_over: IntervalOver = "queries"
 ) -> Measured:
-    """Arguments of evaluate(), checked. Raises ArgumentError."""
+    """Check arguments of evaluate(). Raises ArgumentError."""
     several = isinstance(k, Iterable) and not isinstance(k, str | bytes) and len(k) > 0
     if not several:
         raise ArgumentError(f"k is {k!r}. Give one number or more in a list, such as [1, 5].")
@@ -94,7 +94,7 @@ def evaluate_gallery(
 
 
 def _kept(snapshot: Snapshot, calibration: Calibration | None) -> list[str]:
-    """Keep a calibration; and what is to be said where that cannot be."""
+    """Store a calibration; say why if that is impossible."""
     if calibration is None:
         return [TOO_FEW_BY_CLASS]
     try:
@@ -111,7 +111,7 @@ def encode_labelled(
     reading: Reading,
     most: int,
 ) -> tuple[Images, list[str]]:
-    """Embed a fair sample of at most `most` images below folders; and what is to be said of it.
+    """Embed a fair sample of at most `most` images below folders, with notices on it.
 
     An image that cannot be read is left out and named. Raises DataError when none is left.
     """

@@ -1,4 +1,4 @@
-"""What a run of index has to do: the files found, held against the rows that are stored."""
+"""What a run of index has to do: found files compared with stored rows."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class StoredRow:
     settled: bool
 
     def is_of(self, file: ImageFile) -> bool:
-        """Whether size and time say that the file is still what was stored.
+        """Tell whether size and time say that the file is still what was stored.
 
         Not where it was written to no earlier than it was read: the time stamp may hide a later
         change then (git's "racily clean" entries).
@@ -56,7 +56,7 @@ class StoredRow:
 
 
 def tells_changes_after(mtime_ns: int, read_ns: int) -> bool:
-    """Whether a change of a file after it was read gives it a later time stamp.
+    """Tell whether a change of a file after it was read gives it a later time stamp.
 
     A stamp of whole seconds may be of a file system that knows no others.
     """
@@ -100,7 +100,7 @@ class Plan:
 
 
 def read_rows(table: ImageTable | None) -> dict[str, StoredRow]:
-    """The stored rows by path."""
+    """Read the stored rows by path."""
     if table is None:
         return {}
     names = ["id", "path", "root", "size", "mtime_ns", "sha256", "label", "stored_ns"]
@@ -129,7 +129,7 @@ def make_plan(
     checksum: bool = False,
     progress: Progress | None = None,
 ) -> Plan:
-    """Walk the paths once and sort what is found. Reads nothing but names, sizes and times.
+    """Walk the paths once and sort what is found, by names, sizes and times alone.
 
     checksum: read also the files whose size and time are those stored.
     """

@@ -27,7 +27,7 @@ _log = logging.getLogger("imgret")
 def open_to_write(
     gallery: Gallery, progress: Progress | None = None
 ) -> tuple[Settings, ImageTable]:
-    """The settings and the table for the one writer, with what was interrupted brought to its end.
+    """Open settings and table for the one writer, and complete what was interrupted.
 
     What killed processes left is swept, versions that cannot be read are given up, rows of the
     same id or path become one, and the published index is brought in step with the table. Raises
@@ -58,7 +58,7 @@ def open_to_write(
 
 
 def give_up_damaged_versions(gallery: Gallery, table: ImageTable) -> None:
-    """Make the version that was opened the newest, where a newer one cannot be read.
+    """Make the opened version the newest if a newer one cannot be read.
 
     The number of that one is used again, so that no index may be published under it.
     """
@@ -68,7 +68,7 @@ def give_up_damaged_versions(gallery: Gallery, table: ImageTable) -> None:
 
 
 def drop_superseded(gallery: Gallery, table: ImageTable, settings: Settings) -> None:
-    """Delete what only earlier versions need, where the one that is published is the newest.
+    """Delete what only earlier versions need, if the published version is the newest.
 
     Who published it may have been killed before; rows that were removed would stay on the disk.
     """
@@ -173,7 +173,7 @@ def _bring_up_index(
 
 
 def without_index(settings: Settings) -> str:
-    """Settings as the table carries them."""
+    """Return the settings as the table stores them."""
     return write_text(settings.without_derived())
 
 
@@ -199,7 +199,7 @@ def build_index(
 
 
 def fitted_anew(before: IndexState | None, now: IndexState | None) -> str | None:
-    """What a user is told of a transform that was fitted, None where it is the one there was."""
+    """Say that a transform was fitted anew; None if it is the one there was."""
     if now is None or now.transform == "none":
         return None
     if before is not None and (before.transform, before.fitted_on) == (
@@ -230,7 +230,7 @@ def _needs_fit(state: IndexState, settings: Settings, table: ImageTable, n: int)
 
 
 def load_index(gallery: Gallery, state: IndexState, *, mmap: bool = True) -> Index:
-    """The published index. Raises GalleryError when its file is damaged."""
+    """Load the published index. Raises GalleryError if its file is damaged."""
     return Index.load(gallery.index_path(state.version), state.settings, mmap=mmap)
 
 

@@ -10,7 +10,7 @@ from retrieval.gallery import Gallery, ImageTable, storable
 
 
 def rows_below(gallery: Gallery, table: ImageTable, paths: Sequence[Path]) -> list[int]:
-    """Ids of the rows of these files and of all files below these folders, there or not."""
+    """Return ids of the rows of files and of all files below folders, existing or not."""
     roots_above = gallery.roots_above(storable(gallery.stored_root(path)) for path in paths)
     columns = table.columns(["id", "path"])
     ids, stored = columns["id"].to_pylist(), columns["path"].to_pylist()
@@ -18,7 +18,7 @@ def rows_below(gallery: Gallery, table: ImageTable, paths: Sequence[Path]) -> li
 
 
 def published_rows(gallery: Gallery, paths: Sequence[Path]) -> list[int]:
-    """rows_below() of the version that is searched; none where that cannot be read."""
+    """Return the published rows of files and folders; none if that cannot be read."""
     try:
         state = gallery.settings().index
         table = gallery.open_table(state.version) if state else None

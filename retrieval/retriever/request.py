@@ -1,4 +1,4 @@
-"""What index() and estimate() are asked for, said once for both."""
+"""The arguments of index() and estimate(), defined once for both."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class IndexRequest:
     def plan(
         self, gallery: Gallery, rows: dict[str, StoredRow], labels: str, table: ImageTable | None
     ) -> Plan:
-        """What is to be done so that these rows are in step with the files. Raises DataError."""
+        """Plan how to bring rows in step with the files. Raises DataError."""
         return make_plan(
             gallery, rows, self.folders, self._labels_from(labels, table), exclude=self.exclude,
             include_hidden=self.include_hidden, checksum=self.checksum, progress=self.progress,
@@ -98,5 +98,5 @@ class IndexRequest:
 
 
 def as_paths(paths: Paths) -> list[Path]:
-    """One path or several, as several."""
+    """Return one path or several as a list."""
     return [Path(paths)] if isinstance(paths, str | Path) else [Path(p) for p in paths]

@@ -53,7 +53,7 @@ class Match(Plain):
 
 
 def is_missing(path: Path) -> bool:
-    """Whether there is no file at a path, or none that one may look at."""
+    """Tell whether there is no file at a path, or none that may be looked at."""
     try:
         return not path.exists()
     except (OSError, ValueError):
@@ -101,7 +101,7 @@ class IndexReport(Plain):
 
     @property
     def found(self) -> int:
-        """Images found below the given paths."""
+        """Number of images found below the given paths."""
         return self.added + self.changed + self.moved + self.unchanged + self.failed
 
 

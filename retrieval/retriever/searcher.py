@@ -225,7 +225,7 @@ class Searcher:
         _ = asked.refinement  # raises ArgumentError
 
     def _current(self) -> Snapshot:
-        """The published state, reopened when another one was published since."""
+        """Return the published state, reopened if another one was published since."""
         with self._opening:
             stamp = current.stamp(self.gallery)
             if self._snapshot is None or self._snapshot[0] != stamp:
@@ -321,7 +321,7 @@ class StateChangedError(Exception):
 
 
 def _as_embeddings(embeddings: Any) -> np.ndarray:
-    """(n, d) float32 of unit length. Raises QueryError."""
+    """Check and normalise embeddings: (n, d) float32 of unit length. Raises QueryError."""
     try:
         raw = np.atleast_2d(np.asarray(embeddings))
     except (TypeError, ValueError) as error:
@@ -343,7 +343,7 @@ def _box(crop: Box | None) -> Box | None:
 
 
 def _checked(filters: Filters) -> dict[str, Any]:
-    """Filters with `where` parsed. Raises FilterError, and ArgumentError for a wrong score."""
+    """Check filters and parse `where`. Raises FilterError, and ArgumentError for a wrong score."""
     if filters.get("min_score") is not None:
         number("min_score", filters["min_score"])
     if filters.get("min_confidence") is not None:
@@ -354,7 +354,7 @@ def _checked(filters: Filters) -> dict[str, Any]:
 
 
 def _is_one(query: Query | Sequence[Query]) -> bool:
-    """Whether a query is one picture, or something that is none, and not several."""
+    """Tell whether a query is one object, a picture or not, and not several."""
     one = isinstance(query, str | bytes | bytearray | memoryview | np.ndarray)
     return one or is_tensor(query) or hasattr(query, "read") or not isinstance(query, Iterable)
 

@@ -58,7 +58,7 @@ class Snapshot:
         excluded: Sequence[np.ndarray] | None = None,
         refinement: Refinement | None = None,
     ) -> list[list[Match]]:
-        """The k nearest rows of each (d,) raw embedding, best first; fewer where fewer pass.
+        """Find the k nearest rows of each (d,) raw embedding, best first; fewer if fewer pass.
 
         where: which rows may be matches. min_confidence: least probability. prior_known: share of
         queries that have an answer, by default what the gallery was calibrated for. distinct: one
@@ -114,7 +114,7 @@ class Snapshot:
         excluded: Sequence[np.ndarray] | None = None,
         refinement: Refinement | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(q, k) scores and ids of (q, d) raw embeddings, -inf and -1 where there is none."""
+        """Find (q, k) scores and ids of (q, d) raw embeddings; -inf and -1 for none."""
         refinement = refinement or self.settings.refinement
         vectors = self.index.transform(embeddings)
         expand, rerank = refinement.expand, refinement.rerank
@@ -221,7 +221,7 @@ class Snapshot:
         return mean_of_best(scores, NEAR)[place]
 
     def same_content(self, sha256: str, path: str) -> np.ndarray:
-        """Ids of the rows with this content or this path."""
+        """Return ids of the rows with this content or this path."""
         found = self.table.columns(["id"], same_as(sha256, path))
         return np.asarray(found["id"].to_numpy())
 

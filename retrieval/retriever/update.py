@@ -24,7 +24,7 @@ MOST_KINDS = 100  # suffixes of files that are passed over, kept with the galler
 
 
 class Update:
-    """What index() does with a gallery that it has locked, and what estimate() says of that.
+    """What index() does with a gallery that it has locked, and what estimate() reports.
 
     with_asked: settings with what the user asked for in place of what they say.
     """
@@ -129,7 +129,7 @@ class Update:
         return settings, table
 
     def _check_labels(self, settings: Settings, table: ImageTable) -> None:
-        """Raise GalleryError where a stranger's gallery names a file of labels outside of it."""
+        """Raise GalleryError if an untrusted gallery names a file of labels outside of it."""
         if self.request.labels is not None:
             return
         named = settings.labels not in ("folder", "none")

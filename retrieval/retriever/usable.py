@@ -13,7 +13,7 @@ from retrieval.gallery.rows import as_matrix
 
 
 def read_images(gallery: Gallery, table: ImageTable) -> Images:
-    """All usable rows of a gallery with their raw embeddings, float16."""
+    """Read all usable rows of a gallery with their raw embeddings, float16."""
     table.check_finite()
     n = table.count(INDEXED)
     embeddings = np.empty((n, table.dim), np.float16)

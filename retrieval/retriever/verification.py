@@ -1,4 +1,4 @@
-"""Check all that is stored, and make what is wrong right again as far as it can be."""
+"""Check all that is stored, and repair what can be repaired."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Damage:
 
     @property
     def paths(self) -> list[str]:
-        """Of all damaged rows that have a name."""
+        """The paths of all damaged rows that have a name."""
         return [*self.damaged, *(path for rows in self.broken.values() for path in rows)]
 
     def sentences(self) -> list[str]:
@@ -70,7 +70,7 @@ class Damage:
 
 
 def verify_beside_writers(gallery: Gallery, reading: Reading) -> VerifyReport:
-    """verify() of what is published, for who does not hold the lock.
+    """Verify what is published, without holding the lock.
 
     What a writer has stored but not yet published is left out. Where it publishes meanwhile all is
     read again; after TRIES times that is raised as a GalleryError.
@@ -92,7 +92,7 @@ def verify_beside_writers(gallery: Gallery, reading: Reading) -> VerifyReport:
 
 
 def verify(gallery: Gallery, reading: Reading, *, published: bool = False) -> VerifyReport:
-    """Read every row and byte, hold the index against the rows, look for the files.
+    """Read every row and byte, compare the index with the rows, look for the files.
 
     published: of the version that is searched, not of the newest.
     """
@@ -124,7 +124,7 @@ def repair(
     *,
     drop_missing: bool = False,
 ) -> VerifyReport:
-    """Make right what verify() finds, for the one writer; then verify again.
+    """Repair what verify() finds, as the one writer; then verify again.
 
     Damaged rows are embedded again from their files, rows whose files are gone are dropped, what
     is derived is made again. Raises DataError when so many files are gone that a drive may not
@@ -163,7 +163,7 @@ def repair(
 
 
 def check_rows(table: ImageTable, reading: Reading) -> Damage:
-    """Hold every row against its checksum; what cannot be read is narrowed down to its rows."""
+    """Compare every row with its checksum; narrow what cannot be read down to rows."""
     damage, done = Damage(), 0
     for piece in table.pieces():
         try:

@@ -43,7 +43,7 @@ class Reading:
         max_pixels: int,
         progress: Progress | None = None,
     ) -> Reading:
-        """Check arguments that a user gave. Raises ArgumentError."""  # fmt: skip
+        """Check arguments. Raises ArgumentError."""  # fmt: skip
         return cls(
             None if batch_size is None else whole("batch_size", batch_size, most=MOST_IN_BATCH),
             None if workers is None else whole("workers", workers, most=MOST_WORKERS),
@@ -54,7 +54,7 @@ class Reading:
 
 @dataclass
 class Tally:
-    """What has happened so far."""
+    """The counts so far."""
 
     added: int = 0
     changed: int = 0
@@ -70,7 +70,7 @@ class Tally:
 def encode_batches(
     loaded: Iterable[Loaded], encoder: Encoder, batch_size: int
 ) -> Iterator[list[tuple[Loaded, np.ndarray | None]]]:
-    """Encode what has pixels, batch by batch; what has none stays in its place, with None."""
+    """Encode what has pixels, batch by batch; other items keep their place, with None."""
     size = encoder.spec.preprocessing.size
     pixels = np.empty((batch_size, size, size, 3), np.uint8)
     waiting: list[Loaded] = []
@@ -138,7 +138,7 @@ class Writer:
         return cls(table, table.frozen(), rows, is_gone)
 
     def is_known(self, sha256: str) -> bool:
-        """Whether an embedding of this content is stored."""
+        """Tell whether an embedding of this content is stored."""
         return sha256 in self._by_sha256
 
     def take(self, task: Task, loaded: Loaded, embedding: np.ndarray | None) -> None:
@@ -169,7 +169,7 @@ class Writer:
 
     @property
     def due(self) -> bool:
-        """Whether it is time to commit."""
+        """Tell whether it is time to commit."""
         waiting = len(self._rows) + len(self._touched)
         late = time.monotonic() - self._last > SECONDS_PER_COMMIT
         return waiting >= ROWS_PER_COMMIT or (late and waiting > 0)
@@ -198,7 +198,7 @@ class Writer:
         self._last = time.monotonic()
 
     def finish(self, plan: Plan, gone: Sequence[int]) -> None:
-        """Store what needs no file: new labels, and that rows are gone."""
+        """Store what needs no file: new labels, and dropped rows."""
         if plan.relabel:
             ids, labels = zip(*plan.relabel, strict=True)
             self.table.update({"id": list(ids), "label": list(labels)})

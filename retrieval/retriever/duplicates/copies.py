@@ -123,7 +123,7 @@ class HashIndex:
 
 @dataclass(frozen=True)
 class Look:
-    """What of a picture is compared.
+    """What is compared of a picture.
 
     grey: (GRID, GRID) uint8. tints: (2, TINTS, TINTS) int16. detailed: whether the picture is
     large enough to tell details from the marks of compression.
@@ -170,7 +170,7 @@ class Verifier:
             self._looks |= dict(zip(missing, made, strict=True))
 
     def agree(self, pair: Pair) -> bool:
-        """Whether the pixels of a decoded pair say that it is one picture."""
+        """Tell whether the pixels of a decoded pair show one picture."""
         one, other = self._looks[pair.one], self._looks[pair.other]
         if one is None or other is None:
             return False
@@ -233,7 +233,7 @@ class CopyGroups:
 
 
 def may_be_copies(one: StoredImage, other: StoredImage) -> bool:
-    """Whether one can be a copy of the other at all: what only one of them has is no detail.
+    """Tell whether one can be a copy of the other: neither has a detail of its own.
 
     An animation and its first frame, a document and its cover, a logo with and without its clear
     ground are equal in part, which is similar.
@@ -243,7 +243,7 @@ def may_be_copies(one: StoredImage, other: StoredImage) -> bool:
 
 
 def is_framed(one: StoredImage, other: StoredImage, pair: Pair) -> bool:
-    """Whether the first of a pair is the other one in a frame, and so no original."""
+    """Tell whether the first of a pair is the other in a frame, and so not an original."""
     inside = one.width * one.height * share_inside(one.facts.perceptual)
     return pair.inner == (True, False) and other.width * other.height >= LEAST_UNFRAMED * inside
 
@@ -251,7 +251,7 @@ def is_framed(one: StoredImage, other: StoredImage, pair: Pair) -> bool:
 def is_one_picture(
     one: Look, other: Look, turn: int, inner: tuple[bool, bool], least: float = LEAST_CORRELATION
 ) -> bool:
-    """Whether two pictures are one by their pixels; turn, inner: see Pair. least: correlation."""
+    """Tell whether pixels show one picture; turn, inner: see Pair. least: correlation."""
     one, other = (
         look.without_border() if cut else look
         for look, cut in zip((one, other), inner, strict=True)
@@ -282,7 +282,7 @@ def is_otherwise_filled(one: Look, other: Look) -> bool:
 
 
 def is_plain(grey: np.ndarray) -> bool:
-    """Whether most of a grey square is of one brightness, as paper and screens are."""
+    """Tell whether most of a grey square has one brightness, as paper and screens have."""
     levels = np.bincount(grey.ravel(), minlength=256)
     return bool(np.convolve(levels, np.ones(17)).max() >= PLAIN_SHARE * grey.size)
 
@@ -299,14 +299,14 @@ def is_recoloured(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Of two grey squares of any size, -1 to 1, whatever their brightness and contrast."""
+    """Correlate two grey squares of any size: -1 to 1, whatever brightness and contrast."""
     a, b = _squares(one, COMPARED), _squares(other, COMPARED)
     length = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float((a * b).sum()) / length if length else 0.0
 
 
 def chunks(places: np.ndarray, size: int = 128) -> Iterator[np.ndarray]:
-    """Places, some at a time."""
+    """Give places, some at a time."""
     for start in range(0, len(places), size):
         yield places[start : start + size]
 

@@ -59,7 +59,7 @@ def find_duplicates(
     max_pixels: int,
     progress: Progress | None = None,
 ) -> DuplicateReport:
-    """The groups of a gallery, or those that have images of it and of another one.
+    """Find the groups of a gallery, or those with images of it and of another one.
 
     threshold: cosine similarity of raw embeddings; None estimates it. tier: the most lenient one
     that is looked for. where: which rows of gallery to look at. With another gallery every
@@ -176,7 +176,7 @@ class _Search:
         return used
 
     def groups(self) -> tuple[DuplicateGroup, ...]:
-        """All groups of two images or more, and of both galleries where there are two."""
+        """Return all groups of two images or more; with two galleries, of both."""
         order = np.argsort(self.centre, kind="stable")
         order = order[self.usable[order]]
         starts = np.flatnonzero(np.diff(self.centre[order], prepend=-1))

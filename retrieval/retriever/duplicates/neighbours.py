@@ -20,7 +20,7 @@ ROWS_A_BLOCK = 4096
 
 
 def index_of(embeddings: np.ndarray, places: np.ndarray) -> Index:
-    """An index of some rows of (n, d) raw embeddings; their places are the ids."""
+    """Build an index of some rows of (n, d) raw embeddings; their places are the ids."""
 
     def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for start in range(0, len(places), ROWS_A_BLOCK):
@@ -33,7 +33,7 @@ def index_of(embeddings: np.ndarray, places: np.ndarray) -> Index:
 def neighbours_down_to(
     index: Index, embeddings: np.ndarray, least: float | np.ndarray
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """All vectors of the index that score `least` or more with each of (q, d) raw embeddings.
+    """Find all vectors that score `least` or more with each of (q, d) raw embeddings.
 
     least: one for all, or (q,).
 

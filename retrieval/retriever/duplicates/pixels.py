@@ -53,7 +53,7 @@ _FRAMES: dict[str, Callable[[io.BytesIO], Image.Image]] = {
 
 
 def hash_pixels(picture: Image.Image) -> str:
-    """SHA-256 of a picture's width, height and pixels, hex; read strip by strip."""
+    """Hash a picture's width, height and pixels by SHA-256, hex, strip by strip."""
     digest = hashlib.sha256(f"{picture.width} {picture.height} ".encode())
     rows = max(1, STRIP_PIXELS // picture.width)
     for top in range(0, picture.height, rows):
@@ -65,7 +65,7 @@ def hash_pixels(picture: Image.Image) -> str:
 def hash_files(
     files: Sequence[tuple[Path, str]], *, max_pixels: int, progress: Progress | None = None
 ) -> list[tuple[str, str | None]]:
-    """For each file the hash of what it shows and None, or "" and why it cannot be used.
+    """Hash what each file shows: a hash and None, or "" and why it cannot be used.
 
     files: path and SHA-256 of the content that was indexed. They are decoded whole, one a core at
     a time, with the limits that indexing has.
@@ -85,7 +85,7 @@ def _late(_: tuple[Path, str]) -> tuple[str, str | None]:
 
 
 def hash_shown(data: bytes, max_pixels: int) -> str:
-    """The hash of all that an encoded image shows. Raises ImageError when it cannot be decoded."""
+    """Hash all that an encoded image shows. Raises ImageError when it cannot be decoded."""
     with decoder_errors_as_image_errors():
         opened = open_bytes(data, max_pixels)
         facts = [opened.frames, opened.depth, name_of(opened.profile), opened.format == "RAW"]

@@ -37,7 +37,7 @@ class DuplicateMember(Plain):
 
     @property
     def missing(self) -> bool:
-        """Whether there is no file at its path now; looks there each time it is asked."""
+        """Whether there is no file at its path now; every access looks there."""
         return is_missing(self.path)
 
 
@@ -80,6 +80,6 @@ class DuplicateReport(Plain):
 
     @property
     def counts(self) -> dict[Tier, tuple[int, int]]:
-        """For each tier its groups, and the images in these but the representatives."""
+        """For each tier, the numbers of groups and of images besides the representatives."""
         found = {tier: [g for g in self.groups if g.tier == tier] for tier in TIERS}
         return {t: (len(gs), sum(len(g.others) for g in gs)) for t, gs in found.items()}

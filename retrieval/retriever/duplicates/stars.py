@@ -18,7 +18,7 @@ BLOCK = 128
 
 
 def first_with(keys: Sequence[Hashable]) -> np.ndarray:
-    """(n,) int64: for each key the place where it stands first.
+    """Return (n,) int64: for each key, the place where it is first.
 
     >>> first_with(["a", "b", "a"])
     array([0, 1, 0])
@@ -28,7 +28,7 @@ def first_with(keys: Sequence[Hashable]) -> np.ndarray:
 
 
 def stars(n: int, places: np.ndarray, neighbours: Neighbours) -> tuple[np.ndarray, np.ndarray]:
-    """The representative of each of n images, best to keep first, and the score to it.
+    """Return the representative of each of n images and the score to it.
 
     places: (m,) int64, rising, the images that may be near another one. An image that no earlier
     representative is near becomes one; each other belongs to the nearest one of those before it.

@@ -24,7 +24,7 @@ UNKNOWN = PictureFacts()
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """One file: what its row says of it."""
+    """One file, as its row describes it."""
 
     path: Path
     sha256: str
@@ -65,7 +65,7 @@ class StoredImages:
 
 
 def read_stored(gallery: Gallery, where: Filter | None = None) -> StoredImages:
-    """The images of a gallery whose files are there and were not written to since.
+    """Read the images of a gallery whose files exist and have not changed.
 
     Of several names of one file (links) one is kept, and of these one that is no symbolic link:
     such names are no duplicates, and deleting one could take the other's content away.

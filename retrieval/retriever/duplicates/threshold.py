@@ -47,7 +47,7 @@ class Threshold(Plain):
 
 
 def estimate_threshold(scores: np.ndarray, pictures: int, images: int) -> Threshold:
-    """The score that about one of `images` images reaches by chance.
+    """Estimate the score that about one of `images` images reaches by chance.
 
     scores: (q, k) float32, of a sample of the pictures the cosine similarities to their k nearest
     others, best first; k = neighbours_needed(pictures). pictures: how many there are to be near
@@ -97,7 +97,7 @@ def local_scores(scores: np.ndarray, near: np.ndarray, images: int) -> np.ndarra
 
 
 def neighbours_needed(pictures: int) -> int:
-    """How many neighbours of each picture an estimate takes: at most half of the others.
+    """Return how many neighbours of each picture an estimate takes: at most half.
 
     >>> neighbours_needed(10), neighbours_needed(40), neighbours_needed(1_000_000)
     (0, 16, 128)
