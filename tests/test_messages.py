@@ -7,9 +7,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 import imgret
+from imgret.cli import cli
 from imgret.exits import exit_code
 from retrieval import errors
 from retrieval.errors import ImgretError
@@ -160,6 +162,28 @@ def test_no_sentence_of_a_message_has_more_than_30_words() -> None:
 def test_messages_are_plain_english() -> None:
     found = [f"{where}: {text}" for where, text in messages() if UNIDIOMATIC.search(text)]
     assert found == []
+
+
+def test_help_is_plain_english_in_short_sentences() -> None:
+    found = [
+        f"{where}: {sentence}"
+        for where, text in helps()
+        for sentence in sentences(text)
+        if len(sentence.split()) > MOST_WORDS or UNIDIOMATIC.search(sentence)
+    ]
+    assert found == []
+
+
+def helps() -> Iterator[tuple[str, str]]:
+    """The help of each command and of each of its options, with its name."""
+    context = click.Context(cli)
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None
+        yield name, " ".join((command.help or "").split())
+        for option in command.params:
+            if isinstance(option, click.Option):
+                yield f"{name} {option.opts[0]}", option.help or ""
 
 
 @pytest.mark.parametrize(

@@ -85,13 +85,13 @@ class Augmentation(Frozen):
     @model_validator(mode="after")
     def _crop_ascends(self) -> Augmentation:
         if self.crop is not None and not self.crop[0] <= self.crop[1] <= 1:
-            raise ValueError("crop is a range of areas such as [0.5, 1.0]")
+            raise ValueError("crop must be a range of areas, such as [0.5, 1.0]")
         return self
 
     @model_validator(mode="after")
     def _rand_is_timms(self) -> Augmentation:
         if self.rand and not RAND.fullmatch(self.rand):
-            raise ValueError("rand is a policy such as rand-m9-n2 or rand-m9-mstd0.5-inc1")
+            raise ValueError("rand must be a policy, such as rand-m9-n2 or rand-m9-mstd0.5-inc1")
         return self
 
 
@@ -126,7 +126,7 @@ class Head(Frozen):
         if self.pool == "own" and (self.dense or self.norm_input):
             raise ValueError("dense layers need pool = avg, max, avg+max or flatten")
         if self.l2 and not self.dense:
-            raise ValueError("l2 is a penalty on dense layers, and this head has none")
+            raise ValueError("l2 needs dense layers, which this head does not have")
         return self
 
 
@@ -152,7 +152,7 @@ class ModelSpec(Frozen):
     @model_validator(mode="after")
     def _layers_of_a_cnn(self) -> ModelSpec:
         if (self.backbone == "cnn") != bool(self.layers):
-            raise ValueError('layers go with backbone = "cnn", and only with it')
+            raise ValueError('layers and backbone = "cnn" need each other')
         return self
 
     @property
@@ -217,7 +217,7 @@ class Distillation(Frozen):
         if self.apart and not self.layers:
             raise ValueError("apart needs layers")
         if self.apart and self.size is not None:
-            raise ValueError("layers that are trained apart have a teacher of the same size")
+            raise ValueError("layers that are trained apart need a teacher of the same size")
         return self
 
 
@@ -315,7 +315,7 @@ class Recipe(Frozen):
     def _teachers_take_whole_pictures(self) -> Recipe:
         mixed = self.augmentation.mixup or self.augmentation.cutmix or self.augmentation.erase
         if self.distillation is not None and mixed:
-            raise ValueError("distillation takes no mixup, cutmix or erase")
+            raise ValueError("distillation cannot be combined with mixup, cutmix or erase")
         return self
 
     def settings(self, phase: int) -> TrainingSettings:
