@@ -57,7 +57,7 @@ def command(word: str | None, every: bool, output: str) -> int:
         say(f"imgret: {_none_of(word or '')}")
         return 1
     if listed.others:
-        say(f"{listed.others:,} more by name, as in `imgret backbones resnet`, or with --all.")
+        say(f"{listed.others:,} more are listed by name (`imgret backbones resnet`) or by --all.")
     return 0
 
 

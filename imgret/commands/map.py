@@ -70,7 +70,7 @@ def command(
     if method is None:
         method = "umap" if has_umap() else "tsne"
         if method == "tsne":
-            say(f"imgret: t-SNE draws the map; pip install '{distribution()}[map]' brings UMAP.")
+            say(f"imgret: t-SNE draws the map. Run `pip install '{distribution()}[map]'` for UMAP.")
     with shown_progress() as progress:
         drawn = Retriever(existing_gallery(gallery), trust=trusted()).map(
             method, most_images=most_images, where=where, seed=seed, progress=progress

@@ -110,7 +110,7 @@ def test_weights_that_are_no_numbers_are_one_sentence(run: Path, tmp_path: Path)
     folder = shutil.copytree(run, tmp_path / "run")
     weights = load_file(folder / "model.safetensors")
     save_file({k: v * float("nan") for k, v in weights.items()}, folder / "model.safetensors")
-    with pytest.raises(BackboneError, match="no finite score"):
+    with pytest.raises(BackboneError, match="does not give a finite score"):
         Predictor.load(folder)
 
 

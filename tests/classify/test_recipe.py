@@ -45,7 +45,7 @@ def test_a_recipe_is_found_by_the_row_it_reproduces() -> None:
     [
         ("[model]\nbackbone = 'cnn'\nlayers = [8]\nheadd = 1", "mine: model.headd"),
         ("[training]\nlr = 0.1", "mine: model"),
-        ("[model]\nbackbone = 'cnn'", "layers go with"),
+        ("[model]\nbackbone = 'cnn'", "need each other"),
         ("[model]\nlayers = [8]\n[model.head]\npool = 'avg'\ndropout = [0.1]\ndense=[4]", "2 for"),
         ("[model]\nlayers = [8]\n[training]\nlr = -1", "training.lr"),
         ("[model]\nlayers = [8]\n[training]\nlr = inf", "training.lr"),
@@ -55,7 +55,7 @@ def test_a_recipe_is_found_by_the_row_it_reproduces() -> None:
         ("[augmentation]\nflip = 1.5\n[model]\nlayers = [8]", "mine: augmentation.flip"),
         ("[augmentation]\nrand = 'm9'\n[model]\nlayers = [8]", "rand must be a policy"),
         ("[augmentation]\nrand = 'rand-m9-x2'\n[model]\nlayers = [8]", "rand must be a policy"),
-        ("[model]\nlayers = [8]\n[model.head]\npool = 'avg'\nl2 = 0.1", "l2 is a penalty on"),
+        ("[model]\nlayers = [8]\n[model.head]\npool = 'avg'\nl2 = 0.1", "l2 needs dense layers"),
         ("[modle]\nlayers = [8]", "mine: model"),
         ("[model]\nlayers = [8]\n[[phases]]\n[[phases]]\nopne = 'all'", "mine: phases.1.opne"),
         ("[model]\nlayers = [8]\n[[phases]]\nopen = 'some'", "mine: phases.0.open"),

@@ -53,7 +53,7 @@ def test_without_a_word_imgrets_own_and_short_names_are_listed(tmp_path: Path, h
     resnet = ["resnet50.a1_in1k", "resnet50", "2,048", "224", "23,508,032", "-", "apache-2.0"]
     assert resnet in lines
     more = len(known_backbones()) - len(SHORT_NAMES)
-    assert done.stderr.startswith(f"{more:,} more by name, as in `imgret backbones resnet`")
+    assert done.stderr.startswith(f"{more:,} more are listed by name (`imgret backbones resnet`)")
 
 
 def test_a_word_is_looked_for_in_every_name_in_any_case(tmp_path: Path, hub: Path) -> None:
