@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from retrieval.errors import GalleryError
 from retrieval.images import PictureFacts
 
 RecordBatch = pa.RecordBatch  # some rows of a table, column by column
@@ -171,7 +172,12 @@ def row_of(values: dict[str, Any]) -> Row:
 
 
 def as_matrix(column: pa.Array) -> np.ndarray:
-    """Return a column of embeddings without nulls as an (n, d) float16 array."""
+    """Turn a column of embeddings into an (n, d) float16 array. Raises GalleryError for a null."""
+    if column.null_count:
+        raise GalleryError(
+            "A row of the gallery has neither an embedding nor an error. Run `imgret verify "
+            "--repair`, which embeds its image again."
+        )
     values = column.flatten().to_numpy(zero_copy_only=False)
     return values.reshape(len(column), column.type.list_size)
 

@@ -336,6 +336,18 @@ def test_embeddings_that_are_not_finite_are_refused_and_made_again(folder: Path)
     assert search(folder)[0].path == a_query(folder)
 
 
+def test_rows_without_embedding_and_without_error_are_refused_and_made_again(folder: Path) -> None:
+    """What says that a row is usable is that it has no error: that is read at no cost."""
+    rewrite(folder, lambda rows: [row.update(embedding=None) for row in rows[:2]])
+    retriever = Retriever(folder / ".imgret")
+    for call in (lambda: search(folder), retriever.evaluate, retriever.duplicates, retriever.map):
+        with pytest.raises(GalleryError, match=r"neither .* nor an error\. Run `imgret verify"):
+            call()
+    assert len(retriever.verify().damaged) == 2
+    assert retriever.verify(repair=True).ok
+    assert search(folder)[0].path == a_query(folder)
+
+
 @pytest.mark.parametrize("value", [0.0, 65504.0, 6e-8])
 def test_embeddings_of_odd_lengths_are_searched(folder: Path, value: float) -> None:
     rewrite(folder, lambda rows: rows[5].update(embedding=[value] * 1280))
