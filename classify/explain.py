@@ -52,7 +52,7 @@ class Explained(Plain):
 
 @dataclass(frozen=True)
 class Explanation(Plain):
-    """One image under each model. label: its true class, or None where that is not known."""
+    """One image under each model. label: its true class, or None if unknown."""
 
     path: Path
     label: str | None

@@ -94,7 +94,7 @@ def load_images(
     ahead: int = 64,
     cpu_seconds: float = CPU_SECONDS,
 ) -> Generator[Loaded, None, None]:
-    """Load files in order, at most `ahead` of them before they are asked for.
+    """Load files in order, at most `ahead` of them in advance.
 
     workers: decoding threads, by default one a core; Pillow decodes outside Python's lock. What
     takes more than cpu_seconds has an error; nobody waits for it, neither here nor where this is

@@ -13,7 +13,7 @@ SAMPLES_AT_ONCE = 4_000_000
 
 
 def precision_at_k(labels: np.ndarray, neighbours: np.ndarray, k: int) -> np.ndarray:
-    """Share of each query's first k neighbours that have its label.
+    """Return the share of each query's first k neighbours that have its label.
 
     Divides by k, not by the number of relevant images. Returns (n,) float64 in [0, 1]. Raises
     ValueError when m < k.
@@ -25,7 +25,7 @@ def precision_at_k(labels: np.ndarray, neighbours: np.ndarray, k: int) -> np.nda
 
 
 def recall_at_k(labels: np.ndarray, neighbours: np.ndarray, k: int) -> np.ndarray:
-    """1 for each query that has its label among its first k neighbours, else 0: the hit rate.
+    """Return 1 for each query with its label among its first k neighbours, else 0: the hit rate.
 
     The recall@k of metric learning (Jégou et al. 2011, "Product quantization for nearest neighbor
     search"). Returns (n,) float64. Raises ValueError when m < k.
@@ -37,7 +37,7 @@ def recall_at_k(labels: np.ndarray, neighbours: np.ndarray, k: int) -> np.ndarra
 
 
 def average_precision(labels: np.ndarray, neighbours: np.ndarray, totals: np.ndarray) -> np.ndarray:
-    """Mean of the precision at each relevant image, over all of them; mAP is its mean.
+    """Return the mean precision at each relevant image, over all of them; mAP is its mean.
 
     neighbours: the whole ranking; a relevant image beyond it counts as never found. Returns (n,)
     float64, NaN where totals is 0. Source: Buckley and Voorhees 2000, "Evaluating evaluation
@@ -64,7 +64,7 @@ def average_precision_at_r(
 
 
 def r_precision(labels: np.ndarray, neighbours: np.ndarray, totals: np.ndarray) -> np.ndarray:
-    """Share of the first R neighbours that have the query's label, R being totals.
+    """Return the share of the first R neighbours with the query's label, R being totals.
 
     Returns (n,) float64, NaN where totals is 0. Raises ValueError when m < max(totals).
 
@@ -75,7 +75,7 @@ def r_precision(labels: np.ndarray, neighbours: np.ndarray, totals: np.ndarray) 
 
 
 def ndcg_at_k(labels: np.ndarray, neighbours: np.ndarray, totals: np.ndarray, k: int) -> np.ndarray:
-    """Normalised discounted cumulative gain of the first k neighbours, gains of 0 and 1.
+    """Return the normalised discounted cumulative gain of the first k neighbours, gains 0 and 1.
 
     Returns (n,) float64, NaN where totals is 0. Raises ValueError when m < k.
     Source: Järvelin and Kekäläinen 2002, "Cumulated gain-based evaluation of IR techniques".
@@ -90,7 +90,7 @@ def ndcg_at_k(labels: np.ndarray, neighbours: np.ndarray, totals: np.ndarray, k:
 
 
 def vote(neighbours: np.ndarray, k: int) -> np.ndarray:
-    """The label most frequent among the first k neighbours; of equals the one that comes first.
+    """Return the most frequent label of the first k neighbours; of equals, the first.
 
     neighbours: (n, m) integer labels, -1 for none, which wins only where there is nothing else.
     Returns (n,) of their dtype. Raises ValueError when m < k.
@@ -112,7 +112,7 @@ def bootstrap_interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """The percentile bootstrap interval of the mean of (n,) values; NaN where there are none.
+    """Return the percentile bootstrap interval of the mean of (n,) values; NaN for none.
 
     groups: (n,) such as the class of each; then whole groups are drawn, and the interval is of the
     mean over values of new groups, NaN for one group alone. Source: Efron 1979, "Bootstrap methods:
@@ -167,7 +167,7 @@ def paired_test(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> float:
-    """p of a two-sided permutation test of equal means of (n,) paired values.
+    """Return p of a two-sided permutation test of equal means of (n,) paired values.
 
     groups: (n,) such as the class of each; then the differences of a group change their sign
     together, and the test is about new groups. Source: Fisher 1935, "The design of experiments"
@@ -194,7 +194,7 @@ def paired_test(
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
-    """(m,) p values, corrected for that there are m of them.
+    """Correct (m,) p values for their number by Holm's method.
 
     Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
 
@@ -215,7 +215,7 @@ def expected_calibration_error(
     *,
     weights: np.ndarray | None = None,
 ) -> float:
-    """Mean distance of predicted probability and share correct, over bins of equal width.
+    """Return the mean distance of predicted probability and share correct, over equal bins.
 
     probabilities: (n,) in [0, 1]. correct: (n,) bool. weights: (n,) of each, by default alike.
     Source: Naeini et al. 2015, "Obtaining well calibrated probabilities using Bayesian binning".
@@ -230,7 +230,7 @@ def expected_calibration_error(
 
 
 def neighbour_recall(found: np.ndarray, exact: np.ndarray) -> float:
-    """Share of the true nearest neighbours that an approximate search found.
+    """Return the share of the true nearest neighbours that an approximate search found.
 
     found, exact: (n, k) ids, in any order within a row. Returns a float in [0, 1].
     Source: Aumüller et al. 2020, "ANN-Benchmarks" (recall without the distance tolerance).

@@ -108,7 +108,7 @@ def no_best_classes(entries: Sequence[Entry]) -> list[str]:
 
 
 def _scores(tested: Tests) -> Figure:
-    """Top-1 and top-5 on the left, the loss on the right, a row a run."""
+    """Draw top-1 and top-5 on the left, the loss on the right, one row per run."""
     figure = Figure(figsize=(2 * WIDTH, 1.0 + 0.36 * len(tested)), layout="constrained")
     shares, losses = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
     grouped_bars(shares, {
@@ -141,7 +141,7 @@ def _averages(tested: Tests) -> Figure:
 
 
 def _best_classes(tested: Tests, best: Sequence[str]) -> Figure:
-    """A panel a run, a row a class; rows are the same in all panels."""
+    """Draw one panel per run, one row per class; rows are the same in all panels."""
     columns = min(len(tested), PANELS_ACROSS)
     bands = ceil(len(tested) / columns)
     height = 0.95 + 0.15 * len(best)

@@ -69,7 +69,7 @@ def evidence(
 
 
 def mean_of_best(scores: np.ndarray, n: int) -> np.ndarray:
-    """(..., w) scores -> (...) mean of the n best that are finite; -1 where there is none."""
+    """Return (...) means of the n best finite of (..., w) scores; -1 if none is finite."""
     best = -np.sort(-scores.astype(np.float64), axis=-1)[..., :n]
     there = np.isfinite(best)
     total = np.where(there, best, 0).sum(axis=-1)

@@ -290,7 +290,7 @@ class Gallery:
         return not full.resolve().is_relative_to(self.base)
 
     def check_followable(self, table: ImageTable) -> None:
-        """Raise GalleryError where a stranger's rows name files outside of the gallery's folder."""
+        """Raise GalleryError if untrusted rows name files outside of the gallery's folder."""
         if table.is_ours:
             return
         for path in table.paths():

@@ -105,7 +105,7 @@ class TableReader:
             )
 
     def embeddings(self, ids: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Batches of (n,) int64 ids and their (n, d) float16 embeddings; all, or those of ids."""
+        """Give batches of (n,) int64 ids and (n, d) float16 embeddings; all, or those of ids."""
         where = INDEXED
         if ids is not None and len(ids) <= FEW_IDS:
             where &= with_ids(ids.tolist())

@@ -187,7 +187,7 @@ def _joined(high: np.ndarray, low: np.ndarray) -> np.ndarray:
 
 
 def _crcs_of_embeddings(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
-    """0 where there is none."""
+    """CRC-32 of each embedding; 0 where there is none."""
     crcs = np.zeros(len(column), np.int64)
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
     start = 0

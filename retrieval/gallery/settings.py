@@ -1,4 +1,4 @@
-"""gallery.toml: how a gallery was made; checked when read, since strangers may have written it."""
+"""gallery.toml: how a gallery was made; checked when read, since anybody may have written it."""
 
 from __future__ import annotations
 

@@ -209,7 +209,7 @@ class ImageTable(TableReader):
                 self._dataset.delete(with_ids(map(int, ids[start : start + 5_000])).to_lance())
 
     def make_distinct(self) -> None:
-        """Give each path one row and each row an id of its own; a stranger's table may not.
+        """Give each path one row and each row its own id; an untrusted table may lack that.
 
         Of rows of one path the last stays. Costs a look at the columns id and path.
         """
@@ -283,7 +283,7 @@ class ImageTable(TableReader):
                 self._dataset.optimize.compact_files(materialize_deletions_threshold=0.0)
 
     def check_finite(self) -> None:
-        """Raise GalleryError where a stranger's embeddings are not finite; ours are, as written."""
+        """Raise GalleryError if untrusted embeddings are not finite; ours are."""
         if self.is_ours:
             return
         for ids, embeddings in self.embeddings():

@@ -37,7 +37,7 @@ TAKEN = (
 
 
 def open_source(source: Any, max_pixels: int) -> Opened:
-    """Open a picture, however it is given. Raises ImageError, naming the type of what is none.
+    """Open a picture, however it is given. Raises ImageError, naming the type of anything else.
 
     Arrays are (h, w) or (h, w, 1) grey, (h, w, 3) RGB or (h, w, 4) RGBA, uint8; grey may be uint16.
     Tensors may have the channels first, as torch has them. An image that PIL has opened and not

@@ -1,4 +1,4 @@
-"""Read an index file that a stranger may have written: bounded, and checked before it is used."""
+"""Read an index file that anybody may have written: bounded, and checked before use."""
 
 from __future__ import annotations
 

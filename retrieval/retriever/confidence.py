@@ -48,7 +48,7 @@ TOO_FEW_BY_CLASS = (
 
 @dataclass(frozen=True)
 class Asked:
-    """What calibrate_gallery() is asked for. kind: None is "class" where labels do."""
+    """The arguments of calibrate_gallery(). kind: None is "class" if there are enough labels."""
 
     kind: AnswerKind | None = None
     prior_known: float = PRIOR_KNOWN

@@ -34,7 +34,7 @@ LIMITS = (
 
 
 class EncoderChoice:
-    """What a user asked for, and the encoder that is open. Several threads may share it.
+    """The requested backbone, and the open encoder. Several threads may share it.
 
     asked: of EmbeddingSettings, those that were given. current: the encoder opened last, or None.
     """

@@ -180,7 +180,7 @@ def without_index(settings: Settings) -> str:
 def build_index(
     table: ImageTable, settings: Settings, n: int, progress: Progress | None = None
 ) -> tuple[Index, str]:
-    """Fit the transform asked for to a table's n usable rows, index them and augment the index.
+    """Fit the requested transform to a table's n usable rows, index and augment them.
 
     Gives the index and the transform as it was fitted.
     """

@@ -92,7 +92,7 @@ class IndexRequest:
         )  # fmt: skip
 
     def _labels_from(self, asked: str, table: ImageTable | None) -> Callable[[Path], str | None]:
-        """Of a file of labels that only a stranger's gallery names, so much is read."""
+        """Read labels; of a file that only an untrusted gallery names, no more than a bound."""
         strange = self.labels is None and table is not None and not table.is_ours
         return labels_from(asked, MOST_OF_A_STRANGER) if strange else labels_from(asked)
 

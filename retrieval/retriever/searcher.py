@@ -196,7 +196,7 @@ class Searcher:
         return embeddings
 
     def arguments(self) -> tuple[Path, dict[str, Any]]:
-        """The gallery's path and what was asked for, to make another one like this."""
+        """Return the gallery's path and the arguments, to make another one like this."""
         encoder = self._encoder
         how = {"engine": encoder.engine, "trust": encoder.trust}
         return self.gallery.path, encoder.asked | self._asked | how
@@ -205,7 +205,7 @@ class Searcher:
         return self._encoder.for_queries(state.settings, ours=state.table.is_ours)
 
     def _with_asked(self, settings: Settings) -> Settings:
-        """Settings with what was asked for in place of what they say."""
+        """Replace settings by what was requested."""
         return settings.model_copy(update=self._asked)
 
     def _checked(self, settings: Settings) -> Settings:
