@@ -73,7 +73,7 @@ SETTING_OPTIONS: dict[
     },
     "views": {
         "type": click.Choice(VIEWS),
-        "help": "Embed the mean of several views of a picture, for better matches at 2, 3 or 6 "
+        "help": "Embed the mean of several views of a picture, for better matches at 2, 3.5 or 7 "
         "times the work.",
     },
     "transform": {
