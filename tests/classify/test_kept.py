@@ -72,7 +72,7 @@ def test_what_is_gone_or_changed_is_told_and_what_moved_is_found(
     found = evaluate_run(run)
     assert found.images == len(held_out) - 2
     assert found.notes == (f"2 of {len(held_out)} held-out images are gone or have changed, and "
-                           "left out.",)  # fmt: skip
+                           "were left out.",)  # fmt: skip
     shutil.rmtree(data)
     with pytest.raises(ImgretError, match=r"None of the 12 images that run held out.*--data"):
         evaluate_run(run)
