@@ -2,6 +2,7 @@
 
 index.py   the index: build, change, search
 cells.py   the cells of an IVF index, and their search held against exact search
+stored.py  the vectors and ids that FAISS holds, and its search
 files.py   an index as a file, checked before it is read
 steps.py   the transform as FAISS runs it
 gpu.py     a copy on a GPU

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -15,7 +16,9 @@ Batches = Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]
 
 RECALL_AT = 10
 SAME_SCORE = 1e-4  # what float16 changes in a score; neighbours nearer than this are equal
+RECALL_WANTED = 0.99
 ROWS_PER_CELL = 40  # that k-means is trained on
+FEW = 0.2  # share of all vectors
 
 
 def trained_ivf(chain: list[Any], batches: Batches, n: int, d: int, seed: int) -> Any:
@@ -80,3 +83,37 @@ def recalls(
     good = (found[:, :, None] == exact[:, None, :]).any(axis=2) | (scores >= least - SAME_SCORE)
     wanted = (exact >= 0).sum(axis=1)
     return np.minimum((good & other).sum(axis=1), wanted) / np.maximum(wanted, 1)
+
+
+def cells_for(k: int, share: float, tuned: int, nlist: int) -> int:
+    """Return how many cells a search for k neighbours visits, among a share of the vectors.
+
+    tuned: for 10 neighbours among all. More neighbours, or fewer vectors to find them among, lie in
+    proportionally more cells. Where a filter leaves few, all cells are searched, which is exact.
+
+    >>> cells_for(10, 1.0, 8, 100), cells_for(20, 0.5, 8, 100), cells_for(5, 0.1, 8, 100)
+    (8, 32, 100)
+    """
+    if share < FEW:
+        return nlist
+    return min(nlist, math.ceil(tuned * max(1.0, k / RECALL_AT) / min(1.0, share)))
+
+
+def effort_for(
+    search: Callable[[int], tuple[np.ndarray, np.ndarray]],
+    nprobe: int,
+    nlist: int,
+    known: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> tuple[int, float]:
+    """Return how many cells give the recall wanted, at least nprobe, and the mean recall then.
+
+    search: of some vectors, in so many cells. known: their ids, and what exact_neighbours() says of
+    them. The mean has to lie two standard errors above what is wanted, so that other queries get
+    it as well.
+    """
+    while True:
+        found_of = recalls(*search(nprobe), *known)
+        margin = 2 * found_of.std() / math.sqrt(len(found_of))
+        if nprobe == nlist or found_of.mean() - margin >= RECALL_WANTED:
+            return nprobe, round(float(found_of.mean()), 5)
+        nprobe = min(nlist, nprobe * 3 // 2)

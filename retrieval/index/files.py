@@ -9,6 +9,9 @@ from typing import Any
 
 import faiss
 
+from retrieval.errors import GalleryError
+from retrieval.files import sha256_of
+
 IndexFacts = dict[str, int | float | str | bool]
 
 MOST_CELLS, LEAST_BYTES = 1 << 20, 1 << 30  # that reading a file may loop over and make
@@ -129,3 +132,17 @@ def steps_of(index: Any) -> list[Any]:
     """Return the transforms in front of an IndexPreTransform, in order."""
     chain = index.chain
     return [faiss.downcast_VectorTransform(chain.at(place)) for place in range(chain.size())]
+
+
+def check_content(path: Path, known: str) -> None:
+    """Read all of a file. Raises GalleryError if its SHA-256 is not the one that is known."""
+    try:
+        same = sha256_of(path) == known
+    except OSError as error:
+        raise GalleryError(
+            f"The index {path} cannot be read ({error.strerror}). Run `imgret verify --repair`."
+        ) from error
+    if not same:
+        raise GalleryError(
+            f"The index {path} has changed since it was written. Run `imgret verify --repair`."
+        )

@@ -12,7 +12,6 @@ chosen over HNSW since it adds, removes and filters in place (docs/decisions.md)
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Iterator
 from functools import cached_property
@@ -27,13 +26,15 @@ from retrieval.files import replaced, sha256_of
 from retrieval.index.cells import (
     RECALL_AT,
     Batches,
+    cells_for,
+    effort_for,
     exact_neighbours,
-    recalls,
     sample,
     trained_ivf,
 )
 from retrieval.index.files import (
     IndexFacts,
+    check_content,
     check_file,
     check_structure,
     read_index,
@@ -42,6 +43,7 @@ from retrieval.index.files import (
 )
 from retrieval.index.gpu import GpuCopy
 from retrieval.index.steps import AffineMap, apply, chain_of, float32
+from retrieval.index.stored import ids_of, row_size, search_index, vectors_at
 from retrieval.progress import Progress
 from retrieval.refinement import Neighbourhood, weighted_mean
 from retrieval.text import one_sentence, remedy
@@ -49,12 +51,10 @@ from retrieval.text import one_sentence, remedy
 Kind = Literal["exact", "ivf"]
 
 EXACT_UP_TO = 100_000
-RECALL_WANTED = 0.99
+STAYS_EXACT, STAYS_IVF = 1.25, 0.8  # times that: a few more or fewer build nothing anew
 TUNED_ON, SETTLED_ON = 1000, 200  # vectors that recall is measured on, at first and later
 MOST_EFFORT = 4.0  # times the cells searched at first; then an index that is built anew is faster
-FEW = 0.2  # of all vectors
 ROWS_A_SEARCH = 4096
-ID_BYTES = 8
 
 
 class Index:
@@ -140,7 +140,7 @@ class Index:
             with replaced(path) as made:
                 faiss.write_index(self._index, str(made))
                 size = made.stat().st_size
-                head = size - self.ntotal * (self._code_size + ID_BYTES)
+                head = size - self.ntotal * row_size(self._flat, self._cells)
                 facts: IndexFacts = {
                     "bytes": size,
                     "head": head,
@@ -156,16 +156,7 @@ class Index:
 
     def check_content(self, path: Path) -> None:
         """Read all of the file that this was loaded from. Raises GalleryError if it has changed."""
-        try:
-            same = sha256_of(path) == self._facts.get("sha256_of_all")
-        except OSError as error:
-            raise GalleryError(
-                f"The index {path} cannot be read ({error.strerror}). Run `imgret verify --repair`."
-            ) from error
-        if not same:
-            raise GalleryError(
-                f"The index {path} has changed since it was written. Run `imgret verify --repair`."
-            )
+        check_content(path, str(self._facts.get("sha256_of_all")))
 
     @property
     def settings(self) -> IndexFacts:
@@ -205,16 +196,7 @@ class Index:
     @property
     def ids(self) -> np.ndarray:
         """The ids, (n,) int64, in no particular order."""
-        if self._facts["kind"] == "exact":
-            return np.array(faiss.vector_to_array(self._inner.id_map))
-        lists = self._ivf.invlists
-        sizes = [lists.list_size(cell) for cell in range(lists.nlist)]
-        parts = [
-            np.array(faiss.rev_swig_ptr(lists.get_ids(cell), size))
-            for cell, size in enumerate(sizes)
-            if size
-        ]
-        return np.concatenate(parts) if parts else np.empty(0, np.int64)
+        return ids_of(self._flat, self._cells)
 
     def vectors(self, ids: np.ndarray) -> np.ndarray:
         """Return the transformed vectors of ids of any shape, (..., d_out); zeros for id -1.
@@ -228,13 +210,14 @@ class Index:
         if there.any() and (not len(known) or (known[at] != wanted)[there].any()):
             raise ValueError("the index does not hold all of these ids")
         vectors = np.zeros((*wanted.shape, self.d_out), np.float32)
-        vectors[there] = self._stored(order[at[there]])
+        vectors[there] = vectors_at(self._flat, self._cells, order[at[there]])
         return vectors
 
     def suits(self, n: int) -> bool:
         """Tell whether its kind is still the right one for n vectors."""
-        built_on = int(self._facts["built_on"])
-        return self._facts["kind"] == choose_kind(n) and (n <= EXACT_UP_TO or n < 4 * built_on)
+        if self._facts["kind"] == "exact":
+            return n <= STAYS_EXACT * EXACT_UP_TO
+        return STAYS_IVF * EXACT_UP_TO <= n < 4 * int(self._facts["built_on"])
 
     def add(self, ids: np.ndarray, embeddings: np.ndarray) -> None:
         """Add (m, d_in) raw embeddings under (m,) new ids."""
@@ -309,26 +292,6 @@ class Index:
         order = np.argsort(self.ids, kind="stable")
         return self.ids[order], order
 
-    def _stored(self, places: np.ndarray) -> np.ndarray:
-        """(m, d_out) float32 vectors by their places in ids."""
-        if self._facts["kind"] == "exact":
-            flat = faiss.downcast_index(self._inner.index)
-            codes = faiss.rev_swig_ptr(flat.get_xb(), self.ntotal * self.d_out)
-            return np.array(codes.reshape(self.ntotal, self.d_out)[places])
-        lists, centres = self._ivf.invlists, faiss.downcast_index(self._ivf.quantizer)
-        ends = np.cumsum([lists.list_size(cell) for cell in range(lists.nlist)])
-        cells = np.searchsorted(ends, places, side="right")
-        vectors = np.empty((len(places), self.d_out), np.float32)
-        for cell in np.unique(cells):
-            size, mine = lists.list_size(int(cell)), cells == cell
-            codes = faiss.rev_swig_ptr(lists.get_codes(int(cell)), size * 2 * self.d_out)
-            halves = codes.view(np.float16).reshape(size, self.d_out)
-            vectors[mine] = halves[places[mine] - (ends[cell] - size)]
-            if self._ivf.by_residual:
-                # into an array of ours: others' imports make FAISS return torch's by default
-                vectors[mine] += centres.reconstruct(int(cell), np.empty(self.d_out, np.float32))
-        return vectors
-
     def transform(self, embeddings: np.ndarray) -> np.ndarray:
         """Transform (n, d_in) raw embeddings to (n, d_out) float32 of unit length."""
         return apply(steps_of(self._index), self._raw(embeddings))
@@ -361,41 +324,17 @@ class Index:
     def _search(
         self, x: np.ndarray, k: int, allowed: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        nprobe = self._effort(k, self.ntotal if allowed is None else len(allowed))
+        among = self.ntotal if allowed is None else len(allowed)
+        nprobe = None
+        if self._facts["kind"] == "ivf":
+            tuned, nlist = int(self._facts["nprobe"]), int(self._ivf.nlist)
+            nprobe = cells_for(k, among / self.ntotal, tuned, nlist)
         answer = None
         if allowed is None and nprobe == self._facts.get("nprobe"):
             answer = self._gpu.search(self._inner, x, k)
-        scores, ids = answer or self._search_cells(x, k, nprobe, allowed)
+        scores, ids = answer or search_index(self._inner, x, k, nprobe, allowed)
         if nprobe is not None and (ids < 0).any():  # the cells searched hold too few
-            scores, ids = self._search_cells(x, k, int(self._ivf.nlist), allowed)
-        return scores, ids
-
-    def _effort(self, k: int, among: int) -> int | None:
-        """Cells to search, None for exact. It was tuned for 10 neighbours among all vectors; more
-        neighbours, or fewer vectors to find them among, lie in proportionally more cells. Where a
-        filter leaves few, all cells are searched, which is exact.
-        """
-        if self._facts["kind"] == "exact":
-            return None
-        if among < FEW * self.ntotal:
-            return int(self._ivf.nlist)
-        wider = max(1.0, k / RECALL_AT) * max(1.0, self.ntotal / among)
-        return min(int(self._ivf.nlist), math.ceil(int(self._facts["nprobe"]) * wider))
-
-    def _search_cells(
-        self, x: np.ndarray, k: int, nprobe: int | None, allowed: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """FAISS's search on the CPU, with parameters of its own so that threads do not meet."""
-        own: dict[str, Any] = {}
-        if allowed is not None:
-            own["sel"] = faiss.IDSelectorBatch(np.ascontiguousarray(allowed, np.int64))
-        if nprobe is None:
-            inner = faiss.SearchParameters(**own)
-        else:
-            inner = faiss.SearchParametersIVF(nprobe=nprobe, **own)
-        # faiss.contrib.torch_utils, once anything imports it, puts a search without params in front
-        search = getattr(self._inner, "search_numpy", self._inner.search)
-        scores, ids = search(x, k, params=inner)
+            scores, ids = search_index(self._inner, x, k, int(self._ivf.nlist), allowed)
         return scores, ids
 
     def _tune(self, batches: Batches, n: int, seed: int, progress: Progress | None) -> None:
@@ -417,24 +356,21 @@ class Index:
         self, vectors: np.ndarray, ids: np.ndarray, exact: np.ndarray, least: np.ndarray
     ) -> float:
         """Search as many more cells as give some vectors the recall wanted; returns theirs."""
-        nlist, nprobe = int(self._ivf.nlist), int(self._facts["nprobe"])
-        while True:
-            scores, found = self._search_cells(vectors, min(self.ntotal, RECALL_AT + 1), nprobe)
-            found_of = recalls(scores, found, ids, exact, least)
-            margin = 2 * found_of.std() / math.sqrt(len(found_of))
-            if nprobe == nlist or found_of.mean() - margin >= RECALL_WANTED:
-                break
-            nprobe = min(nlist, nprobe * 3 // 2)
+        k = min(self.ntotal, RECALL_AT + 1)
+        nprobe, recall = effort_for(
+            lambda nprobe: search_index(self._inner, vectors, k, nprobe),
+            int(self._facts["nprobe"]), int(self._ivf.nlist), (ids, exact, least),
+        )  # fmt: skip
         self._ivf.nprobe = nprobe  # what a copy on a GPU searches
         self._facts["nprobe"] = nprobe
-        return round(float(found_of.mean()), 5)
+        return recall
 
     def _all_vectors(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Ids and vectors as they are stored, some thousand at a time."""
         ids = self.ids
         for start in range(0, len(ids), ROWS_A_SEARCH):
             places = np.arange(start, min(start + ROWS_A_SEARCH, len(ids)))
-            yield ids[places], self._stored(places)
+            yield ids[places], vectors_at(self._flat, self._cells, places)
 
     def _raw(self, embeddings: np.ndarray) -> np.ndarray:
         x = float32(embeddings)
@@ -443,18 +379,21 @@ class Index:
         return x
 
     @property
-    def _code_size(self) -> int:
-        """Bytes of a stored vector."""
-        inner = self._inner
-        return int(inner.code_size if self._facts["kind"] == "ivf" else inner.index.sa_code_size())
-
-    @property
     def _inner(self) -> Any:
         return faiss.downcast_index(self._index.index)
 
     @property
     def _ivf(self) -> Any:
         return faiss.extract_index_ivf(self._index)
+
+    @property
+    def _flat(self) -> Any:
+        """The exact index with its ids; None where there are cells."""
+        return self._inner if self._facts["kind"] == "exact" else None
+
+    @property
+    def _cells(self) -> Any:
+        return self._ivf if self._facts["kind"] == "ivf" else None
 
 
 def choose_kind(n: int) -> Kind:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -262,12 +263,11 @@ def test_threads_get_the_answers_that_one_gets(ivf: Index, points: np.ndarray) -
 def test_an_index_grows_out_of_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_module, "EXACT_UP_TO", 100)
     small = build(clustered(90))
-    assert small.suits(100)
-    assert not small.suits(101)
+    assert small.suits(125)  # an image more or less at 100 builds nothing anew
+    assert not small.suits(126)
     large = build(clustered(200))
     assert "ivf" in large.kind
-    assert large.suits(700)
-    assert not large.suits(800)
+    assert [large.suits(n) for n in (79, 80, 700, 799, 800)] == [False, True, True, True, False]
 
 
 def test_replacing_a_file_leaves_who_has_it_mapped_working(tmp_path: Path) -> None:
@@ -420,3 +420,38 @@ print(found, np.abs(index.vectors(ids) - points).max())
     found, farthest = map(float, done.stdout.split())
     assert found > 0.98
     assert farthest < 1e-3
+
+
+ONE_QUERY = """
+import os, sys
+import numpy as np
+from pathlib import Path
+from retrieval.index import Index
+index = Index.load(Path(sys.argv[1]), {facts!r})
+x = np.load(sys.argv[2])
+threads = lambda: len(os.listdir("/proc/self/task"))
+before = threads()
+index.search_vectors(x[:1], 5)
+one = threads()
+index.search_vectors(np.repeat(x, 64, axis=0), 5)
+print(one - before, threads() - one)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux' list of threads")
+@pytest.mark.parametrize("kind", ["exact", "ivf"])
+def test_one_query_begins_no_threads_and_many_do(
+    points: np.ndarray, tmp_path: Path, kind: Kind
+) -> None:
+    """Two threads wait for each other: on shared cores one query took twenty times as long."""
+    index = build(points, kind=kind)
+    index.save(tmp_path / "i.faiss")
+    np.save(tmp_path / "x.npy", index.transform(points[:64]))
+    code = ONE_QUERY.format(facts=index.settings)
+    done = run(
+        [sys.executable, "-c", code, tmp_path / "i.faiss", tmp_path / "x.npy"],
+        capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "3"}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    one, many = map(int, done.stdout.split())
+    assert (one, many > 0) == (0, True)
