@@ -109,7 +109,7 @@ def test_without_torch_a_command_that_needs_it_says_so_in_a_sentence(
     assert done.returncode == 2
     said = done.stderr.splitlines()[-1]
     assert re.fullmatch(
-        r"imgret: .* needs torch, which is not installed\. Run `pip install .+`", said
+        r"imgret: .* needs torch, which is not installed\. Run `pip install .+`\.", said
     )
     assert "Traceback" not in done.stderr
 

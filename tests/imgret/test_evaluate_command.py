@@ -123,7 +123,7 @@ def test_query_shows_probabilities_and_can_say_that_nothing_matches(
     Image.new("RGB", (64, 64), (255, 0, 255)).save(tmp_path / "odd.png")
     none = imgret("query", tmp_path / "odd.png", "--min-confidence", "1.0")
     assert none.returncode == 1
-    assert "no match has a probability of 1 or more" in none.stderr
+    assert "No match has a probability of 1 or more" in none.stderr
     assert none.stdout == ""
 
 

@@ -148,7 +148,7 @@ def search(folder: Path, **asked: Any) -> list[Any]:
         (put("size = 64", "size = 0"), "backbone.size"),
         (put("size = 64", "size = 4097"), "backbone.size"),
         (put("dim = 1280", "dim = 131072"), "backbone.dim"),
-        (put("dim = 1280", "dim = 1281"), "1280 wide.* 1281"),
+        (put("dim = 1280", "dim = 1281"), "width 1280, but its backbone gives 1281"),
         (put("0.485", "nan"), "backbone.mean"),
         (put("0.485", "-inf"), "backbone.mean"),
         (put("0.485", "1e30"), "backbone.mean"),
