@@ -244,7 +244,8 @@ def test_a_file_that_stays_open_elsewhere_is_one_clear_sentence(tmp_path: Path) 
         write_atomically(file, b"new")
     assert caught.value.filename == str(file)
     assert str(unwritable(file, caught.value)).endswith(
-        "(another program has it open). Close what has it open and run the same command again."
+        "(another program has it open). Close the program that has it open, and run the same "
+        "command again."
     )
     assert (file.read_bytes(), list(tmp_path.iterdir())) == (b"old", [file])
 
