@@ -24,9 +24,9 @@ from retrieval.words import EMBEDDING, SEARCH
 
 if TYPE_CHECKING:
     from retrieval.comparison import Comparison, ExperimentResult, NamedExperiment
-    from retrieval.evaluation import IntervalOver
+    from retrieval.evaluation import Evaluation, IntervalOver
 
-METRICS_SHOWN = ("precision@1", "precision@5", "MAP@R", "mAP")
+METRIC_TESTED = "precision@5"  # is always measured
 
 
 @click.command(
@@ -190,11 +190,12 @@ def _write(comparison: Comparison, report: Path | None, figures: Path | None) ->
 def _print_text(comparison: Comparison) -> None:
     from imgret.output import print_table
 
-    columns = ["experiment", "width", *METRICS_SHOWN, "distance", "vote F1", "ms/image", "to beat"]
-    print_table(columns, [_row(result) for result in comparison.experiments])
+    shown = _shown(comparison.experiments[0].evaluation)
+    columns = ["experiment", "width", *shown, "distance", "vote F1", "ms/image", "to beat"]
+    print_table(columns, [_row(result, shown) for result in comparison.experiments])
     if comparison.tests:
         tell()
-        tell("precision@5, difference in pairs (permutation test, Holm)")
+        tell(f"{METRIC_TESTED}, difference in pairs (permutation test, Holm)")
         print_table(
             ["first", "second", "difference", "low", "high", "p"],
             [
@@ -205,14 +206,20 @@ def _print_text(comparison: Comparison) -> None:
         )  # fmt: skip
 
 
-def _row(result: ExperimentResult) -> list[str]:
+def _shown(evaluation: Evaluation) -> list[str]:
+    """Name the metrics of the table, among them the precision of the smallest k."""
+    precisions = [m.name for m in evaluation.metrics if m.name.startswith("precision@")]
+    return list(dict.fromkeys([precisions[0], METRIC_TESTED, "MAP@R", "mAP"]))
+
+
+def _row(result: ExperimentResult, shown: Sequence[str]) -> list[str]:
     e = result.evaluation
-    interval = e.metric("precision@5")
+    interval = e.metric(METRIC_TESTED)
     row = [result.name + (" (random weights)" if result.is_random else ""), str(result.dim)]
-    for name in METRICS_SHOWN:
+    for name in shown:
         value = f"{e.metric(name).value:.3f}"
         row.append(
-            f"{value} [{interval.low:.3f}, {interval.high:.3f}]" if name == "precision@5" else value
+            f"{value} [{interval.low:.3f}, {interval.high:.3f}]" if name == METRIC_TESTED else value
         )
     row.append(f"{e.metric(f'distance@{e.k}').value:.3f}")
     row.append(f"{e.vote.f1_macro:.3f}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypedDict, Unpack
 
+from retrieval.errors import ArgumentError
 from retrieval.images import DEFAULT_MAX_PIXELS
 from retrieval.progress import Progress
 from retrieval.retriever.plan import (
@@ -71,6 +72,10 @@ class IndexRequest:
         cls, paths: Paths, progress: Progress | None, **options: Unpack[IndexOptions]
     ) -> IndexRequest:
         """Check arguments. Raises DataError, ArgumentError, and TypeError for an unknown option."""
+        if options.get("keep_missing") and options.get("drop_missing"):
+            raise ArgumentError(
+                "keep_missing and drop_missing contradict each other. Give one of them."
+            )
         folders = as_paths(paths)
         check_paths(folders)
         request = cls(tuple(folders), progress, **options)

@@ -106,3 +106,18 @@ def test_what_is_no_spec_is_refused_by_name(spec: str) -> None:
 def test_a_wrong_re_ranking_is_refused(spec: str) -> None:
     with pytest.raises(ImgretError, match="rerank"):
         Refinement.of(rerank=spec)
+
+
+@given(st.integers(-5, 2000), st.integers(-5, 2000))
+def test_numbers_from_1_to_999_are_taken_and_the_bounds_are_told(n: int, k: int) -> None:
+    if 1 <= n <= 999:
+        assert Refinement.of(expand=f"{n}:2").expand == Neighbourhood(n, 2.0)
+    else:
+        with pytest.raises(ImgretError, match=rf"^expand is '{n}:2'\..* with N from 1 to 999\.$"):
+            Refinement.of(expand=f"{n}:2")
+    spec = f"{n}:{k}:{k}:1"
+    if 1 <= min(n, k) <= max(n, k) <= 999:
+        assert Refinement.of(rerank=spec).rerank == Reranking(n, k, k, 1.0)
+    else:
+        with pytest.raises(ImgretError, match=r"^rerank is .* whole numbers from 1 to 999 and"):
+            Refinement.of(rerank=spec)
