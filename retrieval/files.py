@@ -119,6 +119,12 @@ def make_folder(folder: Path) -> None:
         sync(made.parent)
 
 
+def check_folder(file: Path) -> None:
+    """Raise OSError unless the folder of a file is there, so that the file can be written."""
+    if not stat.S_ISDIR(file.absolute().parent.stat().st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(file))
+
+
 @contextlib.contextmanager
 def scratch_folder(parent: Path) -> Iterator[Path]:
     """Give an empty folder in parent, and delete what is left of it at the end. Raises OSError."""

@@ -14,6 +14,7 @@ from imgret.options import (
     NamedPath,
     Whole,
     engine_option,
+    figures_option,
     format_option,
     interval_option,
     report_option,
@@ -97,11 +98,7 @@ Examples:
     help="Folder that keeps embeddings and results; by default in your cache folder.",
 )
 @report_option("figures and matches")
-@click.option(
-    "--figures",
-    type=NamedPath(path_type=Path),
-    help="Write the figures to this folder as PNG and SVG.",
-)
+@figures_option
 @format_option("text", "json", "csv")
 def command(
     images: Path,

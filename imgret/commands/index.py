@@ -100,7 +100,7 @@ def command(
     Run it again at any time: unchanged images cost nothing, new and changed images are embedded,
     and rows of deleted images are dropped. An interrupted run continues where it stopped.
     """
-    from imgret.output import say_passed_over, shown_progress
+    from imgret.output import say_no_images, say_passed_over, shown_progress
     from retrieval.retriever import Retriever
 
     if options["keep_missing"] and options["drop_missing"]:
@@ -127,7 +127,7 @@ def command(
     _print_report(report, output)
     say_passed_over(report.passed_over)
     if not report.found and not report.removed:
-        say(f"imgret: There are no images below {', '.join(map(str, paths))}.")
+        say_no_images(paths)
         return NOTHING
     return ERROR if strict and report.failed else 0
 

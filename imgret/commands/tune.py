@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imgret.command import Command
-from imgret.options import NamedPath, engine_option, format_option, settings_options
+from imgret.options import FileToWrite, NamedPath, engine_option, format_option, settings_options
 from imgret.streams import say, tell
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ Examples:
 )
 @click.option(
     "--out",
-    type=NamedPath(path_type=Path, dir_okay=False),
+    type=FileToWrite(),
     default="tuned.toml",
     show_default=True,
     help="Recipe file to write the best settings to.",

@@ -128,7 +128,7 @@ def test_ctrl_c_saves_and_resume_ends_as_an_unbroken_run(
         (["data", "--recipe", "P1", "--set", "training.epoch=1"], "training.epoch"),
         (["data", "--recipe", "P1", "--set", "nonsense"], "KEY=VALUE"),
         (["data", "--resume", "--recipe", "P1"], "Leave out all others"),
-        (["data", "--resume", "--out", "data"], "no run"),
+        (["data", "--resume", "--out", "data"], "not a run"),
         (["data", "--recipe", "P3", "--weights", "nowhere"], "nowhere"),
         (["data/train/red"], "no class folders"),
     ],
@@ -177,11 +177,11 @@ def test_the_leaderboard_shows_the_best_first(imgret: Command, trained: Path) ->
     runs = [trained / "runs" / name for name in ("poor", "good")]
     page = trained / "runs.html"
     done = imgret("leaderboard", *runs, trained / "data", "--report", page, "--format", "json")
-    assert done.returncode == 0
-    assert "no run" in done.stderr
+    assert done.returncode == 2
+    assert "is not a run" in done.stderr
     assert [row["run"] for row in json.loads(done.stdout)] == ["good", "poor"]
     assert "Validation accuracy" in page.read_text()
-    assert imgret("leaderboard", trained / "data").returncode == 1
+    assert imgret("leaderboard", trained / "data").returncode == 2
 
 
 def test_the_leaderboard_draws_what_was_tested_and_says_what_was_not(
