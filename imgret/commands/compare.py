@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imgret.command import Command
+from imgret.experiment import find_experiment
 from imgret.options import (
     NamedPath,
     Whole,
@@ -164,7 +165,7 @@ def _experiments(
 ) -> list[NamedExperiment]:
     from retrieval.comparison import recipes as known
 
-    experiments = [known.read_experiment(name) for name in recipes]
+    experiments = [find_experiment(name) for name in recipes]
     if any(spans.values()) or not experiments:
         experiments += known.grid(known.Experiment(), spans)
     return known.unique(

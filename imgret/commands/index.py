@@ -10,6 +10,7 @@ import click
 
 from imgret.command import Command
 from imgret.exits import ERROR, NOTHING
+from imgret.experiment import find_experiment
 from imgret.options import (
     NamedPath,
     engine_option,
@@ -107,9 +108,7 @@ def command(
         raise click.UsageError("Give --keep-missing or --drop-missing, not both.")
     settings: dict[str, Any] = {name: options.pop(name) for name in (*EMBEDDING, *SEARCH)}
     if recipe:
-        from retrieval.comparison.recipes import read_experiment
-
-        known = read_experiment(recipe).recipe
+        known = find_experiment(recipe).recipe
         asked = {name: value for name, value in settings.items() if value is not None}
         settings = known.encoding.model_dump() | known.search.model_dump() | asked
     retriever = Retriever(gallery_to_write(gallery), trust=trusted(), engine=engine, **settings)

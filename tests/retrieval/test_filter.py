@@ -376,3 +376,17 @@ def test_no_filter_is_written_outside_of_the_gallerys_folder() -> None:
         if any(word in line for word in sql) and "--where" not in line
     ]
     assert found == []
+
+
+@pytest.mark.parametrize("wrong", [5, None, b"width > 1", ["width > 1"]], ids=str)
+def test_what_is_no_text_is_no_filter(wrong: Any) -> None:
+    with pytest.raises(FilterError, match=r"^A filter is text, not .* Write it like "):
+        Filter.parse(wrong)
+    with pytest.raises(FilterError, match=r"Use Filter\.parse\(\)"):
+        Filter(wrong)
+
+
+def test_a_column_that_a_row_does_not_name_is_null() -> None:
+    assert Filter.parse("width > 1").accepts({}) is None
+    assert Filter.parse("facts.frames > 1").accepts({"width": 2}) is None
+    assert Filter.parse("label IS NULL").accepts({}) is True
