@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from retrieval.files import check_folder, is_there
+from retrieval.files import check_folder, is_a_file, is_there
 from retrieval.text import unwritable
 from retrieval.words import ENGINES, FITS, LEAST_SIZE, MOST_SIZE, POOLS, VIEWS
 
@@ -30,6 +30,8 @@ class NamedPath(click.Path):
         """Return the path as click.Path does."""
         if value == "":
             self.fail("The path is empty. Give a path.", param, ctx)
+        if not self.file_okay and is_a_file(value):
+            self.fail(f"{value} is a file. Name a folder.", param, ctx)
         return super().convert(value, param, ctx)
 
 
@@ -167,7 +169,7 @@ def gallery_option(function: Function) -> Function:
     """Add --gallery, which IMGRET_GALLERY may give too; None without either."""
     return click.option(
         "--gallery",
-        type=NamedPath(path_type=Path),
+        type=NamedPath(path_type=Path, file_okay=False),
         envvar="IMGRET_GALLERY",
         show_envvar=True,
         help="The gallery's folder; by default .imgret here or in the nearest folder above.",

@@ -240,6 +240,14 @@ def is_there(path: Path) -> bool:
     return path.exists() or path.is_symlink()
 
 
+def is_a_file(name: str | Path) -> bool:
+    """Whether a file has this name; no for what can be no name."""
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):  # longer than a name can be, or with NUL in it
+        return False
+
+
 def identity(folder: Path) -> tuple[int, int] | None:
     """What tells a folder from another in its place; None where there is none."""
     try:

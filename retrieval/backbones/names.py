@@ -24,6 +24,7 @@ from typing import Literal
 
 from retrieval.backbones.known import alike, known_architectures
 from retrieval.errors import BackboneError
+from retrieval.files import is_a_file
 from retrieval.libraries import is_installed
 from retrieval.words import DEFAULT_BACKBONE
 
@@ -191,6 +192,8 @@ def _is_path(name: str) -> bool:
 
 def unknown(name: str) -> BackboneError:
     """Make the error for an unknown backbone; it suggests similar names."""
+    if is_a_file(name):
+        return BackboneError(f"{name} is a file. Give its folder.")
     near = ", ".join(alike(name, *SHORT_NAMES, MINI))
     return BackboneError(
         f"There is no backbone named {name[:80]!r}. "
