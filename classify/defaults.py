@@ -9,7 +9,8 @@ import numpy as np
 from classify import recipe as recipes
 from classify.data import ClassFolders, find_labelled, find_layout
 from classify.recipe import Recipe
-from retrieval.errors import ImageError
+from retrieval.backbones import is_known, parse_name
+from retrieval.errors import ImageError, RecipeError
 from retrieval.images import open_image
 
 LOOKED_AT, SMALL_SIDE, MANY_IMAGES = 16, 64, 5000  # images, pixels, images
@@ -34,9 +35,19 @@ def default_recipe(folder: Path, how: ClassFolders = "auto") -> str:
 
 
 def recipe_with_weights(recipe: Recipe, weights: str | None) -> Recipe:
-    """Set the backbone's weights of a recipe: a folder, "pretrained" or "random"."""
+    """Set the backbone's weights of a recipe: a folder, "pretrained" or "random".
+
+    Raises RecipeError where there is no such folder.
+    """
     if weights is None:
         return recipe
+    if weights not in ("pretrained", "random") and not Path(weights).expanduser().is_dir():
+        name = parse_name(weights)
+        if name.folder is not None or not is_known(name):
+            raise RecipeError(
+                f"There is no folder {weights} for --weights. Give a folder with "
+                "model.safetensors, pretrained or random."
+            )
     document = recipe.model_dump(mode="json", exclude_none=True)
     document["model"]["weights"] = weights
     return recipes.check(document, "--weights")

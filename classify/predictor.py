@@ -13,6 +13,7 @@ from torch import nn
 from classify.augmentation import Augmenter
 from classify.evaluation import softmax
 from classify.recipe import Augmentation
+from classify.run import CONFIG, not_a_run
 from classify.training.validation import device, score_all
 from retrieval import backbones
 from retrieval.encoder import keep_freed_memory
@@ -63,8 +64,11 @@ class Predictor:
         """Load the classifier in a folder, onto CUDA if there is a device.
 
         Tells glibc to keep freed memory, in the whole process (keep_freed_memory()). Raises
-        BackboneError when the folder cannot be used, or its network gives no finite scores.
+        RunError for what holds no network, and BackboneError when its network cannot be used, or
+        gives no finite scores.
         """
+        if not (folder / CONFIG).is_file():
+            raise not_a_run(folder, CONFIG)
         keep_freed_memory()
         loaded = backbones.load_classifier(folder)
         where = device()

@@ -85,11 +85,8 @@ class Run:
     @classmethod
     def read(cls, folder: Path) -> Run:
         """Read the run in a folder. Raises RunError if it is not a run, or of another version."""
-        if not (folder / RUN_FACTS).is_file():
-            raise RunError(
-                f"{folder} is not a run of `imgret train`: it has no {RUN_FACTS}. Give the folder "
-                "of a run."
-            )
+        if not is_run(folder):
+            raise not_a_run(folder, RUN_FACTS)
         document = _read_json(folder / RUN_FACTS)
         if document.get("format") != RUN_FORMAT:
             raise RunError(
@@ -124,6 +121,19 @@ class Run:
     def history(self) -> list[Epoch]:
         """The figures of each epoch."""
         return read_history(self.folder / HISTORY)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether training has written a run to a folder."""
+    return (folder / RUN_FACTS).is_file()
+
+
+def not_a_run(folder: Path, lacks: str) -> RunError:
+    """Make the error for what is named as a run. lacks: the file that it should have."""
+    why = f"it has no {lacks}"
+    if not folder.is_dir():
+        why = "it is a file" if folder.exists() else "there is no such folder"
+    return RunError(f"{folder} is not a run of `imgret train`: {why}. Give the folder of a run.")
 
 
 def read_history(file: Path) -> list[Epoch]:

@@ -15,6 +15,12 @@ from retrieval.libraries import how_to_install, lacks_library
 from retrieval.text import one_sentence, remedy
 
 FOUND, NOTHING, ERROR = 0, 1, 2  # grep's
+IN_PLAIN_WORDS = {  # what click calls the values of its types
+    "is not a valid integer range.": "is not a whole number.",
+    "is not a valid integer.": "is not a whole number.",
+    "is not a valid float range.": "is not a number.",
+    "is not a valid float.": "is not a number.",
+}
 
 
 def exit_code(step: Callable[[], Any]) -> int:
@@ -53,7 +59,10 @@ def _say_misuse(error: click.ClickException) -> int:
             say(line)
         say(f"Try '{context.command_path} {context.help_option_names[0]}' for help.")
         say("")
-    say(f"Error: {error.format_message()}")
+    said = error.format_message()
+    for of_click, ours in IN_PLAIN_WORDS.items():
+        said = said.replace(of_click, ours)
+    say(f"Error: {said}")
     return ERROR
 
 

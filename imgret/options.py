@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from retrieval.files import check_folder, is_a_file, is_there
+from retrieval.text import unwritable
 from retrieval.words import ENGINES, FITS, LEAST_SIZE, MOST_SIZE, POOLS, VIEWS
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -18,6 +20,7 @@ else:
 
 MOST_K = 10_000
 TRUST = "imgret.trust"
+PAGES = (".html", ".htm")
 
 
 class NamedPath(click.Path):
@@ -27,7 +30,52 @@ class NamedPath(click.Path):
         """Return the path as click.Path does."""
         if value == "":
             self.fail("The path is empty. Give a path.", param, ctx)
+        if not self.file_okay and is_a_file(value):
+            self.fail(f"{value} is a file. Name a folder.", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class FileToWrite(NamedPath):
+    """A file that the command writes at its end; whether it can is checked before the work.
+
+    suffixes: those that it may have, in any case; by default any.
+    """
+
+    def __init__(self, *suffixes: str) -> None:
+        super().__init__(path_type=Path, dir_okay=False)
+        self.suffixes = suffixes
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path. Raises WriteError where its folder is not there."""
+        file = super().convert(value, param, ctx)
+        if self.suffixes and file.suffix.lower() not in self.suffixes:
+            *others, last = self.suffixes
+            known = f"{', '.join(others)} or {last}" if others else last
+            self.fail(f"{file} has an unknown suffix. Use {known}.", param, ctx)
+        try:
+            check_folder(file)
+        except OSError as error:
+            raise unwritable(file, error) from error
+        return file
+
+
+class FolderToWrite(NamedPath):
+    """A folder that the command makes at its end, with those above it."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, file_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path. Raises WriteError where a file is in its way."""
+        folder = super().convert(value, param, ctx)
+        above = folder.absolute()
+        while not is_there(above.parent):
+            above = above.parent
+        try:
+            check_folder(above)
+        except OSError as error:
+            raise unwritable(folder, error) from error
+        return folder
 
 
 class Whole(WholeNumbers):
@@ -121,7 +169,7 @@ def gallery_option(function: Function) -> Function:
     """Add --gallery, which IMGRET_GALLERY may give too; None without either."""
     return click.option(
         "--gallery",
-        type=NamedPath(path_type=Path),
+        type=NamedPath(path_type=Path, file_okay=False),
         envvar="IMGRET_GALLERY",
         show_envvar=True,
         help="The gallery's folder; by default .imgret here or in the nearest folder above.",
@@ -174,10 +222,20 @@ def report_option(page: str) -> Callable[[Function], Function]:
     """Add --report, an HTML page beside the printed results. page: what it shows."""
     return click.option(
         "--report",
-        type=NamedPath(path_type=Path, dir_okay=False),
+        type=FileToWrite(*PAGES),
         metavar="FILE.html",
         help=f"Also write {page} as an HTML page.",
     )
+
+
+def figures_option(function: Function) -> Function:
+    """Add --figures."""
+    return click.option(
+        "--figures",
+        type=FolderToWrite(),
+        metavar="FOLDER",
+        help="Write the figures to this folder as PNG and SVG.",
+    )(function)
 
 
 def prior_option(default: float | None = 0.9) -> Callable[[Function], Function]:

@@ -248,6 +248,11 @@ def _lines() -> Progress:
     return progress
 
 
+def say_no_images(paths: Iterable[Path]) -> None:
+    """Say that no image was found."""
+    say(f"imgret: There are no images below {', '.join(map(str, paths))}.")
+
+
 def say_passed_over(passed_over: Sequence[tuple[str, int]]) -> None:
     """Say in one line how many pictures, videos and documents have formats that are not read."""
     if passed_over:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from retrieval.errors import ArgumentError
@@ -41,6 +43,17 @@ def number(name: str, value: Any, *, least: float = -math.inf, most: float = mat
         bounds = f" from {least:g} to {most:g}" if math.isfinite(least) else ""
         raise ArgumentError(f"{name} is {value!r}. Give a number{bounds}.")
     return found
+
+
+def path_of(name: str, value: Any) -> Path:
+    """Return a path that is not "", as an unset variable is. Raises ArgumentError.
+
+    >>> path_of("gallery", "cars").name
+    'cars'
+    """
+    if not value or not isinstance(value, str | os.PathLike):
+        raise ArgumentError(f"{name} is {value!r}. Give a path.")
+    return Path(value)
 
 
 def box(name: str, value: Any) -> tuple[int, int, int, int]:

@@ -80,7 +80,45 @@ class GalleryWriteError(GalleryError, WriteError):
     """A gallery cannot be written."""
 
 
+_TAKES = {  # by the type of pydantic's error; {} stands for what it names
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a table",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "{ge} or more",
+    "less_than": "less than {lt}",
+    "less_than_equal": "at most {le}",
+    "literal_error": "{expected}",
+    "too_short": "{min_length} or more values",
+    "too_long": "at most {max_length} values",
+    "string_too_short": "text of {min_length} or more characters",
+    "string_too_long": "text of at most {max_length} characters",
+}
+_LONGEST_VALUE = 80  # characters
+
+
 def first_fault(error: ValidationError) -> tuple[str, str]:
-    """The first key that pydantic found wrong, and what it says of it."""
+    """The first key that pydantic found wrong, and what is wrong with it, without a full stop."""
     first = error.errors()[0]
-    return ".".join(str(part) for part in first["loc"]), first["msg"]
+    kind, given = first["type"], repr(first["input"])
+    key = ".".join(str(part) for part in first["loc"])
+    if kind == "extra_forbidden":
+        return key, "there is no such key"
+    if kind == "missing":
+        return key, "this key is missing"
+    if kind not in _TAKES:
+        return key, first["msg"].removeprefix("Value error, ").removesuffix(".")
+    if len(given) > _LONGEST_VALUE:
+        given = f"{given[:_LONGEST_VALUE]}..."
+    return key, f"it takes {_TAKES[kind].format(**first.get('ctx', {}))}, not {given}"

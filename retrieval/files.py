@@ -119,6 +119,12 @@ def make_folder(folder: Path) -> None:
         sync(made.parent)
 
 
+def check_folder(file: Path) -> None:
+    """Raise OSError unless the folder of a file is there, so that the file can be written."""
+    if not stat.S_ISDIR(file.absolute().parent.stat().st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(file))
+
+
 @contextlib.contextmanager
 def scratch_folder(parent: Path) -> Iterator[Path]:
     """Give an empty folder in parent, and delete what is left of it at the end. Raises OSError."""
@@ -232,6 +238,14 @@ def disk_use(path: Path) -> int:
 def is_there(path: Path) -> bool:
     """Whether a name stands there, if only as a link to nothing."""
     return path.exists() or path.is_symlink()
+
+
+def is_a_file(name: str | Path) -> bool:
+    """Whether a file has this name; no for what can be no name."""
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):  # longer than a name can be, or with NUL in it
+        return False
 
 
 def identity(folder: Path) -> tuple[int, int] | None:

@@ -40,4 +40,4 @@ def document_of(text: str, source: str) -> dict[str, Any]:
 def faulty(source: str, error: ValidationError) -> RecipeError:
     """Make an error of what pydantic found wrong that names source and the key."""
     key, fault = first_fault(error)
-    return RecipeError(f"{source}: {key}: {fault.removeprefix('Value error, ')}. Correct this key.")
+    return RecipeError(f"{source}: {key}: {fault}. Correct this key.")

@@ -51,6 +51,13 @@ def _text(name: str) -> str:
         rows = str(tomllib.loads(text).get("reproduces", "")).partition(":")[0]
         if name and name in rows.split(", "):
             return text
+    from retrieval.comparison.recipes import experiment_names
+
+    if name in experiment_names():
+        raise RecipeError(
+            f"{name} is an experiment of retrieval, not a recipe to train by. Give it to "
+            "`imgret index` or `imgret compare`."
+        )
     return text_of(name, "Give one that `imgret recipes` lists, or the path of a TOML file.")
 
 

@@ -96,6 +96,8 @@ def _check(train: int, test: int, size: int, seed: int) -> None:
 
 def _prepare(folder: Path, train: int, test: int, size: int, seed: int) -> None:
     """Prepare the folder, and note in it what it holds when all is written."""
+    if folder.is_file():
+        raise DataError(f"{folder} is a file. Name a new or empty folder.")
     there = _settings(folder)
     same = {"version": VERSION, "size": size, "seed": seed}
     if there is not None:

@@ -66,7 +66,7 @@ def _none_of(word: str) -> str:
 
     near = ", ".join(alike(word, *SHORT_NAMES, MINI))
     return f"There is no backbone with {word[:80]!r} in its name." + (
-        f" Did you mean {near}?" if near else ""
+        f" Did you mean {near}?" if near else " Run `imgret backbones --all` for a list."
     )
 
 

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imgret.command import Command
+from imgret.experiment import find_experiment
 from imgret.options import (
     NamedPath,
     Whole,
     engine_option,
+    figures_option,
     format_option,
     interval_option,
     report_option,
@@ -97,11 +99,7 @@ Examples:
     help="Folder that keeps embeddings and results; by default in your cache folder.",
 )
 @report_option("figures and matches")
-@click.option(
-    "--figures",
-    type=NamedPath(path_type=Path),
-    help="Write the figures to this folder as PNG and SVG.",
-)
+@figures_option
 @format_option("text", "json", "csv")
 def command(
     images: Path,
@@ -167,7 +165,7 @@ def _experiments(
 ) -> list[NamedExperiment]:
     from retrieval.comparison import recipes as known
 
-    experiments = [known.read_experiment(name) for name in recipes]
+    experiments = [find_experiment(name) for name in recipes]
     if any(spans.values()) or not experiments:
         experiments += known.grid(known.Experiment(), spans)
     return known.unique(

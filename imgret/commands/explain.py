@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from imgret.command import Command
-from imgret.options import NamedPath
+from imgret.exits import NOTHING
+from imgret.options import FileToWrite, NamedPath
 from imgret.streams import say
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ Examples:
 @click.option(
     "--out",
     "outs",
-    type=NamedPath(path_type=Path, dir_okay=False),
+    type=FileToWrite(*SUFFIXES),
     multiple=True,
     default=["explained.png"],
     show_default=True,
@@ -79,13 +80,12 @@ def command(
     from classify.explain import explain, find_files
     from classify.predictor import Predictor
     from classify.report import write_explanations
-    from imgret.output import print_table, shown_progress
+    from classify.run import is_run
+    from imgret.output import print_table, say_no_images, shown_progress
 
-    for out in outs:
-        if out.suffix.lower() not in SUFFIXES:
-            raise click.UsageError(
-                f"--out {out} has an unknown suffix. Use one of {', '.join(SUFFIXES)}."
-            )
+    for image in images:
+        if is_run(image):
+            raise click.UsageError(f"{image} is a run. Give it with --beside.")
     predictors = [Predictor.load(folder) for folder in (run, *beside)]
     files, labels = find_files(images, predictors[0].classes)
     if labels is None and show != "all":
@@ -93,6 +93,9 @@ def command(
             f"--show {show} needs true classes. Give one folder with a subfolder for each class of "
             f"{predictors[0].name}."
         )
+    if not files:
+        say_no_images(images)
+        return NOTHING
     with shown_progress() as progress:
         made, failed = explain(
             predictors,
@@ -107,7 +110,7 @@ def command(
         say(f"{path}: {reason}")
     if not made:
         say("imgret: No image fits --show. Give other images.")
-        return 1
+        return NOTHING
     for out in outs:
         write_explanations(out, made)
     rows = [

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from imgret.command import Command
-from imgret.options import NamedPath, existing_gallery, gallery_option
+from imgret.options import FileToWrite, existing_gallery, gallery_option
 from imgret.streams import tell
 
 
@@ -20,7 +20,7 @@ Examples:
   imgret export cars.npz --gallery cars.imgret
 """,
 )
-@click.argument("file", type=NamedPath(path_type=Path, dir_okay=False))
+@click.argument("file", type=FileToWrite(".parquet", ".npz"))
 @gallery_option
 def command(file: Path, gallery: Path | None) -> int:
     """Write ids, paths, labels, embeddings and transformed embeddings to .parquet or .npz."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -25,12 +24,12 @@ Examples:
 @click.option(
     "--out",
     required=True,
-    type=NamedPath(path_type=Path),
+    type=NamedPath(),
     metavar="FILE.onnx|DIR",
-    help="File .onnx to write, which needs the extra onnx, or new folder for OpenVINO's files.",
+    help="New file .onnx, which needs the extra onnx, or new folder for OpenVINO's files.",
 )
 @settings_options("size", "pool", "views")
-def command(name: str, out: Path, **asked: Any) -> int:
+def command(name: str, out: str, **asked: Any) -> int:
     """Write a backbone as ONNX or as OpenVINO's files: pixels in, embeddings out.
 
     NAME is what --backbone of `imgret index` takes. The input `pixels` is n x size x size x 3,
@@ -40,15 +39,16 @@ def command(name: str, out: Path, **asked: Any) -> int:
     """
     from imgret.output import print_facts
     from retrieval.backbones import load_backbone
-    from retrieval.encoder import export_backbone
+    from retrieval.encoder import check_export, export_backbone
 
+    place = check_export(out)
     options: Any = {option: value for option, value in asked.items() if value is not None}
     backbone = load_backbone(name, **options)
     cosine = export_backbone(backbone, out)
     side = backbone.spec.preprocessing.size
     print_facts(
         [
-            ("written", str(out)),
+            ("written", str(place)),
             ("input", f"pixels, n x {side} x {side} x 3, uint8, RGB"),
             ("output", f"n x {backbone.spec.dim}, float32"),
             ("cosine to torch", f"{cosine:.6f}"),

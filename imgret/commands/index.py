@@ -10,6 +10,7 @@ import click
 
 from imgret.command import Command
 from imgret.exits import ERROR, NOTHING
+from imgret.experiment import find_experiment
 from imgret.options import (
     NamedPath,
     engine_option,
@@ -100,16 +101,14 @@ def command(
     Run it again at any time: unchanged images cost nothing, new and changed images are embedded,
     and rows of deleted images are dropped. An interrupted run continues where it stopped.
     """
-    from imgret.output import say_passed_over, shown_progress
+    from imgret.output import say_no_images, say_passed_over, shown_progress
     from retrieval.retriever import Retriever
 
     if options["keep_missing"] and options["drop_missing"]:
         raise click.UsageError("Give --keep-missing or --drop-missing, not both.")
     settings: dict[str, Any] = {name: options.pop(name) for name in (*EMBEDDING, *SEARCH)}
     if recipe:
-        from retrieval.comparison.recipes import read_experiment
-
-        known = read_experiment(recipe).recipe
+        known = find_experiment(recipe).recipe
         asked = {name: value for name, value in settings.items() if value is not None}
         settings = known.encoding.model_dump() | known.search.model_dump() | asked
     retriever = Retriever(gallery_to_write(gallery), trust=trusted(), engine=engine, **settings)
@@ -127,7 +126,7 @@ def command(
     _print_report(report, output)
     say_passed_over(report.passed_over)
     if not report.found and not report.removed:
-        say(f"imgret: There are no images below {', '.join(map(str, paths))}.")
+        say_no_images(paths)
         return NOTHING
     return ERROR if strict and report.failed else 0
 

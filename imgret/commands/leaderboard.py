@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from imgret.command import Command
-from imgret.options import NamedPath, format_option, report_option
+from imgret.exits import ERROR, FOUND
+from imgret.options import NamedPath, figures_option, format_option, report_option
 from imgret.streams import say
 
 if TYPE_CHECKING:
@@ -28,12 +29,7 @@ Examples:
 )
 @click.argument("runs", type=NamedPath(path_type=Path), nargs=-1, required=True)
 @report_option("figures side by side")
-@click.option(
-    "--figures",
-    type=NamedPath(path_type=Path, file_okay=False),
-    metavar="FOLDER",
-    help="Write the figures to this folder as PNG and SVG.",
-)
+@figures_option
 @click.option(
     "--image",
     type=NamedPath(path_type=Path),
@@ -60,7 +56,7 @@ def command(
     for sentence in refused:
         say(f"imgret: {sentence}")
     if not entries:
-        return 1
+        return ERROR
     notes = leaderboard.differences(entries)
     if report or figures:
         notes += leaderboard.untested(entries)
@@ -74,7 +70,7 @@ def command(
         print_csv(names, [dataclasses.astuple(row) for row in rows])
     else:
         print_table(names, [leaderboard.cells(row) for row in rows])
-    return 0
+    return ERROR if refused else FOUND
 
 
 def _write(

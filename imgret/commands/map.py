@@ -8,7 +8,15 @@ from typing import Literal
 import click
 
 from imgret.command import Command
-from imgret.options import NamedPath, existing_gallery, gallery_option, trust_option, trusted
+from imgret.exits import NOTHING
+from imgret.options import (
+    PAGES,
+    FileToWrite,
+    existing_gallery,
+    gallery_option,
+    trust_option,
+    trusted,
+)
 from imgret.streams import say
 
 
@@ -24,7 +32,7 @@ Examples:
 @click.option(
     "--report",
     "file",
-    type=NamedPath(path_type=Path, dir_okay=False),
+    type=FileToWrite(*PAGES),
     metavar="FILE.html",
     required=True,
     help="HTML page to write.",
@@ -67,15 +75,17 @@ def command(
     from retrieval.report.map import write_map
     from retrieval.retriever import Retriever
 
-    if method is None:
-        method = "umap" if has_umap() else "tsne"
-        if method == "tsne":
-            say(f"imgret: t-SNE draws the map. Run `pip install '{distribution()}[map]'` for UMAP.")
+    chosen = method or ("umap" if has_umap() else "tsne")
     with shown_progress() as progress:
         drawn = Retriever(existing_gallery(gallery), trust=trusted()).map(
-            method, most_images=most_images, where=where, seed=seed, progress=progress
+            chosen, most_images=most_images, where=where, seed=seed, progress=progress
         )
+        if not drawn.points:
+            say("imgret: No image passes --where. Give another filter.")
+            return NOTHING
         write_map(file, drawn, progress)
+    if method is None and chosen == "tsne":
+        say(f"imgret: t-SNE drew the map. Run `pip install '{distribution()}[map]'` for UMAP.")
     shown = f"{len(drawn.points):,}"
     if len(drawn.points) < drawn.total:
         shown += f" of {drawn.total:,}, a fair sample"

@@ -37,14 +37,20 @@ Examples:
 def command(run: Path, images: tuple[Path, ...], top: int, output: str) -> int:
     """Predict the classes of IMAGES (files or folders) by RUN, the most probable first."""
     from classify.predictor import Predictor
-    from imgret.output import shown_progress
+    from classify.run import is_run
+    from imgret.output import say_no_images, shown_progress
 
+    for image in images:
+        if is_run(image):
+            raise click.UsageError(f"{image} is a run. Give one run, and images after it.")
     predictor = Predictor.load(run)
     with shown_progress() as progress:
         predictions = predictor.predict(images, top=top, progress=progress)
     for prediction in predictions:
         if prediction.error is not None:
             say(f"{prediction.path}: {prediction.error}")
+    if not predictions:
+        say_no_images(images)
     {"text": _print_text, "json": _print_json, "csv": _print_csv}[output](predictions)
     return 0 if any(p.error is None for p in predictions) else 1
 

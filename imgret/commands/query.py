@@ -47,8 +47,11 @@ class RegionOption(WholeNumbers):
             box = tuple(int(part) for part in str(value).split(","))
         except ValueError:
             box = ()
-        if len(box) != 4 or min(box) < 0 or min(box[2:]) < 1:
+        if len(box) != 4:
             self.fail(f"{value!r} is not X,Y,W,H in whole pixels.", param, ctx)
+        for part, given, least in zip(("X", "Y", "W", "H"), box, (0, 0, 1, 1), strict=True):
+            if given < least:
+                self.fail(f"{part} is {given} in {value!r}. Give {least} or more.", param, ctx)
         return box
 
 
@@ -118,6 +121,8 @@ def command(
     with named_images(images) as (paths, given):
         if mean and not paths:
             raise click.UsageError("--mean needs at least one image. Give one or more.")
+        if not paths:
+            say("imgret: Standard input names no image. Give an image, or names of images.")
         if mean and options["crop"]:
             raise click.UsageError(
                 "--crop takes one image, not the --mean of several. Leave one of them out."

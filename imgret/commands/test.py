@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from imgret.command import Command
-from imgret.options import NamedPath, format_option, report_option
+from imgret.options import NamedPath, figures_option, format_option, report_option
 from imgret.streams import say, tell
 
 if TYPE_CHECKING:
@@ -36,12 +36,7 @@ Examples:
 )
 @click.option("--ensemble", is_flag=True, help="Test the mean of the runs' probabilities.")
 @report_option("figures, classes and mistakes")
-@click.option(
-    "--figures",
-    type=NamedPath(path_type=Path, file_okay=False),
-    metavar="FOLDER",
-    help="Write the figures to this folder as PNG and SVG.",
-)
+@figures_option
 @format_option("text", "json", "csv")
 def command(
     runs: tuple[Path, ...],

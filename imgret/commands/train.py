@@ -13,7 +13,7 @@ import click
 
 from imgret.command import Command
 from imgret.interrupts import INTERRUPTED
-from imgret.options import NamedPath
+from imgret.options import FolderToWrite, NamedPath
 from imgret.streams import say
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ Examples:
 )
 @click.option(
     "--out",
-    type=NamedPath(path_type=Path, file_okay=False),
+    type=FolderToWrite(),
     metavar="FOLDER",
     help="Folder of the run; by default runs/ and the name of IMAGES.",
 )

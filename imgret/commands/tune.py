@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imgret.command import Command
-from imgret.options import NamedPath, engine_option, format_option, settings_options
+from imgret.experiment import find_experiment
+from imgret.options import FileToWrite, NamedPath, engine_option, format_option, settings_options
 from imgret.streams import say, tell
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ Examples:
 )
 @click.option(
     "--out",
-    type=NamedPath(path_type=Path, dir_okay=False),
+    type=FileToWrite(),
     default="tuned.toml",
     show_default=True,
     help="Recipe file to write the best settings to.",
@@ -83,7 +84,7 @@ def command(
     from retrieval.encoder import cache_folder
     from retrieval.files import write_atomically
 
-    start = recipes.read_experiment(recipe).recipe if recipe else recipes.Experiment()
+    start = find_experiment(recipe).recipe if recipe else recipes.Experiment()
     if backbone:
         encoding = start.encoding.model_copy(update={"backbone": backbone})
         start = start.model_copy(update={"encoding": encoding})

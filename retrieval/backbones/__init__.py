@@ -33,7 +33,9 @@ from retrieval.backbones.names import (
     SHORT_NAMES,
     BackboneName,
     check_unambiguous,
+    is_known,
     parse_name,
+    unknown,
 )
 from retrieval.backbones.network import patch_size
 from retrieval.backbones.packaged import packaged_network, packaged_spec
@@ -54,6 +56,7 @@ __all__ = [
     "folder_content",
     "folder_fingerprint",
     "input_size",
+    "is_known",
     "known_backbones",
     "load_backbone",
     "load_classifier",
@@ -61,5 +64,6 @@ __all__ = [
     "packaged_spec",
     "parse_name",
     "patch_size",
+    "unknown",
     "with_random_weights",
 ]

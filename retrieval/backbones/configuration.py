@@ -56,6 +56,8 @@ def input_size(name: BackboneName) -> int | None:
 def read_config(folder: Path) -> dict[str, Any]:
     """Read a folder's config.json and check its parts. Raises BackboneError."""
     file = folder / "config.json"
+    if folder.is_file():
+        raise BackboneError(f"{folder} is a file. Give its folder.")
     try:
         config = json.loads(read_bounded(file, MAX_CONFIG_BYTES, is_named=True))
     except FileNotFoundError:

@@ -62,8 +62,11 @@ def _one_try_at_the_hub() -> Iterator[None]:
 
 
 def _without_network(name: str, why: str = "") -> str:
+    from huggingface_hub import constants
+
+    offline = "" if constants.HF_HUB_OFFLINE else ", and set HF_HUB_OFFLINE=1 here"
     return (
         f"The weights of {name} are not on this machine, and no hub could be reached{why}. Give a "
         "folder with config.json and model.safetensors instead. Or fill the hub's cache (HF_HOME "
-        "names it) where there is a network, and set HF_HUB_OFFLINE=1 here."
+        f"names it) where there is a network{offline}."
     )

@@ -24,6 +24,8 @@ from typing import Literal
 
 from retrieval.backbones.known import alike, known_architectures
 from retrieval.errors import BackboneError
+from retrieval.files import is_a_file
+from retrieval.libraries import is_installed
 from retrieval.words import DEFAULT_BACKBONE
 
 SHORT_NAMES = {
@@ -116,6 +118,17 @@ def parse_name(name: str | BackboneName) -> BackboneName:
     return _in_a_folder(name) if _is_path(name) else _by_timm(name)
 
 
+def is_known(name: BackboneName) -> bool:
+    """Whether there may be such a backbone: all but a timm name of neither the table nor timm."""
+    if name.source != "timm" or name.architecture in known_architectures():
+        return True
+    if not is_installed("timm"):
+        return False
+    import timm
+
+    return bool(timm.is_model(name.architecture))
+
+
 def check_unambiguous(name: str) -> None:
     """Raise BackboneError if timm has a network of this name and a folder here has weights."""
     known = parse_name(name)
@@ -179,8 +192,14 @@ def _is_path(name: str) -> bool:
 
 def unknown(name: str) -> BackboneError:
     """Make the error for an unknown backbone; it suggests similar names."""
+    if is_a_file(name):
+        return BackboneError(f"{name} is a file. Give its folder.")
     near = ", ".join(alike(name, *SHORT_NAMES, MINI))
     return BackboneError(
         f"There is no backbone named {name[:80]!r}. "
-        + (f"Did you mean {near}?" if near else "Give a timm name or a folder.")
+        + (
+            f"Did you mean {near}?"
+            if near
+            else "Give a name that `imgret backbones` lists, or a folder."
+        )
     )

@@ -80,7 +80,8 @@ def parse_experiment(text: str, source: str) -> Experiment:
     except ValidationError as error:
         raise faulty(source, error) from error
     except ImgretError as error:
-        raise RecipeError(f"{source}: search: {error}") from error
+        place = source if source.startswith("--") else f"{source}: search"
+        raise RecipeError(f"{place}: {error}") from error
     return recipe
 
 

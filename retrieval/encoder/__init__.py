@@ -23,7 +23,7 @@ from retrieval.encoder.engines import AGREEMENT, exported_encoder, open_encoder
 from retrieval.encoder.exports import CONVERSIONS, cache_folder
 from retrieval.encoder.onnx_files import share_weights, write_onnx
 from retrieval.encoder.openvino_cpu import compiled, precision_of
-from retrieval.encoder.portable import export_backbone
+from retrieval.encoder.portable import check_export, export_backbone
 from retrieval.encoder.torch_runners import keep_freed_memory
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "ListedBackbone",
     "Runner",
     "cache_folder",
+    "check_export",
     "compiled",
     "export_backbone",
     "exported_encoder",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,32 +15,47 @@ from retrieval.encoder.onnx_files import write_onnx
 from retrieval.encoder.openvino_cpu import compiled
 from retrieval.encoder.torch_runners import agreement
 from retrieval.errors import ArgumentError, BackboneError
-from retrieval.files import is_there, make_folder, put_in_place, replaced, scratch_folder
+from retrieval.files import check_folder, is_there, put_in_place, replaced, scratch_folder
 from retrieval.text import one_sentence, unwritable
 
 ONNX = ".onnx"
 
 
-def export_backbone(backbone: Backbone, out: Path) -> float:
-    """Write a backbone to a file .onnx, or to a new folder as OpenVINO has it.
+def export_backbone(backbone: Backbone, out: Path | str) -> float:
+    """Write a backbone to a new file .onnx, or to a new folder as OpenVINO has it.
 
     Pixels go in as they are, (n, size, size, 3) uint8 RGB; embeddings come out, (n, dim) float32,
     not yet of unit length. Gives the least cosine to torch on noise. Raises BackboneError when the
-    backbone cannot be exported, or its embeddings are others then, ArgumentError when out is there
-    as a folder, WriteError when it cannot be written.
+    backbone cannot be exported, or its embeddings are others then, and as check_export() does.
     """
-    if out.suffix in (".xml", ".bin"):
-        raise ArgumentError(f"{out} is one of OpenVINO's files. Name a folder, or a file .onnx.")
-    if out.is_dir() or (is_there(out) and out.suffix != ONNX):
-        raise ArgumentError(f"{out} already exists. Name a new folder, or a file .onnx.")
+    place = check_export(out)
     try:
-        make_folder(out.absolute().parent)
-        if out.suffix == ONNX:
-            with replaced(out.absolute()) as made:
+        if place.suffix.lower() == ONNX:
+            with replaced(place.absolute()) as made:
                 return _checked(backbone, made, partial(write_onnx, backbone, made))
-        return _as_folder(backbone, out.absolute())
+        return _as_folder(backbone, place.absolute())
     except OSError as error:
-        raise unwritable(out, error) from error
+        raise unwritable(place, error) from error
+
+
+def check_export(out: Path | str) -> Path:
+    """Check a place for export_backbone(): a file .onnx, or a folder.
+
+    A folder's name has no suffix, or ends in a slash. Raises ArgumentError for another suffix and
+    for what already exists, WriteError when the folder around it is not there.
+    """
+    place, is_folder = Path(out), str(out).endswith(("/", os.sep))
+    if place.suffix and place.suffix.lower() != ONNX and not is_folder:
+        raise ArgumentError(
+            f"{place} has an unknown suffix. Use {ONNX}, or end the name of a folder with a slash."
+        )
+    if is_there(place):
+        raise ArgumentError(f"{place} already exists. Name a new file {ONNX}, or a new folder.")
+    try:
+        check_folder(place)
+    except OSError as error:
+        raise unwritable(place, error) from error
+    return place
 
 
 def _as_folder(backbone: Backbone, out: Path) -> float:

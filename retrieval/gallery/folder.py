@@ -99,6 +99,8 @@ class Gallery:
 
     def check_exists(self) -> None:
         """Raise GalleryError if there is no gallery here."""
+        if self.path.is_file():
+            raise GalleryError(f"{self.path} is a file. Name the folder of a gallery.")
         if not self.exists():
             raise GalleryError(
                 f"{self.path} is not a gallery. Create one with `imgret index FOLDER "

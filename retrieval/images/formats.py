@@ -11,6 +11,7 @@ from retrieval.images import jxl, raws
 
 MAX_FILE_BYTES = 1 << 30
 HEADER_BYTES = 64
+A_FOLDER = "a folder, not an image; `imgret index` it, or give files"
 _SUFFIX = re.compile(
     r"\.(jpe?g|jpe|jfif|mpo|a?png|webp|avif|gif|bmp|dib|tiff?|p[pgbn]m|hei[cf]s?|hif)"
 )
@@ -138,7 +139,7 @@ def os_reason(error: OSError | ValueError) -> str:
     if isinstance(error, PermissionError):
         return "no permission to read it"
     if isinstance(error, IsADirectoryError):
-        return "a folder, not an image"
+        return A_FOLDER
     return getattr(error, "strerror", None) or str(error)
 
 
@@ -162,5 +163,5 @@ def _open_regular(path: Path) -> io.FileIO:
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)
-        raise ImageError("a folder, not an image" if stat.S_ISDIR(mode) else "not a regular file")
+        raise ImageError(A_FOLDER if stat.S_ISDIR(mode) else "not a regular file")
     return io.FileIO(descriptor, "rb")

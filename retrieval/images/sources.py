@@ -59,7 +59,7 @@ def open_source(source: Any, max_pixels: int) -> Opened:
         return open_loaded(_from_array(source, max_pixels))
     if hasattr(source, "read"):
         return open_bytes(_read(source), max_pixels)
-    raise ImageError(f"a {type(source).__name__} is not a picture; {TAKEN}")
+    raise ImageError(f"{_a(type(source).__name__)} is not a picture; {TAKEN}")
 
 
 def as_sent(source: Any) -> Any:
@@ -81,6 +81,10 @@ def is_tensor(source: object) -> bool:
         kind.__module__.partition(".")[0] == "torch" and kind.__name__ == "Tensor"
         for kind in type(source).__mro__
     )
+
+
+def _a(noun: str) -> str:
+    return f"{'an' if noun[:1] in set('aeiouAEIOU') else 'a'} {noun}"
 
 
 def _bounded(data: bytes) -> bytes:
@@ -118,7 +122,7 @@ def _part(file: Any, most: int) -> bytes:
         raise ImageError("a file opened as text is not a picture; open it in binary mode, 'rb'")
     if not isinstance(part, bytes | bytearray | memoryview):
         kinds = f"{type(file).__name__} whose read() gives {type(part).__name__}"
-        raise ImageError(f"a {kinds} is not a picture; {TAKEN}")
+        raise ImageError(f"{_a(kinds)} is not a picture; {TAKEN}")
     return bytes(part)
 
 

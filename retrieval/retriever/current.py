@@ -21,6 +21,9 @@ def stamp(gallery: Gallery) -> tuple[int, ...]:
     """Return a stamp that changes whenever something is published."""
     try:
         stat = gallery.settings_path.stat()
+    except NotADirectoryError:
+        gallery.check_exists()  # raises
+        return ()
     except FileNotFoundError:
         return ()
     return stat.st_ino, stat.st_mtime_ns, stat.st_size

@@ -137,24 +137,29 @@ class EncoderChoice:
     def check(self, stored: BackboneState, gallery: Path) -> None:
         """Raise GalleryError if another backbone than the gallery's was requested."""
         asked = backbones.parse_name(self.backbone or stored.name)
-        differs = []
+        there, wanted = [], []
         if self.backbone and str(asked) != stored.name:
+            if not backbones.is_known(asked):
+                raise backbones.unknown(asked.id)
             sha256 = backbones.folder_fingerprint(asked)
             if sha256 is None and asked.folder is not None:
                 backbones.load_backbone(asked)  # raises, saying what is wrong with the folder
             if sha256 != stored.weights_sha256:
-                differs.append(f"the backbone {stored.name}, not {asked}")
+                there.append(f"the backbone {stored.name}")
+                wanted.append(str(asked))
         elif asked.folder is not None:
             sha256 = backbones.folder_fingerprint(asked) or stored.weights_sha256
             if sha256 != stored.weights_sha256:
-                differs.append(f"other weights of {asked} ({stored.weights_sha256[:12]})")
-        for name, wanted in self.asked.items():
-            there = getattr(stored, name, wanted)
-            if wanted != there:
-                differs.append(f"--{name} {there}, not {wanted}")
-        if differs:
+                there.append(f"other weights of {asked} ({stored.weights_sha256[:12]})")
+        for name, value in self.asked.items():
+            kept = getattr(stored, name, value)
+            if kept != value:
+                there.append(f"--{name} {kept}")
+                wanted.append(f"--{name} {value}")
+        if there:
+            instead = f", not with {' and '.join(wanted)}" if wanted else ""
             raise GalleryError(
-                f"{gallery} was made with {' and '.join(differs)}. Run `imgret index` with "
+                f"{gallery} was made with {' and '.join(there)}{instead}. Run `imgret index` with "
                 "--reembed to embed its images again, or choose another --gallery."
             )
 

@@ -20,11 +20,12 @@ from retrieval.text import unwritable
 def export_gallery(gallery: Gallery, snapshot: Snapshot, file: Path) -> int:
     """Write what is searched, row by row, to Parquet or NumPy's npz; atomically."""
     writers = {".parquet": _export_parquet, ".npz": _export_npz}
-    if file.suffix not in writers:
+    suffix = file.suffix.lower()
+    if suffix not in writers:
         raise ArgumentError(f"{file} has an unknown suffix. Use .parquet or .npz.")
     try:
         with replaced(file.absolute()) as made, scratch_folder(made.parent) as scratch:
-            rows = writers[file.suffix](gallery, snapshot, made, scratch)
+            rows = writers[suffix](gallery, snapshot, made, scratch)
     except OSError as error:
         raise unwritable(file, error) from error
     return rows

@@ -47,17 +47,20 @@ def map_gallery(
 ) -> GalleryMap:
     """Project at most `most` images; only theirs are transformed and held in memory.
 
-    Raises DataError when there is none, or the method cannot be had.
+    There are no points where none passes the filter. Raises DataError when the gallery holds no
+    image, or the method's library is not installed.
     """
     snapshot.gallery.check_followable(snapshot.table)
     facts = snapshot.table.columns(["id", "path", "label"], INDEXED)
     ids = facts["id"].to_numpy()
     rows = np.arange(len(ids))
+    if not len(ids):
+        raise DataError("The gallery holds no image to draw. Index some images.")
     if where is not None:
         rows = np.flatnonzero(np.isin(ids, snapshot.table.ids_passing(where)))
-    labels = [label or "" for label in facts["label"].to_pylist()]
     if not len(rows):
-        raise DataError("There is no image to draw. Leave --where out, or index some images.")
+        return GalleryMap(snapshot.gallery.path, method, 0, ())
+    labels = [label or "" for label in facts["label"].to_pylist()]
     chosen = rows[fair_sample([labels[i] for i in rows], most, seed)]
     vectors = _vectors(snapshot, ids[chosen])
     if progress:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Unpack, get_args
 
-from retrieval.arguments import number, one_of, whole
+from retrieval.arguments import number, one_of, path_of, whole
 from retrieval.evaluation import AnswerKind, Calibration, Evaluation, IntervalOver
 from retrieval.evaluation.calibration import PRIOR_KNOWN
 from retrieval.evaluation.protocols import MOST_QUERIES
@@ -78,7 +78,7 @@ class Retriever(Searcher):
         if isinstance(embedding.get("backbone"), os.PathLike):
             embedding["backbone"] = os.fspath(embedding["backbone"])
         encoder = EncoderChoice(embedding, engine, trust=trust)
-        super().__init__(Gallery(Path(gallery)), encoder, given(asked, SEARCH))
+        super().__init__(Gallery(path_of("gallery", gallery)), encoder, given(asked, SEARCH))
 
     def __reduce__(self) -> tuple[Callable[..., Retriever], tuple[Any, ...]]:
         """Pickle the gallery's path and the arguments; the copy opens the gallery anew."""
@@ -149,7 +149,7 @@ class Retriever(Searcher):
         self._check_asked()
         measured = labelled.measured_of(k, vote, most_queries, interval_over)
         reading = Reading.asked(None, None, max_pixels, progress)
-        snapshot = self._current()
+        snapshot = self._current(tries=True)
         self.gallery.check_followable(snapshot.table)
         embedded = None
         if queries is not None:
@@ -215,7 +215,7 @@ class Retriever(Searcher):
         if threshold is not None:
             threshold = number("threshold", threshold, least=-1, most=1)
         max_pixels = whole("max_pixels", max_pixels)
-        other = None if against is None else Gallery(Path(against))
+        other = None if against is None else Gallery(path_of("against", against))
         if other is not None:
             other.trusted = self.gallery.trusted
         return find_duplicates(
@@ -300,7 +300,7 @@ class Retriever(Searcher):
 
         Returns the number of images written.
         """
-        return export_gallery(self.gallery, self._current(), Path(file))
+        return export_gallery(self.gallery, self._current(), path_of("file", file))
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

@@ -26,6 +26,7 @@ from retrieval.retriever.encoders import EncoderChoice
 from retrieval.retriever.forked import Helper, in_own_process
 from retrieval.retriever.results import Filters, Match, QueryResult
 from retrieval.retriever.snapshot import Snapshot
+from retrieval.retriever.vectors import as_embeddings, unit_embeddings
 from retrieval.retriever.writer import encode_batches
 from retrieval.words import SearchSettings
 
@@ -78,8 +79,9 @@ class Searcher:
         k matches are found where k pass.
         Raises ImageError when a query cannot be read, GalleryError when there is no gallery.
         """
+        _check_names("search", filters)
         k, crop, max_pixels = whole("k", k), _box(crop), whole("max_pixels", max_pixels)
-        queries: Sequence[Query] = [query] if _is_one(query) else list(query)  # type: ignore[arg-type,list-item]
+        queries = _listed(query)
 
         def made(state: Snapshot) -> tuple[np.ndarray, list[np.ndarray] | None]:
             embeddings = self._encoded(queries, self._encoder_of(state), crop, max_pixels)
@@ -99,8 +101,11 @@ class Searcher:
 
         Raises QueryError when one has another width than the gallery's, is not finite, or is zero.
         """
-        k, raw = whole("k", k), _as_embeddings(embeddings)
-        return self._search(lambda state: (self._fitting(raw, state), None), k, **filters)
+        _check_names("search_embeddings", filters)
+        k, raw = whole("k", k), as_embeddings(embeddings)
+        return self._search(
+            lambda state: (unit_embeddings(self._fitting(raw, state)), None), k, **filters
+        )
 
     @in_own_process
     def search_files(
@@ -114,6 +119,7 @@ class Searcher:
         **filters: Unpack[Filters],
     ) -> Iterator[QueryResult]:
         """Search for many files, as a stream: a file that cannot be read is a result, too."""
+        _check_names("search_files", filters)
         k, crop, max_pixels = whole("k", k), _box(crop), whole("max_pixels", max_pixels)
         chosen = _checked(filters)
         waiting = deque(Path(path) for path in paths)
@@ -151,6 +157,7 @@ class Searcher:
         **filters: Unpack[Filters],
     ) -> Iterator[QueryResult]:
         """Search by the mean embedding of several files; one bad file is an error."""
+        _check_names("search_mean", filters)
         k, crop, max_pixels = whole("k", k), _box(crop), whole("max_pixels", max_pixels)
         if not paths:
             raise QueryError("A mean needs at least one image. Give one or more.")
@@ -168,19 +175,20 @@ class Searcher:
     @in_own_process
     def encode(
         self,
-        queries: Sequence[Query],
+        queries: Query | Sequence[Query],
         *,
         crop: Box | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
     ) -> np.ndarray:
         """Embed images as the gallery's were embedded: (n, d) float32 of unit length.
 
+        queries: as in search(); one image gives one row.
         Raises ImageError when one cannot be read, GalleryError as search() does.
         """
         crop, max_pixels = _box(crop), whole("max_pixels", max_pixels)
         settings, ours = self._checked(self.gallery.settings()), self.gallery.open_table().is_ours
         encoder = self._encoder.for_queries(settings, ours=ours)
-        return self._encoded(list(queries), encoder, crop, max_pixels)
+        return self._encoded(_listed(queries), encoder, crop, max_pixels)
 
     def _encoded(
         self, queries: Sequence[Query], encoder: Encoder, crop: Box | None, max_pixels: int
@@ -224,15 +232,30 @@ class Searcher:
         transforms.parse_spec(asked.transform)
         _ = asked.refinement  # raises ArgumentError
 
-    def _current(self) -> Snapshot:
-        """Return the published state, reopened if another one was published since."""
+    def _current(self, *, tries: bool = False) -> Snapshot:
+        """Return the published state, reopened if another one was published since.
+
+        tries: whether another transform than the gallery's may be asked for. Raises GalleryError.
+        """
         with self._opening:
             stamp = current.stamp(self.gallery)
             if self._snapshot is None or self._snapshot[0] != stamp:
                 snapshot = current.open_snapshot(self.gallery)
                 self._checked(snapshot.settings)
                 self._snapshot = stamp, snapshot
+            if not tries:
+                self._check_fitted(self._snapshot[1].settings)
             return self._snapshot[1]
+
+    def _check_fitted(self, settings: Settings) -> None:
+        """Raise GalleryError where other vectors were asked for than those that are indexed."""
+        for name in ("transform", "augment"):
+            made = getattr(settings, name)
+            if (asked := self._asked.get(name, made)) != made:
+                raise GalleryError(
+                    f"{self.gallery.path} was made with {name} {made}, not with {asked}. Index "
+                    "with it, or evaluate tries it."
+                )
 
     def _search(
         self,
@@ -320,26 +343,16 @@ class StateChangedError(Exception):
     """The gallery was embedded anew between a query's encoding and its search."""
 
 
-def _as_embeddings(embeddings: Any) -> np.ndarray:
-    """Check and normalise embeddings: (n, d) float32 of unit length. Raises QueryError."""
-    try:
-        raw = np.atleast_2d(np.asarray(embeddings))
-    except (TypeError, ValueError) as error:
-        raise QueryError("The embeddings are not numbers. Give (n, d) float32.") from error
-    if raw.dtype.kind not in "fiu":
-        raise QueryError("The embeddings are not numbers. Give (n, d) float32.")
-    if raw.ndim != 2 or raw.shape[1] == 0:
-        raise QueryError(f"The embeddings have the shape {raw.shape}. Give (n, d) float32.")
-    if not np.isfinite(raw).all():
-        raise QueryError("The embeddings hold NaN or infinite numbers. Encode the images again.")
-    if not raw.any(axis=1).all():
-        raise QueryError("An embedding is all zeros, which resembles nothing. Leave it out.")
-    wide = raw.astype(np.float64)  # whatever its length, its square is to be a number
-    return normalise(wide / np.abs(wide).max(axis=1, keepdims=True))
-
-
 def _box(crop: Box | None) -> Box | None:
     return None if crop is None else box("crop", crop)
+
+
+def _check_names(method: str, filters: Filters) -> None:
+    known = Filters.__annotations__
+    if unknown := next((name for name in filters if name not in known), None):
+        raise TypeError(
+            f"Retriever.{method}() has no argument {unknown!r}; its filters are {', '.join(known)}."
+        )
 
 
 def _checked(filters: Filters) -> dict[str, Any]:
@@ -357,6 +370,10 @@ def _is_one(query: Query | Sequence[Query]) -> bool:
     """Tell whether a query is one object, a picture or not, and not several."""
     one = isinstance(query, str | bytes | bytearray | memoryview | np.ndarray)
     return one or is_tensor(query) or hasattr(query, "read") or not isinstance(query, Iterable)
+
+
+def _listed(query: Query | Sequence[Query]) -> list[Query]:
+    return [query] if _is_one(query) else list(query)  # type: ignore[arg-type,list-item]
 
 
 def _decode_query(query: Query, encoder: Encoder, crop: Box | None, max_pixels: int) -> np.ndarray:

@@ -128,8 +128,23 @@ def test_ctrl_c_saves_and_resume_ends_as_an_unbroken_run(
         (["data", "--recipe", "P1", "--set", "training.epoch=1"], "training.epoch"),
         (["data", "--recipe", "P1", "--set", "nonsense"], "KEY=VALUE"),
         (["data", "--resume", "--recipe", "P1"], "Leave out all others"),
-        (["data", "--resume", "--out", "data"], "no run"),
-        (["data", "--recipe", "P3", "--weights", "nowhere"], "nowhere"),
+        (["data", "--resume", "--out", "data"], "not a run"),
+        (["data", "--recipe", "P3", "--weights", "nowhere"], "There is no folder nowhere for "),
+        (["data", "--recipe", "P1", "--weights", "./nowhere"], "There is no folder ./nowhere for "),
+        (["data", "--recipe", "R1"], "R1 is an experiment of retrieval, not a recipe to train by."),
+        (["data", "--recipe", "P1", "--set", "foo.bar=1"], "P1: foo: there is no such key."),
+        (
+            ["data", "--recipe", "P1", "--set", "training.epochs=x"],
+            "P1: training.epochs: it takes a whole number, not 'x'. Correct this key.",
+        ),
+        (
+            ["data", "--recipe", "P1", "--set", "training.epochs=0"],
+            "P1: training.epochs: it takes 1 or more, not 0. Correct this key.",
+        ),
+        (
+            ["data", "--recipe", "P1", "--set", "input.fit=x"],
+            "P1: input.fit: it takes 'squash', 'crop' or 'pad', not 'x'. Correct this key.",
+        ),
         (["data/train/red"], "no class folders"),
     ],
 )
@@ -177,11 +192,11 @@ def test_the_leaderboard_shows_the_best_first(imgret: Command, trained: Path) ->
     runs = [trained / "runs" / name for name in ("poor", "good")]
     page = trained / "runs.html"
     done = imgret("leaderboard", *runs, trained / "data", "--report", page, "--format", "json")
-    assert done.returncode == 0
-    assert "no run" in done.stderr
+    assert done.returncode == 2
+    assert "is not a run" in done.stderr
     assert [row["run"] for row in json.loads(done.stdout)] == ["good", "poor"]
     assert "Validation accuracy" in page.read_text()
-    assert imgret("leaderboard", trained / "data").returncode == 1
+    assert imgret("leaderboard", trained / "data").returncode == 2
 
 
 def test_the_leaderboard_draws_what_was_tested_and_says_what_was_not(
@@ -366,3 +381,12 @@ def test_a_network_that_cannot_be_trained_is_said_before_an_image_is_read(
     assert done.returncode == 2
     assert "patches of 16 px" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["index", "compare", "tune"])
+def test_a_recipe_to_train_by_is_not_an_experiment(imgret: Command, command: str) -> None:
+    done = imgret(command, "data", "--recipe", "parts/cnn")
+    assert done.returncode == 2
+    said = "imgret: parts/cnn is a recipe to train by, not an experiment of retrieval. Give it to "
+    assert done.stderr == f"{said}`imgret train`.\n"
+    assert "There is no recipe 'parts/no'" in imgret(command, "data", "--recipe", "parts/no").stderr

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import json
 import pickle  # noqa: TID251  a user's DataLoader does
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from retrieval.errors import BackboneError, GalleryError, ImgretError
+from retrieval.errors import ArgumentError, BackboneError, GalleryError, ImgretError, QueryError
 from retrieval.gallery import Settings
 from retrieval.plain import plain
 from retrieval.retriever import Retriever
@@ -382,6 +383,70 @@ def test_what_contradicts_the_gallery_raises_in_a_search_as_in_index(
     assert Retriever(made / ".imgret").info().images == N
 
 
+def test_two_contradictions_are_one_sentence(made: Path) -> None:
+    with pytest.raises(GalleryError) as raised:
+        Retriever(made / ".imgret", backbone="mobilenetv2", pool="gem").encode([made])
+    said = r"with the backbone \S+ and --pool own, not with mobilenetv2\S+ and --pool gem\."
+    assert re.search(said, str(raised.value))
+
+
+def test_a_backbone_that_does_not_exist_is_told_before_the_gallerys(made: Path) -> None:
+    with pytest.raises(BackboneError) as raised:
+        Retriever(made / ".imgret", backbone="nothere").encode([made])
+    assert str(raised.value) == (
+        "There is no backbone named 'nothere'. Give a name that `imgret backbones` lists, or a "
+        "folder."
+    )
+
+
+@pytest.mark.parametrize("asked", [{"transform": "none"}, {"augment": "3"}], ids=str)
+def test_a_search_by_another_transform_is_refused_and_evaluate_tries_it(
+    made: Path, asked: dict[str, str]
+) -> None:
+    r = Retriever(made / ".imgret", **asked)  # type: ignore[arg-type]
+    file = files_of(made)[0]
+    vectors = np.ones((1, 1280), np.float32)
+    for call in (
+        lambda: r.search(file), lambda: r.search_embeddings(vectors),
+        lambda: list(r.search_files([file])), lambda: list(r.search_mean([file])), r.map,
+    ):  # fmt: skip
+        with pytest.raises(GalleryError, match=r"not with (none|3)\. Index with it, or evaluate"):
+            call()
+    assert r.encode([file]).shape == (1, 1280)
+    assert r.evaluate(calibrate=False).queries == N
+    with pytest.raises(GalleryError, match="Index with it"):
+        r.search(file)
+
+
+@pytest.mark.parametrize("gallery", ["", 5, None, b"x", ["g"]], ids=str)
+def test_what_is_no_path_of_a_gallery_is_told(gallery: Any) -> None:
+    with pytest.raises(ArgumentError, match=r"^gallery is .*\. Give a path\.$"):
+        Retriever(gallery)
+
+
+def test_one_image_is_encoded_as_it_is_searched_by(made: Path) -> None:
+    r, file = Retriever(made / ".imgret"), files_of(made)[0]
+    assert np.array_equal(r.encode(str(file)), r.encode([file]))
+    assert np.array_equal(r.encode(file), r.encode([file]))
+
+
+def test_the_width_of_embeddings_is_told_before_what_they_hold(made: Path) -> None:
+    r = Retriever(made / ".imgret")
+    for value in (0, np.nan):
+        with pytest.raises(QueryError, match="have a width of 3, but those"):
+            r.search_embeddings(np.full((1, 3), value, np.float32))
+        with pytest.raises(QueryError, match=r"all zeros|NaN"):
+            r.search_embeddings(np.full((1, 1280), value, np.float32))
+
+
+def test_an_argument_that_a_search_does_not_have_is_told_with_its_method(made: Path) -> None:
+    r: Any = Retriever(made / ".imgret")
+    for name, query in (("search", "x"), ("search_embeddings", [1.0]), ("search_files", ["x"]),
+                        ("search_mean", ["x"])):  # fmt: skip
+        with pytest.raises(TypeError, match=rf"Retriever\.{name}\(\) has no argument 'foo'; "):
+            list(getattr(r, name)(query, foo=1))
+
+
 MISSPELT = [
     {"backbone": "mobilnetv2"}, {"backbone": "./no/such/folder"}, {"backbone": ""},
     {"fit": "squish"}, {"pool": "mean"}, {"views": "mirror"}, {"engine": "torch"},
@@ -582,7 +647,7 @@ def test_a_retriever_that_asks_for_the_old_weights_is_told_so_after_a_reembed(ow
     r = Changing(own / ".imgret", size=64)
     r.search(files_of(own)[0])
     r.then = lambda: Retriever(own / ".imgret", size=96).index(own / "pictures", reembed=True)
-    with pytest.raises(GalleryError, match="--size 96, not 64"):
+    with pytest.raises(GalleryError, match="--size 96, not with --size 64"):
         r.search(files_of(own)[0])
 
 

@@ -30,7 +30,7 @@ from retrieval.images import PictureFacts
 from retrieval.text import HIDDEN
 from tests.retrieval.filters import ROWS, filters
 
-INNER = ("embedding", "error", "root", "checksum", "stored_ns", "perceptual")
+INNER = ("embedding", "error", "checksum", "stored_ns", "perceptual")
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +208,9 @@ WRONG = [
     ("width = ٣", "at character 9 (٣): this sign means nothing in a filter."),
     ("width < 2147483648",
      "at character 9 (2147483648): width holds whole numbers below 2,147,483,648."),
-    ("width > label", "at character 9 (label): width holds whole numbers, such as 640."),
+    ("width > label",
+     "at character 9 (label): width holds whole numbers, but label holds text, so they do not "
+     "compare."),
     ("facts.alpha = 1", "at character 15 (1): facts.alpha holds true or false."),
     ("facts.alpha > true",
      "at character 13 (>): facts.alpha holds true or false, which have no order."),
@@ -240,6 +242,10 @@ WRONG = [
     ("and", "at character 1 (and): a column is expected."),
     ("true", "at its end: a comparison of a column is expected."),
     ("1 = 1", "at character 5 (1): a column is expected on one side of a comparison."),
+    ("label > width", "at character 9 (width): label holds text, but width holds whole numbers, so "
+     "they do not compare."),
+    ("\"label\" = 'nut'",
+     "at character 1 (\"label\"): double quotes make text; write label without quotes."),
     ("1 < label", "at character 1 (1): label holds text in single quotes."),
     ("path = 'caf\udce9'", r"at character 8 ('caf\udce9'): it holds bytes that are not UTF-8, "
      r"which a gallery stores as \xff and the like."),
@@ -262,10 +268,10 @@ def test_a_wrong_filter_names_the_columns_of_a_user_and_no_inner_one(inner: str)
     with pytest.raises(FilterError) as raised:
         Filter.parse("nothing = 3")
     assert inner not in str(raised.value)
-    assert all(f" {c.name}" in str(raised.value) for c in KNOWN_COLUMNS.values() if c.told)
+    assert all(f" {c.name}" in str(raised.value) for c in KNOWN_COLUMNS.values())
 
 
-@pytest.mark.parametrize("inner", sorted({*INNER, "facts.perceptual"} - {"root"}))
+@pytest.mark.parametrize("inner", sorted({*INNER, "facts.perceptual"}))
 def test_inner_columns_are_none_of_a_filter(inner: str) -> None:
     with pytest.raises(FilterError, match="there is no column"):
         Filter.parse(f"{inner} is not null")
@@ -376,3 +382,17 @@ def test_no_filter_is_written_outside_of_the_gallerys_folder() -> None:
         if any(word in line for word in sql) and "--where" not in line
     ]
     assert found == []
+
+
+@pytest.mark.parametrize("wrong", [5, None, b"width > 1", ["width > 1"]], ids=str)
+def test_what_is_no_text_is_no_filter(wrong: Any) -> None:
+    with pytest.raises(FilterError, match=r"^A filter is text, not .* Write it like "):
+        Filter.parse(wrong)
+    with pytest.raises(FilterError, match=r"Use Filter\.parse\(\)"):
+        Filter(wrong)
+
+
+def test_a_column_that_a_row_does_not_name_is_null() -> None:
+    assert Filter.parse("width > 1").accepts({}) is None
+    assert Filter.parse("facts.frames > 1").accepts({"width": 2}) is None
+    assert Filter.parse("label IS NULL").accepts({}) is True

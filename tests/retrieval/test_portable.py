@@ -30,12 +30,12 @@ def worst_cosine(network: Path, backbone: Backbone) -> float:
     return float((ours * torchs).sum(axis=1).min())
 
 
-@pytest.mark.parametrize("name", [pytest.param("b.onnx", marks=needs_onnx), "b.64px"])
+@pytest.mark.parametrize("name", [pytest.param("b.onnx", marks=needs_onnx), "b.64px/"])
 def test_what_is_written_embeds_as_torch_does(
     backbone: Backbone, tmp_path: Path, name: str
 ) -> None:
-    cosine = export_backbone(backbone, tmp_path / "new" / name)
-    out = tmp_path / "new" / name
+    cosine = export_backbone(backbone, f"{tmp_path}/{name}")
+    out = tmp_path / name
     assert cosine > 0.9999
     assert worst_cosine(out / "model.xml" if out.is_dir() else out, backbone) > 0.9999
     assert list(out.parent.iterdir()) == [out]
@@ -63,7 +63,7 @@ def test_a_folder_that_is_there_and_a_name_of_neither_kind_are_refused(
     backbone: Backbone, tmp_path: Path, name: str
 ) -> None:
     (tmp_path / "there").mkdir()
-    with pytest.raises(ImgretError, match=r"[Nn]ame a"):
+    with pytest.raises(ImgretError, match=r"Name a new|Use \.onnx"):
         export_backbone(backbone, tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 

@@ -96,8 +96,8 @@ def test_a_gallery_is_drawn_whole_in_part_or_by_a_filter(gallery: Retriever) -> 
     assert sorted(p.label for p in part.points) == sorted(["class0", "class1", "class2"] * 3)
     some = gallery.map("tsne", where="label = 'class1'")
     assert {p.label for p in some.points} == {"class1"}
-    with pytest.raises(ImgretError, match="no image to draw"):
-        gallery.map("tsne", where="label = 'none'")
+    none = gallery.map("tsne", where="label = 'none'")
+    assert (len(none.points), none.total) == (0, 0)
 
 
 def browser() -> str:
@@ -171,6 +171,11 @@ def test_the_command_writes_the_map(
     if not has_umap():
         assert "UMAP" in imgret("map", "--report", "other.html").stderr
         assert imgret("map", "--report", "x.html", "--method", "umap").returncode == 2
+    none = imgret("map", "--report", "none.html", "--where", "label = 'x'")
+    assert (none.returncode, none.stdout) == (1, "")
+    assert none.stderr.splitlines()[-1] == "imgret: No image passes --where. Give another filter."
+    assert "t-SNE" not in none.stderr
+    assert not (tmp_path / "none.html").exists()
     missing = imgret("map", "--report", "no/such/folder/map.html", "--method", "tsne")
     assert missing.returncode == 2
     assert "cannot be written" in missing.stderr

@@ -10,19 +10,18 @@ Holds = Literal["text", "whole numbers", "true or false"]
 
 @dataclass(frozen=True, slots=True)
 class KnownColumn:
-    """One column. bits: of its whole numbers. told: whether a wrong filter is told of it."""
+    """One column. bits: of its whole numbers."""
 
     name: str
     holds: Holds = "text"
     bits: int = 0
-    told: bool = True
 
 
 KNOWN_COLUMNS = {
     column.name: column
     for column in (
         KnownColumn("path"),
-        KnownColumn("root", told=False),  # of use to imgret itself
+        KnownColumn("root"),
         KnownColumn("label"),
         KnownColumn("sha256"),
         KnownColumn("facts.format"),
@@ -44,8 +43,7 @@ def columns_told() -> str:
     """List the columns for users by what they hold, as the end of a sentence."""
     of_kind: dict[str, list[str]] = {}
     for column in KNOWN_COLUMNS.values():
-        if column.told:
-            of_kind.setdefault(column.holds, []).append(column.name)
+        of_kind.setdefault(column.holds, []).append(column.name)
     return ", ".join(f"{', '.join(names)} ({holds})" for holds, names in of_kind.items())
 
 
@@ -53,6 +51,6 @@ def column_like(name: str) -> str | None:
     """Return the column that a wrong name resembles, or None."""
     from difflib import get_close_matches
 
-    told = [column.name for column in KNOWN_COLUMNS.values() if column.told]
+    told = list(KNOWN_COLUMNS)
     found = get_close_matches(name.lower()[:64], [*told, *(n.split(".")[-1] for n in told)], n=1)
     return next((n for n in told if found and found[0] in (n, n.split(".")[-1])), None)

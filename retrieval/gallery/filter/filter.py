@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from textwrap import shorten
 from typing import Any
 
-from retrieval.errors import QueryError
+from retrieval.errors import FilterError, QueryError
 from retrieval.gallery.filter.parser import parse
 from retrieval.gallery.filter.printers import as_lance, as_milvus
 from retrieval.gallery.filter.tree import And, Expression
@@ -27,12 +27,25 @@ class Filter:
 
     _tree: Expression
 
+    def __post_init__(self) -> None:
+        """Raise FilterError for text, which parse() reads."""
+        if not isinstance(self._tree, Expression):
+            raise FilterError(
+                f"Filter({shorten(repr(self._tree), 200)}) is not how a filter is made. Use "
+                "Filter.parse(), which reads text."
+            )
+
     @classmethod
     def parse(cls, text: str) -> Filter:
         """Read a filter such as "label = 'BMW M3' AND width >= 640".
 
         Raises FilterError, which says where the text is wrong and which columns there are.
         """
+        if not isinstance(text, str):
+            raise FilterError(
+                f"A filter is text, not {shorten(repr(text), 200)}. Write it like "
+                "\"label = 'BMW M3' AND width >= 640\"."
+            )
         return cls(parse(text))
 
     @classmethod
@@ -64,6 +77,7 @@ class Filter:
     def accepts(self, row: Mapping[str, Any]) -> bool | None:
         """Tell whether a row passes by SQL's logic; None, which does not pass, if unknown.
 
-        row: values by column, None for what has none; facts is a mapping of its own, or None.
+        row: values by column, None or nothing for what has none; facts is a mapping of its own, or
+        None.
         """
         return truth(self._tree, row)

@@ -120,6 +120,8 @@ class _Parser:
         if order is None:
             raise self._next.wrong("a comparison of a column is expected")
         other = self._advanced()
+        if token.said[0] == '"' and token.value.lower() in KNOWN_COLUMNS:
+            raise token.wrong(f"double quotes make text; write {token.value} without quotes")
         if other.kind != "word" or other.keyword:
             raise other.wrong("a column is expected on one side of a comparison")
         column = self._column(other)
@@ -135,7 +137,10 @@ class _Parser:
         if self._is_column(token, column):
             named = self._column(token)
             if named.holds != column.holds:
-                raise token.wrong(_unlike(column))
+                raise token.wrong(
+                    f"{column.name} holds {column.holds}, but {named.name} holds {named.holds}, so "
+                    "they do not compare"
+                )
             other = ColumnName(named.name)
         else:
             other = _value(token, column)

@@ -57,7 +57,7 @@ def _joined(truths: Iterable[bool | None], *, decides: bool) -> bool | None:
 def _value_of(row: Mapping[str, Any], column: str) -> Any:
     value: Any = row
     for name in column.split("."):
-        value = None if value is None else value[name]
+        value = None if value is None else value.get(name)
     return value
 
 

@@ -1,0 +1,87 @@
+"""Where results go is checked before the work that makes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Command
+from tests.samples import save_pictures
+
+REPORTS = [
+    ("query", "x.jpg"), ("evaluate",), ("compare", "x"), ("duplicates",), ("map",), ("test", "run"),
+    ("leaderboard", "run"),
+]  # fmt: skip
+NOWHERE = [
+    *((*command, "--report", "nodir/m.html") for command in REPORTS),
+    ("explain", "run", "x.jpg", "--out", "nodir/c.png"),
+    ("tune", "x", "--out", "nodir/t.toml"),
+    ("export", "nodir/x.npz"),
+    ("export-backbone", "nothere", "--out", "nodir/x.onnx"),
+]
+IN_THE_WAY = [
+    ("test", "run", "--figures", "file/figures"),
+    ("leaderboard", "run", "--figures", "file/more/figures"),
+    ("compare", "x", "--figures", "file/figures"),
+    ("train", "x", "--out", "file/run"),
+    ("map", "--report", "file/m.html"),
+]
+
+
+@pytest.mark.parametrize("arguments", NOWHERE, ids=" ".join)
+def test_a_folder_that_is_not_there_is_told_before_all_else(
+    inline: Command, arguments: tuple[str, ...]
+) -> None:
+    done = inline(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert f"{arguments[-1]} cannot be written" in done.stderr
+    assert "Create its folder first" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", IN_THE_WAY, ids=" ".join)
+def test_a_file_in_the_place_of_a_folder_is_told_before_all_else(
+    inline: Command, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    (tmp_path / "file").touch()
+    done = inline(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{arguments[-1]} cannot be written (Not a directory)" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["x.pdf", "x.txt", "x"])
+@pytest.mark.parametrize("command", REPORTS, ids=" ".join)
+def test_a_report_is_html(inline: Command, command: tuple[str, ...], name: str) -> None:
+    done = inline(*command, "--report", name)
+    assert done.returncode == 2
+    assert f"{name} has an unknown suffix. Use .html or .htm." in done.stderr
+
+
+@pytest.mark.parametrize("name", ["x.HTML", "x.htm"])
+def test_html_has_two_suffixes_in_any_case(inline: Command, tmp_path: Path, name: str) -> None:
+    save_pictures(tmp_path / "pictures")
+    assert inline("index", "pictures", "--transform", "none").returncode == 0
+    assert inline("query", "pictures/class0/00.jpg", "--report", name).returncode == 0
+    assert "<html" in (tmp_path / name).read_text()
+
+
+@pytest.mark.parametrize("name", ["mini.pt", "mini.onnx.zip", "model.xml"])
+def test_a_backbone_is_exported_to_a_known_suffix(
+    inline: Command, tmp_path: Path, name: str
+) -> None:
+    done = inline("export-backbone", "nothere", "--out", name)
+    assert done.returncode == 2
+    assert f"{name} has an unknown suffix. Use .onnx" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["keep.onnx", "keep", "keep/"])
+def test_a_backbone_is_not_exported_over_what_is_there(
+    inline: Command, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name.removesuffix("/")).write_text("mine")
+    done = inline("export-backbone", "nothere", "--out", name)
+    assert done.returncode == 2
+    assert "already exists. Name a new file .onnx, or a new folder." in done.stderr
+    assert (tmp_path / name.removesuffix("/")).read_text() == "mine"
