@@ -73,3 +73,15 @@ def test_messages_say_fix_and_resume(word: str) -> None:
         if re.search(word, line)
     ]
     assert found == []
+
+
+def test_files_hold_at_most_400_lines_and_functions_50() -> None:
+    long = [str(f) for f in sources() if f.read_text(encoding="utf-8").count("\n") > 400]
+    for file in sources():
+        for node in ast.walk(parsed(file)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                documented = ast.get_docstring(node) is not None and len(node.body) > 1
+                body = node.body[1:] if documented else node.body
+                if (body[-1].end_lineno or 0) - body[0].lineno >= 50:
+                    long.append(f"{file}: {node.name}")
+    assert long == []

@@ -324,12 +324,10 @@ class Index:
     def _search(
         self, x: np.ndarray, k: int, allowed: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        among = self.ntotal if allowed is None else len(allowed)
-        nprobe = None
+        nprobe, answer = None, None
         if self._facts["kind"] == "ivf":
-            tuned, nlist = int(self._facts["nprobe"]), int(self._ivf.nlist)
-            nprobe = cells_for(k, among / self.ntotal, tuned, nlist)
-        answer = None
+            share = 1.0 if allowed is None else len(allowed) / self.ntotal
+            nprobe = cells_for(k, share, int(self._facts["nprobe"]), int(self._ivf.nlist))
         if allowed is None and nprobe == self._facts.get("nprobe"):
             answer = self._gpu.search(self._inner, x, k)
         scores, ids = answer or search_index(self._inner, x, k, nprobe, allowed)
