@@ -222,9 +222,9 @@ def test_a_wrong_filter_is_one_sentence_with_the_columns_of_a_user(
 ) -> None:
     done = imgret("query", "pictures/class 1/04.jpg", "--where", where)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("imgret: The filter ")
+    assert done.stderr.startswith(("imgret: The filter is ", "imgret: The filter has "))
     assert done.stderr.count("\n") == 1
-    for inner in ("embedding", "error", "root", "checksum", "stored_ns", "Lance", "lance"):
+    for inner in ("embedding", "error", "checksum", "stored_ns", "Lance", "lance"):
         assert inner not in done.stderr
 
 
