@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from classify.predictor import Predictor
 from classify.tested import evaluate_ensemble, evaluate_run
 from classify.training import train
-from retrieval.errors import BackboneError, ImgretError
+from retrieval.errors import BackboneError, ImgretError, RunError
 from tests.classify.blobs import save_blobs, tiny
 
 
@@ -132,5 +132,5 @@ def test_no_pictures_have_no_scores(run: Path) -> None:
 
 
 def test_a_folder_that_is_no_run_is_said(tmp_path: Path) -> None:
-    with pytest.raises(BackboneError, match="does not exist"):
+    with pytest.raises(RunError, match="is not a run"):
         Predictor.load(tmp_path / "nothing")

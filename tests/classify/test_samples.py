@@ -177,7 +177,7 @@ def test_numbers_out_of_range_are_refused_before_anything_is_written(
 
 def test_a_file_in_the_place_of_the_folder_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ImgretError, match=r"file cannot be written \(Not a directory\)"):
+    with pytest.raises(ImgretError, match=r"file is a file\. Name a new or empty folder"):
         make_samples(tmp_path / "file", train=1, test=0, size=SIZE)
 
 

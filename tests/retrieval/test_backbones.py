@@ -128,7 +128,7 @@ def test_every_part_of_a_spec_but_the_name_is_in_its_fingerprint(weights: Path, 
     ("name", "said"),
     [
         ("resnet5", "There is no backbone named 'resnet5'. Did you mean"),
-        ("zzz", "Give a timm name or a folder"),
+        ("zzz", "Give a name that `imgret backbones` lists"),
         ("resnet50.none_such", "has no weights 'none_such'. Use one of a1_in1k"),
         ("/no/such/folder", "does not exist"),
     ],
@@ -293,7 +293,7 @@ def test_weights_that_are_not_here_and_no_hub_are_told_with_the_ways_out(
             str(parse_name(name)),
             "not on this machine",
             "model.safetensors",
-            "HF_HUB_OFFLINE",
+            "HF_HOME",
         ):
             assert part in str(caught.value)
 

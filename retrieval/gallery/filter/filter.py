@@ -9,7 +9,7 @@ from typing import Any
 
 from retrieval.errors import FilterError, QueryError
 from retrieval.gallery.filter.parser import parse
-from retrieval.gallery.filter.printers import as_lance, as_milvus
+from retrieval.gallery.filter.printers import as_lance, as_milvus, as_sql
 from retrieval.gallery.filter.tree import And, Expression
 from retrieval.gallery.filter.truth import truth
 
@@ -61,10 +61,11 @@ class Filter:
         return Filter(And((self._tree, other._tree)))
 
     def __str__(self) -> str:
-        return self.to_lance()
+        """Print SQL as a user writes it; parse() gives the same filter again."""
+        return as_sql(self._tree)
 
     def to_lance(self) -> str:
-        """Print SQL as Lance reads it; parse() gives the same filter again."""
+        """Print SQL as Lance reads it."""
         return as_lance(self._tree)
 
     def to_milvus(self) -> str:

@@ -20,11 +20,23 @@ from retrieval.gallery.filter.tree import (
 
 
 def as_lance(tree: Expression) -> str:
-    """Print SQL's condition, as Lance and DataFusion read it and as a user writes it."""
+    """Print the condition for Lance: as_sql(), where NOT IN says of NULL what it means.
+
+    DataFusion makes `x NOT IN (1) OR x NOT IN (2)` true of NULL (seen with pylance 14.0.2).
+    """
+    return as_sql(tree, told_of_null=True)
+
+
+def as_sql(tree: Expression, *, told_of_null: bool = False) -> str:
+    """Print SQL's condition as a user writes it. told_of_null: see as_lance()."""
     match tree:
         case And(terms) | Or(terms):
             word = " AND " if isinstance(tree, And) else " OR "
-            return word.join(_within(term, as_lance(term)) for term in terms)
+            printed = [as_sql(term, told_of_null=told_of_null) for term in terms]
+            return word.join(map(_within, terms, printed))
+        case Membership(column, values, True) if told_of_null:
+            listed = ", ".join(map(_in_sql, values))
+            return f"({column} NOT IN ({listed}) AND {column} IS NOT NULL)"
         case Relation(column, order, other):
             return f"{column} {order} {_in_sql(other)}"
         case Membership(column, values, negated):
