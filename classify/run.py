@@ -162,7 +162,7 @@ def save_model(
     folder: Path, network: nn.Module, preprocessing: Preprocessing, classes: Sequence[str]
 ) -> None:
     """Write config.json and model.safetensors, as timm and the hub write them, each atomically."""
-    from timm.models import save_for_hf
+    from timm.models._hub import save_for_hf
 
     with _state_apart(network), scratch_folder(folder) as scratch:
         save_for_hf(

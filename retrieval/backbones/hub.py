@@ -17,7 +17,10 @@ def from_hub(name: str, repository: str, file: str) -> Path:
     Weights are safetensors, whatever else a repository holds: nothing is ever unpickled.
     """
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]
+        EntryNotFoundError,
+        LocalEntryNotFoundError,
+    )
 
     repository, _, revision = repository.partition("@")
     try:

@@ -41,6 +41,7 @@ from retrieval.images.jpeg import Scan, check_scans, coefficient_bytes, open_jpe
 from retrieval.images.orientation import TURNS, orientation, written_orientation
 from retrieval.images.png import take_apart
 from retrieval.images.tiff import is_raw, open_tiff, pages_of, says_white_is_zero
+from retrieval.images.webp import webp_size
 
 _STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}  # bytes a pixel in Pillow
 # What decoders take beside Pillow's picture, in bytes a pixel: canvases, planes, Python's copies.
@@ -220,7 +221,7 @@ def _open_png(data: bytes, _: int) -> Opened:
 
 
 def _open_webp(data: bytes, max_pixels: int) -> Opened:
-    size = WebPImagePlugin._get_size(data[:30])
+    size = webp_size(data[:30])
     if size:
         check_pixels(*size, max_pixels)
     image = WebPImagePlugin.WebPImageFile(io.BytesIO(data), "")

@@ -66,7 +66,7 @@ def test_every_kind_of_name_has_one_form(
 
 def test_a_folder_as_timm_writes_it_gives_what_timm_reads_from_it(tmp_path: Path) -> None:
     import timm
-    from timm.models import save_for_hf
+    from timm.models._hub import save_for_hf
 
     torch.manual_seed(0)
     model = timm.create_model("mobilenetv3_small_050", num_classes=7)
@@ -262,7 +262,7 @@ def test_weights_that_are_not_numbers_are_refused(copy: Path) -> None:
 
 def test_a_network_for_grey_images_is_refused(tmp_path: Path) -> None:
     import timm
-    from timm.models import save_for_hf
+    from timm.models._hub import save_for_hf
 
     model = timm.create_model("mobilenetv3_small_050", in_chans=1, num_classes=0)
     config = {"input_size": [1, 64, 64], "num_classes": 0}
@@ -361,7 +361,7 @@ def test_weights_that_exist_only_as_a_pickle_are_refused() -> None:
 def saved(folder: Path, name: str, **options: Any) -> Any:
     """A network of timm's, kept in a folder as timm keeps it."""
     import timm
-    from timm.models import save_for_hf
+    from timm.models._hub import save_for_hf
 
     torch.manual_seed(0)
     network = timm.create_model(name, num_classes=2, **options).eval()

@@ -442,3 +442,19 @@ def test_a_folder_that_vanishes_meanwhile_is_a_failure_and_the_rest_is_found(fol
     assert first.path.name == "a.jpg"
     assert [file.path.name for file in rest] == ["b.jpg", "sub", "f.jpg"]
     assert "cannot be listed" in str(rest[1].error)
+
+
+@pytest.mark.parametrize("how", [{}, {"lossless": True}, {"exif": b"Exif\0\0MM\0*\0\0\0\x08\0\0"}])
+@pytest.mark.parametrize("size", [(1, 1), (37, 211), (16383, 2)])
+def test_the_size_of_a_webp_is_read_from_its_first_bytes(
+    how: dict[str, object], size: tuple[int, int]
+) -> None:
+    from io import BytesIO
+
+    from retrieval.images.webp import webp_size
+
+    stream = BytesIO()
+    Image.new("RGB", size).save(stream, "WEBP", **how)
+    assert webp_size(stream.getvalue()[:30]) == size
+    assert webp_size(stream.getvalue()[:29]) is None
+    assert webp_size(b"RIFX" + stream.getvalue()[4:30]) is None
