@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 import re
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from benchmarks.house import functions, public_names
 from tests.conftest import ROOT
 
 PACKAGES = ("retrieval", "classify", "imgret")
@@ -28,24 +28,11 @@ def parsed(file: Path) -> ast.Module:
     return ast.parse(file.read_text(encoding="utf-8"))
 
 
-def public_names(tree: ast.Module) -> Iterator[str]:
-    """Classes, functions, type aliases and constants at the top of a module."""
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            yield node.name
-        elif isinstance(node, ast.Assign | ast.AnnAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            for target in targets:
-                parts = target.elts if isinstance(target, ast.Tuple) else [target]
-                yield from (part.id for part in parts if isinstance(part, ast.Name))
-
-
 def test_no_public_name_is_defined_twice() -> None:
     places = defaultdict(set)
     for file in sources():
         for name in public_names(parsed(file)):
-            if not name.startswith("_") and name != "command":  # one a command, by its file
-                places[name].add(str(file.relative_to(ROOT)))
+            places[name].add(str(file.relative_to(ROOT)))
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
 
 
@@ -77,11 +64,5 @@ def test_messages_say_fix_and_resume(word: str) -> None:
 
 def test_files_hold_at_most_400_lines_and_functions_50() -> None:
     long = [str(f) for f in sources() if f.read_text(encoding="utf-8").count("\n") > 400]
-    for file in sources():
-        for node in ast.walk(parsed(file)):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                documented = ast.get_docstring(node) is not None and len(node.body) > 1
-                body = node.body[1:] if documented else node.body
-                if (body[-1].end_lineno or 0) - body[0].lineno >= 50:
-                    long.append(f"{file}: {node.name}")
+    long += [str(f) for f in sources() if any(size > 50 for size in functions(parsed(f)))]
     assert long == []

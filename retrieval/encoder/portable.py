@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from retrieval.backbones import Backbone
 from retrieval.encoder.encoder import Encoder
@@ -17,6 +19,9 @@ from retrieval.encoder.torch_runners import agreement
 from retrieval.errors import ArgumentError, BackboneError
 from retrieval.files import check_folder, is_there, put_in_place, replaced, scratch_folder
 from retrieval.text import one_sentence, unwritable
+
+if TYPE_CHECKING:
+    from retrieval.encoder.exports import Conversion
 
 ONNX = ".onnx"
 
@@ -59,19 +64,21 @@ def check_export(out: Path | str) -> Path:
 
 
 def _as_folder(backbone: Backbone, out: Path) -> float:
+    *earlier, last = CONVERSIONS
+    for convert in earlier:
+        with contextlib.suppress(BackboneError):
+            return _converted(backbone, out, convert)
+    return _converted(backbone, out, last)
+
+
+def _converted(backbone: Backbone, out: Path, convert: Conversion) -> float:
     with scratch_folder(out.parent) as scratch:
-        for number, convert in enumerate(CONVERSIONS):
-            made = scratch / str(number)
-            try:
-                write = partial(export_encoder, backbone, made, convert)
-                cosine = _checked(backbone, made / NETWORK, write)
-            except BackboneError:
-                if convert is CONVERSIONS[-1]:
-                    raise
-                continue
-            put_in_place(made, out)
-            return cosine
-    raise AssertionError("there is a way to convert")  # so that the types are right
+        made = scratch / "made"
+        cosine = _checked(
+            backbone, made / NETWORK, partial(export_encoder, backbone, made, convert)
+        )
+        put_in_place(made, out)
+        return cosine
 
 
 def _checked(backbone: Backbone, network: Path, write: Callable[[], None]) -> float:
