@@ -137,3 +137,14 @@ def cars(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with tarfile.open(shared / "data" / "cars.tar") as archive:
         archive.extractall(folder, filter="data")
     return folder / "cars"
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One thread of torch's while a test runs."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
