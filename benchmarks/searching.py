@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.photographs import CACHE, WEIGHTS, unpacked
+from benchmarks.photographs import CACHE
 from benchmarks.table import Table
+from benchmarks.vectors import expanded, real_embeddings
 
 SIZES, QUICK = (10_000, 100_000, 1_000_000), (2_000, 5_000)
 QUERIES = 300
@@ -27,7 +28,7 @@ def measure(*, quick: bool) -> list[Table]:
         "The queries are held out of the same vectors. load: opening the file, memory-mapped.",
         ["vectors", "search", "p50", "p95", "recall@10", "built in", "load", "file"],
     )
-    real = _real(quick=quick)
+    real = real_embeddings(quick=quick)
     for n in QUICK if quick else SIZES:
         _measure_one(table, real, n)
     return [table]
@@ -40,7 +41,7 @@ def _measure_one(table: Table, real: np.ndarray, n: int) -> None:
     from retrieval.index import Index
     from retrieval.metrics import neighbour_recall
 
-    x = _expanded(real, n + QUERIES)
+    x = expanded(real, n + QUERIES)
     held_out = np.random.default_rng(1).choice(len(x), QUERIES, replace=False)
     queries = x[held_out].astype(np.float32)
     x[held_out[held_out < n]] = x[n:][~np.isin(np.arange(n, len(x)), held_out)]
@@ -87,48 +88,3 @@ def _one_by_one(
 def _quantiles(times: np.ndarray) -> tuple[str, str]:
     p50, p95 = np.quantile(times, [0.5, 0.95]) * 1e3
     return f"{p50:.2f} ms", f"{p95:.2f} ms"
-
-
-def _real(*, quick: bool) -> np.ndarray:
-    """(n, 1280) float16 embeddings of CIFAR-10's training images, kept in the cache folder."""
-    file = CACHE / f"cifar10-96{'-quick' if quick else ''}.npy"
-    if not file.is_file():
-        from retrieval.backbones import load_backbone
-        from retrieval.encoder import cache_folder, open_encoder
-        from retrieval.images import find_images
-        from retrieval.loader import load_images
-        from retrieval.retriever.writer import encode_batches
-
-        backbone = load_backbone(str(WEIGHTS), size=96)
-        encoder = open_encoder(backbone.spec, lambda: backbone, cache=cache_folder())
-        files = list(find_images([unpacked("cifar10") / "train"]))[:: 25 if quick else 1]
-        rows = [
-            embedding
-            for batch in encode_batches(load_images(files, encoder.spec.preprocessing), encoder, 32)
-            for _, embedding in batch
-            if embedding is not None
-        ]
-        np.save(file, np.stack(rows).astype(np.float16))
-    return np.asarray(np.load(file))
-
-
-def _expanded(real: np.ndarray, n: int, seed: int = 0) -> np.ndarray:
-    """n embeddings, (n, d) float16: the real ones, then points between neighbours, with noise."""
-    import faiss
-
-    random = np.random.default_rng(seed)
-    flat = faiss.IndexFlatIP(real.shape[1])
-    flat.add(real[:10_000].astype(np.float32))
-    neighbours = flat.search(real[:10_000].astype(np.float32), 11)[1]
-    order = random.permutation(len(real))[:n]
-    x = np.empty((n, real.shape[1]), np.float16)
-    x[: len(order)] = real[order]
-    for at in range(len(order), n, 10_000):
-        rows = slice(at, min(n, at + 10_000))
-        i = random.integers(0, len(neighbours), rows.stop - rows.start)
-        other = neighbours[i, random.integers(1, 11, len(i))]
-        share = random.uniform(0, 0.5, (len(i), 1)).astype(np.float32)
-        mixed = (1 - share) * real[i] + share * real[other]
-        noise = random.standard_normal(mixed.shape, np.float32) * (0.15 / mixed.shape[1] ** 0.5)
-        x[rows] = mixed + noise
-    return x

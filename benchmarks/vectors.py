@@ -1,0 +1,52 @@
+"""Embeddings for searches of any size: real ones, and points between them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchmarks.photographs import CACHE, WEIGHTS, unpacked
+
+
+def real_embeddings(*, quick: bool) -> np.ndarray:
+    """(n, 1280) float16 embeddings of CIFAR-10's training images, kept in the cache folder."""
+    file = CACHE / f"cifar10-96{'-quick' if quick else ''}.npy"
+    if not file.is_file():
+        from retrieval.backbones import load_backbone
+        from retrieval.encoder import cache_folder, open_encoder
+        from retrieval.images import find_images
+        from retrieval.loader import load_images
+        from retrieval.retriever.writer import encode_batches
+
+        backbone = load_backbone(str(WEIGHTS), size=96)
+        encoder = open_encoder(backbone.spec, lambda: backbone, cache=cache_folder())
+        files = list(find_images([unpacked("cifar10") / "train"]))[:: 25 if quick else 1]
+        rows = [
+            embedding
+            for batch in encode_batches(load_images(files, encoder.spec.preprocessing), encoder, 32)
+            for _, embedding in batch
+            if embedding is not None
+        ]
+        np.save(file, np.stack(rows).astype(np.float16))
+    return np.asarray(np.load(file))
+
+
+def expanded(real: np.ndarray, n: int, seed: int = 0) -> np.ndarray:
+    """n embeddings, (n, d) float16: the real ones, then points between neighbours, with noise."""
+    import faiss
+
+    random = np.random.default_rng(seed)
+    flat = faiss.IndexFlatIP(real.shape[1])
+    flat.add(real[:10_000].astype(np.float32))
+    neighbours = flat.search(real[:10_000].astype(np.float32), 11)[1]
+    order = random.permutation(len(real))[:n]
+    x = np.empty((n, real.shape[1]), np.float16)
+    x[: len(order)] = real[order]
+    for at in range(len(order), n, 10_000):
+        rows = slice(at, min(n, at + 10_000))
+        i = random.integers(0, len(neighbours), rows.stop - rows.start)
+        other = neighbours[i, random.integers(1, 11, len(i))]
+        share = random.uniform(0, 0.5, (len(i), 1)).astype(np.float32)
+        mixed = (1 - share) * real[i] + share * real[other]
+        noise = random.standard_normal(mixed.shape, np.float32) * (0.15 / mixed.shape[1] ** 0.5)
+        x[rows] = mixed + noise
+    return x
