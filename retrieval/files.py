@@ -17,6 +17,7 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from io import BufferedReader
 from pathlib import Path
@@ -33,6 +34,15 @@ RENAMES_TRIED, PAUSE = (
     0.1,
 )  # seconds in between; a scanner of viruses holds a new file about so long
 NO_WAIT = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
+@dataclass(frozen=True)
+class IndexFiles:
+    """Where the parts of a gallery's index lie: the large one, and what changed since."""
+
+    main: Path
+    added: Path
+    removed: Path
 
 
 def write_atomically(file: Path, content: bytes) -> None:

@@ -39,9 +39,10 @@ Examples:
   imgret index cars/ --backbone runs/my-weights --gallery cars.imgret
   imgret index cars/ --labels labels.csv --exclude '*_thumb.jpg'
   imgret index cars/ --dry-run
+  imgret index --compact
 """,
 )
-@click.argument("paths", nargs=-1, required=True, type=NamedPath(path_type=Path))
+@click.argument("paths", nargs=-1, type=NamedPath(path_type=Path))
 @gallery_option
 @trust_option
 @click.option(
@@ -72,6 +73,12 @@ Examples:
 )
 @click.option("--refit", is_flag=True, help="Fit the transform anew, without reading an image.")
 @click.option(
+    "--compact",
+    is_flag=True,
+    help="Merge what changes left beside the large files, and erase removed images from them; "
+    "needs no PATH.",
+)
+@click.option(
     "--reembed", is_flag=True, help="Embed all images again, for example with a new backbone."
 )
 @click.option(
@@ -93,6 +100,7 @@ def command(
     strict: bool,
     output: str,
     refit: bool,
+    compact: bool,
     reembed: bool,
     **options: Any,
 ) -> int:
@@ -104,6 +112,8 @@ def command(
     from imgret.output import say_no_images, say_passed_over, shown_progress
     from retrieval.retriever import Retriever
 
+    if not paths and (not compact or refit or reembed or dry_run):
+        raise click.UsageError("Name the folders or files to index.")
     if options["keep_missing"] and options["drop_missing"]:
         raise click.UsageError("Give --keep-missing or --drop-missing, not both.")
     settings: dict[str, Any] = {name: options.pop(name) for name in (*EMBEDDING, *SEARCH)}
@@ -113,11 +123,14 @@ def command(
         settings = known.encoding.model_dump() | known.search.model_dump() | asked
     retriever = Retriever(gallery_to_write(gallery), trust=trusted(), engine=engine, **settings)
     with shown_progress() as progress:
+        if not paths:
+            retriever.compact(progress=progress)
+            return 0
         if dry_run:
             estimate = retriever.estimate(paths, reembed=reembed, progress=progress, **options)
         else:
             report = retriever.index(
-                paths, refit=refit, reembed=reembed, progress=progress, **options
+                paths, refit=refit, compact=compact, reembed=reembed, progress=progress, **options
             )
     if dry_run:
         _print_estimate(estimate, output)

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from retrieval.errors import GalleryError, GalleryWriteError
 from retrieval.files import (
+    IndexFiles,
     delete,
     disk_use,
     identity,
@@ -107,9 +108,17 @@ class Gallery:
                 f"--gallery {self.path}`, or name another."
             )
 
-    def index_path(self, version: int) -> Path:
-        """Return the path of the index file of a version of the table."""
-        return self.path / f"index-{version}.faiss"
+    def index_files(self, built: int, changed: int) -> IndexFiles:
+        """Return the files of an index that was built and last changed for two versions."""
+        return IndexFiles(
+            self.path / f"index-{built}.faiss",
+            self.path / f"index-{changed}-added.faiss",
+            self.path / f"index-{changed}-removed.npy",
+        )
+
+    def index_files_of(self, state: IndexState) -> IndexFiles:
+        """Return the files of a published index."""
+        return self.index_files(state.built, state.changed)
 
     def create(self, settings: Settings) -> ImageTable:
         """Create the table of a new gallery and write its settings."""
@@ -163,10 +172,16 @@ class Gallery:
 
     def drop_other_indexes(self, settings: Settings) -> None:
         """Delete the files of all indexes but the one of settings."""
-        kept = self.index_path(settings.index.version) if settings.index else None
-        for file in self.path.glob("index-*.faiss*"):
-            if file != kept:
+        kept = self.index_files_needed(settings.index) if settings.index else []
+        for file in self.path.glob("index-*"):
+            if file not in kept:
                 delete(file)
+
+    def index_files_needed(self, state: IndexState) -> list[Path]:
+        """The files that a published index consists of."""
+        files = self.index_files_of(state)
+        beside = [(files.added, state.added), (files.removed, state.removed)]
+        return [files.main, *(file for file, facts in beside if facts)]
 
     def check_place(self) -> None:
         """Raise GalleryError when the folder was deleted, moved or replaced since it was locked."""
@@ -195,7 +210,7 @@ class Gallery:
         state = settings.index
         if state is None or state.table != table.name or state.version > table.version:
             return None
-        return state if self.index_path(state.version).is_file() else None
+        return state if all(file.is_file() for file in self.index_files_needed(state)) else None
 
     def is_being_written(self) -> bool:
         """Tell whether another process holds the lock; False if that cannot be told."""

@@ -15,6 +15,8 @@ from retrieval.gallery.rows import SETTINGS_KEY, TABLE, as_matrix
 from retrieval.gallery.versions import files_of, manifest_of
 
 FEW_IDS = 1_000
+FEW_OF, ROWS_TAKEN = 0.2, 4096  # of all rows are read alone; at a time
+COLUMNS_EMBEDDED = ("id", "embedding")
 
 
 class TableReader:
@@ -105,18 +107,30 @@ class TableReader:
             )
 
     def embeddings(self, ids: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Give batches of (n,) int64 ids and (n, d) float16 embeddings; all, or those of ids."""
-        where = INDEXED
-        if ids is not None and len(ids) <= FEW_IDS:
-            where &= with_ids(ids.tolist())
-        for batch in self.batches(["id", "embedding"], where):
+        """Give batches of (n,) int64 ids and (n, d) float16 embeddings; all, or those of ids.
+
+        Those of few are read alone, by their places.
+        """
+        few = ids is not None and len(ids) < FEW_OF * self.count()
+        batches = self._taken(ids) if few and ids is not None else self.batches(COLUMNS_EMBEDDED)
+        for batch in batches:
             found = batch["id"].to_numpy()
             vectors = as_matrix(batch["embedding"])
-            if ids is not None:
+            if ids is not None and not few:
                 wanted = np.isin(found, ids)
                 found, vectors = found[wanted], vectors[wanted]
             if len(found):
                 yield found, vectors
+
+    def _taken(self, ids: np.ndarray) -> Iterator[pa.RecordBatch]:
+        """The rows of ids that have an embedding."""
+        places = np.flatnonzero(np.isin(self.columns(["id"])["id"].to_numpy(), ids))
+        for start in range(0, len(places), ROWS_TAKEN):
+            with damage_as_gallery_errors(self._dataset.uri):
+                part = places[start : start + ROWS_TAKEN].tolist()
+                rows = self._dataset.take(part, columns=list(COLUMNS_EMBEDDED))
+            for batch in rows.to_batches():
+                yield batch.filter(batch["embedding"].is_valid())
 
 
 def _in_sql(where: Filter | None) -> str | None:

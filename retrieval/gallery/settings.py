@@ -102,20 +102,29 @@ class BackboneState(Frozen):
         )
 
 
-class IndexState(Frozen):
-    """Which index file belongs to which version of which table, and how it was built.
+Facts = dict[str, int | float | str | bool]
+Version = Annotated[int, Field(ge=1, lt=1 << 62)]
 
+
+class IndexState(Frozen):
+    """Which index files belong to which version of which table, and how they were built.
+
+    built, changed: the versions that the main file, and what lies beside it, were written for.
     asked, transform: as the user named it ("auto") and as it was fitted ("whiten:512").
-    augment: of its vectors.
+    augment: of its vectors. settings, added, removed: what is known of each file.
     """
 
     table: str
-    version: int = Field(ge=1, lt=1 << 62)
+    version: Version
+    built: Version
+    changed: Version
     asked: str
     transform: str
     fitted_on: int = Field(ge=0)
     augment: str = "none"
-    settings: dict[str, int | float | str | bool]
+    settings: Facts
+    added: Facts = Field(default={})
+    removed: Facts = Field(default={})
 
 
 Weight = Annotated[float, Field(allow_inf_nan=False, ge=-1e6, le=1e6)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -23,8 +24,8 @@ import pyarrow as pa
 
 from retrieval.errors import GalleryError, GalleryWriteError
 from retrieval.files import identity, new_folder
+from retrieval.gallery import compaction, trust
 from retrieval.gallery import rows as stored
-from retrieval.gallery import trust
 from retrieval.gallery.dataset import (
     LANCE_ERRORS,
     damage_as_gallery_errors,
@@ -45,7 +46,7 @@ from retrieval.text import one_sentence, unwritable
 
 IDS_PER_VERSION = 100_000  # more rows than one commit holds
 ROWS_A_READ = 10_000
-FRAGMENTS_KEPT = 16
+TOLD_FROM, TOLD_BYTES = 0.3, 1 << 27  # of the table's size; at least
 LANCE_FORMAT = "2.2"  # of its files, by every version of Lance; 2.0 loses that facts are null
 STEPPED_BACK = (
     "%s: version %d cannot be read (%s), so version %d is used. Run `imgret verify --repair`, or "
@@ -266,21 +267,43 @@ class ImageTable(TableReader):
                 data_storage_version=LANCE_FORMAT,
             )
 
-    def compact(self) -> None:
-        """Merge small pieces, once there are many."""
-        stats = self._dataset.stats.dataset_stats(max_rows_per_group=1024)
-        if stats["num_fragments"] > FRAGMENTS_KEPT or stats["num_deleted_rows"] > self.count() // 5:
+    def compact(self, *, everything: bool = False) -> None:
+        """Merge small pieces, once there are many, and write those anew that lost many rows.
+
+        everything: all of these at once, so that nothing of a removed row is kept. Raises
+        GalleryWriteError where the disk has no room for it.
+        """
+        find = compaction.complete if everything else compaction.due
+        found = find(self._dataset, self.dim)
+        if found and self._has_room(found.size(self._path), must=everything):
             with self._committing():
-                self._dataset.optimize.compact_files()
+                found.run(self._dataset)
 
     def forget_removed(self) -> None:
-        """Write the pieces that hold removed rows anew, so that nothing of those rows is kept.
+        """Write the pieces that hold removed rows anew, where they are small.
 
-        What older versions hold goes with drop_old_versions().
+        What older versions hold goes with drop_old_versions(), what is large with compact().
         """
-        if any(fragment.metadata.deletion_file for fragment in self._dataset.get_fragments()):
+        found = compaction.erasure(self._dataset, self._path)
+        if found:
             with self._committing():
-                self._dataset.optimize.compact_files(materialize_deletions_threshold=0.0)
+                found.run(self._dataset)
+
+    @property
+    def holds_removed(self) -> bool:
+        """Whether removed rows are still in the files."""
+        return any(piece.metadata.deletion_file for piece in self._dataset.get_fragments())
+
+    def _has_room(self, size: int, *, must: bool) -> bool:
+        """Whether the disk has room for so many bytes; the log tells where that is much."""
+        free = shutil.disk_usage(self._path).free
+        needs = f"{self._path}: merging its pieces needs {size / 1e6:,.0f} MB of disk"
+        if size > free and must:
+            raise GalleryWriteError(f"{needs}, and {free / 1e6:,.0f} MB are free. Free some space.")
+        table = sum(file.stat().st_size for file in self.files())
+        if free >= size > max(TOLD_BYTES, TOLD_FROM * table):
+            _log.warning("%s until it is done.", needs)
+        return size <= free
 
     def check_finite(self) -> None:
         """Raise GalleryError if untrusted embeddings are not finite; ours are."""

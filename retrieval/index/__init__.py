@@ -1,8 +1,10 @@
 """Cosine k-NN in FAISS: raw embeddings in, ids and scores out; the transform is part of the index.
 
-index.py   the index: build, change, search
+index.py   one index: build, change, search
+growing.py an index whose file stays while it changes: what is new lies beside it
 cells.py   the cells of an IVF index, and their search held against exact search
 stored.py  the vectors and ids that FAISS holds, and its search
+selection.py  which ids a search is among
 files.py   an index as a file, checked before it is read
 steps.py   the transform as FAISS runs it
 gpu.py     a copy on a GPU
@@ -10,6 +12,16 @@ gpu.py     a copy on a GPU
 
 from retrieval.index.cells import Batches
 from retrieval.index.files import IndexFacts
+from retrieval.index.growing import Allowed, GrowingIndex
 from retrieval.index.index import EXACT_UP_TO, Index, Kind, choose_kind
 
-__all__ = ["EXACT_UP_TO", "Batches", "Index", "IndexFacts", "Kind", "choose_kind"]
+__all__ = [
+    "EXACT_UP_TO",
+    "Allowed",
+    "Batches",
+    "GrowingIndex",
+    "Index",
+    "IndexFacts",
+    "Kind",
+    "choose_kind",
+]

@@ -13,7 +13,6 @@ chosen over HNSW since it adds, removes and filters in place (docs/decisions.md)
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -42,8 +41,9 @@ from retrieval.index.files import (
     steps_of,
 )
 from retrieval.index.gpu import GpuCopy
+from retrieval.index.selection import Selection
 from retrieval.index.steps import AffineMap, apply, chain_of, float32
-from retrieval.index.stored import ids_of, row_size, search_index, vectors_at
+from retrieval.index.stored import StoredVectors, search_index
 from retrieval.progress import Progress
 from retrieval.refinement import Neighbourhood, weighted_mean
 from retrieval.text import one_sentence, remedy
@@ -140,7 +140,7 @@ class Index:
             with replaced(path) as made:
                 faiss.write_index(self._index, str(made))
                 size = made.stat().st_size
-                head = size - self.ntotal * row_size(self._flat, self._cells)
+                head = size - self.ntotal * self.stored.row_size
                 facts: IndexFacts = {
                     "bytes": size,
                     "head": head,
@@ -196,22 +196,19 @@ class Index:
     @property
     def ids(self) -> np.ndarray:
         """The ids, (n,) int64, in no particular order."""
-        return ids_of(self._flat, self._cells)
+        return self.stored.ids
 
     def vectors(self, ids: np.ndarray) -> np.ndarray:
         """Return the transformed vectors of ids of any shape, (..., d_out); zeros for id -1.
 
         Raises ValueError for an id that it does not hold.
         """
-        known, order = self._places
-        wanted = np.asarray(ids, np.int64)
-        at = np.minimum(np.searchsorted(known, wanted), max(len(known) - 1, 0))
-        there = wanted >= 0
-        if there.any() and (not len(known) or (known[at] != wanted)[there].any()):
-            raise ValueError("the index does not hold all of these ids")
-        vectors = np.zeros((*wanted.shape, self.d_out), np.float32)
-        vectors[there] = vectors_at(self._flat, self._cells, order[at[there]])
-        return vectors
+        return self.stored.of(ids)
+
+    @cached_property
+    def stored(self) -> StoredVectors:
+        """The vectors as they are stored, until the next change."""
+        return StoredVectors(self._inner)
 
     def suits(self, n: int) -> bool:
         """Tell whether its kind is still the right one for n vectors."""
@@ -221,9 +218,13 @@ class Index:
 
     def add(self, ids: np.ndarray, embeddings: np.ndarray) -> None:
         """Add (m, d_in) raw embeddings under (m,) new ids."""
-        x = self._raw(embeddings)
+        self.add_vectors(ids, self.transform(embeddings))
+
+    def add_vectors(self, ids: np.ndarray, x: np.ndarray) -> None:
+        """Add (m, d_out) vectors that are already transformed under (m,) new ids."""
         self._prepare_change()
-        self._index.add_with_ids(x, np.ascontiguousarray(ids, np.int64))
+        self._inner.add_with_ids(float32(x), np.ascontiguousarray(ids, np.int64))
+        self._index.ntotal = self._inner.ntotal
         self._added.append(np.array(ids, np.int64))
         self.changed = True
 
@@ -251,7 +252,7 @@ class Index:
             if len(of):
                 asked = random.choice(of, min(len(of), SETTLED_ON), replace=False)
                 x = self.vectors(asked)
-                exact = exact_neighbours(x, asked, self._all_vectors())
+                exact = exact_neighbours(x, asked, self.stored.batches())
                 least = min(least, self._effort_for(x, asked, *exact))
         self._facts["recall"], self._added, self._unsettled = least, [], False
         at_first = self._facts.get("tuned")
@@ -283,56 +284,50 @@ class Index:
             self._index = faiss.deserialize_index(faiss.serialize_index(self._index))
             self._mapped = False
         self._gpu = GpuCopy()
-        self.__dict__.pop("_places", None)
+        self.__dict__.pop("stored", None)
         self._unsettled = self._facts["kind"] == "ivf"
-
-    @cached_property
-    def _places(self) -> tuple[np.ndarray, np.ndarray]:
-        """Sorted ids, and the place of each among the stored vectors."""
-        order = np.argsort(self.ids, kind="stable")
-        return self.ids[order], order
 
     def transform(self, embeddings: np.ndarray) -> np.ndarray:
         """Transform (n, d_in) raw embeddings to (n, d_out) float32 of unit length."""
         return apply(steps_of(self._index), self._raw(embeddings))
 
     def search(
-        self, embeddings: np.ndarray, k: int, *, allowed: np.ndarray | None = None
+        self, embeddings: np.ndarray, k: int, *, among: Selection | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Find the k nearest of (q, d_in) raw embeddings, best first.
 
-        allowed: ids to search among. Returns (q, k) float32 cosine similarities and (q, k) int64
+        among: ids to search among. Returns (q, k) float32 cosine similarities and (q, k) int64
         ids, padded with -inf and -1 where fewer than k exist. Raises ValueError for embeddings
         of another width.
         """
-        return self.search_vectors(self.transform(embeddings), k, allowed=allowed)
+        return self.search_vectors(self.transform(embeddings), k, among=among)
 
     def search_vectors(
-        self, x: np.ndarray, k: int, *, allowed: np.ndarray | None = None
+        self, x: np.ndarray, k: int, *, among: Selection | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Find the k nearest of (q, d_out) vectors that are already transformed."""
         with self._settling:  # else cells that were made for other vectors are searched
             self.settle()
-        found = min(k, self.ntotal if allowed is None else len(allowed))
+        found = min(k, self.ntotal if among is None else among.count)
         scores = np.full((len(x), k), -np.inf, np.float32)
         ids = np.full((len(x), k), -1, np.int64)
         if found and len(x):
-            s, i = self._search(x, found, allowed)
+            s, i = self._search(x, found, among)
             scores[:, :found], ids[:, :found] = np.where(i >= 0, s, -np.inf), i
         return np.clip(scores, None, 1.0), ids
 
     def _search(
-        self, x: np.ndarray, k: int, allowed: np.ndarray | None
+        self, x: np.ndarray, k: int, among: Selection | None
     ) -> tuple[np.ndarray, np.ndarray]:
         nprobe, answer = None, None
         if self._facts["kind"] == "ivf":
-            share = 1.0 if allowed is None else len(allowed) / self.ntotal
+            share = 1.0 if among is None else among.count / self.ntotal
             nprobe = cells_for(k, share, int(self._facts["nprobe"]), int(self._ivf.nlist))
-        if allowed is None and nprobe == self._facts.get("nprobe"):
+        if among is None and nprobe == self._facts.get("nprobe"):
             answer = self._gpu.search(self._inner, x, k)
-        scores, ids = answer or search_index(self._inner, x, k, nprobe, allowed)
+        scores, ids = answer or search_index(self._inner, x, k, nprobe, among)
         if nprobe is not None and (ids < 0).any():  # the cells searched hold too few
-            scores, ids = search_index(self._inner, x, k, int(self._ivf.nlist), allowed)
+            scores, ids = search_index(self._inner, x, k, int(self._ivf.nlist), among)
         return scores, ids
 
     def _tune(self, batches: Batches, n: int, seed: int, progress: Progress | None) -> None:
@@ -363,13 +358,6 @@ class Index:
         self._facts["nprobe"] = nprobe
         return recall
 
-    def _all_vectors(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Ids and vectors as they are stored, some thousand at a time."""
-        ids = self.ids
-        for start in range(0, len(ids), ROWS_A_SEARCH):
-            places = np.arange(start, min(start + ROWS_A_SEARCH, len(ids)))
-            yield ids[places], vectors_at(self._flat, self._cells, places)
-
     def _raw(self, embeddings: np.ndarray) -> np.ndarray:
         x = float32(embeddings)
         if x.ndim != 2 or x.shape[1] != self.d_in:
@@ -383,15 +371,6 @@ class Index:
     @property
     def _ivf(self) -> Any:
         return faiss.extract_index_ivf(self._index)
-
-    @property
-    def _flat(self) -> Any:
-        """The exact index with its ids; None where there are cells."""
-        return self._inner if self._facts["kind"] == "exact" else None
-
-    @property
-    def _cells(self) -> Any:
-        return self._ivf if self._facts["kind"] == "ivf" else None
 
 
 def choose_kind(n: int) -> Kind:

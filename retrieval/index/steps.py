@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import faiss
@@ -23,6 +24,15 @@ class AffineMap(Protocol):
     @property
     def bias(self) -> np.ndarray | None:
         """(d_out,) float32."""
+
+
+@dataclass(frozen=True)
+class NormAlone:
+    """The map that only gives unit length."""
+
+    d_in: int
+    matrix: np.ndarray | None = None
+    bias: np.ndarray | None = None
 
 
 def chain_of(transform: AffineMap) -> tuple[list[Any], int]:

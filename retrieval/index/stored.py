@@ -4,66 +4,104 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import faiss
 import numpy as np
 
+from retrieval.index.selection import Selection
 
-def ids_of(flat: Any, cells: Any) -> np.ndarray:
-    """Return the ids, (n,) int64, in the order in which vectors are stored.
+ROWS_A_READ = 4096
 
-    flat: an exact index with an id map, or None. cells: an IVF index, where there is no flat one.
+
+class StoredVectors:
+    """The vectors and ids of one FAISS index, as they are now: another one after a change.
+
+    index: an IndexIDMap of flat vectors, or an IndexIVFScalarQuantizer in float16.
     """
-    if flat is not None:
-        return np.array(faiss.vector_to_array(flat.id_map))
-    lists = cells.invlists
-    sizes = [lists.list_size(cell) for cell in range(lists.nlist)]
-    parts = [
-        np.array(faiss.rev_swig_ptr(lists.get_ids(cell), size))
-        for cell, size in enumerate(sizes)
-        if size
-    ]
-    return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
+    def __init__(self, index: Any) -> None:
+        self.index = index
+        self.d = int(index.d)
+        self._is_flat = type(index) is faiss.IndexIDMap
 
-def vectors_at(flat: Any, cells: Any, places: np.ndarray) -> np.ndarray:
-    """Return (m, d) float32 vectors by their (m,) places in ids_of()."""
-    if flat is not None:
-        n, d = int(flat.ntotal), int(flat.d)
-        codes = faiss.rev_swig_ptr(faiss.downcast_index(flat.index).get_xb(), n * d)
-        return np.array(codes.reshape(n, d)[places])
-    lists, centres, d = cells.invlists, faiss.downcast_index(cells.quantizer), int(cells.d)
-    ends = np.cumsum([lists.list_size(cell) for cell in range(lists.nlist)])
-    cell_of = np.searchsorted(ends, places, side="right")
-    vectors = np.empty((len(places), d), np.float32)
-    for cell in np.unique(cell_of):
-        size, mine = lists.list_size(int(cell)), cell_of == cell
-        codes = faiss.rev_swig_ptr(lists.get_codes(int(cell)), size * 2 * d)
-        halves = codes.view(np.float16).reshape(size, d)
-        vectors[mine] = halves[places[mine] - (ends[cell] - size)]
-        if cells.by_residual:
-            # into an array of ours: others' imports make FAISS return torch's by default
-            vectors[mine] += centres.reconstruct(int(cell), np.empty(d, np.float32))
-    return vectors
+    @cached_property
+    def ids(self) -> np.ndarray:
+        """The ids, (n,) int64, in the order in which vectors are stored."""
+        if self._is_flat:
+            return np.array(faiss.vector_to_array(self.index.id_map))
+        lists = self.index.invlists
+        sizes = [lists.list_size(cell) for cell in range(lists.nlist)]
+        parts = [
+            np.array(faiss.rev_swig_ptr(lists.get_ids(cell), size))
+            for cell, size in enumerate(sizes)
+            if size
+        ]
+        return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
+    @property
+    def row_size(self) -> int:
+        """The bytes of a stored vector and its id."""
+        return 8 + int(self.index.index.sa_code_size() if self._is_flat else self.index.code_size)
 
-def row_size(flat: Any, cells: Any) -> int:
-    """Return the bytes of a stored vector and its id."""
-    return 8 + int(cells.code_size if flat is None else flat.index.sa_code_size())
+    def of(self, ids: np.ndarray) -> np.ndarray:
+        """Return the vectors of ids of any shape, (..., d) float32; zeros for id -1.
+
+        Raises ValueError for an id that it does not hold.
+        """
+        known, order = self._places
+        wanted = np.asarray(ids, np.int64)
+        at = np.minimum(np.searchsorted(known, wanted), max(len(known) - 1, 0))
+        there = wanted >= 0
+        if there.any() and (not len(known) or (known[at] != wanted)[there].any()):
+            raise ValueError("the index does not hold all of these ids")
+        vectors = np.zeros((*wanted.shape, self.d), np.float32)
+        vectors[there] = self._at(order[at[there]])
+        return vectors
+
+    def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Give all ids and vectors, some thousand at a time."""
+        for start in range(0, len(self.ids), ROWS_A_READ):
+            places = np.arange(start, min(start + ROWS_A_READ, len(self.ids)))
+            yield self.ids[places], self._at(places)
+
+    @cached_property
+    def _places(self) -> tuple[np.ndarray, np.ndarray]:
+        """Sorted ids, and the place of each among the stored vectors."""
+        order = np.argsort(self.ids, kind="stable")
+        return self.ids[order], order
+
+    def _at(self, places: np.ndarray) -> np.ndarray:
+        """(m, d) float32 vectors by their (m,) places in ids."""
+        if self._is_flat:
+            codes = faiss.downcast_index(self.index.index).get_xb()
+            n = int(self.index.ntotal)
+            return np.array(faiss.rev_swig_ptr(codes, n * self.d).reshape(n, self.d)[places])
+        lists, centres = self.index.invlists, faiss.downcast_index(self.index.quantizer)
+        ends = np.cumsum([lists.list_size(cell) for cell in range(lists.nlist)])
+        cell_of = np.searchsorted(ends, places, side="right")
+        vectors = np.empty((len(places), self.d), np.float32)
+        for cell in np.unique(cell_of):
+            size, mine = lists.list_size(int(cell)), cell_of == cell
+            codes = faiss.rev_swig_ptr(lists.get_codes(int(cell)), size * 2 * self.d)
+            halves = codes.view(np.float16).reshape(size, self.d)
+            vectors[mine] = halves[places[mine] - (ends[cell] - size)]
+            if self.index.by_residual:
+                # into an array of ours: others' imports make FAISS return torch's by default
+                vectors[mine] += centres.reconstruct(int(cell), np.empty(self.d, np.float32))
+        return vectors
 
 
 def search_index(
-    index: Any, x: np.ndarray, k: int, nprobe: int | None, allowed: np.ndarray | None = None
+    index: Any, x: np.ndarray, k: int, nprobe: int | None, among: Selection | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Search on the CPU, with parameters of its own, so that threads do not disturb each other.
 
-    x: (q, d) float32. nprobe: cells, None for an exact index. allowed: ids to search among, or
-    None. Returns (q, k) scores and ids as FAISS gives them.
+    x: (q, d) float32. nprobe: cells, None for an exact index. Returns (q, k) scores and ids as
+    FAISS gives them.
     """
-    own: dict[str, Any] = {}
-    if allowed is not None:
-        own["sel"] = faiss.IDSelectorBatch(np.ascontiguousarray(allowed, np.int64))
+    own: dict[str, Any] = {} if among is None else {"sel": among.selector}
     if nprobe is None:
         inner = faiss.SearchParameters(**own)
     else:

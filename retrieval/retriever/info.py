@@ -91,7 +91,7 @@ def describe(gallery: Gallery) -> GalleryInfo:
         indexed=index.ntotal if index else 0,
         current=bool(index and index.ntotal == usable and state and state.version == table.version),
         bytes_images=disk_use(gallery.table_path),
-        bytes_index=sum(file.stat().st_size for file in gallery.path.glob("index-*.faiss")),
+        bytes_index=sum(file.stat().st_size for file in gallery.path.glob("index-*")),
         version=table.version,
         failures=tuple((row["path"], row["error"]) for row in failures),
         leftovers=tuple(gallery.leftovers()),

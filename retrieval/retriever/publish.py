@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import shutil
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,12 +11,12 @@ import numpy as np
 from retrieval import transform as transforms
 from retrieval.draw import evenly_drawn
 from retrieval.errors import GalleryError, ImgretError
-from retrieval.files import replaced, sync
+from retrieval.files import sync
 from retrieval.gallery import Gallery, ImageTable, IndexState, Settings
 from retrieval.gallery.filter import INDEXED
 from retrieval.gallery.rows import RecordBatch, as_matrix
 from retrieval.gallery.settings import write_text
-from retrieval.index import Index
+from retrieval.index import GrowingIndex, Index
 from retrieval.progress import Progress
 
 _log = logging.getLogger("imgret")
@@ -92,17 +90,20 @@ def bring_up_index(
     settings: Settings,
     *,
     refit: bool = False,
+    compact: bool = False,
     progress: Progress | None = None,
 ) -> Settings:
     """Make the index of the table's newest version, as cheaply as it can be, and publish it.
 
     The transform is fitted anew with refit, when another one was asked for, and when the gallery
-    has doubled since; else the vectors that are gone are removed and the new ones added. Where
-    that fails the index is brought up as it was, or else is not published any more if it has rows
-    that were removed.
+    has doubled since; else the vectors that are gone are left out and the new ones lie beside the
+    index, until they are many or compact merges them. Where that fails the index is brought up as
+    it was, or else is not published any more if it has rows that were removed.
     """
     try:
-        return _bring_up_index(gallery, table, settings, refit=refit, progress=progress)
+        return _bring_up_index(
+            gallery, table, settings, refit=refit, compact=compact, progress=progress
+        )
     except ImgretError:
         with contextlib.suppress(ImgretError, OSError):
             _forget_removed(gallery, table, progress)
@@ -116,7 +117,7 @@ def _forget_removed(gallery: Gallery, table: ImageTable, progress: Progress | No
     if state is None or state.version == table.version:
         return
     try:
-        _bring_up_index(gallery, table, before, refit=False, progress=progress)
+        _bring_up_index(gallery, table, before, refit=False, compact=False, progress=progress)
     except ImgretError:
         stored = table.columns(["id"])["id"].to_numpy()
         if not np.isin(load_index(gallery, state).ids, stored).all():
@@ -129,6 +130,7 @@ def _bring_up_index(
     settings: Settings,
     *,
     refit: bool,
+    compact: bool,
     progress: Progress | None,
 ) -> Settings:
     n = table.count(INDEXED)
@@ -144,24 +146,29 @@ def _bring_up_index(
     index = transform = None
     fitted_on = n
     if state is not None and not refit and not _needs_fit(state, settings, table, n):
-        index = _updated(gallery, table, state, n, progress)
+        index = _updated(gallery, table, state, n, progress, compact=compact)
         transform, fitted_on = state.transform, state.fitted_on
     if index is None or transform is None:
         index, transform = build_index(table, settings, n, progress)
         fitted_on = n
         settings = settings.model_copy(update={"calibration": None})
     table.write_settings(without_index(settings))  # now that they are known to work
-    _save(gallery, table, state, index)
+    built, changed = _save(gallery, table, state, index)
+    main, added, removed = index.facts
     settings = settings.model_copy(
         update={
             "index": IndexState(
                 table=table.name,
                 version=table.version,
+                built=built,
+                changed=changed,
                 asked=settings.transform,
                 transform=transform,
                 fitted_on=fitted_on,
                 augment=settings.augment,
-                settings=index.settings,
+                settings=main,
+                added=added,
+                removed=removed,
             ),
             "files": gallery.published.checksums(table, settings.files),
         }
@@ -179,7 +186,7 @@ def without_index(settings: Settings) -> str:
 
 def build_index(
     table: ImageTable, settings: Settings, n: int, progress: Progress | None = None
-) -> tuple[Index, str]:
+) -> tuple[GrowingIndex, str]:
     """Fit the requested transform to a table's n usable rows, index and augment them.
 
     Gives the index and the transform as it was fitted.
@@ -195,7 +202,7 @@ def build_index(
         if progress:
             progress("augmenting", 0, None)
         index.augment(augment)
-    return index, fitted.spec
+    return GrowingIndex(index), fitted.spec
 
 
 def fitted_anew(before: IndexState | None, now: IndexState | None) -> str | None:
@@ -229,26 +236,29 @@ def _needs_fit(state: IndexState, settings: Settings, table: ImageTable, n: int)
     return n >= 2 * state.fitted_on
 
 
-def load_index(gallery: Gallery, state: IndexState, *, mmap: bool = True) -> Index:
-    """Load the published index. Raises GalleryError if its file is damaged."""
-    return Index.load(gallery.index_path(state.version), state.settings, mmap=mmap)
+def load_index(gallery: Gallery, state: IndexState) -> GrowingIndex:
+    """Load the published index. Raises GalleryError if a file of it is damaged."""
+    files = gallery.index_files_of(state)
+    return GrowingIndex.load(files, state.settings, state.added, state.removed)
 
 
 def _updated(
-    gallery: Gallery, table: ImageTable, state: IndexState, n: int, progress: Progress | None
-) -> Index | None:
+    gallery: Gallery,
+    table: ImageTable,
+    state: IndexState,
+    n: int,
+    progress: Progress | None,
+    *,
+    compact: bool = False,
+) -> GrowingIndex | None:
     """The old index with what changed since; None where building anew is right."""
     try:
         index = load_index(gallery, state)
     except GalleryError:
         return None
-    stored = np.sort(table.columns(["id"], INDEXED)["id"].to_numpy())
-    gone = np.setdiff1d(index.ids, stored)
-    new = np.setdiff1d(stored, index.ids)
-    if not index.suits(n):
+    if not index.main.suits(n):
         return None
-    if len(gone) or len(new):
-        index = load_index(gallery, state, mmap=False)  # in memory, where it can be changed
+    gone, new = _changed_ids(gallery, table, state, index)
     if len(gone):
         index.remove(gone)
     done = 0
@@ -257,25 +267,45 @@ def _updated(
         done += len(ids)
         if progress:
             progress("indexing", done, len(new))
-    return index if index.settle() else None
+    if index.ntotal != n:
+        return None
+    if index.is_crowded or (compact and index.has_delta):
+        in_memory = Index.load(gallery.index_files_of(state).main, state.settings, mmap=False)
+        return index.merged(in_memory)
+    return index
 
 
-def _save(gallery: Gallery, table: ImageTable, state: IndexState | None, index: Index) -> None:
+def _changed_ids(
+    gallery: Gallery, table: ImageTable, state: IndexState, index: GrowingIndex
+) -> tuple[np.ndarray, np.ndarray]:
+    """The ids that are gone and those that are new, (n,) int64 each, since an index was published.
+
+    By the rows that it was published with: its own ids lie scattered in its file.
+    """
+    if table.version == state.version:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    try:
+        known = gallery.open_table(state.version).ids_passing(INDEXED)
+    except GalleryError:
+        known = index.ids
+    stored = table.ids_passing(INDEXED)
+    return np.setdiff1d(known, stored), np.setdiff1d(stored, known)
+
+
+def _save(
+    gallery: Gallery, table: ImageTable, state: IndexState | None, index: GrowingIndex
+) -> tuple[int, int]:
+    """Write what changed; return the versions that both parts of the index are written for."""
     gallery.check_place()
     table.check_place()
-    file = gallery.index_path(table.version)
-    if state is not None and not index.changed:
-        if state.version != table.version:
-            old = gallery.index_path(state.version)
-            with contextlib.suppress(FileExistsError):
-                try:
-                    os.link(old, file)
-                except OSError:
-                    with replaced(file) as made:
-                        shutil.copyfile(old, made)
-                sync(gallery.path)
-        return
-    index.save(file)
+    built, changed = (state.built, state.changed) if state else (table.version, table.version)
+    if index.main.changed:
+        built = table.version
+        index.main.save(gallery.index_files(built, changed).main)
+    if index.changed:
+        changed = table.version
+        index.save_delta(gallery.index_files(built, changed))
+    return built, changed
 
 
 def _sample(

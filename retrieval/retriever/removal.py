@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from retrieval.errors import GalleryError
-from retrieval.gallery import Gallery, ImageTable, storable
+from retrieval.gallery import Gallery, ImageTable, Settings, storable
 
 
 def rows_below(gallery: Gallery, table: ImageTable, paths: Sequence[Path]) -> list[int]:
@@ -25,3 +25,8 @@ def published_rows(gallery: Gallery, paths: Sequence[Path]) -> list[int]:
         return rows_below(gallery, table, paths) if table else []
     except GalleryError:
         return []
+
+
+def is_kept_in_files(table: ImageTable, settings: Settings) -> bool:
+    """Tell whether files still hold rows that were removed."""
+    return table.holds_removed or bool(settings.index and settings.index.removed)

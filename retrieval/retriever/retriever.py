@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -28,7 +29,7 @@ from retrieval.retriever.plan import (
 )
 from retrieval.retriever.publish import bring_up_index, open_to_write
 from retrieval.retriever.reembed import forget_staged
-from retrieval.retriever.removal import published_rows, rows_below
+from retrieval.retriever.removal import is_kept_in_files, published_rows, rows_below
 from retrieval.retriever.request import IndexOptions, IndexRequest, Paths, as_paths
 from retrieval.retriever.results import (
     GalleryInfo,
@@ -42,6 +43,12 @@ from retrieval.retriever.writer import Reading
 from retrieval.words import EMBEDDING, SEARCH, Engine, SettingsAsked, given
 
 MOST_SEED = (1 << 32) - 1
+KEPT_IN_FILES = (
+    "%s: what was removed is found no more, but its embeddings stay in large files until you run "
+    "`imgret index --compact`."
+)
+
+_log = logging.getLogger("imgret")
 
 
 class Retriever(Searcher):
@@ -90,20 +97,22 @@ class Retriever(Searcher):
         paths: Paths,
         *,
         refit: bool = False,
+        compact: bool = False,
         progress: Progress | None = None,
         **options: Unpack[IndexOptions],
     ) -> IndexReport:
         """Bring the gallery in step with folders and files: embed new images, drop deleted ones.
 
-        refit: fit the transform anew. options: labels, exclude, include_hidden, keep_missing,
-        drop_missing, checksum, reembed, batch_size, workers and max_pixels, see IndexOptions.
+        refit: fit the transform anew. compact: do what compact() does, too. options: labels,
+        exclude, include_hidden, keep_missing, drop_missing, checksum, reembed, batch_size, workers
+        and max_pixels, see IndexOptions.
         Commits as it goes: after an interrupt or a crash the same call continues where it stopped.
         Raises GalleryError (another writer, another backbone), BackboneError, and DataError for
         paths or labels that cannot be read.
         """
         update = self._update(paths, progress, **options)
         with self._writing():
-            return update.run(refit=refit)
+            return update.run(refit=refit, compact=compact)
 
     @in_own_process
     def estimate(
@@ -255,8 +264,9 @@ class Retriever(Searcher):
     def remove(self, paths: Paths, *, progress: Progress | None = None) -> int:
         """Drop the rows of images, and of all images below folders; return how many.
 
-        When this returns none of them is found by a search any more, and they are gone from the
-        disk. It counts those, too, that an interrupted call had dropped without coming so far.
+        When this returns none of them is found by a search any more. They are gone from the disk,
+        too, unless large files hold them: a line in the log says so then, and compact() erases
+        them. It counts those, too, that an interrupted call had dropped without coming so far.
         """
         self.gallery.check_exists()
         with self._writing():
@@ -268,8 +278,22 @@ class Retriever(Searcher):
             table.forget_removed()  # also what an interrupted call had removed
             forget_staged(self.gallery, table)
             if table.version != version:
-                bring_up_index(self.gallery, table, settings, progress=progress)
+                settings = bring_up_index(self.gallery, table, settings, progress=progress)
+            if ids and is_kept_in_files(table, settings):
+                _log.warning(KEPT_IN_FILES, self.gallery.path)
         return len({*before, *ids})
+
+    @in_own_process
+    def compact(self, *, progress: Progress | None = None) -> None:
+        """Merge what changes have left beside the large files, and erase removed rows from them.
+
+        Raises GalleryError, and GalleryWriteError where the disk has no room for it.
+        """
+        self.gallery.check_exists()
+        with self._writing():
+            settings, table = open_to_write(self.gallery, progress)
+            table.compact(everything=True)
+            bring_up_index(self.gallery, table, settings, compact=True, progress=progress)
 
     @in_own_process
     def verify(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,13 @@ from retrieval.evaluation.evidence import CONSIDERED, NEAR, evidence, mean_of_be
 from retrieval.gallery import Gallery, ImageTable, Settings
 from retrieval.gallery.filter import Filter, same_as
 from retrieval.gallery.settings import CalibrationState
-from retrieval.index import Index
+from retrieval.index import Allowed, GrowingIndex
 from retrieval.refinement import Refinement, k_reciprocal_distances, weighted_mean
 from retrieval.retriever.distinct import search_distinct
 from retrieval.retriever.results import Match
 
 NO_LABEL = -1
+FILTERS_KEPT = 4
 DEEPER_BY_FILTER, FARTHEST = 4, 1024  # a likely match lies no farther than this
 
 
@@ -27,12 +28,14 @@ class Snapshot:
     """Rows and index of one version; later writes do not change it."""
 
     def __init__(
-        self, gallery: Gallery, table: ImageTable, index: Index, settings: Settings
+        self, gallery: Gallery, table: ImageTable, index: GrowingIndex, settings: Settings
     ) -> None:
         self.gallery = gallery
         self.table = table
         self.index = index
         self.settings = settings
+        # remembered, since the rows of a version do not change; without self, which it would keep
+        self._allowed = lru_cache(FILTERS_KEPT)(lambda where: index.allow(table.ids_passing(where)))
         if self.index.d_in != self.table.dim:
             raise GalleryError(
                 f"The index of {gallery.path} does not fit its rows. Run `imgret verify --repair`."
@@ -42,6 +45,8 @@ class Snapshot:
     def _places(self) -> tuple[np.ndarray, np.ndarray]:
         """Sorted ids and the place of each in the table."""
         ids = self.table.columns(["id"])["id"].to_numpy()
+        if (np.diff(ids) > 0).all():
+            return ids, np.arange(len(ids))
         order = np.argsort(ids)
         return ids[order], order
 
@@ -74,7 +79,7 @@ class Snapshot:
             )  # fmt: skip
             return search_distinct(self.table, deeper, k, self.index.ntotal)
         refinement = refinement or self.settings.refinement
-        allowed = None if where is None else self.table.ids_passing(where)
+        allowed = None if where is None else self._allowed(where)
         known = self._calibration(refinement)
         if known is None and (min_confidence is not None or prior_known is not None):
             raise QueryError(self._why_no_probability(refinement))
@@ -110,7 +115,7 @@ class Snapshot:
         self,
         embeddings: np.ndarray,
         k: int,
-        allowed: np.ndarray | None = None,
+        allowed: Allowed | None = None,
         excluded: Sequence[np.ndarray] | None = None,
         refinement: Refinement | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -135,7 +140,7 @@ class Snapshot:
         self,
         vectors: np.ndarray,
         k: int,
-        allowed: np.ndarray | None,
+        allowed: Allowed | None,
         excluded: Sequence[np.ndarray] | None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The k nearest of transformed vectors, without those excluded."""

@@ -42,8 +42,11 @@ class Update:
         self._with_asked = with_asked
         self._start = time.monotonic()
 
-    def run(self, *, refit: bool) -> IndexReport:
-        """Embed what is new, drop what is gone, publish. Raises GalleryError, DataError."""
+    def run(self, *, refit: bool, compact: bool = False) -> IndexReport:
+        """Embed what is new, drop what is gone, publish. Raises GalleryError, DataError.
+
+        compact: leave no removed row in any file, and nothing beside the index.
+        """
         request = self.request
         anew = request.reembed or not self.gallery.exists()
         settings, table = self._opened()
@@ -65,7 +68,11 @@ class Update:
         kinds = dict(plan.passed_over_by_kind[:MOST_KINDS])
         settings = settings.with_passed_over(list(plan.searched), kinds)
         writer.finish(plan, [] if refused else [row.id for row in plan.gone.values()])
-        now = bring_up_index(self.gallery, table, settings, refit=refit, progress=request.progress)
+        if compact:
+            table.compact(everything=True)
+        now = bring_up_index(
+            self.gallery, table, settings, refit=refit, compact=compact, progress=request.progress
+        )
         if refused:
             raise refused
         said = [self._encoder.notice(anew=anew), fitted_anew(settings.index, now.index)]

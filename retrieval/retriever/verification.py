@@ -239,7 +239,7 @@ def _check_index(gallery: Gallery, settings: Settings, table: ImageTable) -> lis
         return [f"the index is of version {state.version}, the table of {table.version}"]
     try:
         index = load_index(gallery, state)
-        index.check_content(gallery.index_path(state.version))
+        index.check_content(gallery.index_files_of(state))
         stored = table.columns(["id"], INDEXED)["id"].to_numpy()
         if not np.array_equal(np.sort(index.ids), np.sort(stored)):
             return [f"the index holds {index.ntotal} images, the table {usable}"]

@@ -65,9 +65,11 @@ def faults(gallery: Path) -> list[str]:
         found.append("two rows have the same id")
     if retriever.gallery.open_table().count() != len(stored):
         found.append("two rows have the same path")
-    indexes = [file.name for file in gallery.glob("index-*")]
-    if len(indexes) != 1:
-        found.append(f"the indexes are {indexes}")
+    state = retriever.gallery.settings().index
+    needed = retriever.gallery.index_files_needed(state) if state else []
+    indexes = set(gallery.glob("index-*"))
+    if not needed or indexes != set(needed):
+        found.append(f"the indexes are {sorted(file.name for file in indexes)}")
     if len(versions_of(gallery / "images.lance")) != 1:
         found.append("old versions are kept")
     named = {file.name for file in retriever.gallery.open_table().files()}

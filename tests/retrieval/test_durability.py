@@ -79,7 +79,7 @@ class Disk:
 def watched(gallery: Path) -> Iterator[Disk]:
     """Look at each commit, at each publication and before versions are dropped."""
     disk, table = Disk(), gallery / "images.lance"
-    fsync, replace, old = os.fsync, os.replace, set(gallery.glob("index-*.faiss"))
+    fsync, replace, old = os.fsync, os.replace, set(gallery.glob("index-*"))
     with pytest.MonkeyPatch.context() as patch:
 
         def synced(handle: int) -> None:
@@ -89,7 +89,7 @@ def watched(gallery: Path) -> Iterator[Disk]:
         def replaced(source: Path, target: Path) -> None:
             if Path(target) == gallery / "gallery.toml":
                 disk.check_table("before gallery.toml is published", table)
-                made = set(gallery.glob("index-*.faiss")) - old
+                made = set(gallery.glob("index-*")) - old
                 disk.check("before gallery.toml is published", *made)
             replace(source, target)
 

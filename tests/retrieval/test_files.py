@@ -266,7 +266,7 @@ def test_an_index_that_a_reader_has_mapped_stays_until_the_next_time(tmp_path: P
     retriever = Retriever(gallery.path)
     retriever.index(save_pictures(tmp_path / "pictures"))
     settings = gallery.settings()
-    old = gallery.index_path(1)
+    old = gallery.index_files(1, 1).main
     old.write_bytes(b"of an earlier version")
     with old.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ):
         gallery.publish(settings)

@@ -15,6 +15,7 @@ from sklearn.neighbors import NearestNeighbors
 from retrieval.errors import GalleryError
 from retrieval.index import Batches, Index, IndexFacts, Kind, choose_kind
 from retrieval.index import index as index_module
+from retrieval.index.selection import Selection
 from retrieval.transform import Transform, fit
 
 KINDS: list[Kind] = ["exact", "ivf"]
@@ -110,7 +111,7 @@ def test_a_filter_costs_no_recall(
 ) -> None:
     chosen = np.sort(np.random.default_rng(0).permutation(20_000)[: int(20_000 * share)])
     passing = [row[np.isin(row, chosen)] for row in ranked]
-    _, ids = ivf.search(points[::100], 10, allowed=chosen * 3 + 100)
+    _, ids = ivf.search(points[::100], 10, among=Selection.of(chosen * 3 + 100))
     assert share_found(ids, np.array(passing)) >= 0.99
 
 
@@ -226,7 +227,7 @@ def test_a_filter_gives_exactly_k_where_k_exist(kind: Kind, points: np.ndarray) 
     index = build(points[:3000], kind)
     for allowed in (np.array([100, 400, 9097]), index.ids[:2000], index.ids[::7]):
         k = min(5, len(allowed))
-        scores, ids = index.search(points[5000:5020], 5, allowed=allowed)
+        scores, ids = index.search(points[5000:5020], 5, among=Selection.of(allowed))
         assert np.isin(ids[:, :k], allowed).all()
         assert (ids[:, k:] == -1).all()
         assert (np.diff(scores[:, :k]) <= 0).all()
@@ -241,7 +242,7 @@ def test_k_beyond_what_exists_is_padded(kind: Kind, points: np.ndarray) -> None:
 
 
 def test_ids_that_are_not_there_pass_no_filter(ivf: Index, points: np.ndarray) -> None:
-    _, ids = ivf.search(points[:1], 3, allowed=np.array([10**12, 100, 100]))
+    _, ids = ivf.search(points[:1], 3, among=Selection.of(np.array([10**12, 100, 100])))
     assert ids.tolist() == [[100, -1, -1]]
 
 
@@ -349,6 +350,7 @@ from pathlib import Path
 import numpy as np
 from retrieval.errors import GalleryError
 from retrieval.index import Index
+from retrieval.index.selection import Selection
 file, facts = Path(sys.argv[1]), json.loads(sys.argv[2])
 content, random = file.read_bytes(), np.random.default_rng(0)
 numbers = [0, 1, -1, 7, 9, 1000, 2**20, 2**31, 2**40, 2**62]
@@ -370,7 +372,7 @@ for attempt in range(250):
     except GalleryError:
         continue
     queries = np.ones((3, index.d_in), np.float32)
-    index.search(queries, 4), index.search(queries, 4, allowed=index.ids[:5])
+    index.search(queries, 4), index.search(queries, 4, among=Selection.of(index.ids[:5]))
     loaded += 1
 print(loaded)
 """

@@ -348,7 +348,7 @@ def test_an_index_is_of_exactly_the_tables_version(retriever: Retriever, picture
     settings = retriever.gallery.settings()
     assert settings.index is not None
     assert settings.index.version == retriever.gallery.open_table().version
-    assert retriever.gallery.index_path(settings.index.version).is_file()
+    assert retriever.gallery.index_files_of(settings.index).main.is_file()
     assert retriever.verify().ok
 
 

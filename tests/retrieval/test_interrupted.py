@@ -29,11 +29,14 @@ POINTS = [
     "retrieval.gallery.published:PublishedFiles.keep_copies",
     f"{FOLDER}.delete",
     "retrieval.index:Index.save",
+    "retrieval.index:GrowingIndex.save_delta",
     "retrieval.retriever.publish:_save",
     "retrieval.retriever.reembed:_still_there",
 ]
 SYSCALLS = ["os:fsync", "os:replace", "os:rename"]
 MOMENTS = [f"{when} {point}" for point in [*POINTS, *SYSCALLS] for when in ("before", "after")]
+# as in a large gallery: what is new lies beside the index, what is gone is left out
+GROWS = "from retrieval.index import growing\ngrowing.SMALL, growing.MERGED_FROM = 0, 9\n"
 COMMANDS = {
     "first": "Retriever('g.imgret').index('p', batch_size=4)",
     "index": "Retriever('g.imgret').index('p', batch_size=4)",
@@ -42,6 +45,10 @@ COMMANDS = {
     "transform": "Retriever('g.imgret', transform='standard').index('p', batch_size=4)",
     "remove": "Retriever('g.imgret').remove('p/a')",
     "repair": "Retriever('g.imgret').verify(repair=True)",
+    "added beside": GROWS + "Retriever('g.imgret').index('p', batch_size=4)",
+    "left out": GROWS + "Retriever('g.imgret').remove('p/a')",
+    "compact": GROWS + "Retriever('g.imgret').index('p', batch_size=4)\n"
+    "Retriever('g.imgret').compact()",
 }
 
 
@@ -58,6 +65,13 @@ QUICK = {
     "transform": [f"after {TABLE}.write_settings"],
     "remove": [f"after {TABLE}.remove", f"before {TABLE}.drop_old_versions"],
     "repair": [f"after {TABLE}.remove", f"before {TABLE}.drop_old_versions"],
+    "added beside": [
+        "after retrieval.index:Index.save",
+        "after retrieval.index:GrowingIndex.save_delta",
+        f"before {TABLE}.drop_old_versions",
+    ],
+    "left out": ["after retrieval.index:GrowingIndex.save_delta", f"after {FOLDER}.publish"],
+    "compact": [f"after {TABLE}.compact", "after retrieval.index:Index.save"],
 }
 
 
@@ -80,7 +94,7 @@ def changed(folder: Path, command: str) -> None:
     """What happens to the files between the gallery's last run and the command."""
     if command == "first":
         shutil.rmtree(folder / "g.imgret")
-    if command in ("refit", "transform", "remove", "reembed"):
+    if command in ("refit", "transform", "remove", "reembed", "left out"):
         return
     (folder / "p" / "a" / "00.png").unlink()
     if command == "repair":

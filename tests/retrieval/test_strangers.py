@@ -472,7 +472,7 @@ def test_what_this_user_wrote_is_trusted_wherever_it_leads(tmp_path: Path, secre
 # --- links, pipes and devices in the gallery's folder
 
 PLACES = [
-    "gallery.toml", "lock", "lock-holder", "reembed", "copies", "copies/*", "index-*.faiss",
+    "gallery.toml", "lock", "lock-holder", "reembed", "copies", "copies/*", "index-*",
     ".imgret-part-0123456789ab.toml", "images.lance/_versions/*", "images.lance/data/*",
     "images.lance/_transactions/*", "images.lance",
 ]  # fmt: skip

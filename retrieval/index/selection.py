@@ -1,0 +1,36 @@
+"""Which ids a search is among, as FAISS takes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import faiss
+import numpy as np
+
+MOST_OF_A_BITMAP = 1 << 26  # bytes
+FEW = 1000  # ids, of which a hash set is made in less time than a bitmap
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Some ids, made ready for any number of searches. count: how many pass."""
+
+    count: int
+    selector: Any
+
+    @classmethod
+    def of(cls, ids: np.ndarray) -> Selection:
+        """Select (n,) ids, at least 0."""
+        ids = np.unique(np.asarray(ids, np.int64))
+        size = int(ids.max(initial=0)) // 8 + 1
+        if len(ids) <= FEW or size > MOST_OF_A_BITMAP:
+            return cls(len(ids), faiss.IDSelectorBatch(ids))
+        bits = np.zeros(size, np.uint8)
+        np.bitwise_or.at(bits, ids >> 3, np.left_shift(1, ids & 7).astype(np.uint8))
+        return cls(len(ids), faiss.IDSelectorBitmap(bits))
+
+    @classmethod
+    def without(cls, ids: np.ndarray, total: int) -> Selection:
+        """Select all of the total but (n,) distinct ids."""
+        return cls(total - len(ids), faiss.IDSelectorNot(cls.of(ids).selector))

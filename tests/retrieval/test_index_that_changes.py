@@ -1,0 +1,177 @@
+"""A large index file stays while pictures come and go: what changed lies beside it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retrieval.errors import GalleryError
+from retrieval.files import IndexFiles
+from retrieval.index import GrowingIndex, Index, Kind
+from retrieval.index import growing as module
+from retrieval.transform import fit
+
+D, N = 12, 2_000
+BATCH = 700
+
+
+def cloud(n: int, seed: int = 0) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    centres = random.normal(size=(40, D))
+    return (centres[random.integers(0, 40, n)] + 0.4 * random.normal(size=(n, D))).astype(
+        np.float32
+    )
+
+
+def built(x: np.ndarray, ids: np.ndarray, kind: Kind = "exact") -> GrowingIndex:
+    def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for start in range(0, len(x), BATCH):
+            yield ids[start : start + BATCH], x[start : start + BATCH]
+
+    return GrowingIndex(Index.build(fit("whiten:6", x), batches, len(x), kind=kind))
+
+
+def nearest(
+    index: GrowingIndex, x: dict[int, np.ndarray], queries: np.ndarray, k: int
+) -> np.ndarray:
+    """By hand: the cosine similarities of all vectors that are there."""
+    ids = np.array(sorted(x))
+    vectors = index.transform(np.stack([x[i] for i in ids]))
+    order = np.argsort(-(index.transform(queries) @ vectors.T), axis=1, kind="stable")[:, :k]
+    return ids[order]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> IndexFiles:
+    return IndexFiles(*(tmp_path / name for name in ("main", "added", "removed")))
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 60)), max_size=6), st.integers(1, 12))
+@settings(max_examples=25, deadline=None)
+def test_it_finds_what_an_index_of_all_would_find(changes: list[tuple[bool, int]], k: int) -> None:
+    x, random = dict(enumerate(cloud(300))), np.random.default_rng(1)
+    index = built(np.stack(list(x.values())), np.arange(300))
+    following = 300
+    for adds, n in changes:
+        if adds:
+            new = cloud(n, following)
+            index.add(np.arange(following, following + n), new)
+            x |= dict(enumerate(new, following))
+            following += n
+        else:
+            gone = random.choice(sorted(x), min(n, len(x) - 1), replace=False)
+            assert index.remove(gone) == len(gone)
+            x = {i: v for i, v in x.items() if i not in set(gone.tolist())}
+    queries = cloud(20, 9)
+    scores, ids = index.search(queries, k)
+    assert index.ntotal == len(x)
+    assert sorted(index.ids.tolist()) == sorted(x)
+    expected = nearest(index, x, queries, k)
+    assert (ids[:, : expected.shape[1]] == expected).mean() > 0.99  # but for equal scores
+    assert (np.diff(scores[:, : expected.shape[1]], axis=1) <= 0).all()
+    assert (ids[:, expected.shape[1] :] == -1).all()
+
+
+@pytest.mark.parametrize("kind", ["exact", "ivf"])
+def test_its_files_are_read_as_they_were_written(kind: Kind, files: IndexFiles) -> None:
+    x = cloud(N)
+    index = built(x, np.arange(N), kind)
+    index.main.save(files.main)
+    before = files.main.stat().st_mtime_ns, files.main.read_bytes()
+    index.add(np.arange(N, N + 50), cloud(50, 3))
+    index.remove(np.concatenate([np.arange(20), [N + 7]]))
+    index.save_delta(files)
+    again = GrowingIndex.load(files, *index.facts)
+    again.check_content(files)
+    assert (files.main.stat().st_mtime_ns, files.main.read_bytes()) == before
+    assert again.ntotal == N + 50 - 21
+    queries = cloud(30, 4)
+    assert (again.search(queries, 9)[1] == index.search(queries, 9)[1]).all()
+    assert (again.search(x[:20], 5)[1] >= 20).all()
+    assert again.vectors(np.array([30, N + 1, -1])) == pytest.approx(
+        index.vectors(np.array([30, N + 1, -1]))
+    )
+    assert "beside it" in again.kind
+    assert "left out" in again.kind
+
+
+@pytest.mark.parametrize("kind", ["exact", "ivf"])
+def test_merged_it_is_one_index_of_all(kind: Kind, files: IndexFiles) -> None:
+    index = built(cloud(N), np.arange(N), kind)
+    index.main.save(files.main)
+    index.add(np.arange(N, N + 60), cloud(60, 3))
+    index.remove(np.arange(30))
+    assert not index.is_crowded
+    index.remove(np.arange(30, 50))
+    assert index.is_crowded
+    merged = index.merged(Index.load(files.main, index.main.settings, mmap=False))
+    assert merged is not None
+    assert (merged.added, len(merged.removed), merged.ntotal) == (None, 0, N + 10)
+    queries = cloud(50, 4)
+    pairs = zip(merged.search(queries, 5)[1], index.search(queries, 5)[1], strict=True)
+    assert np.mean([np.isin(ours, theirs).mean() for ours, theirs in pairs]) > 0.97
+
+
+def test_a_small_index_is_written_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    index = built(cloud(module.SMALL), np.arange(module.SMALL))
+    assert not index.is_crowded
+    index.remove(np.array([3]))
+    assert index.is_crowded
+    monkeypatch.setattr(module, "SMALL", 0)
+    assert not index.is_crowded
+
+
+def test_a_filter_holds_for_both_parts() -> None:
+    index = built(cloud(N), np.arange(N), "ivf")
+    index.add(np.arange(N, N + 50), cloud(50, 3))
+    index.remove(np.arange(0, 100))
+    wanted = np.concatenate([np.arange(100, 1900, 7), np.arange(N, N + 50, 3)])
+    allowed = index.allow(wanted)
+    assert allowed.count == len(wanted)
+    scores, ids = index.search(cloud(40, 5), 30, allowed=allowed)
+    assert np.isin(ids, wanted).all()
+    assert np.isfinite(scores).all()
+    assert index.search(cloud(2, 5), 5, allowed=index.allow(wanted[-2:]))[1][:, 2:].max() == -1
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x93NUMPY", b"x" * 200, np.arange(4.0).tobytes()], ids=repr
+)
+def test_a_damaged_list_of_removed_ids_is_one_sentence(content: bytes, files: IndexFiles) -> None:
+    index = built(cloud(N), np.arange(N))
+    index.main.save(files.main)
+    index.remove(np.arange(20))
+    index.save_delta(files)
+    files.removed.write_bytes(content)
+    with pytest.raises(GalleryError, match="verify --repair"):
+        GrowingIndex.load(files, *index.facts)
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [np.array([3, 3]), np.array([-1, 5]), np.arange(3.0), np.zeros((2, 2), np.int64)],
+    ids=str,
+)
+def test_forged_removed_ids_are_refused(ids: np.ndarray, files: IndexFiles) -> None:
+    index = built(cloud(N), np.arange(N))
+    index.main.save(files.main)
+    with files.removed.open("wb") as stream:
+        np.save(stream, ids)
+    forged = {"ids": len(ids), "sha256": hashlib.sha256(files.removed.read_bytes()).hexdigest()}
+    with pytest.raises(GalleryError, match="removed"):
+        GrowingIndex.load(files, index.main.settings, {}, forged)
+
+
+def test_what_was_added_has_to_fit_the_main_index(files: IndexFiles) -> None:
+    index = built(cloud(N), np.arange(N))
+    index.main.save(files.main)
+    other = Index.build(fit("none", cloud(9)), lambda: iter([(np.arange(9), cloud(9))]), 9)
+    other.save(files.added)
+    with pytest.raises(GalleryError, match="does not fit"):
+        GrowingIndex.load(files, index.main.settings, other.settings, {})
