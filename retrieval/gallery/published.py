@@ -84,18 +84,18 @@ class PublishedFiles:
     def _copy_of(self, name: str) -> Path:
         return self.copies_path / PurePosixPath(name).name
 
-    def check(self, sums: Mapping[str, str]) -> list[str]:
-        """Say in sentences what is wrong with the files of the published version."""
-        problems = []
+    def check(self, sums: Mapping[str, str]) -> dict[str, str]:
+        """Say in a sentence what is wrong with each file of the published version, by its name."""
+        problems = {}
         for name, sha256 in sums.items():
             file = self.path / name
             try:
                 if not _is_inside(name) or sha256_of(file) != sha256:
-                    problems.append(f"{name} is not what was written")
+                    problems[name] = f"{name} is not what was written"
                 elif not name.endswith(".lance") and not self._has_copy(name, sha256):
-                    problems.append(f"the copy of {name} is gone or not what was written")
+                    problems[name] = f"the copy of {name} is gone or not what was written"
             except OSError as error:
-                problems.append(f"{name} cannot be read ({error.strerror})")
+                problems[name] = f"{name} cannot be read ({error.strerror})"
         return problems
 
 

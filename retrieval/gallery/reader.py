@@ -74,6 +74,11 @@ class TableReader:
         """Count the rows of a piece, dropped ones included."""
         return int(self._dataset.get_fragment(number).metadata.physical_rows)
 
+    def files_of_piece(self, number: int) -> list[Path]:
+        """List the files that hold the rows of a piece."""
+        metadata = self._dataset.get_fragment(number).metadata
+        return [self._path / "data" / file.path for file in metadata.files]
+
     def files(self) -> list[Path]:
         """List the files that this version consists of."""
         return [manifest_of(self._path, self.version), *files_of(self._path, self._dataset)]

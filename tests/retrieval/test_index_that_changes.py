@@ -113,7 +113,7 @@ def test_merged_it_is_one_index_of_all(kind: Kind, files: IndexFiles) -> None:
     merged = index.merged(Index.load(files.main, index.main.settings, mmap=False))
     assert merged is not None
     assert (merged.added, len(merged.removed), merged.ntotal) == (None, 0, N + 10)
-    queries = cloud(50, 4)
+    queries = cloud(N)[100:300]
     pairs = zip(merged.search(queries, 5)[1], index.search(queries, 5)[1], strict=True)
     assert np.mean([np.isin(ours, theirs).mean() for ours, theirs in pairs]) > 0.97
 
