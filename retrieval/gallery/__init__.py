@@ -3,7 +3,8 @@
     .imgret/
       gallery.toml            the settings, and which index belongs to which version of the table
       images.lance/           the truth: one row per image (table.py)
-      index-<version>.faiss   derived: the transform and the vectors of that version
+      index-<version>.faiss   derived: the transform and vectors, as they were at that version
+      index-<version>-added.faiss, -removed.npy   derived: what changed since
 
 A filter (filter/) says which rows are meant; only this folder knows what Lance calls that.
 Settings also lie in the table itself, so that everything but images.lance can be made again.
@@ -11,12 +12,14 @@ Settings also lie in the table itself, so that everything but images.lance can b
 
 from retrieval.gallery.filter import Filter
 from retrieval.gallery.folder import FOLDER_NAME, Gallery, find_gallery
+from retrieval.gallery.reader import FileIdentity
 from retrieval.gallery.rows import Row, as_matrix, facts_of, storable
 from retrieval.gallery.settings import IndexState, Settings
 from retrieval.gallery.table import ImageTable
 
 __all__ = [
     "FOLDER_NAME",
+    "FileIdentity",
     "Filter",
     "Gallery",
     "ImageTable",

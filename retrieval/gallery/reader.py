@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,15 @@ from retrieval.gallery.versions import files_of, manifest_of
 FEW_IDS = 1_000
 FEW_OF, ROWS_TAKEN = 0.2, 4096  # of all rows are read alone; at a time
 COLUMNS_EMBEDDED = ("id", "embedding")
+
+
+@dataclass(frozen=True)
+class FileIdentity:
+    """What tells whether a row is of a file: its stored path, size in bytes and SHA-256, hex."""
+
+    path: str
+    size: int
+    sha256: str
 
 
 class TableReader:
@@ -101,6 +111,35 @@ class TableReader:
         """Return a few rows by their ids."""
         found = self.columns(names, with_ids(ids.tolist()))
         return {row["id"]: row for row in found.to_pylist()}
+
+    def ids_of_files(self, files: Sequence[FileIdentity]) -> list[np.ndarray]:
+        """Return (n,) int64 ids of the rows with the path or the content of each file.
+
+        The long column of hashes is read only where sizes are equal.
+        """
+        import pyarrow.compute as pc
+
+        columns = self.columns(["id", "size", "path"])
+        ids, sizes = columns["id"].to_numpy(), columns["size"].to_numpy()
+        paths = pa.array([file.path for file in files], pa.string())
+        named = np.flatnonzero(pc.is_in(columns["path"], value_set=paths).to_numpy())
+        alike = np.flatnonzero(np.isin(sizes, [file.size for file in files]))
+        found: dict[str, list[int]] = {}
+        for keys, places in (
+            (columns["path"].take(named).to_pylist(), named),
+            (self._sha256_at(alike), alike),
+        ):
+            for key, place in zip(keys, places.tolist(), strict=True):
+                found.setdefault(key, []).append(int(ids[place]))
+        return [
+            np.unique(np.array([*found.get(f.path, ()), *found.get(f.sha256, ())], np.int64))
+            for f in files
+        ]
+
+    def _sha256_at(self, places: np.ndarray) -> list[str]:
+        if len(places) > FEW_OF * self.count():
+            return list(self.columns(["sha256"])["sha256"].take(places).to_pylist())
+        return [row["sha256"] for row in self.take(places.tolist(), ["sha256"])]
 
     def batches(
         self, names: Sequence[str], where: Filter | None = INDEXED, rows: int = 4096

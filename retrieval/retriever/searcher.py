@@ -17,7 +17,7 @@ from retrieval import transform as transforms
 from retrieval.arguments import box, number, whole
 from retrieval.encoder import Encoder, normalise
 from retrieval.errors import GalleryError, ImageError, QueryError
-from retrieval.gallery import Filter, Gallery, Settings
+from retrieval.gallery import FileIdentity, Filter, Gallery, Settings
 from retrieval.images import DEFAULT_MAX_PIXELS, ImageFile, Source, is_tensor, read_bytes
 from retrieval.loader import Loaded, decode_in_time, default_workers, load_images
 from retrieval.retriever import current
@@ -291,7 +291,9 @@ class Searcher:
             return []
         selves = None
         if exclude_self:
-            selves = [self._same(state, item.file.path, item.sha256) for item, _ in good]
+            selves = state.table.ids_of_files(
+                [self._identity(item.file.path, item.size, item.sha256) for item, _ in good]
+            )
         embeddings = np.stack([embedding for _, embedding in good])
         return self._found(state, embeddings, k, selves, filters)
 
@@ -328,15 +330,24 @@ class Searcher:
         return embeddings
 
     def _selves(self, state: Snapshot, queries: Sequence[Query]) -> list[np.ndarray]:
-        return [
-            self._same(state, Path(query), hashlib.sha256(read_bytes(Path(query))[0]).hexdigest())
+        """For each query the ids of its own rows; none where it is not given by its path."""
+        selves = [np.empty(0, np.int64)] * len(queries)
+        files = {
+            n: self._read_identity(Path(query))
+            for n, query in enumerate(queries)
             if isinstance(query, str | os.PathLike)
-            else np.empty(0, np.int64)
-            for query in queries
-        ]
+        }
+        found = state.table.ids_of_files([*files.values()]) if files else []
+        for n, ids in zip(files, found, strict=True):
+            selves[n] = ids
+        return selves
 
-    def _same(self, state: Snapshot, path: Path, sha256: str) -> np.ndarray:
-        return state.same_content(sha256, self.gallery.stored(path.absolute()))
+    def _read_identity(self, path: Path) -> FileIdentity:
+        content = read_bytes(path)[0]
+        return self._identity(path, len(content), hashlib.sha256(content).hexdigest())
+
+    def _identity(self, path: Path, size: int, sha256: str) -> FileIdentity:
+        return FileIdentity(self.gallery.stored(path.absolute()), size, sha256)
 
 
 class StateChangedError(Exception):

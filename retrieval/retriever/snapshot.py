@@ -12,7 +12,7 @@ from retrieval.errors import GalleryError, QueryError
 from retrieval.evaluation import AnswerKind, Confidence
 from retrieval.evaluation.evidence import CONSIDERED, NEAR, evidence, mean_of_best
 from retrieval.gallery import Gallery, ImageTable, Settings
-from retrieval.gallery.filter import Filter, same_as
+from retrieval.gallery.filter import Filter
 from retrieval.gallery.settings import CalibrationState
 from retrieval.index import Allowed, GrowingIndex
 from retrieval.refinement import Refinement, k_reciprocal_distances, weighted_mean
@@ -224,11 +224,6 @@ class Snapshot:
         scores, found = self.index.search_vectors(self.index.vectors(wanted), NEAR + 1)
         scores[found == wanted[:, None]] = -np.inf
         return mean_of_best(scores, NEAR)[place]
-
-    def same_content(self, sha256: str, path: str) -> np.ndarray:
-        """Return ids of the rows with this content or this path."""
-        found = self.table.columns(["id"], same_as(sha256, path))
-        return np.asarray(found["id"].to_numpy())
 
     def _matches(
         self,

@@ -103,9 +103,11 @@ def test_a_file_of_rows_has_no_copy_and_is_told(
     content[len(content) // 2] ^= 1
     (path / data).write_bytes(content)
     assert published.restore(sums) == []
-    assert [*published.check(sums).values()] == [f"{data} is not what was written"]
+    assert published.check(sums) == {data: f"{data} is not what was written"}
     (path / data).unlink()
-    assert [*published.check(sums).values()] == [f"{data} cannot be read (No such file or directory)"]
+    assert [*published.check(sums).values()] == [
+        f"{data} cannot be read (No such file or directory)"
+    ]
 
 
 def test_a_damaged_copy_restores_nothing_and_is_made_again(
@@ -114,7 +116,9 @@ def test_a_damaged_copy_restores_nothing_and_is_made_again(
     name = small(sums)[0]
     copy = published.copies_path / Path(name).name
     copy.write_bytes(b"other")
-    assert [*published.check(sums).values()] == [f"the copy of {name} is gone or not what was written"]
+    assert [*published.check(sums).values()] == [
+        f"the copy of {name} is gone or not what was written"
+    ]
     content = (path / name).read_bytes()
     (path / name).write_bytes(b"damaged")
     assert published.restore(sums) == []

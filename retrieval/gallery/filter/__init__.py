@@ -7,8 +7,7 @@ from retrieval.gallery.filter.named import (
     LABELLED,
     NOTED,
     UNSETTLED,
-    same_as,
     with_ids,
 )
 
-__all__ = ["FAILED", "INDEXED", "LABELLED", "NOTED", "UNSETTLED", "Filter", "same_as", "with_ids"]
+__all__ = ["FAILED", "INDEXED", "LABELLED", "NOTED", "UNSETTLED", "Filter", "with_ids"]

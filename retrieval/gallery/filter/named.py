@@ -35,8 +35,3 @@ UNSETTLED = Filter(
 def with_ids(ids: Iterable[int]) -> Filter:
     """Select the rows of these ids."""
     return Filter(Membership("id", (*ids, -1)))
-
-
-def same_as(sha256: str, path: str) -> Filter:
-    """Select the rows with this content or this path."""
-    return Filter(Or((Relation("sha256", "=", sha256), Relation("path", "=", path))))
