@@ -7,6 +7,8 @@ umap    McInnes et al. 2018, "UMAP: uniform manifold approximation and projectio
 
 from __future__ import annotations
 
+import math
+import time
 import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -20,6 +22,7 @@ from retrieval.libraries import distribution
 ProjectionMethod = Literal["umap", "tsne"]
 FEWEST_TO_DRAW = 5  # below it points lie on a circle: there is no neighbourhood to keep
 PERPLEXITY, NEIGHBOURS = 30, 15
+PILOT = 1000  # images by which the time of a large map is estimated
 
 
 def has_umap() -> bool:
@@ -49,6 +52,16 @@ def project(vectors: np.ndarray, method: ProjectionMethod, seed: int = 0) -> np.
     return np.asarray(0.5 + points / (2 * half), np.float32)
 
 
+def seconds_to_project(vectors: np.ndarray, method: ProjectionMethod) -> float:
+    """Estimate how long project() takes, by a part of the vectors: both methods are O(n log n)."""
+    n, part = len(vectors), vectors[:: max(1, len(vectors) // PILOT)][:PILOT]
+    project(part[:FEWEST_TO_DRAW], method)  # with its imports, and what is compiled at first
+    start = time.monotonic()
+    project(part, method)
+    taken = time.monotonic() - start
+    return taken * n * math.log(max(n, 2)) / (len(part) * math.log(max(len(part), 2)))
+
+
 def fair_sample(labels: Sequence[str], most: int, seed: int = 0) -> np.ndarray:
     """Rows of at most `most` images, each label in proportion and with at least one.
 
@@ -67,8 +80,10 @@ def fair_sample(labels: Sequence[str], most: int, seed: int = 0) -> np.ndarray:
     places += np.floor(share).astype(np.int64)
     for code in np.argsort(-(share % 1), kind="stable")[: most - int(places.sum())]:
         places[code] += 1
+    order = np.argsort(codes, kind="stable")
+    rows_of = np.split(order, np.cumsum(counts)[:-1])
     chosen = [
-        random.choice(np.flatnonzero(codes == code), min(count, counts[code]), replace=False)
+        random.choice(rows_of[code], min(count, counts[code]), replace=False)
         for code, count in enumerate(places)
         if count
     ]

@@ -46,7 +46,7 @@ Examples:
 )
 @click.option(
     "--most-images",
-    type=click.IntRange(1, 50_000),
+    type=click.IntRange(1, 100_000),
     default=5_000,
     show_default=True,
     help="Draw a fair sample if there are more images.",

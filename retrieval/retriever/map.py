@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,11 +11,14 @@ import numpy as np
 
 from retrieval.errors import DataError
 from retrieval.gallery.filter import INDEXED, Filter
-from retrieval.gallery.rows import as_matrix
 from retrieval.plain import Plain
 from retrieval.progress import Progress
-from retrieval.projection import ProjectionMethod, fair_sample, project
+from retrieval.projection import ProjectionMethod, fair_sample, project, seconds_to_project
 from retrieval.retriever.snapshot import Snapshot
+
+SOON_DRAWN = 10_000  # images
+
+_log = logging.getLogger("imgret")
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ def map_gallery(
     vectors = _vectors(snapshot, ids[chosen])
     if progress:
         progress("projecting", 0, None)
+    _say_how_long(vectors, method)
     points = project(vectors, method, seed)
     paths = facts["path"].to_pylist()
     return GalleryMap(
@@ -80,12 +86,16 @@ def map_gallery(
 
 def _vectors(snapshot: Snapshot, ids: np.ndarray) -> np.ndarray:
     """(n, d_out) float32 transformed embeddings of ids, in their order."""
-    place = {int(i): n for n, i in enumerate(ids)}
+    order = np.argsort(ids)
     vectors = np.zeros((len(ids), snapshot.index.d_out), np.float32)
-    for batch in snapshot.table.batches(["id", "embedding"]):
-        found = batch["id"].to_numpy()
-        mine = np.isin(found, ids)
-        if mine.any():
-            rows = [place[int(i)] for i in found[mine]]
-            vectors[rows] = snapshot.index.transform(as_matrix(batch["embedding"])[mine])
+    for found, embeddings in snapshot.table.embeddings(ids):
+        rows = order[np.searchsorted(ids, found, sorter=order)]
+        vectors[rows] = snapshot.index.transform(embeddings)
     return vectors
+
+
+def _say_how_long(vectors: np.ndarray, method: ProjectionMethod) -> None:
+    """Tell in the log how long a large map takes, before it is begun."""
+    if len(vectors) > SOON_DRAWN:
+        minutes = math.ceil(seconds_to_project(vectors, method) / 60)
+        _log.warning("Drawing %s images takes about %d min.", f"{len(vectors):,}", minutes)
