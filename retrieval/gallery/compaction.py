@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 PIECES_KEPT = 16  # small ones
-BYTES_A_PIECE, ROW_BYTES = 1 << 28, 300  # of a full piece; of a row beside its embedding
+BYTES_A_PIECE, BYTES_BESIDE = 1 << 28, 300  # of a full piece; of a row beside its embedding
 MOST_DELETED = 0.2  # of a piece's rows
 ERASED_AT_ONCE = 1 << 24  # bytes of pieces that are written anew at a removal
 
@@ -65,7 +65,7 @@ def erasure(dataset: Any, table: Path) -> Compaction | None:
 
 
 def _rows_a_piece(dim: int) -> int:
-    return BYTES_A_PIECE // (2 * dim + ROW_BYTES)
+    return BYTES_A_PIECE // (2 * dim + BYTES_BESIDE)
 
 
 def _below(dataset: Any, rows: int, most_deleted: float) -> list[Any]:

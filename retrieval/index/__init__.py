@@ -1,7 +1,7 @@
 """Cosine k-NN in FAISS: raw embeddings in, ids and scores out; the transform is part of the index.
 
 index.py   one index: build, change, search
-growing.py an index whose file stays while it changes: what is new lies beside it
+delta.py   an index whose file stays while it changes: what is new lies beside it
 cells.py   the cells of an IVF index, and their search held against exact search
 stored.py  the vectors and ids that FAISS holds, and its search
 selection.py  which ids a search is among
@@ -11,8 +11,8 @@ gpu.py     a copy on a GPU
 """
 
 from retrieval.index.cells import Batches
+from retrieval.index.delta import Allowed, GrowingIndex
 from retrieval.index.files import IndexFacts
-from retrieval.index.growing import Allowed, GrowingIndex
 from retrieval.index.index import EXACT_UP_TO, Index, Kind, choose_kind
 
 __all__ = [

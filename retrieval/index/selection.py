@@ -9,7 +9,7 @@ import faiss
 import numpy as np
 
 MOST_OF_A_BITMAP = 1 << 26  # bytes
-FEW = 1000  # ids, of which a hash set is made in less time than a bitmap
+FEW_SELECTED = 1000  # ids, of which a hash set is made in less time than a bitmap
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Selection:
         """Select (n,) ids, at least 0."""
         ids = np.unique(np.asarray(ids, np.int64))
         size = int(ids.max(initial=0)) // 8 + 1
-        if len(ids) <= FEW or size > MOST_OF_A_BITMAP:
+        if len(ids) <= FEW_SELECTED or size > MOST_OF_A_BITMAP:
             return cls(len(ids), faiss.IDSelectorBatch(ids))
         bits = np.zeros(size, np.uint8)
         np.bitwise_or.at(bits, ids >> 3, np.left_shift(1, ids & 7).astype(np.uint8))

@@ -12,7 +12,7 @@ import numpy as np
 
 from retrieval.index.selection import Selection
 
-ROWS_A_READ = 4096
+VECTORS_A_READ = 4096
 
 
 class StoredVectors:
@@ -62,8 +62,8 @@ class StoredVectors:
 
     def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Give all ids and vectors, some thousand at a time."""
-        for start in range(0, len(self.ids), ROWS_A_READ):
-            places = np.arange(start, min(start + ROWS_A_READ, len(self.ids)))
+        for start in range(0, len(self.ids), VECTORS_A_READ):
+            places = np.arange(start, min(start + VECTORS_A_READ, len(self.ids)))
             yield self.ids[places], self._at(places)
 
     @cached_property

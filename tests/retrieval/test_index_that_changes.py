@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from retrieval.errors import GalleryError
 from retrieval.files import IndexFiles
 from retrieval.index import GrowingIndex, Index, Kind
-from retrieval.index import growing as module
+from retrieval.index import delta as module
 from retrieval.transform import fit
 
 D, N = 12, 2_000

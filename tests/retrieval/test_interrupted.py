@@ -36,7 +36,7 @@ POINTS = [
 SYSCALLS = ["os:fsync", "os:replace", "os:rename"]
 MOMENTS = [f"{when} {point}" for point in [*POINTS, *SYSCALLS] for when in ("before", "after")]
 # as in a large gallery: what is new lies beside the index, what is gone is left out
-GROWS = "from retrieval.index import growing\ngrowing.SMALL, growing.MERGED_FROM = 0, 9\n"
+GROWS = "from retrieval.index import delta\ndelta.SMALL, delta.MERGED_FROM = 0, 9\n"
 COMMANDS = {
     "first": "Retriever('g.imgret').index('p', batch_size=4)",
     "index": "Retriever('g.imgret').index('p', batch_size=4)",

@@ -26,7 +26,7 @@ from retrieval.text import one_sentence, remedy
 
 MERGED_FROM = 0.05
 SMALL = 1_000  # vectors; so few are written whole in a moment
-HEADER_BYTES = 4096  # of an array in a file, at most
+ARRAY_HEADER_BYTES = 4096  # of an array in a file, at most
 
 
 @dataclass(frozen=True)
@@ -258,7 +258,7 @@ def _load_ids(file: Path, facts: IndexFacts, most: int) -> np.ndarray:
     if not facts:
         return np.empty(0, np.int64)
     try:
-        content = read_bounded(file, 8 * most + HEADER_BYTES)
+        content = read_bounded(file, 8 * most + ARRAY_HEADER_BYTES)
         if _sha256(content) != facts.get("sha256"):
             raise ValueError("its content has changed since it was written")
         ids = np.load(BytesIO(content), allow_pickle=False)
