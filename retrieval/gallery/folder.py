@@ -274,6 +274,10 @@ class Gallery:
             return self.stored(path)
         return self._relative(path.resolve())
 
+    def stored_folder(self, folder: Path) -> str:
+        """Return the folder of images as it is in their stored paths; "." for base."""
+        return self._relative(folder.resolve())
+
     def _relative(self, full: Path) -> str:
         return (full.relative_to(self.base) if full.is_relative_to(self.base) else full).as_posix()
 

@@ -1,6 +1,7 @@
 """Which files are images, and decode one: a path in, an RGB image or a named failure out.
 
-files.py       folders and files -> ImageFile, one stat each, in a fixed order
+folders.py     folders and files -> the names of images, folder by folder, one stat each
+files.py       the same as ImageFile, one after the other
 facts.py       what a picture's file tells beside its pixels
 formats.py     a file's bytes -> the name of its format; raws.py and jxl.py: those of extras
 sources.py     whatever a picture may be given as -> opened
@@ -14,7 +15,8 @@ pixels.py      an upright picture -> the square pixels that a backbone is fed
 
 from retrieval.images.budget import file_budget
 from retrieval.images.facts import PictureFacts
-from retrieval.images.files import ImageFile, find_images, subfolders
+from retrieval.images.files import ImageFile, find_images
+from retrieval.images.folders import FoundFile, FoundFolder, find_folders, subfolders
 from retrieval.images.formats import MAX_FILE_BYTES, read_bytes, sniff
 from retrieval.images.pixels import (
     DEFAULT_MAX_PIXELS,
@@ -31,6 +33,8 @@ __all__ = [
     "DEFAULT_MAX_PIXELS",
     "MAX_FILE_BYTES",
     "Decoded",
+    "FoundFile",
+    "FoundFolder",
     "ImageFile",
     "PictureFacts",
     "Preprocessing",
@@ -38,6 +42,7 @@ __all__ = [
     "as_sent",
     "decode",
     "file_budget",
+    "find_folders",
     "find_images",
     "fit_square",
     "is_tensor",

@@ -74,9 +74,9 @@ def sniff(header: bytes) -> str | None:
     return next((name for name, signature in _SIGNATURES if signature.match(header)), None)
 
 
-def has_image_suffix(path: Path) -> bool:
+def has_image_suffix(name: str) -> bool:
     """Tell whether a file's suffix is that of a format that this installation reads."""
-    suffix = path.suffix.lower()
+    suffix = _suffix(name).lower()
     if _SUFFIX.fullmatch(suffix):
         return True
     if suffix == ".jxl":
@@ -84,11 +84,11 @@ def has_image_suffix(path: Path) -> bool:
     return raws.are_readable() and _is_raw_suffix(suffix)
 
 
-def unread_kind(path: Path) -> str | None:
+def unread_kind(name: str) -> str | None:
     """Return the suffix of a picture, video or document that is not read, by name; else None."""
-    suffix = path.suffix.lower()
-    if not has_image_suffix(path) and (_OTHER_SUFFIX.fullmatch(suffix) or _is_raw_suffix(suffix)):
-        return path.suffix
+    suffix = _suffix(name).lower()
+    if not has_image_suffix(name) and (_OTHER_SUFFIX.fullmatch(suffix) or _is_raw_suffix(suffix)):
+        return _suffix(name)
     return None
 
 
@@ -141,6 +141,12 @@ def os_reason(error: OSError | ValueError) -> str:
     if isinstance(error, IsADirectoryError):
         return A_FOLDER
     return getattr(error, "strerror", None) or str(error)
+
+
+def _suffix(name: str) -> str:
+    """The suffix of a name as pathlib has it, without the cost of a Path."""
+    dot = name.rfind(".")
+    return name[dot:] if 0 < dot < len(name) - 1 else ""
 
 
 def _is_raw_suffix(suffix: str) -> bool:

@@ -7,13 +7,14 @@ from collections.abc import Iterable
 
 from retrieval.errors import DataError
 from retrieval.gallery import Gallery
-from retrieval.retriever.plan import Plan, StoredRow
+from retrieval.gallery.stored_rows import StoredRow, StoredRows
+from retrieval.retriever.plan import Plan
 
 MANY_GONE = 20
 
 
 def check_missing(
-    gallery: Gallery, plan: Plan, rows: dict[str, StoredRow], gone: dict[str, StoredRow]
+    gallery: Gallery, plan: Plan, rows: StoredRows, gone: dict[str, StoredRow]
 ) -> None:
     """Raise DataError if so many files are gone that a drive may not be mounted.
 
@@ -26,7 +27,7 @@ def check_missing(
     if not lost_now:
         return
     there = _there(gallery, plan, rows)
-    all_held, all_lost = (_counts(gallery, there, paths) for paths in (rows, lost_now))
+    all_held, all_lost = _held(gallery, there, rows), _counts(gallery, there, lost_now)
     for root, found in there.items():
         held, lost = all_held[root], all_lost[root]
         if lost and (found == 0 or (lost >= MANY_GONE and 2 * lost > held)):
@@ -38,9 +39,14 @@ def check_missing(
             )
 
 
+def find_gone(gallery: Gallery, rows: StoredRows) -> dict[str, StoredRow]:
+    """Find the rows whose files are not there, by their paths."""
+    return {path: rows.row(at) for path, at in rows.paths() if gallery.is_gone(path)}
+
+
 def check_all_there(
     gallery: Gallery,
-    rows: dict[str, StoredRow],
+    rows: StoredRows,
     gone: dict[str, StoredRow],
     sound: dict[str, StoredRow] | None = None,
 ) -> None:
@@ -49,24 +55,33 @@ def check_all_there(
     sound: those of gone whose paths can be believed; by default all.
     """
     asked = gone if sound is None else sound
-    there = {row.root: 0 for row in rows.values() if row.root not in rows}
-    for path, row in rows.items():
-        if row.root in there and path not in gone:
-            there[row.root] += 1
+    counts = rows.by_root()
+    there = {root: counts[root] for root in counts.keys() - rows.among(counts)}
+    for row in gone.values():
+        if row.root in there:
+            there[row.root] -= 1
     check_missing(gallery, Plan(gone=asked, searched=there), rows, asked)
 
 
-def _there(gallery: Gallery, plan: Plan, rows: dict[str, StoredRow]) -> dict[str, int]:
+def _there(gallery: Gallery, plan: Plan, rows: StoredRows) -> dict[str, int]:
     """Stored paths of folders and files, each with the number of files that are there now."""
-    roots = {row.root for row in rows.values()} - set(plan.searched)
     searched = gallery.roots_above(plan.searched)
-    below = [root for root in sorted(roots) if searched(root)]
-    counts = _counts(gallery, below, set(rows) - set(plan.gone))
+    below = [root for root in sorted(rows.by_root().keys() - plan.searched) if searched(root)]
+    files = rows.among(below)
+    counts = _held(gallery, below, rows) - _counts(gallery, below, plan.gone)
     there = dict(plan.searched)
     for root in below:
-        deleted = root in rows or not gallery.full(root).exists()  # a file, or a folder on purpose
+        deleted = root in files or not gallery.full(root).exists()  # a file, or on purpose
         there[root] = max(counts[root], deleted)
     return there | dict.fromkeys(sorted(_emptied(gallery, plan)), 0)
+
+
+def _held(gallery: Gallery, roots: Iterable[str], rows: StoredRows) -> Counter[str]:
+    """How many of the rows are each of the roots, or lie in it."""
+    roots_above, counts = gallery.roots_above(roots), Counter(rows.among(roots))
+    for folder, held in rows.by_folder():
+        counts.update(dict.fromkeys(roots_above(folder), held))
+    return counts
 
 
 def _counts(gallery: Gallery, roots: Iterable[str], paths: Iterable[str]) -> Counter[str]:

@@ -1,67 +1,25 @@
-"""What a run of index has to do: found files compared with stored rows."""
+"""What a run of index has to do: found files compared with stored rows, folder by folder.
+
+A file that needs nothing costs no object: at a million files that is the difference between
+seconds and minutes.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
-import os
-import sys
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 from retrieval.errors import DataError
-from retrieval.files import opened
-from retrieval.gallery import Gallery, ImageTable, storable
-from retrieval.gallery.filter import INDEXED, UNSETTLED
-from retrieval.images import ImageFile, find_images
+from retrieval.gallery import Gallery, storable
+from retrieval.gallery.stored_rows import StoredRow, StoredRows, folder_of, prefix_of
+from retrieval.images import FoundFile, FoundFolder, ImageFile, find_folders
 from retrieval.progress import Progress
-from retrieval.text import one_sentence
+from retrieval.retriever.labels import Labels
 
-MAX_LABELS_BYTES = 1 << 30
-MOST_LABELS, MOST_OF_A_STRANGER = 50_000_000, 1_000_000
-CLOCK_NS = 20_000_000  # the clock that stamps files runs behind ours by up to a tick or two
-COARSE_NS = 2_000_000_000  # the tick of FAT; others, such as old network shares, have a second
-
-
-@dataclass(frozen=True, slots=True)
-class StoredRow:
-    """A row as it was when the run began, without its embedding.
-
-    usable: has an embedding. settled: need not be tried again while the file is the same; what
-    could not be read, or took more than was allowed then, is not. stored_ns: when the file was
-    last read and found to be what the row says.
-    """
-
-    id: int
-    root: str
-    size: int
-    mtime_ns: int
-    sha256: str
-    label: str | None
-    stored_ns: int
-    usable: bool
-    settled: bool
-
-    def is_of(self, file: ImageFile) -> bool:
-        """Tell whether size and time say that the file is still what was stored.
-
-        Not where it was written to no earlier than it was read: the time stamp may hide a later
-        change then (git's "racily clean" entries).
-        """
-        same = (self.size, self.mtime_ns) == (file.size, file.mtime_ns) and file.error is None
-        return same and tells_changes_after(file.mtime_ns, self.stored_ns)
-
-
-def tells_changes_after(mtime_ns: int, read_ns: int) -> bool:
-    """Tell whether a change of a file after it was read gives it a later time stamp.
-
-    A stamp of whole seconds may be of a file system that knows no others.
-    """
-    tick = CLOCK_NS + (0 if mtime_ns % 10**9 else COARSE_NS)
-    return mtime_ns < read_ns - tick
+TOLD_EVERY = 100  # files
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,30 +57,11 @@ class Plan:
         return tuple(kinds)
 
 
-def read_rows(table: ImageTable | None) -> dict[str, StoredRow]:
-    """Read the stored rows by path."""
-    if table is None:
-        return {}
-    names = ["id", "path", "root", "size", "mtime_ns", "sha256", "label", "stored_ns"]
-    columns = table.columns(names)
-    usable = set(table.columns(["id"], INDEXED)["id"].to_pylist())
-    retried = set(table.columns(["id"], UNSETTLED)["id"].to_pylist())
-    rows: dict[str, StoredRow] = {}
-    for batch in columns.to_batches():
-        for values in zip(*(batch[n].to_pylist() for n in names), strict=True):
-            i, path, root, size, mtime_ns, sha256, label, stored_ns = values
-            rows[path] = StoredRow(
-                i, sys.intern(root), size, mtime_ns, sha256, label, stored_ns,
-                usable=i in usable, settled=i not in retried,
-            )  # fmt: skip
-    return rows
-
-
 def make_plan(
     gallery: Gallery,
-    rows: dict[str, StoredRow],
+    rows: StoredRows,
     paths: Sequence[Path],
-    label_of: Callable[[Path], str | None],
+    labels: Labels,
     *,
     exclude: Sequence[str] = (),
     include_hidden: bool = False,
@@ -134,34 +73,20 @@ def make_plan(
     checksum: read also the files whose size and time are those stored.
     """
     check_paths(paths)
-    plan, seen, unread = Plan(), set(), []
-    roots = {path: storable(gallery.stored_root(path)) for path in map(Path, paths)}
-    plan.searched = dict.fromkeys(roots.values(), 0)
-    roots_above = gallery.roots_above(plan.searched)
-    found = find_images(
-        list(roots),
+    join = _Join(gallery, rows, list(map(Path, paths)), labels, progress, checksum=checksum)
+    folders = find_folders(
+        list(join.roots),
         exclude=exclude,
         include_hidden=include_hidden,
-        known=lambda path: gallery.stored(path) in rows,
-        passed_over=partial(_count, plan.passed_over),
+        known=join.places_in,
+        passed_over=partial(_count, join.plan.passed_over),
     )
-    for file in found:
-        if gallery.path in file.path.absolute().parents:
-            continue
-        path, root = storable(gallery.stored(file.path)), roots[file.root]
-        seen.add(path)
-        plan.searched.update({root: plan.searched[root] + 1 for root in roots_above(path)})
-        if file.error is not None:
-            unread.append(path)
-        label = storable(label_of(file.path))
-        _sort(plan, Task(file, path, root, label, rows.get(path)), checksum=checksum)
-        if progress and len(seen) % 100 == 0:
-            progress("finding", len(seen), None)
-    unread_folders = tuple(f"{path}/" for path in unread)
-    for path, row in rows.items():
-        if path not in seen and roots_above(path) and not path.startswith(unread_folders):
-            plan.gone[path] = row
-    return plan
+    for folder in folders:
+        place = folder.path.absolute()
+        if gallery.path not in (place, *place.parents):
+            join.add(folder)
+    join.end()
+    return join.plan
 
 
 def check_paths(paths: Sequence[Path]) -> None:
@@ -171,58 +96,95 @@ def check_paths(paths: Sequence[Path]) -> None:
             raise DataError(f"{path} does not exist. Give folders or image files that exist.")
 
 
-def labels_from(source: str, most: int = MOST_LABELS) -> Callable[[Path], str | None]:
-    """path -> label: "folder" for the name of the folder that holds it, "none", or a CSV file.
+class _Join:
+    """Joins found folders with the stored rows of the same folders. plan: what comes of it."""
 
-    A CSV file has the columns path and label; its paths are relative to its own folder. most: rows
-    that it may have.
-    """
-    if source == "none":
-        return lambda _: None
-    if source == "folder":
-        return lambda path: path.absolute().parent.name or None
-    file = Path(source)
-    labels = _read_csv(file, most)
-    return lambda path: labels.get(str(path.parent.resolve() / path.name))
+    def __init__(
+        self,
+        gallery: Gallery,
+        rows: StoredRows,
+        paths: Sequence[Path],
+        labels: Labels,
+        progress: Progress | None,
+        *,
+        checksum: bool,
+    ) -> None:
+        self._gallery, self._rows, self._labels = gallery, rows, labels
+        self._progress, self._checksum = progress, checksum
+        self.roots = {path: storable(gallery.stored_root(path)) for path in paths}
+        self.plan = Plan(searched=dict.fromkeys(self.roots.values(), 0))
+        self._roots_above = gallery.roots_above(self.plan.searched)
+        self._roots_in: dict[str, set[str]] = defaultdict(set)  # prefix -> names of given paths
+        for root in self.plan.searched:
+            outer, slash, name = root.rpartition("/")
+            self._roots_in[outer + slash].add(name)
+        self._seen = bytearray(len(rows))  # 1 at the place of each row that was found
+        self._unread: list[str] = []
+        self._found = 0
+        # Files that are given by name come one by one, mostly from the same folder.
+        self.stored_folder = lru_cache(4)(lambda at: storable(gallery.stored_folder(at)))
+        self.places_in = lru_cache(4)(lambda at: rows.places_in(prefix_of(self.stored_folder(at))))
 
+    def add(self, folder: FoundFolder) -> None:
+        """Sort the files of a folder."""
+        at, places = self.stored_folder(folder.path), self.places_in(folder.path)
+        prefix, label_of = prefix_of(at), self._labels.in_folder(folder.path)
+        given, below = self._roots_in.get(prefix, ()), 0
+        for file in folder.files:
+            self._tell()
+            name = file.name if file.error is None else storable(file.name)
+            place, label = places.get(name), label_of(file.name)
+            if place is None or not self._needs_nothing(place, file, label):
+                self._add_task(folder, file, prefix + name, label, place)
+            if file.error is None and name not in given:
+                below += 1
+            else:
+                self._count(self._roots_above(prefix + name), 1)
+        self._count(self._roots_above(at), below)
 
-def _read_csv(file: Path, most: int) -> dict[str, str]:
-    try:
-        with opened(file) as data, io.TextIOWrapper(data, "utf-8-sig", newline="") as stream:
-            if os.fstat(data.fileno()).st_size > MAX_LABELS_BYTES:
-                raise ValueError(f"it is larger than {MAX_LABELS_BYTES:,} bytes")
-            reader = csv.DictReader(stream)
-            if not {"path", "label"} <= set(reader.fieldnames or ()):
-                raise DataError(
-                    f"{file} does not name its columns. Add a first line with path and label."
-                )
-            labels: dict[str, str] = {}
-            resolved: dict[str, str] = {}  # folder -> itself without links
-            base = file.absolute().parent
-            for number, row in enumerate(reader):
-                if number == most:
-                    raise ValueError(f"it has more than {most:,} rows")
-                folder, slash, name = (row["path"] or "").replace(os.sep, "/").rpartition("/")
-                if folder + slash not in resolved:
-                    resolved[folder + slash] = str(Path(base, folder + slash).resolve() / "_")[:-1]
-                labels[resolved[folder + slash] + name] = sys.intern(row["label"] or "")
-            return {path: label for path, label in labels.items() if label}
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(
-            f"The labels {file} cannot be read ({one_sentence(error)}). Give --labels folder, "
-            "none, or a CSV file with the columns path and label."
-        ) from error
+    def end(self) -> None:
+        """Find the rows below the given paths that no folder had."""
+        rows, seen, unread = self._rows, self._seen, self._gallery.roots_above(self._unread)
+        for prefix in rows.folders_besides(seen):
+            folder, given = folder_of(prefix), self._roots_in.get(prefix, ())
+            below = self._roots_above(folder)
+            if not (below or given) or unread(folder):
+                continue
+            for name, place in rows.places_in(prefix).items():
+                if not seen[place] and (below or name in given):
+                    self.plan.gone[prefix + name] = rows.row(place)
 
+    def _needs_nothing(self, place: int, file: FoundFile, label: str | None) -> bool:
+        """Whether a row is that of the file as it is; its label is all that may change then."""
+        rows, plan = self._rows, self.plan
+        self._seen[place] = 1
+        if self._checksum or file.error or not rows.is_unchanged(place, file.size, file.mtime_ns):
+            return False
+        if rows.is_usable(place):
+            plan.unchanged += 1
+        else:
+            plan.failed += 1
+        if rows.label(place) != label:
+            plan.relabel.append((int(rows.ids[place]), label))
+        return True
 
-def _sort(plan: Plan, task: Task, *, checksum: bool) -> None:
-    row = task.stored
-    if row is None or checksum or not row.is_of(task.file) or not row.settled:
-        plan.tasks.append(task)
-    else:
-        plan.unchanged += row.usable
-        plan.failed += not row.usable
-        if row.label != task.label:
-            plan.relabel.append((row.id, task.label))
+    def _add_task(
+        self, folder: FoundFolder, file: FoundFile, path: str, label: str | None, place: int | None
+    ) -> None:
+        if file.error is not None:
+            self._unread.append(path)
+        root, row = folder.root, None if place is None else self._rows.row(place)
+        image = ImageFile(folder.path / file.name, root, file.size, file.mtime_ns, file.error)
+        self.plan.tasks.append(Task(image, path, self.roots[root], label, row))
+
+    def _count(self, roots: Sequence[str], files: int) -> None:
+        for root in roots:
+            self.plan.searched[root] += files
+
+    def _tell(self) -> None:
+        self._found += 1
+        if self._progress and self._found % TOLD_EVERY == 0:
+            self._progress("finding", self._found, None)
 
 
 def _count(counts: Counter[str], suffix: str) -> None:

@@ -6,9 +6,11 @@ from retrieval.encoder import Encoder
 from retrieval.errors import GalleryError
 from retrieval.files import modified_ns
 from retrieval.gallery import Gallery, ImageTable, Settings
+from retrieval.gallery.contents import Contents
+from retrieval.gallery.stored_rows import StoredRow, StoredRows
 from retrieval.images import ImageFile
-from retrieval.retriever.gone import check_all_there
-from retrieval.retriever.plan import Plan, StoredRow, Task, read_rows
+from retrieval.retriever.gone import check_all_there, find_gone
+from retrieval.retriever.plan import Plan, Task
 from retrieval.retriever.writer import Reading, Writer, run_tasks
 
 
@@ -37,29 +39,34 @@ def reembed_rows(
         new = staging.create(settings)
     done = _still_there(gallery, table, new)
     plan = Plan(tasks=_tasks(gallery, table, done))
-    run_tasks(plan, Writer.begin(new, done), encoder, reading)
+    run_tasks(plan, Writer.begin(new, Contents.read(new, done)), encoder, reading)
     gallery.check_place()
     table.become(new)
     gallery.publish(settings)
     staging.delete()
 
 
-def _still_there(gallery: Gallery, table: ImageTable, new: ImageTable) -> dict[str, StoredRow]:
+def _still_there(gallery: Gallery, table: ImageTable, new: ImageTable) -> StoredRows:
     """The staged rows, without those whose image is not stored any more, or is another one now."""
-    rows, staged = read_rows(table), read_rows(new)
-    old = [
-        row.id
-        for path, row in staged.items()
-        if path not in rows or rows[path].sha256 != row.sha256 or _changed(gallery, path, row)
-    ]
+    rows, staged = StoredRows.read(table), StoredRows.read(new)
+    sums, staged_sums = (Contents.read(*of).by_place() for of in ((table, rows), (new, staged)))
+    old, now = [], []
+    for prefix in staged.prefixes:
+        stored = rows.places_in(prefix)
+        for name, place in staged.places_in(prefix).items():
+            at, row = stored.get(name), staged.row(place)
+            same = at is not None and sums[at] == staged_sums[place]
+            if at is None or not same or _changed(gallery, prefix + name, row):
+                old.append(row.id)
+                continue
+            wanted = rows.row(at)
+            if (wanted.root, wanted.label) != (row.root, row.label):
+                now.append((row.id, wanted.root, wanted.label))
     new.remove(old)
-    kept = {path: row for path, row in staged.items() if row.id not in set(old)}
-    now = [(row.id, rows[path].root, rows[path].label) for path, row in kept.items()
-           if (rows[path].root, rows[path].label) != (row.root, row.label)]  # fmt: skip
     if now:
         ids, roots, labels = zip(*now, strict=True)
         new.update({"id": list(ids), "root": list(roots), "label": list(labels)})
-    return kept
+    return StoredRows.read(new)
 
 
 def forget_staged(gallery: Gallery, table: ImageTable) -> None:
@@ -69,7 +76,8 @@ def forget_staged(gallery: Gallery, table: ImageTable) -> None:
         return
     try:
         stored, staged = set(table.paths()), staging.open_table()
-        staged.remove([row.id for path, row in read_rows(staged).items() if path not in stored])
+        rows = staged.columns(["id", "path"]).to_pylist()
+        staged.remove([row["id"] for row in rows if row["path"] not in stored])
         staged.forget_removed()
         staged.drop_old_versions()
     except GalleryError:  # it cannot be used anyway
@@ -85,21 +93,21 @@ def _changed(gallery: Gallery, path: str, row: StoredRow) -> bool:
 
 
 def _check_files(gallery: Gallery, table: ImageTable) -> None:
-    rows = read_rows(table)
-    roots = {row.root for row in rows.values()}
-    for root in sorted(roots):
-        if not gallery.full(root).exists() and root not in rows:
+    rows = StoredRows.read(table)
+    roots = rows.by_root()
+    for root in sorted(roots.keys() - rows.among(roots)):
+        if not gallery.full(root).exists():
             raise GalleryError(
                 f"{gallery.full(root)} does not exist, so its images cannot be embedded again. "
                 "Put it back, or drop them with --drop-missing or `imgret remove` first."
             )
-    gone = {path: row for path, row in rows.items() if gallery.is_gone(path)}
-    check_all_there(gallery, rows, gone)
+    check_all_there(gallery, rows, find_gone(gallery, rows))
 
 
-def _tasks(gallery: Gallery, table: ImageTable, done: dict[str, StoredRow]) -> list[Task]:
+def _tasks(gallery: Gallery, table: ImageTable, staged: StoredRows) -> list[Task]:
     tasks = []
     for batch in table.batches(["path", "root", "label"], where=None):
+        done = staged.among(batch["path"].to_pylist())
         for row in batch.to_pylist():
             path = row["path"]
             file = gallery.full(path)

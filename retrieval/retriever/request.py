@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypedDict, Unpack
@@ -10,18 +10,13 @@ from typing import TYPE_CHECKING, TypeAlias, TypedDict, Unpack
 from retrieval.errors import ArgumentError
 from retrieval.images import DEFAULT_MAX_PIXELS
 from retrieval.progress import Progress
-from retrieval.retriever.plan import (
-    MOST_OF_A_STRANGER,
-    Plan,
-    StoredRow,
-    check_paths,
-    labels_from,
-    make_plan,
-)
+from retrieval.retriever.labels import MOST_OF_A_STRANGER, Labels, labels_from
+from retrieval.retriever.plan import Plan, check_paths, make_plan
 from retrieval.retriever.writer import Reading
 
 if TYPE_CHECKING:
     from retrieval.gallery import Gallery, ImageTable
+    from retrieval.gallery.stored_rows import StoredRows
 
 Paths: TypeAlias = str | Path | Sequence[str | Path]
 
@@ -88,7 +83,7 @@ class IndexRequest:
         return Reading.asked(self.batch_size, self.workers, self.max_pixels, self.progress)
 
     def plan(
-        self, gallery: Gallery, rows: dict[str, StoredRow], labels: str, table: ImageTable | None
+        self, gallery: Gallery, rows: StoredRows, labels: str, table: ImageTable | None
     ) -> Plan:
         """Plan how to bring rows in step with the files. Raises DataError."""
         return make_plan(
@@ -96,7 +91,7 @@ class IndexRequest:
             include_hidden=self.include_hidden, checksum=self.checksum, progress=self.progress,
         )  # fmt: skip
 
-    def _labels_from(self, asked: str, table: ImageTable | None) -> Callable[[Path], str | None]:
+    def _labels_from(self, asked: str, table: ImageTable | None) -> Labels:
         """Read labels; of a file that only an untrusted gallery names, no more than a bound."""
         strange = self.labels is None and table is not None and not table.is_ours
         return labels_from(asked, MOST_OF_A_STRANGER) if strange else labels_from(asked)

@@ -23,10 +23,8 @@ from retrieval.retriever.encoders import EncoderChoice
 from retrieval.retriever.export import export_gallery
 from retrieval.retriever.forked import in_own_process
 from retrieval.retriever.info import describe
+from retrieval.retriever.labels import labels_from
 from retrieval.retriever.map import GalleryMap, map_gallery
-from retrieval.retriever.plan import (
-    labels_from,
-)
 from retrieval.retriever.publish import bring_up_index, open_to_write
 from retrieval.retriever.reembed import forget_staged
 from retrieval.retriever.removal import is_kept_in_files, published_rows, rows_below

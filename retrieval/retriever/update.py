@@ -8,11 +8,13 @@ from dataclasses import replace
 
 from retrieval.errors import DataError, GalleryError
 from retrieval.gallery import Gallery, ImageTable, Settings
+from retrieval.gallery.contents import Contents
 from retrieval.gallery.settings import BackboneState
+from retrieval.gallery.stored_rows import StoredRow, StoredRows
 from retrieval.retriever.encoders import EncoderChoice
 from retrieval.retriever.gone import check_missing
 from retrieval.retriever.info import estimate
-from retrieval.retriever.plan import Plan, StoredRow, read_rows
+from retrieval.retriever.plan import Plan
 from retrieval.retriever.publish import bring_up_index, fitted_anew, open_to_write
 from retrieval.retriever.reembed import reembed_rows
 from retrieval.retriever.request import IndexRequest
@@ -51,7 +53,7 @@ class Update:
         anew = request.reembed or not self.gallery.exists()
         settings, table = self._opened()
         asked = request.labels or (settings.labels if settings else "folder")
-        rows = read_rows(table)
+        rows = StoredRows.read(table)
         plan = request.plan(self.gallery, rows, asked, table)
         if not request.keep_missing and not request.drop_missing:
             check_missing(self.gallery, plan, rows, _surely_gone(plan))
@@ -60,7 +62,8 @@ class Update:
                 return self._report(plan, None)
             settings = self._new_settings(asked)
             table = self.gallery.create(settings)
-        writer = Writer.begin(table, rows, self.gallery.is_gone)
+        contents = Contents.read(table, rows) if plan.tasks else Contents.none()
+        writer = Writer.begin(table, contents, self.gallery.is_gone)
         if plan.tasks:
             encoder = self._encoder.of(settings, ours=table.is_ours)
             run_tasks(plan, writer, encoder, request.reading)
@@ -86,10 +89,10 @@ class Update:
         if settings and table:
             self._check_labels(settings, table)
         asked = request.labels or (settings.labels if settings else "folder")
-        rows = read_rows(table)
+        rows = StoredRows.read(table)
         if settings and request.reembed:
             settings = self._new_settings(settings.labels, settings)
-            rows = {path: replace(row, settled=False) for path, row in rows.items()}
+            request = replace(request, checksum=True)  # every file is read again
         plan = request.plan(self.gallery, rows, asked, table)
         if request.keep_missing:
             plan.gone = {}
@@ -101,9 +104,7 @@ class Update:
             encoder = self._encoder.of(settings or self._new_settings(asked), ours=ours)
         return estimate(plan, encoder, request.reading)
 
-    def _drop_gone(
-        self, plan: Plan, writer: Writer, rows: dict[str, StoredRow]
-    ) -> DataError | None:
+    def _drop_gone(self, plan: Plan, writer: Writer, rows: StoredRows) -> DataError | None:
         """Leave in plan.gone what is to be dropped; why that is refused, where it is."""
         plan.gone = {p: r for p, r in plan.gone.items() if p not in writer.found_again}
         if self.request.keep_missing:

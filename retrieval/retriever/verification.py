@@ -12,13 +12,16 @@ import numpy as np
 from retrieval.draw import evenly_drawn
 from retrieval.errors import GalleryError, ImgretError
 from retrieval.gallery import Gallery, ImageTable, Settings, as_matrix, storable
+from retrieval.gallery.contents import Contents
 from retrieval.gallery.filter import INDEXED
 from retrieval.gallery.rows import checksums
+from retrieval.gallery.stored_rows import StoredRow, StoredRows
 from retrieval.images import ImageFile
 from retrieval.retriever.current import stamp
 from retrieval.retriever.encoders import EncoderChoice
-from retrieval.retriever.gone import check_all_there
-from retrieval.retriever.plan import Plan, StoredRow, Task, labels_from, read_rows
+from retrieval.retriever.gone import check_all_there, find_gone
+from retrieval.retriever.labels import labels_from
+from retrieval.retriever.plan import Plan, Task
 from retrieval.retriever.publish import (
     bring_up_index,
     drop_superseded,
@@ -278,8 +281,8 @@ def _drop_missing(
     gallery: Gallery, table: ImageTable, damage: Damage, *, drop_missing: bool
 ) -> int:
     """Drop the rows whose files are gone; a path that a damaged row gives is no file either."""
-    rows = read_rows(table)
-    gone = {path: row for path, row in rows.items() if gallery.is_gone(path)}
+    rows = StoredRows.read(table)
+    gone = find_gone(gallery, rows)
     sound = {path: row for path, row in gone.items() if path not in damage.damaged}
     if not drop_missing:
         check_all_there(gallery, rows, gone, sound)
@@ -314,7 +317,7 @@ class _Again:
 
         sound: the roots of rows that are not damaged.
         """
-        tasks, known = [], {}
+        tasks = []
         roots_above = self.gallery.roots_above(sound)
         label_of = None
         with contextlib.suppress(ImgretError):  # such as of a file that is gone
@@ -327,16 +330,13 @@ class _Again:
             if root is None or root not in roots:
                 root = roots[0]
             label = storable(label_of(place)) if label_of else row.label
-            before = StoredRow(
-                row.id, root, 0, 0, "", label, stored_ns=0, usable=False, settled=False
-            )
+            before = StoredRow(row.id, root, 0, 0, label, stored_ns=0, usable=False)
             file = ImageFile(place, self.gallery.full(root), 0, 0)
             tasks.append(Task(file, path, root, label, None if anew else before))
-            known[path] = before
         if not tasks:
             return []
         self.gallery.check_followable(self.table)
-        writer = Writer.begin(self.table, {} if anew else known)
+        writer = Writer.begin(self.table, Contents.none())
         encoder = self.encoders.of(self.settings, ours=self.table.is_ours)
         run_tasks(Plan(tasks=tasks), writer, encoder, self.reading)
         return [f"rows embedded again: {len(tasks):,}"]

@@ -12,11 +12,13 @@ import numpy as np
 from retrieval.arguments import whole
 from retrieval.encoder import Encoder
 from retrieval.gallery import ImageTable, Row, facts_of
+from retrieval.gallery.contents import Contents
+from retrieval.gallery.stored_rows import StoredRow, tells_changes_after
 from retrieval.images import DEFAULT_MAX_PIXELS
 from retrieval.interrupts import interrupts_wait
 from retrieval.loader import Loaded, load_images
 from retrieval.progress import Progress
-from retrieval.retriever.plan import Plan, StoredRow, Task, tells_changes_after
+from retrieval.retriever.plan import Plan, Task
 from retrieval.threads import Background
 
 ROWS_PER_COMMIT = 2048
@@ -100,26 +102,26 @@ def encode_batches(
 class Writer:
     """Collects rows and commits them; what is committed survives any crash.
 
-    before: the table as it was, for a row that this run replaces may still be copied from. is_gone:
-    whether the file of a stored path is not there. A row whose file is gone while its
-    content is found elsewhere is moved there. found_again: the stored paths of such rows.
+    before: the table as it was, for a row that this run replaces may still be copied from.
+    contents: of the rows that may be copied or moved. is_gone: whether the file of a stored path is
+    not there. A row whose file is gone while its content is found elsewhere is moved there.
+    found_again: the stored paths of such rows.
     """
 
     def __init__(
         self,
         table: ImageTable,
         before: ImageTable,
-        rows: dict[str, StoredRow],
+        contents: Contents,
         is_gone: Callable[[str], bool],
     ) -> None:
         self.table = table
         self.tally = Tally()
         self.found_again: set[str] = set()
         self._before = before
-        self._stored = rows
+        self._contents = contents
         self._is_gone = is_gone
-        self._by_sha256 = {r.sha256: r.id for r in rows.values() if r.usable}
-        self._paths = _paths_by_content(rows)
+        self._committed: dict[str, int] = {}  # SHA-256 -> id of a usable row of this run
         self._rows: list[Row] = []
         self._copies: dict[int, int] = {}
         self._touched: list[tuple[int, Task, Loaded]] = []
@@ -131,15 +133,15 @@ class Writer:
     def begin(
         cls,
         table: ImageTable,
-        rows: dict[str, StoredRow],
+        contents: Contents,
         is_gone: Callable[[str], bool] = lambda _: False,
     ) -> Writer:
         """Open a writer to a table as it is now."""
-        return cls(table, table.frozen(), rows, is_gone)
+        return cls(table, table.frozen(), contents, is_gone)
 
     def is_known(self, sha256: str) -> bool:
         """Tell whether an embedding of this content is stored."""
-        return sha256 in self._by_sha256
+        return next(self._usable(sha256), None) is not None
 
     def take(self, task: Task, loaded: Loaded, embedding: np.ndarray | None) -> None:
         """Count one file and keep its row for the next commit."""
@@ -155,7 +157,7 @@ class Writer:
                 half, error = None, NOT_FINITE
         elif error is None:
             tally.reused += 1
-            self._copies[len(self._rows)] = self._by_sha256[loaded.sha256]
+            self._copies[len(self._rows)] = next(self._usable(loaded.sha256))
         if error is not None:
             tally.failed += 1
             if len(tally.failures) < FAILURES_SHOWN:
@@ -179,7 +181,7 @@ class Writer:
         rows = self._numbered(self._with_copies(self._rows))
         replaces, self._replaces = self._replaces, True  # if this is interrupted and done again
         self.table.write(rows, replace=replaces)
-        self._by_sha256 |= {r.sha256: r.id for r in rows if r.embedding is not None}
+        self._committed |= {r.sha256: r.id for r in rows if r.embedding is not None}
         if self._touched:
             self.table.update(
                 {
@@ -208,7 +210,10 @@ class Writer:
     def _is_touched(self, task: Task, loaded: Loaded) -> bool:
         """Whether the file's content is what is stored of it; then its row stays."""
         old = task.stored
-        if old is None or not old.usable or loaded.sha256 != old.sha256:
+        if old is None or not old.usable:
+            return False
+        same = self._contents.rows.ids[self._contents.places(loaded.sha256)]
+        if not (same == old.id).any():
             return False
         self.tally.touched += 1
         if _is_news(old, task, loaded):
@@ -234,11 +239,22 @@ class Writer:
 
     def _ghost(self, sha256: str) -> StoredRow | None:
         """A row of this content whose file is gone; each is given once."""
-        for path in self._paths.get(sha256, ()):
+        rows = self._contents.rows
+        for place in map(int, self._contents.places(sha256)):
+            path = rows.path(place)
             if path not in self.found_again and self._is_gone(path):
                 self.found_again.add(path)
-                return self._stored[path]
+                return rows.row(place)
         return None
+
+    def _usable(self, sha256: str) -> Iterator[int]:
+        """Ids of rows that have an embedding of this content."""
+        if sha256 in self._committed:
+            yield self._committed[sha256]
+        rows = self._contents.rows
+        for place in map(int, self._contents.places(sha256)):
+            if rows.is_usable(place):
+                yield int(rows.ids[place])
 
     def _with_copies(self, rows: list[Row]) -> list[Row]:
         """Rows whose content is stored already, with the embedding of the row that has it."""
@@ -261,14 +277,6 @@ class Writer:
     def _numbered(self, rows: Sequence[Row]) -> list[Row]:
         ids = self.table.next_ids(len(rows))
         return [replace(r, id=i) for i, r in zip(ids, rows, strict=True)]
-
-
-def _paths_by_content(rows: dict[str, StoredRow]) -> dict[str, list[str]]:
-    paths: dict[str, list[str]] = {}
-    for path, row in rows.items():
-        if row.sha256:
-            paths.setdefault(row.sha256, []).append(path)
-    return paths
 
 
 def _is_news(old: StoredRow, task: Task, loaded: Loaded) -> bool:

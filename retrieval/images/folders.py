@@ -1,0 +1,249 @@
+"""Which files below some paths are images, folder by folder, from one look at each name.
+
+Here a file is its name, size and time: an object for each would cost more than the look.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import translate
+from pathlib import Path
+from typing import NamedTuple
+
+from retrieval.errors import DataError
+from retrieval.files import modified_ns
+from retrieval.images.formats import (
+    has_image_suffix,
+    os_reason,
+    read_header,
+    sniff,
+    unread_content,
+    unread_kind,
+)
+
+GALLERY_FOLDER = ".imgret"
+# Folders in which NAS systems keep thumbnails, and macOS what other file systems cannot store.
+_BESIDE_PICTURES = {"@eadir", "@__thumb", ".@__thumb", ".appledouble", "__macosx"}
+_BAD_NAME = "its name is not valid UTF-8; rename it"
+
+
+class FoundFile(NamedTuple):
+    """A name in a folder: an image, or with an error what cannot be read; then the rest is 0."""
+
+    name: str
+    size: int
+    mtime_ns: int
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class FoundFolder:
+    """Some of a folder's files. root: the given path that led here; path: as it was reached."""
+
+    path: Path
+    root: Path
+    files: Iterable[FoundFile]
+
+
+def find_folders(
+    paths: Iterable[Path],
+    *,
+    exclude: Sequence[str] = (),
+    include_hidden: bool = False,
+    known: Callable[[Path], Collection[str]] | None = None,
+    passed_over: Callable[[str], None] | None = None,
+) -> Iterator[FoundFolder]:
+    """Find the images of find_images(), which says what the arguments are, a folder at a time.
+
+    The files are to be read before the next folder is asked for. One that was given by name, and a
+    folder that cannot be listed, come alone, below the folder that holds them.
+    """
+    roots = [(path, _status(path)) for path in paths]
+    wants = _Wants(known, passed_over or (lambda _: None))
+    return _find(roots, _skips(exclude, include_hidden=include_hidden), wants)
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """List the folders in a folder that find_images enters, sorted by name. Raises DataError."""
+    skips = _skips((), include_hidden=False)
+    try:
+        entries = _sorted_entries(folder)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be listed ({os_reason(error)}). Check it.") from error
+    return [folder / e.name for e in entries if _leads_to_folder(e) and not skips(e.name, "")]
+
+
+_Folder = tuple[int, int]  # device and inode: the identity of a real folder
+_Skips = Callable[[str, str], bool]  # (name, folder's path below the root) -> leave it out?
+
+
+@dataclass(frozen=True)
+class _Wants:
+    """Which files below a folder are images; see find_images."""
+
+    known: Callable[[Path], Collection[str]] | None
+    passed_over: Callable[[str], None]
+
+    def __call__(self, entry: os.DirEntry[str], folder: Path) -> bool:
+        if has_image_suffix(entry.name):
+            return True
+        kind = unread_kind(entry.name)
+        if kind is None:
+            if self.known is not None and entry.name in self.known(folder):
+                return True
+            header = _header(entry, folder)
+            if sniff(header) is not None and unread_content(header) is None:
+                return True
+            kind = unread_content(header)
+        if kind is not None:
+            self.passed_over(kind)
+        return False
+
+
+def _find(
+    roots: list[tuple[Path, os.stat_result]], skips: _Skips, wants: _Wants
+) -> Iterator[FoundFolder]:
+    given = {_place(path) for path, status in roots if not stat.S_ISDIR(status.st_mode)}
+    taken: dict[_Folder, set[str]] = defaultdict(set)
+    for folder, name in given:
+        taken[folder].add(name)
+    walked: set[_Folder] = set()
+    for root, status in roots:
+        if not _is_utf8(str(root)):
+            yield _alone(root, root, FoundFile(root.name, 0, 0, _BAD_NAME))
+        elif stat.S_ISDIR(status.st_mode):
+            yield from _walk(root, skips, wants, walked, taken)
+        elif (place := _place(root)) in given:
+            given.remove(place)
+            yield _alone(root, root, _described(root.name, status))
+
+
+def _walk(
+    root: Path,
+    skips: _Skips,
+    wants: _Wants,
+    walked: set[_Folder],
+    taken: dict[_Folder, set[str]],
+) -> Iterator[FoundFolder]:
+    """Images below root, without the folders walked and the files taken elsewhere.
+
+    Files come before subfolders, so that only one folder's entries are held at a time.
+    """
+    waiting = [(root, "")]
+    while waiting:
+        folder, below_root = waiting.pop()
+        try:
+            identity = _identity(folder)
+            entries = [] if identity in walked else _sorted_entries(folder)
+        except OSError as error:
+            named = folder if folder.name not in ("", "..") else folder.resolve()
+            reason = f"this folder cannot be listed: {os_reason(error)}"
+            yield _alone(named, root, FoundFile(named.name, 0, 0, reason))
+            continue
+        walked.add(identity)
+        files, below, elsewhere = [], [], taken.get(identity, ())
+        for entry in entries:
+            name = entry.name
+            if skips(name, below_root):
+                continue
+            if _leads_to_folder(entry) and _is_utf8(name):
+                below.append((folder / name, f"{below_root}{name}/"))
+            elif name not in elsewhere:
+                files.append(entry)
+        if files:
+            yield FoundFolder(folder, root, _look(files, folder, wants))
+        waiting.extend(reversed(below))
+
+
+def _alone(path: Path, root: Path, file: FoundFile) -> FoundFolder:
+    return FoundFolder(path.parent, root, (file,))
+
+
+def _look(entries: list[os.DirEntry[str]], folder: Path, wants: _Wants) -> Iterator[FoundFile]:
+    """Look at the names in a folder that are no folders to enter."""
+    for entry in entries:
+        name = entry.name
+        if not _is_utf8(name):
+            if _leads_to_folder(entry) or wants(entry, folder):
+                yield FoundFile(name, 0, 0, _BAD_NAME)
+        elif wants(entry, folder):
+            try:
+                found = _described(name, entry.stat())
+            except OSError as error:
+                broken = isinstance(error, FileNotFoundError) and entry.is_symlink()
+                reason = "a link to a file that does not exist" if broken else os_reason(error)
+                found = FoundFile(name, 0, 0, reason)
+            yield found
+
+
+def _described(name: str, status: os.stat_result) -> FoundFile:
+    if not stat.S_ISREG(status.st_mode):
+        return FoundFile(name, 0, 0, "not a regular file")
+    return FoundFile(name, status.st_size, modified_ns(status))
+
+
+def _header(entry: os.DirEntry[str], folder: Path) -> bytes:
+    try:
+        return read_header(folder / entry.name) if entry.is_file() else b""
+    except OSError:
+        return b""
+
+
+def _skips(exclude: Sequence[str], *, include_hidden: bool) -> _Skips:
+    patterns = re.compile("|".join(translate(glob.rstrip("/")) for glob in exclude))
+
+    def skips(name: str, below_root: str) -> bool:
+        hidden = name.startswith(".") or name.lower() in _BESIDE_PICTURES
+        if hidden and (not include_hidden or name == GALLERY_FOLDER):
+            return True
+        if not exclude:
+            return False
+        return bool(patterns.match(name) or patterns.match(below_root + name))
+
+    return skips
+
+
+def _status(path: Path) -> os.stat_result:
+    try:
+        return path.stat()
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist. Check its spelling.") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({os_reason(error)}). Check it.") from error
+
+
+def _place(path: Path) -> tuple[_Folder, str]:
+    """Where a file's name stands: the same for every way to write its path."""
+    return _identity(path.parent), path.name
+
+
+def _identity(folder: Path) -> _Folder:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def _sorted_entries(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=lambda entry: entry.name)
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that loops, or leads where we may not look
+        return False
+
+
+def _is_utf8(name: str) -> bool:
+    if name.isascii():
+        return True
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,81 @@
+"""The label of each image: the name of its folder, none, or what a CSV file says."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from retrieval.errors import DataError
+from retrieval.files import opened
+from retrieval.gallery import storable
+from retrieval.text import one_sentence
+
+MAX_LABELS_BYTES = 1 << 30
+MOST_LABELS, MOST_OF_A_STRANGER = 50_000_000, 1_000_000
+
+
+def labels_from(source: str, most: int = MOST_LABELS) -> Labels:
+    """Return labels by "folder" (the name of the folder that holds an image), "none", or a CSV.
+
+    A CSV file has the columns path and label; its paths are relative to its own folder. most: rows
+    that it may have. Raises DataError where it cannot be read.
+    """
+    if source in ("folder", "none"):
+        return Labels(by_folder=source == "folder")
+    return Labels(by_path=_read_csv(Path(source), most))
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Path -> label. by_path: of files by their whole paths, in folders without links."""
+
+    by_folder: bool = False
+    by_path: dict[str, str] | None = None
+
+    def __call__(self, path: Path) -> str | None:
+        """Return the label of a file."""
+        return self.in_folder(path.parent)(path.name)
+
+    def in_folder(self, folder: Path) -> Callable[[str], str | None]:
+        """Return what gives the label of a file in the folder by its name; None where it has none.
+
+        The folder is looked at once for all of its files.
+        """
+        if self.by_path is None:
+            name = storable(folder.absolute().name) if self.by_folder else None
+            return lambda _: name or None
+        labels, prefix = self.by_path, str(folder.resolve() / "_")[:-1]
+        return lambda name: labels.get(prefix + name)
+
+
+def _read_csv(file: Path, most: int) -> dict[str, str]:
+    try:
+        with opened(file) as data, io.TextIOWrapper(data, "utf-8-sig", newline="") as stream:
+            if os.fstat(data.fileno()).st_size > MAX_LABELS_BYTES:
+                raise ValueError(f"it is larger than {MAX_LABELS_BYTES:,} bytes")
+            reader = csv.DictReader(stream)
+            if not {"path", "label"} <= set(reader.fieldnames or ()):
+                raise DataError(
+                    f"{file} does not name its columns. Add a first line with path and label."
+                )
+            labels: dict[str, str] = {}
+            resolved: dict[str, str] = {}  # folder -> itself without links
+            base = file.absolute().parent
+            for number, row in enumerate(reader):
+                if number == most:
+                    raise ValueError(f"it has more than {most:,} rows")
+                folder, slash, name = (row["path"] or "").replace(os.sep, "/").rpartition("/")
+                if folder + slash not in resolved:
+                    resolved[folder + slash] = str(Path(base, folder + slash).resolve() / "_")[:-1]
+                labels[resolved[folder + slash] + name] = sys.intern(storable(row["label"] or ""))
+            return {path: label for path, label in labels.items() if label}
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(
+            f"The labels {file} cannot be read ({one_sentence(error)}). Give --labels folder, "
+            "none, or a CSV file with the columns path and label."
+        ) from error
