@@ -86,8 +86,8 @@ def fit(
     y = None if labels is None else np.array([label or "" for label in labels])
     if kind.labels == "needed":
         x, y = _labelled(x, y, kind.name)
-    if len(x) > max_rows:
-        chosen = evenly_drawn(len(x), max_rows, seed=seed)
+    chosen = rows_to_fit(spec, len(x), y, max_rows=max_rows, seed=seed)
+    if len(chosen) < len(x):
         x, y = x[chosen], None if y is None else y[chosen]
     x = np.asarray(x, np.float32)
     if kind.usual_lengths:
@@ -102,6 +102,25 @@ def fit(
         bias.astype(np.float32),
         fitted_on=len(x),
     )
+
+
+def rows_to_fit(
+    spec: str,
+    n: int,
+    labels: np.ndarray | None,
+    *,
+    max_rows: int = FIT_ROWS,
+    seed: int = 0,
+) -> np.ndarray:
+    """Return which of n rows fit() looks at, (m,) int64 ascending: the others need not be read.
+
+    labels: (n,), "" for none. Where a transform needs labels, only rows that have one are drawn.
+    """
+    rows = np.arange(n)
+    if labels is not None and KINDS[parse_spec(spec).name].labels == "needed":
+        labelled = np.flatnonzero(labels != "")
+        rows = labelled if len(labelled) else rows  # fit() tells that there are none
+    return rows[evenly_drawn(len(rows), max_rows, seed=seed)]
 
 
 def _labelled(x: np.ndarray, y: np.ndarray | None, name: str) -> tuple[np.ndarray, np.ndarray]:
