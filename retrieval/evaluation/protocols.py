@@ -22,7 +22,7 @@ from retrieval import transform as transforms
 from retrieval.draw import evenly_drawn
 from retrieval.errors import DataError
 from retrieval.evaluation.rankings import NOBODY, Ranked, joined_rankings, rank
-from retrieval.evaluation.refined import augmented
+from retrieval.evaluation.refined import augmented, memory_to_augment
 from retrieval.evaluation.results import Evaluation, IntervalOver
 from retrieval.evaluation.summary import summarise
 from retrieval.evaluation.vectors import (
@@ -93,8 +93,8 @@ class Measured:
 
     @property
     def depth(self) -> int:
-        """Number of neighbours kept of each query."""
-        return max(*self.ks, self.vote, MATCHES_SHOWN)
+        """Number of neighbours kept of each query: metrics at other k need none of them."""
+        return max(self.k, self.vote, MATCHES_SHOWN)
 
 
 def evaluate(
@@ -154,17 +154,18 @@ def rank_images(
     run = _Run(gallery, searched, method, measured, progress, bounds or Bounds())
     if queries is not None:
         _check_shared(searched, asking)
-        return run.queries(queries, asking, rows), "queries", rows, notices
+        ranked = run.queries(queries, asking, rows)
+        return ranked, "queries", rows, notices + run.notices
     if zero_shot:
         ranked, rows = run.zero_shot(rows)
-        return ranked, "zero-shot", rows, notices
+        return ranked, "zero-shot", rows, notices + run.notices
     if method.sees_labels or method.refinement.augment:
         ranked, rows = run.by_fifths(rows)
         notices.append(
             "The transform or the augmentation has seen every image. So each fifth of the images "
             "was searched for among the other four, with both fitted anew."
         )
-        return ranked, "leave-one-out", rows, notices
+        return ranked, "leave-one-out", rows, notices + run.notices
     return run.leave_one_out(rows), "leave-one-out", rows, notices
 
 
@@ -195,6 +196,7 @@ class _Run:
         self.measured = measured
         self.progress = progress
         self.bounds = bounds
+        self.notices: list[str] = []
 
     def queries(self, images: Images, queries: Labelled, rows: np.ndarray) -> Ranked:
         whole = np.arange(len(self.images))
@@ -257,6 +259,7 @@ class _Run:
 
     def _rank(self, queries: Labelled, gallery: Labelled) -> Ranked:
         if self.method.refinement.augment:
+            self._tell_memory(gallery)
             gallery = augmented(gallery, self.method.refinement.augment, self.bounds)
         return rank(
             queries,
@@ -267,6 +270,15 @@ class _Run:
             progress=self.progress,
             bounds=self.bounds,
         )
+
+    def _tell_memory(self, gallery: Labelled) -> None:
+        """Say what an augmentation will take where the vectors were not to be held."""
+        if self.notices or isinstance(gallery.vectors, np.ndarray):
+            return
+        need = memory_to_augment(gallery) / 1e9
+        self.notices.append(f"The augmentation holds all vectors: {need:.1f} GB of memory.")
+        if self.progress:
+            self.progress(self.notices[-1], 0, None)
 
 
 def fitted(

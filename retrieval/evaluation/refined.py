@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from retrieval.errors import DataError
 from retrieval.evaluation.keys import rows_of, scores_of
 from retrieval.evaluation.tiles import Peers, nearest_keys, queries_at_once
-from retrieval.evaluation.vectors import Bounds, Labelled
+from retrieval.evaluation.vectors import FLOAT32, Bounds, Labelled
 from retrieval.refinement import Neighbourhood, Reranking, k_reciprocal_distances, weighted_mean
 
 
@@ -30,19 +31,27 @@ def expanded(
     return replace(queries, vectors=vectors)
 
 
+def memory_to_augment(gallery: Labelled) -> int:
+    """Return the bytes that augmented() takes: all vectors, as they are and as they become."""
+    return 2 * len(gallery) * gallery.vectors[np.arange(1)].shape[1] * FLOAT32
+
+
 def augmented(gallery: Labelled, augment: Neighbourhood, bounds: Bounds | None = None) -> Labelled:
     """Replace each vector of the gallery by the weighted mean of itself and its nearest.
 
-    Holds all vectors in memory, twice.
+    Raises DataError where the memory for it is not there.
     """
-    held = (
-        gallery
-        if isinstance(gallery.vectors, np.ndarray)
-        else replace(gallery, vectors=gallery.vectors[:])
-    )
     itself = np.arange(len(gallery))
     alone = Peers(itself, itself, itself + 1)
-    return expanded(held, held, augment, alone, bounds or Bounds())
+    try:
+        held = replace(gallery, vectors=gallery.vectors[:])
+        return expanded(held, held, augment, alone, bounds or Bounds())
+    except MemoryError as error:
+        need = memory_to_augment(gallery) / 1e9
+        raise DataError(
+            f"Augmenting {len(gallery):,} images takes {need:.1f} GB of memory, which is not free. "
+            "Leave --augment out, or use a machine with more memory."
+        ) from error
 
 
 def reranked(

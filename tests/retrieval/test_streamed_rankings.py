@@ -25,7 +25,11 @@ from retrieval.evaluation.protocols import (
 from retrieval.evaluation.rankings import nearest_rows, rank
 from retrieval.evaluation.relevant import FEW
 from retrieval.evaluation.vectors import Bounds, Labelled, Transformed
+from retrieval.gallery.filter import INDEXED
 from retrieval.refinement import Refinement
+from retrieval.retriever import Retriever
+from retrieval.retriever.usable import StoredEmbeddings, read_images
+from tests.samples import picture
 
 NAN_IS_EQUAL = {"rtol": 1e-12, "atol": 0, "equal_nan": True}
 
@@ -214,6 +218,21 @@ def test_a_protocol_gives_the_same_whether_vectors_are_held_or_read(
     np.testing.assert_allclose(read.per_query.distances, whole.per_query.distances, atol=1e-5)
 
 
+def test_an_augmentation_past_the_bound_tells_the_memory_it_takes_before_it_starts() -> None:
+    told: list[str] = []
+    method = SearchMethod("none", Refinement.of(augment="2"))
+
+    def progress(what: str, done: int, total: int | None) -> None:
+        told.append(what)
+
+    images = clusters(200, 5)
+    read = evaluate(images, method=method, bounds=SMALL, progress=progress)
+    sentence = "The augmentation holds all vectors: 0.0 GB of memory."
+    assert read.notices.count(sentence) == told.count(sentence) == 1
+    assert told.index(sentence) < told.index("ranking")
+    assert sentence not in evaluate(images, method=method).notices
+
+
 def test_trials_are_the_same_whether_vectors_are_held_or_read() -> None:
     images, method = clusters(200, 5), SearchMethod("wccn")
     whole, read = trials_by_class(images, method), trials_by_class(images, method, bounds=SMALL)
@@ -222,6 +241,31 @@ def test_trials_are_the_same_whether_vectors_are_held_or_read() -> None:
     np.testing.assert_array_equal(read.right, whole.right)
     np.testing.assert_allclose(read.density, whole.density, atol=1e-5)
     np.testing.assert_allclose(read.evidence.scores, whole.evidence.scores, atol=1e-5)
+
+
+def test_a_stored_gallery_is_evaluated_alike_whether_it_is_held_or_read(
+    tmp_path: Path, weights: Path
+) -> None:
+    for n in range(16):
+        file = tmp_path / f"class{n % 3}" / f"{n:02}.png"
+        file.parent.mkdir(exist_ok=True)
+        picture(n).save(file)
+    file.write_bytes(b"no picture")
+    shop = Retriever(tmp_path / "shop.imgret", backbone=str(weights), transform="none")
+    shop.index(tmp_path)
+    table = shop.gallery.open_table()
+    held, read = read_images(shop.gallery, table), read_images(shop.gallery, table, held=0)
+    assert isinstance(read.embeddings, StoredEmbeddings)
+    assert len(read) == 15
+    rows = np.arange(len(read))[::-3]
+    np.testing.assert_array_equal(read.embeddings[rows], held.embeddings[rows])
+    expected = table.columns(["path", "label", "embedding"], INDEXED)
+    np.testing.assert_array_equal(held.embeddings, np.stack(expected["embedding"].to_numpy()))
+    assert list(read.labels) == expected["label"].to_pylist()
+    assert read.paths[0:2] == [shop.gallery.full(path) for path in expected["path"].to_pylist()[:2]]
+    one, other = (evaluate(i, method=SearchMethod("none"), bounds=SMALL) for i in (held, read))
+    assert one.metrics == other.metrics
+    assert one.worst == other.worst
 
 
 @pytest.mark.parametrize("held", [0, 1 << 28])
