@@ -89,7 +89,7 @@ def fit(
     chosen = rows_to_fit(spec, len(x), y, max_rows=max_rows, seed=seed)
     if len(chosen) < len(x):
         x, y = x[chosen], None if y is None else y[chosen]
-    x = np.asarray(x, np.float32)
+    x = np.array(x, np.float32)  # a fit may change them
     if kind.usual_lengths:
         x, y = usual_lengths(x, y)
     fitted, matrix, bias = kind.fit(asked, x, y, seed)
@@ -130,4 +130,4 @@ def _labelled(x: np.ndarray, y: np.ndarray | None, name: str) -> tuple[np.ndarra
             f"The transform {name} needs labelled images of at least two classes. Index with "
             "--labels, or choose --transform auto."
         )
-    return x[has_label], y[has_label]
+    return (x, y) if has_label.all() else (x[has_label], y[has_label])
