@@ -10,7 +10,7 @@ import numpy as np
 from retrieval.evaluation.keys import ABSENT
 from retrieval.evaluation.tiles import Peers, Tile, Top
 
-FEW = 32  # keys that are quicker compared with all others than searched for among them
+FEW_RELEVANT = 32  # keys that are quicker compared with all others than searched for among them
 
 
 class RelevantRanks:
@@ -61,7 +61,7 @@ def _numbers_above(wanted: np.ndarray, keys: np.ndarray, best: int) -> np.ndarra
 
     Leaves the greatest of the keys at the end of them, from the place best on.
     """
-    if len(wanted) > FEW:
+    if len(wanted) > FEW_RELEVANT:
         keys.sort()
         return np.asarray(len(keys) - keys.searchsorted(wanted, "right"), np.int32)
     if best:
