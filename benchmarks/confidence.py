@@ -84,7 +84,7 @@ def draw(images: Images, foreign: np.ndarray, seed: int, into: Answers) -> None:
     gallery = Images(
         images.embeddings[rows],
         labels[rows].tolist(),
-        [images.contents[i] for i in rows],
+        images.contents[rows],
         [images.paths[i] for i in rows],
     )
     trials = trials_by_class(gallery, SearchMethod("auto"))

@@ -7,6 +7,8 @@ totals: (n,) number of images in the gallery that have the query's label.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 SAMPLES_AT_ONCE = 4_000_000
@@ -87,6 +89,33 @@ def ndcg_at_k(labels: np.ndarray, neighbours: np.ndarray, totals: np.ndarray, k:
     gains = _relevant(labels, neighbours, k) @ discounts
     best = np.concatenate([[0.0], np.cumsum(discounts)])[np.minimum(totals, k)]
     return _per_relevant(gains, best)
+
+
+def ranking_scores(ranks: np.ndarray, ks: Sequence[int]) -> dict[str, float]:
+    """Return the metrics above of one query by the ranks of what is relevant to it.
+
+    ranks: (R,) ascending, from 1, of all relevant images of the gallery. ks: of precision@k,
+    recall@k and nDCG@k; the others are MAP@R, R-precision and mAP. Those that are undefined for
+    R = 0 are NaN.
+
+    >>> found = ranking_scores(np.array([1, 3]), ks=[2])
+    >>> {name: round(value, 3) for name, value in found.items()}
+    {'precision@2': 0.5, 'recall@2': 1.0, 'MAP@R': 0.5, 'R-precision': 0.5, 'mAP': 0.833,
+     'nDCG@2': 0.613}
+    """
+    total = len(ranks)
+    *within, in_first = ranks.searchsorted([*ks, total], "right").tolist()
+    precision = np.arange(1, total + 1) / ranks
+    scores = {f"precision@{k}": n / k for k, n in zip(ks, within, strict=True)}
+    scores |= {f"recall@{k}": float(n > 0) for k, n in zip(ks, within, strict=True)}
+    whole = (float(precision[:in_first].sum()), float(in_first), float(precision.sum()))
+    for name, value in zip(("MAP@R", "R-precision", "mAP"), whole, strict=True):
+        scores[name] = value / total if total else float("nan")
+    gains = 1 / np.log2(ranks[: max(within, default=0)] + 1)
+    for k, n in zip(ks, within, strict=True):
+        best = (1 / np.log2(np.arange(2, min(total, k) + 2))).sum()
+        scores[f"nDCG@{k}"] = float(gains[:n].sum() / best) if total else float("nan")
+    return scores
 
 
 def vote(neighbours: np.ndarray, k: int) -> np.ndarray:

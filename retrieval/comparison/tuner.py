@@ -258,14 +258,15 @@ def _split(images: Images) -> tuple[Images, Images, Images]:
 
     Copies of one content stay together. Raises DataError when no class can be split.
     """
-    by_label: dict[str, dict[str, list[int]]] = {}
-    for row, (label, content) in enumerate(zip(images.labels, images.contents, strict=True)):
+    by_label: dict[str, dict[int, list[int]]] = {}
+    contents = images.contents.tolist()
+    for row, (label, content) in enumerate(zip(images.labels, contents, strict=True)):
         if label:
             by_label.setdefault(label, {}).setdefault(content, []).append(row)
     held: list[list[int]] = []  # rows of one content each
-    for contents in by_label.values():
-        count = min(len(contents) - 1, max(1, round(HELD_OUT * len(contents))))
-        held += [contents[content] for content in sorted(contents)[:count]]
+    for copies in by_label.values():
+        count = min(len(copies) - 1, max(1, round(HELD_OUT * len(copies))))
+        held += [copies[content] for content in sorted(copies)[:count]]
     if len(held) < 2 or len(by_label) < 2:
         raise DataError(
             "Tuning needs labelled images: at least two classes of at least two images each. Put "
@@ -276,7 +277,7 @@ def _split(images: Images) -> tuple[Images, Images, Images]:
         parts[place % TOLD_BY == 1].extend(rows)
     mask = np.zeros(len(images), bool)
     mask[[*parts[0], *parts[1]]] = True
-    choosing, fresh = (sorted(part, key=lambda row: images.contents[row]) for part in parts)
+    choosing, fresh = (sorted(part, key=lambda row: contents[row]) for part in parts)
     gallery = _rows(images, np.flatnonzero(~mask))
     return gallery, _rows(images, choosing), _rows(images, fresh)
 
@@ -285,6 +286,6 @@ def _rows(images: Images, rows: Sequence[int] | np.ndarray) -> Images:
     return Images(
         images.embeddings[np.asarray(rows)],
         [images.labels[i] for i in rows],
-        [images.contents[i] for i in rows],
+        images.contents[np.asarray(rows)],
         [images.paths[i] for i in rows],
     )

@@ -12,23 +12,27 @@ from dataclasses import replace
 
 import numpy as np
 
-from retrieval import transform as transforms
 from retrieval.errors import ImgretError
 from retrieval.evaluation.calibration import Trials, joined_trials
 from retrieval.evaluation.evidence import CONSIDERED, NEAR, evidence, mean_of_best
 from retrieval.evaluation.protocols import (
-    Apply,
     Images,
     SearchMethod,
-    applied,
     coded,
+    fitted,
     folds,
     label_names,
 )
-from retrieval.evaluation.rankings import (
+from retrieval.evaluation.rankings import nearest_rows
+from retrieval.evaluation.refined import augmented
+from retrieval.evaluation.tiles import queries_at_once
+from retrieval.evaluation.vectors import (
+    Bounds,
     Labelled,
-    augmented,
-    nearest_rows,
+    Vectors,
+    applied,
+    vector_blocks,
+    vectors_of,
 )
 from retrieval.progress import Progress
 
@@ -40,13 +44,20 @@ MATCHES = 10  # of each query, from which it is learnt when a match is right
 
 
 def trials_by_class(
-    images: Images, method: SearchMethod, *, progress: Progress | None = None, seed: int = 0
+    images: Images,
+    method: SearchMethod,
+    *,
+    progress: Progress | None = None,
+    seed: int = 0,
+    bounds: Bounds | None = None,
 ) -> Trials | None:
     """Make trials of labelled images, searched by a method; None if there are too few classes.
 
     The transform and the augmentation are made anew in each fold, without the classes and the
     images that are left out. Images without a label, which may show anything, take no part.
+    bounds: of the memory that vectors and scores take.
     """
+    bounds = bounds or Bounds()
     gallery = coded(images, label_names(images))
     classes = np.unique(gallery.labels[gallery.labels >= 0])
     if len(classes) < FEWEST_CLASSES:
@@ -72,48 +83,51 @@ def trials_by_class(
         if not len(inside) or not len(asked):
             continue
         try:
-            apply = _fitted(images, method, inside)
+            apply = fitted(images, method, inside, max_rows=FIT_ROWS_A_FOLD).apply
         except ImgretError:  # too little is left to fit it to
             continue
-        there = replace(gallery.rows(inside), vectors=applied(apply, images.embeddings[inside]))
+        vectors = vectors_of(images.embeddings, inside, apply, bounds)
+        there = replace(gallery.rows(inside), vectors=vectors)
         if method.refinement.augment:
-            there = augmented(there, method.refinement.augment)
-        queries = replace(gallery.rows(asked), vectors=applied(apply, images.embeddings[asked]))
-        parts.append(_tried(queries, there, method, n % parts_of_classes))
+            there = augmented(there, method.refinement.augment, bounds)
+        queries = replace(gallery.rows(asked), vectors=applied(apply, images.embeddings, asked))
+        parts.append(_tried(queries, there, method, n % parts_of_classes, bounds))
     return joined_trials(parts) if parts else None
 
 
-def density(vectors: np.ndarray, gallery: np.ndarray, own: np.ndarray) -> np.ndarray:
+def density(
+    vectors: np.ndarray, gallery: Vectors, own: np.ndarray, bounds: Bounds | None = None
+) -> np.ndarray:
     """(n,) mean score of (n, d) vectors to the ten nearest of a gallery, without their own rows."""
-    found = np.empty(len(vectors))
-    step = max(1, (1 << 23) // max(1, len(gallery)))
-    for start in range(0, len(vectors), step):
-        scores = vectors[start : start + step] @ gallery.T
-        scores[np.arange(len(scores)), own[start : start + step]] = -np.inf
-        k = min(NEAR, scores.shape[1])
-        best = -np.partition(-scores, k - 1, axis=1)[:, :k]
-        found[start : start + step] = mean_of_best(best, NEAR)
-    return found
+    bounds = bounds or Bounds()
+    best = np.full((len(vectors), NEAR), -np.inf, np.float32)
+    for first, block in vector_blocks(gallery, bounds.rows):
+        step = queries_at_once(len(block), bounds)
+        for start in range(0, len(vectors), step):
+            part = slice(start, start + step)
+            scores = vectors[part] @ block.T
+            mine = own[part] - first
+            inside = np.flatnonzero((mine >= 0) & (mine < len(block)))
+            scores[inside, mine[inside]] = -np.inf
+            both = np.concatenate([best[part], scores], axis=1)
+            best[part] = -np.partition(-both, NEAR - 1, axis=1)[:, :NEAR]
+    return mean_of_best(best, NEAR)
 
 
-def _tried(queries: Labelled, gallery: Labelled, method: SearchMethod, fold: int) -> Trials:
-    scores, rows = nearest_rows(queries, gallery, CONSIDERED, method.refinement)
+def _tried(
+    queries: Labelled, gallery: Labelled, method: SearchMethod, fold: int, bounds: Bounds
+) -> Trials:
+    scores, rows = nearest_rows(queries, gallery, CONSIDERED, method.refinement, bounds)
     labels = np.where(rows >= 0, gallery.labels[rows], -1)
     right = (labels == queries.labels[:, None])[:, :MATCHES]
     first, place = np.unique(np.maximum(rows[:, 0], 0), return_inverse=True)
     return Trials(
         evidence((scores[:, :MATCHES], labels[:, :MATCHES]), (scores, labels)),
-        density(gallery.vectors[first], gallery.vectors, first)[place],
+        density(gallery.vectors[first], gallery.vectors, first, bounds)[place],
         right,
         np.isin(queries.labels, gallery.labels),
         np.full(len(queries), fold),
     )
-
-
-def _fitted(images: Images, method: SearchMethod, rows: np.ndarray) -> Apply:
-    labels = [images.labels[i] or None for i in rows] if method.sees_labels else None
-    embeddings = images.embeddings[rows].astype(np.float32)
-    return transforms.fit(method.transform, embeddings, labels, max_rows=FIT_ROWS_A_FOLD).apply
 
 
 def _sample(rows: np.ndarray, most: int, random: np.random.Generator) -> np.ndarray:

@@ -12,7 +12,7 @@ left out one by one; leave-one-out is then by fifths: the queries of one fifth s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,37 +21,36 @@ import numpy as np
 from retrieval import transform as transforms
 from retrieval.draw import evenly_drawn
 from retrieval.errors import DataError
-from retrieval.evaluation.rankings import (
-    NOBODY,
-    Labelled,
-    Ranked,
-    augmented,
-    joined_rankings,
-    rank,
-)
+from retrieval.evaluation.rankings import NOBODY, Ranked, joined_rankings, rank
+from retrieval.evaluation.refined import augmented, memory_to_augment
 from retrieval.evaluation.results import Evaluation, IntervalOver
 from retrieval.evaluation.summary import summarise
+from retrieval.evaluation.vectors import (
+    Apply,
+    Bounds,
+    Embeddings,
+    Labelled,
+    applied,
+    vectors_of,
+)
 from retrieval.progress import Progress
 from retrieval.refinement import Refinement
-
-Apply = Callable[[np.ndarray], np.ndarray]
 
 FOLDS = 5
 MOST_QUERIES = 10_000
 MATCHES_SHOWN = 10  # neighbours of each query that are kept at least
-QUERY_ROWS = 16_384
 
 
 @dataclass(frozen=True)
 class Images:
     """n embedded images. embeddings: (n, d) float16 or float32, raw. labels: "" for none.
 
-    contents: SHA-256 of each file, hex.
+    contents: (n,) int64, content_codes() of the files.
     """
 
-    embeddings: np.ndarray
-    labels: Sequence[str]
-    contents: Sequence[str]
+    embeddings: Embeddings
+    labels: Sequence[str] | np.ndarray
+    contents: np.ndarray
     paths: Sequence[Path]
 
     def __len__(self) -> int:
@@ -94,8 +93,8 @@ class Measured:
 
     @property
     def depth(self) -> int:
-        """Number of neighbours kept of each query."""
-        return max(*self.ks, self.vote, MATCHES_SHOWN)
+        """Number of neighbours kept of each query: metrics at other k need none of them."""
+        return max(self.k, self.vote, MATCHES_SHOWN)
 
 
 def evaluate(
@@ -106,14 +105,22 @@ def evaluate(
     measured: Measured | None = None,
     zero_shot: bool = False,
     progress: Progress | None = None,
+    bounds: Bounds | None = None,
 ) -> Evaluation:
     """Evaluate matches of labelled images: queries against the gallery, or the gallery itself.
 
-    Raises DataError when there is nothing to measure.
+    bounds: of the memory that vectors and scores take. Raises DataError when there is nothing to
+    measure.
     """
     method, measured = method or SearchMethod(), measured or Measured()
     ranked, protocol, rows, notices = rank_images(
-        gallery, queries, method=method, measured=measured, zero_shot=zero_shot, progress=progress
+        gallery,
+        queries,
+        method=method,
+        measured=measured,
+        zero_shot=zero_shot,
+        progress=progress,
+        bounds=bounds,
     )
     asking = queries or gallery
     return summarise(
@@ -138,25 +145,27 @@ def rank_images(
     measured: Measured,
     zero_shot: bool = False,
     progress: Progress | None = None,
+    bounds: Bounds | None = None,
 ) -> tuple[Ranked, str, np.ndarray, list[str]]:
     """Rank images; return rankings, protocol, rows of queries, and what limits the figures."""
     names = label_names(gallery, queries)
     searched, asking = coded(gallery, names), coded(queries or gallery, names)
     rows, notices = _chosen(asking.labels, measured.most_queries)
-    run = _Run(gallery, searched, method, measured, progress)
+    run = _Run(gallery, searched, method, measured, progress, bounds or Bounds())
     if queries is not None:
         _check_shared(searched, asking)
-        return run.queries(queries, asking, rows), "queries", rows, notices
+        ranked = run.queries(queries, asking, rows)
+        return ranked, "queries", rows, notices + run.notices
     if zero_shot:
         ranked, rows = run.zero_shot(rows)
-        return ranked, "zero-shot", rows, notices
+        return ranked, "zero-shot", rows, notices + run.notices
     if method.sees_labels or method.refinement.augment:
         ranked, rows = run.by_fifths(rows)
         notices.append(
             "The transform or the augmentation has seen every image. So each fifth of the images "
             "was searched for among the other four, with both fitted anew."
         )
-        return ranked, "leave-one-out", rows, notices
+        return ranked, "leave-one-out", rows, notices + run.notices
     return run.leave_one_out(rows), "leave-one-out", rows, notices
 
 
@@ -164,6 +173,11 @@ def label_names(gallery: Images, queries: Images | None = None) -> list[str]:
     """List all labels, sorted; a label's place is its code."""
     labels = {*gallery.labels, *(queries.labels if queries else ())} - {""}
     return sorted(map(str, labels))
+
+
+def content_codes(sha256: Iterable[str]) -> np.ndarray:
+    """Return (n,) int64 numbers of SHA-256 in hex: their first 60 bits, 0 where there is none."""
+    return np.fromiter((int(each[:15] or "0", 16) for each in sha256), np.int64)
 
 
 class _Run:
@@ -174,22 +188,25 @@ class _Run:
         method: SearchMethod,
         measured: Measured,
         progress: Progress | None,
+        bounds: Bounds,
     ) -> None:
         self.images = images
         self.gallery = gallery
         self.method = method
         self.measured = measured
         self.progress = progress
+        self.bounds = bounds
+        self.notices: list[str] = []
 
     def queries(self, images: Images, queries: Labelled, rows: np.ndarray) -> Ranked:
-        apply = self._fit(np.arange(len(self.images)))
-        gallery = replace(self.gallery, vectors=applied(apply, self.images.embeddings))
-        vectors = applied(apply, images.embeddings[rows])
-        return self._rank(replace(queries.rows(rows), vectors=vectors), gallery)
+        whole = np.arange(len(self.images))
+        apply = self._fit(whole)
+        vectors = applied(apply, images.embeddings, rows)
+        return self._rank(replace(queries.rows(rows), vectors=vectors), self._gallery(whole, apply))
 
     def leave_one_out(self, rows: np.ndarray) -> Ranked:
-        apply = self._fit(np.arange(len(self.images)))
-        gallery = replace(self.gallery, vectors=applied(apply, self.images.embeddings))
+        whole = np.arange(len(self.images))
+        gallery = self._gallery(whole, self._fit(whole))
         return self._rank(gallery.rows(rows), gallery)
 
     def by_fifths(self, rows: np.ndarray) -> tuple[Ranked, np.ndarray]:
@@ -201,10 +218,9 @@ class _Run:
             if not len(mine) or not len(inside):
                 continue
             apply = self._fit(inside)
-            gallery = self.gallery.rows(inside)
-            gallery = replace(gallery, vectors=applied(apply, self.images.embeddings[inside]))
-            vectors = applied(apply, self.images.embeddings[mine])
-            part = self._rank(replace(self.gallery.rows(mine), vectors=vectors), gallery)
+            vectors = applied(apply, self.images.embeddings, mine)
+            queries = replace(self.gallery.rows(mine), vectors=vectors)
+            part = self._rank(queries, self._gallery(inside, apply))
             parts.append(_renumbered(part, inside))
             order.append(mine)
         if not parts:
@@ -224,9 +240,7 @@ class _Run:
         first = classes[len(classes) // 2]
         seen = np.flatnonzero((self.gallery.labels >= 0) & (self.gallery.labels < first))
         inside = np.flatnonzero(self.gallery.labels >= first)
-        apply = self._fit(seen, anew=True)
-        gallery = self.gallery.rows(inside)
-        gallery = replace(gallery, vectors=applied(apply, self.images.embeddings[inside]))
+        gallery = self._gallery(inside, self._fit(seen, anew=True))
         mine = rows[self.gallery.labels[rows] >= first]
         part = self._rank(gallery.rows(np.searchsorted(inside, mine)), gallery)
         return _renumbered(part, inside), mine
@@ -237,14 +251,16 @@ class _Run:
             return self.method.fitted
         if self.progress:
             self.progress("fitting", 0, None)
-        labels = [self.images.labels[i] or None for i in rows] if self.method.sees_labels else None
-        return transforms.fit(
-            self.method.transform, self.images.embeddings[rows].astype(np.float32), labels
-        ).apply
+        return fitted(self.images, self.method, rows).apply
+
+    def _gallery(self, rows: np.ndarray, apply: Apply) -> Labelled:
+        vectors = vectors_of(self.images.embeddings, rows, apply, self.bounds)
+        return replace(self.gallery.rows(rows), vectors=vectors)
 
     def _rank(self, queries: Labelled, gallery: Labelled) -> Ranked:
         if self.method.refinement.augment:
-            gallery = augmented(gallery, self.method.refinement.augment)
+            self._tell_memory(gallery)
+            gallery = augmented(gallery, self.method.refinement.augment, self.bounds)
         return rank(
             queries,
             gallery,
@@ -252,15 +268,37 @@ class _Run:
             depth=self.measured.depth,
             refinement=self.method.refinement,
             progress=self.progress,
+            bounds=self.bounds,
         )
+
+    def _tell_memory(self, gallery: Labelled) -> None:
+        """Say what an augmentation will take where the vectors were not to be held."""
+        if self.notices or isinstance(gallery.vectors, np.ndarray):
+            return
+        need = memory_to_augment(gallery) / 1e9
+        self.notices.append(f"The augmentation holds all vectors: {need:.1f} GB of memory.")
+        if self.progress:
+            self.progress(self.notices[-1], 0, None)
+
+
+def fitted(
+    images: Images, method: SearchMethod, rows: np.ndarray, *, max_rows: int = transforms.FIT_ROWS
+) -> transforms.Transform:
+    """Fit a method's transform to rows of images, of which at most max_rows are read."""
+    spec = transforms.resolve_spec(method.transform, len(rows), images.embeddings.shape[1])
+    labels = None
+    if method.sees_labels:
+        labels = np.array([images.labels[i] for i in rows.tolist()], object)
+    chosen = transforms.rows_to_fit(spec, len(rows), labels, max_rows=max_rows)
+    some = None if labels is None else [label or None for label in labels[chosen].tolist()]
+    return transforms.fit(spec, images.embeddings[rows[chosen]], some, max_rows=max_rows)
 
 
 def coded(images: Images, names: Sequence[str]) -> Labelled:
     """Code labels as places in names and contents as numbers; vectors are put in later."""
     code = {name: n for n, name in enumerate(names)}
     labels = np.array([code.get(label, NOBODY) for label in images.labels], np.int64)
-    contents = np.array([int(sha256[:15] or "0", 16) for sha256 in images.contents], np.int64)
-    return Labelled(np.empty((len(images), 0), np.float32), labels, contents)
+    return Labelled(np.empty((len(images), 0), np.float32), labels, np.asarray(images.contents))
 
 
 def _chosen(labels: np.ndarray, most: int) -> tuple[np.ndarray, list[str]]:
@@ -293,12 +331,6 @@ def folds(images: Labelled, n: int = FOLDS) -> np.ndarray:
     fold = np.empty(len(contents), np.int64)
     fold[by_label] = np.arange(len(contents)) % n
     return np.asarray(fold[inverse])
-
-
-def applied(apply: Apply, embeddings: np.ndarray) -> np.ndarray:
-    """Transform (n, d) embeddings, some at a time."""
-    starts = range(0, max(1, len(embeddings)), QUERY_ROWS)
-    return np.concatenate([apply(embeddings[i : i + QUERY_ROWS]) for i in starts])
 
 
 def _renumbered(ranked: Ranked, rows: np.ndarray) -> Ranked:

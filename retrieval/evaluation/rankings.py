@@ -1,47 +1,27 @@
-"""Rank a gallery for labelled queries, block by block, and score every ranking.
+"""Rank a gallery for labelled queries and score the rankings, of which only the best are kept.
 
-A block holds the scores of a few queries against the whole gallery, so memory grows with the
-gallery, never with its square.
+A metric of a whole ranking needs the ranks of what is relevant, not the ranking. So memory grows
+neither with the gallery nor with queries times rows. A gallery whose vectors are held is gone
+through once; another is read twice for each block of queries, whose relevant images are bounded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from retrieval import metrics
+from retrieval.evaluation.keys import rows_of, scores_of
+from retrieval.evaluation.refined import expanded, reranked
+from retrieval.evaluation.relevant import RelevantRanks
+from retrieval.evaluation.tiles import Groups, Peers, Top, nearest_keys, queries_at_once, tiles
+from retrieval.evaluation.vectors import Bounds, Labelled
 from retrieval.progress import Progress
-from retrieval.refinement import (
-    Neighbourhood,
-    Refinement,
-    Reranking,
-    k_reciprocal_distances,
-    weighted_mean,
-)
+from retrieval.refinement import Refinement
 
-CELLS_PER_BLOCK = 1 << 23  # scores held at a time
 NOBODY = -1  # the label of an image without one, and of a neighbour that is not there
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """n images: (n, d) float32 unit vectors, (n,) int64 labels and (n,) int64 contents.
-
-    labels: codes, -1 for an image without a label. contents: equal where the files are.
-    """
-
-    vectors: np.ndarray
-    labels: np.ndarray
-    contents: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.vectors)
-
-    def rows(self, rows: np.ndarray) -> Labelled:
-        """Take some of the images."""
-        return Labelled(self.vectors[rows], self.labels[rows], self.contents[rows])
 
 
 @dataclass(frozen=True)
@@ -92,127 +72,133 @@ def rank(
     depth: int,
     refinement: Refinement | None = None,
     progress: Progress | None = None,
+    bounds: Bounds | None = None,
 ) -> Ranked:
     """Rank the gallery for each query and score the rankings.
 
-    An image of the same content is not a neighbour. ks: of precision@k, recall@k and nDCG@k.
-    depth: neighbours that are kept. augmentation of the gallery is augmented()'s.
+    An image of the same content is not a neighbour, and of equal scores the earlier row comes
+    first. ks: of precision@k, recall@k and nDCG@k. depth: neighbours that are kept. augmentation
+    of the gallery is augmented()'s.
     """
-    refinement = refinement or Refinement()
-    counts = np.bincount(gallery.labels[gallery.labels >= 0], minlength=1)
-    deep = max(depth, *ks, int(counts.max()))
+    search = _Search(gallery, refinement or Refinement(), bounds or Bounds())
     parts = []
-    for block in _blocks(len(queries), len(gallery)):
-        part = queries.rows(np.arange(block.start, block.stop))
-        scores, order = _ranked_block(part, gallery, refinement)
-        parts.append(_scored(part, gallery, scores, order, ks, depth, deep))
-        if progress:
-            progress("ranking", block.stop, len(queries))
+    for block in search.blocks(queries.labels, depth):
+
+        def told(share: float, block: range = block) -> None:
+            if progress:
+                progress("ranking", block.start + int(share * len(block)), len(queries))
+
+        parts.append(search.ranked(queries.rows(np.asarray(block)), ks, depth, told))
     return joined_rankings(parts)
 
 
 def nearest_rows(
-    queries: Labelled, gallery: Labelled, n: int, refinement: Refinement | None = None
+    queries: Labelled,
+    gallery: Labelled,
+    n: int,
+    refinement: Refinement | None = None,
+    bounds: Bounds | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(q, n) scores of the n nearest of each query and their rows, best first; as rank() has it.
 
     -inf and -1 where there are fewer.
     """
-    scores = np.full((len(queries), n), -np.inf, np.float32)
-    rows = np.full((len(queries), n), NOBODY, np.int64)
-    width = min(n, len(gallery))
-    for block in _blocks(len(queries), len(gallery)):
-        part = queries.rows(np.arange(block.start, block.stop))
-        all_scores, order = _ranked_block(part, gallery, refinement or Refinement())
-        rows[block, :width] = order[:, :width]
-        scores[block, :width] = np.take_along_axis(all_scores, order[:, :width], 1)
-    rows[np.isneginf(scores)] = NOBODY
+    search = _Search(gallery, refinement or Refinement(), bounds or Bounds())
+    rows = np.empty((len(queries), n), np.int64)
+    scores = np.empty((len(queries), n), np.float32)
+    for block in search.blocks(queries.labels, n):
+        part = slice(block.start, block.stop)
+        rows[part], scores[part] = search.nearest(queries.rows(np.asarray(block)), n)
     return scores, rows
 
 
-def augmented(gallery: Labelled, augment: Neighbourhood) -> Labelled:
-    """Replace each vector of the gallery by the weighted mean of itself and its nearest."""
-    vectors = np.empty_like(gallery.vectors)
-    for block in _blocks(len(gallery), len(gallery)):
-        scores = gallery.vectors[block] @ gallery.vectors.T
-        scores[np.arange(len(scores)), np.arange(block.start, block.stop)] = -np.inf
-        vectors[block] = _expanded(gallery.vectors[block], scores, gallery, augment)
-    return Labelled(vectors, gallery.labels, gallery.contents)
+class _Search:
+    """A gallery and how it is searched."""
 
+    def __init__(self, gallery: Labelled, refinement: Refinement, bounds: Bounds) -> None:
+        self._gallery = gallery
+        self._refinement = refinement
+        self._bounds = bounds
+        self._by_label, self._by_content = Groups(gallery.labels), Groups(gallery.contents)
+        self._held = isinstance(gallery.vectors, np.ndarray)
+        self._reranked = refinement.rerank.m if refinement.rerank else 0
 
-def _blocks(queries: int, gallery: int) -> Iterator[slice]:
-    step = max(1, CELLS_PER_BLOCK // max(1, gallery))
-    return (slice(start, min(start + step, queries)) for start in range(0, queries, step))
+    def blocks(self, labels: np.ndarray, depth: int) -> Iterator[range]:
+        """Give the queries that are searched for together, by their (q,) labels."""
+        if self._held:
+            step = queries_at_once(len(self._gallery), self._bounds)
+            yield from (range(i, min(i + step, len(labels))) for i in range(0, len(labels), step))
+            return
+        most = queries_at_once(max(depth, self._reranked), self._bounds)
+        pairs = np.cumsum(self._relevant(labels).counts)
+        start = 0
+        while start < len(labels):
+            before = pairs[start - 1] if start else 0
+            fit = int(pairs.searchsorted(before + self._bounds.pairs, "right"))
+            stop = min(max(fit, start + 1), start + most)
+            yield range(start, min(stop, len(labels)))
+            start = stop
 
+    def ranked(
+        self, queries: Labelled, ks: Sequence[int], depth: int, told: Callable[[float], None]
+    ) -> Ranked:
+        """Rank the gallery for some queries. told: is called with the share that is done."""
+        own = self._by_content.peers(queries.contents)
+        queries = self._expanded(queries, own)
+        relevant = RelevantRanks(self._relevant(queries.labels))
+        top = Top(len(queries), max(depth, self._reranked))
+        passes = 1 if self._held else 2
+        for number in range(passes):
+            for tile in tiles(queries, self._gallery, own, self._bounds):
+                if number == 0:
+                    relevant.collect(tile)
+                if number == passes - 1:
+                    relevant.count(tile, top)
+                done = tile.start + (tile.stop - tile.start) * tile.queries.stop / len(queries)
+                told((number + done / len(self._gallery)) / passes)
+        rows, scores = self._refined(queries, own, top.best)
+        found = np.where(rows >= 0, self._gallery.labels[rows], NOBODY)
+        values, totals = [], np.empty(len(queries), np.int64)
+        for query, label in enumerate(queries.labels.tolist()):
+            ranks = self._in_new_order(relevant.of(query), found[query] == label)
+            totals[query] = len(ranks)
+            values.append(metrics.ranking_scores(ranks, ks))
+        return Ranked(
+            queries.labels,
+            totals,
+            {name: np.array([each[name] for each in values]) for name in values[0]},
+            rows[:, :depth],
+            found[:, :depth],
+            scores[:, :depth],
+        )
 
-def _ranked_block(
-    queries: Labelled, gallery: Labelled, refinement: Refinement
-) -> tuple[np.ndarray, np.ndarray]:
-    """(b, n) scores, -inf for the query's own content, and the (b, n) order of the gallery."""
-    own = queries.contents[:, None] == gallery.contents[None]
-    vectors = queries.vectors
-    scores = np.where(own, -np.inf, vectors @ gallery.vectors.T)
-    if refinement.expand:
-        vectors = _expanded(vectors, scores, gallery, refinement.expand)
-        scores = np.where(own, -np.inf, vectors @ gallery.vectors.T)
-    order = np.argsort(-scores, axis=1, kind="stable")
-    if refinement.rerank:
-        _rerank(vectors, gallery, order, scores, refinement.rerank)
-    return scores.astype(np.float32), order
+    def nearest(self, queries: Labelled, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """(q, n) rows and scores of the n nearest of some queries."""
+        own = self._by_content.peers(queries.contents)
+        queries = self._expanded(queries, own)
+        width = max(n, self._reranked)
+        keys = nearest_keys(queries, self._gallery, width, own, self._bounds)
+        rows, scores = self._refined(queries, own, keys)
+        return rows[:, :n], scores[:, :n]
 
+    def _relevant(self, labels: np.ndarray) -> Peers:
+        """The rows of each query's label; none where it has no label."""
+        peers = self._by_label.peers(labels)
+        return replace(peers, last=np.where(labels >= 0, peers.last, peers.first))
 
-def _expanded(
-    vectors: np.ndarray, scores: np.ndarray, gallery: Labelled, how: Neighbourhood
-) -> np.ndarray:
-    n = min(how.n, scores.shape[1])
-    nearest = np.argpartition(-scores, n - 1, axis=1)[:, :n]
-    return weighted_mean(
-        vectors, gallery.vectors[nearest], np.take_along_axis(scores, nearest, 1), how.alpha
-    )
+    def _expanded(self, queries: Labelled, own: Peers) -> Labelled:
+        how = self._refinement.expand
+        return expanded(queries, self._gallery, how, own, self._bounds) if how else queries
 
+    def _refined(
+        self, queries: Labelled, own: Peers, keys: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        found, how = (rows_of(keys), scores_of(keys)), self._refinement.rerank
+        return reranked(queries, self._gallery, found, how, own, self._bounds) if how else found
 
-def _rerank(
-    vectors: np.ndarray, gallery: Labelled, order: np.ndarray, scores: np.ndarray, how: Reranking
-) -> None:
-    """Bring the first m of each row into their new order."""
-    m = min(how.m, order.shape[1])
-    step = max(1, CELLS_PER_BLOCK // (m + 1) ** 2)
-    for start in range(0, len(order), step):
-        rows = slice(start, start + step)
-        first = order[rows, :m]
-        among = np.concatenate([vectors[rows, None], gallery.vectors[first]], axis=1)
-        distances = k_reciprocal_distances(among @ among.transpose(0, 2, 1), how)
-        distances[np.isneginf(np.take_along_axis(scores[rows], first, 1))] = np.inf
-        better = np.argsort(distances, axis=1, kind="stable")
-        order[rows, :m] = np.take_along_axis(first, better, 1)
-
-
-def _scored(
-    queries: Labelled,
-    gallery: Labelled,
-    scores: np.ndarray,
-    order: np.ndarray,
-    ks: Sequence[int],
-    depth: int,
-    deep: int,
-) -> Ranked:
-    sorted_scores = np.take_along_axis(scores, order, 1)
-    found = np.where(np.isneginf(sorted_scores), NOBODY, gallery.labels[order])
-    labels = queries.labels
-    totals = (found == labels[:, None]).sum(axis=1)
-    full = found
-    if found.shape[1] < deep:  # k is larger than the gallery
-        missing = deep - found.shape[1]
-        found = np.pad(found, ((0, 0), (0, missing)), constant_values=NOBODY)
-        sorted_scores = np.pad(sorted_scores, ((0, 0), (0, missing)), constant_values=-np.inf)
-        order = np.pad(order, ((0, 0), (0, missing)), constant_values=-1)
-    values: dict[str, np.ndarray] = {}
-    for name, measure in (("precision", metrics.precision_at_k), ("recall", metrics.recall_at_k)):
-        values |= {f"{name}@{k}": measure(labels, found, k) for k in ks}
-    values["MAP@R"] = metrics.average_precision_at_r(labels, found, totals)
-    values["R-precision"] = metrics.r_precision(labels, found, totals)
-    values["mAP"] = metrics.average_precision(labels, full, totals)
-    values |= {f"nDCG@{k}": metrics.ndcg_at_k(labels, found, totals, k) for k in ks}
-    kept = slice(0, depth)
-    neighbours = np.where(np.isneginf(sorted_scores), -1, order)[:, kept]
-    return Ranked(labels, totals, values, neighbours, found[:, kept], sorted_scores[:, kept])
+    def _in_new_order(self, ranks: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """Ranks, of which those that were ranked again are told by (n,) right."""
+        if not self._reranked:
+            return ranks
+        first = np.flatnonzero(right[: self._reranked]) + 1
+        return np.concatenate([first, ranks[ranks > self._reranked]])

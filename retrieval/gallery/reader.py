@@ -107,6 +107,14 @@ class TableReader:
         with damage_as_gallery_errors(self._dataset.uri):
             return list(self._dataset.take(list(offsets), columns=list(names)).to_pylist())
 
+    def embeddings_at(self, offsets: np.ndarray) -> np.ndarray:
+        """Return (n, d) float16 embeddings of usable rows by their place in columns()."""
+        if not len(offsets):
+            return np.empty((0, self.dim), np.float16)
+        with damage_as_gallery_errors(self._dataset.uri):
+            found = self._dataset.take(offsets.tolist(), columns=["embedding"])
+        return as_matrix(found["embedding"].combine_chunks())
+
     def rows_by_id(self, ids: np.ndarray, names: Sequence[str]) -> dict[int, dict[str, Any]]:
         """Return a few rows by their ids."""
         found = self.columns(names, with_ids(ids.tolist()))

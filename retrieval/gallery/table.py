@@ -34,7 +34,7 @@ from retrieval.gallery.dataset import (
     open_dataset,
 )
 from retrieval.gallery.filter import with_ids
-from retrieval.gallery.reader import FEW_IDS, TableReader
+from retrieval.gallery.reader import FEW_OF, TableReader
 from retrieval.gallery.rows import SETTINGS_KEY, TABLE, Row
 from retrieval.gallery.versions import (
     Durability,
@@ -167,15 +167,21 @@ class ImageTable(TableReader):
                 self._dataset.insert(data)
 
     def update(self, columns: dict[str, list[Any]]) -> None:
-        """Commit new values of some columns; columns["id"] names the rows."""
-        for start in range(0, len(columns["id"]), IDS_PER_VERSION):
-            part = {name: c[start : start + IDS_PER_VERSION] for name, c in columns.items()}
-            self._update(part)
+        """Commit new values of some columns; columns["id"] names the rows.
 
-    def _update(self, columns: dict[str, list[Any]]) -> None:
+        Of few, the whole rows are written anew: Lance reads all embeddings to change a column.
+        """
+        n = len(columns["id"])
+        few = n < FEW_OF * self.count()
+        step = ROWS_A_READ if few else IDS_PER_VERSION
+        for start in range(0, n, step):
+            part = {name: column[start : start + step] for name, column in columns.items()}
+            self._update(part, whole=few)
+
+    def _update(self, columns: dict[str, list[Any]], *, whole: bool) -> None:
         schema = self._dataset.schema
-        names = [field.name for field in schema if field.name != "embedding"]
-        before = self._in_order(np.array(columns["id"], np.int64), names)
+        names = [field.name for field in schema if whole or field.name != "embedding"]
+        before = self._in_order(np.array(columns["id"], np.int64), names, few=whole)
         kept = set(before["id"].to_pylist())
         places = [i for i, row in enumerate(columns["id"]) if row in kept]
         after = before
@@ -183,18 +189,25 @@ class ImageTable(TableReader):
             new = pa.array([stored.storable(values[i]) for i in places], schema.field(name).type)
             after = after.set_column(after.schema.get_field_index(name), schema.field(name), new)
         sums = pa.array(stored.with_facts_changed(before, after))
+        written = names if whole else [*columns, "checksum"]
         changed = pa.table(
-            {**{name: after[name] for name in columns}, "checksum": sums},
-            schema=pa.schema([schema.field(name) for name in [*columns, "checksum"]]),
+            {name: sums if name == "checksum" else after[name] for name in written},
+            schema=pa.schema([schema.field(name) for name in written]),
         )
         with self._committing():
             self._dataset.merge_insert("id").when_matched_update_all().execute(changed)
 
-    def _in_order(self, ids: np.ndarray, names: Sequence[str]) -> pa.Table:
+    def _in_order(self, ids: np.ndarray, names: Sequence[str], *, few: bool) -> pa.Table:
         """Return the existing rows of ids, in the order of ids."""
-        found = self.columns(names, with_ids(ids.tolist()) if len(ids) <= FEW_IDS else None)
-        position = {int(i): place for place, i in enumerate(found["id"].to_numpy())}
-        return found.take([position[i] for i in ids.tolist() if i in position])
+        stored_ids = self.columns(["id"])["id"].to_numpy()
+        order = np.argsort(stored_ids, kind="stable")
+        at = np.minimum(np.searchsorted(stored_ids, ids, sorter=order), max(len(order) - 1, 0))
+        places = order[at] if len(order) else np.empty(0, np.int64)
+        places = places[stored_ids[places] == ids[: len(places)]]
+        if not few:
+            return self.columns(names).take(places)
+        with damage_as_gallery_errors(self._path):
+            return self._dataset.take(places.tolist(), columns=list(names))
 
     def next_ids(self, n: int) -> range:
         """Reserve ids for n rows that one commit writes."""

@@ -15,7 +15,7 @@ from retrieval.encoder import Encoder
 from retrieval.errors import ArgumentError, DataError, GalleryError
 from retrieval.evaluation import Calibration, Evaluation, IntervalOver
 from retrieval.evaluation.calibration import PRIOR_KNOWN
-from retrieval.evaluation.protocols import Images, Measured, evaluate
+from retrieval.evaluation.protocols import Images, Measured, content_codes, evaluate
 from retrieval.gallery import Settings
 from retrieval.images import ImageFile, find_images
 from retrieval.loader import load_images
@@ -129,9 +129,8 @@ def encode_labelled(
         names = ", ".join(map(str, folders))
         raise DataError(f"No image below {names} can be read. Give another folder.")
     labels = [label_of(path) or "" for path, _ in loaded]
-    images = Images(
-        np.stack(embeddings), labels, [sha256 for _, sha256 in loaded], [path for path, _ in loaded]
-    )
+    contents = content_codes(sha256 for _, sha256 in loaded)
+    images = Images(np.stack(embeddings), labels, contents, [path for path, _ in loaded])
     return images, notices
 
 

@@ -1,29 +1,98 @@
-"""The usable rows of a gallery as images to evaluate."""
+"""The usable rows of a gallery as images to evaluate; the embeddings of many stay on disk."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
 
-from retrieval.evaluation.protocols import Images
+from retrieval.evaluation.protocols import Images, content_codes
 from retrieval.gallery import Gallery, ImageTable
 from retrieval.gallery.filter import INDEXED
-from retrieval.gallery.rows import as_matrix
+
+HELD_BYTES = 1 << 28  # of embeddings, in memory
+ROWS_READ = 16_384  # at a time
 
 
-def read_images(gallery: Gallery, table: ImageTable) -> Images:
-    """Read all usable rows of a gallery with their raw embeddings, float16."""
+class StoredEmbeddings:
+    """Raw embeddings of a table, (n, d) float16, each time read anew.
+
+    offsets: (n,) places of the rows in the table.
+    """
+
+    def __init__(self, table: ImageTable, offsets: np.ndarray) -> None:
+        self._table = table
+        self._offsets = offsets
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows and width."""
+        return len(self), self._table.dim
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """Read (m,) rows. Raises GalleryError where the table is damaged."""
+        return self._table.embeddings_at(self._offsets[rows])
+
+    def held(self) -> np.ndarray:
+        """Read all rows into memory."""
+        embeddings = np.empty(self.shape, np.float16)
+        for start in range(0, len(self), ROWS_READ):
+            part = slice(start, start + ROWS_READ)
+            embeddings[part] = self._table.embeddings_at(self._offsets[part])
+        return embeddings
+
+
+class StoredPaths(Sequence[Path]):
+    """The paths of a gallery's rows, made of what is stored when one is asked for."""
+
+    def __init__(self, gallery: Gallery, stored: Any) -> None:
+        self._gallery = gallery
+        self._stored = stored  # a column of the table
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    @overload
+    def __getitem__(self, row: int) -> Path: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[Path]: ...
+    def __getitem__(self, row: int | slice) -> Path | list[Path]:
+        """Return the full path of a row. Raises GalleryError if it leaves the gallery's folder."""
+        if isinstance(row, slice):
+            return [self[i] for i in range(*row.indices(len(self)))]
+        return self._gallery.full(self._stored[int(row)].as_py())
+
+
+def read_images(gallery: Gallery, table: ImageTable, *, held: int = HELD_BYTES) -> Images:
+    """Read all usable rows of a gallery with their raw embeddings, float16.
+
+    held: bytes of embeddings that are held in memory; more are read when they are needed.
+    """
     table.check_finite()
-    n = table.count(INDEXED)
-    embeddings = np.empty((n, table.dim), np.float16)
-    labels: list[str] = []
-    contents: list[str] = []
-    paths: list[Path] = []
-    for batch in table.batches(["embedding", "label", "sha256", "path"]):
-        start = len(labels)
-        embeddings[start : start + batch.num_rows] = as_matrix(batch["embedding"])
-        labels += [label or "" for label in batch["label"].to_pylist()]
-        contents += batch["sha256"].to_pylist()
-        paths += [gallery.full(path) for path in batch["path"].to_pylist()]
-    return Images(embeddings, labels, contents, paths)
+    offsets = np.empty(table.count(INDEXED), np.int64)
+    labels = np.empty(len(offsets), object)
+    contents = np.empty(len(offsets), np.int64)
+    known: dict[str, str] = {}  # one string for all rows of a label
+    n = before = 0
+    for batch in table.batches(["label", "sha256", "error"], None):
+        usable = np.flatnonzero(batch["error"].is_null().to_numpy(zero_copy_only=False))
+        part = slice(n, n + len(usable))
+        kept = batch.take(usable)
+        offsets[part] = before + usable
+        contents[part] = content_codes(kept["sha256"].to_pylist())
+        texts = (label or "" for label in kept["label"].to_pylist())
+        labels[part] = [known.setdefault(text, text) for text in texts]
+        n, before = part.stop, before + batch.num_rows
+    stored = StoredEmbeddings(table, offsets)
+    few = len(offsets) * table.dim * np.dtype(np.float16).itemsize <= held
+    return Images(
+        stored.held() if few else stored,
+        labels,
+        contents,
+        StoredPaths(gallery, table.columns(["path"], INDEXED)["path"]),
+    )

@@ -8,7 +8,7 @@ within.py  wccn and rca, of which the default is one
 lda.py     lda
 """
 
-from retrieval.transform.fitted import FIT_ROWS, Transform, fit
+from retrieval.transform.fitted import FIT_ROWS, Transform, fit, rows_to_fit
 from retrieval.transform.spec import Spec
 from retrieval.transform.table import KINDS, NAMES, parse_spec, resolve_spec, sees_labels
 
@@ -21,5 +21,6 @@ __all__ = [
     "fit",
     "parse_spec",
     "resolve_spec",
+    "rows_to_fit",
     "sees_labels",
 ]

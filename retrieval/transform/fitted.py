@@ -86,10 +86,10 @@ def fit(
     y = None if labels is None else np.array([label or "" for label in labels])
     if kind.labels == "needed":
         x, y = _labelled(x, y, kind.name)
-    if len(x) > max_rows:
-        chosen = evenly_drawn(len(x), max_rows, seed=seed)
+    chosen = rows_to_fit(spec, len(x), y, max_rows=max_rows, seed=seed)
+    if len(chosen) < len(x):
         x, y = x[chosen], None if y is None else y[chosen]
-    x = np.asarray(x, np.float32)
+    x = np.array(x, np.float32)  # a fit may change them
     if kind.usual_lengths:
         x, y = usual_lengths(x, y)
     fitted, matrix, bias = kind.fit(asked, x, y, seed)
@@ -104,6 +104,25 @@ def fit(
     )
 
 
+def rows_to_fit(
+    spec: str,
+    n: int,
+    labels: np.ndarray | None,
+    *,
+    max_rows: int = FIT_ROWS,
+    seed: int = 0,
+) -> np.ndarray:
+    """Return which of n rows fit() looks at, (m,) int64 ascending: the others need not be read.
+
+    labels: (n,), "" for none. Where a transform needs labels, only rows that have one are drawn.
+    """
+    rows = np.arange(n)
+    if labels is not None and KINDS[parse_spec(spec).name].labels == "needed":
+        labelled = np.flatnonzero(labels != "")
+        rows = labelled if len(labelled) else rows  # fit() tells that there are none
+    return rows[evenly_drawn(len(rows), max_rows, seed=seed)]
+
+
 def _labelled(x: np.ndarray, y: np.ndarray | None, name: str) -> tuple[np.ndarray, np.ndarray]:
     has_label = np.zeros(len(x), bool) if y is None else y != ""
     if y is None or len(np.unique(y[has_label])) < 2:
@@ -111,4 +130,4 @@ def _labelled(x: np.ndarray, y: np.ndarray | None, name: str) -> tuple[np.ndarra
             f"The transform {name} needs labelled images of at least two classes. Index with "
             "--labels, or choose --transform auto."
         )
-    return x[has_label], y[has_label]
+    return (x, y) if has_label.all() else (x[has_label], y[has_label])

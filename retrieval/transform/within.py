@@ -24,6 +24,7 @@ ANCHORS, AMONG = 4096, 20_000  # images whose neighbours are looked for, and whe
 ASKED = 1024  # images whose neighbours tell whether labels say something
 SAME = 1e-5  # of a score below 1: a copy, which tells nothing
 LONGEST_ROW = 10.0  # times the median length of a row
+ROWS_AT_ONCE = 4096  # in memory beside those that are fitted to
 SURE_OF_LABELS = 4.0  # standard errors above chance
 LEAST_WITHIN = 1e-6  # of the largest; below it a direction is rounding noise in float32
 
@@ -37,21 +38,22 @@ def fit_within(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fit a (components, d) matrix and a (components,) bias, float64.
 
-    x: (n, d) float32. labels: (n,), "" for none; None for nearest neighbours in their place.
-    shrinkage: weight of the identity, by default 1000 / (1000 + n).
+    x: (n, d) float32, which is centred in place. labels: (n,), "" for none; None for nearest
+    neighbours in their place. shrinkage: weight of the identity, by default 1000 / (1000 + n).
     """
     mean = x.mean(axis=0, dtype=np.float64)
     mean *= MEAN_SHARE * len(x) / (len(x) + IMAGES_LIKE_ZERO)
-    centred = x - mean.astype(x.dtype)
+    x -= mean.astype(x.dtype)
     if labels is None:
-        differences, free = _between_neighbours(centred, seed)
+        differences, free = _between_neighbours(x, seed)
     else:
-        differences, free = _within_classes(centred, labels)
+        differences, free = _within_classes(x, labels)
     if shrinkage is None:
         shrinkage = IMAGES_LIKE_GROUND / (IMAGES_LIKE_GROUND + free)
     matrix = _inverse_root(differences, free, shrinkage)
+    del differences  # as large as x
     if components is not None and components < len(matrix):
-        matrix = _widest(centred, matrix, components)
+        matrix = _widest(x, matrix, components)
     return matrix, -matrix @ mean
 
 
@@ -59,6 +61,8 @@ def usual_lengths(x: np.ndarray, labels: np.ndarray | None) -> tuple[np.ndarray,
     """Leave out rows, and their labels, that are many times longer than most."""
     lengths = np.linalg.norm(x, axis=1)
     kept = lengths <= LONGEST_ROW * np.median(lengths)
+    if kept.all():
+        return x, labels
     return x[kept], None if labels is None else labels[kept]
 
 
@@ -89,11 +93,27 @@ def tell_something(x: np.ndarray, labels: np.ndarray | None, seed: int) -> bool:
 def _within_classes(x: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, int]:
     """What each image differs from the mean of its class by, and how many of these are free."""
     names, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    order = np.argsort(codes, kind="stable")
-    sums = np.add.reduceat(x[order], np.cumsum(counts) - counts, axis=0)
-    differences = x - (sums / counts[:, None]).astype(x.dtype)[codes]
-    kept = ((names != "") & (counts > 1))[codes]
-    return differences[kept], int(kept.sum() - len(np.unique(codes[kept])))
+    means = (_sums_of_classes(x, codes, counts) / counts[:, None]).astype(x.dtype)
+    kept = np.flatnonzero(((names != "") & (counts > 1))[codes])
+    differences = np.empty((len(kept), x.shape[1]), x.dtype)
+    for start in range(0, len(kept), ROWS_AT_ONCE):
+        rows = kept[start : start + ROWS_AT_ONCE]
+        differences[start : start + ROWS_AT_ONCE] = x[rows] - means[codes[rows]]
+    return differences, int(len(kept) - len(np.unique(codes[kept])))
+
+
+def _sums_of_classes(x: np.ndarray, codes: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """(c, d) sums of the rows of each class, some classes at a time."""
+    order, ends = np.argsort(codes, kind="stable"), np.cumsum(counts)
+    sums = np.empty((len(counts), x.shape[1]), x.dtype)
+    first = 0
+    while first < len(counts):
+        begin = int(ends[first] - counts[first])
+        last = max(first + 1, int(ends.searchsorted(begin + ROWS_AT_ONCE, "right")))
+        starts = ends[first:last] - counts[first:last] - begin
+        sums[first:last] = np.add.reduceat(x[order[begin : ends[last - 1]]], starts, axis=0)
+        first = last
+    return sums
 
 
 def _between_neighbours(x: np.ndarray, seed: int) -> tuple[np.ndarray, int]:

@@ -19,7 +19,7 @@ from retrieval.evaluation import Confidence
 from retrieval.evaluation.calibration import STRENGTH, Trials, _logistic, calibrate
 from retrieval.evaluation.evidence import Evidence, evidence
 from retrieval.evaluation.open_set import density, trials_by_class
-from retrieval.evaluation.protocols import Images, SearchMethod
+from retrieval.evaluation.protocols import Images, SearchMethod, content_codes
 from retrieval.refinement import Refinement
 from retrieval.retriever import Retriever
 from retrieval.retriever.altered import altered
@@ -39,7 +39,7 @@ def clusters(n: int, classes: int, *, noise: float = 0.5, seed: int = 0, d: int 
     return Images(
         x.astype(np.float32),
         [f"class{label:02}" for label in labels],
-        [f"{seed:032x}{i:032x}"[::-1] for i in range(n)],
+        content_codes(f"{seed:032x}{i:032x}"[::-1] for i in range(n)),
         [Path(f"{seed}/{i}.jpg") for i in range(n)],
     )
 
@@ -146,7 +146,7 @@ def test_a_class_that_is_left_out_has_no_row_and_copies_are_on_one_side() -> Non
     twice = Images(
         np.concatenate([images.embeddings] * 2),
         [*images.labels] * 2,
-        [*images.contents] * 2,
+        np.tile(images.contents, 2),
         [*images.paths] * 2,
     )
     trials = trials_by_class(twice, SearchMethod("none"))

@@ -11,15 +11,23 @@ from sklearn.metrics import precision_recall_fscore_support
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
 from retrieval.errors import ImgretError
-from retrieval.evaluation import Evaluation, rankings
-from retrieval.evaluation.protocols import Images, Measured, SearchMethod, evaluate
-from retrieval.evaluation.rankings import Labelled, augmented, rank
+from retrieval.evaluation import Evaluation
+from retrieval.evaluation.protocols import (
+    Images,
+    Measured,
+    SearchMethod,
+    content_codes,
+    evaluate,
+)
+from retrieval.evaluation.rankings import rank
+from retrieval.evaluation.refined import augmented
+from retrieval.evaluation.vectors import Bounds, Labelled
 from retrieval.refinement import Neighbourhood, Refinement
 from retrieval.transform import fit
 
 
-def content(name: str) -> str:
-    return hashlib.sha256(name.encode()).hexdigest()
+def contents(*names: str) -> np.ndarray:
+    return content_codes(hashlib.sha256(name.encode()).hexdigest() for name in names)
 
 
 def images(
@@ -34,7 +42,7 @@ def images(
     return Images(
         x.astype(np.float32),
         [f"class{label}" for label in labels],
-        [content(f"{seed}-{i}") for i in range(n)],
+        contents(*(f"{seed}-{i}" for i in range(n))),
         [Path(f"{seed}/{i}.jpg") for i in range(n)],
     )
 
@@ -72,7 +80,7 @@ def test_an_image_is_never_its_own_neighbour_nor_is_its_copy() -> None:
     twice = Images(
         np.concatenate([alone.embeddings, alone.embeddings]),
         [*alone.labels, *alone.labels],
-        [*alone.contents, *alone.contents],
+        np.tile(alone.contents, 2),
         [*alone.paths, *(Path(f"copy/{p}") for p in alone.paths)],
     )
     first, both = plain(alone), plain(twice)
@@ -85,7 +93,7 @@ def test_queries_without_a_relevant_image_are_counted_apart() -> None:
     odd = Images(
         np.concatenate([queries.embeddings, queries.embeddings[:3] * -1]),
         [*queries.labels, "unknown", "unknown", "unknown"],
-        [*queries.contents, *(content(f"odd{i}") for i in range(3))],
+        np.append(queries.contents, contents("odd0", "odd1", "odd2")),
         [*queries.paths, *(Path(f"odd/{i}.jpg") for i in range(3))],
     )
     with_odd, without = plain(gallery, odd), plain(gallery, queries)
@@ -113,13 +121,12 @@ def test_a_gallery_smaller_than_k_is_evaluated() -> None:
     assert e.metric("recall@10").value == 1
 
 
-def test_memory_is_spent_on_blocks_and_the_result_is_the_same(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.mark.parametrize("held", [0, 1 << 28])
+def test_memory_is_spent_on_blocks_and_the_result_is_the_same(held: int) -> None:
     gallery, how = images(), Refinement.of(expand="3", rerank="20")
     whole = evaluate(gallery, method=SearchMethod("none", how))
-    monkeypatch.setattr(rankings, "CELLS_PER_BLOCK", 400)
-    blocks = evaluate(gallery, method=SearchMethod("none", how))
+    bounds = Bounds(cells=400, rows=17, pairs=100, held=held)
+    blocks = evaluate(gallery, method=SearchMethod("none", how), bounds=bounds)
     for one, other in zip(blocks.metrics, whole.metrics, strict=True):
         assert one.value == pytest.approx(other.value, abs=1e-6), one.name
 
@@ -194,7 +201,7 @@ def test_more_queries_than_allowed_are_sampled_and_that_is_said() -> None:
 def test_classes_confusions_and_failures_are_those_counted_by_hand() -> None:
     x = np.array([[1, 0], [1, 0.01], [0, 1], [0.01, 1], [1, 0.02]], np.float32)
     gallery = Images(
-        x, ["a", "a", "b", "b", "b"], [content(str(i)) for i in range(5)],
+        x, ["a", "a", "b", "b", "b"], contents(*"01234"),
         [Path(f"{i}.jpg") for i in range(5)],
     )  # fmt: skip
     e = plain(gallery, measured=Measured((1,), vote=1))

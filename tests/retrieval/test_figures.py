@@ -16,7 +16,7 @@ from retrieval.comparison import Comparison, ExperimentResult
 from retrieval.comparison.comparer import paired_tests
 from retrieval.errors import ImgretError
 from retrieval.evaluation import Evaluation
-from retrieval.evaluation.protocols import Images, SearchMethod, evaluate
+from retrieval.evaluation.protocols import Images, SearchMethod, content_codes, evaluate
 from retrieval.report.comparison import comparison_page, write_comparison
 from retrieval.report.evaluation import evaluation_page, write_evaluation
 from retrieval.report.figures import comparison_figures, evaluation_figures
@@ -35,7 +35,7 @@ def evaluated(folder: Path, seed: int = 0, *, n: int = 60, label: str = "class")
     for i, path in enumerate(paths[:12]):
         picture(i).save(path)
     names = [f"{label}{i}" for i in labels]
-    contents = [hashlib.sha256(bytes([i])).hexdigest() for i in range(n)]
+    contents = content_codes(hashlib.sha256(bytes([i])).hexdigest() for i in range(n))
     images = Images(x.astype(np.float32), names, contents, paths)
     found = calibrated_by_class(images, SearchMethod("none"), 0.9, None)
     return dataclasses.replace(evaluate(images, method=SearchMethod("none")), calibration=found)
