@@ -116,7 +116,8 @@ def k_reciprocal_distances(similarities: np.ndarray, reranking: Reranking) -> np
     looked for among the candidates alone, not in the whole gallery as in the paper.
     """
     s = np.asarray(similarities, np.float32)
-    order = np.argsort(-s, axis=2, kind="stable")
+    own = 4 * np.eye(s.shape[1], dtype=np.float32)  # each is its own nearest, though it has copies
+    order = np.argsort(-(s + own), axis=2, kind="stable")
     reciprocal = _reciprocal(order, reranking.k1)
     half = _reciprocal(order, max(1, round(reranking.k1 / 2)))
     shared = reciprocal @ half.transpose(0, 2, 1)

@@ -182,7 +182,8 @@ ELSEWHERE = {
     ("retrieval/gallery/table.py", "become"),  # Lance's own commit, and then a sync
     ("retrieval/retriever/export.py", "_export_parquet"),
     ("retrieval/retriever/export.py", "_export_npz"),
-    ("retrieval/retriever/publish.py", "_save"),  # another name of a file that is on the disk
+    ("retrieval/retriever/publish.py", "_save"),  # Index.save, by replaced()
+    ("retrieval/index/delta.py", "save_delta"),  # the same
     ("imgret/standard_input.py", "_of_standard_input"),  # a temporary folder of one query
     ("imgret/streams.py", "prepare_streams"),  # to /dev/null
 }

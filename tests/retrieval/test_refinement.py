@@ -121,3 +121,11 @@ def test_numbers_from_1_to_999_are_taken_and_the_bounds_are_told(n: int, k: int)
     else:
         with pytest.raises(ImgretError, match=r"^rerank is .* whole numbers from 1 to 999 and"):
             Refinement.of(rerank=spec)
+
+
+def test_more_copies_than_neighbours_are_looked_at_have_distances() -> None:
+    similarities = np.ones((1, 12, 12), np.float32)
+    distances = k_reciprocal_distances(similarities, Reranking(m=11, k1=3, k2=2, weight=0.3))
+    assert np.isfinite(distances).all()
+    assert (distances >= -1e-6).all()
+    assert (distances <= 0.7 + 1e-6).all()
