@@ -148,6 +148,11 @@ class GrowingIndex:
     def _added_ids(self) -> np.ndarray:
         return self.added.ids if self.added else np.empty(0, np.int64)
 
+    @property
+    def finds_vectors(self) -> bool:
+        """Whether vectors() reads little of the file for a few ids."""
+        return self.main.settings["kind"] == "exact"
+
     def vectors(self, ids: np.ndarray) -> np.ndarray:
         """Return the transformed vectors of ids of any shape, (..., d_out); zeros for id -1.
 

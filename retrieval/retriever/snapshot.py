@@ -21,6 +21,7 @@ from retrieval.retriever.results import Match
 
 NO_LABEL = -1
 FILTERS_KEPT = 4
+FEW_VECTORS = 10_000
 DEEPER_BY_FILTER, FARTHEST = 4, 1024  # a likely match lies no farther than this
 
 
@@ -125,11 +126,11 @@ class Snapshot:
         expand, rerank = refinement.expand, refinement.rerank
         if expand:
             scores, ids = self._found(vectors, expand.n, allowed, excluded)
-            vectors = weighted_mean(vectors, self.index.vectors(ids), scores, expand.alpha)
+            vectors = weighted_mean(vectors, self.vectors(ids), scores, expand.alpha)
         scores, ids = self._found(vectors, max(k, rerank.m if rerank else 0), allowed, excluded)
         if rerank and len(ids):
             first = ids[:, : rerank.m]
-            among = np.concatenate([vectors[:, None], self.index.vectors(first)], axis=1)
+            among = np.concatenate([vectors[:, None], self.vectors(first)], axis=1)
             distances = k_reciprocal_distances(among @ among.transpose(0, 2, 1), rerank)
             order = np.argsort(np.where(first < 0, np.inf, distances), axis=1, kind="stable")
             scores[:, : rerank.m] = np.take_along_axis(scores[:, : rerank.m], order, 1)
@@ -153,6 +154,22 @@ class Snapshot:
             order = np.argsort(-scores, axis=1, kind="stable")
             scores, ids = (np.take_along_axis(a, order, 1) for a in (scores, ids))
         return scores[:, :k], ids[:, :k]
+
+    def vectors(self, ids: np.ndarray) -> np.ndarray:
+        """Return the transformed vectors of ids of any shape, (..., d_out); zeros for id -1.
+
+        Those of few images of an index with cells come from their rows: its own ids lie scattered
+        in its file, which would be read whole for them.
+        """
+        wanted, places = np.unique(ids, return_inverse=True)
+        augment = (self.settings.index or self.settings).augment
+        if self.index.finds_vectors or augment != "none" or len(wanted) > FEW_VECTORS:
+            return self.index.vectors(ids)
+        there = wanted >= 0
+        vectors = np.zeros((len(wanted), self.index.d_out), np.float32)
+        embeddings = self.table.embeddings_at(self._places_of(wanted[there]))
+        vectors[there] = self.index.transform(embeddings)
+        return vectors[places.reshape(np.shape(ids))]
 
     def _calibration(self, refinement: Refinement) -> CalibrationState | None:
         """What is known of when matches of this very search are right."""
@@ -221,7 +238,7 @@ class Snapshot:
     def density(self, ids: np.ndarray) -> np.ndarray:
         """(q,) mean score of the vectors of ids to the ten nearest others; see evidence.py."""
         wanted, place = np.unique(np.maximum(ids, -1), return_inverse=True)
-        scores, found = self.index.search_vectors(self.index.vectors(wanted), NEAR + 1)
+        scores, found = self.index.search_vectors(self.vectors(wanted), NEAR + 1)
         scores[found == wanted[:, None]] = -np.inf
         return mean_of_best(scores, NEAR)[place]
 
@@ -260,6 +277,11 @@ class Snapshot:
 
     def _read(self, ids: np.ndarray, columns: list[str]) -> list[dict[str, Any]]:
         """Some columns of the rows of ids, in their order."""
+        places = self._places_of(ids)
+        return self.table.take(places.tolist(), columns) if len(ids) else []
+
+    def _places_of(self, ids: np.ndarray) -> np.ndarray:
+        """The places of ids in the table's columns. Raises GalleryError for an unknown id."""
         known, order = self._places
         at = np.minimum(np.searchsorted(known, ids), max(len(known) - 1, 0))
         if len(ids) and (len(known) == 0 or (known[at] != ids).any()):
@@ -267,7 +289,7 @@ class Snapshot:
                 f"The index of {self.gallery.path} names rows that do not exist. "
                 "Run `imgret verify --repair`."
             )
-        return self.table.take(order[at].tolist(), columns) if len(ids) else []
+        return np.asarray(order[at]) if len(ids) else np.empty(0, np.int64)
 
 
 def _plain(probabilities: np.ndarray | None, row: int, place: int) -> float | None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval.index import Index
+from retrieval.index import GrowingIndex, Index
+from retrieval.index import index as index_module
 from retrieval.refinement import Neighbourhood, weighted_mean
 from retrieval.retriever import Retriever
 from retrieval.transform import Transform
@@ -102,6 +103,22 @@ def test_re_ranking_changes_the_order_and_nothing_else(gallery: tuple[Path, Path
     other = Retriever(path, rerank="20:6:3:0.1").search(query, k=20)
     assert {m.id: round(m.score, 5) for m in plain} == {m.id: round(m.score, 5) for m in other}
     assert [m.id for m in plain] != [m.id for m in other]
+
+
+def test_the_vectors_of_a_large_gallery_come_from_its_rows(
+    gallery: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, folder = gallery
+    monkeypatch.setattr(index_module, "EXACT_UP_TO", 20)
+    Retriever(path).index(folder, refit=True)
+    snapshot = Retriever(path)._current()
+    assert snapshot.index.kind.startswith("ivf")
+    ids = np.append(snapshot.index.ids, -1).reshape(1, -1)
+    expected = snapshot.index.vectors(ids)
+    monkeypatch.setattr(GrowingIndex, "vectors", None)  # it would read the whole file
+    np.testing.assert_allclose(snapshot.vectors(ids), expected, atol=2e-3)
+    query = folder / "class2" / "02.png"
+    assert len(Retriever(path, expand="5", rerank="20").search(query, k=9)) == 9
 
 
 def test_what_index_was_told_is_kept_with_the_gallery(gallery: tuple[Path, Path]) -> None:
