@@ -12,11 +12,9 @@ report.html           curves, and what they led to
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -161,31 +159,26 @@ def write_facts(folder: Path, facts: RunFacts) -> None:
 def save_model(
     folder: Path, network: nn.Module, preprocessing: Preprocessing, classes: Sequence[str]
 ) -> None:
-    """Write config.json and model.safetensors, as timm and the hub write them, each atomically."""
-    from timm.models._hub import save_for_hf
+    """Write config.json and model.safetensors, as timm and the hub write them, each atomically.
 
-    with _state_apart(network), scratch_folder(folder) as scratch:
-        save_for_hf(
-            network,
-            str(scratch),
-            model_config={"label_names": list(classes)},
-            safe_serialization=True,
-            data_config=data_config(preprocessing),
-        )
-        for name in (RUN_WEIGHTS, CONFIG):
-            with replaced(folder / name) as made:
-                shutil.copyfile(scratch / name, made)
+    By parts of timm's own that older versions have, too; those know nothing of other pixels than
+    the ones that weights were made for.
+    """
+    from safetensors.torch import save_file
+    from timm.models._hub import save_config_for_hf
 
-
-@contextlib.contextmanager
-def _state_apart(network: nn.Module) -> Iterator[None]:
-    hook = network.register_state_dict_post_hook(  # type: ignore[no-untyped-call]
-        lambda _, state, *__: state.update(apart(state))
-    )
-    try:
-        yield
-    finally:
-        hook.remove()
+    with replaced(folder / RUN_WEIGHTS) as made:
+        save_file(apart(network.state_dict()), made)
+    with scratch_folder(folder) as scratch:
+        save_config_for_hf(network, scratch / CONFIG, model_config={"label_names": list(classes)})
+        document = json.loads((scratch / CONFIG).read_text(encoding="utf-8"))
+    said = document["pretrained_cfg"]
+    if list(said.get("input_size", ())) != [3, preprocessing.size, preprocessing.size]:
+        said["pool_size"] = None
+    said.update(data_config(preprocessing))
+    for of_other_pixels in ("test_input_size", "test_pool_size", "test_crop_pct"):
+        said.pop(of_other_pixels, None)
+    write_atomically(folder / CONFIG, json.dumps(document, indent=2).encode())
 
 
 def apart(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
