@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.families import families, read_page, try_network
+from tests.timm_versions import as_the_table
 
 PAGE = read_page()
 
 
+@as_the_table
 def test_every_family_of_timm_is_on_the_page() -> None:
     assert sorted(PAGE) == families()
 

@@ -17,6 +17,7 @@ from classify.run import save_model
 from retrieval.backbones import BackboneName, load_classifier
 from retrieval.errors import BackboneError, RecipeError
 from tests.samples import save_weights
+from tests.timm_versions import need_network
 
 SMALL = "mobilenetv3_small_050"
 
@@ -232,11 +233,13 @@ def test_what_a_head_of_several_layers_is_trained_on_is_what_it_is_judged_by(
     "name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "test_maxvit"]
 )
 def test_a_network_of_one_input_size_is_made_for_the_recipes(name: str) -> None:
+    need_network(name)
     network = made(64, backbone=name)
     assert network(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
 
 
 def test_a_declared_head_takes_a_network_of_one_input_size() -> None:
+    need_network("test_maxvit")
     network = made(64, backbone="test_maxvit", head={"pool": "avg"})
     assert network(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
 
@@ -292,6 +295,7 @@ def test_weights_made_for_one_size_start_a_network_of_another(tmp_path: Path) ->
 def test_a_network_that_cannot_be_trained_is_one_sentence(
     size: int, spec: dict[str, object], said: str | None
 ) -> None:
+    need_network(spec["backbone"])
     if said is None:
         made(size, **spec)
         return

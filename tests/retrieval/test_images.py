@@ -177,10 +177,14 @@ def test_a_reduced_jpeg_keeps_its_colour_model(mode: str) -> None:
     assert difference(decode(data, SQUASH).pixels, fit_square(image.convert("RGB"), SQUASH)) < 3
 
 
-def test_lab_and_ycbcr_tiffs_become_rgb() -> None:
-    for mode in ("LAB", "YCbCr"):
-        data = encoded(picture(8).convert(mode), "TIFF")
-        assert difference(open_image(data)[0], picture(8)) < 4
+@pytest.mark.parametrize("mode", ["LAB", "YCbCr"])
+def test_tiffs_of_other_colour_spaces_become_rgb(mode: str) -> None:
+    data = encoded(picture(8).convert(mode), "TIFF")
+    try:
+        Image.open(io.BytesIO(data)).load()
+    except OSError:
+        pytest.skip(f"this Pillow cannot read its own TIFF of {mode}")
+    assert difference(open_image(data)[0], picture(8)) < 4
 
 
 def test_grey_of_16_bits_keeps_its_shades_in_either_byte_order_and_in_pgm() -> None:

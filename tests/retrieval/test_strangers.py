@@ -88,6 +88,9 @@ def rewrite(
     values = table.to_pylist()
     if rows is not None:
         rows(values)
+    for row in values:
+        if row["embedding"] is not None:  # pyarrow 17 takes no float of Python for a half
+            row["embedding"] = np.asarray(row["embedding"], np.float16)
     new = pa.Table.from_pylist(values, schema=table.schema.with_metadata(metadata))
     lance.write_dataset(new, str(path), mode="overwrite")
     (folder / ".imgret" / "gallery.toml").unlink()
