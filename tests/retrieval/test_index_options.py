@@ -6,6 +6,7 @@ import itertools
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from retrieval.errors import ImgretError
