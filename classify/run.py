@@ -157,12 +157,16 @@ def write_facts(folder: Path, facts: RunFacts) -> None:
 
 
 def save_model(
-    folder: Path, network: nn.Module, preprocessing: Preprocessing, classes: Sequence[str]
+    folder: Path,
+    network: nn.Module,
+    preprocessing: Preprocessing,
+    classes: Sequence[str],
+    arguments: Mapping[str, Any],
 ) -> None:
     """Write config.json and model.safetensors, as timm and the hub write them, each atomically.
 
-    By parts of timm's own that older versions have, too; those know nothing of other pixels than
-    the ones that weights were made for.
+    arguments: those that timm makes the network with again. Older versions of timm remember none,
+    nor other pixels than those that weights were made for.
     """
     from safetensors.torch import save_file
     from timm.models._hub import save_config_for_hf
@@ -170,7 +174,12 @@ def save_model(
     with replaced(folder / RUN_WEIGHTS) as made:
         save_file(apart(network.state_dict()), made)
     with scratch_folder(folder) as scratch:
-        save_config_for_hf(network, scratch / CONFIG, model_config={"label_names": list(classes)})
+        save_config_for_hf(
+            network,
+            scratch / CONFIG,
+            model_config={"label_names": list(classes)},
+            model_args=dict(arguments),
+        )
         document = json.loads((scratch / CONFIG).read_text(encoding="utf-8"))
     said = document["pretrained_cfg"]
     if list(said.get("input_size", ())) != [3, preprocessing.size, preprocessing.size]:

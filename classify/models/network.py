@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -31,11 +32,15 @@ RANDOM_WEIGHTS, PRETRAINED = "random", "pretrained"
 
 @dataclass(frozen=True)
 class Created:
-    """A network and how its pixels are prepared. is_random: whether its weights are random."""
+    """A network and how its pixels are prepared. is_random: whether its weights are random.
+
+    arguments: those that timm makes it with again; newer versions of timm remember them.
+    """
 
     network: nn.Module
     preprocessing: Preprocessing
     is_random: bool
+    arguments: Mapping[str, Any]
 
 
 def create_network(spec: ModelSpec, pixels: Input, num_classes: int) -> Created:
@@ -47,17 +52,18 @@ def create_network(spec: ModelSpec, pixels: Input, num_classes: int) -> Created:
     source = _source_of_timm(spec, pixels.size)
     preprocessing = _preprocessing(spec, pixels, source)
     size = preprocessing.size
+    arguments: dict[str, Any]
     if spec.is_timm and spec.head.pool == "own":
-        network = _timm_network(spec, size, num_classes)
+        arguments = _timm_arguments(spec, size)
+        network = _timm_network(spec, size, num_classes, arguments)
     else:
         layout = spec.model_dump(mode="json", exclude={"weights"}, exclude_none=True)
-        network = timm.create_model(
-            "imgret_classifier", layout=layout, size=size, num_classes=num_classes
-        )
+        arguments = {"layout": layout, "size": size}
+        network = timm.create_model("imgret_classifier", **arguments, num_classes=num_classes)
     if spec.weights != RANDOM_WEIGHTS:
         _load(network, spec, source.network.state_dict() if source else _plain_weights(spec))
     _check_scores(network, spec.backbone, size, num_classes)
-    return Created(network, preprocessing, spec.weights == RANDOM_WEIGHTS)
+    return Created(network, preprocessing, spec.weights == RANDOM_WEIGHTS, arguments)
 
 
 def layers_of(network: nn.Module) -> list[nn.Module]:
@@ -106,18 +112,28 @@ def _is_known(spec: ModelSpec) -> bool:
     return spec.is_timm and bool(timm.is_model(spec.architecture.id))
 
 
-def _timm_network(spec: ModelSpec, size: int, num_classes: int) -> nn.Module:
-    """timm's own network for a size, as its weights' folder has it. Raises RecipeError."""
+def _timm_arguments(spec: ModelSpec, size: int) -> dict[str, Any]:
+    """What timm's own network is made with for a size, as its weights' folder has it.
+
+    Raises RecipeError for a name that timm does not know.
+    """
     name = spec.architecture
     if not _is_known(spec):
         raise RecipeError(
             f"model.backbone: timm has no network {name.id[:80]!r}. Give another name."
         )
+    return backbones.arguments_of(name if spec.weights == RANDOM_WEIGHTS else _source(spec), size)
+
+
+def _timm_network(
+    spec: ModelSpec, size: int, num_classes: int, arguments: Mapping[str, Any]
+) -> nn.Module:
+    """timm's own network with the recipe's rates. Raises RecipeError."""
     rates = {"drop_rate": spec.head.dropouts[0], "drop_path_rate": spec.drop_path}
-    source = name if spec.weights == RANDOM_WEIGHTS else _source(spec)
-    arguments = backbones.arguments_of(source, size)
-    arguments |= {key: rate for key, rate in rates.items() if rate}
-    return create_timm(name.id, size, arguments | {"num_classes": num_classes})
+    given = {key: rate for key, rate in rates.items() if rate}
+    return create_timm(
+        spec.architecture.id, size, {**arguments, **given, "num_classes": num_classes}
+    )
 
 
 def _check_scores(network: nn.Module, name: str, size: int, num_classes: int) -> None:

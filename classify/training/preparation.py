@@ -21,20 +21,17 @@ from classify.training.objective import Supervised, make_label_loss
 from classify.training.teacher import Teacher
 from classify.training.validation import device, score_all, validate_labels
 from retrieval.errors import DataError
-from retrieval.images import Preprocessing
 from retrieval.progress import Progress
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A loop and what it was made of. failed: images that were left out, and why. is_random:
-    whether the backbone begins with random weights."""
+    """A loop and what it was made of. failed: images that were left out, and why."""
 
     loop: Loop
-    preprocessing: Preprocessing
+    created: Created
     validation: Pixels
     failed: tuple[tuple[Path, str], ...]
-    is_random: bool
 
 
 def prepare(
@@ -60,7 +57,7 @@ def prepare(
     else:
         loop = _distilled_loop(recipe, created, teacher, train, validation, out, progress)
     loop.begin()
-    return Prepared(loop, pixels, validation, train.failed + validation.failed, created.is_random)
+    return Prepared(loop, created, validation, train.failed + validation.failed)
 
 
 def supervised_loop(

@@ -121,7 +121,11 @@ def train(
             why = loop.run(
                 history,
                 on_best=lambda network: save_model(
-                    out, network, prepared.preprocessing, splits.train.classes
+                    out,
+                    network,
+                    prepared.created.preprocessing,
+                    splits.train.classes,
+                    prepared.created.arguments,
                 ),
                 on_epoch=note,
                 restore_best=lambda network: _restore(network, out),
@@ -133,7 +137,9 @@ def train(
         seconds = round(loop.place.total_seconds, 1)
         best = loop.place.best_epoch
         write_facts(out, replace(facts, best_epoch=best, ended=why, seconds=seconds))
-    return Trained(Run.read(out), tuple(history), with_best(history), failed, prepared.is_random)
+    return Trained(
+        Run.read(out), tuple(history), with_best(history), failed, prepared.created.is_random
+    )
 
 
 def _facts(folder: Path, splits: Splits, prepared: Prepared) -> RunFacts:

@@ -305,7 +305,7 @@ def test_a_network_that_cannot_be_trained_is_one_sentence(
 
 def test_layers_that_share_weights_are_saved_and_read_again(tmp_path: Path) -> None:
     created = create_network(ModelSpec(backbone="coat_tiny"), Input(size=32), 2)
-    save_model(tmp_path, created.network, created.preprocessing, ["a", "b"])
+    save_model(tmp_path, created.network, created.preprocessing, ["a", "b"], created.arguments)
     x = torch.randn(2, 3, 32, 32)
     loaded = load_classifier(tmp_path)
     torch.testing.assert_close(loaded.network(x), created.network.eval()(x))
