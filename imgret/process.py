@@ -1,11 +1,13 @@
-"""The command as a process of its own, which ends without taking everything down."""
+"""The command as a process of its own, which starts and ends without needless work."""
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import os
 import sys
+from collections.abc import Iterator
 from typing import NoReturn
 
 
@@ -27,6 +29,23 @@ def run_command() -> NoReturn:
         if isinstance(end.code, int):
             codes.append(end.code)
         raise
+
+
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """Look for no garbage while modules are imported, and never again among what they hold.
+
+    They stay to the end, and going through them takes a twentieth of the time of a query.
+    """
+    if not gc.isenabled() or gc.get_freeze_count():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        gc.enable()
 
 
 def _leave(codes: list[int]) -> None:
