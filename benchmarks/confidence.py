@@ -21,12 +21,12 @@ from benchmarks.table import Table
 from retrieval import transform as transforms
 from retrieval.comparison.embeddings import embed_folder
 from retrieval.encoder import cache_folder
-from retrieval.evaluation.calibration import PRIOR_KNOWN, calibrate, prior_weights
-from retrieval.evaluation.evidence import CONSIDERED, evidence
+from retrieval.evaluation.calibration import calibrate, prior_weights
+from retrieval.evaluation.evidence import evidence
 from retrieval.evaluation.open_set import density, trials_by_class
 from retrieval.evaluation.protocols import Images, SearchMethod
 from retrieval.metrics import expected_calibration_error
-from retrieval.words import EmbeddingSettings
+from retrieval.words import CONSIDERED, PRIOR_KNOWN, EmbeddingSettings
 
 DRAWS = 5
 HELD_OUT = 0.2

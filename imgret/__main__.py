@@ -1,6 +1,6 @@
 """`python -m imgret`."""
 
-from imgret.cli import main
+from imgret.process import run_command
 
 if __name__ == "__main__":
-    main()
+    run_command()

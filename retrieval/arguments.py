@@ -45,6 +45,16 @@ def number(name: str, value: Any, *, least: float = -math.inf, most: float = mat
     return found
 
 
+def prior_of(prior_known: float) -> float:
+    """Check the share of queries that have an answer. Raises ArgumentError outside of 0 to 1."""
+    prior = number("prior_known", prior_known, least=0, most=1)
+    if not 0 < prior < 1:
+        raise ArgumentError(
+            f"prior_known is {prior:g}. Give a number between 0 and 1, such as 0.9."
+        )
+    return prior
+
+
 def path_of(name: str, value: Any) -> Path:
     """Return a path that is not "", as an unset variable is. Raises ArgumentError.
 

@@ -25,6 +25,7 @@ from imgret.options import (
     trust_option,
     trusted,
 )
+from imgret.process import importing
 from imgret.standard_input import HERE, named_images, shown
 from imgret.streams import say
 
@@ -114,7 +115,8 @@ def command(
     Several images are several queries. `-` reads an image from standard input, or names of images,
     one per line or each ended by NUL. Exit codes: 0 found, 1 nothing found, 2 an error.
     """
-    from retrieval.retriever import Retriever
+    with importing():
+        from retrieval.retriever import Retriever
 
     if null and output != "paths":
         raise click.UsageError("-0 only works with --format paths. Give both.")

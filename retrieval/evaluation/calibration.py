@@ -25,10 +25,10 @@ from retrieval.evaluation.results import (
     ReliabilityBin,
 )
 from retrieval.metrics import expected_calibration_error
+from retrieval.words import PRIOR_KNOWN
 
 RELIABILITY_BINS = 10
 FEWEST_TRIALS = 10  # queries with an answer, and as many without one
-PRIOR_KNOWN = 0.9
 STRENGTH = 0.3  # of the evidence beside an L2 penalty on standardised weights
 LEAST_DEVIATION = 1e-4  # of evidence, which lies in [-2, 2]; below it tells nothing
 SURE_ODDS = 8.0  # log-odds that a match is right where none was ever wrong

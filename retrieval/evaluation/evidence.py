@@ -16,7 +16,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-CONSIDERED = 32  # neighbours of a query that are looked at
+from retrieval.words import CONSIDERED
+
 SUPPORTING, NEAR = 3, 10
 CELLS_AT_ONCE = 1 << 22
 

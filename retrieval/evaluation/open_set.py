@@ -14,7 +14,7 @@ import numpy as np
 
 from retrieval.errors import ImgretError
 from retrieval.evaluation.calibration import Trials, joined_trials
-from retrieval.evaluation.evidence import CONSIDERED, NEAR, evidence, mean_of_best
+from retrieval.evaluation.evidence import NEAR, evidence, mean_of_best
 from retrieval.evaluation.protocols import (
     Images,
     SearchMethod,
@@ -35,6 +35,7 @@ from retrieval.evaluation.vectors import (
     vectors_of,
 )
 from retrieval.progress import Progress
+from retrieval.words import CONSIDERED
 
 CLASS_FOLDS = 10
 FEWEST_CLASSES = 3  # of two, one left out leaves nothing to mistake the other for

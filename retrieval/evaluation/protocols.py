@@ -35,9 +35,9 @@ from retrieval.evaluation.vectors import (
 )
 from retrieval.progress import Progress
 from retrieval.refinement import Refinement
+from retrieval.words import MOST_QUERIES
 
 FOLDS = 5
-MOST_QUERIES = 10_000
 MATCHES_SHOWN = 10  # neighbours of each query that are kept at least
 
 

@@ -9,8 +9,6 @@ import socket
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePath
 
-from filelock import FileLock, Timeout
-
 from retrieval.errors import GalleryError, GalleryWriteError
 from retrieval.files import (
     IndexFiles,
@@ -216,6 +214,8 @@ class Gallery:
         """Tell whether another process holds the lock; False if that cannot be told."""
         if (self.path / "lock").is_symlink() or not (self.path / "lock").is_file():
             return False
+        from filelock import FileLock, Timeout
+
         try:
             with FileLock(self.path / "lock", timeout=0):
                 return False
@@ -228,6 +228,8 @@ class Gallery:
     def lock(self, wait: float = 1) -> Iterator[None]:
         """Be the one writer. Raises GalleryError, naming the holder, when there is another still
         after so many seconds."""
+        from filelock import FileLock, Timeout  # who only searches needs neither
+
         holder = self.path / "lock-holder"
         try:
             make_folder(self.path)

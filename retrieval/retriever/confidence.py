@@ -17,12 +17,12 @@ from typing import get_args
 
 import numpy as np
 
-from retrieval.arguments import number, one_of, whole
+from retrieval.arguments import one_of, prior_of, whole
 from retrieval.encoder import Encoder
-from retrieval.errors import ArgumentError, DataError, GalleryError, ImageError
+from retrieval.errors import DataError, GalleryError, ImageError
 from retrieval.evaluation import AnswerKind, Calibration
-from retrieval.evaluation.calibration import PRIOR_KNOWN, Trials, calibrate, joined_trials
-from retrieval.evaluation.evidence import CONSIDERED, evidence
+from retrieval.evaluation.calibration import Trials, calibrate, joined_trials
+from retrieval.evaluation.evidence import evidence
 from retrieval.evaluation.open_set import MATCHES, trials_by_class
 from retrieval.evaluation.protocols import Images, SearchMethod
 from retrieval.gallery import Gallery, Settings
@@ -36,8 +36,9 @@ from retrieval.retriever.publish import open_to_write
 from retrieval.retriever.snapshot import Snapshot
 from retrieval.retriever.usable import read_images
 from retrieval.threads import in_time
+from retrieval.words import CONSIDERED, MOST_PICTURES, PRIOR_KNOWN
 
-FEWEST_PICTURES, MOST_PICTURES = 20, 200
+FEWEST_PICTURES = 20
 SAMPLED_FOR_CHANCE, MOST_VERSIONS = 1000, 256
 PICTURE_FOLDS = 5
 TOO_FEW_BY_CLASS = (
@@ -66,16 +67,6 @@ class Asked:
             whole("most_pictures", most_pictures, least=FEWEST_PICTURES),
             whole("max_pixels", max_pixels),
         )
-
-
-def prior_of(prior_known: float) -> float:
-    """Check the share of queries that have an answer. Raises ArgumentError outside of 0 to 1."""
-    prior = number("prior_known", prior_known, least=0, most=1)
-    if not 0 < prior < 1:
-        raise ArgumentError(
-            f"prior_known is {prior:g}. Give a number between 0 and 1, such as 0.9."
-        )
-    return prior
 
 
 def calibrate_gallery(

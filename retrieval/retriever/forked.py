@@ -17,14 +17,16 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import wraps
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from retrieval.errors import ImageError, ProcessError
 from retrieval.gallery.dataset import was_used_before_fork
 from retrieval.images import as_sent
 from retrieval.progress import Progress
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 RUN = "import sys; from retrieval.retriever.forked import serve; serve(int(sys.argv[1]))"
 
@@ -97,6 +99,8 @@ class Helper:
 
     def _started(self) -> Connection:
         if self._connection is None:
+            from multiprocessing.connection import Connection
+
             ours, theirs = socket.socketpair()
             path = os.pathsep.join(filter(None, (entry or _here() for entry in sys.path)))
             with theirs:
@@ -148,6 +152,8 @@ def _here() -> str:
 
 def serve(handle: int) -> None:
     """Answer the calls of the process at the other end of a socket, until it ends."""
+    from multiprocessing.connection import Connection
+
     from retrieval.retriever.retriever import Retriever
 
     connection = Connection(handle)

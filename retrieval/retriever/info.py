@@ -17,7 +17,7 @@ from retrieval.retriever.plan import Plan
 from retrieval.retriever.publish import (
     load_index,
 )
-from retrieval.retriever.results import GalleryInfo, IndexEstimate
+from retrieval.retriever.reports import GalleryInfo, IndexEstimate
 from retrieval.retriever.writer import Reading, encode_batches
 
 PROBED = 64

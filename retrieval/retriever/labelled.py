@@ -14,7 +14,6 @@ from retrieval.draw import evenly_drawn
 from retrieval.encoder import Encoder
 from retrieval.errors import ArgumentError, DataError, GalleryError
 from retrieval.evaluation import Calibration, Evaluation, IntervalOver
-from retrieval.evaluation.calibration import PRIOR_KNOWN
 from retrieval.evaluation.protocols import Images, Measured, content_codes, evaluate
 from retrieval.gallery import Settings
 from retrieval.images import ImageFile, find_images
@@ -29,6 +28,7 @@ from retrieval.retriever.confidence import (
 from retrieval.retriever.snapshot import Snapshot
 from retrieval.retriever.usable import read_images
 from retrieval.retriever.writer import Reading, encode_batches
+from retrieval.words import PRIOR_KNOWN
 
 FAILURES_NAMED = 5
 MOST_NEIGHBOURS = 10_000

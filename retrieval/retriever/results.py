@@ -1,4 +1,4 @@
-"""What the Retriever gives back."""
+"""What a search gives back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TypedDict
 
 from retrieval.gallery import Filter
 from retrieval.plain import Plain
-from retrieval.words import Fit, Pool, Views
 
 
 class Filters(TypedDict, total=False):
@@ -67,119 +66,3 @@ class QueryResult(Plain):
     query: Path
     matches: tuple[Match, ...] = ()
     error: str | None = None
-
-
-@dataclass(frozen=True)
-class IndexReport(Plain):
-    """What one call of index() did.
-
-    added, changed, moved, unchanged, failed: images found, each counted once; moved are those whose
-    row was of a file that is gone, with the same content. removed: rows dropped.
-    reused: of added and changed, those whose embedding was known from the same content.
-    encoded: images that went through the backbone. seconds: of the whole run.
-    images_per_second: encoded ones, over the time of decoding and encoding.
-    failures: path and reason of what failed in this run, at most 20. passed_over: how many files
-    of formats that are not read were found, by suffix, the most frequent first.
-    """
-
-    added: int
-    changed: int
-    moved: int
-    unchanged: int
-    removed: int
-    failed: int
-    reused: int
-    encoded: int
-    seconds: float
-    images_per_second: float
-    gallery: Path
-    backbone: str
-    engine: str
-    notice: str | None = None
-    failures: tuple[tuple[str, str], ...] = ()
-    passed_over: tuple[tuple[str, int], ...] = ()
-
-    @property
-    def found(self) -> int:
-        """Number of images found below the given paths."""
-        return self.added + self.changed + self.moved + self.unchanged + self.failed
-
-
-@dataclass(frozen=True)
-class IndexEstimate(Plain):
-    """What index() would do: counts, and time and disk space from a probe of a few images.
-
-    seconds and bytes are None where there was nothing to probe. passed_over: as in IndexReport.
-    """
-
-    new: int
-    changed: int
-    unchanged: int
-    removed: int
-    seconds: float | None
-    bytes: int | None
-    probed: int
-    engine: str | None
-    passed_over: tuple[tuple[str, int], ...] = ()
-
-
-@dataclass(frozen=True)
-class GalleryInfo(Plain):
-    """A gallery in figures. recall: recall@10 of the index, measured when it was built.
-
-    leftovers: what interrupted commands left in its folder, with its bytes. notes: paths of images
-    that were read with a flaw, and which. passed_over: as in IndexReport, of all paths together.
-    confidence: what the probability of a match is that of, and how far it is off; "" without one.
-    """
-
-    gallery: Path
-    images: int
-    failed: int
-    labels: int
-    backbone: str
-    weights_sha256: str
-    size: int
-    fit: Fit
-    pool: Pool
-    views: Views
-    dim: int
-    engine: str
-    transform: str
-    transform_asked: str
-    transform_dim: int
-    fitted_on: int
-    index: str
-    recall: float | None
-    indexed: int
-    current: bool
-    bytes_images: int
-    bytes_index: int
-    version: int
-    failures: tuple[tuple[str, str], ...] = ()
-    leftovers: tuple[tuple[Path, int], ...] = ()
-    notes: tuple[tuple[str, str], ...] = ()
-    passed_over: tuple[tuple[str, int], ...] = ()
-    confidence: str = ""
-
-
-@dataclass(frozen=True)
-class VerifyReport(Plain):
-    """What verify() found; problems are sentences, and none if all is well.
-
-    missing, damaged: paths of rows whose file is gone, and whose data is not what was written.
-    leftovers: what interrupted commands left in the gallery's folder, with its bytes. repaired:
-    what was made right before, dropped: rows that had no file any more.
-    """
-
-    rows: int
-    problems: tuple[str, ...]
-    missing: tuple[str, ...] = ()
-    damaged: tuple[str, ...] = ()
-    leftovers: tuple[tuple[Path, int], ...] = ()
-    repaired: tuple[str, ...] = ()
-    dropped: int = 0
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing is wrong, or everything wrong has been repaired."""
-        return not self.problems

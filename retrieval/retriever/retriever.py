@@ -7,38 +7,35 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Unpack, get_args
 
-from retrieval.arguments import number, one_of, path_of, whole
-from retrieval.evaluation import AnswerKind, Calibration, Evaluation, IntervalOver
-from retrieval.evaluation.calibration import PRIOR_KNOWN
-from retrieval.evaluation.protocols import MOST_QUERIES
+from retrieval.arguments import number, one_of, path_of, prior_of, whole
 from retrieval.gallery import Filter, Gallery
 from retrieval.images import DEFAULT_MAX_PIXELS
-from retrieval.progress import Progress
-from retrieval.projection import ProjectionMethod
-from retrieval.retriever import confidence, labelled, verification
-from retrieval.retriever.duplicates import TIERS, DuplicateReport, Tier, find_duplicates
 from retrieval.retriever.encoders import EncoderChoice
-from retrieval.retriever.export import export_gallery
 from retrieval.retriever.forked import in_own_process
-from retrieval.retriever.info import describe
-from retrieval.retriever.labels import labels_from
-from retrieval.retriever.map import GalleryMap, map_gallery
 from retrieval.retriever.publish import bring_up_index, open_to_write
-from retrieval.retriever.reembed import forget_staged
-from retrieval.retriever.removal import is_kept_in_files, published_rows, rows_below
-from retrieval.retriever.request import IndexOptions, IndexRequest, Paths, as_paths
-from retrieval.retriever.results import (
-    GalleryInfo,
-    IndexEstimate,
-    IndexReport,
-    VerifyReport,
-)
 from retrieval.retriever.searcher import Searcher
-from retrieval.retriever.update import Update
-from retrieval.retriever.writer import Reading
-from retrieval.words import EMBEDDING, SEARCH, Engine, SettingsAsked, given
+from retrieval.words import (
+    EMBEDDING,
+    MOST_PICTURES,
+    MOST_QUERIES,
+    PRIOR_KNOWN,
+    SEARCH,
+    Engine,
+    SettingsAsked,
+    given,
+)
+
+if TYPE_CHECKING:  # a method imports what it alone needs, so that a search starts soon
+    from retrieval.evaluation import AnswerKind, Calibration, Evaluation, IntervalOver
+    from retrieval.progress import Progress
+    from retrieval.projection import ProjectionMethod
+    from retrieval.retriever.duplicates import DuplicateReport, Tier
+    from retrieval.retriever.map import GalleryMap
+    from retrieval.retriever.reports import GalleryInfo, IndexEstimate, IndexReport, VerifyReport
+    from retrieval.retriever.request import IndexOptions, Paths
+    from retrieval.retriever.update import Update
 
 MOST_SEED = (1 << 32) - 1
 KEPT_IN_FILES = (
@@ -122,6 +119,9 @@ class Retriever(Searcher):
     def _update(
         self, paths: Paths, progress: Progress | None, **options: Unpack[IndexOptions]
     ) -> Update:
+        from retrieval.retriever.request import IndexRequest
+        from retrieval.retriever.update import Update
+
         self._check_asked()
         request = IndexRequest.of(paths, progress, **options)
         return Update(self.gallery, self._encoder, self._with_asked, request)
@@ -153,6 +153,11 @@ class Retriever(Searcher):
         Another transform or refinement than the gallery's is tried without reading an image.
         Raises DataError when there is nothing to measure.
         """
+        from retrieval.retriever import labelled
+        from retrieval.retriever.labels import labels_from
+        from retrieval.retriever.request import as_paths
+        from retrieval.retriever.writer import Reading
+
         self._check_asked()
         measured = labelled.measured_of(k, vote, most_queries, interval_over)
         reading = Reading.asked(None, None, max_pixels, progress)
@@ -174,7 +179,7 @@ class Retriever(Searcher):
             measured=measured,
             zero_shot=zero_shot,
             calibrate=calibrate,
-            prior_known=None if prior_known is None else confidence.prior_of(prior_known),
+            prior_known=None if prior_known is None else prior_of(prior_known),
             progress=progress,
         )
 
@@ -184,7 +189,7 @@ class Retriever(Searcher):
         by: AnswerKind | None = None,
         *,
         prior_known: float = PRIOR_KNOWN,
-        most_pictures: int = confidence.MOST_PICTURES,
+        most_pictures: int = MOST_PICTURES,
         max_pixels: int = DEFAULT_MAX_PIXELS,
         progress: Progress | None = None,
     ) -> Calibration:
@@ -196,6 +201,8 @@ class Retriever(Searcher):
         prior_known: share of queries that have an answer in the gallery. Raises DataError where
         there is too little to learn from.
         """
+        from retrieval.retriever import confidence
+
         self._check_asked()
         asked = confidence.Asked.of(by, prior_known, most_pictures, max_pixels)
         snapshot = self._current()
@@ -217,6 +224,8 @@ class Retriever(Searcher):
         tier: the most lenient looked for: same "bytes", same "picture", "similar". See
         find_duplicates. Raises GalleryError, ArgumentError; the report names files that are gone.
         """
+        from retrieval.retriever.duplicates import TIERS, find_duplicates
+
         one_of("tier", tier, TIERS)
         where = Filter.of(where)
         if threshold is not None:
@@ -245,6 +254,9 @@ class Retriever(Searcher):
         method: "tsne", or "umap" where umap-learn is installed. Raises ArgumentError for "umap"
         without it, and DataError where there is no image.
         """
+        from retrieval.projection import ProjectionMethod
+        from retrieval.retriever.map import map_gallery
+
         one_of("method", method, get_args(ProjectionMethod))
         where = Filter.of(where)
         most = whole("most_images", most_images)
@@ -256,6 +268,8 @@ class Retriever(Searcher):
     @in_own_process
     def info(self) -> GalleryInfo:
         """Describe the gallery in figures."""
+        from retrieval.retriever.info import describe
+
         return describe(self.gallery)
 
     @in_own_process
@@ -266,6 +280,10 @@ class Retriever(Searcher):
         too, unless large files hold them: a line in the log says so then, and compact() erases
         them. It counts those, too, that an interrupted call had dropped without coming so far.
         """
+        from retrieval.retriever.reembed import forget_staged
+        from retrieval.retriever.removal import is_kept_in_files, published_rows, rows_below
+        from retrieval.retriever.request import as_paths
+
         self.gallery.check_exists()
         with self._writing():
             before = published_rows(self.gallery, as_paths(paths))
@@ -307,6 +325,9 @@ class Retriever(Searcher):
         the rows whose files are gone; drop_missing: also where so many are gone that a drive may
         not be mounted. Raises GalleryError, DataError.
         """
+        from retrieval.retriever import verification
+        from retrieval.retriever.writer import Reading
+
         self.gallery.check_exists()
         reading = Reading(progress=progress)
         if not repair:
@@ -322,6 +343,8 @@ class Retriever(Searcher):
 
         Returns the number of images written.
         """
+        from retrieval.retriever.export import export_gallery
+
         return export_gallery(self.gallery, self._current(), path_of("file", file))
 
     @contextlib.contextmanager

@@ -14,14 +14,13 @@ from typing import Any, TypeAlias, Unpack, overload
 import numpy as np
 
 from retrieval import transform as transforms
-from retrieval.arguments import box, number, whole
+from retrieval.arguments import box, number, prior_of, whole
 from retrieval.encoder import Encoder, normalise
 from retrieval.errors import GalleryError, ImageError, QueryError
 from retrieval.gallery import FileIdentity, Filter, Gallery, Settings
 from retrieval.images import DEFAULT_MAX_PIXELS, ImageFile, Source, is_tensor, read_bytes
 from retrieval.loader import Loaded, decode_in_time, default_workers, load_images
 from retrieval.retriever import current
-from retrieval.retriever.confidence import prior_of
 from retrieval.retriever.encoders import EncoderChoice
 from retrieval.retriever.forked import Helper, in_own_process
 from retrieval.retriever.results import Filters, Match, QueryResult

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property, lru_cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from retrieval.errors import GalleryError, QueryError
-from retrieval.evaluation import AnswerKind, Confidence
-from retrieval.evaluation.evidence import CONSIDERED, NEAR, evidence, mean_of_best
 from retrieval.gallery import Gallery, ImageTable, Settings
 from retrieval.gallery.filter import Filter
 from retrieval.gallery.settings import CalibrationState
@@ -18,6 +16,10 @@ from retrieval.index import Allowed, GrowingIndex
 from retrieval.refinement import Refinement, k_reciprocal_distances, weighted_mean
 from retrieval.retriever.distinct import search_distinct
 from retrieval.retriever.results import Match
+from retrieval.words import CONSIDERED
+
+if TYPE_CHECKING:
+    from retrieval.evaluation import AnswerKind
 
 NO_LABEL = -1
 FILTERS_KEPT = 4
@@ -205,6 +207,9 @@ class Snapshot:
 
         matches, around: scores and ids, of what is shown and of the nearest of all.
         """
+        from retrieval.evaluation import Confidence
+        from retrieval.evaluation.evidence import evidence
+
         confidence = Confidence(known.has_answer, known.is_right, known.least)
         (scores, ids), (near, theirs) = matches, around
         both = self.classes(np.concatenate([ids, theirs], axis=1), known.kind)
@@ -237,6 +242,8 @@ class Snapshot:
 
     def density(self, ids: np.ndarray) -> np.ndarray:
         """(q,) mean score of the vectors of ids to the ten nearest others; see evidence.py."""
+        from retrieval.evaluation.evidence import NEAR, mean_of_best
+
         wanted, place = np.unique(np.maximum(ids, -1), return_inverse=True)
         scores, found = self.index.search_vectors(self.vectors(wanted), NEAR + 1)
         scores[found == wanted[:, None]] = -np.inf

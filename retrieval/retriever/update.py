@@ -17,8 +17,8 @@ from retrieval.retriever.info import estimate
 from retrieval.retriever.plan import Plan
 from retrieval.retriever.publish import bring_up_index, fitted_anew, open_to_write
 from retrieval.retriever.reembed import reembed_rows
+from retrieval.retriever.reports import IndexEstimate, IndexReport
 from retrieval.retriever.request import IndexRequest
-from retrieval.retriever.results import IndexEstimate, IndexReport
 from retrieval.retriever.writer import Writer, run_tasks
 from retrieval.words import SEARCH
 

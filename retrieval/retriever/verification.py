@@ -28,7 +28,7 @@ from retrieval.retriever.publish import (
     give_up_damaged_versions,
     load_index,
 )
-from retrieval.retriever.results import VerifyReport
+from retrieval.retriever.reports import VerifyReport
 from retrieval.retriever.writer import Reading, Writer, run_tasks
 
 SAMPLED_ROWS = 100

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
+import importlib
 import inspect
 import re
 import subprocess
@@ -12,6 +14,7 @@ import tomllib
 import typing
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pydantic
@@ -112,8 +115,25 @@ def given_by(public: Any) -> Iterator[type]:
 
 
 def returned_by(function: Any) -> Iterator[type]:
-    names = vars(sys.modules[function.__module__])
-    yield from parts(typing.get_type_hints(function, dict(names)).get("return"))
+    module = sys.modules[function.__module__]
+    names = imported_for_types(module) | vars(module)
+    yield from parts(typing.get_type_hints(function, names).get("return"))
+
+
+@functools.cache
+def imported_for_types(module: ModuleType) -> dict[str, Any]:
+    """What a module imports for type checkers alone, by its name."""
+    tree = ast.parse(inspect.getsource(module))
+    blocks = [
+        n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"
+    ]
+    return {
+        a.asname or a.name: getattr(importlib.import_module(str(n.module)), a.name)
+        for block in blocks
+        for n in block.body
+        if isinstance(n, ast.ImportFrom)
+        for a in n.names
+    }
 
 
 def parts(hint: Any) -> Iterator[type]:

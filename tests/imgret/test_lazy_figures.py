@@ -7,18 +7,8 @@ import sys
 from pathlib import Path
 
 from tests.conftest import ROOT
-from tests.samples import command_environment, save_pictures
-
-
-def imported(folder: Path, cache: Path, *arguments: object) -> set[str]:
-    """The packages that a command imports."""
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "imgret", *map(str, arguments)], cwd=folder,
-        env=command_environment(cache) | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    lines = (line for line in done.stderr.splitlines() if line.startswith("import time:"))
-    return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
+from tests.imgret.test_start_and_end import imported
+from tests.samples import save_pictures
 
 
 def test_evaluate_imports_matplotlib_for_a_report_alone(tmp_path: Path, cache: Path) -> None:

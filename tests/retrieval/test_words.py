@@ -15,8 +15,8 @@ import pytest
 from imgret.commands import compare, evaluate, index
 from retrieval.errors import BackboneError
 from retrieval.retriever import Retriever
+from retrieval.retriever.reports import GalleryInfo
 from retrieval.retriever.request import IndexOptions, IndexRequest
-from retrieval.retriever.results import GalleryInfo
 from retrieval.words import (
     EMBEDDING,
     SEARCH,
