@@ -5,6 +5,7 @@ delta.py   an index whose file stays while it changes: what is new lies beside i
 cells.py   the cells of an IVF index, and their search held against exact search
 stored.py  the vectors and ids that FAISS holds, and its search
 selection.py  which ids a search is among
+wider.py   the search among them in as many cells as it needs
 files.py   an index as a file, checked before it is read
 steps.py   the transform as FAISS runs it
 gpu.py     a copy on a GPU

@@ -18,7 +18,7 @@ RECALL_AT = 10
 SAME_SCORE = 1e-4  # what float16 changes in a score; neighbours nearer than this are equal
 RECALL_WANTED = 0.99
 ROWS_PER_CELL = 40  # that k-means is trained on
-FEW = 0.2  # share of all vectors
+FEW = 0.05  # share of all vectors
 
 
 def trained_ivf(chain: list[Any], batches: Batches, n: int, d: int, seed: int) -> Any:
@@ -91,8 +91,8 @@ def cells_for(k: int, share: float, tuned: int, nlist: int) -> int:
     tuned: for 10 neighbours among all. More neighbours, or fewer vectors to find them among, lie in
     proportionally more cells. Where a filter leaves few, all cells are searched, which is exact.
 
-    >>> cells_for(10, 1.0, 8, 100), cells_for(20, 0.5, 8, 100), cells_for(5, 0.1, 8, 100)
-    (8, 32, 100)
+    >>> cells_for(10, 1.0, 8, 100), cells_for(20, 0.5, 8, 100), cells_for(5, 0.04, 8, 999)
+    (8, 32, 999)
     """
     if share < FEW:
         return nlist

@@ -44,6 +44,7 @@ from retrieval.index.gpu import GpuCopy
 from retrieval.index.selection import Selection
 from retrieval.index.steps import AffineMap, apply, chain_of, float32
 from retrieval.index.stored import StoredVectors, search_index
+from retrieval.index.wider import search_wider
 from retrieval.progress import Progress
 from retrieval.refinement import Neighbourhood, weighted_mean
 from retrieval.text import one_sentence, remedy
@@ -319,15 +320,19 @@ class Index:
     def _search(
         self, x: np.ndarray, k: int, among: Selection | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        nprobe, answer = None, None
-        if self._facts["kind"] == "ivf":
-            share = 1.0 if among is None else among.count / self.ntotal
-            nprobe = cells_for(k, share, int(self._facts["nprobe"]), int(self._ivf.nlist))
-        if among is None and nprobe == self._facts.get("nprobe"):
+        if self._facts["kind"] == "exact":
+            return search_index(self._inner, x, k, None, among)
+        share = 1.0 if among is None else among.count / self.ntotal
+        nlist = int(self._ivf.nlist)
+        nprobe = cells_for(k, share, int(self._facts["nprobe"]), nlist)
+        if among is not None and nprobe < nlist:
+            return search_wider(self._ivf, x, k, nprobe, among)
+        answer = None
+        if among is None and nprobe == self._facts["nprobe"]:
             answer = self._gpu.search(self._inner, x, k)
         scores, ids = answer or search_index(self._inner, x, k, nprobe, among)
-        if nprobe is not None and (ids < 0).any():  # the cells searched hold too few
-            scores, ids = search_index(self._inner, x, k, int(self._ivf.nlist), among)
+        if (ids < 0).any():  # the cells searched hold too few
+            scores, ids = search_index(self._inner, x, k, nlist, among)
         return scores, ids
 
     def _tune(self, batches: Batches, n: int, seed: int, progress: Progress | None) -> None:

@@ -108,14 +108,14 @@ def search_index(
         inner = faiss.SearchParametersIVF(nprobe=nprobe, **own)
     # faiss.contrib.torch_utils, once anything imports it, puts a search without params in front
     search = getattr(index, "search_numpy", index.search)
-    with _threads_for(len(x)):
+    with threads_for(len(x)):
         scores, ids = search(x, k, params=inner)
     return scores, ids
 
 
 @contextmanager
-def _threads_for(queries: int) -> Iterator[None]:
-    """One thread for one query; OpenMP's number of threads is that of the thread that sets it.
+def threads_for(queries: int) -> Iterator[None]:
+    """Give one query one thread; OpenMP's number of threads is that of the thread that sets it.
 
     Two threads wait for each other at the start and the end: on shared cores a query took 50 to
     238 ms with two, and 2.4 ms with one.
