@@ -60,7 +60,7 @@ class ScratchEmbeddings:
         if shutil.disk_usage(folder).free < need + SPARE_BYTES:
             raise GalleryError(
                 f"Comparing {n:,} images takes {need / 1e9:.1f} GB of scratch space, and {folder} "
-                "has less. Make room there, or name another folder with TMPDIR."
+                "has less. Free some, or set TMPDIR to another folder."
             )
         slots, written = np.empty(n, np.int64), 0
         with tempfile.TemporaryFile(dir=folder) as file:

@@ -28,7 +28,7 @@ from retrieval.retriever.duplicates.stored import (
 )
 
 LARGE_FROM = EXACT_UP_TO  # images; more are compared through the gallery's index
-LEAST_SHARE = 0.2  # share of an index; to search among fewer of it would take all of its cells
+SHARE_SEARCHED = 0.2  # share of an index; to search among fewer of it would take all of its cells
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Compared:
         if (
             self.index is None
             or not self.is_large
-            or len(searched) < LEAST_SHARE * self.index.ntotal
+            or len(searched) < SHARE_SEARCHED * self.index.ntotal
         ):
             return HeldNeighbours(self.embeddings, searched)
         ids = np.concatenate([part.ids for part in self.parts])
