@@ -69,8 +69,9 @@ class IndexedNeighbours:
         down_to = np.broadcast_to(np.asarray(least, np.float32), len(places))
         scores, near = self._remembered(places)
         k, rows = CANDIDATES, np.arange(len(places))
-        crowded = (scores >= down_to[:, None]).sum(axis=1) > REMEMBERED // 2
-        crowded |= ~np.isfinite(scores).any(axis=1)
+        known = np.isfinite(scores).sum(axis=1)
+        crowded = (scores >= down_to[:, None]).sum(axis=1) > known // 2
+        crowded |= known == 0
         yield from _each(rows[~crowded], scores[~crowded], near[~crowded])
         rows = rows[crowded]
         while len(rows):
