@@ -231,12 +231,13 @@ class _Search:
         """Write each place's own threshold into local, where there are enough pictures for one."""
         if neighbours_needed(pictures) < LOCAL or not len(places):
             return
-        found = []
-        for part in chunks(places, QUERIES_AT_ONCE):
-            found.append(self.search.nearest(part, LOCAL))
-            self._tell("comparing", int(np.searchsorted(places, part[-1])) + 1, len(places))
-        scores, ids = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        local[places] = local_scores(scores, np.searchsorted(places, ids), len(places))
+        scores = np.empty((len(places), LOCAL), np.float32)
+        near = np.empty((len(places), LOCAL), np.int32)
+        for rows in chunks(np.arange(len(places)), QUERIES_AT_ONCE):
+            scores[rows], ids = self.search.nearest(places[rows], LOCAL)
+            near[rows] = np.searchsorted(places, ids)
+            self._tell("comparing", int(rows[-1]) + 1, len(places))
+        local[places] = local_scores(scores, near, len(places))
 
     def _nearest_across(self, places: np.ndarray, least: float, local: np.ndarray) -> np.ndarray:
         """For each of places the nearest image of the other gallery, where it scores enough."""

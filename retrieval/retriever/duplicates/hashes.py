@@ -154,7 +154,7 @@ class _Tables:
         place = np.arange(len(order))
         self._weights[order, place // size] = 2.0 ** (place % size)
         keys = np.concatenate([self._keys(part) for part in _split(hashes)], axis=1)
-        self._rows = np.argsort(keys, axis=1).astype(np.int32)
+        self._rows = np.stack([np.argsort(each).astype(np.int32) for each in keys])
         self._sorted = np.take_along_axis(keys, self._rows, 1)
 
     def near(self, hashes: np.ndarray) -> Iterator[np.ndarray]:

@@ -26,9 +26,9 @@ FEW_OF_ALL = 0.1  # share of all rows that are taken alone; of more, all rows ar
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """One file, as its row describes it."""
+    """One file, as its row describes it. name: its full path, which is smaller as text."""
 
-    path: Path
+    name: str
     sha256: str
     width: int
     height: int
@@ -36,6 +36,11 @@ class StoredImage:
     label: str | None
     gallery: Path
     facts: PictureFacts
+
+    @property
+    def path(self) -> Path:
+        """The full path."""
+        return Path(self.name)
 
     @property
     def keep_order(self) -> tuple[bool, int, int, bool, int, int, str]:
@@ -50,7 +55,7 @@ class StoredImage:
             not f.alpha,
             -f.frames,
             -self.size,
-            str(self.path),
+            self.name,
         )
 
 
@@ -175,7 +180,7 @@ class _Files:
         self._rows: list[int] = []
         self._ids: list[int] = []
         self._failures: list[tuple[str, str]] = []
-        self._names: dict[tuple[int, int], int] = {}  # file -> its image
+        self._names: dict[int, int] = {}  # file -> its image
         self._labels: dict[str | None, str | None] = {}  # one string for all rows of a label
         self.alone = 0
 
@@ -206,7 +211,7 @@ class _Files:
             self._failures,
         )
 
-    def _file(self, path: Path, row: dict[str, Any]) -> tuple[int, int] | None:
+    def _file(self, path: Path, row: dict[str, Any]) -> int | None:
         try:
             status = path.stat()
         except (OSError, ValueError) as error:
@@ -215,12 +220,12 @@ class _Files:
         if (status.st_size, modified_ns(status)) != (row["size"], row["mtime_ns"]):
             self._failures.append((str(path), "changed since it was indexed"))
             return None
-        return status.st_dev, status.st_ino
+        return status.st_dev << 64 | status.st_ino  # one number, of half the memory of two
 
     def _image(self, path: Path, row: dict[str, Any]) -> StoredImage:
         label = row["label"]
         return StoredImage(
-            path, row["sha256"], row["width"], row["height"], row["size"],
+            str(path), row["sha256"], row["width"], row["height"], row["size"],
             self._labels.setdefault(label, label), self._gallery.path,
             facts_of(row["facts"]) or UNKNOWN,
         )  # fmt: skip
