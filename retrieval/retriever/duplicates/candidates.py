@@ -18,7 +18,7 @@ CANDIDATES = 34  # that are held against each image
 REMEMBERED = 24  # of them, the nearest
 SPARE = 2  # candidates a neighbour wanted
 QUERIES_A_BLOCK = 2048
-VERIFIED_AT_ONCE = 1 << 13
+VERIFIED_AT_ONCE = 1 << 11
 
 
 class IndexedNeighbours:

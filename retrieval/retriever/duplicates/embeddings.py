@@ -20,7 +20,7 @@ from retrieval.gallery.filter import INDEXED
 from retrieval.gallery.rows import as_matrix
 from retrieval.retriever.duplicates.stored import StoredImages
 
-PAGED_ROWS = 2048
+PAGED_ROWS = 512
 SPARE_BYTES = 1 << 28  # of the disk, left to others
 
 

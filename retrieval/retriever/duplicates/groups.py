@@ -55,7 +55,8 @@ def find_duplicates(
 
     threshold: cosine similarity of raw embeddings; None estimates it. tier: the most lenient one
     that is looked for. where: which rows of gallery to look at. With another gallery every
-    representative is one of its images. Nothing is written and no file is changed.
+    representative is one of its images. No file is changed; of a large gallery a missing index is
+    built again, as a search does. Its embeddings are copied to a scratch file.
     Raises ArgumentError, and GalleryError when the galleries' embeddings cannot be compared.
     """
     if threshold is not None and not -1 <= threshold <= 1:
