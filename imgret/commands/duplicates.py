@@ -28,6 +28,8 @@ CSV_COLUMNS = (
     "group", "group_tier", "tier", "score", "width", "height", "size", "label", "gallery", "path"
 )  # fmt: skip
 
+APPROXIMATE = "approximate, through the gallery's index; each pair is verified exactly"
+
 
 @click.command(
     "duplicates",
@@ -104,6 +106,8 @@ def _tell(report: DuplicateReport) -> None:
 
     for path, reason in report.failures:
         say(f"imgret: left out: {shown_path(Path(path))}: {reason}")
+    if report.approximate:
+        say(f"neighbours  {APPROXIMATE}")
     if report.threshold is not None:
         say(f"threshold  {report.threshold.score:.4f}, {report.threshold.how}")
     for tier, (groups, others) in report.counts.items():
@@ -157,6 +161,7 @@ def _as_json(report: DuplicateReport) -> dict[str, Any]:
     return {
         "threshold": threshold and {"score": threshold.score, "how": threshold.how},
         "images": report.images,
+        "approximate": report.approximate,
         "left_out": [
             {"path": shown_path(Path(path)), "reason": reason} for path, reason in report.failures
         ],

@@ -217,14 +217,14 @@ def test_the_hash_is_of_the_colours_that_a_file_names_and_of_how_long_frames_sho
 
 def stored(**known: object) -> StoredImage:
     facts = {k: known.pop(k) for k in ("format", "depth", "alpha", "frames") if k in known}
-    plain = {"path": Path("a"), "sha256": "", "width": 10, "height": 10, "size": 5, "label": None}
+    plain = {"name": "a", "sha256": "", "width": 10, "height": 10, "size": 5, "label": None}
     return StoredImage(**(plain | {"gallery": Path("g"), "facts": PictureFacts(**facts)} | known))  # type: ignore[arg-type]
 
 
 def test_kept_are_raws_then_most_pixels_depth_transparency_frames_and_bytes() -> None:
     order = [
         stored(format="RAW"), stored(width=11, height=11), stored(depth=16), stored(alpha=True),
-        stored(frames=2), stored(size=6), stored(), stored(path=Path("b")),
+        stored(frames=2), stored(size=6), stored(), stored(name="b"),
     ]  # fmt: skip
     mixed = [order[n] for n in (5, 2, 7, 0, 3, 6, 1, 4)]
     assert sorted(mixed, key=lambda image: image.keep_order) == order

@@ -18,7 +18,7 @@ from retrieval.images.perceptual import (
     turned,
     turned_hashes,
 )
-from retrieval.retriever.duplicates.copies import HashIndex
+from retrieval.retriever.duplicates.hashes import HashIndex
 from tests.samples import drawn, picture
 
 

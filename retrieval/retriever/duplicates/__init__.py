@@ -1,8 +1,13 @@
 """Groups of near-identical images, in one gallery or between two.
 
 stored.py      a gallery's rows -> the files that are still what was indexed, best to keep first
-neighbours.py  unit embeddings -> for each the others above a score, in bounded memory
+opened.py      galleries -> the images that are compared, and the search for their neighbours
+embeddings.py  their raw embeddings, in memory or in a scratch file
+neighbours.py  raw embeddings -> for each the others above a score, in bounded memory
+candidates.py  of many images, through the gallery's index
 pixels.py      files -> a hash of their upright RGB pixels
+hashes.py      perceptual hashes -> pairs that may be copies
+copies.py      these pairs and their pixels -> which image each is a copy of
 threshold.py   scores of nearest neighbours -> the least score of a near-duplicate
 stars.py       who is like whom -> groups, each around the image to keep
 groups.py      joins these

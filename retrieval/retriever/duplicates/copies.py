@@ -1,24 +1,20 @@
-"""Perceptual hashes -> which images are copies of one picture: saved again, scaled, turned, framed.
+"""Pairs of near hashes -> which images are copies of one picture: saved again, turned, framed.
 
-Candidates are all pairs of hashes that differ in at most BITS_APART bits, found exactly by FAISS's
-binary index, or in COARSE_APART of the lowest frequencies, which are all that a plain picture has.
-The index counts bits of all: its multi-index hashing was ten times slower for so many
-bits apart (docs/decisions.md). A candidate counts once its pixels say so too: both pictures are
-decoded, turned and cut alike, and their correlation is LEAST_CORRELATION or more. Forms of one
-layout and one thing in several colours correlate as well as copies do: so plain pictures may not
-each have something where the other has none, and no part may have another hue.
+A pair (hashes.py) counts once its pixels say so too: both pictures are decoded, turned and cut
+alike, and their correlation is LEAST_CORRELATION or more. Forms of one layout and one thing in
+several colours correlate as well as copies do: so plain pictures may not each have something where
+the other has none, and no part may have another hue.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
-import faiss
 import numpy as np
 from PIL import Image
 
@@ -26,27 +22,24 @@ from retrieval.errors import ImageError
 from retrieval.images import open_image, read_bytes
 from retrieval.images.perceptual import (
     BITS_APART,
-    COARSE_BYTES,
     GRID,
     GRID_TURNS,
     HASH_BYTES,
     TINTS,
     border,
-    coarse,
     grey_grid,
-    parts,
     share_inside,
     tint_grids,
     turned,
-    turned_hashes,
     without,
 )
 from retrieval.loader import default_workers
+from retrieval.retriever.duplicates.hashes import Pair
 from retrieval.retriever.duplicates.stored import StoredImage
 from retrieval.threads import map_ahead
 
 LEAST_CORRELATION = 0.85
-COARSE_APART, LEAST_OF_COARSE = 3, 0.97  # of 63 bits
+LEAST_OF_COARSE = 0.97  # of pictures whose hashes are near in the lowest frequencies alone
 LEAST_UNFRAMED = 0.7  # pixels that a picture has of those inside of its framed copy
 COMPARED = 64  # side of the squares that are correlated, pixels
 LOOKS_KEPT = 4096
@@ -54,71 +47,6 @@ DETAILS = 96  # side of the squares in which a plain picture's details are looke
 PLAIN_SHARE = 0.5  # share of a plain picture's pixels that have nearly one brightness
 DETAIL_LEVELS, MOST_DETAILS = 16, 8  # of brightness; squares of DETAILS x DETAILS
 COLOURED, RECOLOURED = 20, 0.03  # levels away from grey; share of a picture
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two images whose hashes are near; how the first has to be turned to lie as the second does.
-
-    bits: in which they differ. inner: which of both has to be taken without its border.
-    """
-
-    one: int
-    other: int
-    bits: int
-    turn: int
-    inner: tuple[bool, bool]
-
-
-class HashIndex:
-    """Hashes of some images, to be searched. hashes: by place, as perceptual_hash() makes them."""
-
-    def __init__(self, hashes: Sequence[bytes], places: Iterable[int]) -> None:
-        self._hashes = hashes
-        held = [(place, n, part) for place in places for n, part in enumerate(parts(hashes[place]))]
-        self._place = np.array([place for place, _, _ in held], np.int64)
-        self._inner = np.array([n == 1 for _, n, _ in held], bool)
-        self._bits = np.stack([part for _, _, part in held]) if held else np.empty((0, HASH_BYTES))
-        self._index = faiss.IndexBinaryFlat(8 * HASH_BYTES)
-        self._coarse = faiss.IndexBinaryFlat(8 * COARSE_BYTES)
-        if held:
-            self._index.add(self._bits)
-            self._coarse.add(coarse(self._bits))
-
-    def near(self, places: Sequence[int]) -> list[Pair]:
-        """For each of places the images that may be copies of it, each once, the nearest hash."""
-        asked = [(p, n, part) for p in places for n, part in enumerate(parts(self._hashes[p]))]
-        if not asked or not len(self._place):
-            return []
-        ways = turned_hashes(np.stack([part for _, _, part in asked]))
-        found: dict[tuple[int, int], Pair] = {}
-        for turn, hashes in enumerate(ways):
-            queries, rows = self._rows(np.ascontiguousarray(hashes))
-            bits = np.bitwise_count(hashes[queries] ^ self._bits[rows]).sum(axis=1)
-            for query, row, apart in zip(queries, rows, bits.tolist(), strict=True):
-                one, n, _ = asked[query]
-                other = int(self._place[row])
-                best = found.get((one, other))
-                if other != one and (best is None or apart < best.bits):
-                    inner = (n == 1, bool(self._inner[row]))
-                    found[one, other] = Pair(one, other, apart, turn, inner)
-        return list(found.values())
-
-    def _rows(self, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of hashes, and of the index, that are near, wholly or in the coarse part."""
-        found = []
-        for index, asked, most in (
-            (self._index, hashes, BITS_APART),
-            (self._coarse, coarse(hashes), COARSE_APART),
-        ):
-            limits, _, rows = index.range_search(asked, most + 1)
-            found.append(
-                np.stack(
-                    [np.repeat(np.arange(len(hashes)), np.diff(limits.astype(np.int64))), rows]
-                )
-            )
-        pairs = np.unique(np.concatenate(found, axis=1), axis=1)
-        return pairs[0], pairs[1]
 
 
 @dataclass(frozen=True)

@@ -7,23 +7,18 @@ saved, scaled, turned or framed), pictures whose embeddings' cosine similarity i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
-from typing import TypeAlias
 
 import numpy as np
 
 from retrieval.errors import ArgumentError, GalleryError
 from retrieval.gallery import Filter, Gallery
 from retrieval.progress import Progress
-from retrieval.retriever.duplicates.copies import (
-    CopyGroups,
-    HashIndex,
-    Verifier,
-    chunks,
-    may_be_copies,
-)
-from retrieval.retriever.duplicates.neighbours import index_of, neighbours_down_to
+from retrieval.retriever.duplicates.copies import CopyGroups, Verifier, chunks, may_be_copies
+from retrieval.retriever.duplicates.embeddings import unit_rows
+from retrieval.retriever.duplicates.hashes import HashIndex
+from retrieval.retriever.duplicates.neighbours import Found, NeighbourSearch
+from retrieval.retriever.duplicates.opened import Compared, open_compared
 from retrieval.retriever.duplicates.pixels import hash_files
 from retrieval.retriever.duplicates.results import (
     TIERS,
@@ -33,7 +28,6 @@ from retrieval.retriever.duplicates.results import (
     Tier,
 )
 from retrieval.retriever.duplicates.stars import first_with, stars
-from retrieval.retriever.duplicates.stored import StoredImages, read_stored
 from retrieval.retriever.duplicates.threshold import (
     LOCAL,
     Threshold,
@@ -41,8 +35,6 @@ from retrieval.retriever.duplicates.threshold import (
     local_scores,
     neighbours_needed,
 )
-
-Found: TypeAlias = Iterator[tuple[int, np.ndarray, np.ndarray]]
 
 SAME_PICTURE = 0.99  # what engines, float16 and reduced decoding leave of 1, with a wide margin
 QUERIES_AT_ONCE = 1024
@@ -63,20 +55,19 @@ def find_duplicates(
 
     threshold: cosine similarity of raw embeddings; None estimates it. tier: the most lenient one
     that is looked for. where: which rows of gallery to look at. With another gallery every
-    representative is one of its images. Nothing is written and no file is changed.
+    representative is one of its images. No file is changed; of a large gallery a missing index is
+    built again, as a search does. Its embeddings are copied to a scratch file.
     Raises ArgumentError, and GalleryError when the galleries' embeddings cannot be compared.
     """
     if threshold is not None and not -1 <= threshold <= 1:
         raise ArgumentError(f"The threshold is {threshold}. Give a cosine similarity from -1 to 1.")
     if against is not None:
         _check_comparable(gallery, against)
-    stored = read_stored(gallery, where)
-    other = None if against is None else read_stored(against)
-    both = stored if other is None else _after(other, stored)
+    compared = open_compared(gallery, against, where, bytes_alone=tier == "bytes")
     groups: tuple[DuplicateGroup, ...] = ()
     found = None
-    if stored.images and (other is None or other.images):
-        search = _Search(both, len(other.images) if other else 0, max_pixels, progress)
+    if compared.can_have_groups:
+        search = _Search(compared, max_pixels, progress)
         if tier != "bytes":
             search.join_pictures()
         if tier in ("copy", "similar"):
@@ -87,10 +78,11 @@ def find_duplicates(
     return DuplicateReport(
         gallery=gallery.path,
         against=against.path if against else None,
-        images=len(both.images),
+        images=compared.looked_at,
         groups=groups,
         threshold=found,
-        failures=tuple(both.failures),
+        approximate=compared.is_large,
+        failures=tuple(compared.failures),
     )
 
 
@@ -104,22 +96,25 @@ class _Search:
     to another content.
     """
 
-    def __init__(
-        self, stored: StoredImages, others: int, max_pixels: int, progress: Progress | None
-    ) -> None:
-        n = len(stored.images)
-        self.stored, self.others = stored, others
+    search: NeighbourSearch
+
+    def __init__(self, compared: Compared, max_pixels: int, progress: Progress | None) -> None:
+        n = len(compared.images)
+        self.compared, self.others = compared, compared.others
         self.max_pixels, self.progress = max_pixels, progress
-        self.content = first_with([image.sha256 for image in stored.images])
+        self.content = first_with([image.sha256 for image in compared.images])
         self.picture = self.copy = self.centre = self.content
         self.score, self.nearest = np.ones(n, np.float32), np.full(n, -np.inf, np.float32)
         self.usable = np.ones(n, bool)
 
     def join_pictures(self) -> None:
         """Decode what may be one picture, and join what is."""
-        self.index = index_of(self.stored.embeddings, self._searched(self.content))
+        asked = np.flatnonzero(self.content == np.arange(len(self.content)))
+        self.search = self.compared.open_search(
+            self._searched(self.content), asked[asked >= self.others], self.progress
+        )
         places = np.flatnonzero(self._candidates())
-        images = self.stored.images
+        images = self.compared.images
         hashed = hash_files(
             [(images[i].path, images[i].sha256) for i in places],
             max_pixels=self.max_pixels, progress=self.progress,
@@ -130,21 +125,25 @@ class _Search:
             if error is not None:
                 keys[place] = int(place)
                 self.usable[self.content == place] = False
-                self.stored.failures.append((str(images[place].path), error))
+                self.compared.failures.append((str(images[place].path), error))
         self.picture = self.copy = self.centre = first_with(keys)[self.content]
 
     def join_copies(self) -> None:
         """Join what the hashes find and the pixels confirm."""
-        images = self.stored.images
+        images = self.compared.images
         alone = np.flatnonzero((self.picture == np.arange(len(images))) & self.usable)
-        index = HashIndex([i.facts.perceptual for i in images], self._searched(self.picture))
+        index = HashIndex(
+            [i.facts.perceptual for i in images], self._searched(self.picture).tolist(),
+            approximate=self.compared.is_large,
+        )  # fmt: skip
         verifier = Verifier(images, self.max_pixels)
         grouping = CopyGroups(images, self.others)
         asked = alone[alone >= self.others]
         for block in chunks(asked):
+            left = block if self.others else block[grouping.centre[block] == block]
             pairs = [
                 p
-                for p in index.near(block.tolist())
+                for p in index.near(left.tolist())
                 if may_be_copies(images[p.one], images[p.other])
             ]
             verifier.decode(pairs)
@@ -157,7 +156,7 @@ class _Search:
     def join_similar(self, threshold: float | None) -> Threshold:
         """Join what scores above a threshold, which is given or estimated."""
         alone = self._searched(self.copy)
-        self.index.remove(np.setdiff1d(self.index.ids, alone))
+        self.search.keep(alone)
         used = Threshold(threshold, "as given") if threshold is not None else self._estimated(alone)
         mine = (self.copy == np.arange(len(self.copy))) & self.usable
         mine[: self.others] = False
@@ -194,14 +193,14 @@ class _Search:
 
     def _candidates(self) -> np.ndarray:
         """(n,) bool: what nearly equals another image of its width and height, one a content."""
-        images = self.stored.images
+        images = self.compared.images
         side = np.array([(image.width, image.height) for image in images]).reshape(-1, 2)
         chosen = np.zeros(len(images), bool)
         queries = np.flatnonzero(self.content == np.arange(len(images)))
         queries = queries[queries >= self.others]
         for start in range(0, len(queries), QUERIES_AT_ONCE):
             part = queries[start : start + QUERIES_AT_ONCE]
-            for row, ids, scores in self._neighbours(part, SAME_PICTURE):
+            for row, ids, scores in self.search.down_to(part, SAME_PICTURE):
                 place = part[row]
                 self.nearest[place] = scores.max(initial=-np.inf)
                 equal = ids[(scores >= SAME_PICTURE) & (side[ids] == side[place]).all(axis=1)]
@@ -210,19 +209,12 @@ class _Search:
             self._tell("comparing", start + len(part), len(queries))
         return chosen
 
-    def _neighbours(self, places: np.ndarray, least: float | np.ndarray) -> Found:
-        """neighbours_down_to, without the image itself."""
-        queries = self.stored.embeddings[places]
-        for row, ids, scores in neighbours_down_to(self.index, queries, least):
-            other = ids != places[row]
-            yield row, ids[other], scores[other]
-
     def _above(
         self, places: np.ndarray, least: float, local: np.ndarray, near: np.ndarray
     ) -> Found:
         """For grouping: what scores enough; near: all the places that are asked for by and by."""
         self._tell("grouping", int(np.searchsorted(near, places[-1])) + 1, len(near))
-        for row, ids, scores in self._neighbours(places, np.minimum(local[places], least)):
+        for row, ids, scores in self.search.down_to(places, np.minimum(local[places], least)):
             enough = _enough(scores, least, local[places[row]], local[ids])
             yield row, ids[enough], scores[enough]
 
@@ -232,7 +224,7 @@ class _Search:
         sample = alone[
             np.linspace(0, len(alone) - 1, min(SAMPLED_PAIRS, len(alone))).astype(np.int64)
         ]
-        scores, _ = self._nearest_others(sample, k)
+        scores, _ = self.search.nearest(sample, k)
         mine = (self.copy == np.arange(len(self.copy))) & self.usable
         return estimate_threshold(scores, len(alone), max(1, int(mine[self.others :].sum())))
 
@@ -240,26 +232,19 @@ class _Search:
         """Write each place's own threshold into local, where there are enough pictures for one."""
         if neighbours_needed(pictures) < LOCAL or not len(places):
             return
-        found = []
-        for part in chunks(places, QUERIES_AT_ONCE):
-            found.append(self._nearest_others(part, LOCAL))
-            self._tell("comparing", int(np.searchsorted(places, part[-1])) + 1, len(places))
-        scores, ids = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        local[places] = local_scores(scores, np.searchsorted(places, ids), len(places))
-
-    def _nearest_others(self, places: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """(q, k) scores and places of the k nearest of the index, without the image itself."""
-        scores, ids = self.index.search(self.stored.embeddings[places], k + 1)
-        itself = ids == places[:, None]
-        itself[~itself.any(axis=1), -1] = True  # an equal vector was found in its place
-        shape = len(places), k
-        return scores[~itself].reshape(shape), ids[~itself].reshape(shape)
+        scores = np.empty((len(places), LOCAL), np.float32)
+        near = np.empty((len(places), LOCAL), np.int32)
+        for rows in chunks(np.arange(len(places)), QUERIES_AT_ONCE):
+            scores[rows], ids = self.search.nearest(places[rows], LOCAL)
+            near[rows] = np.searchsorted(places, ids)
+            self._tell("comparing", int(rows[-1]) + 1, len(places))
+        local[places] = local_scores(scores, near, len(places))
 
     def _nearest_across(self, places: np.ndarray, least: float, local: np.ndarray) -> np.ndarray:
         """For each of places the nearest image of the other gallery, where it scores enough."""
         centre = np.arange(len(self.copy))
         for part in chunks(places, QUERIES_AT_ONCE):
-            scores, ids = self.index.search(self.stored.embeddings[part], 1)
+            scores, ids = self.search.nearest(part, 1)
             near = _enough(scores[:, 0], least, local[part], local[ids[:, 0]])
             centre[part[near]] = ids[near, 0]
         return np.where(centre == np.arange(len(centre)), self.copy, centre)
@@ -268,11 +253,8 @@ class _Search:
         """(n,) float32 cosine similarity of each image to its centre, 1 for the same picture."""
         scores = np.ones(len(centre), np.float32)
         for part in chunks(np.flatnonzero(self.picture != self.picture[centre]), QUERIES_AT_ONCE):
-            one, other = (
-                self.stored.embeddings[p].astype(np.float32) for p in (part, centre[part])
-            )
-            lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-            scores[part] = (one * other).sum(axis=1) / np.maximum(lengths, 1e-12)
+            one, other = (unit_rows(self.compared.embeddings[p]) for p in (part, centre[part]))
+            scores[part] = (one * other).sum(axis=1)
         return scores
 
     def _group(self, places: np.ndarray) -> DuplicateGroup:
@@ -295,7 +277,7 @@ class _Search:
             tier = "picture"
         elif self.copy[place] == self.copy[first]:
             tier = "copy"
-        image = self.stored.images[place]
+        image = self.compared.images[place]
         return DuplicateMember(
             path=image.path,
             width=image.width,
@@ -321,14 +303,6 @@ def _enough(
 
 def _rank(group: DuplicateGroup) -> tuple[int, int, str]:
     return TIERS.index(group.tier), -len(group.members), str(group.representative.path)
-
-
-def _after(other: StoredImages, stored: StoredImages) -> StoredImages:
-    return StoredImages(
-        other.images + stored.images,
-        np.concatenate([other.embeddings, stored.embeddings]),
-        other.failures + stored.failures,
-    )
 
 
 def _check_comparable(gallery: Gallery, other: Gallery) -> None:

@@ -1,17 +1,22 @@
-"""Unit embeddings -> for each the others above a score, in bounded memory.
+"""Raw embeddings -> for each image the others above a score, and its nearest.
 
-Raw embeddings are compared, not the gallery's transformed ones (docs/decisions.md says why):
-exactly for up to 100,000 different contents, beyond with the index's recall of about 0.99.
+Raw embeddings are compared, not the gallery's transformed ones (docs/decisions.md says why). Those
+of up to LARGE_FROM images are held in an exact index; of more, the gallery's own index names
+candidates (candidates.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
 from retrieval.index import Index
+from retrieval.retriever.duplicates.embeddings import RawEmbeddings
 from retrieval.transform import Transform
+
+Found: TypeAlias = Iterator[tuple[int, np.ndarray, np.ndarray]]
 
 FIRST_K = 8
 GROWTH = 4
@@ -19,7 +24,51 @@ SCORES_AT_ONCE = 1 << 22
 ROWS_A_BLOCK = 4096
 
 
-def index_of(embeddings: np.ndarray, places: np.ndarray) -> Index:
+class NeighbourSearch(Protocol):
+    """Some images, to be searched by images; an image is never its own neighbour."""
+
+    def keep(self, places: np.ndarray) -> None:
+        """Search only some of those that were searched before."""
+
+    def down_to(self, places: np.ndarray, least: float | np.ndarray) -> Found:
+        """Give, in no order, each image's row among places, its neighbours and their scores.
+
+        least: one for all, or (q,). Best first; the last may score less, so that the nearest is
+        always among them.
+        """
+
+    def nearest(self, places: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return (q, k) float32 scores and int64 places of the k nearest, best first."""
+
+
+class HeldNeighbours:
+    """Neighbours by an index of the raw embeddings. searched: places of those in it."""
+
+    def __init__(self, embeddings: RawEmbeddings, searched: np.ndarray) -> None:
+        self._embeddings = embeddings
+        self._index = index_of(embeddings, searched)
+
+    def keep(self, places: np.ndarray) -> None:
+        """Search only some of those that were searched before."""
+        self._index.remove(np.setdiff1d(self._index.ids, places))
+
+    def down_to(self, places: np.ndarray, least: float | np.ndarray) -> Found:
+        """Do what NeighbourSearch says, by neighbours_down_to()."""
+        queries = self._embeddings[places]
+        for row, ids, scores in neighbours_down_to(self._index, queries, least):
+            other = ids != places[row]
+            yield row, ids[other], scores[other]
+
+    def nearest(self, places: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return (q, k) float32 scores and int64 places of the k nearest, best first."""
+        scores, ids = self._index.search(self._embeddings[places], k + 1)
+        itself = ids == places[:, None]
+        itself[~itself.any(axis=1), -1] = True  # an equal vector was found in its place
+        shape = len(places), k
+        return scores[~itself].reshape(shape), ids[~itself].reshape(shape)
+
+
+def index_of(embeddings: RawEmbeddings, places: np.ndarray) -> Index:
     """Build an index of some rows of (n, d) raw embeddings; their places are the ids."""
 
     def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:

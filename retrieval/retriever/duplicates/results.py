@@ -67,8 +67,10 @@ class DuplicateGroup(Plain):
 class DuplicateReport(Plain):
     """Groups of near-identical images: strict tiers first, large groups first.
 
-    images: files compared. threshold: None where similar images were not asked for. failures: path
-    and reason of the files that were left out.
+    images: files compared. threshold: None where similar images were not asked for. approximate:
+    whether neighbours were sought through the gallery's index, as in large galleries: each pair is
+    verified exactly, and some are missed. failures: path and reason of the files that were left
+    out; for the tier "bytes" only of those whose content occurs twice.
     """
 
     gallery: Path
@@ -76,6 +78,7 @@ class DuplicateReport(Plain):
     images: int
     groups: tuple[DuplicateGroup, ...]
     threshold: Threshold | None = None
+    approximate: bool = False
     failures: tuple[tuple[str, str], ...] = ()
 
     @property

@@ -32,6 +32,7 @@ from retrieval.plain import Plain
 WINDOWS = (8, 16, 64, 128)  # k
 LOCAL = 16  # k of a picture's own threshold
 INNER = 4  # k / j
+PICTURES_A_BLOCK = 1 << 16
 BY_CHANCE = 1.0  # images expected above the threshold though they are no duplicates
 FEWEST_SCORES = 2 * WINDOWS[0] + 1  # pictures that an estimate needs
 ASSUMED = 0.95
@@ -81,18 +82,22 @@ def local_scores(scores: np.ndarray, near: np.ndarray, images: int) -> np.ndarra
     """For each picture the score that one of `images` images reaches by chance with it.
 
     scores: (n, k) float32, of all n pictures the cosine similarities to their k nearest others,
-    best first. near: (n, k) int64, rows of these others. Returns (n,) float32, kept between LEAST
-    and MOST.
+    best first. near: (n, k) integers, rows of these others. Returns (n,) float32, kept between
+    LEAST and MOST.
     """
-    k = scores.shape[1]
-    logs = 0.5 * np.log(np.clip(2.0 - 2.0 * scores.astype(np.float64), 1e-6, None))
+    n, k = scores.shape
+    farthest, spread, around = (np.empty(n) for _ in range(3))
     ranks = np.arange(k // INNER, k)  # from 1; the nearer ones may be duplicates
-    spread = (logs[:, -1:] - logs[:, ranks - 1]).sum(axis=1)
-    spread = (spread + spread[near].sum(axis=1)) / (k + 1)
+    for part in _blocks(n):
+        logs = 0.5 * np.log(np.clip(2.0 - 2.0 * scores[part].astype(np.float64), 1e-6, None))
+        farthest[part] = logs[:, -1]
+        spread[part] = (logs[:, -1:] - logs[:, ranks - 1]).sum(axis=1)
+    for part in _blocks(n):
+        around[part] = spread[near[part]].sum(axis=1)
     # of k distances, rising: E ln(r_k / r_j) = (1/j + ... + 1/(k - 1)) / m (Renyi 1953)
     expected = sum(sum(1 / i for i in range(int(j), k)) for j in ranks)
-    dimension = expected / np.maximum(spread, 1e-3)
-    distance = np.exp(logs[:, -1] + math.log(BY_CHANCE / (k * images)) / dimension)
+    dimension = expected / np.maximum((spread + around) / (k + 1), 1e-3)
+    distance = np.exp(farthest + math.log(BY_CHANCE / (k * images)) / dimension)
     return np.clip(1 - distance**2 / 2, LEAST_THRESHOLD, MOST_THRESHOLD).astype(np.float32)
 
 
@@ -103,6 +108,11 @@ def neighbours_needed(pictures: int) -> int:
     (0, 16, 128)
     """
     return max((k for k in WINDOWS if 2 * k < pictures), default=0)
+
+
+def _blocks(n: int) -> list[slice]:
+    """So many pictures at a time that their distances take little memory."""
+    return [slice(start, start + PICTURES_A_BLOCK) for start in range(0, n, PICTURES_A_BLOCK)]
 
 
 def _chance_distance(distances: np.ndarray, k: int, images: int) -> float:

@@ -1,0 +1,115 @@
+"""One gallery or two -> the images that are compared, and the search for their neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from retrieval.gallery import Filter, Gallery, ImageTable
+from retrieval.gallery.filter import INDEXED
+from retrieval.index import EXACT_UP_TO, GrowingIndex
+from retrieval.progress import Progress
+from retrieval.retriever.current import open_snapshot
+from retrieval.retriever.duplicates.candidates import IndexedNeighbours
+from retrieval.retriever.duplicates.embeddings import (
+    RawEmbeddings,
+    ScratchEmbeddings,
+    read_embeddings,
+)
+from retrieval.retriever.duplicates.neighbours import HeldNeighbours, NeighbourSearch
+from retrieval.retriever.duplicates.stored import (
+    StoredImage,
+    StoredImages,
+    read_repeated,
+    read_stored,
+)
+
+LARGE_FROM = EXACT_UP_TO  # images; more are compared through the gallery's index
+SHARE_SEARCHED = 0.2  # share of an index; to search among fewer of it would take all of its cells
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The images that are compared, those of another gallery first.
+
+    parts: of each gallery. others: how many images are of the other one. index: of the gallery
+    whose images are neighbours, where all galleries are large.
+    """
+
+    parts: tuple[StoredImages, ...]
+    others: int
+    index: GrowingIndex | None
+
+    @cached_property
+    def images(self) -> list[StoredImage]:
+        """All images, by place."""
+        return [image for part in self.parts for image in part.images]
+
+    @cached_property
+    def failures(self) -> list[tuple[str, str]]:
+        """Path and reason of the files that are left out, which may become more."""
+        return [failure for part in self.parts for failure in part.failures]
+
+    @property
+    def looked_at(self) -> int:
+        """How many files were compared."""
+        return sum(part.compared for part in self.parts)
+
+    @property
+    def can_have_groups(self) -> bool:
+        """Whether there is something to compare in each gallery."""
+        return all(part.images for part in self.parts)
+
+    @property
+    def is_large(self) -> bool:
+        """Whether there are too many images to compare each with each."""
+        return len(self.images) > LARGE_FROM and self.index is not None
+
+    @cached_property
+    def embeddings(self) -> RawEmbeddings:
+        """The raw embeddings, by place."""
+        return ScratchEmbeddings.copy(self.parts) if self.is_large else read_embeddings(self.parts)
+
+    def open_search(
+        self, searched: np.ndarray, asked: np.ndarray, progress: Progress | None
+    ) -> NeighbourSearch:
+        """Make ready to search among some places for the neighbours of those asked for."""
+        if (
+            self.index is None
+            or not self.is_large
+            or len(searched) < SHARE_SEARCHED * self.index.ntotal
+        ):
+            return HeldNeighbours(self.embeddings, searched)
+        ids = np.concatenate([part.ids for part in self.parts])
+        return IndexedNeighbours(self.index, self.embeddings, ids, searched, asked, progress)
+
+
+def open_compared(
+    gallery: Gallery, against: Gallery | None, where: Filter | None, *, bytes_alone: bool
+) -> Compared:
+    """Read what is compared: images of a gallery that pass a filter, and those of another one.
+
+    bytes_alone: whether to read only images whose content occurs twice. Raises GalleryError.
+    """
+    galleries = [gallery] if against is None else [against, gallery]
+    wheres = [where] if against is None else [None, where]
+    if bytes_alone:
+        parts, index = read_repeated(galleries, wheres), None
+    else:
+        tables, index = _open(galleries)
+        each = zip(galleries, tables, wheres, strict=True)
+        parts = [read_stored(*one) for one in each]
+    return Compared(tuple(parts), len(parts[0].images) if against else 0, index)
+
+
+def _open(galleries: Sequence[Gallery]) -> tuple[list[ImageTable], GrowingIndex | None]:
+    """Open the tables and, of large galleries, the index of the first; rows and index agree."""
+    tables = [gallery.open_table() for gallery in galleries]
+    counts = [table.count(INDEXED) for table in tables]
+    if not all(counts) or sum(counts) <= LARGE_FROM:
+        return tables, None
+    snapshot = open_snapshot(galleries[0])
+    return [snapshot.table, *tables[1:]], snapshot.index
