@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from importlib import resources
+from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -17,6 +19,13 @@ as_the_table = pytest.mark.skipif(
     Version(timm.__version__) < Version(TABLE_IS_OF), reason=f"the table is of timm {TABLE_IS_OF}"
 )
 """Marks a test of what the newest timm has."""
+
+
+def read_by_timm(folder: Path, **options: Any) -> Any:
+    """Return the network that timm reads from a folder; skip the test where timm reads none."""
+    if not hasattr(timm.models._hub, "load_model_config_from_path"):
+        pytest.skip(f"timm {timm.__version__} reads no folders")
+    return timm.create_model(f"local-dir:{folder}", pretrained=True, **options)
 
 
 def need_network(name: object) -> None:

@@ -17,6 +17,7 @@ from retrieval.errors import ImgretError
 from retrieval.images import find_images
 from retrieval.report.style import save_figure
 from tests.classify.blobs import CLASSES, blob
+from tests.timm_versions import as_the_table
 
 
 class Pooled(nn.Module):
@@ -60,7 +61,8 @@ def taught_discs(network: nn.Module, random: np.random.Generator) -> nn.Module:
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("test_vit", {"depth": 2, "global_pool": "avg"}),
+        # what it is taught depends on its first weights, which are others in older versions
+        pytest.param("test_vit", {"depth": 2, "global_pool": "avg"}, marks=as_the_table),
         (
             "swin_tiny_patch4_window7_224",
             {"window_size": 4, "embed_dim": 24, "depths": (2,), "num_heads": (2,)},

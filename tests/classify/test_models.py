@@ -17,7 +17,7 @@ from classify.run import save_model
 from retrieval.backbones import BackboneName, load_classifier
 from retrieval.errors import BackboneError, RecipeError
 from tests.samples import save_weights
-from tests.timm_versions import need_network
+from tests.timm_versions import as_the_table, need_network, read_by_timm
 
 SMALL = "mobilenetv3_small_050"
 
@@ -205,7 +205,7 @@ def test_a_hostile_layout_is_refused() -> None:
         ("levit_128s", 32),
         ("dla46_c", 32),
         ("crossvit_tiny_240", 120),
-        ("volo_d1_224", 32),
+        pytest.param("volo_d1_224", 32, marks=as_the_table),
     ],
 )
 def test_what_a_head_of_several_layers_is_trained_on_is_what_it_is_judged_by(
@@ -274,9 +274,7 @@ def test_a_backbone_of_a_recipe_is_an_architecture_and_no_weights(name: str) -> 
 def test_weights_made_for_one_size_start_a_network_of_another(tmp_path: Path) -> None:
     folder = save_weights(tmp_path / "w", seed=3, architecture="vit_tiny_patch16_224", size=224)
     network = made(64, backbone="vit_tiny_patch16_224", weights=str(folder))
-    theirs = timm.create_model(
-        f"local-dir:{folder}", pretrained=True, num_classes=0, img_size=64
-    ).eval()
+    theirs = read_by_timm(folder, num_classes=0, img_size=64).eval()
     x = torch.randn(2, 3, 64, 64)
     torch.testing.assert_close(embed_features(network, x)[0], theirs(x))
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import timm
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -16,11 +15,12 @@ from classify.tested import evaluate_ensemble, evaluate_run
 from classify.training import train
 from retrieval.errors import BackboneError, ImgretError, RunError
 from tests.classify.blobs import save_blobs, tiny
+from tests.timm_versions import read_by_timm
 
 
 def test_a_prediction_is_that_of_the_network(run: Path, blobs: Path) -> None:
     file = next((blobs / "test" / "red").iterdir())
-    network = timm.create_model(f"local-dir:{run}", pretrained=True).eval()
+    network = read_by_timm(run).eval()
     picture = Image.open(file).resize((16, 16), Image.Resampling.BICUBIC)
     x = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None] / 255
     mean, std = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

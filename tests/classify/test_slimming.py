@@ -14,6 +14,7 @@ from retrieval import backbones
 from retrieval.encoder.openvino_cpu import compiled, read_network
 from retrieval.encoder.torch_runners import normalised
 from retrieval.errors import BackboneError, ImgretError
+from tests.timm_versions import read_by_timm
 
 pytest.importorskip("onnx")
 
@@ -79,7 +80,7 @@ def test_a_slim_backbone_has_no_classifier_and_timm_reads_it(
     stored = load_file(tmp_path / "slim" / "model.safetensors")
     assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
     assert not any(name.startswith("classifier") for name in stored)
-    network = timm.create_model(f"local-dir:{tmp_path / 'slim'}", pretrained=True)
+    network = read_by_timm(tmp_path / "slim")
     assert network(torch.zeros(2, 3, 96, 96)).shape == (2, network.num_features)
 
 

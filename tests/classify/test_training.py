@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import timm
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,6 +31,7 @@ from retrieval.errors import ImgretError, RecipeError
 from retrieval.images import Preprocessing
 from tests.classify.blobs import TINY, save_blobs, tiny
 from tests.conftest import ROOT
+from tests.timm_versions import read_by_timm
 
 TWO_PHASES = """
 [[phases]]
@@ -102,7 +102,7 @@ def test_the_figures_of_an_epoch_are_scikit_learns(blobs: Path, tmp_path: Path) 
     shutil.copytree(blobs / "train", data / "train")
     shutil.copytree(blobs / "test", data / "val")
     trained = train(data, tiny("training.epochs=4"), tmp_path / "run")
-    network = timm.create_model(f"local-dir:{trained.run.folder}", pretrained=True).eval()
+    network = read_by_timm(trained.run.folder).eval()
     preprocessing = backbones.load_classifier(trained.run.folder).preprocessing
     seen = decode_all(find_labelled(data / "val"), preprocessing)
     x = torch.from_numpy(seen.pixels).permute(0, 3, 1, 2).float() / 255
@@ -266,7 +266,7 @@ def test_training_ends_early_without_gain(blobs: Path, tmp_path: Path) -> None:
 
 
 def test_timm_reads_a_run_and_knows_its_classes(run: Path, blobs: Path) -> None:
-    network = timm.create_model(f"local-dir:{run}", pretrained=True).eval()
+    network = read_by_timm(run).eval()
     recipe = Run.read(run).recipe
     ours = create_network(recipe.model, recipe.input, 3).network.eval()
     ours.load_state_dict(weights(run))
@@ -301,14 +301,14 @@ def test_a_run_with_timms_own_head_is_timms_own(blobs: Path, tmp_path: Path) -> 
     assert json.loads((tmp_path / "run" / "config.json").read_text())["architecture"] == (
         "mobilenetv3_small_050"
     )
-    assert timm.create_model(f"local-dir:{tmp_path / 'run'}", pretrained=True).num_classes == 3
+    assert read_by_timm(tmp_path / "run").num_classes == 3
 
 
 def test_a_run_is_a_backbone_of_retrieval(run: Path) -> None:
     backbone = backbones.load_backbone(str(run))
     assert backbone.spec.dim == 12
     assert backbone.spec.preprocessing.size == 16
-    trained = timm.create_model(f"local-dir:{run}", pretrained=True).eval()
+    trained = read_by_timm(run).eval()
     x = torch.randn(2, 3, 16, 16)
     torch.testing.assert_close(trained.get_classifier()(backbone.network(x)), trained(x))
     pooled = backbones.load_backbone(str(run), pool="avg")

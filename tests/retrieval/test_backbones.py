@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from retrieval.backbones import folder_fingerprint, load_backbone, parse_name, with_random_weights
 from retrieval.errors import BackboneError
 from tests.samples import save_weights
+from tests.timm_versions import as_the_table, read_by_timm
 
 PIXELS = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
@@ -71,7 +72,7 @@ def test_a_folder_as_timm_writes_it_gives_what_timm_reads_from_it(tmp_path: Path
     torch.manual_seed(0)
     model = timm.create_model("mobilenetv3_small_050", num_classes=7)
     save_for_hf(model, str(tmp_path), safe_serialization=True)
-    theirs = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=0).eval()
+    theirs = read_by_timm(tmp_path, num_classes=0).eval()
     with torch.inference_mode():
         assert torch.equal(embed(tmp_path), theirs(PIXELS))
     spec = load_backbone(str(tmp_path)).spec
@@ -203,7 +204,7 @@ def test_a_config_cannot_point_to_other_weights(
         {"std": [0, 0, 0]}, {"input_size": [3]}, {"input_size": [3, 0, 0]},
         {"input_size": [3, -64, -64]}, {"input_size": [3, 64, 96]}, {"input_size": "large"},
         {"input_size": [3, 10**6, 10**6]}, {"interpolation": "magic"}, {"interpolation": ["x"]},
-        {"crop_pct": "x"}, {"crop_pct": 5}, {"first_conv": 7},
+        {"crop_pct": "x"}, {"crop_pct": 5}, pytest.param({"first_conv": 7}, marks=as_the_table),
         {"fixed_input_size": True},
     ],
     ids=json.dumps,
@@ -371,11 +372,10 @@ def saved(folder: Path, name: str, **options: Any) -> Any:
 
 @pytest.mark.parametrize("size", [None, 96])
 def test_an_input_size_that_a_config_names_is_honoured(tmp_path: Path, size: int | None) -> None:
-    import timm
 
     saved(tmp_path, "test_vit", img_size=128)
     asked = {"img_size": size} if size else {}
-    theirs = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=0, **asked)
+    theirs = read_by_timm(tmp_path, num_classes=0, **asked)
     ours = load_backbone(str(tmp_path), size=size)
     side = ours.spec.preprocessing.size
     x = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
@@ -406,7 +406,6 @@ def test_weights_of_a_wrapped_network_are_read_as_timm_reads_them(
 
 
 def test_weights_that_timm_renames_are_read_as_timm_reads_them(tmp_path: Path) -> None:
-    import timm
 
     theirs = saved(tmp_path, "convnext_atto")
     stored = load_file(tmp_path / "model.safetensors")
@@ -415,7 +414,7 @@ def test_weights_that_timm_renames_are_read_as_timm_reads_them(tmp_path: Path) -
     }
     assert former.keys() != stored.keys()
     save_file(former, tmp_path / "model.safetensors")
-    theirs = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=0).eval()
+    theirs = read_by_timm(tmp_path, num_classes=0).eval()
     with torch.inference_mode():
         assert torch.equal(embed(tmp_path, size=64), theirs(PIXELS))
 

@@ -35,6 +35,7 @@ def test_a_row_is_what_timms_network_is(name: str) -> None:
     assert known.parameters == sum(p.numel() for p in network.parameters())
 
 
+@as_the_table
 def test_every_row_has_the_repository_and_the_licence_that_timm_names() -> None:
     for known in BY_NAME.values():
         cfg = get_pretrained_cfg(known.name, allow_unregistered=False)

@@ -115,6 +115,7 @@ def test_the_vectors_of_a_large_gallery_come_from_its_rows(
     assert snapshot.index.kind.startswith("ivf")
     ids = np.append(snapshot.index.ids, -1).reshape(1, -1)
     expected = snapshot.index.vectors(ids)
+    monkeypatch.setattr("retrieval.retriever.snapshot.FEW_VECTORS", 1000)
     monkeypatch.setattr(GrowingIndex, "vectors", None)  # it would read the whole file
     np.testing.assert_allclose(snapshot.vectors(ids), expected, atol=2e-3)
     query = folder / "class2" / "02.png"
