@@ -49,7 +49,7 @@ def costs_of(folder: Path) -> dict[str, Cost]:
     run("query --exclude-self", "query", picture, "--exclude-self")
     run("index, nothing new", "index", str(folder))
     _copy_pictures(new)
-    run(f"index, {NEW} new", "index", str(folder))
+    run(f"index, {NEW} new", "index", str(new))
     shutil.rmtree(new)
     run(f"remove of {NEW}", "remove", str(new))
     run("verify", "verify")
