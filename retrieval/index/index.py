@@ -56,6 +56,7 @@ STAYS_EXACT, STAYS_IVF = 1.25, 0.8  # times that: a few more or fewer build noth
 TUNED_ON, SETTLED_ON = 1000, 200  # vectors that recall is measured on, at first and later
 MOST_EFFORT = 4.0  # times the cells searched at first; then an index that is built anew is faster
 ROWS_A_SEARCH = 4096
+NEARLY_ALL = 0.9  # of the vectors: what is left out then changes little in a cell
 
 
 class Index:
@@ -325,7 +326,7 @@ class Index:
         share = 1.0 if among is None else among.count / self.ntotal
         nlist = int(self._ivf.nlist)
         nprobe = cells_for(k, share, int(self._facts["nprobe"]), nlist)
-        if among is not None and nprobe < nlist:
+        if among is not None and share < NEARLY_ALL and nprobe < nlist:
             return search_wider(self._ivf, x, k, nprobe, among)
         answer = None
         if among is None and nprobe == self._facts["nprobe"]:
