@@ -1,0 +1,95 @@
+"""What a filter costs a query, and whether it still finds the nearest, in a large index."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import faiss
+import numpy as np
+
+from benchmarks.table import Table
+from benchmarks.vectors import expanded, real_embeddings
+from retrieval.index import GrowingIndex, Index
+from retrieval.transform import fit
+
+ROWS, QUICK = 1_000_000, 5_000
+QUERIES, K = 100, 10
+CLUSTERS = 300
+SHARES = (0.01, 0.1, 0.5)
+
+
+def measure(*, quick: bool) -> list[Table]:
+    """One row a filter, in one process, one thread and one query at a time."""
+    n = QUICK if quick else ROWS
+    table = Table(
+        "Filters",
+        f"The {K} nearest among those of {n:,} vectors (as in Searching) that pass, for {QUERIES} "
+        f"queries that are held out. chance: vectors pass by lot; cluster: whole ones of "
+        f"{CLUSTERS} k-means clusters do. CPU: milliseconds of one thread a query, once the filter "
+        "is known; first: those of making it known. recall: against all vectors that pass.",
+        ["passes", "by", "CPU", "times unfiltered", "recall", f"{K} found", "first"],
+    )
+    x = expanded(real_embeddings(quick=quick), n + QUERIES)
+    held = np.random.default_rng(1).choice(len(x), QUERIES, replace=False)
+    queries, x = x[held].astype(np.float32), np.delete(x, held, axis=0)
+
+    def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for at in range(0, n, 4096):
+            yield np.arange(at, min(n, at + 4096)), x[at : at + 4096]
+
+    index = GrowingIndex(Index.build(fit("whiten:512", x[:: max(1, n // 20_000)]), batches, n))
+    vectors = np.concatenate([index.transform(part).astype(np.float16) for _, part in batches()])
+    asked = index.transform(queries)
+    means = faiss.Kmeans(vectors.shape[1], CLUSTERS, niter=8, spherical=True, seed=1)
+    means.train(vectors[:: max(1, n // 20_000)].astype(np.float32))
+    clusters = np.concatenate(
+        [means.index.search(index.transform(part), 1)[1][:, 0] for _, part in batches()]
+    )
+    alone = _row(table, index, vectors, asked, np.ones(n, bool), ("all", ""), None)
+    for share in SHARES:
+        for by, passes in _masks(clusters, share).items():
+            _row(table, index, vectors, asked, passes, (f"{share:.0%}", by), alone)
+    return [table]
+
+
+def _masks(clusters: np.ndarray, share: float) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(0)
+    order = random.permutation(CLUSTERS)
+    sizes = np.bincount(clusters, minlength=CLUSTERS)[order].cumsum()
+    chosen = order[: int(np.searchsorted(sizes, share * len(clusters))) + 1]
+    by_lot = random.random(len(clusters)) < share
+    return {"chance": by_lot, "cluster": np.isin(clusters, chosen)}
+
+
+def _row(
+    table: Table, index: GrowingIndex, vectors: np.ndarray, asked: np.ndarray, passes: np.ndarray,
+    name: tuple[str, str], unfiltered: float | None,
+) -> float:  # fmt: skip
+    """Add a row; return its milliseconds a query."""
+    start = time.thread_time()
+    allowed = None if unfiltered is None else index.allow(np.flatnonzero(passes))
+    first = 1e3 * (time.thread_time() - start)
+    for query in asked[:3]:
+        index.search_vectors(query[None], K, allowed=allowed)
+    start = time.thread_time()
+    found = [index.search_vectors(query[None], K, allowed=allowed)[1][0] for query in asked]
+    taken = 1e3 * (time.thread_time() - start) / len(asked)
+    true = _nearest(vectors, asked, passes)
+    recall = np.mean([np.isin(a, b).mean() for a, b in zip(true, found, strict=True)])
+    all_found = bool((np.array(found) >= 0).all())
+    table.add(*name, f"{taken:.2f} ms", f"{taken / (unfiltered or taken):.1f}", f"{recall:.4f}",
+              "yes" if all_found else "no", f"{first:.0f} ms")  # fmt: skip
+    return taken
+
+
+def _nearest(vectors: np.ndarray, asked: np.ndarray, passes: np.ndarray) -> np.ndarray:
+    """(q, K) places of the nearest that pass, by comparing with all."""
+    scores, places = np.empty((len(asked), 0), np.float32), np.empty((len(asked), 0), np.int64)
+    for at in range(0, len(vectors), 20_000):
+        some = at + np.flatnonzero(passes[at : at + 20_000])
+        scores = np.hstack([scores, asked @ vectors[some].astype(np.float32).T])
+        places = np.hstack([places, np.broadcast_to(some, (len(asked), len(some)))])
+        best = np.argsort(-scores, axis=1)[:, :K]
+        scores, places = (np.take_along_axis(a, best, 1) for a in (scores, places))
+    return places
