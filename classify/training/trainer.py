@@ -120,13 +120,7 @@ def train(
         try:
             why = loop.run(
                 history,
-                on_best=lambda network: save_model(
-                    out,
-                    network,
-                    prepared.created.preprocessing,
-                    splits.train.classes,
-                    prepared.created.arguments,
-                ),
+                on_best=lambda network: _save_best(out, network, prepared, splits),
                 on_epoch=note,
                 restore_best=lambda network: _restore(network, out),
                 should_stop=should_stop,
@@ -140,6 +134,11 @@ def train(
     return Trained(
         Run.read(out), tuple(history), with_best(history), failed, prepared.created.is_random
     )
+
+
+def _save_best(out: Path, network: nn.Module, prepared: Prepared, splits: Splits) -> None:
+    created = prepared.created
+    save_model(out, network, created.preprocessing, splits.train.classes, created.arguments)
 
 
 def _facts(folder: Path, splits: Splits, prepared: Prepared) -> RunFacts:
