@@ -18,6 +18,7 @@ from retrieval.gallery.versions import files_of, manifest_of
 FEW_IDS = 1_000
 FEW_OF, ROWS_TAKEN = 0.2, 4096  # of all rows are read alone; at a time
 COLUMNS_EMBEDDED = ("id", "embedding")
+ABSOLUTE = "^(/|[A-Za-z]:/)"
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,24 @@ class TableReader:
             np.unique(np.array([*found.get(f.path, ()), *found.get(f.sha256, ())], np.int64))
             for f in files
         ]
+
+    def ids_below(self, folders: Sequence[str]) -> np.ndarray:
+        """Return (n,) int64 ids of the rows whose stored path is one of these or lies below one.
+
+        "." stands for all paths that are relative.
+        """
+        import pyarrow.compute as pc
+
+        columns = self.columns(["id", "path"])
+        paths = columns["path"]
+        found = pc.is_in(paths, value_set=pa.array(list(folders), pa.string()))
+        for folder in folders:
+            if folder == ".":
+                below = pc.invert(pc.match_substring_regex(paths, ABSOLUTE))
+            else:
+                below = pc.starts_with(paths, f"{folder.rstrip('/')}/")
+            found = pc.or_(found, below)
+        return np.asarray(columns["id"].filter(found).to_numpy())
 
     def _sha256_at(self, places: np.ndarray) -> list[str]:
         if len(places) > FEW_OF * self.count():

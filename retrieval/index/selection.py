@@ -8,6 +8,8 @@ from typing import Any
 import faiss
 import numpy as np
 
+from retrieval.sorted_ids import distinct
+
 MOST_OF_A_BITMAP = 1 << 26  # bytes
 FEW_SELECTED = 1000  # ids, of which a hash set is made in less time than a bitmap
 
@@ -22,7 +24,7 @@ class Selection:
     @classmethod
     def of(cls, ids: np.ndarray) -> Selection:
         """Select (n,) ids, at least 0."""
-        ids = np.unique(np.asarray(ids, np.int64))
+        ids = distinct(ids)
         size = int(ids.max(initial=0)) // 8 + 1
         if len(ids) <= FEW_SELECTED or size > MOST_OF_A_BITMAP:
             return cls(len(ids), faiss.IDSelectorBatch(ids))

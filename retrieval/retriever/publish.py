@@ -18,6 +18,7 @@ from retrieval.gallery.rows import RecordBatch, as_matrix
 from retrieval.gallery.settings import write_text
 from retrieval.index import GrowingIndex, Index
 from retrieval.progress import Progress
+from retrieval.sorted_ids import without
 
 _log = logging.getLogger("imgret")
 
@@ -289,7 +290,7 @@ def _changed_ids(
     except GalleryError:
         known = index.ids
     stored = table.ids_passing(INDEXED)
-    return np.setdiff1d(known, stored), np.setdiff1d(stored, known)
+    return without(known, stored), without(stored, known)
 
 
 def _save(

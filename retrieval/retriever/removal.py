@@ -11,10 +11,14 @@ from retrieval.gallery import Gallery, ImageTable, Settings, storable
 
 def rows_below(gallery: Gallery, table: ImageTable, paths: Sequence[Path]) -> list[int]:
     """Return ids of the rows of files and of all files below folders, existing or not."""
-    roots_above = gallery.roots_above(storable(gallery.stored_root(path)) for path in paths)
-    columns = table.columns(["id", "path"])
-    ids, stored = columns["id"].to_pylist(), columns["path"].to_pylist()
-    return [i for i, path in zip(ids, stored, strict=True) if roots_above(path)]
+    folders = []
+    for path in paths:
+        stored = storable(gallery.stored_root(path))
+        folders.append(stored)
+        if Path(stored).is_absolute() and gallery.base.is_relative_to(stored):
+            folders.append(".")
+    ids: list[int] = table.ids_below(folders).tolist()
+    return ids
 
 
 def published_rows(gallery: Gallery, paths: Sequence[Path]) -> list[int]:
