@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from imgret.command import Command
 from imgret.exits import ERROR, NOTHING
@@ -112,8 +113,12 @@ def command(
     from imgret.output import say_no_images, say_passed_over, shown_progress
     from retrieval.retriever import Retriever
 
-    if not paths and (not compact or refit or reembed or dry_run):
-        raise click.UsageError("Name the folders or files to index.")
+    if not paths and (not compact or _given_beside_compact()):
+        raise click.UsageError(
+            "Name the folders or files to index. Only --compact with --gallery needs none."
+        )
+    if compact and dry_run:
+        raise click.UsageError("Give --compact or --dry-run, which stores nothing, not both.")
     if options["keep_missing"] and options["drop_missing"]:
         raise click.UsageError("Give --keep-missing or --drop-missing, not both.")
     settings: dict[str, Any] = {name: options.pop(name) for name in (*EMBEDDING, *SEARCH)}
@@ -142,6 +147,17 @@ def command(
         say_no_images(paths)
         return NOTHING
     return ERROR if strict and report.failed else 0
+
+
+def _given_beside_compact() -> bool:
+    """Whether the command line has options that only a run with paths takes."""
+    context = click.get_current_context()
+    given = {
+        name
+        for name in context.params
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    }
+    return bool(given - {"gallery", "compact", "paths"})
 
 
 def _print_report(report: IndexReport, output: str) -> None:

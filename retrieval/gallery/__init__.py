@@ -4,7 +4,7 @@
       gallery.toml            the settings, and which index belongs to which version of the table
       images.lance/           the truth: one row per image (table.py)
       index-<version>.faiss   derived: the transform and vectors, as they were at that version
-      index-<version>-added.faiss, -removed.npy   derived: what changed since
+      index-<version>-added.faiss, -removed.ids   derived: what changed since
 
 A filter (filter/) says which rows are meant; only this folder knows what Lance calls that.
 Settings also lie in the table itself, so that everything but images.lance can be made again.

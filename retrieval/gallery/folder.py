@@ -111,7 +111,7 @@ class Gallery:
         return IndexFiles(
             self.path / f"index-{built}.faiss",
             self.path / f"index-{changed}-added.faiss",
-            self.path / f"index-{changed}-removed.npy",
+            self.path / f"index-{changed}-removed.ids",
         )
 
     def index_files_of(self, state: IndexState) -> IndexFiles:

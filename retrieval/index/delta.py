@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,7 @@ from retrieval.text import one_sentence, remedy
 
 MERGED_FROM = 0.05
 SMALL = 1_000  # vectors; so few are written whole in a moment
-ARRAY_HEADER_BYTES = 4096  # of an array in a file, at most
+STORED_IDS, ID_BYTES = "<i8", 8
 
 
 @dataclass(frozen=True)
@@ -206,7 +205,8 @@ class GrowingIndex:
 
         main: the same as self.main, but in memory, where it can be changed.
         """
-        main.remove(self.removed)
+        if main.remove(self.removed) != len(self.removed):  # a stranger's list names others
+            return None
         if self.added is not None:
             for ids, vectors in self.added.stored.batches():
                 main.add_vectors(ids, vectors)
@@ -249,9 +249,7 @@ class GrowingIndex:
 
     @property
     def _removed_as_file(self) -> bytes:
-        stream = BytesIO()
-        np.save(stream, self.removed, allow_pickle=False)
-        return stream.getvalue()
+        return self.removed.astype(STORED_IDS).tobytes()
 
 
 def _sha256(content: bytes) -> str:
@@ -263,17 +261,17 @@ def _load_ids(file: Path, facts: IndexFacts, most: int) -> np.ndarray:
     if not facts:
         return np.empty(0, np.int64)
     try:
-        content = read_bounded(file, 8 * most + ARRAY_HEADER_BYTES)
+        content = read_bounded(file, ID_BYTES * most)
         if _sha256(content) != facts.get("sha256"):
             raise ValueError("its content has changed since it was written")
-        ids = np.load(BytesIO(content), allow_pickle=False)
-        if ids.dtype != np.int64 or ids.ndim != 1 or len(ids) != facts.get("ids"):
+        if len(content) != ID_BYTES * int(facts.get("ids", 0)):
             raise ValueError("it does not hold the ids that were written")
-        if len(ids) > most or (np.diff(ids) <= 0).any() or (ids < 0).any():
+        ids = np.frombuffer(content, STORED_IDS).astype(np.int64)
+        if (np.diff(ids) <= 0).any() or (ids < 0).any():
             raise ValueError("it does not hold ids in order")
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, OverflowError) as error:
         raise GalleryError(
             f"The index {file} cannot be read ({one_sentence(error)}). Run `imgret verify "
             "--repair`, which builds it again without reading an image."
         ) from error
-    return np.asarray(ids)
+    return ids

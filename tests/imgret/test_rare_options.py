@@ -239,3 +239,18 @@ def test_a_value_out_of_bounds_is_refused_with_the_name_of_its_option(
     assert (done.returncode, done.stdout) == (2, "")
     (sentence,) = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
     assert said in sentence
+
+
+def test_compact_needs_no_path_and_takes_no_other_option_then(
+    imgret: Command, pictures: Path
+) -> None:
+    assert imgret("index", pictures, "--gallery", "g").returncode == 0
+    assert imgret("index", "--compact", "--gallery", "g").returncode == 0
+    assert imgret("index", pictures, "--compact", "--gallery", "g").returncode == 0
+    assert imgret("verify", "--gallery", "g").returncode == 0
+    for wrong in (["--transform", "none"], ["--labels", "none"], ["--format", "json"], ["--refit"]):
+        refused = imgret("index", "--compact", "--gallery", "g", *wrong)
+        assert refused.returncode == 2
+        assert "Name the folders or files" in refused.stderr
+    both = imgret("index", pictures, "--compact", "--dry-run", "--gallery", "g")
+    assert (both.returncode, "not both" in both.stderr) == (2, True)
