@@ -10,7 +10,7 @@ import numpy as np
 
 from retrieval.sorted_ids import distinct
 
-MOST_OF_A_BITMAP = 1 << 26  # bytes
+MOST_OF_A_BITMAP = 1 << 24  # bytes
 FEW_SELECTED = 1000  # ids, of which a hash set is made in less time than a bitmap
 
 
@@ -28,9 +28,9 @@ class Selection:
         size = int(ids.max(initial=0)) // 8 + 1
         if len(ids) <= FEW_SELECTED or size > MOST_OF_A_BITMAP:
             return cls(len(ids), faiss.IDSelectorBatch(ids))
-        bits = np.zeros(size, np.uint8)
-        np.bitwise_or.at(bits, ids >> 3, np.left_shift(1, ids & 7).astype(np.uint8))
-        return cls(len(ids), faiss.IDSelectorBitmap(bits))
+        passes = np.zeros(8 * size, bool)
+        passes[ids] = True
+        return cls(len(ids), faiss.IDSelectorBitmap(np.packbits(passes, bitorder="little")))
 
     @classmethod
     def without(cls, ids: np.ndarray, total: int) -> Selection:

@@ -30,39 +30,41 @@ def search_wider(
     ids = np.full((len(x), k), -1, np.int64)
     rows, first, last = np.arange(len(x)), 0, min(nprobe, ivf.nlist)
     with threads_for(len(x)):
+        order = _cells_in_order(ivf, x, min(WIDER * last, ivf.nlist))
         while len(rows):
-            near, found = _search_cells(ivf, x[rows], k, (first, last), among)
+            if last > order[0].shape[1]:  # few come so far
+                order = _cells_in_order(ivf, x[rows], ivf.nlist)
+            part = [np.ascontiguousarray(a[:, first:last]) for a in order]
+            near, found = _search_cells(ivf, x[rows], k, part, among)
             before = ids[rows]
             near, found = np.hstack([scores[rows], near]), np.hstack([before, found])
-            order = np.argsort(-near, axis=1, kind="stable")[:, :k]
-            scores[rows] = np.take_along_axis(near, order, 1)
-            ids[rows] = np.take_along_axis(found, order, 1)
+            best = np.argsort(-near, axis=1, kind="stable")[:, :k]
+            scores[rows] = np.take_along_axis(near, best, 1)
+            ids[rows] = np.take_along_axis(found, best, 1)
             if last == ivf.nlist:
                 break
             news = (ids[rows] != before).any(axis=1) | (ids[rows] < 0).any(axis=1)
-            rows = rows[news]
+            rows, order = rows[news], [a[news] for a in order]
             first, last = last, min(WIDER * last, ivf.nlist)
     return scores, ids
 
 
+def _cells_in_order(ivf: Any, x: np.ndarray, n: int) -> list[np.ndarray]:
+    """The n nearest cells of each query, (q, n) int64, after their (q, n) float32 scores."""
+    # faiss.contrib.torch_utils, once anything imports it, puts a search of its own in front
+    quantizer = faiss.downcast_index(ivf.quantizer)
+    return list(getattr(quantizer, "search_numpy", quantizer.search)(x, n))
+
+
 def _search_cells(
-    ivf: Any, x: np.ndarray, k: int, cells: tuple[int, int], among: Selection
+    ivf: Any, x: np.ndarray, k: int, cells: list[np.ndarray], among: Selection
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest in the cells from one place to another, by their distance to each query."""
-    first, last = cells
+    """The k nearest of each query in cells of its own: their (q, m) scores and numbers."""
     x = np.ascontiguousarray(x)
-    distances, nearest = _numpy_search(ivf.quantizer, x, last)
-    nearest, distances = (np.ascontiguousarray(a[:, first:last]) for a in (nearest, distances))
+    distances, nearest = cells
     scores, ids = np.empty((len(x), k), np.float32), np.empty((len(x), k), np.int64)
-    own = faiss.SearchParametersIVF(nprobe=last - first, sel=among.selector)
+    own = faiss.SearchParametersIVF(nprobe=nearest.shape[1], sel=among.selector)
     pointers = (faiss.swig_ptr(a) for a in (nearest, distances, scores, ids))
     # FAISS's own search_preassigned of Python takes no parameters
     ivf.search_preassigned_c(len(x), faiss.swig_ptr(x), k, *pointers, False, own)  # noqa: FBT003
-    return scores, ids
-
-
-def _numpy_search(index: Any, x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    # faiss.contrib.torch_utils, once anything imports it, puts a search of its own in front
-    index = faiss.downcast_index(index)
-    scores, ids = getattr(index, "search_numpy", index.search)(x, k)
     return scores, ids
