@@ -15,10 +15,10 @@ def distinct(ids: np.ndarray) -> np.ndarray:
     return found[np.flatnonzero(np.diff(found, prepend=found[:1] - 1))]
 
 
-def without(ids: np.ndarray, others: np.ndarray) -> np.ndarray:
+def ids_without(ids: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Return the distinct ids that are not among others: int64, sorted.
 
-    >>> without(np.array([5, 2, 9]), np.array([9, 4]))
+    >>> ids_without(np.array([5, 2, 9]), np.array([9, 4]))
     array([2, 5])
     """
     found, known = distinct(ids), distinct(others)

@@ -115,7 +115,7 @@ def command(
 
     if not paths and (not compact or _given_beside_compact()):
         raise click.UsageError(
-            "Name the folders or files to index. Only --compact with --gallery needs none."
+            "Only --compact with --gallery needs no path. Name the folders or files to index."
         )
     if compact and dry_run:
         raise click.UsageError("Give --compact or --dry-run, which stores nothing, not both.")

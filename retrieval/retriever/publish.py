@@ -18,7 +18,7 @@ from retrieval.gallery.rows import RecordBatch, as_matrix
 from retrieval.gallery.settings import write_text
 from retrieval.index import GrowingIndex, Index
 from retrieval.progress import Progress
-from retrieval.sorted_ids import without
+from retrieval.sorted_ids import ids_without
 
 _log = logging.getLogger("imgret")
 
@@ -290,7 +290,7 @@ def _changed_ids(
     except GalleryError:
         known = index.ids
     stored = table.ids_passing(INDEXED)
-    return without(known, stored), without(stored, known)
+    return ids_without(known, stored), ids_without(stored, known)
 
 
 def _save(
