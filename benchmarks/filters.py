@@ -9,8 +9,9 @@ import faiss
 import numpy as np
 
 from benchmarks.table import Table
-from benchmarks.vectors import expanded, real_embeddings
+from benchmarks.vectors import expanded, nearest, real_embeddings
 from retrieval.index import GrowingIndex, Index
+from retrieval.metrics import neighbour_recall
 from retrieval.transform import fit
 
 ROWS, QUICK = 1_000_000, 5_000
@@ -75,21 +76,9 @@ def _row(
     start = time.thread_time()
     found = [index.search_vectors(query[None], K, allowed=allowed)[1][0] for query in asked]
     taken = 1e3 * (time.thread_time() - start) / len(asked)
-    true = _nearest(vectors, asked, passes)
-    recall = np.mean([np.isin(a, b).mean() for a, b in zip(true, found, strict=True)])
+    true = nearest(vectors, asked, K, passes)
+    recall = neighbour_recall(np.array(found), true)
     all_found = bool((np.array(found) >= 0).all())
     table.add(*name, f"{taken:.2f} ms", f"{taken / (unfiltered or taken):.1f}", f"{recall:.4f}",
               "yes" if all_found else "no", f"{first:.0f} ms")  # fmt: skip
     return taken
-
-
-def _nearest(vectors: np.ndarray, asked: np.ndarray, passes: np.ndarray) -> np.ndarray:
-    """(q, K) places of the nearest that pass, by comparing with all."""
-    scores, places = np.empty((len(asked), 0), np.float32), np.empty((len(asked), 0), np.int64)
-    for at in range(0, len(vectors), 20_000):
-        some = at + np.flatnonzero(passes[at : at + 20_000])
-        scores = np.hstack([scores, asked @ vectors[some].astype(np.float32).T])
-        places = np.hstack([places, np.broadcast_to(some, (len(asked), len(some)))])
-        best = np.argsort(-scores, axis=1)[:, :K]
-        scores, places = (np.take_along_axis(a, best, 1) for a in (scores, places))
-    return places

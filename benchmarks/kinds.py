@@ -10,7 +10,7 @@ import faiss
 import numpy as np
 
 from benchmarks.table import Table
-from benchmarks.vectors import expanded, real_embeddings
+from benchmarks.vectors import expanded, nearest, real_embeddings
 from retrieval.transform import fit
 
 ROWS, QUICK = 1_000_000, 5_000
@@ -53,7 +53,7 @@ def measure(*, quick: bool) -> list[Table]:
     vectors = np.concatenate([transform.apply(part).astype(np.float16) for part in _parts(x)])
     held = np.random.default_rng(1).choice(len(x), QUERIES, replace=False)
     queries, vectors = vectors[held].astype(np.float32), np.delete(vectors, held, axis=0)
-    true = _nearest(vectors, queries)
+    true = nearest(vectors, queries, K)
     cells = min(4096, max(1, n // 40))
     quantizer = _trained(vectors, cells)
     for name, make in KINDS.items():
@@ -82,19 +82,6 @@ def _filled(index: Any, vectors: np.ndarray) -> Any:
     for part in _parts(vectors):
         index.add(part)
     return index
-
-
-def _nearest(vectors: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    flat = faiss.IndexFlatIP(vectors.shape[1])
-    best = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
-    for number, part in enumerate(_parts(vectors)):
-        flat.reset()
-        flat.add(part)
-        scores, ids = flat.search(queries, K)
-        both = np.hstack([best[0], scores]), np.hstack([best[1], ids + 20_000 * number])
-        order = np.argsort(-both[0], axis=1)[:, :K]
-        best = np.take_along_axis(both[0], order, 1), np.take_along_axis(both[1], order, 1)
-    return best[1]
 
 
 def _add(

@@ -50,3 +50,18 @@ def expanded(real: np.ndarray, n: int, seed: int = 0) -> np.ndarray:
         noise = random.standard_normal(mixed.shape, np.float32) * (0.15 / mixed.shape[1] ** 0.5)
         x[rows] = mixed + noise
     return x
+
+
+def nearest(
+    vectors: np.ndarray, queries: np.ndarray, k: int, passes: np.ndarray | None = None
+) -> np.ndarray:
+    """(q, k) places of the nearest of (n, d) vectors by comparing with all, or all that pass."""
+    scores, places = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+    for at in range(0, len(vectors), 20_000):
+        part = np.arange(at, min(len(vectors), at + 20_000))
+        some = part if passes is None else part[passes[part]]
+        scores = np.hstack([scores, queries @ vectors[some].astype(np.float32).T])
+        places = np.hstack([places, np.broadcast_to(some, (len(queries), len(some)))])
+        best = np.argsort(-scores, axis=1)[:, :k]
+        scores, places = (np.take_along_axis(a, best, 1) for a in (scores, places))
+    return places

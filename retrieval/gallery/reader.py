@@ -15,7 +15,6 @@ from retrieval.gallery.filter import INDEXED, Filter, with_ids
 from retrieval.gallery.rows import SETTINGS_KEY, TABLE, as_matrix
 from retrieval.gallery.versions import files_of, manifest_of
 
-FEW_IDS = 1_000
 FEW_OF, ROWS_TAKEN = 0.2, 4096  # of all rows are read alone; at a time
 COLUMNS_EMBEDDED = ("id", "embedding")
 ABSOLUTE = "^(/|[A-Za-z]:/)"

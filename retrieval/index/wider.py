@@ -14,7 +14,7 @@ import faiss
 import numpy as np
 
 from retrieval.index.selection import Selection
-from retrieval.index.stored import threads_for
+from retrieval.index.stored import search_index, threads_for
 
 WIDER = 3  # times as many cells as in the round before
 
@@ -51,9 +51,7 @@ def search_wider(
 
 def _cells_in_order(ivf: Any, x: np.ndarray, n: int) -> list[np.ndarray]:
     """The n nearest cells of each query, (q, n) int64, after their (q, n) float32 scores."""
-    # faiss.contrib.torch_utils, once anything imports it, puts a search of its own in front
-    quantizer = faiss.downcast_index(ivf.quantizer)
-    return list(getattr(quantizer, "search_numpy", quantizer.search)(x, n))
+    return list(search_index(faiss.downcast_index(ivf.quantizer), x, n, None))
 
 
 def _search_cells(
