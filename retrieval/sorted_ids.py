@@ -26,3 +26,24 @@ def ids_without(ids: np.ndarray, others: np.ndarray) -> np.ndarray:
         return found
     at = np.minimum(np.searchsorted(known, found), len(known) - 1)
     return found[known[at] != found]
+
+
+class IdPlaces:
+    """Where each of (n,) ids stands; of two that are equal, the first one."""
+
+    def __init__(self, ids: np.ndarray) -> None:
+        in_order = bool((np.diff(ids) > 0).all())  # as in a table: sorting a million is saved
+        self._order = np.arange(len(ids)) if in_order else np.argsort(ids, kind="stable")
+        self._sorted = ids[self._order]
+
+    def of(self, wanted: np.ndarray) -> np.ndarray:
+        """Return the places of ids of any shape, -1 for one that is not there: int64.
+
+        >>> IdPlaces(np.array([30, 10])).of(np.array([[10, 20], [30, -1]]))
+        array([[ 1, -1],
+               [ 0, -1]])
+        """
+        if not len(self._sorted):
+            return np.full(np.shape(wanted), -1, np.int64)
+        at = np.minimum(np.searchsorted(self._sorted, wanted), len(self._sorted) - 1)
+        return np.where(self._sorted[at] == wanted, self._order[at], -1)

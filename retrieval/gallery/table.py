@@ -42,6 +42,7 @@ from retrieval.gallery.versions import (
     manifest_of,
     versions_of,
 )
+from retrieval.sorted_ids import IdPlaces
 from retrieval.text import one_sentence, unwritable
 
 IDS_PER_VERSION = 100_000  # more rows than one commit holds
@@ -199,11 +200,8 @@ class ImageTable(TableReader):
 
     def _in_order(self, ids: np.ndarray, names: Sequence[str], *, few: bool) -> pa.Table:
         """Return the existing rows of ids, in the order of ids."""
-        stored_ids = self.columns(["id"])["id"].to_numpy()
-        order = np.argsort(stored_ids, kind="stable")
-        at = np.minimum(np.searchsorted(stored_ids, ids, sorter=order), max(len(order) - 1, 0))
-        places = order[at] if len(order) else np.empty(0, np.int64)
-        places = places[stored_ids[places] == ids[: len(places)]]
+        places = IdPlaces(self.columns(["id"])["id"].to_numpy()).of(ids)
+        places = places[places >= 0]
         if not few:
             return self.columns(names).take(places)
         with damage_as_gallery_errors(self._path):

@@ -11,6 +11,7 @@ import faiss
 import numpy as np
 
 from retrieval.index.selection import Selection
+from retrieval.sorted_ids import IdPlaces
 
 VECTORS_A_READ = 4096
 
@@ -50,14 +51,12 @@ class StoredVectors:
 
         Raises ValueError for an id that it does not hold.
         """
-        known, order = self._places
         wanted = np.asarray(ids, np.int64)
-        at = np.minimum(np.searchsorted(known, wanted), max(len(known) - 1, 0))
-        there = wanted >= 0
-        if there.any() and (not len(known) or (known[at] != wanted)[there].any()):
+        places, there = self._places.of(wanted), wanted >= 0
+        if (places[there] < 0).any():
             raise ValueError("the index does not hold all of these ids")
         vectors = np.zeros((*wanted.shape, self.d), np.float32)
-        vectors[there] = self._at(order[at[there]])
+        vectors[there] = self._at(places[there])
         return vectors
 
     def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -67,10 +66,9 @@ class StoredVectors:
             yield self.ids[places], self._at(places)
 
     @cached_property
-    def _places(self) -> tuple[np.ndarray, np.ndarray]:
-        """Sorted ids, and the place of each among the stored vectors."""
-        order = np.argsort(self.ids, kind="stable")
-        return self.ids[order], order
+    def _places(self) -> IdPlaces:
+        """The place of each id among the stored vectors."""
+        return IdPlaces(self.ids)
 
     def _at(self, places: np.ndarray) -> np.ndarray:
         """(m, d) float32 vectors by their (m,) places in ids."""

@@ -16,6 +16,7 @@ from retrieval.index import Allowed, GrowingIndex
 from retrieval.refinement import Refinement, k_reciprocal_distances, weighted_mean
 from retrieval.retriever.distinct import search_distinct
 from retrieval.retriever.results import Match
+from retrieval.sorted_ids import IdPlaces
 from retrieval.words import CONSIDERED
 
 if TYPE_CHECKING:
@@ -45,13 +46,9 @@ class Snapshot:
             )
 
     @cached_property
-    def _places(self) -> tuple[np.ndarray, np.ndarray]:
-        """Sorted ids and the place of each in the table."""
-        ids = self.table.columns(["id"])["id"].to_numpy()
-        if (np.diff(ids) > 0).all():
-            return ids, np.arange(len(ids))
-        order = np.argsort(ids)
-        return ids[order], order
+    def _places(self) -> IdPlaces:
+        """The place of each id in the table."""
+        return IdPlaces(self.table.columns(["id"])["id"].to_numpy())
 
     def search(
         self,
@@ -289,14 +286,13 @@ class Snapshot:
 
     def _places_of(self, ids: np.ndarray) -> np.ndarray:
         """The places of ids in the table's columns. Raises GalleryError for an unknown id."""
-        known, order = self._places
-        at = np.minimum(np.searchsorted(known, ids), max(len(known) - 1, 0))
-        if len(ids) and (len(known) == 0 or (known[at] != ids).any()):
+        places = self._places.of(ids)
+        if (places < 0).any():
             raise GalleryError(
                 f"The index of {self.gallery.path} names rows that do not exist. "
                 "Run `imgret verify --repair`."
             )
-        return np.asarray(order[at]) if len(ids) else np.empty(0, np.int64)
+        return places
 
 
 def _plain(probabilities: np.ndarray | None, row: int, place: int) -> float | None:
