@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from retrieval.gallery.dataset import damage_as_gallery_errors
 from retrieval.gallery.filter import INDEXED, Filter, with_ids
+from retrieval.gallery.places import rows_at
 from retrieval.gallery.rows import SETTINGS_KEY, TABLE, as_matrix
 from retrieval.gallery.versions import files_of, manifest_of
 
@@ -105,14 +106,14 @@ class TableReader:
     def take(self, offsets: Sequence[int], names: Sequence[str]) -> list[dict[str, Any]]:
         """Return rows by their place in columns(), as dicts."""
         with damage_as_gallery_errors(self._dataset.uri):
-            return list(self._dataset.take(list(offsets), columns=list(names)).to_pylist())
+            return list(rows_at(self._dataset, np.array(offsets, np.int64), names).to_pylist())
 
     def embeddings_at(self, offsets: np.ndarray) -> np.ndarray:
         """Return (n, d) float16 embeddings of usable rows by their place in columns()."""
         if not len(offsets):
             return np.empty((0, self.dim), np.float16)
         with damage_as_gallery_errors(self._dataset.uri):
-            found = self._dataset.take(offsets.tolist(), columns=["embedding"])
+            found = rows_at(self._dataset, offsets, ["embedding"])
         return as_matrix(found["embedding"].combine_chunks())
 
     def rows_by_id(self, ids: np.ndarray, names: Sequence[str]) -> dict[int, dict[str, Any]]:
@@ -197,8 +198,7 @@ class TableReader:
         places = np.flatnonzero(np.isin(self.columns(["id"])["id"].to_numpy(), ids))
         for start in range(0, len(places), ROWS_TAKEN):
             with damage_as_gallery_errors(self._dataset.uri):
-                part = places[start : start + ROWS_TAKEN].tolist()
-                rows = self._dataset.take(part, columns=list(COLUMNS_EMBEDDED))
+                rows = rows_at(self._dataset, places[start : start + ROWS_TAKEN], COLUMNS_EMBEDDED)
             for batch in rows.to_batches():
                 yield batch.filter(batch["embedding"].is_valid())
 

@@ -34,6 +34,7 @@ from retrieval.gallery.dataset import (
     open_dataset,
 )
 from retrieval.gallery.filter import with_ids
+from retrieval.gallery.places import rows_at
 from retrieval.gallery.reader import FEW_OF, TableReader
 from retrieval.gallery.rows import SETTINGS_KEY, TABLE, Row
 from retrieval.gallery.versions import (
@@ -205,7 +206,7 @@ class ImageTable(TableReader):
         if not few:
             return self.columns(names).take(places)
         with damage_as_gallery_errors(self._path):
-            return self._dataset.take(places.tolist(), columns=list(names))
+            return rows_at(self._dataset, places, names)
 
     def next_ids(self, n: int) -> range:
         """Reserve ids for n rows that one commit writes."""
