@@ -1,90 +1,190 @@
-"""Query latency at growing sizes, beside scikit-learn's NearestNeighbors."""
+"""A query at growing sizes, beside scikit-learn, and hnswlib and usearch where they are installed."""
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import faiss
 import numpy as np
 
 from benchmarks.photographs import CACHE
 from benchmarks.table import Table
 from benchmarks.vectors import expanded, real_embeddings
+from retrieval.index import Index
+from retrieval.metrics import neighbour_recall
 
 SIZES, QUICK = (10_000, 100_000, 1_000_000), (2_000, 5_000)
-QUERIES = 300
+QUERIES, K, ROUNDS = 200, 10, 3
+LINKS, EXPANSION = 16, 100  # of the graphs: a vector's, and while it is added
+EXPANSIONS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)  # of a query, from the least
+Search = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass
+class Candidate:
+    """A search of (1, d) vectors, what it took to make, and what its rounds took."""
+
+    name: str
+    search: Search
+    built: float
+    size: int
+    wall: list[np.ndarray] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    found: np.ndarray = field(default_factory=lambda: np.empty((0, K), np.int64))
 
 
 def measure(*, quick: bool) -> list[Table]:
     """One row a size and a search."""
     table = Table(
         "Searching",
-        "One query at a time, the 10 nearest of n vectors of 512 dimensions, transform included. "
-        "The vectors are MobileNetV2's of CIFAR-10 (96 px), and beyond those points between an "
-        "embedding and one of its ten neighbours, with noise. recall@10 is against exact search. "
-        "scikit-learn: NearestNeighbors(metric='cosine'), brute force, on transformed vectors. "
-        "The queries are held out of the same vectors. load: opening the file, memory-mapped.",
-        ["vectors", "search", "p50", "p95", "recall@10", "built in", "load", "file"],
+        f"One query at a time in one thread, the {K} nearest of n vectors of 512 numbers that are "
+        "already transformed; medians of "
+        f"{ROUNDS} rounds in turns, {QUERIES} queries that are held out. The vectors are "
+        "MobileNetV2's of CIFAR-10 (96 px), and beyond those points between an embedding and one "
+        "of its ten neighbours, with noise. recall is against exact search; hnswlib and usearch "
+        f"(float16), graphs of {LINKS} links, with the least expansion that reaches imgret's "
+        "recall, or the most tried; scikit-learn by brute force. built in: CPU. bytes: of a file, "
+        "a vector; of scikit-learn in memory.",
+        ["vectors", "search", "p50", "p95", "CPU", f"recall@{K}", "built in", "bytes"],
     )
     real = real_embeddings(quick=quick)
     for n in QUICK if quick else SIZES:
-        _measure_one(table, real, n)
+        with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+            _measure_one(table, real, n, Path(folder))
     return [table]
 
 
-def _measure_one(table: Table, real: np.ndarray, n: int) -> None:
-    from sklearn.neighbors import NearestNeighbors
+def _measure_one(table: Table, real: np.ndarray, n: int, folder: Path) -> None:
+    from threadpoolctl import threadpool_limits
 
+    index, queries, built = _index(real, n)
+    vectors = np.concatenate([v for _, v in index.stored.batches()])
+    ids = index.ids
+    file = folder / "index.faiss"
+    index.save(file)
+    index = Index.load(file, index.settings)
+    ours = Candidate(
+        f"imgret: {index.kind}", lambda q: index.search_vectors(q, K)[1], built, file.stat().st_size
+    )
+    exact = _scikit_learn(vectors, ids)
+    with threadpool_limits(1):
+        faiss.omp_set_num_threads(1)
+        truth = np.concatenate([exact.search(q[None]) for q in queries])
+        _run(ours, queries)
+        wanted = neighbour_recall(ours.found, truth)
+        candidates = [ours, exact]
+        for name, make in PEERS.items():
+            if importlib.util.find_spec(name):
+                candidates.append(make(vectors, ids, folder, queries, (truth, wanted)))
+        for one in candidates:
+            one.wall.clear(), one.cpu.clear()
+        for _ in range(ROUNDS):
+            for one in candidates:
+                _run(one, queries)
+        for one in candidates:
+            table.add(f"{n:,}", *_cells(one, truth, n))
+
+
+def _index(real: np.ndarray, n: int) -> tuple[Index, np.ndarray, float]:
+    """An index of n embeddings, held-out queries transformed, and CPU seconds of building it."""
     from retrieval import transform as transforms
-    from retrieval.index import Index
-    from retrieval.metrics import neighbour_recall
 
     x = expanded(real, n + QUERIES)
-    held_out = np.random.default_rng(1).choice(len(x), QUERIES, replace=False)
-    queries = x[held_out].astype(np.float32)
-    x[held_out[held_out < n]] = x[n:][~np.isin(np.arange(n, len(x)), held_out)]
-    x = x[:n]
+    held = np.random.default_rng(1).choice(len(x), QUERIES, replace=False)
+    queries, x = x[held].astype(np.float32), np.delete(x, held, axis=0)
     transform = transforms.fit("whiten:512", x[:: max(1, n // 20_000)])
 
     def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for at in range(0, n, 4096):
             yield np.arange(at, min(n, at + 4096)), x[at : at + 4096]
 
-    start = time.perf_counter()
+    start = time.process_time()
     index = Index.build(transform, batches, n)
-    built = time.perf_counter() - start
-    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
-        file = Path(folder) / "index.faiss"
-        index.save(file)
-        start = time.perf_counter()
-        index = Index.load(file, index.settings)
-        load, size = time.perf_counter() - start, file.stat().st_size
-        times, found = _one_by_one(lambda q: index.search(q, 10)[1], queries)
-    vectors = np.concatenate([index.transform(part) for _, part in batches()])
-    exact = NearestNeighbors(n_neighbors=10, metric="cosine", algorithm="brute").fit(vectors)
-    asked = queries[:100]
-    theirs, truth = _one_by_one(lambda q: exact.kneighbors(index.transform(q))[1], asked)
-    recall = neighbour_recall(found[: len(truth)], truth)
-    table.add(f"{n:,}", f"imgret: {index.kind}", *_quantiles(times), f"{recall:.4f}",
-              f"{built:.1f} s", f"{load * 1e3:.1f} ms", f"{size / 1e6:.0f} MB")  # fmt: skip
-    table.add(f"{n:,}", "scikit-learn", *_quantiles(theirs), "1", "", "", "")
+    built = time.process_time() - start
+    return index, index.transform(queries), built
 
 
-def _one_by_one(
-    search: Callable[[np.ndarray], np.ndarray], queries: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    for query in queries[:50]:
-        search(query[None])
-    times, found = [], []
+def _scikit_learn(vectors: np.ndarray, ids: np.ndarray) -> Candidate:
+    from sklearn.neighbors import NearestNeighbors
+
+    start = time.process_time()
+    exact = NearestNeighbors(n_neighbors=K, metric="cosine", algorithm="brute").fit(vectors)
+    built = time.process_time() - start
+    return Candidate("scikit-learn", lambda q: ids[exact.kneighbors(q)[1]], built, vectors.nbytes)
+
+
+def _hnswlib(
+    vectors: np.ndarray, ids: np.ndarray, folder: Path, queries: np.ndarray, held_to: Any
+) -> Candidate:
+    import hnswlib
+
+    start = time.process_time()
+    graph = hnswlib.Index("ip", vectors.shape[1])
+    graph.init_index(len(vectors), M=LINKS, ef_construction=EXPANSION)
+    graph.add_items(vectors, ids)
+    built = time.process_time() - start
+    graph.set_num_threads(1)
+    graph.save_index(str(folder / "hnswlib"))
+    one = Candidate("hnswlib", lambda q: graph.knn_query(q, K)[0].astype(np.int64), built,
+                    (folder / "hnswlib").stat().st_size)  # fmt: skip
+    return _as_good(one, graph.set_ef, queries, *held_to)
+
+
+def _usearch(
+    vectors: np.ndarray, ids: np.ndarray, folder: Path, queries: np.ndarray, held_to: Any
+) -> Candidate:
+    from usearch.index import Index as Graph
+
+    start = time.process_time()
+    graph = Graph(ndim=vectors.shape[1], metric="cos", dtype="f16", connectivity=LINKS,
+                  expansion_add=EXPANSION)  # fmt: skip
+    graph.add(ids, vectors)
+    built = time.process_time() - start
+    graph.save(str(folder / "usearch"))
+    one = Candidate("usearch", lambda q: graph.search(q, K, threads=1).keys.reshape(1, K), built,
+                    (folder / "usearch").stat().st_size)  # fmt: skip
+    return _as_good(one, lambda n: setattr(graph, "expansion_search", n), queries, *held_to)
+
+
+PEERS = {"hnswlib": _hnswlib, "usearch": _usearch}
+
+
+def _as_good(
+    one: Candidate, expand: Callable[[int], Any], queries: np.ndarray,
+    truth: np.ndarray, wanted: float,
+) -> Candidate:  # fmt: skip
+    """Search with the least expansion that reaches the recall wanted."""
+    for expansion in EXPANSIONS:
+        expand(expansion)
+        _run(one, queries)
+        if neighbour_recall(one.found, truth) >= wanted:
+            break
+    one.name += f", expansion {expansion}"
+    return one
+
+
+def _run(one: Candidate, queries: np.ndarray) -> None:
+    for query in queries[:20]:
+        one.search(query[None])
+    times, found, cpu = [], [], time.thread_time()
     for query in queries:
         start = time.perf_counter()
-        found.append(search(query[None])[0])
+        found.append(one.search(query[None])[0])
         times.append(time.perf_counter() - start)
-    return np.array(times), np.array(found)
+    one.cpu.append((time.thread_time() - cpu) / len(queries))
+    one.wall.append(np.array(times))
+    one.found = np.array(found).astype(np.int64)
 
 
-def _quantiles(times: np.ndarray) -> tuple[str, str]:
-    p50, p95 = np.quantile(times, [0.5, 0.95]) * 1e3
-    return f"{p50:.2f} ms", f"{p95:.2f} ms"
+def _cells(one: Candidate, truth: np.ndarray, n: int) -> list[str]:
+    p50, p95 = np.quantile(np.concatenate(one.wall), [0.5, 0.95]) * 1e3
+    return [
+        one.name, f"{p50:.2f} ms", f"{p95:.2f} ms", f"{np.median(one.cpu) * 1e3:.2f} ms",
+        f"{neighbour_recall(one.found, truth):.4f}", f"{one.built:.1f} s", f"{one.size / n:,.0f}",
+    ]  # fmt: skip
