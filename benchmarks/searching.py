@@ -1,4 +1,4 @@
-"""A query at growing sizes, beside scikit-learn, and hnswlib and usearch where they are installed."""
+"""A query at growing sizes, beside scikit-learn, and hnswlib and usearch where installed."""
 
 from __future__ import annotations
 
