@@ -55,6 +55,10 @@ def costs_of(folder: Path) -> dict[str, Cost]:
     run("verify", "verify")
     run("evaluate", "evaluate")
     run("duplicates --tier bytes", "duplicates", "--tier", "bytes")
+    run("duplicates --tier similar", "duplicates", "--tier", "similar")
+    for file in (folder / ".imgret").glob("index-*"):
+        file.unlink()
+    run("verify --repair, no index", "verify", "--repair")
     return costs
 
 
