@@ -44,7 +44,7 @@ from retrieval.gallery.versions import (
     versions_of,
 )
 from retrieval.sorted_ids import IdPlaces
-from retrieval.text import one_sentence, unwritable
+from retrieval.text import one_sentence, remedy, unwritable
 
 IDS_PER_VERSION = 100_000  # more rows than one commit holds
 ROWS_A_READ = 10_000
@@ -353,8 +353,8 @@ class ImageTable(TableReader):
         except LANCE_ERRORS as error:
             self.check_place()
             raise GalleryWriteError(
-                f"{self._path} cannot be written ({one_sentence(error)}). Free some space and run "
-                "the same command again, which continues where it stopped."
+                f"{self._path} cannot be written ({one_sentence(error)}), and nothing that was "
+                f"stored is lost. {remedy(error)}"
             ) from error
         except KeyboardInterrupt:  # Lance may have committed: what is written next must see it
             self._reopen()

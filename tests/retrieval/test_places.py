@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+
 import lance
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from retrieval.errors import GalleryWriteError
 from retrieval.gallery import ImageTable, Row
 from retrieval.gallery.places import rows_at
 
@@ -51,3 +54,18 @@ def test_no_read_goes_through_the_removed_rows_of_the_whole_table(
     assert table.take([3, 1], ["id"]) == [{"id": 104}, {"id": 102}]
     assert table.embeddings_at(np.array([3, 1])).shape == (2, 4)
     assert [ids.tolist() for ids, _ in table.embeddings(np.array([104, 131]))] == [[104, 131]]
+
+
+@pytest.mark.parametrize(
+    ("cause", "advice"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "Free some space"),
+        (OSError(errno.EACCES, "Permission denied"), "Get the right to write there"),
+        (OSError("LanceError(IO): Read-only file system (os error 30)"), "Get the right to write"),
+    ],
+)
+def test_a_commit_that_fails_says_what_to_do_about_its_cause(
+    table: ImageTable, cause: OSError, advice: str
+) -> None:
+    with pytest.raises(GalleryWriteError, match=f"is lost. {advice}"), table._committing():
+        raise cause
