@@ -41,9 +41,10 @@ from retrieval.index.files import (
     steps_of,
 )
 from retrieval.index.gpu import GpuCopy
+from retrieval.index.search import search_index
 from retrieval.index.selection import Selection
 from retrieval.index.steps import AffineMap, apply, chain_of, float32
-from retrieval.index.stored import StoredVectors, search_index
+from retrieval.index.stored import StoredVectors
 from retrieval.index.wider import search_wider
 from retrieval.progress import Progress
 from retrieval.refinement import Neighbourhood, weighted_mean
@@ -323,6 +324,10 @@ class Index:
     ) -> tuple[np.ndarray, np.ndarray]:
         if self._facts["kind"] == "exact":
             return search_index(self._inner, x, k, None, among)
+        if among is not None and among.gathered is not None:
+            few = among.gathered.index(self.stored, len(x))
+            if few is not None:
+                return search_index(few, x, k, None)
         share = 1.0 if among is None else among.count / self.ntotal
         nlist = int(self._ivf.nlist)
         nprobe = cells_for(k, share, int(self._facts["nprobe"]), nlist)

@@ -8,6 +8,7 @@ from typing import Any
 import faiss
 import numpy as np
 
+from retrieval.index.gathered import GatheredVectors
 from retrieval.sorted_ids import distinct
 
 MOST_OF_A_BITMAP = 1 << 24  # bytes
@@ -16,10 +17,14 @@ FEW_SELECTED = 1000  # ids, of which a hash set is made in less time than a bitm
 
 @dataclass(frozen=True)
 class Selection:
-    """Some ids, made ready for any number of searches. count: how many pass."""
+    """Some ids, made ready for any number of searches. count: how many pass.
+
+    gathered: their vectors side by side, where the ids themselves are known.
+    """
 
     count: int
     selector: Any
+    gathered: GatheredVectors | None = None
 
     @classmethod
     def of(cls, ids: np.ndarray) -> Selection:
@@ -27,10 +32,11 @@ class Selection:
         ids = distinct(ids)
         size = int(ids.max(initial=0)) // 8 + 1
         if len(ids) <= FEW_SELECTED or size > MOST_OF_A_BITMAP:
-            return cls(len(ids), faiss.IDSelectorBatch(ids))
+            return cls(len(ids), faiss.IDSelectorBatch(ids), GatheredVectors(ids))
         passes = np.zeros(8 * size, bool)
         passes[ids] = True
-        return cls(len(ids), faiss.IDSelectorBitmap(np.packbits(passes, bitorder="little")))
+        bitmap = faiss.IDSelectorBitmap(np.packbits(passes, bitorder="little"))
+        return cls(len(ids), bitmap, GatheredVectors(ids))
 
     @classmethod
     def without(cls, ids: np.ndarray, total: int) -> Selection:

@@ -1,16 +1,14 @@
-"""What a FAISS index holds, and its search: flat with ids, or in cells."""
+"""What a FAISS index holds: flat with ids, or in cells."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
 import faiss
 import numpy as np
 
-from retrieval.index.selection import Selection
 from retrieval.sorted_ids import IdPlaces
 
 VECTORS_A_READ = 4096
@@ -59,6 +57,10 @@ class StoredVectors:
         vectors[there] = self._at(places[there])
         return vectors
 
+    def holds(self, ids: np.ndarray) -> np.ndarray:
+        """Tell of ids of any shape whether they have a vector: bool."""
+        return self._places.of(ids) >= 0
+
     def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Give all ids and vectors, some thousand at a time."""
         for start in range(0, len(self.ids), VECTORS_A_READ):
@@ -89,41 +91,3 @@ class StoredVectors:
                 # into an array of ours: others' imports make FAISS return torch's by default
                 vectors[mine] += centres.reconstruct(int(cell), np.empty(self.d, np.float32))
         return vectors
-
-
-def search_index(
-    index: Any, x: np.ndarray, k: int, nprobe: int | None, among: Selection | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Search on the CPU, with parameters of its own, so that threads do not disturb each other.
-
-    x: (q, d) float32. nprobe: cells, None for an exact index. Returns (q, k) scores and ids as
-    FAISS gives them.
-    """
-    own: dict[str, Any] = {} if among is None else {"sel": among.selector}
-    if nprobe is None:
-        inner = faiss.SearchParameters(**own)
-    else:
-        inner = faiss.SearchParametersIVF(nprobe=nprobe, **own)
-    # faiss.contrib.torch_utils, once anything imports it, puts a search without params in front
-    search = getattr(index, "search_numpy", index.search)
-    with threads_for(len(x)):
-        scores, ids = search(x, k, params=inner)
-    return scores, ids
-
-
-@contextmanager
-def threads_for(queries: int) -> Iterator[None]:
-    """Give one query one thread; OpenMP's number of threads is that of the thread that sets it.
-
-    Two threads wait for each other at the start and the end: on shared cores a query took 50 to
-    238 ms with two, and 2.4 ms with one.
-    """
-    before = faiss.omp_get_max_threads()
-    if queries > 1 or before == 1:
-        yield
-        return
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)

@@ -13,8 +13,8 @@ from typing import Any
 import faiss
 import numpy as np
 
+from retrieval.index.search import search_index, threads_for
 from retrieval.index.selection import Selection
-from retrieval.index.stored import search_index, threads_for
 
 WIDER = 3  # times as many cells as in the round before
 

@@ -13,7 +13,7 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 
 from retrieval.errors import GalleryError
-from retrieval.index import Batches, Index, IndexFacts, Kind, choose_kind
+from retrieval.index import Batches, Index, IndexFacts, Kind, choose_kind, gathered
 from retrieval.index import index as index_module
 from retrieval.index.selection import Selection
 from retrieval.transform import Transform, fit
@@ -105,14 +105,46 @@ def test_ivf_measures_the_recall_that_scikit_learn_finds(
     assert (ivf.recall or 0) >= 0.99
 
 
+@pytest.mark.parametrize("most_gathered", [0, gathered.MOST_BYTES])
 @pytest.mark.parametrize("share", [0.9, 0.5, 0.1, 0.01])
 def test_a_filter_costs_no_recall(
-    share: float, ivf: Index, points: np.ndarray, ranked: np.ndarray
-) -> None:
+    share: float, most_gathered: int, ivf: Index, points: np.ndarray, ranked: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(gathered, "MOST_BYTES", most_gathered)
     chosen = np.sort(np.random.default_rng(0).permutation(20_000)[: int(20_000 * share)])
     passing = [row[np.isin(row, chosen)] for row in ranked]
     _, ids = ivf.search(points[::100], 10, among=Selection.of(chosen * 3 + 100))
     assert share_found(ids, np.array(passing)) >= 0.99
+
+
+def test_a_narrow_filter_that_is_asked_again_compares_with_what_passes_alone(
+    ivf: Index, points: np.ndarray, ranked: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = np.arange(0, 20_000, 25)
+    among = Selection.of(chosen * 3 + 100)
+    for query in points[: gathered.QUERIES_BEFORE]:
+        ivf.search(query[None], 10, among=among)
+    monkeypatch.setattr("retrieval.index.index.search_wider", None)
+    monkeypatch.setattr("retrieval.index.index.cells_for", None)  # no cell is searched
+    scores, ids = ivf.search(points[::100], 10, among=among)
+    passing = np.array([row[np.isin(row, chosen)] for row in ranked])
+    assert share_found(ids, passing) >= 0.999  # float16 and ties
+    unit = points / np.linalg.norm(points, axis=1, keepdims=True)
+    cosines = (unit[::100, None] * unit[(ids - 100) // 3]).sum(axis=2)
+    assert scores == pytest.approx(cosines, abs=1e-3)
+
+
+def test_what_was_gathered_for_a_filter_follows_the_index(points: np.ndarray) -> None:
+    index = build(points[:5000], "ivf")
+    among = Selection.of(np.arange(100) * 3 + 100)
+    for _ in range(2):
+        _, ids = index.search(points[:20], 1, among=among)
+        assert (ids[:, 0] == np.arange(20) * 3 + 100).all()
+    index.remove(np.array([100]))
+    _, ids = index.search(points[:20], 1, among=among)
+    assert (ids[1:, 0] == np.arange(1, 20) * 3 + 100).all()
+    assert ids[0, 0] != 100
 
 
 def test_the_scores_of_ivf_are_cosines(ivf: Index, points: np.ndarray) -> None:
