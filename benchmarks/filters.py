@@ -29,7 +29,8 @@ def measure(*, quick: bool) -> list[Table]:
         f"The {K} nearest among those of {n:,} vectors (as in Searching) that pass, for {QUERIES} "
         f"queries that are held out. chance: vectors pass by lot; cluster: whole ones of "
         f"{CLUSTERS} k-means clusters do. CPU: milliseconds of one thread a query, once the filter "
-        "is known; first: those of making it known. recall: against all vectors that pass.",
+        f"was asked {QUERIES_BEFORE} times; early: of each until then, with gathering what "
+        "passes; first: of making the filter known. recall: against all vectors that pass.",
         ["passes", "by", "CPU", "times unfiltered", "recall", f"{K} found", "first", "early"],
     )
     x = expanded(real_embeddings(quick=quick), n + QUERIES)
