@@ -46,7 +46,7 @@ slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow
 
 light: $(VENV)/installed
-	$(BIN)/python -m pytest -m slow tests/imgret/test_light.py tests/imgret/test_container.py --override-ini log_cli=true --log-cli-level INFO
+	$(BIN)/python -m pytest -m slow -p no:randomly tests/imgret/test_light.py tests/imgret/test_container.py --override-ini log_cli=true --log-cli-level INFO
 
 docs: $(VENV)/installed
 	$(BIN)/pip install --quiet --editable '.[docs]'

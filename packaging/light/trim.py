@@ -27,6 +27,7 @@ NEVER_LOADED = {
     "other frameworks' models in OpenVINO": [
         *(f"openvino/libs/libopenvino_{name}_frontend*"
           for name in ("gguf", "jax", "paddle", "pytorch", "tensorflow*")),
+        *(f"openvino/frontend/{name}" for name in ("jax", "paddle", "pytorch", "tensorflow")),
         "openvino/tools/*",
     ],
     "Flight and object stores in Arrow": [
@@ -37,6 +38,9 @@ NEVER_LOADED = {
     "fonts of PDF, and what colours source code": [
         "fontTools/**/*.so", "pygments/lexers/[a-z]*.py", "pygments/lexers/_[a-z]*builtins.py",
         "matplotlib/mpl-data/fonts/afm", "matplotlib/mpl-data/fonts/pdfcorefonts",
+    ],
+    "modules of scipy and numpy": [
+        "scipy/io/_fast_matrix_market/*.so", "scipy/odr/*.so", "numpy/_core/_simd.*.so",
     ],
     "tests": [  # not the folders: numpy.testing imports from one
         "**/tests/test_*", "**/tests/data", "**/tests/tests", "matplotlib/mpl-data/sample_data",

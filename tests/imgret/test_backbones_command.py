@@ -105,7 +105,7 @@ def test_weights_in_the_cache_of_the_hub_are_told(tmp_path: Path, hub: Path, wei
 def test_a_backbone_that_was_exported_is_told(imgret: Command, tmp_path: Path, hub: Path) -> None:
     save_pictures(tmp_path / "pictures")
     mine = save_weights(tmp_path / "mine", seed=0)
-    for name in (mine, "random:test_resnet"):
+    for name in (mine, "random:mobilenetv3_small_050"):
         index = command_line("index", "pictures", "--backbone", name, "--gallery", tmp_path / "g",
                              "--engine", "openvino-fp32", "--reembed")  # fmt: skip
         environment = command_environment(tmp_path / "cache")
@@ -115,7 +115,7 @@ def test_a_backbone_that_was_exported_is_told(imgret: Command, tmp_path: Path, h
         "name": str(mine), "short": None, "width": 1024, "input": 64, "parameters": None,
         "weights": "exported", "licence": None,
     }  # fmt: skip
-    assert "random:test_resnet" not in found
+    assert "random:mobilenetv3_small_050" not in found
     (facts,) = (f for f in (tmp_path / "cache").rglob(FACTS) if str(mine) in f.read_text())
     facts.write_text(facts.read_text()[:40])
     assert str(mine) not in rows(run(tmp_path, hub, "--format", "json"))
