@@ -13,6 +13,7 @@ from retrieval.index import GrowingIndex
 from retrieval.progress import Progress
 from retrieval.retriever.duplicates.embeddings import RawEmbeddings, unit_rows
 from retrieval.retriever.duplicates.neighbours import GROWTH, Found
+from retrieval.sorted_ids import IdPlaces
 
 CANDIDATES = 34  # that are held against each image
 REMEMBERED = 24  # of them, the nearest
@@ -57,10 +58,10 @@ class IndexedNeighbours:
 
     def keep(self, places: np.ndarray) -> None:
         """Search only some of those that were searched before."""
-        self._places = places[np.argsort(self._ids[places])]
-        self._known = self._ids[self._places]
+        self._places, known = places, self._ids[places]
+        self._at = IdPlaces(known)
         whole = len(places) == self._index.ntotal
-        self._allowed = None if whole else self._index.allow(self._known)
+        self._allowed = None if whole else self._index.allow(known)
         self._kept = np.zeros(len(self._ids) + 1, bool)  # the last for no place, -1
         self._kept[places] = True
 
@@ -113,8 +114,8 @@ class IndexedNeighbours:
         _, ids = self._index.search_vectors(
             vectors, min(k, len(self._places)), allowed=self._allowed
         )
-        at = np.minimum(np.searchsorted(self._known, ids), len(self._known) - 1)
-        near = np.where(self._known[at] == ids, self._places[at], -1)
+        at = self._at.of(ids)
+        near = np.where(at >= 0, self._places[at], -1)
         near[near == places[:, None]] = -1
         return _best_first(self._verified(unit_rows(embeddings), near), near)
 
@@ -131,11 +132,9 @@ class IndexedNeighbours:
 
     def _by_cell(self, asked: np.ndarray) -> np.ndarray:
         """Images in the order in which the index holds them; last those that it does not hold."""
-        ids = self._index.ids
-        order = np.argsort(ids)
-        at = np.minimum(np.searchsorted(ids[order], self._ids[asked]), len(ids) - 1)
-        held = (ids[order[at]] == self._ids[asked]) & self._kept[asked]
-        return asked[np.argsort(np.where(held, order[at], len(ids)), kind="stable")]
+        at = IdPlaces(self._index.ids).of(self._ids[asked])
+        held = (at >= 0) & self._kept[asked]
+        return asked[np.argsort(np.where(held, at, len(self._ids)), kind="stable")]
 
 
 def _blocks(places: np.ndarray, size: int = QUERIES_A_BLOCK) -> list[np.ndarray]:
