@@ -11,6 +11,7 @@ from retrieval.evaluation.keys import ABSENT
 from retrieval.evaluation.tiles import Peers, Tile, Top
 
 FEW_RELEVANT = 32  # keys that are quicker compared with all others than searched for among them
+MOST_ABOVE = 0.6  # of the keys, to be sorted without the others
 
 
 class RelevantRanks:
@@ -61,9 +62,15 @@ def _numbers_above(wanted: np.ndarray, keys: np.ndarray, best: int) -> np.ndarra
 
     Leaves the greatest of the keys at the end of them, from the place best on.
     """
-    if len(wanted) > FEW_RELEVANT:
+    if len(wanted) <= FEW_RELEVANT:
+        if best:
+            keys.partition(best)
+        return np.array([np.count_nonzero(keys > key) for key in wanted], np.int32)
+    above = keys > wanted[0]
+    if np.count_nonzero(above) > MOST_ABOVE * len(keys):
         keys.sort()
-        return np.asarray(len(keys) - keys.searchsorted(wanted, "right"), np.int32)
-    if best:
+        counted = keys
+    else:
+        counted = np.sort(keys[above])
         keys.partition(best)
-    return np.array([np.count_nonzero(keys > key) for key in wanted], np.int32)
+    return np.asarray(len(counted) - counted.searchsorted(wanted, "right"), np.int32)
