@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import faiss
 import numpy as np
 
+from benchmarks.galleries import gallery_of, photograph
 from benchmarks.table import Table
 from benchmarks.vectors import expanded, nearest, real_embeddings
 from retrieval.index import GrowingIndex, Index
@@ -16,7 +17,7 @@ from retrieval.metrics import neighbour_recall
 from retrieval.transform import fit
 
 ROWS, QUICK = 1_000_000, 5_000
-QUERIES, K = 100, 10
+QUERIES, K, ROUNDS = 100, 10, 21
 CLUSTERS = 300
 SHARES = (0.01, 0.1, 0.5)
 
@@ -53,7 +54,43 @@ def measure(*, quick: bool) -> list[Table]:
     for share in SHARES:
         for by, passes in _masks(clusters, share).items():
             _row(table, index, vectors, asked, passes, (f"{share:.0%}", by), alone)
-    return [table]
+    return [table, _whole_searches(quick=quick)]
+
+
+def _whole_searches(*, quick: bool) -> Table:
+    """What a filter adds to a search by photograph."""
+    from imgret import Retriever
+
+    n = 20_000 if quick else ROWS
+    table = Table(
+        "Filtered searches",
+        f"One photograph, searched for with `Retriever.search(photo, k={K}, where=...)` in the "
+        f"gallery of {n:,} rows of `benchmarks growth`, encoding included: CPU of a search in one "
+        f"thread, the median of {ROUNDS} in turns with searches without a filter, after the "
+        "first; hashes pass by chance, labels by what is alike.",
+        ["where", "CPU", "times unfiltered", f"{K} found", "first"],
+    )
+    folder = gallery_of(n, quick=quick)
+    retriever, photo = Retriever(folder / ".imgret"), photograph(folder)
+
+    def search(where: str | None) -> tuple[float, int]:
+        start = time.process_time()
+        found = retriever.search(photo, k=K, where=where)
+        return 1e3 * (time.process_time() - start), len(found)
+
+    classes = n // 100
+    for where in (
+        *(f"sha256 < '{round(256 * share):02x}'" for share in SHARES),
+        *(f"label < 'class-{round(classes * share):06}'" for share in SHARES),
+    ):
+        search(None)
+        first, count = search(where)
+        for _ in range(QUERIES_BEFORE):
+            search(where)
+        taken = np.median([[search(where)[0], search(None)[0]] for _ in range(ROUNDS)], axis=0)
+        table.add(f"`{where}`", f"{taken[0]:.1f} ms", f"{taken[0] / taken[1]:.2f}",
+                  "yes" if count == K else "no", f"{first:.0f} ms")  # fmt: skip
+    return table
 
 
 def _masks(clusters: np.ndarray, share: float) -> dict[str, np.ndarray]:
