@@ -45,7 +45,7 @@ class LabelledImages:
         if unknown:
             raise DataError(
                 f"{where} has images of {unknown[0]!r}"
-                + (f" and {len(unknown) - 1} more classes" if unknown[1:] else "")
+                + f" and of {len(unknown) - 1} more" * (len(unknown) > 1)
                 + f", which the model does not know; it knows {', '.join(classes[:5])}"
                 + (", ..." if classes[5:] else "")
                 + ". Give images of these classes."

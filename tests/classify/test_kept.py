@@ -78,6 +78,19 @@ def test_what_is_gone_or_changed_is_told_and_what_moved_is_found(
         evaluate_run(run)
 
 
+def test_images_that_moved_to_another_class_are_told(data: Path, tmp_path: Path) -> None:
+    run = trained(data, tmp_path / "run", "data.validation=0.4")
+    before = evaluate_run(run)
+    (data / "red").rename(data / "swapped")
+    (data / "blue").rename(data / "red")
+    (data / "swapped").rename(data / "blue")
+    after = evaluate_run(run)
+    assert (after.top1, after.images) == (before.top1, 12)
+    assert after.notes[0].startswith("8 of 12 held-out images now lie in folders of other classes")
+    (data / "blue").rename(data / "scarlet")  # no class of the model: a new name for an old one
+    assert evaluate_run(run).notes[0].startswith("4 of 12")
+
+
 @pytest.mark.parametrize("share", ["data.test=0.3", "data.validation=0.3"])
 def test_an_ensemble_is_judged_on_what_no_run_was_trained_on(
     data: Path, tmp_path: Path, share: str
@@ -129,6 +142,31 @@ def test_a_folder_with_splits_is_tested_by_that_to_test_on(data: Path, tmp_path:
     save_blobs(tmp_path / "all" / "Testing", 2, first=700)
     found = evaluate_run(run, tmp_path / "all")
     assert (found.images, found.data) == (6, str(tmp_path / "all" / "Testing"))
+
+
+@pytest.mark.parametrize("around", ["Testing", "archive/test", "archive", "val"])
+def test_the_only_folder_within_is_tested(data: Path, tmp_path: Path, around: str) -> None:
+    run = trained(data, tmp_path / "run")
+    save_blobs(tmp_path / "all" / around, 2, first=700)
+    assert evaluate_run(run, tmp_path / "all").images == 6
+
+
+def test_test_images_beside_others_are_tested_and_others_alone_are_not(
+    data: Path, tmp_path: Path
+) -> None:
+    run = trained(data, tmp_path / "run")
+    save_blobs(tmp_path / "all" / "val", 1, first=600)
+    save_blobs(tmp_path / "all" / "test", 2, first=700)
+    assert evaluate_run(run, tmp_path / "all").images == 6
+    (tmp_path / "all" / "test").rename(tmp_path / "all" / "train")
+    with pytest.raises(ImgretError, match="has train/ and val/, but no images to test on"):
+        evaluate_run(run, tmp_path / "all")
+    shutil.copytree(tmp_path / "all" / "val", tmp_path / "all" / "photos" / "red")
+    (tmp_path / "all" / "val").rename(tmp_path / "all" / "pictures")
+    (tmp_path / "all" / "train").rename(tmp_path / "all" / "scans")
+    with pytest.raises(ImgretError) as error:
+        evaluate_run(run, tmp_path / "all")
+    assert "images of 'photos' and of 2 more, which the model does not know" in str(error.value)
 
 
 @pytest.mark.parametrize(
