@@ -16,12 +16,12 @@ import numpy as np
 
 from classify.data.groups import content_of
 from classify.data.labelled import LabelledImages
-from classify.data.layout import Split, normal
+from classify.data.layout import Split
 from classify.data.pixels import Pixels
 from retrieval.errors import RunError
 from retrieval.files import read_bounded, write_atomically
 from retrieval.images import ImageFile, find_images
-from retrieval.text import one_sentence
+from retrieval.text import composed, one_sentence
 
 MAX_KEPT_BYTES = 1 << 32  # some ten million images
 
@@ -118,7 +118,7 @@ def _checked(image: KeptImage) -> KeptImage:
 
 def _is_of_another(path: Path, label: str, classes: Sequence[str]) -> bool:
     """Tell whether a file lies in the folder of another class than its own."""
-    folders = f"/{normal(path.parent.as_posix())}/"
+    folders = f"/{composed(path.parent.as_posix())}/"
     return f"/{label}/" not in folders and any(f"/{name}/" in folders for name in classes)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Literal
 
 from retrieval.errors import DataError
 from retrieval.images import find_images, subfolders
+from retrieval.text import composed
 
 Split = Literal["train", "validation", "test"]
 ClassFolders = Literal["auto", "folder", "deepest"]
@@ -108,7 +108,7 @@ def find_tested(folder: Path, classes: Sequence[str]) -> Path:
     """
     shapes = _shapes(folder)
     named = {part for name in classes for part in (name, name.partition("/")[0])}
-    if any(normal(name) in named and not split_of(name) for name in shapes):
+    if any(composed(name) in named and not split_of(name) for name in shapes):
         return folder
     if len(shapes) == 1:  # a folder around it all, of whatever name
         return _innermost(folder)
@@ -137,22 +137,13 @@ def class_folders(folder: Path, how: ClassFolders = "auto") -> dict[str, list[Pa
         _check_plain(folder, _shapes(folder))
     named: dict[str, list[Path]] = {}
     for path in subfolders(folder):
-        named.setdefault(normal(path.name), []).append(path)
+        named.setdefault(composed(path.name), []).append(path)
     return dict(sorted(named.items()))
-
-
-def normal(name: str) -> str:
-    """Compose a name as Unicode does (NFC); macOS decomposes names.
-
-    >>> normal("Cafe\\u0301") == "Caf\\u00e9"
-    True
-    """
-    return unicodedata.normalize("NFC", name)
 
 
 def _check_plain(folder: Path, shapes: Mapping[str, _Shape]) -> None:
     without = [name for name, shape in shapes.items() if not shape.direct]
-    common = Counter(normal(name).lower() for s in shapes.values() for name in set(s.below))
+    common = Counter(composed(name).lower() for s in shapes.values() for name in set(s.below))
     most = max(common.values(), default=0)
     if 2 * len(without) > len(shapes):
         raise _unclear(folder, shapes, "folders that hold no image themselves")
@@ -176,8 +167,8 @@ def _several(folder: Path, found: Mapping[str, Split]) -> DataError:
     split, names = next((s, [n for n in found if found[n] == s]) for s in count if count[s] > 1)
     verb = {"train": "train on", "validation": "validate with", "test": "test on"}[split]
     return DataError(
-        f"{folder} has several folders to {verb}: {_listed(names)}. Keep one of them there, with "
-        "all images of that kind."
+        f"{folder} has several folders to {verb}: {_listed(names)}. Leave one of them there, "
+        "with all images of that kind."
     )
 
 

@@ -187,6 +187,10 @@ def _vote_lines(evaluation: Evaluation) -> list[tuple[str, str]]:
     return [(f"vote@{vote.k} {n.replace('_', ' ')}", f"{getattr(vote, n):.6f}") for n in names]
 
 
+def _shown(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4f}"
+
+
 def _print_text(evaluation: Evaluation) -> None:
     from imgret.calibrated import calibration_facts
     from imgret.output import print_facts, print_table, shown_path
@@ -200,8 +204,11 @@ def _print_text(evaluation: Evaluation) -> None:
             ("intervals", INTERVALS[evaluation.interval_over]),
         ]
     )
+    if not evaluation.queries:
+        say("imgret: No query has another image of its class in the gallery. Add some, or others.")
+        return
     tell()
-    rows = [[m.name, f"{m.value:.4f}", f"{m.low:.4f}", f"{m.high:.4f}"] for m in evaluation.metrics]
+    rows = [[m.name, *map(_shown, _values(m))] for m in evaluation.metrics]
     rows += [[name, f"{float(value):.4f}", "", ""] for name, value in _vote_lines(evaluation)]
     print_table(["metric", "value", "low", "high"], rows)
     classes = evaluation.classes

@@ -315,6 +315,12 @@ def test_tuning_without_labels_fits_none_and_out_of_time_tries_nothing(
     assert tuning.recipe.search.transform == "rca"  # where it began with auto
 
 
+@pytest.mark.parametrize("minutes", [0, -1, float("nan")])
+def test_tuning_needs_some_time(tmp_path: Path, minutes: float) -> None:
+    with pytest.raises(ImgretError, match=r"minutes is .*Give a number above 0"):
+        tune(tmp_path, minutes=minutes, cache=tmp_path / "cache")
+
+
 def test_tuning_needs_classes_to_hold_images_out_of(tmp_path: Path, weights: Path) -> None:
     from tests.samples import picture
 
