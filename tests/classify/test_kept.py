@@ -18,6 +18,9 @@ from classify.training import train
 from retrieval.errors import ImgretError
 from tests.classify.blobs import save_blobs, tiny
 
+TESTED_RIGHT = """{"data": "d", "content": "", "images": 9, "top1": 1.0, "top5": 1.0, "loss": 0.1,
+"precision": 1.0, "recall": 1.0, "f1": 1.0, "calibration_error": 0.0, "classes": []}"""
+
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
@@ -211,6 +214,24 @@ def test_one_readable_image_left_is_named_before_training(data: Path, tmp_path: 
         file.write_bytes(b"no image: " + file.name.encode() + file.parent.name.encode())
     with pytest.raises(ImgretError, match=r"No image"):
         trained(data, tmp_path / "run")
+
+
+def test_the_leaderboard_tells_of_figures_that_are_too_good(data: Path, tmp_path: Path) -> None:
+    folder = trained(data, tmp_path / "run")
+    leaderboard.write_tested(Run.read(folder), evaluate_run(folder, data))
+    entries, _ = leaderboard.read_entries([folder])
+    (said,) = leaderboard.differences(entries)
+    assert said == "run was trained on 24 of these 30 images, so the figures are too good."
+
+
+def test_no_right_answer_is_worse_than_some(data: Path, tmp_path: Path) -> None:
+    folders = [trained(data, tmp_path / name) for name in ("none", "some")]
+    tested = json.loads(TESTED_RIGHT)
+    for folder, accuracy in zip(folders, (0.0, 0.01), strict=True):
+        text = json.dumps(tested | {"top1": accuracy})
+        (folder / "test.json").write_text(text)
+    entries, _ = leaderboard.read_entries(folders)
+    assert [entry.row.test_accuracy for entry in entries] == [0.01, 0.0]
 
 
 def test_the_leaderboard_tells_of_figures_of_other_images(data: Path, tmp_path: Path) -> None:
