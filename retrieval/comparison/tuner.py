@@ -18,6 +18,7 @@ import numpy as np
 
 from retrieval import backbones, metrics
 from retrieval import transform as transforms
+from retrieval.arguments import path_of
 from retrieval.comparison.embeddings import Embedded, embed_folder
 from retrieval.comparison.recipes import Experiment
 from retrieval.errors import ArgumentError, BackboneError, DataError
@@ -81,10 +82,10 @@ class OutOfTime(Exception):
 
 
 def tune(
-    folder: Path,
+    folder: Path | str,
     *,
     minutes: float,
-    cache: Path,
+    cache: Path | str,
     start: Experiment | None = None,
     use_labels: bool = True,
     labels: str = "folder",
@@ -102,6 +103,7 @@ def tune(
     """
     if not minutes > 0:  # nor NaN
         raise ArgumentError(f"minutes is {minutes}. Give a number above 0.")
+    folder, cache = path_of("folder", folder), path_of("cache", cache)
     run = _Run(folder, cache, labels, k, most_images, engine, progress, minutes)
     first = start or Experiment()
     if not use_labels and transforms.sees_labels(first.search.transform):

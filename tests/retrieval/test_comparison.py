@@ -180,7 +180,8 @@ def test_a_new_image_is_noticed(
 
     before = compare(ComparedFolders(pictures), experiments[:1], cache=tmp_path / "cache")
     picture(77).save(pictures / "class0" / "new.jpg")
-    after = compare(ComparedFolders(pictures), experiments[:1], cache=tmp_path / "cache")
+    as_text = ComparedFolders(str(pictures))  # type: ignore[arg-type]
+    after = compare(as_text, experiments[:1], cache=str(tmp_path / "cache"))
     assert [c.experiments[0].evaluation.gallery for c in (before, after)] == [24, 25]
 
 
