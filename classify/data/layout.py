@@ -110,12 +110,14 @@ def find_tested(folder: Path, classes: Sequence[str]) -> Path:
     named = {part for name in classes for part in (name, name.partition("/")[0])}
     if any(composed(name) in named and not split_of(name) for name in shapes):
         return folder
-    if len(shapes) == 1:  # a folder around it all, of whatever name
-        return _innermost(folder)
+    if len(shapes) == 1:
+        (name, only), *_ = shapes.items()
+        if only.below and not only.direct:  # a folder around it all, of whatever name
+            return find_tested(folder / name, classes)
     found = _splits_in(shapes)
     tests = [name for name, split in found.items() if split == "test"]
     if len(tests) == 1:
-        return _innermost(folder / tests[0])
+        return find_tested(folder / tests[0], classes)
     if tests:
         raise _several(folder, found)
     if len(found) > 1:

@@ -154,6 +154,18 @@ def test_the_only_folder_within_is_tested(data: Path, tmp_path: Path, around: st
     assert evaluate_run(run, tmp_path / "all").images == 6
 
 
+def test_classes_of_one_group_alone_are_tested_by_their_whole_names(
+    data: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(data, tmp_path / "two" / "warm")
+    shutil.copytree(data, tmp_path / "two" / "cold")
+    run = trained(tmp_path / "two", tmp_path / "run", "data.classes=deepest")
+    save_blobs(tmp_path / "all" / "test" / "warm", 2, first=700)
+    save_blobs(tmp_path / "all" / "train" / "warm", 2, first=800)
+    found = evaluate_run(run, tmp_path / "all")
+    assert {c.label for c in found.classes if c.support} == {"warm/blue", "warm/green", "warm/red"}
+
+
 def test_test_images_beside_others_are_tested_and_others_alone_are_not(
     data: Path, tmp_path: Path
 ) -> None:

@@ -120,6 +120,7 @@ def test_queries_without_an_answer_are_one_sentence_and_a_report(
     assert done.returncode == 1
     assert "No query has another image of its class" in done.stderr
     assert "nan" not in done.stdout
+    assert "nan" not in imgret("evaluate", "--format", "csv").stdout
     page = (tmp_path / "report.html").read_text()
     assert "None of 4 queries has another image of its class" in page
 
