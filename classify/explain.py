@@ -16,7 +16,6 @@ from classify.augmentation import Augmenter
 from classify.data import (
     find_labelled,
 )
-from classify.data.layout import normal
 from classify.evaluation import softmax
 from classify.heat import grad_cam
 from classify.predictor import Predictor
@@ -27,6 +26,7 @@ from retrieval.loader import load_images
 from retrieval.plain import Plain
 from retrieval.progress import Progress
 from retrieval.report.style import INK, STYLE, short
+from retrieval.text import composed
 
 Show = Literal["all", "correct", "misclassified"]
 HEAT_CELL, HEAT_DPI, OPACITY = 1.6, 150, 0.45  # inches a picture; of the heat
@@ -75,6 +75,7 @@ def explain(
     show: only images that the first model has right, or wrong. Raises ArgumentError for a class
     that a model does not know.
     """
+    of_class = of_class and composed(of_class)
     for predictor in predictors:
         if of_class is not None and of_class not in predictor.classes:
             raise ArgumentError(
@@ -117,7 +118,7 @@ def find_files(
     """
     found = list(find_images(paths))
     folders = [folder for path in paths if path.is_dir() for folder in path.iterdir()]
-    if len(paths) != 1 or not any(normal(f.name) in classes and f.is_dir() for f in folders):
+    if len(paths) != 1 or not any(composed(f.name) in classes and f.is_dir() for f in folders):
         return found, None
     images = find_labelled(paths[0], "folder")
     order = np.argsort(_rank_within_class(images.labels), kind="stable")

@@ -23,7 +23,7 @@ from retrieval.plain import Plain
 from retrieval.text import unwritable
 
 TESTED = "test.json"
-KEPT_CLASSES = 1000  # of a test, with the run
+KEPT_CLASSES, KEPT_NOTES = 1000, 16  # of a test, with the run
 MAX_TEST_BYTES = 16 << 20
 
 
@@ -31,8 +31,8 @@ MAX_TEST_BYTES = 16 << 20
 class KeptTest(Plain):
     """The figures of a test that are kept with its run.
 
-    content: which images these were, as in Evaluation. precision, recall, f1: macro averages.
-    classes: at most KEPT_CLASSES, those of the best F1.
+    content: which images these were, as in Evaluation. notes: what was said of them. precision,
+    recall, f1: macro averages. classes: at most KEPT_CLASSES, those of the best F1.
     """
 
     data: str
@@ -46,6 +46,7 @@ class KeptTest(Plain):
     f1: Share
     calibration_error: Share
     classes: Annotated[tuple[ClassReport, ...], Field(max_length=KEPT_CLASSES)]
+    notes: Annotated[tuple[str, ...], Field(max_length=KEPT_NOTES)] = ()
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,14 @@ def read_entries(folders: Sequence[Path]) -> tuple[list[Entry], list[str]]:
             entries.append(Entry(name, run, found, tuple(run.history), read_tested(run)))
         except ImgretError as error:
             refused.append(str(error))
-    entries.sort(key=lambda e: -(e.row.test_accuracy or e.row.validation_accuracy or 0))
+    entries.sort(key=lambda entry: -_accuracy(entry.row))
     return entries, refused
+
+
+def _accuracy(found: LeaderboardRow) -> float:
+    """On test images, else on those that it was chosen by."""
+    known = (found.test_accuracy, found.validation_accuracy)
+    return next((accuracy for accuracy in known if accuracy is not None), 0.0)
 
 
 def row(run: Run, name: str = "") -> LeaderboardRow:
@@ -150,6 +157,7 @@ def write_tested(run: Run, evaluation: ClassifierReport) -> None:
         f1=macro.f1,
         calibration_error=evaluation.calibration_error,
         classes=tuple(best),
+        notes=evaluation.notes[:KEPT_NOTES],
     )
     text = json.dumps(tested.to_dict(), indent=2) + "\n"
     try:
@@ -170,17 +178,22 @@ def read_tested(run: Run) -> KeptTest | None:
 
 
 def differences(entries: Sequence[Entry]) -> list[str]:
-    """Say which runs' figures cannot be compared, since they come from other images."""
+    """Say which runs' figures cannot be compared, and what was said of the images of each.
+
+    Figures from other images cannot, and those from images that a run was trained on are too good.
+    """
+    said = [note for entry in entries if entry.tested for note in entry.tested.notes]
     tests = [(entry.name, entry.tested) for entry in entries]
     contents = {name: tested.content for name, tested in tests if tested and tested.content}
     if len(set(contents.values())) < 2:
-        return []
+        return said
     most = Counter(contents.values()).most_common(1)[0][0]
     others = [name for name, content in contents.items() if content != most]
     return [
+        *said,
         f"The test figures of {', '.join(others)} are of other images than those of "
         f"{next(name for name, content in contents.items() if content == most)}, so they do not "
-        "compare. Test all runs on the same --data."
+        "compare. Test all runs on the same --data.",
     ]
 
 

@@ -12,8 +12,9 @@ from torch.nn import functional
 
 from classify.recipe import Loss
 from retrieval.errors import RecipeError
+from retrieval.text import composed
 
-EDGE = 1e-7  # from a cosine of 1
+EDGE = 1e-7  # from a cosine or a probability of 1
 
 
 class ClassificationLoss(nn.Module):
@@ -39,7 +40,10 @@ class ClassificationLoss(nn.Module):
         shares = target if target.ndim == 2 else functional.one_hot(target, classes).float()
         logs = scores.log_softmax(dim=1)
         if spec.name == "focal":
-            logs = spec.alpha * (1 - logs.exp()) ** spec.gamma * logs
+            left = (
+                -logs.expm1()
+            )  # 1 - p; its power has an infinite slope at 0 where gamma is below 1
+            logs = spec.alpha * left.clamp(min=EDGE) ** spec.gamma * logs
         losses = -(_smoothed(shares, spec.smoothing) * logs).sum(dim=1)
         if self.weights is None:
             return losses.mean()
@@ -58,13 +62,14 @@ def class_weights(spec: Loss, labels: np.ndarray, classes: Sequence[str]) -> tor
     if spec.class_weights == "balanced":
         counts = np.bincount(labels, minlength=len(classes)).clip(min=1)
         return torch.tensor(len(labels) / (len(classes) * counts), dtype=torch.float32)
-    unknown = sorted(set(spec.class_weights) - set(classes))
+    weights = {composed(name): weight for name, weight in spec.class_weights.items()}
+    unknown = sorted(set(weights) - set(classes))
     if unknown:
         raise RecipeError(
             f"loss.class_weights: the data has no class {unknown[0]!r}, only "
             f"{', '.join(classes[:10])}. Correct this key."
         )
-    return torch.tensor([spec.class_weights.get(name, 1.0) for name in classes])
+    return torch.tensor([weights.get(name, 1.0) for name in classes])
 
 
 class ArcFace(nn.Module):

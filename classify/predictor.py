@@ -16,6 +16,7 @@ from classify.recipe import Augmentation
 from classify.run import CONFIG, not_a_run
 from classify.training.validation import device, score_all
 from retrieval import backbones
+from retrieval.arguments import path_of
 from retrieval.encoder import keep_freed_memory
 from retrieval.errors import BackboneError, ImageError
 from retrieval.images import Preprocessing, find_images
@@ -60,13 +61,14 @@ class Predictor:
         self._augmenter = Augmenter(Augmentation(), preprocessing)
 
     @classmethod
-    def load(cls, folder: Path) -> Predictor:
+    def load(cls, folder: Path | str) -> Predictor:
         """Load the classifier in a folder, onto CUDA if there is a device.
 
         Tells glibc to keep freed memory, in the whole process (keep_freed_memory()). Raises
         RunError for what holds no network, and BackboneError when its network cannot be used, or
         gives no finite scores.
         """
+        folder = path_of("folder", folder)
         if not (folder / CONFIG).is_file():
             raise not_a_run(folder, CONFIG)
         keep_freed_memory()

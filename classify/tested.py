@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from classify.data import (
+    FoundKept,
     KeptImage,
     LabelledImages,
     decode_all,
     find_kept,
     find_labelled,
-    find_layout,
+    find_tested,
     read_kept,
 )
 from classify.evaluation import ClassifierReport, judge, softmax
@@ -27,12 +28,12 @@ from retrieval.progress import Progress
 @dataclass(frozen=True)
 class _Tested:
     """Images to test on. where: what to call them. is_validation: whether a run was chosen by them.
-    note: on what is not there any more, "" where all is."""
+    notes: on what is not there any more, or not where it was."""
 
     images: LabelledImages
     where: str
     is_validation: bool = False
-    note: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def evaluate_run(
@@ -79,7 +80,7 @@ def _evaluated(
     for predictor in predictors:
         pixels = decode_all(tested.images, predictor.preprocessing, progress)
         probabilities.append(softmax(predictor.scores(pixels.pixels)))
-    notes = [tested.note] if tested.note else _trained_on(runs, pixels.contents) if data else []
+    notes = [*tested.notes, *(_trained_on(runs, pixels.contents) if data else ())]
     return judge(
         np.mean(probabilities, axis=0),
         pixels.images.labels,
@@ -97,8 +98,9 @@ def _evaluated(
 
 def _named(runs: Sequence[Run], data: Path, classes: Sequence[str]) -> _Tested:
     """Find the images that a user named: class folders, or a folder with a split to test on."""
-    folder = find_layout(data).test or data if data.is_dir() else data
-    images = find_labelled(folder, runs[0].recipe.data.classes)
+    folder = find_tested(data, classes)
+    is_deepest = runs[0].recipe.data.classes == "deepest"
+    images = find_labelled(folder, "deepest" if is_deepest else "folder")  # the run has the classes
     return _Tested(images.of_classes(classes, str(folder)), str(folder))
 
 
@@ -121,19 +123,28 @@ def _held_out(runs: Sequence[Run], classes: Sequence[str], validation: bool) -> 
         }
     if not tests:
         raise DataError(_nothing_held_out(runs))
-    images, gone = find_kept(list(tests.values()), classes)
-    if not len(images):
+    found = find_kept(list(tests.values()), classes)
+    if not len(found.images):
         raise DataError(
-            f"None of the {gone:,} images that {_names(runs)} held out is still in "
+            f"None of the {found.gone:,} images that {_names(runs)} held out is still in "
             f"{runs[0].facts.data}. Bring them back, or name other images with --data."
         )
-    note = (
-        f"{gone:,} of {gone + len(images):,} held-out images are gone or have changed, and were "
-        "left out."
-    )
     kind = "validation" if is_validation else "test"
     where = f"{runs[0].facts.data} ({kind} images)"
-    return _Tested(images, where, is_validation, note if gone else "")
+    return _Tested(found.images, where, is_validation, _changes(found))
+
+
+def _changes(found: FoundKept) -> tuple[str, ...]:
+    """Say what of the held-out images is not as it was."""
+    count = found.gone + len(found.images)
+    gone = (
+        f"{found.gone:,} of {count:,} held-out images are gone or have changed, and were left out."
+    )
+    moved = (
+        f"{found.moved:,} of {count:,} held-out images now lie in folders of other classes, but "
+        "were judged by the classes that they had in training. Give --data to judge by the folders."
+    )
+    return (gone,) * (found.gone > 0) + (moved,) * (found.moved > 0)
 
 
 def _kept(run: Run) -> list[KeptImage]:

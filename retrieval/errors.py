@@ -19,10 +19,12 @@ Library code raises these; only the command line prints them, and exits with the
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
 
 
 class ImgretError(Exception):
@@ -108,17 +110,49 @@ _TAKES = {  # by the type of pydantic's error; {} stands for what it names
 _LONGEST_VALUE = 80  # characters
 
 
+_BRANCH = re.compile(r"(literal|dict|tuple|list|constrained|function)[-\[].*|int|float|str")
+
+
 def first_fault(error: ValidationError) -> tuple[str, str]:
-    """The first key that pydantic found wrong, and what is wrong with it, without a full stop."""
-    first = error.errors()[0]
-    kind, given = first["type"], repr(first["input"])
-    key = ".".join(str(part) for part in first["loc"])
-    if kind == "extra_forbidden":
-        return key, "there is no such key"
-    if kind == "missing":
-        return key, "this key is missing"
-    if kind not in _TAKES:
-        return key, first["msg"].removeprefix("Value error, ").removesuffix(".")
+    """The first key that pydantic found wrong, and what is wrong with it, without a full stop.
+
+    Of a key that takes several kinds of values, the kind that fits best is told, or all of them.
+    """
+    errors = error.errors()
+    first = errors[0]
+    branch = next((n for n, part in enumerate(first["loc"]) if _is_branch(part)), None)
+    if branch is None:
+        return _dotted(first["loc"]), _fault(first, _takes(first))
+    kinds = [e for e in errors if e["loc"][:branch] == first["loc"][:branch]]
+    deepest = max(kinds, key=lambda e: len(e["loc"]))
+    if len(deepest["loc"]) > branch + 1:  # its parts were looked at
+        return _dotted(deepest["loc"]), _fault(deepest, _takes(deepest))
+    takes = " or ".join(filter(None, map(_takes, kinds)))
+    return _dotted(first["loc"]), _fault(first, takes)
+
+
+def _is_branch(part: int | str) -> bool:
+    """Tell whether a part of a place is pydantic's word for one of several kinds of a value."""
+    return isinstance(part, str) and _BRANCH.fullmatch(part) is not None
+
+
+def _dotted(place: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in place if not _is_branch(part))
+
+
+def _takes(error: ErrorDetails) -> str:
+    """What is taken in place of what was given; "" where pydantic's own words say it."""
+    return _TAKES.get(error["type"], "").format(**error.get("ctx", {}))
+
+
+def _fault(error: ErrorDetails, takes: str) -> str:
+    if error["type"] == "extra_forbidden":
+        return "there is no such key"
+    if error["type"] == "missing":
+        return "this key is missing"
+    if not takes:
+        return error["msg"].removeprefix("Value error, ").removesuffix(".")
+    given = repr(error["input"])
     if len(given) > _LONGEST_VALUE:
         given = f"{given[:_LONGEST_VALUE]}..."
-    return key, f"it takes {_TAKES[kind].format(**first.get('ctx', {}))}, not {given}"
+    return f"it takes {takes}, not {given}"

@@ -141,7 +141,7 @@ def bootstrap_interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of the mean of (n,) values; NaN for none.
+    """Return the percentile bootstrap interval of the mean of (n,) values; NaN for fewer than two.
 
     groups: (n,) such as the class of each; then whole groups are drawn, and the interval is of the
     mean over values of new groups, NaN for one group alone. Source: Efron 1979, "Bootstrap methods:
@@ -151,9 +151,9 @@ def bootstrap_interval(
 
     if groups is not None:
         return _interval_over_groups(values, groups, confidence, resamples, seed)
-    if len(values) == 0:
+    if len(values) < 2:
         return float("nan"), float("nan")
-    if len(values) == 1 or values.min() == values.max():
+    if values.min() == values.max():
         return float(values.mean()), float(values.mean())
     result = bootstrap(
         (values,),

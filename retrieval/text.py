@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import re
+import unicodedata
 
 from retrieval.errors import WriteError
 
@@ -57,6 +58,15 @@ _NESTED = re.compile(
     r"""(?:(?:[\w-]++|"(?:\\.|[^"\\\n]){0,256}+"|'[^'\n]{0,256}+')[ \t]*+\.[ \t]*+)"""
     rf"{{{MOST_PARTS}}}"
 )
+
+
+def composed(name: str) -> str:
+    """Compose a name as Unicode does (NFC), so that equal names are one; macOS decomposes names.
+
+    >>> composed("Cafe\\u0301") == "Caf\\u00e9"
+    True
+    """
+    return unicodedata.normalize("NFC", name)
 
 
 def visible(text: object) -> str:

@@ -8,9 +8,17 @@ pixels.py    decoded once
 kept.py      what each image was for, as it stays with a run
 """
 
-from classify.data.kept import KeptImage, find_kept, kept_of, kept_unread, read_kept, write_kept
+from classify.data.kept import (
+    FoundKept,
+    KeptImage,
+    find_kept,
+    kept_of,
+    kept_unread,
+    read_kept,
+    write_kept,
+)
 from classify.data.labelled import LabelledImages, find_labelled
-from classify.data.layout import ClassFolders, Split, find_layout
+from classify.data.layout import ClassFolders, Split, find_layout, find_tested
 from classify.data.pixels import (
     Pixels,
     batches,
@@ -21,6 +29,7 @@ from retrieval.progress import Progress
 
 __all__ = [
     "ClassFolders",
+    "FoundKept",
     "KeptImage",
     "LabelledImages",
     "Pixels",
@@ -33,6 +42,7 @@ __all__ = [
     "find_labelled",
     "find_layout",
     "find_splits",
+    "find_tested",
     "fingerprint",
     "kept_of",
     "kept_unread",

@@ -21,7 +21,7 @@ from classify.data.pixels import Pixels
 from retrieval.errors import RunError
 from retrieval.files import read_bounded, write_atomically
 from retrieval.images import ImageFile, find_images
-from retrieval.text import one_sentence
+from retrieval.text import composed, one_sentence
 
 MAX_KEPT_BYTES = 1 << 32  # some ten million images
 
@@ -34,6 +34,16 @@ class KeptImage:
     label: str
     sha256: str
     path: str
+
+
+@dataclass(frozen=True)
+class FoundKept:
+    """Kept images that are still there, with the classes they had. gone: how many are not there.
+    moved: how many now lie in the folder of another class."""
+
+    images: LabelledImages
+    gone: int
+    moved: int
 
 
 def kept_of(pixels: Pixels, split: Split, folder: Path) -> list[KeptImage]:
@@ -65,10 +75,8 @@ def read_kept(file: Path) -> list[KeptImage]:
         ) from error
 
 
-def find_kept(
-    images: Sequence[tuple[KeptImage, Path]], classes: Sequence[str]
-) -> tuple[LabelledImages, int]:
-    """Find the files that hold kept images now, and count images that are gone.
+def find_kept(images: Sequence[tuple[KeptImage, Path]], classes: Sequence[str]) -> FoundKept:
+    """Find the files that hold kept images now.
 
     images: each with its data folder. An image that was moved below it is found by its content.
     Raises RunError for a class that is not among classes.
@@ -82,9 +90,12 @@ def find_kept(
         else:
             lost.append((kept, folder))
     elsewhere = _by_content({folder for _, folder in lost})
-    for kept, _ in lost:
+    moved = 0
+    for kept, folder in lost:
         if kept.sha256 in elsewhere:
-            found.append((elsewhere[kept.sha256], kept.label))
+            file = elsewhere[kept.sha256]
+            found.append((file, kept.label))
+            moved += _is_of_another(file.path.relative_to(folder), kept.label, classes)
     place = {name: n for n, name in enumerate(classes)}
     unknown = sorted({label for _, label in found} - set(place))
     if unknown:
@@ -92,7 +103,7 @@ def find_kept(
     labels = np.array([place[label] for _, label in found], np.int64)
     files = tuple(file for file, _ in found)
     kept_labels = LabelledImages(files, labels, tuple(classes), np.arange(len(files)))
-    return kept_labels, len(images) - len(files)
+    return FoundKept(kept_labels, len(images) - len(files), moved)
 
 
 def _checked(image: KeptImage) -> KeptImage:
@@ -103,6 +114,12 @@ def _checked(image: KeptImage) -> KeptImage:
     if image.split not in get_args(Split) or path.is_absolute() or ".." in path.parts:
         raise ValueError(f"{image.path!r} belongs to no split")
     return image
+
+
+def _is_of_another(path: Path, label: str, classes: Sequence[str]) -> bool:
+    """Tell whether a file lies in the folder of another class than its own."""
+    folders = f"/{composed(path.parent.as_posix())}/"
+    return f"/{label}/" not in folders and any(f"/{name}/" in folders for name in classes)
 
 
 def _by_content(folders: Iterable[Path]) -> Mapping[str, ImageFile]:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from classify.data.layout import ClassFolders, class_folders, normal
+from classify.data.layout import ClassFolders, class_folders
 from retrieval.errors import DataError
 from retrieval.images import ImageFile, find_images
+from retrieval.text import composed
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class LabelledImages:
         if unknown:
             raise DataError(
                 f"{where} has images of {unknown[0]!r}"
-                + (f" and {len(unknown) - 1} more classes" if unknown[1:] else "")
+                + f" and of {len(unknown) - 1} more" * (len(unknown) > 1)
                 + f", which the model does not know; it knows {', '.join(classes[:5])}"
                 + (", ..." if classes[5:] else "")
                 + ". Give images of these classes."
@@ -79,4 +80,4 @@ def find_labelled(folder: Path, how: ClassFolders = "auto") -> LabelledImages:
 
 
 def _below(file: ImageFile, folder: Path) -> str:
-    return normal(file.path.parent.relative_to(folder).as_posix())
+    return composed(file.path.parent.relative_to(folder).as_posix())

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from retrieval.errors import DataError
 from retrieval.images import find_images, subfolders
+from retrieval.text import composed
 
 Split = Literal["train", "validation", "test"]
 ClassFolders = Literal["auto", "folder", "deepest"]
@@ -72,23 +72,59 @@ def find_layout(folder: Path) -> Layout:
     Raises DataError, with what was seen, where that is not plain.
     """
     shapes = _shapes(folder)
-    if len(shapes) == 1:  # a folder around it all
+    empty = [name for name in _empty_in(folder, shapes) if split_of(name)]
+    if len(shapes) == 1 and not empty:  # a folder around it all
         (name, only), *_ = shapes.items()
         if only.below and not only.direct:
             return find_layout(folder / name)
     found = _splits_in(shapes)
     trains = [name for name, split in found.items() if split == "train"]
     if not trains:
+        if found and any(split_of(name) == "train" for name in empty):
+            raise DataError(
+                f"{folder} has no images to train on: there is none in {_listed(empty)}. Put class "
+                "folders with images there."
+            )
         return Layout(folder)
     unused = [name for name in shapes if name not in found]
     classes = [name for name in unused if shapes[name].below and split_of(name) is None]
     of_split = {split: name for name, split in found.items()}
-    if len(found) > len(of_split) or (classes and len(found) == 1):
+    if len(found) > len(of_split):
+        raise _several(folder, found)
+    if classes and len(found) == 1:
         raise _unclear(folder, shapes, "folders of several kinds")
     notes = [_taken(of_split)] if len(found) > 1 or trains[0] != "train" else []
     notes += [f"{folder / name} is not used: it holds no class folders." for name in unused]
+    notes += [f"{folder / name} is not used: it holds no images." for name in empty]
     inside = {split: _innermost(folder / name) for split, name in of_split.items()}
     return Layout(inside["train"], inside.get("validation"), inside.get("test"), tuple(notes))
+
+
+def find_tested(folder: Path, classes: Sequence[str]) -> Path:
+    """Find the folder of class folders to test on: the split of that kind, or the folder itself.
+
+    classes: those of the model. Raises DataError where there are other splits only, or several to
+    test on.
+    """
+    shapes = _shapes(folder)
+    named = {part for name in classes for part in (name, name.partition("/")[0])}
+    if any(composed(name) in named and not split_of(name) for name in shapes):
+        return folder
+    if len(shapes) == 1:
+        (name, only), *_ = shapes.items()
+        if only.below and not only.direct:  # a folder around it all, of whatever name
+            return find_tested(folder / name, classes)
+    found = _splits_in(shapes)
+    tests = [name for name, split in found.items() if split == "test"]
+    if len(tests) == 1:
+        return find_tested(folder / tests[0], classes)
+    if tests:
+        raise _several(folder, found)
+    if len(found) > 1:
+        raise DataError(
+            f"{folder} has {_listed(list(found))}, but no images to test on. Give one of these."
+        )
+    return folder
 
 
 def class_folders(folder: Path, how: ClassFolders = "auto") -> dict[str, list[Path]]:
@@ -103,22 +139,13 @@ def class_folders(folder: Path, how: ClassFolders = "auto") -> dict[str, list[Pa
         _check_plain(folder, _shapes(folder))
     named: dict[str, list[Path]] = {}
     for path in subfolders(folder):
-        named.setdefault(normal(path.name), []).append(path)
+        named.setdefault(composed(path.name), []).append(path)
     return dict(sorted(named.items()))
-
-
-def normal(name: str) -> str:
-    """Compose a name as Unicode does (NFC); macOS decomposes names.
-
-    >>> normal("Cafe\\u0301") == "Caf\\u00e9"
-    True
-    """
-    return unicodedata.normalize("NFC", name)
 
 
 def _check_plain(folder: Path, shapes: Mapping[str, _Shape]) -> None:
     without = [name for name, shape in shapes.items() if not shape.direct]
-    common = Counter(normal(name).lower() for s in shapes.values() for name in set(s.below))
+    common = Counter(composed(name).lower() for s in shapes.values() for name in set(s.below))
     most = max(common.values(), default=0)
     if 2 * len(without) > len(shapes):
         raise _unclear(folder, shapes, "folders that hold no image themselves")
@@ -135,6 +162,21 @@ def _unclear(folder: Path, shapes: Mapping[str, _Shape], what: str) -> DataError
         "have such subfolders. Or give --classes folder (each subfolder is a class, with all below "
         "it) or --classes deepest (each folder with images is a class, such as animals/cat)."
     )
+
+
+def _several(folder: Path, found: Mapping[str, Split]) -> DataError:
+    count = Counter(found.values())
+    split, names = next((s, [n for n in found if found[n] == s]) for s in count if count[s] > 1)
+    verb = {"train": "train on", "validation": "validate with", "test": "test on"}[split]
+    return DataError(
+        f"{folder} has several folders to {verb}: {_listed(names)}. Leave one of them there, "
+        "with all images of that kind."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    *some, last = (f"{name}/" for name in names)
+    return f"{', '.join(some)} and {last}" if some else last
 
 
 def _described(shapes: Mapping[str, _Shape]) -> str:
@@ -179,6 +221,11 @@ def _innermost(folder: Path) -> Path:
         if only.below and not only.direct:
             return _innermost(folder / name)
     return folder
+
+
+def _empty_in(folder: Path, shapes: Mapping[str, _Shape]) -> list[str]:
+    """Name the subfolders that hold no image."""
+    return [path.name for path in subfolders(folder) if path.name not in shapes]
 
 
 def _shapes(folder: Path) -> dict[str, _Shape]:

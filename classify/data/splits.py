@@ -10,9 +10,10 @@ import numpy as np
 
 from classify.data.groups import group_copies
 from classify.data.labelled import LabelledImages, find_labelled
-from classify.data.layout import find_layout
+from classify.data.layout import Layout, find_layout
 from classify.recipe import DataSettings
 from retrieval.errors import DataError
+from retrieval.images import find_images
 from retrieval.progress import Progress
 
 
@@ -50,13 +51,15 @@ def find_splits(
         test = find_labelled(layout.test, data.classes)
         test = test.of_classes(train.classes, str(layout.test))
     train, validation, test = _grouped(train, validation, test, data, progress)
-    notes = [*layout.notes, *_copies(train)]
+    notes = [*layout.notes, *_without_class(layout), *_copies(train)]
     train, left_out = _without(train, test, validation)
     validation, of_test = _without(validation, test)
     if left_out or of_test:
         notes.append(
             f"{left_out + of_test:,} images are left out: copies of what is held out in {folder}."
         )
+    if layout.validation and not len(validation):
+        notes.append(f"None is left in {layout.validation}, so the last epoch will be kept.")
     _check(train, folder)
     if not layout.test and data.test:
         train, test = _split(train, data.test, seed + 1, folder, data)
@@ -95,6 +98,17 @@ def _grouped(
     return one, two, three
 
 
+def _without_class(layout: Layout) -> list[str]:
+    """Say which folders hold images beside the class folders."""
+    folders = filter(None, (layout.train, layout.validation, layout.test))
+    firsts = [(folder, next(find_images([folder]), None)) for folder in folders]
+    return [
+        f"Images in {folder} itself are not used: they have no class."
+        for folder, first in firsts
+        if first is not None and first.path.parent == folder
+    ]
+
+
 def _copies(images: LabelledImages) -> list[str]:
     """Say which copies are kept together."""
     _, first, counts = np.unique(images.groups, return_index=True, return_counts=True)
@@ -125,9 +139,13 @@ def _split(
     if not share:
         return images, images.subset(np.array([], np.int64))
     for label, name in enumerate(images.classes):
-        if len(np.unique(images.groups[images.labels == label])) == 1:
+        groups = images.groups[images.labels == label]
+        if len(np.unique(groups)) == 1:
+            has = (
+                "has one image" if len(groups) == 1 else f"has {len(groups):,} copies of one image"
+            )
             raise DataError(
-                f"The class {name!r} in {folder} has one image{_left(data)}. It needs 2 or more "
+                f"The class {name!r} in {folder} {has}{_left(data)}. It needs 2 or more "
                 "that are not copies: one to train on and one to hold out. Add images or remove "
                 "the class."
             )

@@ -14,6 +14,7 @@ from torch import nn
 from classify.models.classifier import (
     IMAGENET_MEAN,
     IMAGENET_STD,
+    NAME,
     TORCHVISION,
     RecipeClassifier,
     create_timm,
@@ -109,7 +110,8 @@ def _default_size(spec: ModelSpec) -> int:
 
 
 def _is_known(spec: ModelSpec) -> bool:
-    return spec.is_timm and bool(timm.is_model(spec.architecture.id))
+    name = spec.architecture.id if spec.is_timm else NAME
+    return name != NAME and bool(timm.is_model(name))
 
 
 def _timm_arguments(spec: ModelSpec, size: int) -> dict[str, Any]:
@@ -121,6 +123,14 @@ def _timm_arguments(spec: ModelSpec, size: int) -> dict[str, Any]:
     if not _is_known(spec):
         raise RecipeError(
             f"model.backbone: timm has no network {name.id[:80]!r}. Give another name."
+        )
+    tag = parse_name(spec.backbone).id.partition(".")[2]
+    tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{name.id}.*")]
+    if tag and tag not in tags:
+        raise RecipeError(
+            f"model.backbone: {name.id} has no weights {tag[:80]!r}, only "
+            f"{', '.join(tags) or 'random ones'}. Correct the name, or leave out what follows the "
+            "full stop."
         )
     return backbones.arguments_of(name if spec.weights == RANDOM_WEIGHTS else _source(spec), size)
 
@@ -172,6 +182,11 @@ def _source_of_timm(spec: ModelSpec, size: int | None) -> Backbone | None:
     source, wanted = _source(spec), spec.architecture.id
     loaded = backbones.load_backbone(source, size=size)
     found = loaded.spec.architecture.partition(".")[0]
+    if found == NAME:
+        raise BackboneError(
+            f"{source} holds a run with a head of its own, which no training can start from. Give "
+            f"weights of {wanted}."
+        )
     if found != wanted:
         raise BackboneError(
             f"{source} holds weights of {found}, but the recipe's backbone is {wanted}. Give "
@@ -212,6 +227,11 @@ def _plain_weights(spec: ModelSpec) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
     from timm.models import clean_state_dict
 
+    if spec.backbone == "cnn":
+        raise BackboneError(
+            "A cnn is trained from random weights alone. Set model.weights to random, or leave out "
+            "--weights."
+        )
     if not spec.backbone.startswith(TORCHVISION) or spec.weights == PRETRAINED:
         raise BackboneError(
             f"{spec.backbone} has no weights on a hub. Give --weights a folder with "

@@ -179,7 +179,7 @@ def _training_samples(run: Run) -> list[Sample]:
     labels = np.unique([image.label for image in kept], return_inverse=True)[1]
     data = Path(run.facts.data)
     chosen = [(kept[n], data) for places in sample_places(labels) for n in places.tolist()]
-    found, _ = find_kept(chosen, run.classes)
+    found = find_kept(chosen, run.classes).images
     paths = [file.path for file in found.files]
     return [
         Sample(found.classes[found.labels[places[0]]], tuple(paths[n] for n in places))
@@ -195,7 +195,8 @@ def _samples(run: Run, preprocessing: Preprocessing) -> list[dict[str, Any]]:
     firsts.sort(key=lambda image: image.label)
     shown_places = np.unique(np.linspace(0, len(firsts) - 1, SAMPLES).astype(int))
     data = Path(run.facts.data)
-    chosen, _ = find_kept([(firsts[place], data) for place in shown_places], run.classes)
+    kept_places = [(firsts[place], data) for place in shown_places]
+    chosen = find_kept(kept_places, run.classes).images
     if not len(chosen):
         return []
     side = kept_side(recipe.augmentation, preprocessing.size)

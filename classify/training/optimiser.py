@@ -48,13 +48,19 @@ def make_optimiser(
         }
         for (is_head, decays), parameters in sorted(groups.items(), reverse=True)
     ]
+    name = settings.optimiser
     try:
-        return create_optimizer_v2(described, opt=settings.optimiser, lr=settings.lr)
+        optimiser = create_optimizer_v2(described, opt=name, lr=settings.lr)
     except (ValueError, AssertionError) as error:
         raise RecipeError(
-            f"training.optimiser: timm has no optimiser {settings.optimiser!r}. Use adam, adamw, "
-            "sgd or lamb."
+            f"training.optimiser: timm has no optimiser {name!r}. Use adam, adamw, sgd or lamb."
         ) from error
+    if getattr(optimiser, "is_second_order", False):
+        raise RecipeError(
+            f"training.optimiser: {name} needs second derivatives, which are not computed here. "
+            "Use adam, adamw, sgd or lamb."
+        )
+    return optimiser
 
 
 class Rate:
@@ -68,8 +74,8 @@ class Rate:
         total = settings.epochs * steps_per_epoch
         self._scheduler: Scheduler
         if settings.schedule == "cosine":
-            self._scheduler = CosineLRScheduler(
-                optimiser, t_initial=max(total - warmup, 1), warmup_prefix=True, **common
+            self._scheduler = CosineLRScheduler(  # of one step it warns
+                optimiser, t_initial=max(total - warmup, 2), warmup_prefix=True, **common
             )
         else:
             every = settings.wait * steps_per_epoch if settings.schedule == "step" else NEVER

@@ -12,7 +12,6 @@ from torch import nn
 
 from classify.augmentation import Augmenter, kept_side, mixer
 from classify.data import Pixels, Splits, decode_all
-from classify.data.layout import normal
 from classify.models import Created, create_network
 from classify.recipe import Recipe
 from classify.training.distillation import Distilled, validate_agreement
@@ -22,6 +21,7 @@ from classify.training.teacher import Teacher
 from classify.training.validation import device, score_all, validate_labels
 from retrieval.errors import DataError
 from retrieval.progress import Progress
+from retrieval.text import composed
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _check_usable(train: Pixels) -> None:
     usable = set(train.images.labels.tolist())
     for label, name in enumerate(train.images.classes):
         if label not in usable:
-            reasons = [f"{p}: {why}" for p, why in train.failed if normal(p.parent.name) == name]
+            reasons = [f"{p}: {why}" for p, why in train.failed if composed(p.parent.name) == name]
             raise DataError(
                 f"No training image of the class {name!r} can be used"
                 + f" ({reasons[0]})" * bool(reasons)

@@ -42,6 +42,7 @@ from classify.run import (
 )
 from classify.training.loop import DivergedError, Place, with_best
 from classify.training.preparation import Prepared, prepare
+from retrieval.arguments import path_of
 from retrieval.encoder import keep_freed_memory
 from retrieval.errors import DataError, RunError, WriteError
 from retrieval.files import make_folder, write_atomically
@@ -65,9 +66,9 @@ class Trained:
 
 
 def train(
-    folder: Path,
+    folder: Path | str,
     recipe: Recipe,
-    out: Path,
+    out: Path | str,
     *,
     resume: bool = False,
     progress: Progress | None = None,
@@ -85,6 +86,7 @@ def train(
     Raises DataError for data that cannot be trained on or is not the run's, RunError for a run
     that is there already and when the loss becomes NaN (what was best is kept), and WriteError.
     """
+    folder, out = path_of("folder", folder), path_of("out", out)
     if resume:
         run = Run.read(out)
         recipe = run.recipe

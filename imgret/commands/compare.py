@@ -197,8 +197,7 @@ def _print_text(comparison: Comparison) -> None:
         print_table(
             ["first", "second", "difference", "low", "high", "p"],
             [
-                [t.first, t.second, f"{t.difference:+.4f}", f"{t.low:+.4f}", f"{t.high:+.4f}",
-                 f"{t.p:.4f}"]
+                [t.first, t.second, *map(_signed, (t.difference, t.low, t.high)), f"{t.p:.4f}"]
                 for t in comparison.tests
             ],
         )  # fmt: skip
@@ -216,14 +215,17 @@ def _row(result: ExperimentResult, shown: Sequence[str]) -> list[str]:
     row = [result.name + (" (random weights)" if result.is_random else ""), str(result.dim)]
     for name in shown:
         value = f"{e.metric(name).value:.3f}"
-        row.append(
-            f"{value} [{interval.low:.3f}, {interval.high:.3f}]" if name == METRIC_TESTED else value
-        )
+        known = name == METRIC_TESTED and not math.isnan(interval.low)
+        row.append(f"{value} [{interval.low:.3f}, {interval.high:.3f}]" if known else value)
     row.append(f"{e.metric(f'distance@{e.k}').value:.3f}")
     row.append(f"{e.vote.f1_macro:.3f}")
     row.append("" if result.milliseconds is None else f"{result.milliseconds:.1f}")
     row.append("" if result.reference is None else f"{result.reference:.2f}")
     return row
+
+
+def _signed(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:+.4f}"
 
 
 def _print_csv(comparison: Comparison) -> None:

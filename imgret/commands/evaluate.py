@@ -168,11 +168,11 @@ def _print_json(evaluation: Evaluation) -> None:
 def _print_csv(evaluation: Evaluation) -> None:
     from imgret.output import Number, print_csv
 
-    rows = [
-        [m.name, *("" if math.isnan(x) else Number(f"{x:.6f}") for x in _values(m))]
-        for m in evaluation.metrics
-    ]
-    rows += [[name, Number(value), "", ""] for name, value in _vote_lines(evaluation)]
+    def cell(value: float) -> str:
+        return "" if math.isnan(value) else Number(f"{value:.6f}")
+
+    rows = [[m.name, *map(cell, _values(m))] for m in evaluation.metrics]
+    rows += [[name, cell(value), "", ""] for name, value in _vote_lines(evaluation)]
     print_csv(["metric", "value", "low", "high"], rows)
 
 
@@ -180,11 +180,15 @@ def _values(metric: Any) -> tuple[float, float, float]:
     return metric.value, metric.low, metric.high
 
 
-def _vote_lines(evaluation: Evaluation) -> list[tuple[str, str]]:
+def _vote_lines(evaluation: Evaluation) -> list[tuple[str, float]]:
     vote = evaluation.vote
     names = ["accuracy"]
     names += [f"{a}_{b}" for a in ("precision", "recall", "f1") for b in ("macro", "weighted")]
-    return [(f"vote@{vote.k} {n.replace('_', ' ')}", f"{getattr(vote, n):.6f}") for n in names]
+    return [(f"vote@{vote.k} {n.replace('_', ' ')}", float(getattr(vote, n))) for n in names]
+
+
+def _shown(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4f}"
 
 
 def _print_text(evaluation: Evaluation) -> None:
@@ -200,9 +204,12 @@ def _print_text(evaluation: Evaluation) -> None:
             ("intervals", INTERVALS[evaluation.interval_over]),
         ]
     )
+    if not evaluation.queries:
+        say("imgret: No query has another image of its class in the gallery. Add some, or others.")
+        return
     tell()
-    rows = [[m.name, f"{m.value:.4f}", f"{m.low:.4f}", f"{m.high:.4f}"] for m in evaluation.metrics]
-    rows += [[name, f"{float(value):.4f}", "", ""] for name, value in _vote_lines(evaluation)]
+    rows = [[m.name, *map(_shown, _values(m))] for m in evaluation.metrics]
+    rows += [[name, f"{value:.4f}", "", ""] for name, value in _vote_lines(evaluation)]
     print_table(["metric", "value", "low", "high"], rows)
     classes = evaluation.classes
     for title, part in (("worst", classes[:WORST_SHOWN]), ("best", classes[::-1][:WORST_SHOWN])):

@@ -109,7 +109,8 @@ def command(
     for path, reason in failed:
         say(f"{path}: {reason}")
     if not made:
-        say("imgret: No image fits --show. Give other images.")
+        why = "No image can be used" if failed else f"No image is one of --show {show}"
+        say(f"imgret: {why}. Give other images.")
         return NOTHING
     for out in outs:
         write_explanations(out, made)

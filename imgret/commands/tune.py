@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +126,7 @@ def _print(tuning: Tuning, output: str, out: Path) -> None:
         print_json(document)
         return
     kept = [step for step in tuning.steps if step.kept]
+    interval = "" if math.isnan(tuning.low) else f" [{tuning.low:.4f}, {tuning.high:.4f}]"
     rows = [["start", f"{tuning.start:.4f}", ""]]
     rows += [[step.change, f"{step.precision:.4f}", f"{step.gain:+.4f}"] for step in kept]
     print_table(["setting", f"precision@{tuning.k}", "gain"], rows)
@@ -134,8 +136,8 @@ def _print(tuning: Tuning, output: str, out: Path) -> None:
             ("images", f"{tuning.images:,}, of which {tuning.held_out:,} chose among the settings"),
             (
                 f"precision@{tuning.k}",
-                f"{tuning.before:.4f} before, {tuning.after:.4f} [{tuning.low:.4f}, "
-                f"{tuning.high:.4f}] after, of {tuning.fresh:,} held-out images that chose nothing",
+                f"{tuning.before:.4f} before, {tuning.after:.4f}{interval} after, of "
+                f"{tuning.fresh:,} held-out images that chose nothing",
             ),
             ("tried", f"{sum(not s.skipped for s in tuning.steps)} changes, {len(kept)} kept"),
             ("written", f"{out}; `imgret index FOLDER --recipe {out}` uses it"),

@@ -6,12 +6,13 @@ import hashlib
 import itertools
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from retrieval import __version__, metrics
+from retrieval.arguments import path_of
 from retrieval.comparison.cache import load_evaluation, store_evaluation
 from retrieval.comparison.embeddings import Embedded, embed_folder
 from retrieval.comparison.recipes import Experiment, NamedExperiment
@@ -42,7 +43,7 @@ def compare(
     data: ComparedFolders,
     experiments: Sequence[NamedExperiment],
     *,
-    cache: Path,
+    cache: Path | str,
     measured: Measured | None = None,
     engine: Engine | None = None,
     progress: Progress | None = None,
@@ -52,9 +53,11 @@ def compare(
     cache: folder where embeddings and results are kept, so that one more experiment costs that
     experiment alone. Raises ImgretError when one cannot be run; what was done stays.
     """
-    measured = measured or Measured()
+    measured, place = measured or Measured(), path_of("cache", cache)
+    queries = None if data.queries is None else path_of("queries", data.queries)
+    data = replace(data, gallery=path_of("gallery", data.gallery), queries=queries)
     results = tuple(
-        run(data, experiment, cache=cache, measured=measured, engine=engine, progress=progress)
+        run(data, experiment, cache=place, measured=measured, engine=engine, progress=progress)
         for experiment in experiments
     )
     return Comparison(

@@ -18,9 +18,10 @@ import numpy as np
 
 from retrieval import backbones, metrics
 from retrieval import transform as transforms
+from retrieval.arguments import path_of
 from retrieval.comparison.embeddings import Embedded, embed_folder
 from retrieval.comparison.recipes import Experiment
-from retrieval.errors import BackboneError, DataError
+from retrieval.errors import ArgumentError, BackboneError, DataError
 from retrieval.evaluation.protocols import Images, Measured, SearchMethod, rank_images
 from retrieval.plain import Plain
 from retrieval.progress import Progress
@@ -81,10 +82,10 @@ class OutOfTime(Exception):
 
 
 def tune(
-    folder: Path,
+    folder: Path | str,
     *,
     minutes: float,
-    cache: Path,
+    cache: Path | str,
     start: Experiment | None = None,
     use_labels: bool = True,
     labels: str = "folder",
@@ -98,8 +99,11 @@ def tune(
 
     use_labels: whether the transform may be fitted to the labels; where not, one that would be
     (auto too) gives way to rca. The first embedding is made whatever it takes. Raises DataError
-    when there are too few labelled images to hold some out.
+    when there are too few labelled images to hold some out, ArgumentError for minutes.
     """
+    if not minutes > 0:  # nor NaN
+        raise ArgumentError(f"minutes is {minutes}. Give a number above 0.")
+    folder, cache = path_of("folder", folder), path_of("cache", cache)
     run = _Run(folder, cache, labels, k, most_images, engine, progress, minutes)
     first = start or Experiment()
     if not use_labels and transforms.sees_labels(first.search.transform):
@@ -269,8 +273,9 @@ def _split(images: Images) -> tuple[Images, Images, Images]:
         held += [copies[content] for content in sorted(copies)[:count]]
     if len(held) < 2 or len(by_label) < 2:
         raise DataError(
-            "Tuning needs labelled images: at least two classes of at least two images each. Put "
-            "each image in a folder named after its class, or give --labels FILE.csv."
+            "Tuning needs labelled images: at least two classes of at least two images each that "
+            "are not copies. Put each image in a folder named after its class, or give --labels "
+            "FILE.csv."
         )
     parts: tuple[list[int], list[int]] = [], []
     for place, rows in enumerate(held):  # class by class, so that both have some of each

@@ -14,6 +14,7 @@ from retrieval.plain import Plain
 
 IntervalOver = Literal["queries", "classes"]
 AnswerKind = Literal["class", "picture"]
+ROUNDING = 1e-3  # of a score: bfloat16 against float32, and a product against itself
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,8 @@ class Confidence(Plain):
     least: float
 
     def probability(self, e: Evidence, density: np.ndarray, prior_known: float) -> np.ndarray:
-        """(q, m) float64 in [0, 1]; 0 for a match that is not there or scores less than least.
+        """(q, m) float64 in [0, 1]; 0 for a match that is not there or scores less than least,
+        by more than another engine may round.
 
         density: (q,) of the best match. prior_known: share of queries that have an answer.
         """
@@ -112,7 +114,7 @@ class Confidence(Plain):
         odds = odds + math.log(prior_known / (1 - prior_known))
         given = e.of_matches() @ np.array(self.is_right[:-1]) + self.is_right[-1]
         both = _sigmoid(odds)[:, None] * _sigmoid(given)
-        return np.where(e.scores >= self.least, both, 0.0)
+        return np.where(e.scores >= self.least - ROUNDING, both, 0.0)
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,12 @@ from retrieval.images.formats import (
 )
 
 GALLERY_FOLDER = ".imgret"
-# Folders in which NAS systems keep thumbnails, and macOS what other file systems cannot store.
-_BESIDE_PICTURES = {"@eadir", "@__thumb", ".@__thumb", ".appledouble", "__macosx"}
+# Folders in which NAS systems keep thumbnails, macOS what other file systems cannot store, and
+# Windows and NAS systems what was deleted.
+_BESIDE_PICTURES = {
+    "@eadir", "@__thumb", ".@__thumb", ".appledouble", "__macosx", "#recycle", "@recycle",
+    "$recycle.bin",
+}  # fmt: skip
 _BAD_NAME = "its name is not valid UTF-8; rename it"
 
 

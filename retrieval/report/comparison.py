@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from retrieval.comparison import Comparison, ExperimentResult
-from retrieval.report.evaluation import Pictures
+from retrieval.report.evaluation import Pictures, interval_told
 from retrieval.report.figures import comparison_figures
 from retrieval.report.pages import render_page, write_page
 from retrieval.report.style import as_svg
@@ -65,7 +65,7 @@ def _lead(comparison: Comparison, best: ExperimentResult, k: int) -> str:
     p = best.evaluation.metric(f"precision@{k}")
     text = f"{best.name} finds most: of the first {k} matches {p.value:.1%} have the query's class "
     over = best.evaluation.interval_over
-    text += f"(95 % interval for other {over}: {p.low:.1%} to {p.high:.1%})"
+    text += interval_told(p, over)
     if best.milliseconds:
         text += f", at {best.milliseconds:.1f} ms an image"
     text += "."

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from retrieval.evaluation import Evaluation, RankedQuery
+from retrieval.evaluation import Evaluation, Metric, RankedQuery
 from retrieval.report.figures import evaluation_figures
 from retrieval.report.pages import render_page, thumbnails, write_page
 from retrieval.report.style import as_svg
@@ -44,6 +45,13 @@ def write_evaluation(file: Path, evaluation: Evaluation) -> None:
     write_page(file, evaluation_page(evaluation))
 
 
+def interval_told(metric: Metric, over: str) -> str:
+    """Say a metric's interval in parentheses, or why there is none. over: what was resampled."""
+    if math.isnan(metric.low):
+        return f"(without an interval, which needs two {over} or more)"
+    return f"(95 % interval for other {over}: {metric.low:.1%} to {metric.high:.1%})"
+
+
 class Pictures:
     """Thumbnails of queries and their neighbours, each made once."""
 
@@ -75,8 +83,13 @@ def _lead(e: Evaluation) -> str:
         "for among the others of these classes; the transform was fitted to the first half.",
     }[e.protocol]
     p = e.metric(f"precision@{e.k}")
+    if not e.queries:
+        return (
+            f"None of {e.without_relevant:,} queries has another image of its class in the gallery "
+            f"({e.gallery:,}), so there is nothing to measure."
+        )
     text = f"{how} Of its first {e.k} matches {p.value:.1%} have its class "
-    text += f"(95 % interval for other {e.interval_over}: {p.low:.1%} to {p.high:.1%})."
+    text += f"{interval_told(p, e.interval_over)}."
     if e.without_relevant:
         text += f" {e.without_relevant:,} queries have no image of their class and are left out."
     return text

@@ -52,11 +52,15 @@ def comparison_figures(comparison: Comparison) -> dict[str, Figure]:
 
 
 def evaluation_figures(evaluation: Evaluation) -> dict[str, Figure]:
-    """Draw the figures of one evaluation, by name; "reliability" where there is a calibration."""
+    """Draw the figures of one evaluation, by name; "reliability" where there is a calibration.
+
+    The others only where there are queries."""
     with mpl.rc_context(STYLE):
         figures = {}
         if evaluation.calibration is not None:
             figures["reliability"] = _reliability(evaluation.calibration)
+        if not evaluation.queries:
+            return figures
         figures["precision-distribution"] = _one_precision_distribution(evaluation)
         figures["distance-by-rank"] = _one_distance_by_rank(evaluation.per_query)
         figures["classes"] = _classes(evaluation)

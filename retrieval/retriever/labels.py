@@ -13,7 +13,7 @@ from pathlib import Path
 from retrieval.errors import DataError
 from retrieval.files import opened
 from retrieval.gallery import storable
-from retrieval.text import one_sentence
+from retrieval.text import composed, one_sentence
 
 MAX_LABELS_BYTES = 1 << 30
 MOST_LABELS, MOST_OF_A_STRANGER = 50_000_000, 1_000_000
@@ -22,7 +22,8 @@ MOST_LABELS, MOST_OF_A_STRANGER = 50_000_000, 1_000_000
 def labels_from(source: str, most: int = MOST_LABELS) -> Labels:
     """Return labels by "folder" (the name of the folder that holds an image), "none", or a CSV.
 
-    A CSV file has the columns path and label; its paths are relative to its own folder. most: rows
+    A CSV file has the columns path and label; its paths are relative to its own folder. Names that
+    Unicode counts as equal are one label. most: rows
     that it may have. Raises DataError where it cannot be read.
     """
     if source in ("folder", "none"):
@@ -47,7 +48,7 @@ class Labels:
         The folder is looked at once for all of its files.
         """
         if self.by_path is None:
-            name = storable(folder.absolute().name) if self.by_folder else None
+            name = composed(storable(folder.absolute().name)) if self.by_folder else None
             return lambda _: name or None
         labels, prefix = self.by_path, str(folder.resolve() / "_")[:-1]
         return lambda name: labels.get(prefix + name)
@@ -72,10 +73,14 @@ def _read_csv(file: Path, most: int) -> dict[str, str]:
                 folder, slash, name = (row["path"] or "").replace(os.sep, "/").rpartition("/")
                 if folder + slash not in resolved:
                     resolved[folder + slash] = str(Path(base, folder + slash).resolve() / "_")[:-1]
-                labels[resolved[folder + slash] + name] = sys.intern(storable(row["label"] or ""))
+                labels[resolved[folder + slash] + name] = _interned(row["label"])
             return {path: label for path, label in labels.items() if label}
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(
             f"The labels {file} cannot be read ({one_sentence(error)}). Give --labels folder, "
             "none, or a CSV file with the columns path and label."
         ) from error
+
+
+def _interned(label: str | None) -> str:
+    return sys.intern(composed(storable(label or "")))

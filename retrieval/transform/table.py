@@ -18,7 +18,7 @@ from retrieval.transform.lda import fit_lda
 from retrieval.transform.spec import Spec
 from retrieval.transform.within import fit_within, tell_something
 
-SPEC = re.compile(r"([a-z+]+)(?::([1-9]\d{0,4}))?(?::(\d\.\d{1,6}))?")
+SPEC = re.compile(r"([a-z+]+)(?::([1-9]\d{0,4}))?(?::(\d(?:\.\d{1,6})?))?")
 COMPONENTS = 512
 NARROW_FROM = 4 * COMPONENTS  # images; fewer keep all components, which costs little then
 
@@ -98,7 +98,7 @@ NAMES = f"{', '.join(_USAGE[:-1])} or {_USAGE[-1]}"
 
 
 def parse_spec(spec: str) -> Spec:
-    """Read a spec. Raises ArgumentError for a wrong one.
+    """Read a spec; one number alone is N if it is whole. Raises ArgumentError for a wrong one.
 
     >>> parse_spec("whiten:512:0.75")
     Spec(name='whiten', components=512, power=0.75)

@@ -83,7 +83,7 @@ def test_near_copies_are_on_one_side_where_that_is_asked_for(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (DataSettings(), "'red' in .* has one image. It needs 2 or more that are not copies"),
+        (DataSettings(), "'red' in .* has 2 copies of one image. It needs 2 or more that are not"),
         (DataSettings(test=0.5), "'red' in .* has one image left after data.test = 0.5"),
         (DataSettings(fraction=0.1), "'blue' in .* has one image left after data.fraction = 0.1"),
     ],
@@ -137,3 +137,28 @@ def test_files_without_copies_are_split_as_ever(tmp_path: Path) -> None:
     )
     files = find_labelled(tmp_path).files
     assert {f.path for f in splits.validation.files} == {files[n].path for n in by_hand}
+
+
+def test_a_class_of_copies_is_told_as_such(tmp_path: Path) -> None:
+    save_blobs(tmp_path, 4)
+    for file in sorted((tmp_path / "red").iterdir())[1:]:
+        shutil.copy(tmp_path / "red" / "000.png", file)
+    with pytest.raises(ImgretError, match=r"'red' in .* has 4 copies of one image\. It"):
+        find_splits(tmp_path, DataSettings(), seed=0)
+
+
+def test_validation_images_that_are_all_tested_on_are_told(tmp_path: Path) -> None:
+    save_blobs(tmp_path / "train", 4)
+    save_blobs(tmp_path / "val", 2, first=100)
+    shutil.copytree(tmp_path / "val", tmp_path / "test")
+    splits = find_splits(tmp_path, DataSettings(), seed=0)
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (12, 0, 6)
+    assert f"None is left in {tmp_path / 'val'}, so the last epoch will be kept." in splits.notes
+
+
+def test_images_beside_the_class_folders_are_told(tmp_path: Path) -> None:
+    save_blobs(tmp_path, 4)
+    shutil.copy(tmp_path / "red" / "000.png", tmp_path / "loose.png")
+    notes = find_splits(tmp_path, DataSettings(), seed=0).notes
+    told = [note for note in notes if "they have no class" in note]
+    assert told == [f"Images in {tmp_path} itself are not used: they have no class."]

@@ -18,6 +18,9 @@ from classify.training import train
 from retrieval.errors import ImgretError
 from tests.classify.blobs import save_blobs, tiny
 
+TESTED_RIGHT = """{"data": "d", "content": "", "images": 9, "top1": 1.0, "top5": 1.0, "loss": 0.1,
+"precision": 1.0, "recall": 1.0, "f1": 1.0, "calibration_error": 0.0, "classes": []}"""
+
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
@@ -78,6 +81,19 @@ def test_what_is_gone_or_changed_is_told_and_what_moved_is_found(
         evaluate_run(run)
 
 
+def test_images_that_moved_to_another_class_are_told(data: Path, tmp_path: Path) -> None:
+    run = trained(data, tmp_path / "run", "data.validation=0.4")
+    before = evaluate_run(run)
+    (data / "red").rename(data / "swapped")
+    (data / "blue").rename(data / "red")
+    (data / "swapped").rename(data / "blue")
+    after = evaluate_run(run)
+    assert (after.top1, after.images) == (before.top1, 12)
+    assert after.notes[0].startswith("8 of 12 held-out images now lie in folders of other classes")
+    (data / "blue").rename(data / "scarlet")  # no class of the model: a new name for an old one
+    assert evaluate_run(run).notes[0].startswith("4 of 12")
+
+
 @pytest.mark.parametrize("share", ["data.test=0.3", "data.validation=0.3"])
 def test_an_ensemble_is_judged_on_what_no_run_was_trained_on(
     data: Path, tmp_path: Path, share: str
@@ -131,6 +147,43 @@ def test_a_folder_with_splits_is_tested_by_that_to_test_on(data: Path, tmp_path:
     assert (found.images, found.data) == (6, str(tmp_path / "all" / "Testing"))
 
 
+@pytest.mark.parametrize("around", ["Testing", "archive/test", "archive", "val"])
+def test_the_only_folder_within_is_tested(data: Path, tmp_path: Path, around: str) -> None:
+    run = trained(data, tmp_path / "run")
+    save_blobs(tmp_path / "all" / around, 2, first=700)
+    assert evaluate_run(run, tmp_path / "all").images == 6
+
+
+def test_classes_of_one_group_alone_are_tested_by_their_whole_names(
+    data: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(data, tmp_path / "two" / "warm")
+    shutil.copytree(data, tmp_path / "two" / "cold")
+    run = trained(tmp_path / "two", tmp_path / "run", "data.classes=deepest")
+    save_blobs(tmp_path / "all" / "test" / "warm", 2, first=700)
+    save_blobs(tmp_path / "all" / "train" / "warm", 2, first=800)
+    found = evaluate_run(run, tmp_path / "all")
+    assert {c.label for c in found.classes if c.support} == {"warm/blue", "warm/green", "warm/red"}
+
+
+def test_test_images_beside_others_are_tested_and_others_alone_are_not(
+    data: Path, tmp_path: Path
+) -> None:
+    run = trained(data, tmp_path / "run")
+    save_blobs(tmp_path / "all" / "val", 1, first=600)
+    save_blobs(tmp_path / "all" / "test", 2, first=700)
+    assert evaluate_run(run, tmp_path / "all").images == 6
+    (tmp_path / "all" / "test").rename(tmp_path / "all" / "train")
+    with pytest.raises(ImgretError, match="has train/ and val/, but no images to test on"):
+        evaluate_run(run, tmp_path / "all")
+    shutil.copytree(tmp_path / "all" / "val", tmp_path / "all" / "photos" / "red")
+    (tmp_path / "all" / "val").rename(tmp_path / "all" / "pictures")
+    (tmp_path / "all" / "train").rename(tmp_path / "all" / "scans")
+    with pytest.raises(ImgretError) as error:
+        evaluate_run(run, tmp_path / "all")
+    assert "images of 'photos' and of 2 more, which the model does not know" in str(error.value)
+
+
 @pytest.mark.parametrize(
     "line",
     ["", "{", "[]", '{"split": "train"}', "null", "[" * 100_000, "\xff",
@@ -173,6 +226,24 @@ def test_one_readable_image_left_is_named_before_training(data: Path, tmp_path: 
         file.write_bytes(b"no image: " + file.name.encode() + file.parent.name.encode())
     with pytest.raises(ImgretError, match=r"No image"):
         trained(data, tmp_path / "run")
+
+
+def test_the_leaderboard_tells_of_figures_that_are_too_good(data: Path, tmp_path: Path) -> None:
+    folder = trained(data, tmp_path / "run")
+    leaderboard.write_tested(Run.read(folder), evaluate_run(folder, data))
+    entries, _ = leaderboard.read_entries([folder])
+    (said,) = leaderboard.differences(entries)
+    assert said == "run was trained on 24 of these 30 images, so the figures are too good."
+
+
+def test_no_right_answer_is_worse_than_some(data: Path, tmp_path: Path) -> None:
+    folders = [trained(data, tmp_path / name) for name in ("none", "some")]
+    tested = json.loads(TESTED_RIGHT)
+    for folder, accuracy in zip(folders, (0.0, 0.01), strict=True):
+        text = json.dumps(tested | {"top1": accuracy})
+        (folder / "test.json").write_text(text)
+    entries, _ = leaderboard.read_entries(folders)
+    assert [entry.row.test_accuracy for entry in entries] == [0.01, 0.0]
 
 
 def test_the_leaderboard_tells_of_figures_of_other_images(data: Path, tmp_path: Path) -> None:

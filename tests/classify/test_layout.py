@@ -108,7 +108,6 @@ def test_test_images_without_classes_are_not_used(tmp_path: Path) -> None:
         (["animals/cat/*", "animals/dog/*", "vehicles/car/*"], "no image themselves"),
         (["cat/*", "cat/good/*", "dog/*", "dog/good/*", "owl/*"], "folders of the same names"),
         (["val/cat/*", "test/cat/*"], "no image themselves"),
-        (["train_a/cat/*", "train_b/cat/*"], "folders of several kinds"),
         (["train/cat/*", "photos/cat/*"], "folders of several kinds"),
     ],
 )
@@ -125,6 +124,29 @@ def test_what_is_not_plain_is_shown_and_not_trained_on(
     assert shown in str(error.value)
     assert "--classes deepest" in str(error.value)
     assert folders[0].split("/")[0] + "/" in str(error.value)
+
+
+def test_two_folders_of_one_split_are_named(tmp_path: Path) -> None:
+    for place, name in enumerate(("train_a", "train_b", "test")):
+        save_blobs(tmp_path / name, 2, first=100 * place)
+    with pytest.raises(ImgretError, match=r"several folders to train on: train_a/ and train_b/\."):
+        find_layout(tmp_path)
+
+
+def test_a_split_without_images_is_told(tmp_path: Path) -> None:
+    save_blobs(tmp_path / "train", 3)
+    save_blobs(tmp_path / "test", 2, first=100)
+    (tmp_path / "valid" / "red").mkdir(parents=True)
+    layout = find_layout(tmp_path)
+    assert (layout.validation, layout.test) == (None, tmp_path / "test")
+    assert f"{tmp_path / 'valid'} is not used: it holds no images." in layout.notes
+    shutil.rmtree(tmp_path / "test")
+    assert "valid is not used" in find_layout(tmp_path).notes[-1]
+    shutil.rmtree(tmp_path / "train")
+    (tmp_path / "train").mkdir()
+    save_blobs(tmp_path / "test", 2)
+    with pytest.raises(ImgretError, match="no images to train on: there is none in train/"):
+        find_layout(tmp_path)
 
 
 def test_nested_classes_are_an_option(tmp_path: Path) -> None:
@@ -152,7 +174,9 @@ def test_names_that_unicode_counts_as_equal_are_one_class(tmp_path: Path) -> Non
     assert sorted(splits.test.labels.tolist()) == [0, 0, 1, 1]
 
 
-@pytest.mark.parametrize("name", ["@eaDir", "__MACOSX", ".AppleDouble", "@__thumb"])
+@pytest.mark.parametrize(
+    "name", ["@eaDir", "__MACOSX", ".AppleDouble", "@__thumb", "#recycle", "$RECYCLE.BIN"]
+)
 def test_thumbnails_of_others_are_no_classes(tmp_path: Path, name: str) -> None:
     save_blobs(tmp_path, 3)
     shutil.copytree(tmp_path / "red", tmp_path / name)

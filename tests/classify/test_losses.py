@@ -246,3 +246,19 @@ def test_metric_losses_pull_embeddings_of_a_class_together(name: str) -> None:
         assert np.isfinite(last), step
     assert last < first / 2
     assert metric_loss(Loss(), 4, 3) is None
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+def test_a_focal_loss_of_a_sure_image_has_a_finite_slope(gamma: float) -> None:
+    x = torch.tensor([[200.0, 0.0, 0.0], [0.0, 1.0, 0.0]], requires_grad=True)
+    loss(name="focal", gamma=gamma)(x, torch.tensor([0, 2])).backward()  # type: ignore[no-untyped-call]
+    assert x.grad is not None
+    assert torch.isfinite(x.grad).all()
+    assert x.grad[1].abs().max() > 0
+
+
+def test_a_weighted_class_is_found_however_its_name_is_composed() -> None:
+    spec = Loss(class_weights={"Cafe\u0301": 2.0})
+    ours = class_weights(spec, np.array([0]), ("Caf\u00e9", "dog"))
+    assert ours is not None
+    assert ours.tolist() == [2.0, 1.0]

@@ -186,8 +186,16 @@ def test_weights_that_are_damaged_or_not_there_are_one_sentence(tmp_path: Path) 
 
 
 def test_the_small_networks_have_no_weights_to_be_had() -> None:
+    for weights in ("pretrained", "runs/cnn"):
+        with pytest.raises(BackboneError, match="trained from random weights alone"):
+            made(32, layers=[8], weights=weights)
     with pytest.raises(BackboneError, match="no weights on a hub"):
-        made(32, layers=[8], weights="pretrained")
+        made(64, backbone="torchvision:squeezenet1_1", weights="pretrained", head={"pool": "avg"})
+
+
+def test_a_run_with_a_head_of_its_own_starts_no_other(run: Path) -> None:
+    with pytest.raises(BackboneError, match="head of its own, which no training can start from"):
+        made(32, backbone="test_vit", weights=str(run))
 
 
 def test_a_hostile_layout_is_refused() -> None:
@@ -288,6 +296,8 @@ def test_weights_made_for_one_size_start_a_network_of_another(tmp_path: Path) ->
         (100, {"backbone": "levit_128s"}, "gives no scores for 100 px"),
         (80, {"backbone": "test_maxvit"}, "80 px"),
         (64, {"backbone": "naflexvit_base_patch16_radio_v3"}, None),
+        (64, {"backbone": "test_vit.r16_in1k"}, "no weights 'r16_in1k', only r160_in1k"),
+        (64, {"backbone": "imgret_classifier"}, "timm has no network 'imgret_classifier'"),
     ],
 )
 def test_a_network_that_cannot_be_trained_is_one_sentence(

@@ -131,6 +131,17 @@ def test_no_pictures_have_no_scores(run: Path) -> None:
     assert Predictor.load(run).scores(np.zeros((0, 16, 16, 3), np.uint8)).shape == (0, 3)
 
 
+def test_paths_may_be_text_and_what_is_no_path_is_said(
+    run: Path, blobs: Path, tmp_path: Path
+) -> None:
+    assert Predictor.load(str(run)).classes == Predictor.load(run).classes
+    made = train(str(blobs), tiny("training.epochs=1"), str(tmp_path / "run"))
+    assert made.run.folder == tmp_path / "run"
+    for wrong in ("", None, 3):
+        with pytest.raises(ImgretError, match=r"is .*\. Give a path\."):
+            train(blobs, tiny(), wrong)  # type: ignore[arg-type]
+
+
 def test_a_folder_that_is_no_run_is_said(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is not a run"):
         Predictor.load(tmp_path / "nothing")

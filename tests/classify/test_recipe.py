@@ -91,6 +91,21 @@ def test_values_are_overridden_as_toml_or_text() -> None:
     assert tiny("title=a = b").title == "a = b"
 
 
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("loss.class_weights={red = 0}", "loss.class_weights.red: it takes more than 0.0, not 0."),
+        ("loss.class_weights=rare", "loss.class_weights: it takes 'none' or 'balanced' or a table"),
+        ("phases=[{open = 0}]", "phases.0.open: it takes 'head' or 'all' or 1 or more, not 0."),
+        ("model.head.dropout=[0, 0, 2]", "model.head.dropout.2: it takes less than 1.0, not 2."),
+    ],
+)
+def test_a_value_of_several_kinds_is_refused_by_the_one_that_fits(override: str, said: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        tiny(override)
+    assert said in str(error.value)
+
+
 @given(
     st.integers(-(2**63), 2**63 - 1)
     | st.booleans()

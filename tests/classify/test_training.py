@@ -415,6 +415,15 @@ def test_a_cosine_falls_to_zero() -> None:
     assert rates(3, schedule="cosine") == pytest.approx(expected)
 
 
+def test_a_cosine_of_one_step_is_the_rate_without_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    settings = TrainingSettings(lr=0.8, epochs=1, schedule="cosine")
+    rate = Rate(torch.optim.SGD(nn.Linear(2, 2).parameters(), 0.8), settings, 1)
+    assert rate.set(0, []) == pytest.approx(0.8)
+    assert caplog.records == []
+
+
 @given(st.integers(2, 9), st.sampled_from([0.25, 0.5, 1, 1.5]))
 def test_a_warmup_rises_evenly_and_the_cosine_falls_over_the_rest(
     epochs: int, warmup: float
@@ -485,9 +494,12 @@ def test_the_backbone_may_learn_slower_than_the_head() -> None:
     assert len(found) == len(list(network.parameters()))
 
 
-def test_an_optimiser_that_is_none_is_said() -> None:
-    with pytest.raises(RecipeError, match=r"training\.optimiser"):
-        make_optimiser(small(), TrainingSettings(optimiser="adamx"), [])
+@pytest.mark.parametrize(
+    ("name", "said"), [("adamx", "no optimiser 'adamx'"), ("adahessian", "second derivatives")]
+)
+def test_an_optimiser_that_cannot_be_used_is_said(name: str, said: str) -> None:
+    with pytest.raises(RecipeError, match=rf"training\.optimiser: .*{said}"):
+        make_optimiser(small(), TrainingSettings(optimiser=name), [])
 
 
 def test_a_loss_that_becomes_nan_stops_and_the_best_is_kept(blobs: Path, tmp_path: Path) -> None:

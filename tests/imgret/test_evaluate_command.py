@@ -109,6 +109,33 @@ def test_a_gallery_without_labels_says_what_to_do(
     assert "folder named after its class" in done.stderr
 
 
+def test_queries_without_an_answer_are_one_sentence_and_a_report(
+    imgret: Command, tmp_path: Path, weights: Path
+) -> None:
+    for n in range(4):
+        (tmp_path / "alone" / f"class{n}").mkdir(parents=True)
+        picture(n).save(tmp_path / "alone" / f"class{n}" / "one.png")
+    imgret("index", "alone", "--backbone", weights)
+    done = imgret("evaluate", "--report", "report.html")
+    assert done.returncode == 1
+    assert "No query has another image of its class" in done.stderr
+    assert "nan" not in done.stdout
+    assert "nan" not in imgret("evaluate", "--format", "csv").stdout
+    page = (tmp_path / "report.html").read_text()
+    assert "None of 4 queries has another image of its class" in page
+
+
+def test_one_query_has_no_interval(imgret: Command, indexed: Path, weights: Path) -> None:
+    (indexed.parent / "one" / "class0").mkdir(parents=True)
+    picture(900).save(indexed.parent / "one" / "class0" / "new.png")
+    done = imgret("compare", "pictures", "--queries", "one", "--backbone", weights, "--transform",
+                  "none", "--transform", "standard", "--report", "page.html")  # fmt: skip
+    assert done.returncode == 0
+    assert "nan" not in done.stdout
+    assert done.stdout.splitlines()[-1].split("\t")[3:5] == ["-", "-"]
+    assert "without an interval, which needs two queries or more" in Path("page.html").read_text()
+
+
 def test_query_shows_probabilities_and_can_say_that_nothing_matches(
     imgret: Command, indexed: Path, tmp_path: Path
 ) -> None:

@@ -180,7 +180,8 @@ def test_a_new_image_is_noticed(
 
     before = compare(ComparedFolders(pictures), experiments[:1], cache=tmp_path / "cache")
     picture(77).save(pictures / "class0" / "new.jpg")
-    after = compare(ComparedFolders(pictures), experiments[:1], cache=tmp_path / "cache")
+    as_text = ComparedFolders(str(pictures))  # type: ignore[arg-type]
+    after = compare(as_text, experiments[:1], cache=str(tmp_path / "cache"))
     assert [c.experiments[0].evaluation.gallery for c in (before, after)] == [24, 25]
 
 
@@ -313,6 +314,12 @@ def test_tuning_without_labels_fits_none_and_out_of_time_tries_nothing(
     assert all(step.skipped == "the time is up" for step in tuning.steps)
     assert not any("lda" in step.change for step in tuning.steps)
     assert tuning.recipe.search.transform == "rca"  # where it began with auto
+
+
+@pytest.mark.parametrize("minutes", [0, -1, float("nan")])
+def test_tuning_needs_some_time(tmp_path: Path, minutes: float) -> None:
+    with pytest.raises(ImgretError, match=r"minutes is .*Give a number above 0"):
+        tune(tmp_path, minutes=minutes, cache=tmp_path / "cache")
 
 
 def test_tuning_needs_classes_to_hold_images_out_of(tmp_path: Path, weights: Path) -> None:

@@ -111,6 +111,8 @@ def test_below_the_lowest_score_that_was_right_there_is_no_probability() -> None
     p = sure.probability(found, np.zeros(1), 0.9)[0]
     assert p[0] > 0.9
     assert p[1:].tolist() == [0.0, 0.0]
+    found = Evidence(scores - 0.0105, rest, rest, one, one, one)  # 0.2995, as another engine rounds
+    assert sure.probability(found, np.zeros(1), 0.9)[0, 0] > 0.9
 
 
 @pytest.fixture(scope="module")

@@ -150,6 +150,20 @@ def test_labels_come_from_folders_a_file_or_nowhere(retriever: Retriever, pictur
     assert rows(retriever)["pictures/class2/02.jpg"]["label"] == "class2"
 
 
+def test_labels_that_unicode_counts_as_equal_are_one(retriever: Retriever, pictures: Path) -> None:
+    composed, apart = "Caf\u00e9", "Cafe\u0301"
+    (pictures / "class0").rename(pictures / composed)
+    (pictures / "class1").rename(pictures / apart)
+    retriever.index(pictures)
+    assert {row["label"] for row in rows(retriever).values()} == {composed, "class2"}
+    csv = pictures.parent / "labels.csv"
+    csv.write_text(f"path,label\npictures/class2/02.jpg,{apart}\n")
+    retriever.index(pictures, labels=str(csv))
+    assert rows(retriever)["pictures/class2/02.jpg"]["label"] == composed
+    found = retriever.search(pictures / "class2" / "02.jpg", k=9, where=f"label = '{apart}'")
+    assert [match.label for match in found] == [composed]
+
+
 def test_gallery_and_images_can_be_moved_together(
     retriever: Retriever, pictures: Path, tmp_path: Path
 ) -> None:

@@ -390,3 +390,10 @@ def test_a_transform_is_added_by_one_entry(monkeypatch: pytest.MonkeyPatch) -> N
         fit("halved", x)
     with pytest.raises(ImgretError, match=r"no transform 'halved:4:0\.5'"):
         fit("halved:4:0.5", x)
+
+
+def test_a_whole_power_needs_no_full_stop() -> None:
+    assert parse_spec("whiten:4:1") == Spec("whiten", 4, 1.0)
+    assert parse_spec("lda:1") == Spec("lda", 1, None)  # one number alone is N
+    with pytest.raises(ImgretError, match="no transform"):
+        parse_spec("whiten:4:2")

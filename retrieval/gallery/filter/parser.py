@@ -30,6 +30,7 @@ from retrieval.gallery.filter.tree import (
     Order,
     Relation,
 )
+from retrieval.text import composed
 
 MOST_DEPTH = 20  # parentheses and NOTs, one in another; Lance reads some more
 MOST_CONDITIONS = 1_000
@@ -237,7 +238,7 @@ def _value(token: Token, column: KnownColumn) -> Constant:
     if token.keyword == "NULL":
         raise token.wrong(f"nothing equals NULL; write {column.name} IS NULL")
     if column.holds == "text" and token.kind == "text":
-        return token.value
+        return composed(token.value) if column.name == "label" else token.value
     if column.holds == "true or false" and token.keyword in ("TRUE", "FALSE"):
         return token.keyword == "TRUE"
     if column.holds == "whole numbers" and token.kind == "number":
