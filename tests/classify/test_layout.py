@@ -80,6 +80,18 @@ def test_folders_around_it_all_are_gone_through(tmp_path: Path) -> None:
     assert layout.test == tmp_path / "archive" / "seg_test" / "seg_test"
 
 
+def test_a_loose_image_does_not_make_a_class_of_a_split(tmp_path: Path) -> None:
+    for place, name in enumerate(("train", "test")):
+        save_blobs(tmp_path / name, 4, first=100 * place)
+    shutil.copy(next((tmp_path / "train" / "red").iterdir()), tmp_path / "train" / "0.png")
+    splits = find_splits(tmp_path, DataSettings(), seed=0)
+    assert splits.train.classes == ("blue", "green", "red")
+    assert splits.test is not None
+    assert (
+        f"Images in {tmp_path / 'train'} itself are not used: they have no class." in splits.notes
+    )
+
+
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     save_blobs(tmp_path, 3)
     (tmp_path / "red").rename(tmp_path / "train")
