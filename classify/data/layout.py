@@ -192,11 +192,11 @@ def _described(shapes: Mapping[str, _Shape]) -> str:
 
 def _splits_in(shapes: Mapping[str, _Shape]) -> dict[str, Split]:
     """Find folders of class folders that are named as splits; images beside the classes or not."""
-    split = {name: split_of(name) for name, shape in shapes.items() if shape.below}
-    shared = Counter(below for name in split if split[name] for below in shapes[name].below)
+    called = {name: split_of(name) for name, shape in shapes.items() if shape.below}
+    shared = Counter(below for name in called if called[name] for below in shapes[name].below)
     named = {
-        name: split[name]
-        for name in split
+        name: split
+        for name, split in called.items()
         if not shapes[name].direct or sum(shared[below] > 1 for below in shapes[name].below) > 1
     }
     chosen_by = "validation" not in named.values()
