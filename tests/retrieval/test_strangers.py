@@ -542,7 +542,7 @@ def test_what_is_no_file_in_a_gallery_is_not_waited_for_and_what_it_names_not_to
             folders.append(folder)
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", SCRIPT, command, *map(str, folders)],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=300, check=False,
         env=command_environment(cache) | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout.splitlines()[-1:] + done.stderr.splitlines()[-5:]
