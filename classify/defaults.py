@@ -12,7 +12,9 @@ from classify.recipe import Recipe
 from retrieval.backbones import is_known, parse_name
 from retrieval.errors import ImageError, RecipeError
 from retrieval.images import open_image
+from retrieval.suggestion import did_you_mean
 
+WEIGHTS = ("pretrained", "random")
 LOOKED_AT, SMALL_SIDE, MANY_IMAGES = 16, 64, 5000  # images, pixels, images
 
 
@@ -41,12 +43,13 @@ def recipe_with_weights(recipe: Recipe, weights: str | None) -> Recipe:
     """
     if weights is None:
         return recipe
-    if weights not in ("pretrained", "random") and not Path(weights).expanduser().is_dir():
+    if weights not in WEIGHTS and not Path(weights).expanduser().is_dir():
         name = parse_name(weights)
         if name.folder is not None or not is_known(name):
             raise RecipeError(
-                f"There is no folder {weights} for --weights. Give a folder with "
-                "model.safetensors, pretrained or random."
+                f"There is no folder {weights} for --weights. "
+                f"{did_you_mean(weights, WEIGHTS)}Give a folder with model.safetensors, "
+                "pretrained or random."
             )
     document = recipe.model_dump(mode="json", exclude_none=True)
     document["model"]["weights"] = weights

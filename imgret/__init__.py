@@ -174,7 +174,7 @@ def __getattr__(name: str) -> Any:
 
     try:
         module = import_module(place)
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         if not lacks_library(error):
             raise
         raise ImportError(how_to_install(str(error.name), by=f"imgret.{name}")) from error

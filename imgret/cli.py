@@ -67,10 +67,10 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the named command. Raises UsageError, which suggests a similar name."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            from difflib import get_close_matches
+            from retrieval.suggestion import nearest
 
-            near = get_close_matches(args[0], COMMANDS, n=1)
-            meant = f"Did you mean '{near[0]}'?" if near else "Run `imgret --help` for a list."
+            near = nearest(args[0], COMMANDS)
+            meant = f"Did you mean '{near}'?" if near else "Run `imgret --help` for a list."
             raise click.UsageError(f"There is no command {args[0]!r}. {meant}", ctx)
         return super().resolve_command(ctx, args)
 

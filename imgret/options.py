@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from retrieval.files import check_folder, is_a_file, is_there
+from retrieval.suggestion import did_you_mean
 from retrieval.text import unwritable
 from retrieval.words import ENGINES, FITS, LEAST_SIZE, MOST_SIZE, POOLS, VIEWS
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 if TYPE_CHECKING:
     WholeNumbers = click.ParamType[tuple[int, ...]]
+    _Words = click.Choice[str]
 else:
     WholeNumbers = click.ParamType  # click before 8.4 does not say of what
+    _Words = click.Choice  # nor does click 8.1
 
 MOST_K = 10_000
 TRUST = "imgret.trust"
@@ -32,6 +35,33 @@ class NamedPath(click.Path):
             self.fail("The path is empty. Give a path.", param, ctx)
         if not self.file_okay and is_a_file(value):
             self.fail(f"{value} is a file. Name a folder.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class TransformOption(click.Option):
+    """--transform; its help lists the table of transforms, which is imported for that alone."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Return the option and its help, as click does."""
+        from retrieval.transform import NAMES
+
+        record = super().get_help_record(ctx)
+        return record and (record[0], f"{NAMES}. {record[1]}")
+
+
+class OneOf(_Words):
+    """One of several words; a wrong one is told with the word that it resembles."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the word."""
+        if value not in self.choices:
+            words = ", ".join(self.choices)
+            self.fail(
+                f"{value!r} is not one of the choices. {did_you_mean(str(value), self.choices)}"
+                f"Give one of: {words}.",
+                param,
+                ctx,
+            )
         return super().convert(value, param, ctx)
 
 
@@ -93,7 +123,10 @@ class Whole(WholeNumbers):
             numbers = []
         if not numbers or numbers[0] < 1 or numbers[-1] > MOST_K:
             self.fail(
-                f"{value!r} is not a list of whole numbers. Write it like 1,5,10.", param, ctx
+                f"{value!r} is not a list of whole numbers from 1 to {MOST_K:,}. Write it like "
+                "1,5,10.",
+                param,
+                ctx,
             )
         return tuple(numbers)
 
@@ -112,22 +145,23 @@ SETTING_OPTIONS: dict[
         "help": "Side of the input in pixels; by default the backbone's own.",
     },
     "fit": {
-        "type": click.Choice(FITS),
+        "type": OneOf(FITS),
         "help": "How a picture becomes a square; by default squash, which loses nothing of it.",
     },
     "pool": {
-        "type": click.Choice(POOLS),
+        "type": OneOf(POOLS),
         "help": "How the backbone's last map becomes an embedding; by default in its own way.",
     },
     "views": {
-        "type": click.Choice(VIEWS),
+        "type": OneOf(VIEWS),
         "help": "Embed the mean of several views of a picture, for better matches at 2, 3.5 or 7 "
         "times the work.",
     },
     "transform": {
+        "cls": TransformOption,
         "metavar": "SPEC",
-        "help": "none, standard, standard+pca:N, whiten:N, lda, wccn, rca or auto (the default, "
-        "which whitens by the differences between images of the same thing).",
+        "help": "The default is auto, which whitens by the differences between images of the same "
+        "thing.",
     },
     "expand": {
         "metavar": "N[:ALPHA]",
@@ -142,6 +176,28 @@ SETTING_OPTIONS: dict[
         "help": "Sort the M nearest by the neighbours that they share with the query; or none.",
     },
 }
+
+
+def was_given(name: str) -> bool:
+    """Whether a parameter of the running command was given, rather than left at its default."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is click.core.ParameterSource.COMMANDLINE
+
+
+def check_protocol(*, queries: bool, zero_shot: bool, labels: str, labels_option: str) -> None:
+    """Raise UsageError for options of a measurement that contradict each other."""
+    if queries and zero_shot:
+        raise click.UsageError("--zero-shot evaluates the gallery itself. Leave out --queries.")
+    if not queries and labels != "folder":
+        raise click.UsageError(
+            f"{labels_option} labels the images of --queries. Give --queries, or leave it out."
+        )
+    if (
+        zero_shot
+        and was_given("interval_over")
+        and click.get_current_context().params["interval_over"] != "classes"
+    ):
+        raise click.UsageError("--zero-shot works by class. Give --by class, or leave it out.")
 
 
 def settings_options(*names: str, multiple: bool = False) -> Callable[[Function], Function]:
@@ -160,9 +216,9 @@ def settings_options(*names: str, multiple: bool = False) -> Callable[[Function]
 
 def engine_option(function: Function) -> Function:
     """Add --engine."""
-    return click.option(
-        "--engine", type=click.Choice(ENGINES), help="Engine that runs the backbone."
-    )(function)
+    return click.option("--engine", type=OneOf(ENGINES), help="Engine that runs the backbone.")(
+        function
+    )
 
 
 def gallery_option(function: Function) -> Function:
@@ -197,7 +253,7 @@ def format_option(*formats: str) -> Callable[[Function], Function]:
     return click.option(
         "--format",
         "output",
-        type=click.Choice(formats),
+        type=OneOf(formats),
         default=formats[0],
         show_default=True,
         help="Format of the results.",
@@ -209,7 +265,7 @@ def interval_option(function: Function) -> Function:
     return click.option(
         "--by",
         "interval_over",
-        type=click.Choice(["query", "class"]),
+        type=OneOf(["query", "class"]),
         default="query",
         show_default=True,
         callback=lambda _, __, value: {"query": "queries", "class": "classes"}[value],

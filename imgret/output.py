@@ -44,6 +44,7 @@ STEP_WORDS = {
     "grouping": "Grouping",
     "reading": "Reading images",
     "scoring": "Scoring",
+    "calibrating": "Calibrating",
     "explaining": "Explaining",
     "classifying": "Classifying",
     "rendering": "Rendering pictures",

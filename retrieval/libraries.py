@@ -11,6 +11,8 @@ from importlib import util
 
 WHOLE, LIGHT = "imgret", "imgret-light"
 NEEDED_TO_TRAIN = ("torch", "timm", "torchvision", "captum", "huggingface_hub")
+EXTRAS = {"onnx": "onnx", "pillow_jxl": "jxl", "rawpy": "raw", "umap": "map"}
+"""The extra of pyproject.toml that brings a library."""
 
 
 def is_installed(name: str) -> bool:
@@ -22,18 +24,21 @@ def is_installed(name: str) -> bool:
 
 
 def lacks_library(error: ImportError) -> bool:
-    """Tell whether an import failed because of a library that imgret-light leaves out."""
+    """Tell whether an import failed because of a library that an installation may lack.
+
+    One that is there but broken says itself what is wrong.
+    """
     top = (error.name or "").partition(".")[0]
-    return isinstance(error, ModuleNotFoundError) and top in NEEDED_TO_TRAIN
+    return top in (*NEEDED_TO_TRAIN, *EXTRAS) and not is_installed(top)
 
 
-def how_to_install(name: str, *, by: str = "This", extra: str = "") -> str:
+def how_to_install(name: str, *, by: str = "This") -> str:
     """Say that something needs a library, and the line that installs it.
 
-    by: what needs it, as a sentence begins. extra: that has it, where the whole imgret has not.
+    by: what needs it, as a sentence begins.
     """
-    is_light = distribution() == LIGHT
-    wanted = [item for item in ("torch" * is_light, extra) if item]
+    needs_torch = distribution() == LIGHT and name in (*NEEDED_TO_TRAIN, "onnx")
+    wanted = [item for item in ("torch" * needs_torch, EXTRAS.get(name)) if item]
     what = f"'{distribution()}[{','.join(wanted)}]'" if wanted else WHOLE
     line = f"pip install {what}"
     return f"{by} needs {name}, which is not installed. Run `{line}`."

@@ -11,13 +11,12 @@ import math
 import time
 import warnings
 from collections.abc import Sequence
-from importlib.util import find_spec
 from typing import Literal
 
 import numpy as np
 
 from retrieval.errors import ArgumentError
-from retrieval.libraries import distribution
+from retrieval.libraries import distribution, is_installed
 
 ProjectionMethod = Literal["umap", "tsne"]
 FEWEST_TO_DRAW = 5  # below it points lie on a circle: there is no neighbourhood to keep
@@ -27,7 +26,7 @@ PILOT = 1000  # images by which the time of a large map is estimated
 
 def has_umap() -> bool:
     """Tell whether umap-learn is installed, without importing it, which takes seconds."""
-    return find_spec("umap") is not None
+    return is_installed("umap")
 
 
 def project(vectors: np.ndarray, method: ProjectionMethod, seed: int = 0) -> np.ndarray:

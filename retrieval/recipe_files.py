@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,24 @@ from pydantic import ValidationError
 
 from retrieval.errors import RecipeError, first_fault
 from retrieval.files import read_bounded
+from retrieval.suggestion import did_you_mean
 from retrieval.text import check_nesting, one_sentence
 
 MAX_RECIPE_BYTES = 1 << 16
 SUFFIX = ".toml"
 
 
-def text_of(name: str, instead: str) -> str:
-    """Read a user's own file. instead: what else to give. Raises RecipeError."""
+def text_of(name: str, instead: str, known: Iterable[str] = ()) -> str:
+    """Read a user's own file. Raises RecipeError.
+
+    instead: what else to give. known: our recipes, of which one may be meant.
+    """
     file = Path(name)
     try:
         return read_bounded(file, MAX_RECIPE_BYTES, is_named=True).decode(errors="replace")
     except FileNotFoundError as error:
-        raise RecipeError(f"There is no recipe {name!r}. {instead}") from error
+        meant = did_you_mean(name, known)
+        raise RecipeError(f"There is no recipe {name!r}. {meant}{instead}") from error
     except (OSError, ValueError) as error:
         reason = one_sentence(error)
         raise RecipeError(f"{file} cannot be read as a recipe ({reason}). {instead}") from error

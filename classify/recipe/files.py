@@ -58,7 +58,8 @@ def _text(name: str) -> str:
             f"{name} is an experiment of retrieval, not a recipe to train by. Give it to "
             "`imgret index` or `imgret compare`."
         )
-    return text_of(name, "Give one that `imgret recipes` lists, or the path of a TOML file.")
+    instead = "Give one that `imgret recipes` lists, or the path of a TOML file."
+    return text_of(name, instead, known)
 
 
 def parse_recipe(text: str, source: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -78,12 +79,13 @@ def with_overrides(document: dict[str, Any], overrides: Sequence[str]) -> dict[s
     """Replace keys of a parsed recipe: "training.epochs=5", "phases.1.lr=1e-5".
 
     A value is TOML; what is none is taken as text. A key of training counts for all phases.
-    Raises RecipeError for what is no KEY=VALUE or leads nowhere.
+    Raises RecipeError for what is no KEY=VALUE, leads nowhere, or gives a key twice.
 
     >>> with_overrides({"training": {"epochs": 9}}, ["training.epochs=5"])
     {'training': {'epochs': 5}}
     """
     made: dict[str, Any] = tomllib.loads(tomli_w.dumps(document))
+    _check_once([override.partition("=")[0].strip() for override in overrides])
     for override in overrides:
         key, equals, value = override.partition("=")
         *way, last = key.strip().split(".")
@@ -106,6 +108,12 @@ def with_overrides(document: dict[str, Any], overrides: Sequence[str]) -> dict[s
             for phase in made.get("phases", []):
                 phase.pop(last, None)
     return made
+
+
+def _check_once(keys: Sequence[str]) -> None:
+    for key in keys:
+        if keys.count(key) > 1:
+            raise RecipeError(f"--set {key} was given {keys.count(key)} times. Give it once.")
 
 
 def _value(text: str) -> Any:

@@ -10,6 +10,7 @@ import click
 
 from imgret.command import Command
 from imgret.options import (
+    OneOf,
     existing_gallery,
     format_option,
     gallery_option,
@@ -17,6 +18,7 @@ from imgret.options import (
     prior_option,
     trust_option,
     trusted,
+    was_given,
 )
 from imgret.streams import say, tell
 
@@ -38,7 +40,7 @@ Examples:
 @trust_option
 @click.option(
     "--by",
-    type=click.Choice(["class", "picture"]),
+    type=OneOf(["class", "picture"]),
     help="What counts as an answer: an image of the query's class, or of the same thing, which "
     "needs no labels. By default class, if there are enough labels.",
 )
@@ -62,6 +64,8 @@ def command(gallery: Path | None, output: str, **options: Any) -> int:
     from imgret.output import print_json, shown_progress
     from retrieval.retriever import Retriever
 
+    if options["by"] == "class" and was_given("most_pictures"):
+        raise click.UsageError("--most-pictures only works with --by picture. Leave one out.")
     with shown_progress() as progress:
         retriever = Retriever(existing_gallery(gallery), trust=trusted())
         calibration = retriever.calibrate(progress=progress, **options)

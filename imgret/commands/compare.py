@@ -14,6 +14,7 @@ from imgret.experiment import find_experiment
 from imgret.options import (
     NamedPath,
     Whole,
+    check_protocol,
     engine_option,
     figures_option,
     format_option,
@@ -58,11 +59,16 @@ Examples:
 @click.option(
     "--labels",
     default="folder",
+    show_default=True,
     metavar="folder|FILE.csv",
     help="Labels of IMAGES, as for `imgret index`.",
 )
 @click.option(
-    "--query-labels", default="folder", metavar="folder|FILE.csv", help="Labels of the queries."
+    "--query-labels",
+    default="folder",
+    show_default=True,
+    metavar="folder|FILE.csv",
+    help="Labels of the queries.",
 )
 @click.option(
     "--recipe",
@@ -88,7 +94,11 @@ Examples:
     "--k", type=Whole(), default="1,5,10", show_default=True, help="Numbers of neighbours."
 )
 @click.option(
-    "--vote", type=click.IntRange(min=1), default=5, help="Number of neighbours that vote."
+    "--vote",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Number of neighbours that vote.",
 )
 @interval_option
 @engine_option
@@ -129,8 +139,12 @@ def command(
     from retrieval.encoder import cache_folder
     from retrieval.evaluation.protocols import Measured
 
-    if queries and zero_shot:
-        raise click.UsageError("--zero-shot evaluates the gallery itself. Leave out --queries.")
+    check_protocol(
+        queries=queries is not None,
+        zero_shot=zero_shot,
+        labels=query_labels,
+        labels_option="--query-labels",
+    )
     experiments = _experiments(recipes, spans, weights, random_weights=random_weights)
     deepest = {e.recipe.k for e in experiments} | {5}
     with shown_progress() as progress:

@@ -11,6 +11,7 @@ from imgret.command import Command
 from imgret.exits import FOUND, NOTHING
 from imgret.options import (
     NamedPath,
+    OneOf,
     existing_gallery,
     format_option,
     gallery_option,
@@ -52,7 +53,7 @@ Examples:
 )
 @click.option(
     "--tier",
-    type=click.Choice(["bytes", "picture", "copy", "similar"]),
+    type=OneOf(["bytes", "picture", "copy", "similar"]),
     default="similar",
     show_default=True,
     help="The most lenient tier: the same bytes; a picture that looks the same; a copy that was "

@@ -13,6 +13,7 @@ from imgret.command import Command
 from imgret.options import (
     NamedPath,
     Whole,
+    check_protocol,
     existing_gallery,
     format_option,
     gallery_option,
@@ -112,8 +113,17 @@ def command(
     from imgret.output import shown_progress
     from retrieval.retriever import Retriever
 
-    if queries and zero_shot:
-        raise click.UsageError("--zero-shot evaluates the gallery itself. Leave out --queries.")
+    check_protocol(
+        queries=bool(queries),
+        zero_shot=zero_shot,
+        labels=options["labels"],
+        labels_option="--labels",
+    )
+    if options["prior_known"] is not None and (queries or zero_shot or no_calibrate):
+        raise click.UsageError(
+            "--prior-known belongs to the calibration, which --queries, --zero-shot and "
+            "--no-calibrate leave out. Leave out one of them."
+        )
     settings: dict[str, Any] = {name: options.pop(name) for name in SEARCH}
     retriever = Retriever(existing_gallery(gallery), trust=trusted(), **settings)
     with shown_progress() as progress:

@@ -9,7 +9,7 @@ import click
 
 from imgret.command import Command
 from imgret.exits import NOTHING
-from imgret.options import FileToWrite, NamedPath
+from imgret.options import FileToWrite, NamedPath, OneOf
 from imgret.streams import say
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ Examples:
 )
 @click.option(
     "--show",
-    type=click.Choice(["all", "correct", "misclassified"]),
+    type=OneOf(["all", "correct", "misclassified"]),
     default="all",
     show_default=True,
     help="From class folders, show only images that RUN has right, or wrong.",

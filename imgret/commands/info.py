@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from imgret.command import Command
+from imgret.exits import FOUND, NOTHING
 from imgret.options import existing_gallery, format_option, gallery_option
 
 if TYPE_CHECKING:
@@ -31,20 +32,24 @@ Examples:
 )
 @format_option("text", "json")
 def command(gallery: Path | None, failed: bool, output: str) -> int:
-    """Show what a gallery holds and how it was made."""
+    """Show what a gallery holds and how it was made.
+
+    Exit codes: 0 shown, 1 --failed has nothing to list, 2 an error.
+    """
     from imgret.output import print_json, print_table, say_passed_over
     from retrieval.retriever import Retriever
 
     info = Retriever(existing_gallery(gallery)).info()
+    if not failed:
+        print_json(dataclasses.asdict(info)) if output == "json" else _print(info)
+        return FOUND
+    flawed = [*info.failures, *((path, f"read, but it {note}") for path, note in info.notes)]
     if output == "json":
-        print_json(dataclasses.asdict(info))
-    elif failed:
-        notes = [(path, f"read, but it {note}") for path, note in info.notes]
-        print_table(["image", "reason"], [*info.failures, *notes])
-        say_passed_over(info.passed_over)
+        print_json([{"image": path, "reason": reason} for path, reason in flawed])
     else:
-        _print(info)
-    return 1 if failed and not info.failures else 0
+        print_table(["image", "reason"], flawed)
+    say_passed_over(info.passed_over)
+    return FOUND if flawed else NOTHING
 
 
 def _print(info: GalleryInfo) -> None:

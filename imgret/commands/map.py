@@ -12,6 +12,7 @@ from imgret.exits import NOTHING
 from imgret.options import (
     PAGES,
     FileToWrite,
+    OneOf,
     existing_gallery,
     gallery_option,
     trust_option,
@@ -41,7 +42,7 @@ Examples:
 @trust_option
 @click.option(
     "--method",
-    type=click.Choice(["umap", "tsne"]),
+    type=OneOf(["umap", "tsne"]),
     help="How to draw the map; by default umap if umap-learn is installed, else tsne.",
 )
 @click.option(

@@ -30,7 +30,7 @@ def command(name: str | None, output: str) -> int:
     from imgret.output import print_json, print_table
 
     if name is not None:
-        return _show(name)
+        return _show(name, output)
     rows = [*_of_retrieval(), *_of_classify()]
     if output == "json":
         print_json(rows)
@@ -39,15 +39,21 @@ def command(name: str | None, output: str) -> int:
     return 0
 
 
-def _show(name: str) -> int:
+def _show(name: str, output: str) -> int:
+    import tomllib
+
     from classify import recipe as classifiers
-    from imgret.output import print_text
+    from imgret.output import print_json, print_text
     from retrieval.comparison import recipes as searches
 
     if name in searches.experiment_names():
-        print_text(searches.experiment_as_toml(searches.read_experiment(name).recipe))
+        text = searches.experiment_as_toml(searches.read_experiment(name).recipe)
     else:
-        print_text(classifiers.recipe_as_toml(classifiers.read_recipe(name)))
+        text = classifiers.recipe_as_toml(classifiers.read_recipe(name))
+    if output == "json":
+        print_json(tomllib.loads(text))
+    else:
+        print_text(text)
     return 0
 
 

@@ -8,7 +8,7 @@ import click
 
 from imgret.command import Command
 from imgret.options import NamedPath, existing_gallery, gallery_option
-from imgret.streams import tell
+from imgret.streams import say, tell
 
 
 @click.command(
@@ -34,4 +34,6 @@ def command(paths: tuple[Path, ...], gallery: Path | None) -> int:
     with shown_progress() as progress:
         removed = Retriever(existing_gallery(gallery)).remove(paths, progress=progress)
     tell(f"removed  {removed:,}")
+    if not removed:
+        say("imgret: The gallery holds no such image. Give a path as `imgret query` shows it.")
     return 0 if removed else 1

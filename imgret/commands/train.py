@@ -13,7 +13,7 @@ import click
 
 from imgret.command import Command
 from imgret.interrupts import INTERRUPTED
-from imgret.options import FolderToWrite, NamedPath
+from imgret.options import FolderToWrite, NamedPath, OneOf
 from imgret.streams import say
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ Examples:
 )
 @click.option(
     "--classes",
-    type=click.Choice(["folder", "deepest"]),
+    type=OneOf(["folder", "deepest"]),
     help="Which folders are classes, if that is unclear: each subfolder with all below it, or "
     "each folder that holds images.",
 )

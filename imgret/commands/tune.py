@@ -49,6 +49,7 @@ Examples:
 @click.option(
     "--labels",
     default="folder",
+    show_default=True,
     metavar="folder|FILE.csv",
     help="Labels of IMAGES, as for `imgret index`.",
 )

@@ -40,6 +40,8 @@ def command(gallery: Path | None, repair: bool, drop_missing: bool) -> int:
     from imgret.output import as_size, shown_progress
     from retrieval.retriever import Retriever
 
+    if drop_missing and not repair:
+        raise click.UsageError("--drop-missing only works with --repair. Give both.")
     with shown_progress() as progress:
         report = Retriever(existing_gallery(gallery), trust=trusted()).verify(
             repair=repair, drop_missing=drop_missing, progress=progress

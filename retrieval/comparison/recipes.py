@@ -66,7 +66,8 @@ def read_experiment(name: str) -> NamedExperiment:
     if name in experiment_names():
         text = (resources.files("retrieval") / "recipes" / f"{name}{SUFFIX}").read_text("utf-8")
         return NamedExperiment(name, parse_experiment(text, name))
-    text = text_of(name, f"Give {', '.join(experiment_names())}, or a TOML file.")
+    known = experiment_names()
+    text = text_of(name, f"Give {', '.join(known)}, or a TOML file.", known)
     return NamedExperiment(Path(name).stem, parse_experiment(text, name))
 
 

@@ -30,7 +30,7 @@ def write_onnx(backbone: Backbone, file: Path, *, any_size: bool = False) -> Non
     BackboneError where onnx is not installed, and what torch raises for what it cannot export.
     """
     if not is_installed("onnx"):
-        raise BackboneError(how_to_install("onnx", by="An ONNX file", extra="onnx"))
+        raise BackboneError(how_to_install("onnx", by="An ONNX file"))
     import torch
 
     size = backbone.spec.preprocessing.size

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from retrieval.errors import ArgumentError
+from retrieval.suggestion import did_you_mean
 from retrieval.transform.chain import fit_chain
 from retrieval.transform.lda import fit_lda
 from retrieval.transform.spec import Spec
@@ -109,9 +110,10 @@ def parse_spec(spec: str) -> Spec:
     power = float(p) if p else None
     fits = kind and (not n or "N" in kind.takes) and (not p or "P" in kind.takes)
     if not kind or not fits or (power is not None and not 0 < power <= 1):
+        meant = "" if kind else did_you_mean(spec.partition(":")[0], KINDS)
         raise ArgumentError(
-            f"There is no transform {spec!r}. Give {NAMES}, with a whole number N and with P above "
-            "0 and at most 1, such as 0.75."
+            f"There is no transform {spec!r}. {meant}Give {NAMES}, with a whole number N and with "
+            "P above 0 and at most 1, such as 0.75."
         )
     return Spec(kind.name, int(n) if n else None, power)
 

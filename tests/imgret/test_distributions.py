@@ -76,6 +76,14 @@ def test_both_have_the_same_command_version_and_terms() -> None:
         assert (ROOT / "packaging" / "light" / name).read_bytes() == (ROOT / name).read_bytes()
 
 
+@pytest.mark.parametrize("place", [(), ("packaging", "light")], ids=["whole", "light"])
+def test_every_python_that_is_asked_for_is_a_classifier(place: tuple[str, ...]) -> None:
+    asked = project(*place)
+    named = re.findall(r":: 3\.(\d+)", " ".join(asked["classifiers"]))
+    least, most = re.findall(r"3\.(\d+)", asked["requires-python"])
+    assert list(map(int, named)) == list(range(int(least), int(most)))
+
+
 def test_no_torch_extra_names_a_library_that_is_not_told_as_missing() -> None:
     more = project("packaging", "light")["optional-dependencies"]["torch"]
     names = {re.split(r"[><=~!;\[ ]", line)[0].replace("-", "_") for line in more}

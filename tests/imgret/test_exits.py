@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Callable
+from importlib import import_module
 from typing import NoReturn
 
 import click
@@ -119,3 +121,18 @@ def test_no_message_reaches_the_terminal_as_more_than_text(
     assert exit_code(raises(kind(said))) == ERROR
     (line,) = capfd.readouterr().err.split("\n")[:-1]
     assert not any(ord(character) < 32 or ord(character) == 127 for character in line)
+
+
+@pytest.mark.parametrize("kind", [ImportError, ModuleNotFoundError])
+def test_an_absent_library_of_an_extra_is_told_with_its_pip_line(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], kind: type[ImportError]
+) -> None:
+    class Absent:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "rawpy":
+                raise kind("No module named 'rawpy'", name=name)
+
+    monkeypatch.delitem(sys.modules, "rawpy", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Absent(), *sys.meta_path])
+    assert exit_code(lambda: import_module("rawpy")) == ERROR
+    assert "[raw]'`." in capfd.readouterr().err

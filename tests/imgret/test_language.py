@@ -12,6 +12,7 @@ from imgret.cli import COMMANDS
 from imgret.command import Command as Once
 from retrieval.backbones import load_backbone
 from retrieval.errors import BackboneError
+from retrieval.transform import NAMES
 from tests.conftest import Command
 
 
@@ -75,3 +76,9 @@ def test_a_name_that_is_like_it_is_offered(inline: Command) -> None:
     assert "imgret --help" in inline("zzz").stderr
     with pytest.raises(BackboneError, match=r"'resnt50'\. Did you mean .*resnet50"):
         load_backbone("resnt50")
+
+
+@pytest.mark.parametrize("name", ["index", "evaluate", "compare"])
+def test_the_help_of_transform_lists_the_table(inline: Command, name: str) -> None:
+    told = " ".join(inline(name, "--help").stdout.split())
+    assert NAMES in told

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 import time
+from pathlib import Path
 
 import pytest
 
@@ -28,3 +30,11 @@ def test_a_long_job_has_few_lines_and_always_its_last(
     assert 20 < len(lines) < 100  # every five seconds would be 720
     assert lines[0] == "Encoding: 5 of 3,600, 1.2/s, 48 min left"
     assert lines[-1].startswith("Encoding: 3,600 of 3,600, 1.0/s")
+
+
+def test_every_step_of_a_long_job_has_words() -> None:
+    root = Path(output.__file__).parent.parent
+    files = [f for package in ("retrieval", "classify") for f in (root / package).rglob("*.py")]
+    said = r"""progress\(\s*"([a-z]+)","""
+    steps = {step for file in files for step in re.findall(said, file.read_text("utf-8"))}
+    assert {"encoding", "calibrating"} <= steps <= set(output.STEP_WORDS)

@@ -27,6 +27,16 @@ SAID = [
     (("index", "pictures", "--backbone", "file"), "imgret: file is a file. Give its folder."),
     (("index", "pictures", "--backbone", "./file"), "/file is a file. Give its folder."),
     (("index", "pictures", "--backbone", "zzzzz"), "Give a name that `imgret backbones` lists"),
+    (("query", "x", "--format", "jsn"), "'jsn' is not one of the choices. Did you mean json? Give"),
+    (("index", "x", "--pool", "avgg"), "Did you mean avg? Give one of: own, avg, max, gem,"),
+    (("evaluate", "--k", "0"), "'0' is not a list of whole numbers from 1 to 10,000."),
+    (("recipes", "cars/bst"), "There is no recipe 'cars/bst'. Did you mean cars/best? Give one"),
+    (("train", "x", "--recipe", "cifar10/CNN"), "Did you mean cifar10/cnn? Give one"),
+    (("train", "pictures", "--weights", "pretraned"), "Did you mean pretrained? Give a folder"),
+    (("train", "x", "--recipe", "P1", "--set", "a.b=1", "--set", "a.b=2"),
+     "--set a.b was given 2 times. Give it once."),
+    (("index", "x", "--recipe", "r1"), "There is no recipe 'r1'. Did you mean R1? Give R1, R2"),
+    (("compare", "pictures", "--transform", "whitn:5"), "Did you mean whiten? Give none, standard"),
     (("query", "pictures"), "pictures: a folder, not an image; `imgret index` it, or give files"),
 ]  # fmt: skip
 

@@ -41,6 +41,7 @@ ROWS = [
     row(20, "no label"),
     row(21, "a png", "a", format="PNG", alpha=True, depth=16, profile="00ff"),
     row(22, "a note", "A", format="JPEG", note="it's cut"),
+    *(row(30 + place, word, word) for place, word in enumerate(["i", "I", "\u0130", "a\u0131"])),
     row(23, "an animation", None, format="GIF", frames=3, alpha=True),
 ]
 

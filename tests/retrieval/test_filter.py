@@ -257,6 +257,16 @@ WRONG = [
      "they do not compare."),
     ("\"label\" = 'nut'",
      "at character 1 (\"label\"): double quotes make text; write label without quotes."),
+    ("name = 'x'", "at character 1 (name): there is no column name; did you mean path?"),
+    ("Class = 'x'", "at character 1 (Class): there is no column Class; did you mean label?"),
+    ("mtime_ns > '2020-01-01'",
+     "at character 12 ('2020-01-01'): mtime_ns holds whole numbers, such as 1577836800000000000, "
+     "nanoseconds from 1970 to 2020."),
+    ("WHERE width > 3", "at character 1 (WHERE): leave out WHERE."),
+    ("width > 3 && id = 1", "at character 11 (&): write AND instead."),
+    ("width > 3 || id = 1", "at character 11 (|): write OR instead."),
+    ("label = \u2018x\u2019",
+     "at character 9 (\u2018): this quote is curly; write a straight one, '."),
     ("1 < label", "at character 1 (1): label holds text in single quotes."),
     ("path = 'caf\udce9'", r"at character 8 ('caf\udce9'): it holds bytes that are not UTF-8, "
      r"which a gallery stores as \xff and the like."),
@@ -407,3 +417,9 @@ def test_a_column_that_a_row_does_not_name_is_null() -> None:
     assert Filter.parse("width > 1").accepts({}) is None
     assert Filter.parse("facts.frames > 1").accepts({"width": 2}) is None
     assert Filter.parse("label IS NULL").accepts({}) is True
+
+
+@pytest.mark.parametrize("like", ["i", "I", "\u0130", "\u0131", "A_", "%i%"])
+def test_letters_of_turkish_are_folded_as_lance_folds_them(table: Any, like: str) -> None:
+    text = f"label ILIKE '{like}'"
+    assert in_lance(table, text) == passing(text)

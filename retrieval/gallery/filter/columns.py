@@ -10,27 +10,38 @@ Holds = Literal["text", "whole numbers", "true or false"]
 
 @dataclass(frozen=True, slots=True)
 class KnownColumn:
-    """One column. bits: of its whole numbers."""
+    """One column. bits: of its whole numbers. like: one of them, for messages.
+
+    alias: names that people know it by, but that a filter does not take.
+    """
 
     name: str
     holds: Holds = "text"
     bits: int = 0
+    like: str = "640"
+    alias: tuple[str, ...] = ()
 
 
 KNOWN_COLUMNS = {
     column.name: column
     for column in (
-        KnownColumn("path"),
+        KnownColumn("path", alias=("name", "file", "filename", "folder", "image")),
         KnownColumn("root"),
-        KnownColumn("label"),
+        KnownColumn("label", alias=("class", "category", "tag")),
         KnownColumn("sha256"),
         KnownColumn("facts.format"),
         KnownColumn("facts.profile"),
         KnownColumn("facts.note"),
         KnownColumn("width", "whole numbers", 32),
         KnownColumn("height", "whole numbers", 32),
-        KnownColumn("size", "whole numbers", 64),
-        KnownColumn("mtime_ns", "whole numbers", 64),
+        KnownColumn("size", "whole numbers", 64, alias=("bytes", "filesize")),
+        KnownColumn(
+            "mtime_ns",
+            "whole numbers",
+            64,
+            like="1577836800000000000, nanoseconds from 1970 to 2020",
+            alias=("date", "time", "modified", "mtime"),
+        ),
         KnownColumn("id", "whole numbers", 64),
         KnownColumn("facts.frames", "whole numbers", 32),
         KnownColumn("facts.depth", "whole numbers", 32),
@@ -52,5 +63,8 @@ def column_like(name: str) -> str | None:
     from difflib import get_close_matches
 
     told = list(KNOWN_COLUMNS)
+    for column in KNOWN_COLUMNS.values():
+        if name.lower() in column.alias:
+            return column.name
     found = get_close_matches(name.lower()[:64], [*told, *(n.split(".")[-1] for n in told)], n=1)
     return next((n for n in told if found and found[0] in (n, n.split(".")[-1])), None)

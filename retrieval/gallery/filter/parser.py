@@ -199,6 +199,8 @@ class _Parser:
         name = token.said.replace("`", "")
         known = KNOWN_COLUMNS.get(name.lower())
         if known is None:
+            if token.said.upper() == "WHERE":
+                raise token.wrong("leave out WHERE")
             near = column_like(name)
             meant = f"; did you mean {near}?" if near else ""
             raise token.wrong(f"there is no column {in_brief(name)}{meant}")
@@ -263,7 +265,8 @@ def _whole_number(token: Token, column: KnownColumn) -> int:
 
 def _unlike(column: KnownColumn) -> str:
     """Say what a value beside a column has to be."""
-    like = {"text": " in single quotes", "whole numbers": ", such as 640"}.get(column.holds, "")
+    numbers = f", such as {column.like}"
+    like = {"text": " in single quotes", "whole numbers": numbers}.get(column.holds, "")
     return f"{column.name} holds {column.holds}{like}"
 
 

@@ -92,7 +92,11 @@ def _no_token(text: str, place: int) -> FilterError:
     sign = text[place]
     if sign in "'\"`":
         return _wrong(f"at character {place + 1}", f"what {sign} opens there is never closed")
-    if sign in ARITHMETIC:
+    if sign in "\u2018\u2019\u201c\u201d":
+        why = "this quote is curly; write a straight one, '"
+    elif text.startswith(("&&", "||"), place):
+        why = f"write {'AND' if sign == '&' else 'OR'} instead"
+    elif sign in ARITHMETIC:
         why = "a filter compares columns with values and does not calculate"
     else:
         why = "this sign means nothing in a filter"

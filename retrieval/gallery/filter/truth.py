@@ -61,6 +61,13 @@ def _value_of(row: Mapping[str, Any], column: str) -> Any:
     return value
 
 
+_OWN_CASE = {
+    "i": "[iI]",
+    "\u0130": "\u0130",
+    "\u0131": "\u0131",
+}  # Turkish; Python folds all into one
+
+
 @lru_cache(maxsize=64)
 def _pattern(like: str, folded: bool) -> re.Pattern[str]:  # noqa: FBT001  private
     """Return a pattern of LIKE as a regular expression, which never backtracks beyond a %."""
@@ -69,8 +76,13 @@ def _pattern(like: str, folded: bool) -> re.Pattern[str]:  # noqa: FBT001  priva
         if piece == "%":
             parts.append("")
         else:
-            parts[-1] += "." if piece == "_" else re.escape(piece[-1])
+            parts[-1] += "." if piece == "_" else _literal(piece[-1], folded)
     first, *between = parts
     last = f".*{between.pop()}" if between else ""
     middle = "".join(f"(?>.*?{part})" for part in between if part)
     return re.compile(first + middle + last, re.DOTALL | (re.IGNORECASE if folded else 0))
+
+
+def _literal(character: str, folded: bool) -> str:  # noqa: FBT001  private
+    own = _OWN_CASE.get("i" if character == "I" else character) if folded else None
+    return f"(?-i:{own})" if own else re.escape(character)
