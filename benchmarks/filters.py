@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import faiss
 import numpy as np
 
 from benchmarks.galleries import gallery_of, photograph
 from benchmarks.table import Table
-from benchmarks.vectors import expanded, nearest, real_embeddings
+from benchmarks.vectors import batches, expanded, fitted, held_out, nearest, real_embeddings
 from retrieval.index import GrowingIndex, Index
 from retrieval.index.gathered import QUERIES_BEFORE
 from retrieval.metrics import neighbour_recall
-from retrieval.transform import fit
 
 ROWS, QUICK = 1_000_000, 5_000
 QUERIES, K, ROUNDS = 100, 10, 21
@@ -34,21 +32,14 @@ def measure(*, quick: bool) -> list[Table]:
         "passes; first: of making the filter known. recall: against all vectors that pass.",
         ["passes", "by", "CPU", "times unfiltered", "recall", f"{K} found", "first", "early"],
     )
-    x = expanded(real_embeddings(quick=quick), n + QUERIES)
-    held = np.random.default_rng(1).choice(len(x), QUERIES, replace=False)
-    queries, x = x[held].astype(np.float32), np.delete(x, held, axis=0)
-
-    def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for at in range(0, n, 4096):
-            yield np.arange(at, min(n, at + 4096)), x[at : at + 4096]
-
-    index = GrowingIndex(Index.build(fit("whiten:512", x[:: max(1, n // 20_000)]), batches, n))
-    vectors = np.concatenate([index.transform(part).astype(np.float16) for _, part in batches()])
+    queries, x = held_out(expanded(real_embeddings(quick=quick), n + QUERIES), QUERIES)
+    index = GrowingIndex(Index.build(fitted(x), lambda: batches(x), n))
+    vectors = np.concatenate([index.transform(part).astype(np.float16) for _, part in batches(x)])
     asked = index.transform(queries)
     means = faiss.Kmeans(vectors.shape[1], CLUSTERS, niter=8, spherical=True, seed=1)
     means.train(vectors[:: max(1, n // 20_000)].astype(np.float32))
     clusters = np.concatenate(
-        [means.index.search(index.transform(part), 1)[1][:, 0] for _, part in batches()]
+        [means.index.search(index.transform(part), 1)[1][:, 0] for _, part in batches(x)]
     )
     alone = _row(table, index, vectors, asked, np.ones(n, bool), ("all", ""), None)
     for share in SHARES:

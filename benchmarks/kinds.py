@@ -10,9 +10,8 @@ import faiss
 import numpy as np
 
 from benchmarks.table import Table
-from benchmarks.vectors import expanded, nearest, real_embeddings
+from benchmarks.vectors import expanded, fitted, held_out, nearest, real_embeddings
 from retrieval.metrics import neighbour_recall
-from retrieval.transform import fit
 
 ROWS, QUICK = 1_000_000, 5_000
 QUERIES, K = 200, 10
@@ -57,11 +56,10 @@ def measure(*, quick: bool) -> list[Table]:
         ["kind", "refined", "bytes", "adding", "recall", "CPU", "recall, more", "CPU, more"],
     )
     x = expanded(real_embeddings(quick=quick), n + QUERIES)
-    transform = fit("whiten:512", x[:: max(1, n // 20_000)])
+    transform = fitted(x)
     vectors = np.concatenate([transform.apply(part).astype(np.float16) for part in _parts(x)])
     del x
-    held = np.random.default_rng(1).choice(len(vectors), QUERIES, replace=False)
-    queries, vectors = vectors[held].astype(np.float32), np.delete(vectors, held, axis=0)
+    queries, vectors = held_out(vectors, QUERIES)
     true = nearest(vectors, queries, K)
     cells = min(4096, max(1, n // 40))
     quantizer = _trained(vectors, cells)

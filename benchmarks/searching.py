@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.photographs import CACHE
 from benchmarks.table import Table
-from benchmarks.vectors import expanded, real_embeddings
+from benchmarks.vectors import batches, expanded, fitted, held_out, real_embeddings
 from retrieval.index import Index
 from retrieval.metrics import neighbour_recall
 
@@ -93,19 +93,10 @@ def _measure_one(table: Table, real: np.ndarray, n: int, folder: Path) -> None:
 
 def _index(real: np.ndarray, n: int) -> tuple[Index, np.ndarray, float]:
     """An index of n embeddings, held-out queries transformed, and CPU seconds of building it."""
-    from retrieval import transform as transforms
-
-    x = expanded(real, n + QUERIES)
-    held = np.random.default_rng(1).choice(len(x), QUERIES, replace=False)
-    queries, x = x[held].astype(np.float32), np.delete(x, held, axis=0)
-    transform = transforms.fit("whiten:512", x[:: max(1, n // 20_000)])
-
-    def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for at in range(0, n, 4096):
-            yield np.arange(at, min(n, at + 4096)), x[at : at + 4096]
-
+    queries, x = held_out(expanded(real, n + QUERIES), QUERIES)
+    transform = fitted(x)
     start = time.process_time()
-    index = Index.build(transform, batches, n)
+    index = Index.build(transform, lambda: batches(x), n)
     built = time.process_time() - start
     return index, index.transform(queries), built
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from benchmarks.photographs import CACHE, WEIGHTS, unpacked
+from retrieval.transform import Transform, fit
 
 
 def real_embeddings(*, quick: bool) -> np.ndarray:
@@ -50,6 +53,23 @@ def expanded(real: np.ndarray, n: int, seed: int = 0) -> np.ndarray:
         noise = random.standard_normal(mixed.shape, np.float32) * (0.15 / mixed.shape[1] ** 0.5)
         x[rows] = mixed + noise
     return x
+
+
+def held_out(x: np.ndarray, queries: int) -> tuple[np.ndarray, np.ndarray]:
+    """Some of (n, d) vectors to ask for, (queries, d) float32, and the others as they are."""
+    held = np.random.default_rng(1).choice(len(x), queries, replace=False)
+    return x[held].astype(np.float32), np.delete(x, held, axis=0)
+
+
+def fitted(x: np.ndarray) -> Transform:
+    """The transform of the tables, fitted to some 20,000 of (n, d) embeddings."""
+    return fit("whiten:512", x[:: max(1, len(x) // 20_000)])
+
+
+def batches(x: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Give (n, d) embeddings under their places, as Index.build takes them."""
+    for at in range(0, len(x), 4096):
+        yield np.arange(at, min(len(x), at + 4096)), x[at : at + 4096]
 
 
 def nearest(
