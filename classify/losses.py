@@ -40,10 +40,9 @@ class ClassificationLoss(nn.Module):
         shares = target if target.ndim == 2 else functional.one_hot(target, classes).float()
         logs = scores.log_softmax(dim=1)
         if spec.name == "focal":
-            left = (
-                -logs.expm1()
-            )  # 1 - p; its power has an infinite slope at 0 where gamma is below 1
-            logs = spec.alpha * left.clamp(min=EDGE) ** spec.gamma * logs
+            # 1 - p, whose power has an infinite slope at 0 where gamma is below 1
+            left = (-logs.expm1()).clamp(min=EDGE)
+            logs = spec.alpha * left**spec.gamma * logs
         losses = -(_smoothed(shares, spec.smoothing) * logs).sum(dim=1)
         if self.weights is None:
             return losses.mean()

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from imgret.command import Command
 from imgret.exits import ERROR, NOTHING
@@ -22,6 +21,7 @@ from imgret.options import (
     settings_options,
     trust_option,
     trusted,
+    was_given,
 )
 from imgret.streams import say
 from retrieval.words import EMBEDDING, SEARCH
@@ -151,13 +151,8 @@ def command(
 
 def _given_beside_compact() -> bool:
     """Whether the command line has options that only a run with paths takes."""
-    context = click.get_current_context()
-    given = {
-        name
-        for name in context.params
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-    }
-    return bool(given - {"gallery", "compact", "paths"})
+    taken = {"gallery", "compact", "paths"}
+    return any(was_given(name) for name in click.get_current_context().params if name not in taken)
 
 
 def _print_report(report: IndexReport, output: str) -> None:

@@ -105,16 +105,18 @@ class TableReader:
 
     def take(self, offsets: Sequence[int], names: Sequence[str]) -> list[dict[str, Any]]:
         """Return rows by their place in columns(), as dicts."""
-        with damage_as_gallery_errors(self._dataset.uri):
-            return list(rows_at(self._dataset, np.array(offsets, np.int64), names).to_pylist())
+        return list(self._rows_at(np.array(offsets, np.int64), names).to_pylist())
 
     def embeddings_at(self, offsets: np.ndarray) -> np.ndarray:
         """Return (n, d) float16 embeddings of usable rows by their place in columns()."""
         if not len(offsets):
             return np.empty((0, self.dim), np.float16)
-        with damage_as_gallery_errors(self._dataset.uri):
-            found = rows_at(self._dataset, offsets, ["embedding"])
+        found = self._rows_at(offsets, ["embedding"])
         return as_matrix(found["embedding"].combine_chunks())
+
+    def _rows_at(self, places: np.ndarray, names: Sequence[str]) -> pa.Table:
+        with damage_as_gallery_errors(self._dataset.uri):
+            return rows_at(self._dataset, places, names)
 
     def rows_by_id(self, ids: np.ndarray, names: Sequence[str]) -> dict[int, dict[str, Any]]:
         """Return a few rows by their ids."""
@@ -197,8 +199,7 @@ class TableReader:
         """The rows of ids that have an embedding."""
         places = np.flatnonzero(np.isin(self.columns(["id"])["id"].to_numpy(), ids))
         for start in range(0, len(places), ROWS_TAKEN):
-            with damage_as_gallery_errors(self._dataset.uri):
-                rows = rows_at(self._dataset, places[start : start + ROWS_TAKEN], COLUMNS_EMBEDDED)
+            rows = self._rows_at(places[start : start + ROWS_TAKEN], COLUMNS_EMBEDDED)
             for batch in rows.to_batches():
                 yield batch.filter(batch["embedding"].is_valid())
 

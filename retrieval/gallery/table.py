@@ -34,7 +34,6 @@ from retrieval.gallery.dataset import (
     open_dataset,
 )
 from retrieval.gallery.filter import with_ids
-from retrieval.gallery.places import rows_at
 from retrieval.gallery.reader import FEW_OF, TableReader
 from retrieval.gallery.rows import SETTINGS_KEY, TABLE, Row
 from retrieval.gallery.versions import (
@@ -205,8 +204,7 @@ class ImageTable(TableReader):
         places = places[places >= 0]
         if not few:
             return self.columns(names).take(places)
-        with damage_as_gallery_errors(self._path):
-            return rows_at(self._dataset, places, names)
+        return self._rows_at(places, names)
 
     def next_ids(self, n: int) -> range:
         """Reserve ids for n rows that one commit writes."""

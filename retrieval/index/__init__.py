@@ -3,8 +3,10 @@
 index.py   one index: build, change, search
 delta.py   an index whose file stays while it changes: what is new lies beside it
 cells.py   the cells of an IVF index, and their search held against exact search
-stored.py  the vectors and ids that FAISS holds, and its search
+stored.py  the vectors and ids that FAISS holds
+search.py  one search of FAISS, with parameters and threads of its own
 selection.py  which ids a search is among
+gathered.py  the vectors of few such ids side by side, once they are asked for often
 wider.py   the search among them in as many cells as it needs
 files.py   an index as a file, checked before it is read
 steps.py   the transform as FAISS runs it

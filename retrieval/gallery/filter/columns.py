@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from retrieval.suggestion import nearest
+
 Holds = Literal["text", "whole numbers", "true or false"]
 
 
@@ -60,11 +62,10 @@ def columns_told() -> str:
 
 def column_like(name: str) -> str | None:
     """Return the column that a wrong name resembles, or None."""
-    from difflib import get_close_matches
-
-    told = list(KNOWN_COLUMNS)
     for column in KNOWN_COLUMNS.values():
         if name.lower() in column.alias:
             return column.name
-    found = get_close_matches(name.lower()[:64], [*told, *(n.split(".")[-1] for n in told)], n=1)
-    return next((n for n in told if found and found[0] in (n, n.split(".")[-1])), None)
+    called = {known.split(".")[-1]: known for known in reversed(KNOWN_COLUMNS)}
+    called |= {known: known for known in KNOWN_COLUMNS}
+    near = nearest(name, called)
+    return called[near] if near else None
