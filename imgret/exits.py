@@ -68,8 +68,11 @@ def _say_misuse(error: click.ClickException) -> int:
 
 def _sentence(error: Exception) -> str:
     """Say what went wrong and what to do, without a traceback."""
-    if isinstance(error, ImportError) and lacks_library(error):
-        return how_to_install(str(error.name).partition(".")[0])
+    if isinstance(error, ImportError) and error.name:  # ours name no module
+        library = error.name.partition(".")[0]
+        if lacks_library(error):
+            return how_to_install(library)
+        return f"{library} cannot be loaded: {one_sentence(error)}. Install it, or what it lacks."
     if isinstance(error, ImgretError | ImportError):
         return str(error)
     if isinstance(error, OSError):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from imgret.exits import ERROR, FOUND, NOTHING, exit_code
 from imgret.interrupts import INTERRUPTED
+from retrieval import libraries
 from retrieval.errors import GalleryWriteError, ImageError, ImgretError, QueryError
 
 KINDS = [RuntimeError, ValueError, KeyError, OSError, ImageError, click.ClickException]
@@ -55,16 +56,35 @@ def test_an_error_of_ours_is_its_own_message(
          "a.csv: Permission denied. Get the right to write there, or name another place."),
         (OSError(errno.EIO, "Input/output error"),
          "Input/output error. Check the disk, or name another place."),
-        (ModuleNotFoundError("No module named 'torch.nn'", name="torch.nn"),
-         "This needs torch, which is not installed. Run `pip install imgret`."),
-        (ImportError("libGL.so.1: cannot open shared object file"),
-         "libGL.so.1: cannot open shared object file"),
+        (ModuleNotFoundError("No module named 'PIL.absent'", name="PIL.absent"),
+         "PIL cannot be loaded: No module named 'PIL.absent'. Install it, or what it lacks."),
+        (ImportError("libGL.so.1: cannot open shared object file", name="cv2"),
+         "cv2 cannot be loaded: libGL.so.1: cannot open shared object file. "
+         "Install it, or what it lacks."),
+        (ImportError("retrieval belongs to another project. Remove it."),
+         "retrieval belongs to another project. Remove it."),
     ],
 )  # fmt: skip
 def test_what_the_system_says_is_told_with_its_place_and_a_remedy(
     capfd: pytest.CaptureFixture[str], error: Exception, said: str
 ) -> None:
     assert exit_code(raises(error)) == ERROR
+    assert capfd.readouterr().err == f"imgret: {said}\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [("torch", "imgret"), ("torch.nn", "imgret"), ("rawpy", "'imgret[raw]'")],
+)
+def test_a_library_that_is_absent_is_told_with_the_line_that_installs_it(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, line: str
+) -> None:
+    monkeypatch.setattr(libraries, "is_installed", lambda _: False)
+    monkeypatch.setattr(libraries, "distribution", lambda: "imgret")
+    error = ModuleNotFoundError(f"No module named '{name}'", name=name)
+    assert exit_code(raises(error)) == ERROR
+    library = name.partition(".")[0]
+    said = f"This needs {library}, which is not installed. Run `pip install {line}`."
     assert capfd.readouterr().err == f"imgret: {said}\n"
 
 
