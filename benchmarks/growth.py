@@ -48,7 +48,7 @@ def costs_of(folder: Path) -> dict[str, Cost]:
     run("query --where", "query", picture, "--where", "label = 'class-000012'")
     run("query --exclude-self", "query", picture, "--exclude-self")
     run("index, nothing new", "index", str(folder))
-    _copy_pictures(new)
+    copy_pictures(new)
     run(f"index, {NEW} new", "index", str(new))
     shutil.rmtree(new)
     run(f"remove of {NEW}", "remove", str(new))
@@ -62,7 +62,8 @@ def costs_of(folder: Path) -> dict[str, Cost]:
     return costs
 
 
-def _copy_pictures(new: Path) -> None:
+def copy_pictures(new: Path) -> None:
+    """Make a folder of NEW real pictures."""
     new.mkdir()
     for file in sorted((unpacked("cifar10") / "test").rglob("*.webp"))[1 : NEW + 1]:
         shutil.copy(file, new / f"{file.parent.name}-{file.name}")

@@ -138,10 +138,13 @@ def read_history(file: Path) -> list[Epoch]:
     """Read the epochs of a run so far. Raises RunError when the file is damaged."""
     if not file.is_file():
         return []
-    try:
-        return [Epoch(**json.loads(line)) for line in _read_text(file).splitlines()]
-    except (ValueError, TypeError) as error:
-        raise RunError(f"{file} is damaged ({one_sentence(error)}). Train again.") from error
+    found = []
+    for n, line in enumerate(_read_text(file).splitlines(), start=1):
+        try:
+            found.append(Epoch(**json.loads(line)))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise RunError(f"{file} is damaged in line {n}. Train again.") from error
+    return found
 
 
 def write_history(file: Path, history: Sequence[Epoch]) -> None:
@@ -229,7 +232,7 @@ def _read_json(file: Path) -> dict[str, Any]:
     try:
         document = json.loads(_read_text(file))
     except (ValueError, RecursionError) as error:
-        raise RunError(f"{file} is damaged ({one_sentence(error)}). Train again.") from error
+        raise RunError(f"{file} is damaged: it is not JSON. Train again.") from error
     if not isinstance(document, dict):
         raise RunError(f"{file} is damaged. Train again.")
     return document

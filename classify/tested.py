@@ -58,7 +58,8 @@ def evaluate_ensemble(
     """Evaluate the mean of several runs' probabilities. Their classes must be the same.
 
     Without data it is judged on images that some of the runs held out and none was trained on.
-    Raises DataError as evaluate_run() does, and where there are none of these.
+    Raises DataError as evaluate_run() does, and where there are none of these; RunError for no run,
+    and for runs of different classes.
     """
     return _evaluated(folders, data, progress, validation=False)
 
@@ -66,6 +67,8 @@ def evaluate_ensemble(
 def _evaluated(
     folders: Sequence[Path], data: Path | None, progress: Progress | None, *, validation: bool
 ) -> ClassifierReport:
+    if not folders:
+        raise RunError("There is no run to evaluate. Give one or more.")
     predictors = [Predictor.load(folder) for folder in folders]
     runs = [Run.read(folder) for folder in folders]
     classes = predictors[0].classes

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from retrieval.errors import RecipeError, first_fault
 from retrieval.files import read_bounded
@@ -43,7 +43,29 @@ def document_of(text: str, source: str) -> dict[str, Any]:
         raise RecipeError(f"{source} is not valid TOML ({error}). Correct it.") from error
 
 
-def faulty(source: str, error: ValidationError) -> RecipeError:
-    """Make an error of what pydantic found wrong that names source and the key."""
+def faulty(source: str, error: ValidationError, recipe: type[BaseModel]) -> RecipeError:
+    """Make an error of what pydantic found wrong that names source and the key.
+
+    recipe: what was to be made, whose keys may be meant by one that it has not.
+    """
     key, fault = first_fault(error)
-    return RecipeError(f"{source}: {key}: {fault}. Correct this key.")
+    *way, last = error.errors()[0]["loc"]
+    is_unknown = error.errors()[0]["type"] == "extra_forbidden"
+    meant = did_you_mean(str(last), _keys_below(recipe, way)) if is_unknown else ""
+    return RecipeError(f"{source}: {key}: {fault}. {meant}Correct this key.")
+
+
+def _keys_below(model: type[BaseModel], way: Sequence[str | int]) -> list[str]:
+    """List the keys of the table to which a way of keys leads; numbers are places in lists."""
+    for part in way:
+        field = model.model_fields.get(str(part))
+        model = next(_models_in(field.annotation), model) if field else model
+    return list(model.model_fields)
+
+
+def _models_in(annotation: object) -> Iterator[type[BaseModel]]:
+    """Go through the models in an annotation such as tuple[Phase, ...] or Head | None."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models_in(part)

@@ -89,6 +89,15 @@ def check_nesting(toml: str) -> None:
         raise ValueError(f"a key has more than {MOST_PARTS} parts")
 
 
+def counted(n: int, one: str, several: str = "") -> str:
+    """Return a number with its noun. several: where that is not `one` with an s.
+
+    >>> counted(1, "image"), counted(1200, "image"), counted(0, "query", "queries")
+    ('1 image', '1,200 images', '0 queries')
+    """
+    return f"{n:,} {one if n == 1 else several or one + 's'}"
+
+
 def one_sentence(error: BaseException) -> str:
     """Return what an error says, without places in source files and C++ signatures.
 

@@ -65,14 +65,18 @@ def write_kept(file: Path, images: Iterable[KeptImage]) -> None:
 
 def read_kept(file: Path) -> list[KeptImage]:
     """Read what write_kept() wrote. Raises RunError if that cannot be read."""
+    instead = "so the held-out images are unknown. Name images with --data, or train again."
     try:
-        lines = read_bounded(file, MAX_KEPT_BYTES).decode().splitlines()
-        return [_checked(KeptImage(**json.loads(line))) for line in lines]
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise RunError(
-            f"{file} cannot be read ({one_sentence(error)}), so the held-out images are unknown. "
-            "Name images with --data, or train again."
-        ) from error
+        lines = read_bounded(file, MAX_KEPT_BYTES).decode(errors="replace").splitlines()
+    except (OSError, ValueError) as error:
+        raise RunError(f"{file} cannot be read ({one_sentence(error)}), {instead}") from error
+    found = []
+    for n, line in enumerate(lines, start=1):
+        try:
+            found.append(_checked(KeptImage(**json.loads(line))))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise RunError(f"{file} is damaged in line {n}, {instead}") from error
+    return found
 
 
 def find_kept(images: Sequence[tuple[KeptImage, Path]], classes: Sequence[str]) -> FoundKept:

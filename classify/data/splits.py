@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from classify.recipe import DataSettings
 from retrieval.errors import DataError
 from retrieval.images import find_images
 from retrieval.progress import Progress
+from retrieval.text import counted, visible
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,13 @@ def find_splits(
         test = find_labelled(layout.test, data.classes)
         test = test.of_classes(train.classes, str(layout.test))
     train, validation, test = _grouped(train, validation, test, data, progress)
-    notes = [*layout.notes, *_without_class(layout), *_copies(train)]
+    notes = [*layout.notes, *_without_class(layout), *_alike(train.classes), *_copies(train)]
     train, left_out = _without(train, test, validation)
     validation, of_test = _without(validation, test)
     if left_out or of_test:
         notes.append(
-            f"{left_out + of_test:,} images are left out: copies of what is held out in {folder}."
+            f"Left out, as copies of what is held out in {folder}: "
+            f"{counted(left_out + of_test, 'image')}."
         )
     if layout.validation and not len(validation):
         notes.append(f"None is left in {layout.validation}, so the last epoch will be kept.")
@@ -106,6 +109,19 @@ def _without_class(layout: Layout) -> list[str]:
         f"Images in {folder} itself are not used: they have no class."
         for folder, first in firsts
         if first is not None and first.path.parent == folder
+    ]
+
+
+def _alike(classes: Sequence[str]) -> list[str]:
+    """Say which classes have one name but for its case."""
+    of: dict[str, list[str]] = {}
+    for name in classes:
+        of.setdefault(name.casefold(), []).append(name)
+    return [
+        f"{' and '.join(map(visible, names))} are classes of their own, which differ in case only. "
+        "If they are one, give their folders one name."
+        for names in of.values()
+        if len(names) > 1
     ]
 
 

@@ -72,7 +72,7 @@ def check(document: dict[str, Any], source: str) -> Recipe:
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
-        raise faulty(source, error) from error
+        raise faulty(source, error, Recipe) from error
 
 
 def with_overrides(document: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

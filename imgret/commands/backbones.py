@@ -46,6 +46,8 @@ def command(word: str | None, every: bool, output: str) -> int:
 
     if word == "":
         raise click.UsageError("WORD is empty. Leave it out, or give --all.")
+    if word and every:
+        raise click.UsageError("WORD looks at all backbones already. Leave out --all.")
     listed = list_backbones(cache_folder(), word, every=every)
     if output == "json":
         print_json([dataclasses.asdict(backbone) for backbone in listed.backbones])

@@ -182,9 +182,9 @@ def _experiments(
     experiments = [find_experiment(name) for name in recipes]
     if any(spans.values()) or not experiments:
         experiments += known.grid(known.Experiment(), spans)
-    return known.unique(
-        [known.with_weights(e, weights, random_weights=random_weights) for e in experiments]
-    )
+    made = [known.with_weights(e, weights, random_weights=random_weights) for e in experiments]
+    known.check_used(weights, made)
+    return known.unique(made)
 
 
 def _write(comparison: Comparison, report: Path | None, figures: Path | None) -> None:

@@ -26,6 +26,7 @@ from imgret.options import (
     trusted,
 )
 from imgret.streams import say, tell
+from retrieval.text import counted
 from retrieval.words import SEARCH
 
 if TYPE_CHECKING:
@@ -205,12 +206,13 @@ def _print_text(evaluation: Evaluation) -> None:
     from imgret.calibrated import calibration_facts
     from imgret.output import print_facts, print_table, shown_path
 
+    left_out = counted(evaluation.without_relevant, "query", "queries")
     print_facts(
         [
             ("protocol", evaluation.protocol),
-            ("gallery", f"{evaluation.gallery:,} images"),
+            ("gallery", counted(evaluation.gallery, "image")),
             ("queries", f"{evaluation.queries:,}"),
-            ("left out", f"{evaluation.without_relevant:,} queries without a relevant image"),
+            ("left out", f"{left_out} without a relevant image"),
             ("intervals", INTERVALS[evaluation.interval_over]),
         ]
     )

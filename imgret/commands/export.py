@@ -9,6 +9,7 @@ import click
 from imgret.command import Command
 from imgret.options import FileToWrite, existing_gallery, gallery_option
 from imgret.streams import tell
+from retrieval.text import counted
 
 
 @click.command(
@@ -27,5 +28,5 @@ def command(file: Path, gallery: Path | None) -> int:
     from retrieval.retriever import Retriever
 
     rows = Retriever(existing_gallery(gallery)).export(file)
-    tell(f"exported  {rows:,} images to {file}")
+    tell(f"exported  {counted(rows, 'image')} to {file}")
     return 0

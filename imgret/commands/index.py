@@ -24,6 +24,7 @@ from imgret.options import (
     was_given,
 )
 from imgret.streams import say
+from retrieval.text import counted
 from retrieval.words import EMBEDDING, SEARCH
 
 if TYPE_CHECKING:
@@ -182,6 +183,7 @@ def _print_estimate(estimate: IndexEstimate, output: str) -> None:
         return
     facts = [(n, f"{getattr(estimate, n):,}") for n in ("new", "changed", "unchanged", "removed")]
     if estimate.seconds is not None and estimate.bytes is not None:
-        facts += [("time", f"about {as_time(estimate.seconds)} ({estimate.probed} images tried)")]
+        tried = f"{counted(estimate.probed, 'image')} tried"
+        facts += [("time", f"about {as_time(estimate.seconds)} ({tried})")]
         facts += [("disk", f"about {as_size(estimate.bytes)}")]
     print_facts(facts)

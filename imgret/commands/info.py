@@ -11,6 +11,7 @@ import click
 from imgret.command import Command
 from imgret.exits import FOUND, NOTHING
 from imgret.options import existing_gallery, format_option, gallery_option
+from retrieval.text import counted
 
 if TYPE_CHECKING:
     from retrieval.retriever import GalleryInfo
@@ -57,7 +58,7 @@ def _print(info: GalleryInfo) -> None:
 
     transform = f"{info.transform} (asked for: {info.transform_asked}; "
     transform += f"{info.dim} -> {info.transform_dim}, fitted on {info.fitted_on:,})"
-    index = f"{info.index}, {info.indexed:,} images"
+    index = f"{info.index}, {counted(info.indexed, 'image')}"
     index += "" if info.current else "; behind the images: run `imgret index` again"
     recall = "not measured" if info.recall is None else f"{info.recall:.4f}"
     disk = f"{as_size(info.bytes_images)} images.lance, {as_size(info.bytes_index)} index"

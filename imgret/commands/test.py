@@ -11,6 +11,7 @@ import click
 from imgret.command import Command
 from imgret.options import NamedPath, figures_option, format_option, report_option
 from imgret.streams import say, tell
+from retrieval.text import counted
 
 if TYPE_CHECKING:
     from classify.evaluation import Average, ClassifierReport, ClassReport
@@ -113,7 +114,7 @@ def _print_text(evaluation: ClassifierReport) -> None:
     print_facts(
         [
             ("model", e.model),
-            ("data", f"{e.data}, {e.images:,} images, {len(e.failed):,} failed"),
+            ("data", f"{e.data}, {counted(e.images, 'image')}, {len(e.failed):,} failed"),
             ("top-1", f"{e.top1:.4f}"),
             ("top-5", f"{e.top5:.4f}"),
             ("loss", f"{e.loss:.4f}"),

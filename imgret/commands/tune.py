@@ -13,6 +13,7 @@ from imgret.command import Command
 from imgret.experiment import find_experiment
 from imgret.options import FileToWrite, NamedPath, engine_option, format_option, settings_options
 from imgret.streams import say, tell
+from retrieval.text import counted
 
 if TYPE_CHECKING:
     from retrieval.comparison.tuner import Step, Tuning
@@ -102,7 +103,7 @@ def command(
             **options,
         )
     title = f"Tuned on {images.name}: precision@{tuning.k} {tuning.before:.3f} -> "
-    title += f"{tuning.after:.3f} on {tuning.fresh:,} images that chose nothing"
+    title += f"{tuning.after:.3f} on {counted(tuning.fresh, 'image')} that chose nothing"
     others = {"reproduces": "", "reference": None, "measured": None}  # of the recipe it began with
     best = tuning.recipe.model_copy(update={"title": title, **others})
     write_atomically(out, recipes.experiment_as_toml(best).encode())

@@ -9,6 +9,7 @@ import click
 from imgret.command import Command
 from imgret.options import existing_gallery, gallery_option, trust_option, trusted
 from imgret.streams import say, tell
+from retrieval.text import counted
 
 
 @click.command(
@@ -56,5 +57,5 @@ def command(gallery: Path | None, repair: bool, drop_missing: bool) -> int:
         tell(f"repaired: {line}")
     for line in report.problems:
         tell(f"problem: {line}")
-    tell(f"{report.rows:,} rows, {'all is well' if report.ok else 'not all is well'}")
+    tell(f"{counted(report.rows, 'row')}, {'all is well' if report.ok else 'not all is well'}")
     return 0 if report.ok else 2

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 from retrieval import backbones
@@ -17,10 +18,9 @@ from retrieval.errors import DataError
 from retrieval.evaluation.protocols import Images
 from retrieval.files import make_folder, write_atomically
 from retrieval.images import find_images
+from retrieval.libraries import is_installed
 from retrieval.progress import Progress
-from retrieval.retriever import (
-    Retriever,
-)
+from retrieval.retriever import Retriever
 from retrieval.retriever.usable import read_images
 from retrieval.words import EmbeddingSettings, Engine
 
@@ -98,9 +98,16 @@ def _key(
     facts = [
         str(folder.resolve()), labels, engine, str(name), backbones.folder_content(name),
         *encoding.model_dump(exclude={"backbone"}).values(), sampled,
+        _maker(name),
     ]  # fmt: skip
     digest = hashlib.sha256(json.dumps(facts).encode(errors="surrogateescape")).hexdigest()
     return f"{folder.resolve().name}-{name.last_part}-{digest[:16]}".replace(":", "-")
+
+
+def _maker(name: backbones.BackboneName) -> str | None:
+    """Return the version of timm where it makes the network: another may make it otherwise."""
+    made_here = name.source != "mini" and is_installed("timm")
+    return metadata.version("timm") if made_here else None
 
 
 def _add_cost(place: Path, images: int, seconds: float) -> None:

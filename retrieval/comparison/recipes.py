@@ -79,7 +79,7 @@ def parse_experiment(text: str, source: str) -> Experiment:
         transforms.parse_spec(recipe.search.transform)
         _ = recipe.search.refinement
     except ValidationError as error:
-        raise faulty(source, error) from error
+        raise faulty(source, error, Experiment) from error
     except ImgretError as error:
         place = source if source.startswith("--") else f"{source}: search"
         raise RecipeError(f"{place}: {error}") from error
@@ -132,6 +132,18 @@ def with_weights(
             name = backbones.BackboneName("random", name.architecture)
     encoding = encoding.model_copy(update={"backbone": str(name)})
     return replace(experiment, recipe=experiment.recipe.model_copy(update={"encoding": encoding}))
+
+
+def check_used(folders: Sequence[Path], experiments: Sequence[NamedExperiment]) -> None:
+    """Raise RecipeError for a folder of weights that no experiment took with with_weights()."""
+    taken = {experiment.recipe.encoding.backbone for experiment in experiments}
+    for folder in folders:
+        if str(folder.resolve()) not in taken:
+            architecture = backbones.architecture_of(folder)
+            raise RecipeError(
+                f"--weights {folder} holds weights of {architecture}, which no recipe given needs. "
+                "Leave it out, or give it as --backbone."
+            )
 
 
 def unique(experiments: Sequence[NamedExperiment]) -> list[NamedExperiment]:

@@ -16,6 +16,7 @@ from retrieval.gallery.reader import FileIdentity
 from retrieval.gallery.rows import Row, as_matrix, facts_of, storable
 from retrieval.gallery.settings import IndexState, Settings
 from retrieval.gallery.table import ImageTable
+from retrieval.gallery.vacancy import check_vacant
 
 __all__ = [
     "FOLDER_NAME",
@@ -27,6 +28,7 @@ __all__ = [
     "Row",
     "Settings",
     "as_matrix",
+    "check_vacant",
     "facts_of",
     "find_gallery",
     "storable",

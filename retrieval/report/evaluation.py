@@ -11,6 +11,7 @@ from retrieval.evaluation import Evaluation, Metric, RankedQuery
 from retrieval.report.figures import evaluation_figures
 from retrieval.report.pages import render_page, thumbnails, write_page
 from retrieval.report.style import as_svg
+from retrieval.text import counted
 
 CLASSES_LISTED = 10
 FAILED_SIDE = 128  # of a thumbnail, pixels
@@ -91,5 +92,6 @@ def _lead(e: Evaluation) -> str:
     text = f"{how} Of its first {e.k} matches {p.value:.1%} have its class "
     text += f"{interval_told(p, e.interval_over)}."
     if e.without_relevant:
-        text += f" {e.without_relevant:,} queries have no image of their class and are left out."
+        left_out = counted(e.without_relevant, "query", "queries")
+        text += f" Left out, since no image has their class: {left_out}."
     return text

@@ -9,7 +9,7 @@ from pathlib import Path
 from retrieval.progress import Progress
 from retrieval.report.pages import embedded_thumbnail, render_page, write_page
 from retrieval.retriever.map import GalleryMap
-from retrieval.text import visible
+from retrieval.text import counted, visible
 from retrieval.threads import default_workers, map_ahead
 
 MAP_SIDE, MAP_QUALITY = 96, 70  # of a thumbnail: pixels, JPEG
@@ -39,7 +39,7 @@ def map_page(drawn: GalleryMap, progress: Progress | None = None) -> str:
         "map.html.jinja",
         gallery=_shown(drawn.gallery),
         method={"umap": "UMAP", "tsne": "t-SNE"}[drawn.method],
-        images=f"{shown:,} images" if shown == total else f"{shown:,} of {total:,} images",
+        images=f"{shown:,} of " * (shown < total) + counted(total, "image"),
         data=data,
     )
 

@@ -15,7 +15,7 @@ from PIL import Image
 from retrieval.errors import ImageError
 from retrieval.files import write_atomically
 from retrieval.images import thumbnail
-from retrieval.text import unwritable, visible
+from retrieval.text import counted, unwritable, visible
 from retrieval.threads import default_workers, map_ahead
 
 THUMBNAIL, QUALITY = 256, 82  # longest side in pixels, of a JPEG
@@ -30,6 +30,7 @@ def render_page(template: str, package: str = "retrieval", /, **values: Any) -> 
     environment = Environment(
         loader=places, autoescape=True, undefined=StrictUndefined, finalize=_finished
     )
+    environment.globals["counted"] = counted
     page: Any = environment.get_template(template)
     return str(page.render(**values))
 

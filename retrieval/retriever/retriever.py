@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, get_args
 
 from retrieval.arguments import number, one_of, path_of, prior_of, whole
-from retrieval.gallery import Filter, Gallery
+from retrieval.gallery import Filter, Gallery, check_vacant
 from retrieval.images import DEFAULT_MAX_PIXELS
 from retrieval.retriever.encoders import EncoderChoice
 from retrieval.retriever.forked import in_own_process
@@ -349,6 +349,7 @@ class Retriever(Searcher):
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
+        check_vacant(self.gallery)
         existed = self.gallery.path.exists()
         try:
             with self.gallery.lock():

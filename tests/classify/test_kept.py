@@ -126,6 +126,11 @@ def test_runs_that_saw_all_images_make_no_ensemble(data: Path, tmp_path: Path) -
         evaluate_ensemble(runs)
 
 
+def test_no_run_makes_no_ensemble(data: Path) -> None:
+    with pytest.raises(ImgretError, match="no run to evaluate"):
+        evaluate_ensemble([], data)
+
+
 def astuple(image: KeptImage) -> tuple[str, ...]:
     return image.split, image.label, image.sha256, image.path
 
@@ -197,7 +202,7 @@ def test_a_damaged_or_hostile_split_is_one_sentence(data: Path, tmp_path: Path, 
     (run / "split.jsonl").write_text(line + "\n", encoding="latin-1")
     if line == "\xff":
         (run / "split.jsonl").write_bytes(b"\xff\n")
-    with pytest.raises(ImgretError, match=r"split\.jsonl cannot be read.*--data"):
+    with pytest.raises(ImgretError, match=r"split\.jsonl is damaged in line 1, so .*--data"):
         evaluate_run(run)
 
 

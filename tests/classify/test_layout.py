@@ -186,6 +186,31 @@ def test_names_that_unicode_counts_as_equal_are_one_class(tmp_path: Path) -> Non
     assert sorted(splits.test.labels.tolist()) == [0, 0, 1, 1]
 
 
+def test_names_that_differ_in_case_only_are_told(tmp_path: Path) -> None:
+    save_blobs(tmp_path, 4)
+    (tmp_path / "red").rename(tmp_path / "BLUE")
+    notes = find_splits(tmp_path, DataSettings(), seed=0).notes
+    assert any("BLUE and blue are classes of their own" in note for note in notes)
+
+
+@pytest.mark.parametrize(("link", "to"), [("red/all", ".."), ("again", "."), ("up", "../..")])
+def test_a_link_to_a_folder_above_it_brings_no_class_and_no_image(
+    tmp_path: Path, link: str, to: str
+) -> None:
+    data = save_blobs(tmp_path / "above" / "data", 3)
+    (data / link).symlink_to(to)
+    images = find_labelled(data)
+    assert images.classes == ("blue", "green", "red")
+    assert len(images) == 9
+
+
+def test_a_link_to_a_folder_elsewhere_is_followed(tmp_path: Path) -> None:
+    data = save_blobs(tmp_path / "data", 3)
+    (data / "red").rename(tmp_path / "elsewhere")
+    (data / "red").symlink_to("../elsewhere")
+    assert len(find_labelled(data)) == 9
+
+
 @pytest.mark.parametrize(
     "name", ["@eaDir", "__MACOSX", ".AppleDouble", "@__thumb", "#recycle", "$RECYCLE.BIN"]
 )

@@ -70,6 +70,25 @@ def test_a_wrong_key_is_named(text: str, said: str) -> None:
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("layers = [8]\n[training]\nepoch = 1", "epochs"),
+        ("layers = [8]\n[model.head]\ndropot = [0.1]", "dropout"),
+        ("layers = [8]\n[[phases]]\n[[phases]]\nopne = 'all'", "open"),
+        ("layers = [8]\n[modle]\nlayers = [8]", "model"),
+    ],
+)
+def test_a_key_that_is_misspelt_is_answered_with_the_one_meant(text: str, meant: str) -> None:
+    with pytest.raises(RecipeError, match=rf"no such key\. Did you mean {meant}\? Correct"):
+        recipes.parse_recipe(f"[model]\n{text}", "mine")
+
+
+def test_a_key_that_is_like_none_is_not_guessed_at() -> None:
+    with pytest.raises(RecipeError, match=r"qqqq: there is no such key\. Correct"):
+        recipes.parse_recipe("qqqq = 1\n[model]\nlayers = [8]", "mine")
+
+
 def test_a_recipe_that_does_not_exist_says_where_to_look(tmp_path: Path) -> None:
     for name in ("no/such", ""):
         with pytest.raises(RecipeError, match="imgret recipes"):

@@ -602,6 +602,18 @@ def test_a_run_of_another_format_is_refused(stopped: Path, blobs: Path) -> None:
         Run.read(stopped)
 
 
+@pytest.mark.parametrize("line", ["{", "[]", '{"epoch": 1}', "[" * 100_000, "\xff"])
+def test_a_damaged_history_is_told_with_its_line(run: Path, tmp_path: Path, line: str) -> None:
+    copy = shutil.copytree(run, tmp_path / "copy")
+    history = copy / "history.jsonl"
+    history.write_bytes(history.read_bytes() + line.encode("latin-1") + b"\n")
+    lines = len(history.read_bytes().splitlines())
+    with pytest.raises(
+        ImgretError, match=rf"history\.jsonl is damaged in line {lines}\. Train again"
+    ):
+        _ = Run.read(copy).history
+
+
 def test_bad_images_are_left_out_and_named(tmp_path: Path) -> None:
     save_blobs(tmp_path / "data", 6)
     (tmp_path / "data" / "red" / "bad.png").write_bytes(b"no image")

@@ -85,6 +85,7 @@ def test_what_is_not_found_exits_with_1_and_what_is_like_it(tmp_path: Path, hub:
     )
     assert json.loads(run(tmp_path, hub, "resnt50", "--format", "json").stdout) == []
     assert run(tmp_path, hub, "").returncode == 2
+    assert "Leave out --all" in run(tmp_path, hub, "resnet", "--all").stderr
     assert "Run `imgret backbones --all`" in run(tmp_path, hub, "zzzzz").stderr
     assert run(tmp_path, hub, "x\x1b[31m").returncode == 1
 

@@ -215,6 +215,17 @@ def test_compare_runs_recipes_with_random_weights_and_says_so(
     assert "small" in rows.stdout.splitlines()[1]
 
 
+def test_weights_that_no_recipe_needs_are_refused(
+    imgret: Command, pictures: Path, weights: Path, tmp_path: Path
+) -> None:
+    done = imgret("compare", pictures, "--recipe", "R2", "--weights", weights)
+    assert done.returncode == 2
+    assert f"--weights {weights} holds weights of mobilenetv3_small_050, which no" in done.stderr
+    recipe = tmp_path / "small.toml"
+    recipe.write_text('[encoding]\nbackbone = "mobilenetv3_small_050"\nsize = 64\n')
+    assert imgret("compare", pictures, "--recipe", recipe, "--weights", weights).returncode == 0
+
+
 def test_compare_without_weights_or_network_says_what_to_do(
     imgret: Command, pictures: Path
 ) -> None:

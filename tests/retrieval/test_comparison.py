@@ -12,7 +12,7 @@ import pytest
 
 from retrieval import metrics
 from retrieval import transform as transforms
-from retrieval.comparison import ComparedFolders, NamedExperiment, compare
+from retrieval.comparison import ComparedFolders, NamedExperiment, compare, embeddings
 from retrieval.comparison import recipes as known
 from retrieval.comparison.cache import load_evaluation, store_evaluation
 from retrieval.comparison.embeddings import embed_folder
@@ -60,7 +60,7 @@ def test_a_recipe_of_ones_own_is_read_and_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("[encoding]\nsiez = 3", "encoding.siez"),
+        ("[encoding]\nsiez = 3", r"encoding.siez: there is no such key\. Did you mean size\?"),
         ("[encoding]\nsize = 3", "encoding.size"),
         ('[search]\ntransform = "pca:x"', "search"),
         ('[search]\nrerank = "0"', "search"),
@@ -124,6 +124,18 @@ def test_experiments_share_an_embedding_and_what_was_run_is_not_run_again(
         np.testing.assert_array_equal(
             old.evaluation.per_query.distances, new.evaluation.per_query.distances
         )
+
+
+def test_another_version_of_timm_embeds_anew(
+    pictures: Path,
+    experiments: list[NamedExperiment],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for version in ("1.0.9", "1.0.9", "1.0.31"):
+        monkeypatch.setattr(embeddings.metadata, "version", lambda _, v=version: v)
+        compare(ComparedFolders(pictures), experiments[:1], cache=tmp_path)
+    assert len(list((tmp_path / "embeddings").iterdir())) == 2
 
 
 def test_a_changed_config_is_another_experiment(

@@ -330,6 +330,18 @@ def test_a_wrong_transform_or_path_leaves_no_gallery(tmp_path: Path, weights: Pa
     assert Retriever(tmp_path / "g", backbone=str(weights)).index(tmp_path / "..").found >= 0
 
 
+def test_a_folder_of_other_files_becomes_no_gallery(
+    tmp_path: Path, weights: Path, pictures: Path
+) -> None:
+    before = sorted(pictures.rglob("*"))
+    with pytest.raises(GalleryError, match="is not a gallery and holds other files, such as"):
+        Retriever(pictures, backbone=str(weights)).index(pictures)
+    assert sorted(pictures.rglob("*")) == before
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / ".DS_Store").touch()
+    assert Retriever(tmp_path / "empty", backbone=str(weights)).index(pictures).added
+
+
 def test_a_folder_without_images_makes_no_gallery(tmp_path: Path, weights: Path) -> None:
     (tmp_path / "empty").mkdir()
     report = Retriever(tmp_path / "g", backbone=str(weights)).index(tmp_path / "empty")

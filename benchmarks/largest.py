@@ -1,0 +1,59 @@
+"""What the commands take at ten million rows; their files do not exist."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from benchmarks.cost import Cost, cost_of, forget_pages
+from benchmarks.galleries import COSTS, gallery_without_files, photograph
+from benchmarks.growth import IMGRET, NEW, copy_pictures
+from benchmarks.table import Table
+from retrieval.files import disk_use
+
+ROWS, QUICK = 10_000_000, 20_000
+
+
+def measure(*, quick: bool) -> list[Table]:
+    """One row a command."""
+    n = QUICK if quick else ROWS
+    folder = gallery_without_files(n)
+    gallery = folder / ".imgret"
+    table = Table(
+        "Ten million rows",
+        f"{n:,} rows of 512-d float16, which are MobileNetV2's embeddings of CIFAR-10's images on "
+        "their principal components with noise, 100 a class, transformed to 512. They name files "
+        "that do not exist. The gallery takes "
+        f"{disk_use(gallery / 'images.lance') / 1e9:.1f} GB, its index "
+        f"{sum(map(disk_use, gallery.glob('index-*'))) / 1e9:.1f} GB. CPU: seconds of all threads. "
+        "Read and written: MB of the disk, no file of the gallery being in the page cache before. "
+        "Peak: MB of resident memory, mapped files included.",
+        ["command", "CPU", "MB read", "MB written", "peak MB"],
+    )
+    table.add("the index, built", *Cost(**json.loads((folder / COSTS).read_text())).cells)
+    for name, cost in _costs_of(folder).items():
+        table.add(f"`{name}`", *cost.cells)
+    return [table]
+
+
+def _costs_of(folder: Path) -> dict[str, Cost]:
+    picture, new = str(photograph(folder)), folder / "new"
+    costs: dict[str, Cost] = {}
+
+    def run(name: str, *arguments: str) -> None:
+        print(f"  {name}", file=sys.stderr, flush=True)
+        forget_pages(folder / ".imgret")
+        costs[name] = cost_of([*IMGRET, *arguments, "--gallery", str(folder / ".imgret")])
+
+    run("info", "info")
+    run("query", "query", picture)
+    run("query --where", "query", picture, "--where", "label = 'class-000012'")
+    run("query --exclude-self", "query", picture, "--exclude-self")
+    copy_pictures(new)
+    run(f"index, {NEW} new", "index", str(new))
+    run("query after it", "query", picture)
+    shutil.rmtree(new)
+    run(f"remove of {NEW}", "remove", str(new))
+    return costs
