@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import re
 import sys
@@ -145,6 +146,15 @@ def print_paths(paths: Iterable[Path], *, null: bool) -> None:
     else:
         write("".join(f"{visible(path)}\n" for path in shown))
     flush()
+
+
+def as_figure(value: float, form: str = ".4f") -> str:
+    """Return a number in a format of Python's, or - where there is none.
+
+    >>> as_figure(0.5, "+.2f"), as_figure(float("nan"))
+    ('+0.50', '-')
+    """
+    return "-" if math.isnan(value) else format(value, form)
 
 
 def as_size(size: int) -> str:

@@ -200,7 +200,7 @@ def _write(comparison: Comparison, report: Path | None, figures: Path | None) ->
 
 
 def _print_text(comparison: Comparison) -> None:
-    from imgret.output import print_table
+    from imgret.output import as_figure, print_table
 
     shown = _shown(comparison.experiments[0].evaluation)
     columns = ["experiment", "width", *shown, "distance", "vote F1", "ms/image", "to beat"]
@@ -211,7 +211,12 @@ def _print_text(comparison: Comparison) -> None:
         print_table(
             ["first", "second", "difference", "low", "high", "p"],
             [
-                [t.first, t.second, *map(_signed, (t.difference, t.low, t.high)), f"{t.p:.4f}"]
+                [
+                    t.first,
+                    t.second,
+                    *(as_figure(v, "+.4f") for v in (t.difference, t.low, t.high)),
+                    f"{t.p:.4f}",
+                ]
                 for t in comparison.tests
             ],
         )  # fmt: skip
@@ -224,22 +229,20 @@ def _shown(evaluation: Evaluation) -> list[str]:
 
 
 def _row(result: ExperimentResult, shown: Sequence[str]) -> list[str]:
+    from imgret.output import as_figure
+
     e = result.evaluation
     interval = e.metric(METRIC_TESTED)
     row = [result.name + (" (random weights)" if result.is_random else ""), str(result.dim)]
     for name in shown:
-        value = f"{e.metric(name).value:.3f}"
+        value = as_figure(e.metric(name).value, ".3f")
         known = name == METRIC_TESTED and not math.isnan(interval.low)
         row.append(f"{value} [{interval.low:.3f}, {interval.high:.3f}]" if known else value)
-    row.append(f"{e.metric(f'distance@{e.k}').value:.3f}")
+    row.append(as_figure(e.metric(f"distance@{e.k}").value, ".3f"))
     row.append(f"{e.vote.f1_macro:.3f}")
     row.append("" if result.milliseconds is None else f"{result.milliseconds:.1f}")
     row.append("" if result.reference is None else f"{result.reference:.2f}")
     return row
-
-
-def _signed(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:+.4f}"
 
 
 def _print_csv(comparison: Comparison) -> None:

@@ -198,13 +198,9 @@ def _vote_lines(evaluation: Evaluation) -> list[tuple[str, float]]:
     return [(f"vote@{vote.k} {n.replace('_', ' ')}", float(getattr(vote, n))) for n in names]
 
 
-def _shown(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.4f}"
-
-
 def _print_text(evaluation: Evaluation) -> None:
     from imgret.calibrated import calibration_facts
-    from imgret.output import print_facts, print_table, shown_path
+    from imgret.output import as_figure, print_facts, print_table, shown_path
 
     left_out = counted(evaluation.without_relevant, "query", "queries")
     print_facts(
@@ -220,7 +216,7 @@ def _print_text(evaluation: Evaluation) -> None:
         say("imgret: No query has another image of its class in the gallery. Add some, or others.")
         return
     tell()
-    rows = [[m.name, *map(_shown, _values(m))] for m in evaluation.metrics]
+    rows = [[m.name, *map(as_figure, _values(m))] for m in evaluation.metrics]
     rows += [[name, f"{value:.4f}", "", ""] for name, value in _vote_lines(evaluation)]
     print_table(["metric", "value", "low", "high"], rows)
     classes = evaluation.classes
