@@ -109,4 +109,4 @@ def on_a_terminal(folder: Path, cache: Path, *arguments: object) -> tuple[str, i
             break
         shown += part
     os.close(ours)
-    return shown.decode(), process.wait(timeout=60)
+    return shown.decode(), process.wait(timeout=300)

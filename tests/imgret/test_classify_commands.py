@@ -97,7 +97,7 @@ def test_ctrl_c_saves_and_resume_ends_as_an_unbroken_run(
     while not history.is_file() and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "with --resume to continue" in said
     assert not Run.read(tmp_path / "run").facts.ended
@@ -309,7 +309,7 @@ def address(trained: Path, cache: Path) -> Iterator[str]:
         try:
             yield process.stdout.readline().strip()
             process.send_signal(signal.SIGINT)
-            assert process.wait(timeout=30) == 0
+            assert process.wait(timeout=300) == 0
         finally:
             process.kill()
 
@@ -317,7 +317,7 @@ def address(trained: Path, cache: Path) -> Iterator[str]:
 def answer(url: str, data: bytes | None = None, **headers: str) -> tuple[int, str]:
     request = urllib.request.Request(url, data, headers)  # noqa: S310  our own server
     try:
-        with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=300) as response:  # noqa: S310
             return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()

@@ -42,7 +42,7 @@ def test_after_ctrl_c_the_same_command_goes_on(
     while not list(tmp_path.rglob("*.jpg")) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert (process.returncode, out) == (130, "")
     assert "Interrupted. What was stored stays; run the same command again to continue." in err
     first = {path: path.read_bytes() for path in tmp_path.rglob("*.jpg")}

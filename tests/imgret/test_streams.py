@@ -75,7 +75,7 @@ def test_a_reader_that_stops_early_is_no_error(
     process.stdout.close()  # before the first line comes
     said = process.stderr.read()
     process.stderr.close()
-    assert (process.wait(timeout=60), said) == (0, b"")
+    assert (process.wait(timeout=300), said) == (0, b"")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

@@ -169,6 +169,6 @@ def zygote(cache: Path) -> Iterator[Zygote]:
     finally:
         if process.stdin is not None:
             process.stdin.close()
-        process.wait(timeout=60)
+        process.wait(timeout=300)
         if process.stdout is not None:
             process.stdout.close()

@@ -73,7 +73,7 @@ def script(made: Path, cache: Path, code: str, cwd: Path | None = None) -> str:
     )
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", before + code, str(made)],
-        capture_output=True, text=True, timeout=60, cwd=cwd or made,
+        capture_output=True, text=True, timeout=300, cwd=cwd or made,
         env=command_environment(cache) | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -201,7 +201,7 @@ def test_a_retriever_that_has_done_nothing_before_the_fork_works_in_the_child(
     )
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code, str(made)], capture_output=True, text=True,
-        timeout=60, env=command_environment(cache) | {"PYTHONPATH": str(ROOT)},
+        timeout=300, env=command_environment(cache) | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert (done.stdout, done.stderr) == ("00\n0\n", "")
 

@@ -69,7 +69,7 @@ def test_a_run_that_is_killed_at_random_moments_ends_as_an_undisturbed_one(
     folder: Path, cache: Path
 ) -> None:
     calm, killed = folder / "calm.imgret", folder / "killed.imgret"
-    assert start(calm, folder, cache).wait(timeout=120) == 0
+    assert start(calm, folder, cache).wait(timeout=300) == 0
     moments, before, kills = random.Random(0), 0, 0  # noqa: S311
     for _ in range(5):
         process = start(killed, folder, cache)
@@ -81,7 +81,7 @@ def test_a_run_that_is_killed_at_random_moments_ends_as_an_undisturbed_one(
         assert now >= before, "what was committed is lost"
         before = now
     assert kills >= 2
-    assert start(killed, folder, cache).wait(timeout=120) == 0
+    assert start(killed, folder, cache).wait(timeout=300) == 0
     # the bytes of a PNG decide its pixels, and its pixels its embedding, in whichever batch
     ours, theirs = stored(killed), stored(calm)
     assert {p: row[:-1] for p, row in ours.items()} == {p: row[:-1] for p, row in theirs.items()}
@@ -102,7 +102,7 @@ def test_an_interrupt_stores_what_is_encoded_and_the_next_run_goes_on(
     process = start(gallery, folder, cache)
     wait_for_rows(gallery, process, 0)
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) != 0
+    assert process.wait(timeout=300) != 0
     before = rows_in(gallery)
     assert 0 < before < IMAGES
     report = Retriever(gallery).index(folder / "pictures")

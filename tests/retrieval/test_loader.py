@@ -64,7 +64,7 @@ def test_stopping_early_leaves_no_threads(files: list[ImageFile]) -> None:
     next(stream)
     stream.close()
     for thread in set(threading.enumerate()) - before:
-        thread.join(timeout=10)
+        thread.join(timeout=300)
         assert not thread.is_alive()
 
 

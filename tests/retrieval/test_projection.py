@@ -117,7 +117,7 @@ def opened(page: Path, profile: Path, hash_: str = "") -> str:
                "--virtual-time-budget=5000", "--window-size=1200,800"]  # fmt: skip
     done = subprocess.run(
         [browser(), *options, "--dump-dom", f"{page.as_uri()}{hash_}"],
-        capture_output=True, text=True, timeout=120, check=True,
+        capture_output=True, text=True, timeout=300, check=True,
     )  # fmt: skip
     return done.stdout
 
