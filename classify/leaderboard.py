@@ -31,8 +31,8 @@ MAX_TEST_BYTES = 16 << 20
 class KeptTest(Plain):
     """The figures of a test that are kept with its run.
 
-    content: which images these were, as in Evaluation. notes: what was said of them. precision,
-    recall, f1: macro averages. classes: at most KEPT_CLASSES, those of the best F1.
+    content: which images these were, as in ClassifierReport. notes: what was said of them.
+    precision, recall, f1: macro averages. classes: at most KEPT_CLASSES, those of the best F1.
     """
 
     data: str

@@ -239,7 +239,8 @@ def trust_option(function: Function) -> Function:
         is_flag=True,
         expose_value=False,
         callback=lambda ctx, _, value: ctx.meta.update({TRUST: value}),
-        help="Let a gallery that you did not write here name files outside of its folder.",
+        help="Let a gallery that you did not write here name files outside of its folder, and any "
+        "backbone.",
     )(function)
 
 
@@ -269,7 +270,7 @@ def interval_option(function: Function) -> Function:
         default="query",
         show_default=True,
         callback=lambda _, __, value: {"query": "queries", "class": "classes"}[value],
-        help="What the 95 % intervals extend to: other queries of these classes, or other classes. "
+        help="What the 95 % intervals are for: other queries of these classes, or other classes. "
         "With --zero-shot: classes.",
     )(function)
 

@@ -79,7 +79,15 @@ class EmbeddingOptions(TypedDict, total=False):
 
 
 class SettingsAsked(TypedDict, total=False):
-    """Settings that a user may give; left out or None is what a gallery has, or the default."""
+    """Settings that a user may give; left out or None is what a gallery has, or the default.
+
+    backbone: "mini" (the default), a short name ("mobilenetv2", "resnet50", "efficientnet-b7"), a
+    timm name, "hf-hub:user/model" or a folder. size: side of its input in pixels, 16 to 4096; by
+    default its own. fit: how a picture becomes a square, "squash" (the default), "crop" or "pad".
+    pool: "own" (the default), "avg", "max", "gem", "avg+max" or "avg+gem". views: "none" (the
+    default), "flip", "multiscale" or "flip+multiscale". transform: "auto" (the default) or what
+    `imgret index --help` lists. expand, augment: `N[:ALPHA]`. rerank: `M[:K1:K2:W]`.
+    """
 
     backbone: str | PathLike[str] | None
     size: int | None

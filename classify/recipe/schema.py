@@ -266,7 +266,7 @@ class Training(TrainingSettings):
 
 class Phase(Frozen):
     """A stage of training. open: which layers learn: "head", "all", or how many of the backbone's
-    last layers besides the head. The rest: as in Settings, where they differ from training's."""
+    last layers besides the head. The rest: see TrainingSettings; None takes that of training."""
 
     open: Literal["head", "all"] | Annotated[int, Field(ge=1, le=10_000)] = "all"
     epochs: Epochs | None = None
@@ -296,7 +296,7 @@ class StatedFigures(Frozen):
 
 
 class Recipe(Frozen):
-    """Everything that a recipe's file says."""
+    """A recipe to train a classifier by; docs/guide/train.md lists the keys of its file."""
 
     title: str = ""
     reproduces: str = ""

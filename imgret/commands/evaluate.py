@@ -88,7 +88,7 @@ Examples:
     type=click.IntRange(min=2),
     default=10_000,
     show_default=True,
-    help="Evaluate a fair sample if there are more queries.",
+    help="Number of queries to evaluate at most; of more, a random sample is taken.",
 )
 @interval_option
 @click.option("--no-calibrate", is_flag=True, help="Do not store a calibration in the gallery.")

@@ -1,7 +1,7 @@
 """imgret's own encoder, `mini`, known from its files alone: neither torch nor timm is imported.
 
-retrieval/mini/ is a folder as timm writes it, so that load("mini") is timm's network of the same
-weights, with the graph as ONNX beside it; docs/mini.md says how they were trained.
+retrieval/mini/ is a folder as timm writes it, so that load_backbone("mini") is timm's network
+of the same weights, with the graph as ONNX beside it; docs/mini.md says how they were trained.
 """
 
 from __future__ import annotations
