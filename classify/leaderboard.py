@@ -106,7 +106,7 @@ def read_entries(folders: Sequence[Path]) -> tuple[list[Entry], list[str]]:
 
 
 def _accuracy(found: LeaderboardRow) -> float:
-    """On test images, else on those that it was chosen by."""
+    """Return the accuracy on test images, else on those that the run was chosen by."""
     known = (found.test_accuracy, found.validation_accuracy)
     return next((accuracy for accuracy in known if accuracy is not None), 0.0)
 

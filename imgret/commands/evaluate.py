@@ -107,9 +107,9 @@ def command(
 ) -> int:
     """Measure matches by labels: precision, recall, MAP@R and more, each with its 95 % interval.
 
-    Leave-one-out over the gallery also learns how likely a match is right, as `imgret calibrate`
-    does. `imgret query` shows it from then on. Another transform or refinement than the gallery's
-    can be tried without reading an image.
+    Without --queries and --zero-shot it also learns how likely a match is right, as `imgret
+    calibrate` does, and `imgret query` shows that from then on. Another transform or refinement
+    than the gallery's can be tried without reading an image.
     """
     from imgret.output import shown_progress
     from retrieval.retriever import Retriever

@@ -40,7 +40,7 @@ def packaged_spec(asked: EmbeddingSettings) -> BackboneSpec | None:
 
 
 def packaged_network(spec: BackboneSpec) -> Path | None:
-    """The ONNX file of the package's own network, where spec is of it and its weights; else None.
+    """Return the ONNX file of the package's own network; None where spec is of another one.
 
     It holds the graph alone and takes its tensors from model.safetensors beside it.
     """

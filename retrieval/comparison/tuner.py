@@ -2,8 +2,9 @@
 
 Some images of each class are held out and searched for among the others. One thing is changed at a
 time, what gains is kept: transform, pooling, views, size, the transform again, augmentation,
-expansion, re-ranking. The best of many on the images that chose it looks better than it is, so a
-third of what is held out chooses nothing: it is searched for once, at the end, for what is told.
+expansion, re-ranking. The best of many looks better than it is on the images that chose it. So a
+third of what is held out chooses nothing. It is searched for once, at the end, for the figure
+shown.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ def encode_labelled(
     reading: Reading,
     most: int,
 ) -> tuple[Images, list[str]]:
-    """Embed a fair sample of at most `most` images below folders, with notices on it.
+    """Embed a random sample of at most `most` images below folders, with notices on it.
 
     An image that cannot be read is left out and named. Raises DataError when none is left.
     """
