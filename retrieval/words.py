@@ -28,7 +28,7 @@ ENGINES: tuple[Engine, ...] = get_args(Engine)
 DEFAULT_BACKBONE = "mini"
 LEAST_SIZE, MOST_SIZE = 16, 4096  # pixels of a side that a backbone is fed
 PRIOR_KNOWN = 0.9  # share of queries assumed to have an answer, where nobody says
-MOST_QUERIES = 10_000  # that are evaluated; of more, a fair sample
+MOST_QUERIES = 10_000  # that are evaluated; of more, a random sample
 CONSIDERED = 32  # neighbours of a query that tell whether its matches are right
 MOST_PICTURES = 200  # that a calibration without labels learns from
 

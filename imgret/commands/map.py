@@ -89,6 +89,6 @@ def command(
         say(f"imgret: t-SNE drew the map. Run `pip install '{distribution()}[map]'` for UMAP.")
     shown = f"{len(drawn.points):,}"
     if len(drawn.points) < drawn.total:
-        shown += f" of {drawn.total:,}, a fair sample"
+        shown += f" of {drawn.total:,}, a random sample"
     print_facts([("images", shown), ("method", drawn.method), ("written", str(file))])
     return 0

@@ -305,7 +305,7 @@ def coded(images: Images, names: Sequence[str]) -> Labelled:
 
 
 def _chosen(labels: np.ndarray, most: int) -> tuple[np.ndarray, list[str]]:
-    """The rows that are queries: all that have a label, or a fair sample of them."""
+    """The rows that are queries: all that have a label, or a random sample of them."""
     rows = np.flatnonzero(labels >= 0)
     if not len(rows):
         raise DataError(
@@ -315,7 +315,7 @@ def _chosen(labels: np.ndarray, most: int) -> tuple[np.ndarray, list[str]]:
     if len(rows) <= most:
         return rows, []
     chosen = rows[evenly_drawn(len(rows), most)]
-    return chosen, [f"A fair sample of {most:,} of {len(rows):,} queries was evaluated."]
+    return chosen, [f"A random sample of {most:,} of {len(rows):,} queries was evaluated."]
 
 
 def _check_shared(gallery: Labelled, queries: Labelled) -> None:

@@ -118,7 +118,7 @@ def encode_labelled(
     found = list(find_images(folders))
     notices = []
     if len(found) > most:
-        notices.append(f"A fair sample of {most:,} of {len(found):,} queries was evaluated.")
+        notices.append(f"A random sample of {most:,} of {len(found):,} queries was evaluated.")
         found = [found[i] for i in evenly_drawn(len(found), most)]
     embeddings, loaded, failures = _encoded(found, encoder, reading)
     if failures:
