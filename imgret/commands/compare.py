@@ -99,7 +99,7 @@ Examples:
     type=click.IntRange(min=1),
     default=5,
     show_default=True,
-    help="Number of neighbours that vote.",
+    help="Number of neighbours that vote for a label.",
 )
 @interval_option
 @engine_option

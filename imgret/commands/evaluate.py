@@ -80,7 +80,7 @@ Examples:
     type=click.IntRange(min=1),
     default=5,
     show_default=True,
-    help="Number of neighbours that vote.",
+    help="Number of neighbours that vote for a label.",
 )
 @settings_options(*SEARCH)
 @click.option(
