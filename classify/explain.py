@@ -112,9 +112,9 @@ def find_files(
 ) -> tuple[list[ImageFile], list[str] | None]:
     """Find the images of files and folders; for one folder with class folders, their labels.
 
-    A folder has class folders when one of them bears the name of one of `classes`; then images
-    come class by class in turn, so that the first few show all. Raises DataError when a path
-    does not exist.
+    A folder has class folders when one of them is named as one of `classes`. Its images then come
+    in turn, one of each class, so that the first few show all. Raises DataError when a path does
+    not exist.
     """
     found = list(find_images(paths))
     folders = [folder for path in paths if path.is_dir() for folder in path.iterdir()]

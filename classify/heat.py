@@ -1,11 +1,12 @@
 """Grad-CAM: how much each place of a picture speaks for a class.
 
-Convolutional networks end in a map, (n, c, h, w); Swin and the like in (n, h, w, c), other
-transformers in tokens, (n, tokens, c), of which the first few stand for the whole picture. Of a
-convolutional network the last map is explained; of the others what the last block is given, close
-to where the authors of pytorch-grad-cam advise: behind its attention the places are mixed, and
-where the class token alone is read, no class depends on the rest. Its norm comes after that, since
-normalised tokens lose what makes an object's stand out.
+Convolutional networks end in a map, (n, c, h, w), Swin and the like in (n, h, w, c). Other
+transformers end in tokens, (n, tokens, c), of which the first few stand for the whole picture.
+
+In a convolutional network the last map is explained. In the others it is the input of the last
+block, close to where the authors of pytorch-grad-cam advise. Behind the attention of that block the
+places are mixed, and where only the class token is read, no class depends on the others. The input
+is taken before the block's norm, since normalised tokens lose what makes an object stand out.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ MAX_TEST_BYTES = 16 << 20
 class KeptTest(Plain):
     """The figures of a test that are kept with its run.
 
-    content: which images these were, as in Evaluation. notes: what was said of them. precision,
-    recall, f1: macro averages. classes: at most KEPT_CLASSES, those of the best F1.
+    content: which images these were, as in ClassifierReport. notes: what was said of them.
+    precision, recall, f1: macro averages. classes: at most KEPT_CLASSES, those of the best F1.
     """
 
     data: str
@@ -106,7 +106,7 @@ def read_entries(folders: Sequence[Path]) -> tuple[list[Entry], list[str]]:
 
 
 def _accuracy(found: LeaderboardRow) -> float:
-    """On test images, else on those that it was chosen by."""
+    """Return the accuracy on test images, else on those that the run was chosen by."""
     known = (found.test_accuracy, found.validation_accuracy)
     return next((accuracy for accuracy in known if accuracy is not None), 0.0)
 

@@ -20,10 +20,10 @@ EDGE = 1e-7  # from a cosine or a probability of 1
 class ClassificationLoss(nn.Module):
     """Cross-entropy or focal loss: (n, classes) scores and a target -> ().
 
-    The target is (n,) labels or (n, classes) shares, before smoothing. weights: (classes,); an
-    image has that of its true class, or the mean of those it is mixed of, whatever the smoothing:
-    torch weights each smoothed share by its own class instead, which teaches a rare class for every
-    image of a common one.
+    The target is (n,) labels or (n, classes) shares, before smoothing. weights: (classes,). An
+    image has the weight of its true class, or the mean of the classes it is mixed of, whatever the
+    smoothing. torch weights each smoothed share by its own class instead, which teaches a rare
+    class for every image of a common one.
     Focal loss: Lin et al. 2017, "Focal loss for dense object detection", for one right class
     among several, as Keras' CategoricalFocalCrossentropy has it.
     """

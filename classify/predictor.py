@@ -39,7 +39,7 @@ class Prediction(Plain):
 
 
 class Predictor:
-    """A run, or another folder of timm with class names, ready to classify.
+    """A classifier, loaded from a run or from another folder of timm that has class names.
 
     classes: in the order of the scores. preprocessing: of its images. network: in evaluation mode,
     on the device.

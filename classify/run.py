@@ -6,8 +6,8 @@ recipe.toml           all settings
 history.jsonl         one line an epoch
 run.json              format version, data, number of parameters, how it ended
 split.jsonl           what each image was for, by content
-last.safetensors      the last weights and the optimiser's state, to go on from
-report.html           curves, and what they led to
+last.safetensors      the last weights and the optimiser's state, to resume from
+report.html           curves, samples, and confusions of the validation images
 """
 
 from __future__ import annotations
@@ -75,7 +75,10 @@ class RunFacts(Plain):
 
 @dataclass(frozen=True)
 class Run:
-    """A folder of training, and what its run.json says."""
+    """The folder that a training wrote, and what its run.json says.
+
+    The properties read its files, and raise RunError where one is missing or damaged.
+    """
 
     folder: Path
     facts: RunFacts
@@ -103,7 +106,7 @@ class Run:
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe that it was trained by."""
+        """The recipe that the network was trained by."""
         file = self.folder / RECIPE
         return recipes.parse_recipe(_read_text(file), str(file))
 

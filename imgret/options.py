@@ -165,15 +165,18 @@ SETTING_OPTIONS: dict[
     },
     "expand": {
         "metavar": "N[:ALPHA]",
-        "help": "Search again with the mean of the query and its N nearest images; or none.",
+        "help": "Search again with the mean of the query and its N nearest images; none turns it "
+        "off.",
     },
     "augment": {
         "metavar": "N[:ALPHA]",
-        "help": "Replace each image's vector by the mean of it and its N nearest; or none.",
+        "help": "Replace each image's vector by the mean of it and its N nearest; none turns it "
+        "off.",
     },
     "rerank": {
         "metavar": "M[:K1:K2:W]",
-        "help": "Sort the M nearest by the neighbours that they share with the query; or none.",
+        "help": "Sort the M nearest by the neighbours that they share with the query; none turns "
+        "it off.",
     },
 }
 
@@ -216,9 +219,11 @@ def settings_options(*names: str, multiple: bool = False) -> Callable[[Function]
 
 def engine_option(function: Function) -> Function:
     """Add --engine."""
-    return click.option("--engine", type=OneOf(ENGINES), help="Engine that runs the backbone.")(
-        function
-    )
+    return click.option(
+        "--engine",
+        type=OneOf(ENGINES),
+        help="Engine that runs the backbone; by default chosen for you.",
+    )(function)
 
 
 def gallery_option(function: Function) -> Function:
@@ -239,7 +244,8 @@ def trust_option(function: Function) -> Function:
         is_flag=True,
         expose_value=False,
         callback=lambda ctx, _, value: ctx.meta.update({TRUST: value}),
-        help="Let a gallery that you did not write here name files outside of its folder.",
+        help="Let a gallery that you did not write here name files outside of its folder, and any "
+        "backbone.",
     )(function)
 
 
@@ -269,7 +275,7 @@ def interval_option(function: Function) -> Function:
         default="query",
         show_default=True,
         callback=lambda _, __, value: {"query": "queries", "class": "classes"}[value],
-        help="What the 95 % intervals extend to: other queries of these classes, or other classes. "
+        help="What the 95 % intervals are for: other queries of these classes, or other classes. "
         "With --zero-shot: classes.",
     )(function)
 

@@ -1,4 +1,4 @@
-"""A fair sample: the same one for the same numbers."""
+"""A random sample: the same one for the same numbers."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class ImgretError(Exception):
-    """Says what is wrong and what to do, for a person to read."""
+    """The root of imgret's errors; its message says what is wrong and what to do."""
 
     exit_code: ClassVar[int] = 2
     """What a command exits with; 1 is for a command that worked and found nothing."""
@@ -114,9 +114,9 @@ _BRANCH = re.compile(r"(literal|dict|tuple|list|constrained|function)[-\[].*|int
 
 
 def first_fault(error: ValidationError) -> tuple[str, str]:
-    """The first key that pydantic found wrong, and what is wrong with it, without a full stop.
+    """Return the first key that pydantic found wrong, and what is wrong, without a full stop.
 
-    Of a key that takes several kinds of values, the kind that fits best is told, or all of them.
+    For a key that takes several kinds of values, that is the kind that fits best, or all of them.
     """
     errors = error.errors()
     first = errors[0]

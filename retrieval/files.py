@@ -1,7 +1,7 @@
 """Files and folders that are replaced whole or not at all, and are on the disk when that is said.
 
-A new file is made beside the old one under a name of ours, synced, renamed, and then its folder is
-synced: a process that dies, or a machine that loses its power, leaves the old one or the new one
+A new file is made beside the old one under a name of ours, synced and renamed, and then its folder
+is synced. A process that dies, or a machine that loses power, leaves the old one or the new one
 (Pillai et al. 2014, "All file systems are not created equal"). While a file is being made its maker
 holds a lock on it, so that what a killed process left is told from what is still being written.
 """
@@ -172,7 +172,7 @@ def sync_tree(folder: Path) -> None:
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """What killed processes were making in a folder; what is still being made is not among it."""
+    """List what killed processes were making in a folder, not what is still being made."""
     try:
         names = [entry.name for entry in os.scandir(folder) if entry.name.startswith(PREFIX)]
     except OSError:
@@ -216,7 +216,7 @@ def sha256_of(file: Path) -> str:
 
 
 def read_bounded(file: Path, most: int, *, is_named: bool = False) -> bytes:
-    """A file's content, of at most so many bytes.
+    """Read a file of at most so many bytes.
 
     is_named: the user named this file or its folder, so that a link is followed and a pipe is read.
     Any other may come from a stranger, and never end: a link, a pipe or a device is not opened.
@@ -239,7 +239,7 @@ def read_bounded(file: Path, most: int, *, is_named: bool = False) -> bytes:
 
 
 def disk_use(path: Path) -> int:
-    """Bytes of a file, or of all files below a folder."""
+    """Return the bytes of a file, or of all files below a folder."""
     if path.is_dir() and not path.is_symlink():
         return sum(f.lstat().st_size for f in path.rglob("*") if not f.is_dir() or f.is_symlink())
     return path.lstat().st_size if is_there(path) else 0
@@ -259,7 +259,7 @@ def is_a_file(name: str | Path) -> bool:
 
 
 def identity(folder: Path) -> tuple[int, int] | None:
-    """What tells a folder from another in its place; None where there is none."""
+    """Return what tells a folder from another in its place; None where there is none."""
     try:
         status = folder.stat()
     except OSError:
@@ -268,9 +268,9 @@ def identity(folder: Path) -> tuple[int, int] | None:
 
 
 def modified_ns(status: os.stat_result) -> int:
-    """When a file was written to, within what 64 bits hold: a broken clock may say the year 2446.
+    """Return when a file was written to, in nanoseconds since 1970.
 
-    Nanoseconds since 1970.
+    It is kept within what 64 bits hold: a broken clock may say the year 2446.
     """
     return min(max(status.st_mtime_ns, -(1 << 63)), (1 << 63) - 1)
 

@@ -170,8 +170,11 @@ def bootstrap_interval(
 def _interval_over_groups(
     values: np.ndarray, groups: np.ndarray, confidence: float, resamples: int, seed: int
 ) -> tuple[float, float]:
-    """Of few groups the percentiles lie too close; they are widened as Hesterberg 2015 has it
-    ("What teachers should know about the bootstrap", the expanded percentile interval)."""
+    """Return the interval where whole groups are drawn.
+
+    With few groups the percentiles are too close. They are widened as in Hesterberg 2015 ("What
+    teachers should know about the bootstrap", the expanded percentile interval).
+    """
     from scipy.stats import norm, t
 
     _, codes = np.unique(groups, return_inverse=True)

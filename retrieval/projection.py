@@ -62,7 +62,7 @@ def seconds_to_project(vectors: np.ndarray, method: ProjectionMethod) -> float:
 
 
 def fair_sample(labels: Sequence[str], most: int, seed: int = 0) -> np.ndarray:
-    """Rows of at most `most` images, each label in proportion and with at least one.
+    """Draw rows of at most `most` images, each label in proportion and with at least one.
 
     Where there are more labels than places, the most frequent have one. Returns sorted int64.
     """

@@ -1,6 +1,6 @@
 """Text of others: names made visible, and what libraries say as one sentence for a person.
 
-A name of a file, a label, a message of a library is data: it may hold an escape sequence that a
+A file name, a label and a library's message are data. They may hold an escape sequence that a
 terminal obeys, a newline that forges a line, or a mark that turns the text after it around.
 """
 

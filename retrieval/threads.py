@@ -1,9 +1,9 @@
 """Work in threads that can be left behind: a slow picture stops neither the run nor its end.
 
 A decoder in C cannot be interrupted, and Python waits at its end for threads that are not daemons.
-So these are: what takes too long is given up, its result replaced, and its thread goes on unseen
-until it is done or the process ends; another one takes its place. On Ctrl-C nobody waits for them
-either, since the caller waits in Python, where the interrupt arrives at once.
+So these are daemons. What takes too long is given up and its result replaced. Its thread runs on
+unseen until it is done or the process ends, and another one takes its place. On Ctrl-C nobody waits
+for them either, since the caller waits in Python, where the interrupt arrives at once.
 """
 
 from __future__ import annotations

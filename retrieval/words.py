@@ -28,7 +28,7 @@ ENGINES: tuple[Engine, ...] = get_args(Engine)
 DEFAULT_BACKBONE = "mini"
 LEAST_SIZE, MOST_SIZE = 16, 4096  # pixels of a side that a backbone is fed
 PRIOR_KNOWN = 0.9  # share of queries assumed to have an answer, where nobody says
-MOST_QUERIES = 10_000  # that are evaluated; of more, a fair sample
+MOST_QUERIES = 10_000  # that are evaluated; of more, a random sample
 CONSIDERED = 32  # neighbours of a query that tell whether its matches are right
 MOST_PICTURES = 200  # that a calibration without labels learns from
 
@@ -79,7 +79,15 @@ class EmbeddingOptions(TypedDict, total=False):
 
 
 class SettingsAsked(TypedDict, total=False):
-    """Settings that a user may give; left out or None is what a gallery has, or the default."""
+    """Settings that a user may give; left out or None is what a gallery has, or the default.
+
+    backbone: "mini" (the default), a short name ("mobilenetv2", "resnet50", "efficientnet-b7"), a
+    timm name, "hf-hub:user/model" or a folder. size: side of its input in pixels, 16 to 4096; by
+    default its own. fit: how a picture becomes a square, "squash" (the default), "crop" or "pad".
+    pool: "own" (the default), "avg", "max", "gem", "avg+max" or "avg+gem". views: "none" (the
+    default), "flip", "multiscale" or "flip+multiscale". transform: "auto" (the default) or what
+    `imgret index --help` lists. expand, augment: `N[:ALPHA]`. rerank: `M[:K1:K2:W]`.
+    """
 
     backbone: str | PathLike[str] | None
     size: int | None

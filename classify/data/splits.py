@@ -37,8 +37,8 @@ def find_splits(
 ) -> Splits:
     """Find train/, val/ and test/ of a folder, or split its class folders by class and seed.
 
-    Copies of one file are never on two sides: what is split here keeps them together, and where
-    the folder has its own splits, copies of what is tested on are not trained on.
+    Copies of one file are never on two sides. What is split here keeps them together. Where the
+    folder has its own splits, copies of what is tested on are not trained on.
     Raises DataError for one class only, a class with one image to train on, or a folder of which
     it is not plain what its classes are.
     """

@@ -1,8 +1,8 @@
 """Which layers of a network are its head, and what they are given.
 
-timm's classifiers are one layer (linear, a 1x1 convolution, with a norm of its own), or several
-whose scores are averaged (a distilled network's two, one for each branch of CrossViT), and VOLO
-adds those of every token. What a network gives is what counts: training and judging both call it.
+timm's classifiers are one layer (linear, a 1x1 convolution, with a norm of its own) or several
+whose scores are averaged (two in a distilled network, one per branch in CrossViT). VOLO adds those
+of every token. Training and judging both use the scores that the network itself gives.
 """
 
 from __future__ import annotations

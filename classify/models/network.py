@@ -105,7 +105,7 @@ def _preprocessing(spec: ModelSpec, pixels: Input, source: Backbone | None) -> P
 
 
 def _default_size(spec: ModelSpec) -> int:
-    """Of random weights: that of the architecture, if timm knows one."""
+    """Return the input's size for random weights: the architecture's, if timm knows one."""
     return (_is_known(spec) and backbones.input_size(spec.architecture)) or DEFAULT_SIZE
 
 

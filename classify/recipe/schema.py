@@ -180,8 +180,11 @@ class MetricLearning(Frozen):
 
 
 class Loss(Frozen):
-    """smoothing: of the labels. gamma, alpha: of the focal loss (Lin et al. 2017). class_weights:
-    "none", "balanced", or a weight for some classes by name."""
+    """The loss of a classifier.
+
+    smoothing: of the labels. gamma, alpha: of the focal loss (Lin et al. 2017). class_weights:
+    "none", "balanced", or a weight for some classes by name. metric: an added metric loss.
+    """
 
     name: Literal["cross-entropy", "focal"] = "cross-entropy"
     smoothing: Below1 = 0.0
@@ -199,8 +202,8 @@ class Distillation(Frozen):
     (1 - cosine), of the error of maps, and of the loss on the labels. whitened: weight of the
     distance of embeddings after retrieval's transform `auto`, fitted to the teacher's. layers:
     whose outputs the maps are, by name, a star for one part of it; "a>b" are two that follow one
-    another and count as one. apart: give each of these layers what the teacher's is given, and
-    train nothing but their errors.
+    another and count as one. apart: give each of these layers the input of the teacher's, and
+    reduce their errors alone.
     """
 
     teacher: str
@@ -266,7 +269,7 @@ class Training(TrainingSettings):
 
 class Phase(Frozen):
     """A stage of training. open: which layers learn: "head", "all", or how many of the backbone's
-    last layers besides the head. The rest: as in Settings, where they differ from training's."""
+    last layers besides the head. The rest: see TrainingSettings; None takes that of training."""
 
     open: Literal["head", "all"] | Annotated[int, Field(ge=1, le=10_000)] = "all"
     epochs: Epochs | None = None
@@ -296,7 +299,7 @@ class StatedFigures(Frozen):
 
 
 class Recipe(Frozen):
-    """Everything that a recipe's file says."""
+    """A recipe to train a classifier by; docs/guide/train.md lists the keys of its file."""
 
     title: str = ""
     reproduces: str = ""

@@ -1,6 +1,6 @@
 """Pictures of rendered industrial parts in five classes: something to try retrieval and recipes on.
 
-folder.py       a folder of pictures, by seed; an interrupted run goes on
+folder.py       a folder of pictures, by seed; an interrupted run continues
 renderer.py     a class and a random generator -> one picture
 fasteners.py    bolts, nuts, washers; cartons.py and bags.py the other two, prints.py their print
 meshes.py       surfaces as triangles

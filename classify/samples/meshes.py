@@ -39,7 +39,7 @@ def joined_meshes(meshes: list[Mesh]) -> Mesh:
 
 
 def centred(mesh: Mesh) -> Mesh:
-    """The same around the origin, its farthest vertex at distance 1."""
+    """Move a mesh to the origin, and scale its farthest vertex to distance 1."""
     vertices = mesh.vertices - (mesh.vertices.max(0) + mesh.vertices.min(0)) / 2
     return replace(mesh, vertices=vertices / np.sqrt((vertices**2).sum(1).max()))
 

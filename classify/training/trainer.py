@@ -55,8 +55,11 @@ DIVERGED = "the loss was not a number"
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained run. failed: images that were left out, and why. is_random: whether
-    the backbone began with random weights."""
+    """A trained run.
+
+    best: the epoch whose weights were kept, None if there is none. failed: images that were left
+    out, and why. is_random: whether the backbone began with random weights.
+    """
 
     run: Run
     history: tuple[Epoch, ...]
@@ -78,13 +81,15 @@ def train(
 ) -> Trained:
     """Train a classifier on the class folders of a folder, or on its train/ and val/.
 
-    out: the run, a folder that is made. resume: continue the run that is there, to the same
-    result as if it had never stopped; recipe is then the run's own. A run that is finished is given
-    as it is, so that its report can be made where that was interrupted. on_split: told in sentences
-    what was taken for what, before anything is decoded. should_stop: asked after each step.
-    Tells glibc to keep freed memory, in the whole process (keep_freed_memory()).
-    Raises DataError for data that cannot be trained on or is not the run's, RunError for a run
-    that is there already and when the loss becomes NaN (what was best is kept), and WriteError.
+    out: folder of the run, which is made. resume: continue the run in out, to the same result as
+    if it had never stopped; its own recipe then replaces recipe. A finished run is returned as it
+    is. on_epoch: told each epoch. on_split: told in sentences which folders were taken for what,
+    before an image is decoded. should_stop: asked after each step; True saves the state and ends.
+
+    Tells glibc to keep freed memory, in the whole process. Raises DataError for data that cannot be
+    trained on or is not the run's, RecipeError for a network or an optimiser that cannot be used,
+    BackboneError for weights that cannot be loaded, WriteError, and RunError where out already has
+    a run, or when the loss becomes NaN (the best weights are kept).
     """
     folder, out = path_of("folder", folder), path_of("out", out)
     if resume:

@@ -75,7 +75,7 @@ Examples:
     "recipes",
     multiple=True,
     metavar="NAME|FILE",
-    help="R1, R2, R3 or a TOML file; may be repeated.",
+    help="R1, R2, R3, R3-lite2 or a TOML file; may be repeated.",
 )
 @settings_options(*EMBEDDING, *SEARCH, multiple=True)
 @click.option(
@@ -83,7 +83,8 @@ Examples:
     multiple=True,
     type=NamedPath(path_type=Path),
     metavar="FOLDER",
-    help="Weights of a backbone of a recipe; the folder says which. May be repeated.",
+    help="Folder with the weights of a backbone that a recipe names; its config.json says which. "
+    "May be repeated.",
 )
 @click.option(
     "--random-weights",
@@ -98,7 +99,7 @@ Examples:
     type=click.IntRange(min=1),
     default=5,
     show_default=True,
-    help="Number of neighbours that vote.",
+    help="Number of neighbours that vote for a label.",
 )
 @interval_option
 @engine_option

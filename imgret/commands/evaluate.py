@@ -80,7 +80,7 @@ Examples:
     type=click.IntRange(min=1),
     default=5,
     show_default=True,
-    help="Number of neighbours that vote.",
+    help="Number of neighbours that vote for a label.",
 )
 @settings_options(*SEARCH)
 @click.option(
@@ -88,7 +88,7 @@ Examples:
     type=click.IntRange(min=2),
     default=10_000,
     show_default=True,
-    help="Evaluate a fair sample if there are more queries.",
+    help="Number of queries to evaluate at most; of more, a random sample is taken.",
 )
 @interval_option
 @click.option("--no-calibrate", is_flag=True, help="Do not store a calibration in the gallery.")
@@ -107,9 +107,9 @@ def command(
 ) -> int:
     """Measure matches by labels: precision, recall, MAP@R and more, each with its 95 % interval.
 
-    Leave-one-out over the gallery also learns how likely a match is right, as `imgret calibrate`
-    does. `imgret query` shows it from then on. Another transform or refinement than the gallery's
-    can be tried without reading an image.
+    Without --queries and --zero-shot it also learns how likely a match is right, as `imgret
+    calibrate` does, and `imgret query` shows that from then on. Another transform or refinement
+    than the gallery's can be tried without reading an image.
     """
     from imgret.output import shown_progress
     from retrieval.retriever import Retriever

@@ -72,7 +72,7 @@ def command(
     show: Show,
     limit: int,
 ) -> int:
-    """Draw by Grad-CAM what speaks for a class in IMAGES: one row per image, one column per run.
+    """Show with Grad-CAM what speaks for a class in IMAGES: one row per image, one column per run.
 
     For one folder with class folders, the true classes are shown, too. Exit codes: 0 drawn, 1 no
     image to show, 2 an error.

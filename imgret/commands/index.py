@@ -84,9 +84,15 @@ Examples:
     "--reembed", is_flag=True, help="Embed all images again, for example with a new backbone."
 )
 @click.option(
-    "--batch-size", type=click.IntRange(1, 4096), help="Number of images encoded at a time."
+    "--batch-size",
+    type=click.IntRange(1, 4096),
+    help="Number of images encoded at a time; by default the engine's choice.",
 )
-@click.option("--workers", type=click.IntRange(1, 256), help="Number of decoding threads.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    help="Number of decoding threads; by default one per core.",
+)
 @max_pixels_option
 @click.option("--strict", is_flag=True, help="Exit with 2 if any image failed.")
 @click.option(

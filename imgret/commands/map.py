@@ -50,7 +50,7 @@ Examples:
     type=click.IntRange(1, 100_000),
     default=5_000,
     show_default=True,
-    help="Draw a fair sample if there are more images.",
+    help="Number of images to draw at most; of more, a random sample is drawn.",
 )
 @click.option(
     "--where", metavar="FILTER", help="Draw only rows that pass the filter; see the example."
@@ -66,7 +66,7 @@ def command(
     where: str | None,
     seed: int,
 ) -> int:
-    """Draw the gallery as a map: images that look alike lie together.
+    """Draw the gallery as a map: images that look alike lie close together.
 
     The result is one HTML page with thumbnails on hover, colours by label, zoom and search.
     """
@@ -89,6 +89,6 @@ def command(
         say(f"imgret: t-SNE drew the map. Run `pip install '{distribution()}[map]'` for UMAP.")
     shown = f"{len(drawn.points):,}"
     if len(drawn.points) < drawn.total:
-        shown += f" of {drawn.total:,}, a fair sample"
+        shown += f" of {drawn.total:,}, a random sample"
     print_facts([("images", shown), ("method", drawn.method), ("written", str(file))])
     return 0

@@ -53,7 +53,8 @@ Examples:
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Override a key of the recipe, such as training.epochs=5 or phases.1.lr=1e-5.",
+    help="Override a key of the recipe, such as training.epochs=5 or phases.1.lr=1e-5; may be "
+    "repeated.",
 )
 @click.option(
     "--classes",

@@ -1,7 +1,7 @@
 """imgret's own encoder, `mini`, known from its files alone: neither torch nor timm is imported.
 
-retrieval/mini/ is a folder as timm writes it, so that load("mini") is timm's network of the same
-weights, with the graph as ONNX beside it; docs/mini.md says how they were trained.
+retrieval/mini/ is a folder as timm writes it, so that load_backbone("mini") is timm's network
+of the same weights, with the graph as ONNX beside it; docs/mini.md says how they were trained.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def packaged_spec(asked: EmbeddingSettings) -> BackboneSpec | None:
 
 
 def packaged_network(spec: BackboneSpec) -> Path | None:
-    """The ONNX file of the package's own network, where spec is of it and its weights; else None.
+    """Return the ONNX file of the package's own network; None where spec is of another one.
 
     It holds the graph alone and takes its tensors from model.safetensors beside it.
     """

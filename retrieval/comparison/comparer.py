@@ -30,7 +30,12 @@ RESAMPLES = 10_000
 
 @dataclass(frozen=True)
 class ComparedFolders:
-    """The folders that experiments run on. labels, query_labels: "folder" or a CSV file."""
+    """The labelled folders that experiments run on.
+
+    queries: None searches for each image of gallery among the others. labels, query_labels:
+    "folder", the name of the folder that holds an image, or a CSV file. zero_shot: evaluate the
+    second half of the classes, with the transform fitted to the first.
+    """
 
     gallery: Path
     queries: Path | None = None
@@ -51,7 +56,8 @@ def compare(
     """Run experiments, and test in pairs whether they differ.
 
     cache: folder where embeddings and results are kept, so that one more experiment costs that
-    experiment alone. Raises ImgretError when one cannot be run; what was done stays.
+    experiment alone. measured: which k, and how many neighbours vote; see Measured. Raises a child
+    of ImgretError when an experiment cannot be run; the results before it stay in the cache.
     """
     measured, place = measured or Measured(), path_of("cache", cache)
     queries = None if data.queries is None else path_of("queries", data.queries)

@@ -1,7 +1,7 @@
 """Folders of images -> labelled embeddings, each made once and kept in a cache folder.
 
-A cache entry is a gallery like any other: an interrupted run goes on where it stopped, new and
-changed images are embedded, an unreadable one is a row with its reason.
+A cache entry is a gallery like any other. An interrupted run continues where it stopped, new and
+changed images are embedded, and an unreadable one is a row with its reason.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def embed_folder(
 ) -> Embedded:
     """Embed the images below a folder, or read their embeddings from the cache.
 
-    most: of more images than this, a fair sample is embedded.
+    most: of more images than this, a random sample is embedded.
 
     Raises BackboneError, GalleryError, and DataError when no image can be read.
     """

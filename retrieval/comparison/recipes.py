@@ -19,8 +19,11 @@ from retrieval.words import EMBEDDING, EmbeddingSettings, Frozen, SearchSettings
 
 
 class Figures(Frozen):
-    """On the queries of cars/test: to beat, or measured here. parameters: Keras' total, of the
-    backbone without its classifier. note: what stands in the way of comparing them."""
+    """Figures on the queries of cars/test, to beat or measured here.
+
+    parameters: Keras' total, of the backbone without its classifier. note: why they cannot be
+    compared as they are.
+    """
 
     precision_at_5: float | None = Field(default=None, ge=0, le=1)
     parameters: int | None = Field(default=None, ge=0)
@@ -28,7 +31,11 @@ class Figures(Frozen):
 
 
 class Experiment(Frozen):
-    """All of a recipe's file. k: neighbours that are looked at."""
+    """A recipe of retrieval: how images are embedded, and how they are searched.
+
+    reproduces: the row of the systems that it reproduces, "" for none. k: of precision@k.
+    reference, measured: figures to beat, and ours. Raises pydantic's ValidationError.
+    """
 
     title: str = ""
     reproduces: str = ""
@@ -46,7 +53,7 @@ class Experiment(Frozen):
 
 @dataclass(frozen=True)
 class NamedExperiment:
-    """A recipe under a name that is unique in its comparison."""
+    """An experiment under a name that is unique in its comparison."""
 
     name: str
     recipe: Experiment

@@ -10,13 +10,13 @@ from retrieval.plain import Plain
 
 @dataclass(frozen=True)
 class ExperimentResult(Plain):
-    """One experiment.
+    """What one experiment gave.
 
     name: unique in the comparison, such as "R1". settings: name and value of each setting, for a
-    person. milliseconds: to decode and encode one image, None where it was not measured.
-    reference: the precision@k to beat, None where there is none. is_random: made with random
-    weights, so its figures show shape and cost only. sheet: the same few queries in each
-    experiment.
+    person. milliseconds: to decode and encode one image, None where it was not measured. dim: width
+    of an embedding. reference: the precision@k to beat, None where there is none. is_random: made
+    with random weights, so its figures show shape and cost only. sheet: the same few queries in
+    each experiment.
     """
 
     name: str

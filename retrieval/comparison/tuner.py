@@ -2,8 +2,9 @@
 
 Some images of each class are held out and searched for among the others. One thing is changed at a
 time, what gains is kept: transform, pooling, views, size, the transform again, augmentation,
-expansion, re-ranking. The best of many on the images that chose it looks better than it is, so a
-third of what is held out chooses nothing: it is searched for once, at the end, for what is told.
+expansion, re-ranking. The best of many looks better than it is on the images that chose it. So a
+third of what is held out chooses nothing. It is searched for once, at the end, for the figure
+shown.
 """
 
 from __future__ import annotations
@@ -42,9 +43,11 @@ Change = dict[str, Any]
 
 @dataclass(frozen=True)
 class Step(Plain):
-    """One change that was tried. precision: of held-out images. gain, p: against the best so far,
-    of a paired permutation test. kept: whether it is part of the best setting from here on.
-    skipped: why it was not tried, else "".
+    """One change that was tried.
+
+    precision: mean precision@k of the held-out images that choose. gain: over the best so far, and
+    p of it by a paired permutation test. kept: whether the change is part of the best settings from
+    here on. skipped: why it was not tried, else "".
     """
 
     change: str
@@ -60,8 +63,9 @@ class Step(Plain):
 class Tuning(Plain):
     """The best settings, and how they were found.
 
-    held_out: images that chose it; start: their precision@k at first. fresh: those that chose
-    nothing. before, after: precision@k of these, after with its 95 % interval over queries.
+    images: all that were used. held_out: images that chose the settings; start: their precision@k
+    with the settings to begin with. fresh: held-out images that chose nothing. before, after: the
+    precision@k of these, after with its 95 % interval over queries, low to high.
     """
 
     recipe: Experiment
@@ -95,11 +99,14 @@ def tune(
     progress: Progress | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> Tuning:
-    """Try changes that may gain, the cheapest first, until the time is up.
+    """Find the settings that match the labelled images of a folder best, within some minutes.
 
-    use_labels: whether the transform may be fitted to the labels; where not, one that would be
-    (auto too) gives way to rca. The first embedding is made whatever it takes. Raises DataError
-    when there are too few labelled images to hold some out, ArgumentError for minutes.
+    Changes that may gain are tried, the cheapest first; the first embedding is made whatever it
+    takes. cache: folder that keeps embeddings. start: settings to begin with, by default those of
+    a new gallery. use_labels: whether the transform may be fitted to the labels; where not, one
+    that would be (auto too) gives way to rca. labels: "folder" or a CSV file. k: of precision@k.
+    most_images: of more, a random sample is used. on_step: told each change. Raises DataError when
+    there are too few labelled images to hold some out, ArgumentError for minutes.
     """
     if not minutes > 0:  # nor NaN
         raise ArgumentError(f"minutes is {minutes}. Give a number above 0.")

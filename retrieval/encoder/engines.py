@@ -70,7 +70,7 @@ def open_encoder(
 
 
 def exported_encoder(spec: BackboneSpec, engine: Engine, cache: Path) -> Encoder | None:
-    """The encoder without torch: of imgret's own weights or from an export in cache, or None."""
+    """Open an encoder without torch, of imgret's own weights or an export in cache; else None."""
     is_openvino = engine.startswith("openvino") and _runs_here(engine)
     return _opened(spec, precision_of(engine if is_openvino else None), cache)
 

@@ -80,11 +80,11 @@ def check_writable(folder: Path) -> None:
 
 
 def traced(network: torch.nn.Module, example: torch.Tensor) -> Any:
-    """A network of one input and one output as OpenVINO's model, for batches of any size.
+    """Trace a network of one input and one output to OpenVINO's model, for batches of any size.
 
-    example: an input of more than one row. A trace follows what the network does with it: a way
-    that depends on the pixels is refused, one that depends on the size of the batch comes out
-    wrong, so hold it against torch with a batch of another size. Raises what torch and OpenVINO
+    example: an input of more than one row. A trace follows what the network does with it. A path
+    that depends on the pixels is refused. One that depends on the size of the batch comes out
+    wrong, so compare it with torch on a batch of another size. Raises what torch and OpenVINO
     raise.
     """
     import torch
@@ -100,7 +100,7 @@ def traced(network: torch.nn.Module, example: torch.Tensor) -> Any:
 
 
 def exported(network: torch.nn.Module, example: torch.Tensor) -> Any:
-    """The same by torch.export, which takes one to three times as long.
+    """Convert a network as traced() does, by torch.export, in one to three times the time.
 
     Raises what torch.export and OpenVINO raise.
     """

@@ -23,7 +23,7 @@ HINTS = {"bf16": "bf16", "fp32": "f32"}
 
 
 def openvino() -> Any:
-    """The module, kept from reporting home.
+    """Import OpenVINO, and keep it from reporting home.
 
     It sends usage events to its makers unless its telemetry package is missing on its import.
     """
@@ -34,7 +34,7 @@ def openvino() -> Any:
 
 
 def read_network(file: Path, size: int) -> Any:
-    """An ONNX file's network for pictures of a side: (n, size, size, 3) uint8 -> (n, dim) float32.
+    """Read an ONNX file for pictures of a side: (n, size, size, 3) uint8 -> (n, dim) float32.
 
     Raises BackboneError when the file, or what it names beside it, cannot be read.
     """
@@ -49,7 +49,7 @@ def read_network(file: Path, size: int) -> Any:
 
 
 def precision_of(engine: Engine | None) -> str:
-    """bf16 or fp32: of an engine, or the best of this processor where none is named."""
+    """Return bf16 or fp32: an engine's, or the best of this processor where none is named."""
     if engine is not None:
         return engine.rpartition("-")[2]
     capabilities = openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -57,7 +57,7 @@ def precision_of(engine: Engine | None) -> str:
 
 
 def compiled(model: Any, precision: str) -> Runner:
-    """What runs a model: (n, size, size, 3) uint8 -> (n, dim) float32.
+    """Compile a model to what runs it: (n, size, size, 3) uint8 -> (n, dim) float32.
 
     model: an openvino.Model, or the path of its .xml file. Raises RuntimeError on a damaged file.
     """

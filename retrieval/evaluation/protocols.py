@@ -6,8 +6,9 @@ zero-shot       leave-one-out over the second half of the classes, in sorted ord
                 fitted on the first half: the protocol of Cars196 (Oh Song et al. 2016, "Deep metric
                 learning via lifted structured feature embedding")
 
-A transform that is fitted to labels (lda), and an augmented gallery, have seen the images that are
-left out one by one; leave-one-out is then by fifths: the queries of one fifth search the others.
+A transform that is fitted to labels (lda, wccn, auto), and an augmented gallery, have seen the
+images that are left out one by one. Leave-one-out is then by fifths: the queries of one fifth
+search the others.
 """
 
 from __future__ import annotations
@@ -76,9 +77,11 @@ class SearchMethod:
 
 @dataclass(frozen=True)
 class Measured:
-    """What is measured: k of the metrics, ascending, and the neighbours that vote.
+    """What is measured.
 
-    interval_over: what intervals are about. Those of zero-shot are about classes, whatever it says.
+    ks: numbers of neighbours, ascending. vote: number of neighbours that vote. most_queries: of
+    more, a random sample is evaluated. interval_over: what intervals are for, other "queries" or
+    other "classes"; those of zero-shot are always for classes.
     """
 
     ks: tuple[int, ...] = (1, 5, 10)
@@ -302,7 +305,7 @@ def coded(images: Images, names: Sequence[str]) -> Labelled:
 
 
 def _chosen(labels: np.ndarray, most: int) -> tuple[np.ndarray, list[str]]:
-    """The rows that are queries: all that have a label, or a fair sample of them."""
+    """The rows that are queries: all that have a label, or a random sample of them."""
     rows = np.flatnonzero(labels >= 0)
     if not len(rows):
         raise DataError(
@@ -312,7 +315,7 @@ def _chosen(labels: np.ndarray, most: int) -> tuple[np.ndarray, list[str]]:
     if len(rows) <= most:
         return rows, []
     chosen = rows[evenly_drawn(len(rows), most)]
-    return chosen, [f"A fair sample of {most:,} of {len(rows):,} queries was evaluated."]
+    return chosen, [f"A random sample of {most:,} of {len(rows):,} queries was evaluated."]
 
 
 def _check_shared(gallery: Labelled, queries: Labelled) -> None:

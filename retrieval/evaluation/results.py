@@ -64,7 +64,7 @@ class Confusion(Plain):
 
 @dataclass(frozen=True)
 class Neighbour(Plain):
-    """One neighbour of a query. score: cosine similarity; right: whether it has its label."""
+    """One neighbour of a query. score: cosine similarity. right: has it the query's label?"""
 
     path: Path
     label: str
@@ -93,7 +93,7 @@ class ReliabilityBin(Plain):
 
 @dataclass(frozen=True)
 class Confidence(Plain):
-    """Evidence -> the probability that a match is right; calibration.py says how it is learnt.
+    """The weights that turn evidence into the probability that a match is right.
 
     has_answer: weights of support, margin, near and density of the best match, and the bias, at
     even odds. is_right: weights of a match's support, margin and near, and the bias. least: the
@@ -105,10 +105,11 @@ class Confidence(Plain):
     least: float
 
     def probability(self, e: Evidence, density: np.ndarray, prior_known: float) -> np.ndarray:
-        """(q, m) float64 in [0, 1]; 0 for a match that is not there or scores less than least,
-        by more than another engine may round.
+        """Return how likely the m matches of q queries are right: (q, m) float64 in [0, 1].
 
-        density: (q,) of the best match. prior_known: share of queries that have an answer.
+        It is 0 for a match that is not there, or that scores less than `least` by more than engines
+        round differently. e: the evidence. density: (q,) of the best match. prior_known: share of
+        queries that have an answer.
         """
         odds = e.of_query(density) @ np.array(self.has_answer[:-1]) + self.has_answer[-1]
         odds = odds + math.log(prior_known / (1 - prior_known))

@@ -5,6 +5,7 @@
       images.lance/           the truth: one row per image (table.py)
       index-<version>.faiss   derived: the transform and vectors, as they were at that version
       index-<version>-added.faiss, -removed.ids   derived: what changed since
+      copies/               second copies of the small files on which all rows depend
 
 A filter (filter/) says which rows are meant; only this folder knows what Lance calls that.
 Settings also lie in the table itself, so that everything but images.lance can be made again.

@@ -1,4 +1,4 @@
-"""Which pieces of the table are written anew: small ones merged, and what removed rows leave."""
+"""Which pieces of the table are rewritten: small ones, and those that lost rows."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Compaction:
 
 
 def due(dataset: Any, dim: int) -> Compaction | None:
-    """The merging of small pieces once there are many, and of those that lost many rows."""
+    """Return what merges small pieces once there are many, and pieces that lost many rows."""
     rows = _rows_a_piece(dim)
     pieces = _below(dataset, rows, MOST_DELETED)
     small = sum(piece.physical_rows < rows for piece in pieces)
@@ -46,7 +46,7 @@ def due(dataset: Any, dim: int) -> Compaction | None:
 
 
 def complete(dataset: Any, dim: int) -> Compaction | None:
-    """The merging of all small pieces, and of all that hold a removed row."""
+    """Return what merges all small pieces, and all that hold a removed row."""
     rows = _rows_a_piece(dim)
     pieces = _below(dataset, rows, 0.0)
     if len(pieces) > 1 or any(map(_share_deleted, pieces)):
@@ -55,7 +55,7 @@ def complete(dataset: Any, dim: int) -> Compaction | None:
 
 
 def erasure(dataset: Any, table: Path) -> Compaction | None:
-    """The writing anew of the pieces that hold a removed row, where these are small."""
+    """Return what rewrites the pieces that hold a removed row, where these are small."""
     holding = [p for p in dataset.get_fragments() if p.metadata.deletion_file]
     if not holding:
         return None

@@ -176,7 +176,7 @@ class Gallery:
                 delete(file)
 
     def index_files_needed(self, state: IndexState) -> list[Path]:
-        """The files that a published index consists of."""
+        """List the files that a published index consists of."""
         files = self.index_files_of(state)
         beside = [(files.added, state.added), (files.removed, state.removed)]
         return [files.main, *(file for file, facts in beside if facts)]

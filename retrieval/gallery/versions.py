@@ -25,8 +25,9 @@ def versions_of(table: Path) -> list[int]:
 
 
 def version_of(manifest: Path) -> int:
-    """Lance counts down in the names of manifests, so that the newest is listed first; or, in
-    older tables, up. -1 where the name is no number.
+    """Return the version that a manifest's name gives, -1 where it is no number.
+
+    Lance counts down in these names, so that the newest is listed first; in older tables, up.
     """
     name = manifest.stem
     if not (name.isascii() and name.isdecimal() and len(name) <= 20):

@@ -3,8 +3,8 @@
 What a picture will take is known from its header, before anything is allocated. Threads wait until
 it is free, first come, first served. Large pictures also take places that all processes of a user
 share (locked files, which the system frees when a process dies), so that processes do not add up
-either; where those cannot be had (no fcntl, no writable folder, nobody gives one back in time),
-decoding goes on without.
+either. Without such places (no fcntl, no writable folder, none given back in time) decoding
+continues.
 """
 
 import os
@@ -105,9 +105,9 @@ def process_budget() -> Budget:
 
 @lru_cache(maxsize=1)
 def file_budget() -> Budget:
-    """Return the budget of the bytes of files to decode, beside that of their pixels.
+    """Return the budget for the bytes of files to decode, which is apart from that for pixels.
 
-    Who waits for that of pixels may hold some of this, never the other way round.
+    A thread that waits for that of pixels may hold some of this, never the other way round.
     """
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=file_budget.cache_clear)

@@ -61,7 +61,7 @@ def parts(hashes: bytes) -> list[np.ndarray]:
 
 
 def coarse(hashes: np.ndarray) -> np.ndarray:
-    """Of hashes (n, HASH_BYTES) the lowest frequencies alone, (n, COARSE_BYTES) uint8.
+    """Return the lowest frequencies of (n, HASH_BYTES) hashes, (n, COARSE_BYTES) uint8.
 
     They are all that a picture of few plain areas has; the others are noise there.
     """

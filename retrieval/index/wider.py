@@ -1,9 +1,9 @@
 """Search of an IVF index among some of its vectors: more cells, until more change nothing.
 
-How many cells hold the nearest that pass a filter depends on the filter: where it goes by what the
-cells go by, as labels do, the cells near a query may hold none. So each query has cells of its
-own number, in the way of Li et al. 2020, "Improving approximate nearest neighbor search through
-learned adaptive early termination", by the plain rule that a round which finds nothing ends it.
+How many cells hold the nearest that pass a filter depends on the filter. If it selects much as the
+cells do, as labels do, the cells near a query may hold none. So each query has its own number of
+cells, as in Li et al. 2020, "Improving approximate nearest neighbor search through learned adaptive
+early termination", but by a simpler rule: a round that finds nothing new ends the search.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ Results = Sequence[ExperimentResult]
 
 
 def comparison_figures(comparison: Comparison) -> dict[str, Figure]:
-    """The figures of SYSTEMS.md, R, by name, and quality against cost."""
+    """Draw the figures of a comparison, by name; "cost" only where times were measured."""
     results = comparison.experiments
     k = results[0].evaluation.k
     draw: dict[str, Callable[[Results], Figure | None]] = {

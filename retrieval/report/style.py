@@ -60,7 +60,7 @@ def new_figure(height: float = 2.4, width: float = WIDTH) -> tuple[Figure, Axes]
 
 
 def draw_reliability(axes: Axes, bins: Sequence[ReliabilityBin], label: str) -> None:
-    """What was right of what was predicted, beside the diagonal of a perfect prediction."""
+    """Draw the share that is right by predicted probability, beside a perfect prediction's line."""
     axes.plot([0, 1], [0, 1], color=SOFT, linestyle="--", linewidth=0.8, label="perfect")
     found = [b.predicted for b in bins], [b.observed for b in bins]
     axes.plot(*found, color=COLOURS[0], marker="o", markersize=4, linewidth=1.2, clip_on=False,

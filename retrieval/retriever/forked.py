@@ -1,7 +1,7 @@
 """A Retriever in a forked process: its calls are done by a fresh process beside it.
 
 Lance, OpenVINO and FAISS have threads, which a fork leaves behind while it copies the locks that
-they held: in the child they wait for ever (measured: 1 to 30 of 100 children hung in Lance, every
+they held. Then the child waits for ever (measured: 1 to 30 of 100 children hung in Lance, every
 one in FAISS with two threads). So where Lance was used before the fork, as below gunicorn --preload
 or a DataLoader's workers, a new interpreter is started once and asked; it ends with the process
 that started it. What passes between the two is private to them.

@@ -18,8 +18,8 @@ def check_missing(
 ) -> None:
     """Raise DataError if so many files are gone that a drive may not be mounted.
 
-    That is where a path that held rows yields no file at all any more, where a folder that held
-    many is there and empty, and where more than half of a path's rows, at least MANY, are gone.
+    That is so in three cases: a path that held rows yields no file at all any more, a folder that
+    held many is there and empty, or more than half of a path's rows, at least MANY_GONE, are gone.
     gone: those of plan that are surely not found elsewhere. The paths are those given now and those
     given before that lie below them.
     """

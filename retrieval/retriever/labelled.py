@@ -111,14 +111,14 @@ def encode_labelled(
     reading: Reading,
     most: int,
 ) -> tuple[Images, list[str]]:
-    """Embed a fair sample of at most `most` images below folders, with notices on it.
+    """Embed a random sample of at most `most` images below folders, with notices on it.
 
     An image that cannot be read is left out and named. Raises DataError when none is left.
     """
     found = list(find_images(folders))
     notices = []
     if len(found) > most:
-        notices.append(f"A fair sample of {most:,} of {len(found):,} queries was evaluated.")
+        notices.append(f"A random sample of {most:,} of {len(found):,} queries was evaluated.")
         found = [found[i] for i in evenly_drawn(len(found), most)]
     embeddings, loaded, failures = _encoded(found, encoder, reading)
     if failures:

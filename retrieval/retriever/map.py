@@ -33,7 +33,7 @@ class Point(Plain):
 
 @dataclass(frozen=True)
 class GalleryMap(Plain):
-    """Images in two dimensions. total: images of the gallery, of which points are a fair sample."""
+    """Images in two dimensions. total: images of the gallery, of which points may be a sample."""
 
     gallery: Path
     method: ProjectionMethod

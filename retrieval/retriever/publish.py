@@ -28,9 +28,9 @@ def open_to_write(
 ) -> tuple[Settings, ImageTable]:
     """Open settings and table for the one writer, and complete what was interrupted.
 
-    What killed processes left is swept, versions that cannot be read are given up, rows of the
-    same id or path become one, and the published index is brought in step with the table. Raises
-    GalleryError.
+    What killed processes left is deleted. Versions that cannot be read are given up, and rows of
+    the same id or path become one. Then the published index is brought in step with the table.
+    Raises GalleryError.
     """
     gallery.sweep()
     table = gallery.open_table()
@@ -97,9 +97,10 @@ def bring_up_index(
     """Make the index of the table's newest version, as cheaply as it can be, and publish it.
 
     The transform is fitted anew with refit, when another one was asked for, and when the gallery
-    has doubled since; else the vectors that are gone are left out and the new ones lie beside the
-    index, until they are many or compact merges them. Where that fails the index is brought up as
-    it was, or else is not published any more if it has rows that were removed.
+    has doubled since. Otherwise vectors that are gone are left out, and new ones lie beside the
+    index until they are many or compact merges them. Where that fails, the index is updated with
+    the transform that it has. If that fails too, an index with removed rows is not published any
+    more.
     """
     try:
         return _bring_up_index(

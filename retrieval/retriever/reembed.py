@@ -25,7 +25,7 @@ def reembed_rows(
 ) -> None:
     """Fill a table beside the old one, then put it in the old one's place in one commit.
 
-    Rows whose files are gone cannot be embedded and are dropped. An interrupted run goes on
+    Rows whose files are gone cannot be embedded and are dropped. An interrupted run continues
     where it stopped. Raises GalleryError when a folder that was indexed is not there at all, and
     DataError when so many files are gone that a drive may not be mounted, unless drop_missing.
     """

@@ -18,8 +18,9 @@ class IndexReport(Plain):
     reused: of added and changed, those whose embedding was known from the same content.
     encoded: images that went through the backbone. seconds: of the whole run.
     images_per_second: encoded ones, over the time of decoding and encoding.
-    failures: path and reason of what failed in this run, at most 20. passed_over: how many files
-    of formats that are not read were found, by suffix, the most frequent first.
+    notice: what to know of the run, in sentences, or None. failures: path and reason of what failed
+    in it, at most 20. passed_over: number of files of unread formats by suffix, the most frequent
+    first.
     """
 
     added: int
@@ -65,11 +66,16 @@ class IndexEstimate(Plain):
 
 @dataclass(frozen=True)
 class GalleryInfo(Plain):
-    """A gallery in figures. recall: recall@10 of the index, measured when it was built.
+    """A gallery in figures.
 
-    leftovers: what interrupted commands left in its folder, with its bytes. notes: paths of images
-    that were read with a flaw, and which. passed_over: as in IndexReport, of all paths together.
-    confidence: what the probability of a match is that of, and how far it is off; "" without one.
+    images, failed: rows with and without an embedding. labels: number of classes. size, fit, pool,
+    views: how images are embedded, to vectors of width dim. transform, transform_asked: as fitted
+    and as requested ("auto"), on fitted_on images, to width transform_dim. index: its kind; recall:
+    its recall@10 against exact search, measured on images of the gallery. indexed: vectors in it;
+    current: whether it has all images. failures: path and reason of each failed image. leftovers:
+    what interrupted commands left in the folder, with its bytes. notes: path and flaw of images
+    that were read with one. passed_over: as in IndexReport, of all paths together. confidence: what
+    a probability is learnt from, and its error; "" without a calibration.
     """
 
     gallery: Path
@@ -108,7 +114,7 @@ class VerifyReport(Plain):
 
     missing, damaged: paths of rows whose file is gone, and whose data is not what was written.
     leftovers: what interrupted commands left in the gallery's folder, with its bytes. repaired:
-    what was made right before, dropped: rows that had no file any more.
+    what was repaired, in words; dropped: number of rows whose files were gone.
     """
 
     rows: int

@@ -22,15 +22,16 @@ Paths: TypeAlias = str | Path | Sequence[str | Path]
 
 
 class IndexOptions(TypedDict, total=False):
-    """Which files are looked at and how they are read; what is left out is IndexRequest's.
+    """Which files index() looks at, and how it reads them.
 
     labels: "folder" (the name of the folder that holds the image), "none", or a CSV file with the
-    columns path and label; None: what the gallery had. exclude: globs. include_hidden: go into
-    hidden folders, too. keep_missing: keep the rows of files that are gone. drop_missing: drop them
-    also where so many are gone that a drive may not be mounted, which is refused otherwise.
-    checksum: compare the content of files whose size and time are unchanged. reembed: embed all
-    stored images again, with the backbone, size or fit that is asked for. batch_size, workers: None
-    where the program works them out. max_pixels: of more, an image is refused.
+    columns path and label; None: what the gallery had. exclude: globs of paths to leave out.
+    include_hidden: enter hidden folders, too. keep_missing: keep the rows of files that are gone.
+    drop_missing: drop them even where so many are gone that a drive may not be mounted, which is
+    refused otherwise. checksum: compare the content of files whose size and time are unchanged.
+    reembed: embed all stored images again, with the backbone, size or fit of the Retriever.
+    batch_size: images encoded at a time; workers: decoding threads; None chooses. max_pixels: an
+    image with more is not decoded.
     """
 
     labels: str | None

@@ -49,17 +49,17 @@ _log = logging.getLogger("imgret")
 class Retriever(Searcher):
     """Index folders of images into a gallery and search it by image.
 
-    gallery: the gallery's folder; it is made by the first index(). The other parameters say how
-    a new gallery is made, and must agree with one that is there already: backbone is mini (the
-    default: imgret's own, small, in the package), another short name (mobilenetv2, resnet50,
-    efficientnet-b7), a timm name, "hf-hub:user/model" or a folder; size the side of its input in
-    pixels; fit how a picture becomes a square; pool and views what retrieval/pool.py has;
-    transform one of none, standard, standard+pca:N, whiten:N, lda, auto; engine what runs the
-    backbone. expand, augment and rerank say what follows a search, as retrieval/refinement.py has
-    it: index() keeps them with the gallery, search() and evaluate() use those given here or else
-    the gallery's.
-    trust: use what a gallery that this user did not write here names outside of its own folder:
-    images, labels and backbones. Several threads may share a Retriever.
+    gallery: the gallery's folder, which the first index() makes. engine: what runs the backbone;
+    by default the best one here. trust: use what a gallery that this user did not write here names
+    outside of its own folder: images, labels and backbones.
+
+    The settings (SettingsAsked) say how a new gallery is made. backbone, size, fit, pool and views
+    must agree with a gallery that is there already, unless index(reembed=True) replaces its
+    embeddings. index() stores transform, expand, augment and rerank with the gallery; search() and
+    evaluate() use those given here, or else the gallery's.
+
+    Several threads may share a Retriever. Raises TypeError for an unknown argument; the first call
+    of a method refuses wrong values.
     """
 
     def __init__(
@@ -103,7 +103,8 @@ class Retriever(Searcher):
         and max_pixels, see IndexOptions.
         Commits as it goes: after an interrupt or a crash the same call continues where it stopped.
         Raises GalleryError (another writer, another backbone), BackboneError, and DataError for
-        paths or labels that cannot be read.
+        paths or labels that cannot be read, or where so many files are gone that a drive may not
+        be mounted.
         """
         update = self._update(paths, progress, **options)
         with self._writing():
@@ -145,10 +146,11 @@ class Retriever(Searcher):
         """Measure matches by labels: of the gallery's images among themselves, or of queries.
 
         queries: folders of labelled images that are not in the gallery; labels: theirs, as in
-        index(). zero_shot: by the classes of the second half, the transform fitted to the first.
-        most_queries: of more, a fair sample is evaluated. interval_over: what the 95 % intervals
-        are about, other "queries" of these classes or other "classes", as for zero_shot. calibrate:
-        where the gallery is searched for its own images, do what calibrate(by="class") does, too,
+        index(). zero_shot: evaluate the second half of the classes, with the transform fitted to
+        the first. k: of precision@k, recall@k and nDCG@k. vote: neighbours that vote for a label.
+        most_queries: of more, a random sample is evaluated. interval_over: what the 95 % intervals
+        are for, other "queries" of these classes or other "classes", as with zero_shot. calibrate:
+        where the gallery is searched for its own images, also do what calibrate(by="class") does,
         unless it is calibrated by picture. prior_known: by default that of its calibration, or 0.9.
         Another transform or refinement than the gallery's is tried without reading an image.
         Raises DataError when there is nothing to measure.
@@ -195,11 +197,11 @@ class Retriever(Searcher):
     ) -> Calibration:
         """Learn when matches are right and store it, so that from now on a Match has a probability.
 
-        by: "class", that a match has the query's label, learnt from folds of classes that are left
-        out; or "picture", that it shows the same thing, learnt without labels from at most
-        most_pictures pictures and altered versions of them. By default by class where labels do.
-        prior_known: share of queries that have an answer in the gallery. Raises DataError where
-        there is too little to learn from.
+        by: what makes a match right. With "class" it has the query's label, which is learnt by
+        leaving classes out. With "picture" it shows the same thing, which is learnt without labels
+        from at most most_pictures pictures and altered versions of them. The default is "class"
+        where there are enough labels. prior_known: share of queries that have an answer in the
+        gallery. Raises DataError where there is too little to learn from.
         """
         from retrieval.retriever import confidence
 
@@ -221,8 +223,11 @@ class Retriever(Searcher):
     ) -> DuplicateReport:
         """Find groups of near-identical images, in this gallery or between it and another one.
 
-        tier: the most lenient looked for: same "bytes", same "picture", "similar". See
-        find_duplicates. Raises GalleryError, ArgumentError; the report names files that are gone.
+        against: the other gallery; each group then has images of both, and keeps one of the other.
+        tier: the most lenient to look for: the same "bytes", the same "picture", a "copy", or
+        "similar". threshold: least cosine similarity of similar images, by default estimated.
+        where: which rows of this gallery to look at. No file is changed, and the report names those
+        that are gone. Raises GalleryError, and ArgumentError for a wrong argument.
         """
         from retrieval.retriever.duplicates import TIERS, find_duplicates
 
@@ -249,10 +254,10 @@ class Retriever(Searcher):
         seed: int = 0,
         progress: Progress | None = None,
     ) -> GalleryMap:
-        """Place the gallery's images in two dimensions; a fair sample of more than most_images.
+        """Place the gallery's images in two dimensions; a random sample of more than most_images.
 
-        method: "tsne", or "umap" where umap-learn is installed. Raises ArgumentError for "umap"
-        without it, and DataError where there is no image.
+        method: "tsne", or "umap" where umap-learn is installed. where: which rows to place. Raises
+        ArgumentError for "umap" without it, and DataError where the gallery holds no image.
         """
         from retrieval.projection import ProjectionMethod
         from retrieval.retriever.map import map_gallery
@@ -267,7 +272,7 @@ class Retriever(Searcher):
 
     @in_own_process
     def info(self) -> GalleryInfo:
-        """Describe the gallery in figures."""
+        """Describe the gallery in figures. Raises GalleryError."""
         from retrieval.retriever.info import describe
 
         return describe(self.gallery)
@@ -276,9 +281,9 @@ class Retriever(Searcher):
     def remove(self, paths: Paths, *, progress: Progress | None = None) -> int:
         """Drop the rows of images, and of all images below folders; return how many.
 
-        When this returns none of them is found by a search any more. They are gone from the disk,
-        too, unless large files hold them: a line in the log says so then, and compact() erases
-        them. It counts those, too, that an interrupted call had dropped without coming so far.
+        When this returns, no search finds them any more. They are gone from the disk, too, unless
+        large files hold them: then a line in the log says so, and compact() erases them. The count
+        includes rows that an interrupted call had dropped. Raises GalleryError.
         """
         from retrieval.retriever.reembed import forget_staged
         from retrieval.retriever.removal import is_kept_in_files, published_rows, rows_below
@@ -322,8 +327,8 @@ class Retriever(Searcher):
         """Check every stored byte, that index and rows agree, and that the files exist.
 
         repair: embed damaged rows again from their files, build what is derived again, and drop
-        the rows whose files are gone; drop_missing: also where so many are gone that a drive may
-        not be mounted. Raises GalleryError, DataError.
+        the rows whose files are gone. drop_missing: drop them even where so many are gone that a
+        drive may not be mounted. Raises GalleryError, and DataError where that is refused.
         """
         from retrieval.retriever import verification
         from retrieval.retriever.writer import Reading
@@ -341,7 +346,8 @@ class Retriever(Searcher):
     def export(self, file: str | Path) -> int:
         """Write ids, paths, labels, embeddings and transformed embeddings to .parquet or .npz.
 
-        Returns the number of images written.
+        Returns the number of images written. Raises ArgumentError for another suffix, WriteError
+        where the file cannot be written, and GalleryError.
         """
         from retrieval.retriever.export import export_gallery
 

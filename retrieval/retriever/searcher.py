@@ -72,11 +72,12 @@ class Searcher:
     ) -> list[Match] | list[list[Match]]:
         """Find the k images most like the query, best first: one list, or one list per query.
 
-        query: a path, a PIL image, an (h, w, 3) uint8 RGB array, or a list of these. crop: X, Y,
-        W, H of the region searched by. exclude_self: leave out the query's own file and copies of
-        its content. filters: where, min_score, min_confidence and prior_known, see Filters;
-        k matches are found where k pass.
-        Raises ImageError when a query cannot be read, GalleryError when there is no gallery.
+        query: a path, an image file's bytes, an open binary file, a PIL image, a uint8 array or
+        tensor of (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), or a list of these. crop: X, Y, width
+        and height of the region searched by, in pixels. exclude_self: leave out the query's own
+        file and copies of its content. filters: see Filters; k matches are found where k pass.
+        Raises ImageError when a query cannot be read, ArgumentError for a wrong argument, and
+        GalleryError when there is no gallery or it was made with other settings.
         """
         _check_names("search", filters)
         k, crop, max_pixels = whole("k", k), _box(crop), whole("max_pixels", max_pixels)
@@ -117,7 +118,7 @@ class Searcher:
         max_pixels: int = DEFAULT_MAX_PIXELS,
         **filters: Unpack[Filters],
     ) -> Iterator[QueryResult]:
-        """Search for many files, as a stream: a file that cannot be read is a result, too."""
+        """Give a result per file, in order, even for one that cannot be read; see search()."""
         _check_names("search_files", filters)
         k, crop, max_pixels = whole("k", k), _box(crop), whole("max_pixels", max_pixels)
         chosen = _checked(filters)
@@ -155,7 +156,7 @@ class Searcher:
         max_pixels: int = DEFAULT_MAX_PIXELS,
         **filters: Unpack[Filters],
     ) -> Iterator[QueryResult]:
-        """Search by the mean embedding of several files; one bad file is an error."""
+        """Give one result, by the mean embedding of several files; raises what search() does."""
         _check_names("search_mean", filters)
         k, crop, max_pixels = whole("k", k), _box(crop), whole("max_pixels", max_pixels)
         if not paths:

@@ -16,7 +16,7 @@ wccn[:N][:P]      whitening by the covariance within classes, shrunk by P toward
 rca[:N][:P]       the same without labels, within pairs of nearest neighbours
 auto              wccn where labels say something of what images show, rca otherwise
 
-N is a whole number, P has a decimal point and lies above 0 and at most at 1.
+N is a whole number; P is above 0 and at most 1, and has a decimal point where no N is given.
 """
 
 from __future__ import annotations

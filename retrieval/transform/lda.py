@@ -46,8 +46,9 @@ def _directions(x: np.ndarray, y: np.ndarray | None) -> np.ndarray:
 def _shrunk_directions(x: np.ndarray, y: np.ndarray | None, shrinkage: float) -> np.ndarray:
     """Fit LDA with the covariance within classes shrunk.
 
-    What scikit-learn's solver "eigen" finds, without its eigenvectors of a (d, d) matrix: the means
-    of the classes span all that can tell them apart, and are far fewer (docs/decisions.md).
+    Solves the generalised eigenproblem of the covariances between and within classes, of which only
+    the latter is shrunk. It needs no eigenvectors of a (d, d) matrix: the means of the classes span
+    all that can tell them apart, and are far fewer (docs/decisions.md).
     """
     from scipy.linalg import cholesky, solve_triangular
 

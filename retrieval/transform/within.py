@@ -1,15 +1,15 @@
 """Whitening by what differs between images that show the same, not by all that differs.
 
-Directions in which a class spreads say little of what an image shows; to divide by them loses
+Directions in which a class spreads say little of what an image shows. To divide by them loses
 nothing, while plain whitening also divides by what tells classes apart. Images that show the same
 are those of a class (Hatch, Kajarekar and Stolcke 2006, "Within-class covariance normalization for
 SVM-based speaker recognition"), or, without labels, an image and its nearest neighbour, as a
 chunklet of two (Bar-Hillel, Hertz, Shental and Weinshall 2003, "Learning distance functions using
 equivalence relations": relevant component analysis).
 
-Few images tell little of a covariance, so it is shrunk towards a multiple of the identity, and the
-mean towards zero. Where nothing is known that leaves embeddings as they are, and each image more
-changes little: no step in the scale of scores.
+Few images say little of a covariance, so it is shrunk towards a multiple of the identity, and the
+mean towards zero. With no images that leaves embeddings as they are, and each further image changes
+little, so the scale of scores makes no step.
 """
 
 from __future__ import annotations

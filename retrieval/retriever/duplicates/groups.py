@@ -1,8 +1,11 @@
 """Groups of near-identical images, in one gallery or between two.
 
-Four tiers, each made of what the stricter one left: files of the same bytes (SHA-256 in the table),
-files of the same picture (all that shows is equal), copies of a picture (equal but for how it was
-saved, scaled, turned or framed), pictures whose embeddings' cosine similarity is above a threshold.
+There are four tiers, each made of what the stricter one left:
+
+- files of the same bytes (SHA-256 in the table);
+- files of the same picture: all that shows is equal;
+- copies of a picture: equal but for how it was saved, scaled, turned or framed;
+- pictures whose embeddings have a cosine similarity above a threshold.
 """
 
 from __future__ import annotations

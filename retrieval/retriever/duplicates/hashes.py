@@ -3,9 +3,9 @@
 Near are hashes that differ in at most BITS_APART bits, or in COARSE_APART of the lowest
 frequencies, which are all that a plain picture has. Among up to LARGE_FROM images FAISS's binary
 index finds all of them: it counts the bits of every pair, which takes four hours at a million.
-Beyond, only hashes are counted that are equal in one of some samples of their bits (Indyk and
-Motwani 1998, "Approximate Nearest Neighbors: Towards Removing the Curse of Dimensionality"); the
-coarse ones all have such a sample, since there are more samples than bits apart (Norouzi, Punjani
+Beyond, only the bits of hashes are counted that are equal in one of some samples of bits (Indyk and
+Motwani 1998, "Approximate Nearest Neighbors: Towards Removing the Curse of Dimensionality"). Near
+coarse hashes always share a sample, since there are more samples than bits apart (Norouzi, Punjani
 and Fleet 2012, "Fast Search in Hamming Space with Multi-Index Hashing").
 """
 

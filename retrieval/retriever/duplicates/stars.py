@@ -1,8 +1,8 @@
 """Who is like whom -> groups, each around the image to keep.
 
 Groups are stars: a member is near its representative, whatever else it is near to. Connected
-components would chain images that differ (a like b like c), and complete linkage needs all pairs
-of a group, a million for a thousand copies; a star needs the neighbours of its centre.
+components would chain images that differ (a like b like c). Complete linkage needs all pairs of a
+group, a million for a thousand copies. A star needs only the neighbours of its centre.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def first_with(keys: Sequence[Hashable]) -> np.ndarray:
 def stars(n: int, places: np.ndarray, neighbours: Neighbours) -> tuple[np.ndarray, np.ndarray]:
     """Return the representative of each of n images and the score to it.
 
-    places: (m,) int64, rising, the images that may be near another one. An image that no earlier
+    places: (m,) int64, ascending, the images that may be near another one. An image that no earlier
     representative is near becomes one; each other belongs to the nearest one of those before it.
     Returns (n,) int64 places and (n,) float32 scores; an image alone is its own, with 1.
     """

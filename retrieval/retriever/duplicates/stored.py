@@ -155,7 +155,7 @@ def _repeated(contents: Sequence[np.ndarray]) -> np.ndarray:
 def _rows_at(
     table: ImageTable, places: np.ndarray
 ) -> Iterator[tuple[np.ndarray, list[dict[str, Any]]]]:
-    """Rows by their rising places in the table, some thousand at a time; few are taken alone."""
+    """Rows by their ascending places in the table, some thousand at a time; few are taken alone."""
     if len(places) <= FEW_OF_ALL * table.count():
         for start in range(0, len(places), IMAGES_READ):
             part = places[start : start + IMAGES_READ]

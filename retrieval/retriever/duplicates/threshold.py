@@ -1,7 +1,7 @@
 """The least score of a near-duplicate, estimated from a gallery without labels.
 
 Around an image the number of others within a distance r grows as r^m, where m is the local
-intrinsic dimension; that is what extreme-value theory says of the lower tail of any smooth
+intrinsic dimension. That is what extreme-value theory says of the lower tail of any smooth
 distribution of distances (Amsaleg et al. 2015, "Estimating Local Intrinsic Dimensionality"; Houle
 2013). With r_k the distance of the k-th neighbour, an image is expected to have k (t / r_k)^m
 others within t by chance, so the whole gallery has
@@ -9,10 +9,10 @@ others within t by chance, so the whole gallery has
     F(t) = sum over images of k (t / r_k)^m
 
 and the threshold is the t where F(t) = 1: one image in the whole gallery, as in the a-contrario
-tests of Desolneux, Moisan and Morel (2000). Near-duplicates are no chance, and must not be what m
-and r_k are learnt from: m is the median over images of ln(k / j) / ln(r_k / r_j) with j = k / 4, so
-that j - 1 duplicates of an image do not count, and of several k the most lenient threshold is
-taken, since duplicates can only make it stricter.
+tests of Desolneux, Moisan and Morel (2000). m and r_k must not be learnt from near-duplicates,
+which are not there by chance. So m is the median over images of ln(k / j) / ln(r_k / r_j) with j =
+k / 4: j - 1 duplicates of an image do not count. Of several k the most lenient threshold is taken,
+since duplicates can only make it stricter.
 
 One threshold for all cannot be right where some images lie close together by nature, as screenshots
 do: it would hide the near-duplicates of all others. So each picture has one of its own as well,
@@ -72,7 +72,7 @@ def estimate_threshold(scores: np.ndarray, pictures: int, images: int) -> Thresh
 
 
 def score_by_chance(scores: np.ndarray, images: int) -> float:
-    """The same without limits: where F(t) = 1, for scores of FEWEST pictures or more."""
+    """Return the score where F(t) = 1, without limits, from scores of enough pictures."""
     distances = np.sqrt(np.clip(2.0 - 2.0 * scores.astype(np.float64), 1e-6, None))
     wide = [k for k in WINDOWS if k <= scores.shape[1]]
     return 1 - max(_chance_distance(distances, k, images) for k in wide) ** 2 / 2
@@ -83,7 +83,7 @@ def local_scores(scores: np.ndarray, near: np.ndarray, images: int) -> np.ndarra
 
     scores: (n, k) float32, of all n pictures the cosine similarities to their k nearest others,
     best first. near: (n, k) integers, rows of these others. Returns (n,) float32, kept between
-    LEAST and MOST.
+    LEAST_THRESHOLD and MOST_THRESHOLD.
     """
     n, k = scores.shape
     farthest, spread, around = (np.empty(n) for _ in range(3))
