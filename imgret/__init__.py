@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from classify.predictor import Prediction, Predictor
-    from classify.recipe import Recipe
+    from classify.recipe import Recipe, read_recipe
     from classify.run import Epoch, Run, RunFacts
     from classify.training import Trained, train
     from retrieval import __version__
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         PairedTest,
         compare,
     )
+    from retrieval.comparison.recipes import read_experiment
     from retrieval.comparison.tuner import Step, Tuning, tune
     from retrieval.errors import (
         ArgumentError,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
         ReliabilityBin,
         VoteScores,
     )
+    from retrieval.evaluation.protocols import Measured
     from retrieval.gallery.filter import Filter
     from retrieval.retriever import (
         DuplicateGroup,
@@ -73,7 +75,7 @@ if TYPE_CHECKING:
 
 _PLACES = {  # module -> the public names that are loaded from it on first use
     "classify.predictor": ["Prediction", "Predictor"],
-    "classify.recipe": ["Recipe"],
+    "classify.recipe": ["Recipe", "read_recipe"],
     "classify.run": ["Epoch", "Run", "RunFacts"],
     "classify.training": ["Trained", "train"],
     "retrieval": ["__version__"],
@@ -81,6 +83,7 @@ _PLACES = {  # module -> the public names that are loaded from it on first use
         "ComparedFolders", "Comparison", "Experiment", "ExperimentResult", "NamedExperiment",
         "PairedTest", "compare",
     ],
+    "retrieval.comparison.recipes": ["read_experiment"],
     "retrieval.comparison.tuner": ["Step", "Tuning", "tune"],
     "retrieval.errors": [
         "ArgumentError", "BackboneError", "DataError", "FilterError", "GalleryError",
@@ -91,6 +94,7 @@ _PLACES = {  # module -> the public names that are loaded from it on first use
         "Calibration", "ClassScore", "Confidence", "Confusion", "Evaluation", "Metric", "Neighbour",
         "PerQuery", "RankedQuery", "ReliabilityBin", "VoteScores",
     ],
+    "retrieval.evaluation.protocols": ["Measured"],
     "retrieval.gallery.filter": ["Filter"],
     "retrieval.retriever": [
         "DuplicateGroup", "DuplicateMember", "DuplicateReport", "GalleryInfo", "IndexEstimate",
@@ -129,6 +133,7 @@ __all__ = [
     "IndexEstimate",
     "IndexReport",
     "Match",
+    "Measured",
     "Metric",
     "NamedExperiment",
     "Neighbour",
@@ -157,6 +162,8 @@ __all__ = [
     "WriteError",
     "__version__",
     "compare",
+    "read_experiment",
+    "read_recipe",
     "train",
     "tune",
 ]
