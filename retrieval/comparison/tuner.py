@@ -18,7 +18,7 @@ import numpy as np
 
 from retrieval import backbones, metrics
 from retrieval import transform as transforms
-from retrieval.arguments import path_of
+from retrieval.arguments import path_of, whole
 from retrieval.comparison.embeddings import Embedded, embed_folder
 from retrieval.comparison.recipes import Experiment
 from retrieval.errors import ArgumentError, BackboneError, DataError
@@ -99,10 +99,12 @@ def tune(
 
     use_labels: whether the transform may be fitted to the labels; where not, one that would be
     (auto too) gives way to rca. The first embedding is made whatever it takes. Raises DataError
-    when there are too few labelled images to hold some out, ArgumentError for minutes.
+    when there are too few labelled images to hold some out, ArgumentError for minutes, k or
+    most_images.
     """
     if not minutes > 0:  # nor NaN
         raise ArgumentError(f"minutes is {minutes}. Give a number above 0.")
+    k, most_images = whole("k", k), whole("most_images", most_images)
     folder, cache = path_of("folder", folder), path_of("cache", cache)
     run = _Run(folder, cache, labels, k, most_images, engine, progress, minutes)
     first = start or Experiment()

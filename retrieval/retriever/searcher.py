@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import threading
 from collections import deque
@@ -18,12 +17,13 @@ from retrieval.arguments import box, number, prior_of, whole
 from retrieval.encoder import Encoder, normalise
 from retrieval.errors import GalleryError, ImageError, QueryError
 from retrieval.gallery import FileIdentity, Filter, Gallery, Settings
-from retrieval.images import DEFAULT_MAX_PIXELS, ImageFile, Source, is_tensor, read_bytes
+from retrieval.images import DEFAULT_MAX_PIXELS, ImageFile, Source, is_tensor
 from retrieval.loader import Loaded, decode_in_time, default_workers, load_images
 from retrieval.retriever import current
 from retrieval.retriever.encoders import EncoderChoice
 from retrieval.retriever.forked import Helper, in_own_process
 from retrieval.retriever.results import Filters, Match, QueryResult
+from retrieval.retriever.selves import as_files, identities
 from retrieval.retriever.snapshot import Snapshot
 from retrieval.retriever.vectors import as_embeddings, unit_embeddings
 from retrieval.retriever.writer import encode_batches
@@ -74,17 +74,18 @@ class Searcher:
 
         query: a path, a PIL image, an (h, w, 3) uint8 RGB array, or a list of these. crop: X, Y,
         W, H of the region searched by. exclude_self: leave out the query's own file and copies of
-        its content. filters: where, min_score, min_confidence and prior_known, see Filters;
-        k matches are found where k pass.
+        its content; the query is then a path, or has the bytes of a file. filters: where,
+        min_score, min_confidence and prior_known, see Filters; k matches are found where k pass.
         Raises ImageError when a query cannot be read, GalleryError when there is no gallery.
         """
         _check_names("search", filters)
         k, crop, max_pixels = whole("k", k), _box(crop), whole("max_pixels", max_pixels)
-        queries = _listed(query)
+        queries = as_files(_listed(query)) if exclude_self else _listed(query)
 
         def made(state: Snapshot) -> tuple[np.ndarray, list[np.ndarray] | None]:
             embeddings = self._encoded(queries, self._encoder_of(state), crop, max_pixels)
-            return embeddings, self._selves(state, queries) if exclude_self else None
+            selves = self._selves(state, queries) if exclude_self else None  # type: ignore[arg-type]
+            return embeddings, selves
 
         found = self._search(made, k, **filters)
         return found[0] if _is_one(query) else found
@@ -328,22 +329,11 @@ class Searcher:
             )
         return embeddings
 
-    def _selves(self, state: Snapshot, queries: Sequence[Query]) -> list[np.ndarray]:
-        """For each query the ids of its own rows; none where it is not given by its path."""
-        selves = [np.empty(0, np.int64)] * len(queries)
-        files = {
-            n: self._read_identity(Path(query))
-            for n, query in enumerate(queries)
-            if isinstance(query, str | os.PathLike)
-        }
-        found = state.table.ids_of_files([*files.values()]) if files else []
-        for n, ids in zip(files, found, strict=True):
-            selves[n] = ids
-        return selves
-
-    def _read_identity(self, path: Path) -> FileIdentity:
-        content = read_bytes(path)[0]
-        return self._identity(path, len(content), hashlib.sha256(content).hexdigest())
+    def _selves(
+        self, state: Snapshot, files: Sequence[str | os.PathLike[str] | bytes]
+    ) -> list[np.ndarray]:
+        """For each query, a path or bytes, the ids of its own rows."""
+        return state.table.ids_of_files(identities(self.gallery, files))
 
     def _identity(self, path: Path, size: int, sha256: str) -> FileIdentity:
         return FileIdentity(self.gallery.stored(path.absolute()), size, sha256)

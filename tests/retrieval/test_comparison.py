@@ -328,6 +328,11 @@ def test_tuning_without_labels_fits_none_and_out_of_time_tries_nothing(
     assert tuning.recipe.search.transform == "rca"  # where it began with auto
 
 
+def test_tuning_needs_a_neighbour(tmp_path: Path) -> None:
+    with pytest.raises(ImgretError, match="k is 0"):
+        tune(tmp_path, minutes=1, cache=tmp_path / "cache", k=0)
+
+
 @pytest.mark.parametrize("minutes", [0, -1, float("nan")])
 def test_tuning_needs_some_time(tmp_path: Path, minutes: float) -> None:
     with pytest.raises(ImgretError, match=r"minutes is .*Give a number above 0"):
