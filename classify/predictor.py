@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from classify.recipe import Augmentation
 from classify.run import CONFIG, not_a_run
 from classify.training.validation import device, score_all
 from retrieval import backbones
-from retrieval.arguments import path_of, whole
+from retrieval.arguments import Paths, as_paths, path_of, whole
 from retrieval.encoder import keep_freed_memory
 from retrieval.errors import BackboneError, ImageError
 from retrieval.images import Preprocessing, find_images
@@ -89,7 +88,7 @@ class Predictor:
 
     def predict(
         self,
-        paths: Path | str | Sequence[Path | str],
+        paths: Paths,
         *,
         top: int = 5,
         progress: Progress | None = None,
@@ -99,8 +98,7 @@ class Predictor:
         paths: one or several. Raises DataError when a path does not exist, ArgumentError for top.
         """
         top = whole("top", top)
-        several = [paths] if isinstance(paths, str | os.PathLike) else paths
-        files = list(find_images([path_of("paths", path) for path in several]))
+        files = list(find_images(as_paths(paths)))
         predictions: list[Prediction] = []
         waiting: list[Loaded] = []
         for loaded in load_images(files, self.preprocessing):

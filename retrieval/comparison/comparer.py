@@ -19,7 +19,12 @@ from retrieval.comparison.recipes import Experiment, NamedExperiment
 from retrieval.comparison.results import Comparison, ExperimentResult, PairedTest
 from retrieval.errors import DataError
 from retrieval.evaluation import Evaluation
-from retrieval.evaluation.protocols import Measured, SearchMethod, evaluate
+from retrieval.evaluation.protocols import (
+    Measured,
+    SearchMethod,
+    check_contradictions,
+    evaluate,
+)
 from retrieval.progress import Progress
 from retrieval.words import Engine
 
@@ -56,6 +61,12 @@ def compare(
     measured, place = measured or Measured(), path_of("cache", cache)
     queries = None if data.queries is None else path_of("queries", data.queries)
     data = replace(data, gallery=path_of("gallery", data.gallery), queries=queries)
+    check_contradictions(
+        queries=queries is not None,
+        zero_shot=data.zero_shot,
+        labels=data.query_labels,
+        labels_name="query_labels",
+    )
     results = tuple(
         run(data, experiment, cache=place, measured=measured, engine=engine, progress=progress)
         for experiment in experiments

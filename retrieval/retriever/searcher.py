@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, Unpack, overload
 import numpy as np
 
 from retrieval import transform as transforms
-from retrieval.arguments import box, number, prior_of, whole
+from retrieval.arguments import Paths, as_paths, box, number, prior_of, whole
 from retrieval.encoder import Encoder, normalise
 from retrieval.errors import GalleryError, ImageError, QueryError
 from retrieval.gallery import FileIdentity, Filter, Gallery, Settings
@@ -110,7 +110,7 @@ class Searcher:
     @in_own_process
     def search_files(
         self,
-        paths: Sequence[Path],
+        paths: Paths,
         k: int = 5,
         *,
         crop: Box | None = None,
@@ -118,11 +118,11 @@ class Searcher:
         max_pixels: int = DEFAULT_MAX_PIXELS,
         **filters: Unpack[Filters],
     ) -> Iterator[QueryResult]:
-        """Search for many files, as a stream: a file that cannot be read is a result, too."""
+        """Search for one file or many, as a stream: one that cannot be read is a result, too."""
         _check_names("search_files", filters)
         k, crop, max_pixels = whole("k", k), _box(crop), whole("max_pixels", max_pixels)
         chosen = _checked(filters)
-        waiting = deque(Path(path) for path in paths)
+        waiting = deque(as_paths(paths))
         while waiting:
             state = self._current()
             encoder = self._encoder_of(state)
@@ -148,7 +148,7 @@ class Searcher:
     @in_own_process
     def search_mean(
         self,
-        paths: Sequence[Path],
+        paths: Paths,
         k: int = 5,
         *,
         crop: Box | None = None,
@@ -159,18 +159,19 @@ class Searcher:
         """Search by the mean embedding of several files; one bad file is an error."""
         _check_names("search_mean", filters)
         k, crop, max_pixels = whole("k", k), _box(crop), whole("max_pixels", max_pixels)
-        if not paths:
+        files = as_paths(paths)
+        if not files:
             raise QueryError("A mean needs at least one image. Give one or more.")
 
         def query(state: Snapshot) -> tuple[np.ndarray, list[np.ndarray] | None]:
             encoder = self._encoder_of(state)
-            embeddings = self._encoded(paths, encoder, crop, max_pixels)
+            embeddings = self._encoded(files, encoder, crop, max_pixels)
             mean = normalise(embeddings.mean(axis=0, keepdims=True))
-            selves = [np.concatenate(self._selves(state, paths))] if exclude_self else None
+            selves = [np.concatenate(self._selves(state, files))] if exclude_self else None
             return mean, selves
 
         found = self._search(query, k, **filters)
-        yield QueryResult(Path(" + ".join(map(str, paths))), tuple(found[0]))
+        yield QueryResult(Path(" + ".join(map(str, files))), tuple(found[0]))
 
     @in_own_process
     def encode(

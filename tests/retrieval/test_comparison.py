@@ -328,6 +328,15 @@ def test_tuning_without_labels_fits_none_and_out_of_time_tries_nothing(
     assert tuning.recipe.search.transform == "rca"  # where it began with auto
 
 
+def test_a_comparison_takes_no_argument_that_it_would_ignore(tmp_path: Path) -> None:
+    for data, said in (
+        (ComparedFolders(tmp_path, tmp_path, zero_shot=True), "zero_shot evaluates the gallery"),
+        (ComparedFolders(tmp_path, query_labels="x.csv"), "query_labels labels the images of"),
+    ):
+        with pytest.raises(ImgretError, match=said):
+            compare(data, [], cache=tmp_path / "cache")
+
+
 def test_tuning_needs_a_neighbour(tmp_path: Path) -> None:
     with pytest.raises(ImgretError, match="k is 0"):
         tune(tmp_path, minutes=1, cache=tmp_path / "cache", k=0)

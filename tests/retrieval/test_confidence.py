@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -446,6 +447,22 @@ def test_images_that_move_to_other_classes_end_a_calibration(gallery: tuple[Path
         file.rename(folder / "class1" / file.name)
     Retriever(path).index(folder)
     assert Retriever(path).info().confidence == ""
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"zero_shot": True, "queries": "pictures"}, "zero_shot evaluates the gallery itself"),
+        ({"labels": "labels.csv"}, "labels labels the images of queries"),
+        ({"prior_known": 0.5, "zero_shot": True}, "prior_known belongs to the calibration"),
+        ({"prior_known": 0.5, "calibrate": False}, "prior_known belongs to the calibration"),
+    ],
+)
+def test_an_argument_that_would_be_ignored_is_refused(
+    gallery: tuple[Path, Path], asked: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ImgretError, match=said):
+        Retriever(gallery[0]).evaluate(**asked)
 
 
 def test_evaluate_keeps_what_calibrate_was_asked_for(gallery: tuple[Path, Path]) -> None:

@@ -149,6 +149,18 @@ def test_a_query_by_its_bytes_leaves_out_its_own_content(own: Retriever) -> None
         own.search([3], exclude_self=True)  # type: ignore[list-item]
 
 
+def test_one_path_as_text_is_one_query(own: Retriever) -> None:
+    file = own.gallery.base / "pictures" / "class1" / "04.jpg"
+    for search in (own.search_files, own.search_mean):
+        (expected,) = search([file], k=3)
+        assert len(expected.matches) == 3
+        for path in (file, str(file)):
+            assert list(search(path, k=3)) == [expected]
+        for wrong in ("", [""], 3, [None]):
+            with pytest.raises(ImgretError, match=r"a path is .*Give a path"):
+                list(search(wrong, k=3))  # type: ignore[operator]
+
+
 def test_a_region_is_searched_by(retriever: Retriever) -> None:
     whole = picture(5)
     canvas = picture(77, 200, 150)
