@@ -214,10 +214,11 @@ def untested(entries: Sequence[Entry]) -> list[str]:
         return []
     names = ", ".join(entry.name for entry in missing)
     return [
-        f"The figures of test images lack {names}: no test of it is kept. Run `imgret test` on it."
+        f"The figures of test images lack {names}: no test of it is kept, so its place is that of "
+        "its validation accuracy. Run `imgret test` on it."
         if len(missing) == 1
-        else f"The figures of test images lack {names}: no tests of them are kept. Run "
-        "`imgret test` on each."
+        else f"The figures of test images lack {names}: no tests of them are kept, so their places "
+        "are those of their validation accuracy. Run `imgret test` on each."
     ]
 
 
