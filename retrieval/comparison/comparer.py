@@ -26,6 +26,7 @@ from retrieval.evaluation.protocols import (
     evaluate,
 )
 from retrieval.progress import Progress
+from retrieval.retriever.labelled import measured_of
 from retrieval.words import Engine
 
 RESULTS_FORMAT = 2
@@ -56,9 +57,11 @@ def compare(
     """Run experiments, and test in pairs whether they differ.
 
     cache: folder where embeddings and results are kept, so that one more experiment costs that
-    experiment alone. Raises ImgretError when one cannot be run; what was done stays.
+    experiment alone. Raises ArgumentError for what is measured, and ImgretError when an experiment
+    cannot be run; what was done stays.
     """
-    measured, place = measured or Measured(), path_of("cache", cache)
+    asked, place = measured or Measured(), path_of("cache", cache)
+    measured = measured_of(asked.ks, asked.vote, asked.most_queries, asked.interval_over)
     queries = None if data.queries is None else path_of("queries", data.queries)
     data = replace(data, gallery=path_of("gallery", data.gallery), queries=queries)
     check_contradictions(

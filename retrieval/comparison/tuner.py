@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +103,8 @@ def tune(
     when there are too few labelled images to hold some out, ArgumentError for minutes, k or
     most_images.
     """
-    if not minutes > 0:  # nor NaN
-        raise ArgumentError(f"minutes is {minutes}. Give a number above 0.")
+    if not isinstance(minutes, Real) or not minutes > 0:  # nor NaN
+        raise ArgumentError(f"minutes is {minutes!r}. Give a number above 0.")
     k, most_images = whole("k", k), whole("most_images", most_images)
     folder, cache = path_of("folder", folder), path_of("cache", cache)
     run = _Run(folder, cache, labels, k, most_images, engine, progress, minutes)

@@ -342,7 +342,13 @@ def test_tuning_needs_a_neighbour(tmp_path: Path) -> None:
         tune(tmp_path, minutes=1, cache=tmp_path / "cache", k=0)
 
 
-@pytest.mark.parametrize("minutes", [0, -1, float("nan")])
+@pytest.mark.parametrize("measured", [Measured(()), Measured((0,)), Measured((1,), vote=0)])
+def test_a_comparison_measures_something(tmp_path: Path, measured: Measured) -> None:
+    with pytest.raises(ImgretError, match=r"(k|vote) is .*Give"):
+        compare(ComparedFolders(tmp_path), [], cache=tmp_path / "cache", measured=measured)
+
+
+@pytest.mark.parametrize("minutes", [0, -1, float("nan"), "5", None])
 def test_tuning_needs_some_time(tmp_path: Path, minutes: float) -> None:
     with pytest.raises(ImgretError, match=r"minutes is .*Give a number above 0"):
         tune(tmp_path, minutes=minutes, cache=tmp_path / "cache")
