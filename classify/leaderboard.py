@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from classify.evaluation import ClassifierReport, ClassReport
 from classify.recipe import Augmentation, Recipe
 from classify.recipe.schema import Share
-from classify.run import RUN_WEIGHTS, Epoch, Run
+from classify.run import RUN_WEIGHTS, Epoch, Run, with_best
 from retrieval.errors import ImgretError
 from retrieval.files import read_bounded, write_atomically
 from retrieval.plain import Plain
@@ -33,8 +33,10 @@ class KeptTest(Plain):
 
     content: which images these were, as in ClassifierReport. notes: what was said of them.
     precision, recall, f1: macro averages. classes: at most KEPT_CLASSES, those of the best F1.
+    epoch: whose weights were tested.
     """
 
+    epoch: Annotated[int, Field(ge=0)]
     data: str
     content: str
     images: Annotated[int, Field(ge=1)]
@@ -114,7 +116,7 @@ def _accuracy(found: LeaderboardRow) -> float:
 def row(run: Run, name: str = "") -> LeaderboardRow:
     """Make the row of a run. name: by default the folder's. Raises RunError when damaged."""
     recipe, history = run.recipe, run.history
-    best = next((epoch for epoch in reversed(history) if epoch.is_best), None)
+    best = with_best(history)
     tested = read_tested(run)
     return LeaderboardRow(
         run=name or run.name,
@@ -145,7 +147,9 @@ def write_tested(run: Run, evaluation: ClassifierReport) -> None:
     """Keep the figures of a test with the run. Raises WriteError when that fails."""
     macro = evaluation.average("macro")
     best = sorted(evaluation.classes, key=lambda c: (-c.f1, c.label))[:KEPT_CLASSES]
+    kept = with_best(run.history)
     tested = KeptTest(
+        epoch=kept.epoch if kept else 0,
         data=evaluation.data,
         content=evaluation.content,
         images=evaluation.images,
@@ -167,11 +171,17 @@ def write_tested(run: Run, evaluation: ClassifierReport) -> None:
 
 
 def read_tested(run: Run) -> KeptTest | None:
-    """Read the figures of the last test; None if there are none or they are unreadable."""
+    """Read the figures of the last test of the weights that the run has now, or None.
+
+    None also where they are unreadable. Raises RunError where the run's history is.
+    """
     try:
         content = read_bounded(run.folder / TESTED, MAX_TEST_BYTES)
         tested = TypeAdapter(KeptTest).validate_json(content)
     except (OSError, ValueError):  # pydantic's error is a ValueError
+        return None
+    kept = with_best(run.history)
+    if tested.epoch != (kept.epoch if kept else 0):  # the run was resumed since
         return None
     shares = [value for c in tested.classes for value in (c.precision, c.recall, c.f1)]
     return tested if all(0 <= value <= 1 for value in shares) else None  # NaN is no share
@@ -204,10 +214,11 @@ def untested(entries: Sequence[Entry]) -> list[str]:
         return []
     names = ", ".join(entry.name for entry in missing)
     return [
-        f"The figures of test images lack {names}: no test of it is kept. Run `imgret test` on it."
+        f"The figures of test images lack {names}: no test of it is kept, so its place is that of "
+        "its validation accuracy. Run `imgret test` on it."
         if len(missing) == 1
-        else f"The figures of test images lack {names}: no tests of them are kept. Run "
-        "`imgret test` on each."
+        else f"The figures of test images lack {names}: no tests of them are kept, so their places "
+        "are those of their validation accuracy. Run `imgret test` on each."
     ]
 
 

@@ -16,7 +16,7 @@ from classify.recipe import Augmentation
 from classify.run import CONFIG, not_a_run
 from classify.training.validation import device, score_all
 from retrieval import backbones
-from retrieval.arguments import path_of
+from retrieval.arguments import Paths, as_paths, path_of, whole
 from retrieval.encoder import keep_freed_memory
 from retrieval.errors import BackboneError, ImageError
 from retrieval.images import Preprocessing, find_images
@@ -87,13 +87,18 @@ class Predictor:
         return score_all(self.network, pixels, self._augmenter, self.device, progress)
 
     def predict(
-        self, paths: Sequence[Path], *, top: int = 5, progress: Progress | None = None
+        self,
+        paths: Paths,
+        *,
+        top: int = 5,
+        progress: Progress | None = None,
     ) -> list[Prediction]:
         """Predict the top classes of files and of all images in folders; a bad image has its error.
 
-        Raises DataError when a path does not exist.
+        paths: one or several. Raises DataError when a path does not exist, ArgumentError for top.
         """
-        files = list(find_images(paths))
+        top = whole("top", top)
+        files = list(find_images(as_paths(paths)))
         predictions: list[Prediction] = []
         waiting: list[Loaded] = []
         for loaded in load_images(files, self.preprocessing):
@@ -106,7 +111,11 @@ class Predictor:
         return predictions + self._predictions(waiting, top)
 
     def predict_bytes(self, content: bytes, *, top: int = 5) -> Prediction:
-        """Predict the top classes of one encoded image, or say why it cannot be used."""
+        """Predict the top classes of one encoded image, or say why it cannot be used.
+
+        Raises ArgumentError for top.
+        """
+        top = whole("top", top)
         try:
             pixels = decode_in_time(content, self.preprocessing).pixels
         except ImageError as error:

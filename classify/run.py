@@ -124,6 +124,11 @@ class Run:
         return read_history(self.folder / HISTORY)
 
 
+def with_best(history: Sequence[Epoch]) -> Epoch | None:
+    """Return the epoch whose weights are kept."""
+    return next((epoch for epoch in reversed(history) if epoch.is_best), None)
+
+
 def is_run(folder: Path) -> bool:
     """Whether training has written a run to a folder."""
     return (folder / RUN_FACTS).is_file()

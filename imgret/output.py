@@ -105,8 +105,13 @@ def print_text(text: str) -> None:
 
 
 def print_json(document: Any) -> None:
-    """Print a document as JSON in UTF-8; hidden characters in names become JSON escapes."""
-    text = json.dumps(document, indent=2, ensure_ascii=False, default=str)
+    """Print a document as JSON in UTF-8; hidden characters in names become JSON escapes.
+
+    A number that JSON lacks, such as NaN, becomes null.
+    """
+    from retrieval.plain import plain
+
+    text = json.dumps(plain(document), indent=2, ensure_ascii=False, allow_nan=False)
     lines = (HIDDEN.sub(_json_escape, line) for line in text.split("\n"))
     write(("\n".join(lines) + "\n").encode())
     flush()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import operator
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from retrieval.errors import ArgumentError
+
+Paths: TypeAlias = str | Path | Sequence[str | Path]
 
 
 def whole(name: str, value: Any, *, least: int = 1, most: int | None = None) -> int:
@@ -64,6 +66,17 @@ def path_of(name: str, value: Any) -> Path:
     if not value or not isinstance(value, str | os.PathLike):
         raise ArgumentError(f"{name} is {value!r}. Give a path.")
     return Path(value)
+
+
+def as_paths(paths: Paths) -> list[Path]:
+    """Return one path or several as a list. Raises ArgumentError for "", and for what is none.
+
+    >>> len(as_paths("cars")), len(as_paths(["cars", "bikes"]))
+    (1, 2)
+    """
+    several = isinstance(paths, Iterable) and not isinstance(paths, str | os.PathLike)
+    listed: list[Any] = list(paths) if several else [paths]  # type: ignore[arg-type]
+    return [path_of("a path", path) for path in listed]
 
 
 def box(name: str, value: Any) -> tuple[int, int, int, int]:

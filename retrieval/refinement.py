@@ -108,39 +108,48 @@ def weighted_mean(
     return np.asarray(mean / np.where(lengths == 0, 1, lengths), np.float32)
 
 
-def k_reciprocal_distances(similarities: np.ndarray, reranking: Reranking) -> np.ndarray:
+def k_reciprocal_distances(
+    similarities: np.ndarray, reranking: Reranking, there: np.ndarray | None = None
+) -> np.ndarray:
     """Return distances of a query to its candidates by the neighbours that they share.
 
     similarities: (b, 1 + m, 1 + m) cosine similarities among a query, which comes first, and its m
-    candidates. Returns (b, m) float32: (1 - weight) Jaccard + weight (1 - score). Neighbours are
-    looked for among the candidates alone, not in the whole gallery as in the paper.
+    candidates. there: (b, m) bool, false where a candidate only fills a place: it is nobody's
+    neighbour. Returns (b, m) float32: (1 - weight) Jaccard + weight (1 - score), infinite for what
+    is not there. Neighbours are looked for among the candidates alone, not in the whole gallery as
+    in the paper.
     """
     s = np.asarray(similarities, np.float32)
+    present = np.ones(s.shape[:2], bool)
+    if there is not None:
+        present[:, 1:] = there
     own = 4 * np.eye(s.shape[1], dtype=np.float32)  # each is its own nearest, though it has copies
-    order = np.argsort(-(s + own), axis=2, kind="stable")
-    reciprocal = _reciprocal(order, reranking.k1)
-    half = _reciprocal(order, max(1, round(reranking.k1 / 2)))
+    order = np.argsort(-np.where(present[:, None, :], s, -4) - own, axis=2, kind="stable")
+    reciprocal = _reciprocal(order, reranking.k1, present)
+    half = _reciprocal(order, max(1, round(reranking.k1 / 2)), present)
     shared = reciprocal @ half.transpose(0, 2, 1)
     similar = reciprocal * (shared > 2 / 3 * half.sum(axis=2)[:, None, :])
     encoding = np.where(reciprocal + similar @ half > 0, np.exp(s - 1), 0)
     encoding /= encoding.sum(axis=2, keepdims=True)
     if reranking.k2 > 1:
-        nearest = _nearest(order, reranking.k2)
+        nearest = _nearest(order, reranking.k2, present)
         encoding = nearest @ encoding / nearest.sum(axis=2, keepdims=True)
     common = np.minimum(encoding[:, :1], encoding[:, 1:]).sum(axis=2)
     jaccard = 1 - common / (2 - common)
     weight = np.float32(reranking.weight)
-    return np.asarray((1 - weight) * jaccard + weight * (1 - s[:, 0, 1:]))
+    distances = (1 - weight) * jaccard + weight * (1 - s[:, 0, 1:])
+    return np.asarray(np.where(present[:, 1:], distances, np.float32(np.inf)))
 
 
-def _nearest(order: np.ndarray, k: int) -> np.ndarray:
-    """(b, s, s) float32, 1 where j is among the k first of i."""
+def _nearest(order: np.ndarray, k: int, present: np.ndarray) -> np.ndarray:
+    """(b, s, s) float32, 1 where j is among the k first of i, and there; each has itself."""
     mask = np.zeros(order.shape, np.float32)
     np.put_along_axis(mask, order[:, :, :k], 1, axis=2)
-    return mask
+    itself = np.eye(order.shape[1], dtype=bool)
+    return np.asarray(np.where(itself, 1, mask * present[:, None, :]), np.float32)
 
 
-def _reciprocal(order: np.ndarray, k: int) -> np.ndarray:
+def _reciprocal(order: np.ndarray, k: int, present: np.ndarray) -> np.ndarray:
     """1 where i and j are among each other's k nearest, themselves not counted."""
-    nearest = _nearest(order, k + 1)
+    nearest = _nearest(order, k + 1, present)
     return nearest * nearest.transpose(0, 2, 1)

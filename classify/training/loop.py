@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -315,8 +315,3 @@ class _PhaseState:
 def _mixed(*numbers: int) -> int:
     """Mix several numbers into one seed."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
-
-
-def with_best(history: Sequence[Epoch]) -> Epoch | None:
-    """Return the epoch whose weights are kept."""
-    return next((epoch for epoch in reversed(history) if epoch.is_best), None)

@@ -37,10 +37,11 @@ from classify.run import (
     RunFacts,
     read_history,
     save_model,
+    with_best,
     write_facts,
     write_history,
 )
-from classify.training.loop import DivergedError, Place, with_best
+from classify.training.loop import DivergedError, Place
 from classify.training.preparation import Prepared, prepare
 from retrieval.arguments import path_of
 from retrieval.encoder import keep_freed_memory

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,25 +148,13 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
     """Convert an evaluation to JSON without what only figures need; NaN becomes null."""
     import dataclasses
 
-    facts = {
-        field.name: getattr(evaluation, field.name)
+    from retrieval.plain import plain
+
+    return {
+        field.name: plain(getattr(evaluation, field.name))
         for field in dataclasses.fields(evaluation)
         if field.name != "per_query"
     }
-    plain: dict[str, Any] = json.loads(json.dumps(facts, default=_plain), parse_constant=_none)
-    return plain
-
-
-def _plain(value: Any) -> Any:
-    import dataclasses
-
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
-    return str(value)
-
-
-def _none(_: str) -> None:
-    return None
 
 
 def _print_json(evaluation: Evaluation) -> None:

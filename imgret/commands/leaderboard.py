@@ -58,8 +58,9 @@ def command(
     if not entries:
         return ERROR
     notes = leaderboard.differences(entries)
-    if report or figures:
+    if report or figures or any(entry.tested for entry in entries):
         notes += leaderboard.untested(entries)
+    if report or figures:
         notes += _write(entries, notes, report, figures, image)
     for sentence in notes:
         say(sentence)

@@ -19,8 +19,14 @@ from retrieval.comparison.recipes import Experiment, NamedExperiment
 from retrieval.comparison.results import Comparison, ExperimentResult, PairedTest
 from retrieval.errors import DataError
 from retrieval.evaluation import Evaluation
-from retrieval.evaluation.protocols import Measured, SearchMethod, evaluate
+from retrieval.evaluation.protocols import (
+    Measured,
+    SearchMethod,
+    check_contradictions,
+    evaluate,
+)
 from retrieval.progress import Progress
+from retrieval.retriever.labelled import measured_of
 from retrieval.words import Engine
 
 RESULTS_FORMAT = 2
@@ -56,12 +62,20 @@ def compare(
     """Run experiments, and test in pairs whether they differ.
 
     cache: folder where embeddings and results are kept, so that one more experiment costs that
-    experiment alone. measured: which k, and how many neighbours vote; see Measured. Raises a child
-    of ImgretError when an experiment cannot be run; the results before it stay in the cache.
+    experiment alone. measured: which k, and how many neighbours vote; see Measured. Raises
+    ArgumentError for a wrong value of it, and a child of ImgretError when an experiment cannot be
+    run; the results before it stay in the cache.
     """
-    measured, place = measured or Measured(), path_of("cache", cache)
+    asked, place = measured or Measured(), path_of("cache", cache)
+    measured = measured_of(asked.ks, asked.vote, asked.most_queries, asked.interval_over)
     queries = None if data.queries is None else path_of("queries", data.queries)
     data = replace(data, gallery=path_of("gallery", data.gallery), queries=queries)
+    check_contradictions(
+        queries=queries is not None,
+        zero_shot=data.zero_shot,
+        labels=data.query_labels,
+        labels_name="query_labels",
+    )
     results = tuple(
         run(data, experiment, cache=place, measured=measured, engine=engine, progress=progress)
         for experiment in experiments

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 
 from retrieval import backbones, metrics
 from retrieval import transform as transforms
-from retrieval.arguments import path_of
+from retrieval.arguments import path_of, whole
 from retrieval.comparison.embeddings import Embedded, embed_folder
 from retrieval.comparison.recipes import Experiment
 from retrieval.errors import ArgumentError, BackboneError, DataError
@@ -106,10 +107,12 @@ def tune(
     a new gallery. use_labels: whether the transform may be fitted to the labels; where not, one
     that would be (auto too) gives way to rca. labels: "folder" or a CSV file. k: of precision@k.
     most_images: of more, a random sample is used. on_step: told each change. Raises DataError when
-    there are too few labelled images to hold some out, ArgumentError for minutes.
+    there are too few labelled images to hold some out, ArgumentError for minutes, k or
+    most_images.
     """
-    if not minutes > 0:  # nor NaN
-        raise ArgumentError(f"minutes is {minutes}. Give a number above 0.")
+    if not isinstance(minutes, Real) or not minutes > 0:  # nor NaN
+        raise ArgumentError(f"minutes is {minutes!r}. Give a number above 0.")
+    k, most_images = whole("k", k), whole("most_images", most_images)
     folder, cache = path_of("folder", folder), path_of("cache", cache)
     run = _Run(folder, cache, labels, k, most_images, engine, progress, minutes)
     first = start or Experiment()

@@ -21,7 +21,7 @@ import numpy as np
 
 from retrieval import transform as transforms
 from retrieval.draw import evenly_drawn
-from retrieval.errors import DataError
+from retrieval.errors import ArgumentError, DataError
 from retrieval.evaluation.rankings import NOBODY, Ranked, joined_rankings, rank
 from retrieval.evaluation.refined import augmented, memory_to_augment
 from retrieval.evaluation.results import Evaluation, IntervalOver
@@ -98,6 +98,21 @@ class Measured:
     def depth(self) -> int:
         """Number of neighbours kept of each query: metrics at other k need none of them."""
         return max(self.k, self.vote, MATCHES_SHOWN)
+
+
+def check_contradictions(
+    *, queries: bool, zero_shot: bool, labels: str, labels_name: str = "labels"
+) -> None:
+    """Raise ArgumentError for arguments of a measurement of which one would be ignored.
+
+    queries: whether there are any. labels: where theirs come from, by default their folders.
+    """
+    if queries and zero_shot:
+        raise ArgumentError("zero_shot evaluates the gallery itself. Leave out queries.")
+    if not queries and labels != "folder":
+        raise ArgumentError(
+            f"{labels_name} labels the images of queries. Give queries, or leave it out."
+        )
 
 
 def evaluate(

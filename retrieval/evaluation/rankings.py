@@ -156,7 +156,7 @@ class _Search:
                     relevant.count(tile, top)
                 done = tile.start + (tile.stop - tile.start) * tile.queries.stop / len(queries)
                 told((number + done / len(self._gallery)) / passes)
-        rows, scores = self._refined(queries, own, top.best)
+        rows, scores = self._refined(queries, top.best)
         found = np.where(rows >= 0, self._gallery.labels[rows], NOBODY)
         values, totals = [], np.empty(len(queries), np.int64)
         for query, label in enumerate(queries.labels.tolist()):
@@ -178,7 +178,7 @@ class _Search:
         queries = self._expanded(queries, own)
         width = max(n, self._reranked)
         keys = nearest_keys(queries, self._gallery, width, own, self._bounds)
-        rows, scores = self._refined(queries, own, keys)
+        rows, scores = self._refined(queries, keys)
         return rows[:, :n], scores[:, :n]
 
     def _relevant(self, labels: np.ndarray) -> Peers:
@@ -190,11 +190,9 @@ class _Search:
         how = self._refinement.expand
         return expanded(queries, self._gallery, how, own, self._bounds) if how else queries
 
-    def _refined(
-        self, queries: Labelled, own: Peers, keys: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _refined(self, queries: Labelled, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         found, how = (rows_of(keys), scores_of(keys)), self._refinement.rerank
-        return reranked(queries, self._gallery, found, how, own, self._bounds) if how else found
+        return reranked(queries, self._gallery, found, how, self._bounds) if how else found
 
     def _in_new_order(self, ranks: np.ndarray, right: np.ndarray) -> np.ndarray:
         """Ranks, of which those that were ranked again are told by (n,) right."""

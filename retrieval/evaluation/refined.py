@@ -59,7 +59,6 @@ def reranked(
     gallery: Labelled,
     found: tuple[np.ndarray, np.ndarray],
     how: Reranking,
-    own: Peers,
     bounds: Bounds,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Bring the first m of each query into their new order.
@@ -68,24 +67,15 @@ def reranked(
     """
     rows, scores = found[0].copy(), found[1].copy()
     m = min(how.m, len(gallery))
-    candidates = _with_own(rows[:, :m], own)
+    candidates = np.maximum(rows[:, :m], 0)
     step = queries_at_once((m + 1) * max(m + 1, queries.vectors[:1].shape[1]), bounds)
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
         vectors = queries.vectors[part]
         among = np.concatenate([vectors[:, None], gallery.vectors[candidates[part]]], axis=1)
-        distances = k_reciprocal_distances(among @ among.transpose(0, 2, 1), how)
-        distances[np.isneginf(scores[part, :m])] = np.inf
+        there = rows[part, :m] >= 0
+        distances = k_reciprocal_distances(among @ among.transpose(0, 2, 1), how, there)
         better = np.argsort(distances, axis=1, kind="stable")
         for values in (rows, scores):
             values[part, :m] = np.take_along_axis(values[part, :m], better, 1)
     return rows, scores
-
-
-def _with_own(rows: np.ndarray, own: Peers) -> np.ndarray:
-    """Put rows of a query's own content where it has fewer neighbours: something must be there."""
-    filled = rows.copy()
-    for query in np.flatnonzero((rows < 0).any(axis=1)).tolist():
-        missing = np.flatnonzero(rows[query] < 0)
-        filled[query, missing] = own.of(query)[: len(missing)]
-    return filled

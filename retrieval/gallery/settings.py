@@ -29,6 +29,7 @@ from retrieval.words import (
 
 GALLERY_FORMAT: Literal[2] = 2
 MAX_SETTINGS_BYTES = 1 << 20
+MOST_RELABELLED = 0.1  # of the images that a calibration by class was learnt from
 HEADER = "# Written by imgret; change it with the options of `imgret index`, not by hand.\n"
 SUM = "# SHA-256 of what follows: "
 
@@ -136,7 +137,7 @@ class CalibrationState(Frozen):
     method: the search whose scores they are; of another one they say nothing. kind: what an answer
     is, an image of the same "class" or the same "picture". queries, error: those that it was
     learnt from, and the expected calibration error. images, labels: how many there were, and where
-    their labels came from.
+    their labels came from. relabelled: how many times an image got another label since.
     """
 
     method: str
@@ -149,6 +150,7 @@ class CalibrationState(Frozen):
     error: Annotated[float, Field(ge=0, le=1)]
     images: int = Field(ge=0)
     labels: str
+    relabelled: int = Field(default=0, ge=0)
 
 
 class PassedOver(Frozen):
@@ -192,11 +194,21 @@ class Settings(SearchSettings):
         """Return the calibration, if it still fits this search, these labels and the gallery.
 
         images: how many there are now; of more than twice or less than half as many it says little.
+        By class it says little, too, once more than a tenth of the labels are others.
         """
         known = self.calibration
         if known is None or known.method != self.method or known.labels != self.labels:
             return None
+        if known.kind == "class" and known.relabelled > MOST_RELABELLED * known.images:
+            return None
         return known if known.images <= 2 * images and images <= 2 * known.images else None
+
+    def with_relabelled(self, images: int) -> Settings:
+        """Count images that got another label since the calibration."""
+        if self.calibration is None or not images:
+            return self
+        counted = {"relabelled": self.calibration.relabelled + images}
+        return self.model_copy(update={"calibration": self.calibration.model_copy(update=counted)})
 
     def without_derived(self) -> Settings:
         """Return what the table stores: all but the index and what was learnt or counted since."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
+from retrieval.arguments import Paths, as_paths
 from retrieval.errors import ArgumentError
 from retrieval.images import DEFAULT_MAX_PIXELS
 from retrieval.progress import Progress
@@ -17,8 +18,6 @@ from retrieval.retriever.writer import Reading
 if TYPE_CHECKING:
     from retrieval.gallery import Gallery, ImageTable
     from retrieval.gallery.stored_rows import StoredRows
-
-Paths: TypeAlias = str | Path | Sequence[str | Path]
 
 
 class IndexOptions(TypedDict, total=False):
@@ -96,8 +95,3 @@ class IndexRequest:
         """Read labels; of a file that only an untrusted gallery names, no more than a bound."""
         strange = self.labels is None and table is not None and not table.is_ours
         return labels_from(asked, MOST_OF_A_STRANGER) if strange else labels_from(asked)
-
-
-def as_paths(paths: Paths) -> list[Path]:
-    """Return one path or several as a list."""
-    return [Path(paths)] if isinstance(paths, str | Path) else [Path(p) for p in paths]

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, get_args
 
-from retrieval.arguments import number, one_of, path_of, prior_of, whole
+from retrieval.arguments import Paths, as_paths, number, one_of, path_of, prior_of, whole
+from retrieval.errors import ArgumentError
 from retrieval.gallery import Filter, Gallery, check_vacant
 from retrieval.images import DEFAULT_MAX_PIXELS
 from retrieval.retriever.encoders import EncoderChoice
@@ -34,7 +35,7 @@ if TYPE_CHECKING:  # a method imports what it alone needs, so that a search star
     from retrieval.retriever.duplicates import DuplicateReport, Tier
     from retrieval.retriever.map import GalleryMap
     from retrieval.retriever.reports import GalleryInfo, IndexEstimate, IndexReport, VerifyReport
-    from retrieval.retriever.request import IndexOptions, Paths
+    from retrieval.retriever.request import IndexOptions
     from retrieval.retriever.update import Update
 
 MOST_SEED = (1 << 32) - 1
@@ -153,14 +154,21 @@ class Retriever(Searcher):
         where the gallery is searched for its own images, also do what calibrate(by="class") does,
         unless it is calibrated by picture. prior_known: by default that of its calibration, or 0.9.
         Another transform or refinement than the gallery's is tried without reading an image.
-        Raises DataError when there is nothing to measure.
+        Raises DataError when there is nothing to measure, and ArgumentError for arguments that
+        contradict each other.
         """
+        from retrieval.evaluation.protocols import check_contradictions
         from retrieval.retriever import labelled
         from retrieval.retriever.labels import labels_from
-        from retrieval.retriever.request import as_paths
         from retrieval.retriever.writer import Reading
 
         self._check_asked()
+        check_contradictions(queries=queries is not None, zero_shot=zero_shot, labels=labels)
+        if prior_known is not None and (queries is not None or zero_shot or not calibrate):
+            raise ArgumentError(
+                "prior_known belongs to the calibration, which queries, zero_shot and "
+                "calibrate=False leave out. Leave out one of them."
+            )
         measured = labelled.measured_of(k, vote, most_queries, interval_over)
         reading = Reading.asked(None, None, max_pixels, progress)
         snapshot = self._current(tries=True)
@@ -287,7 +295,6 @@ class Retriever(Searcher):
         """
         from retrieval.retriever.reembed import forget_staged
         from retrieval.retriever.removal import is_kept_in_files, published_rows, rows_below
-        from retrieval.retriever.request import as_paths
 
         self.gallery.check_exists()
         with self._writing():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import threading
 from collections import deque
@@ -14,16 +13,17 @@ from typing import Any, TypeAlias, Unpack, overload
 import numpy as np
 
 from retrieval import transform as transforms
-from retrieval.arguments import box, number, prior_of, whole
+from retrieval.arguments import Paths, as_paths, box, number, prior_of, whole
 from retrieval.encoder import Encoder, normalise
 from retrieval.errors import GalleryError, ImageError, QueryError
 from retrieval.gallery import FileIdentity, Filter, Gallery, Settings
-from retrieval.images import DEFAULT_MAX_PIXELS, ImageFile, Source, is_tensor, read_bytes
+from retrieval.images import DEFAULT_MAX_PIXELS, ImageFile, Source, is_tensor
 from retrieval.loader import Loaded, decode_in_time, default_workers, load_images
 from retrieval.retriever import current
 from retrieval.retriever.encoders import EncoderChoice
 from retrieval.retriever.forked import Helper, in_own_process
 from retrieval.retriever.results import Filters, Match, QueryResult
+from retrieval.retriever.selves import as_files, identities
 from retrieval.retriever.snapshot import Snapshot
 from retrieval.retriever.vectors import as_embeddings, unit_embeddings
 from retrieval.retriever.writer import encode_batches
@@ -75,17 +75,18 @@ class Searcher:
         query: a path, an image file's bytes, an open binary file, a PIL image, a uint8 array or
         tensor of (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), or a list of these. crop: X, Y, width
         and height of the region searched by, in pixels. exclude_self: leave out the query's own
-        file and copies of its content. filters: see Filters; k matches are found where k pass.
-        Raises ImageError when a query cannot be read, ArgumentError for a wrong argument, and
-        GalleryError when there is no gallery or it was made with other settings.
+        file and copies of its content, which pixels have not. filters: see Filters; k matches are
+        found where k pass. Raises ImageError when a query cannot be read, ArgumentError for a wrong
+        argument, and GalleryError when there is no gallery or it was made with other settings.
         """
         _check_names("search", filters)
         k, crop, max_pixels = whole("k", k), _box(crop), whole("max_pixels", max_pixels)
-        queries = _listed(query)
+        queries = as_files(_listed(query)) if exclude_self else _listed(query)
 
         def made(state: Snapshot) -> tuple[np.ndarray, list[np.ndarray] | None]:
             embeddings = self._encoded(queries, self._encoder_of(state), crop, max_pixels)
-            return embeddings, self._selves(state, queries) if exclude_self else None
+            selves = self._selves(state, queries) if exclude_self else None  # type: ignore[arg-type]
+            return embeddings, selves
 
         found = self._search(made, k, **filters)
         return found[0] if _is_one(query) else found
@@ -110,7 +111,7 @@ class Searcher:
     @in_own_process
     def search_files(
         self,
-        paths: Sequence[Path],
+        paths: Paths,
         k: int = 5,
         *,
         crop: Box | None = None,
@@ -122,7 +123,7 @@ class Searcher:
         _check_names("search_files", filters)
         k, crop, max_pixels = whole("k", k), _box(crop), whole("max_pixels", max_pixels)
         chosen = _checked(filters)
-        waiting = deque(Path(path) for path in paths)
+        waiting = deque(as_paths(paths))
         while waiting:
             state = self._current()
             encoder = self._encoder_of(state)
@@ -148,7 +149,7 @@ class Searcher:
     @in_own_process
     def search_mean(
         self,
-        paths: Sequence[Path],
+        paths: Paths,
         k: int = 5,
         *,
         crop: Box | None = None,
@@ -159,18 +160,19 @@ class Searcher:
         """Give one result, by the mean embedding of several files; raises what search() does."""
         _check_names("search_mean", filters)
         k, crop, max_pixels = whole("k", k), _box(crop), whole("max_pixels", max_pixels)
-        if not paths:
+        files = as_paths(paths)
+        if not files:
             raise QueryError("A mean needs at least one image. Give one or more.")
 
         def query(state: Snapshot) -> tuple[np.ndarray, list[np.ndarray] | None]:
             encoder = self._encoder_of(state)
-            embeddings = self._encoded(paths, encoder, crop, max_pixels)
+            embeddings = self._encoded(files, encoder, crop, max_pixels)
             mean = normalise(embeddings.mean(axis=0, keepdims=True))
-            selves = [np.concatenate(self._selves(state, paths))] if exclude_self else None
+            selves = [np.concatenate(self._selves(state, files))] if exclude_self else None
             return mean, selves
 
         found = self._search(query, k, **filters)
-        yield QueryResult(Path(" + ".join(map(str, paths))), tuple(found[0]))
+        yield QueryResult(Path(" + ".join(map(str, files))), tuple(found[0]))
 
     @in_own_process
     def encode(
@@ -329,22 +331,11 @@ class Searcher:
             )
         return embeddings
 
-    def _selves(self, state: Snapshot, queries: Sequence[Query]) -> list[np.ndarray]:
-        """For each query the ids of its own rows; none where it is not given by its path."""
-        selves = [np.empty(0, np.int64)] * len(queries)
-        files = {
-            n: self._read_identity(Path(query))
-            for n, query in enumerate(queries)
-            if isinstance(query, str | os.PathLike)
-        }
-        found = state.table.ids_of_files([*files.values()]) if files else []
-        for n, ids in zip(files, found, strict=True):
-            selves[n] = ids
-        return selves
-
-    def _read_identity(self, path: Path) -> FileIdentity:
-        content = read_bytes(path)[0]
-        return self._identity(path, len(content), hashlib.sha256(content).hexdigest())
+    def _selves(
+        self, state: Snapshot, files: Sequence[str | os.PathLike[str] | bytes]
+    ) -> list[np.ndarray]:
+        """For each query, a path or bytes, the ids of its own rows."""
+        return state.table.ids_of_files(identities(self.gallery, files))
 
     def _identity(self, path: Path, size: int, sha256: str) -> FileIdentity:
         return FileIdentity(self.gallery.stored(path.absolute()), size, sha256)

@@ -130,8 +130,9 @@ class Snapshot:
         if rerank and len(ids):
             first = ids[:, : rerank.m]
             among = np.concatenate([vectors[:, None], self.vectors(first)], axis=1)
-            distances = k_reciprocal_distances(among @ among.transpose(0, 2, 1), rerank)
-            order = np.argsort(np.where(first < 0, np.inf, distances), axis=1, kind="stable")
+            pairs = among @ among.transpose(0, 2, 1)
+            distances = k_reciprocal_distances(pairs, rerank, first >= 0)
+            order = np.argsort(distances, axis=1, kind="stable")
             scores[:, : rerank.m] = np.take_along_axis(scores[:, : rerank.m], order, 1)
             ids[:, : rerank.m] = np.take_along_axis(first, order, 1)
         return scores[:, :k], ids[:, :k]

@@ -71,6 +71,7 @@ class Update:
         kinds = dict(plan.passed_over_by_kind[:MOST_KINDS])
         settings = settings.with_passed_over(list(plan.searched), kinds)
         writer.finish(plan, [] if refused else [row.id for row in plan.gone.values()])
+        settings = settings.with_relabelled(writer.tally.relabelled)
         if compact:
             table.compact(everything=True)
         now = bring_up_index(

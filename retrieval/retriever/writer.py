@@ -64,6 +64,7 @@ class Tally:
     touched: int = 0
     failed: int = 0
     reused: int = 0
+    relabelled: int = 0
     encoded: int = 0
     seconds: float = 0.0
     failures: list[tuple[str, str]] = field(default_factory=list)
@@ -204,6 +205,7 @@ class Writer:
         if plan.relabel:
             ids, labels = zip(*plan.relabel, strict=True)
             self.table.update({"id": list(ids), "label": list(labels)})
+            self.tally.relabelled += len(ids)
         self.table.remove(gone)
         self.table.compact()
 
@@ -217,6 +219,7 @@ class Writer:
             return False
         self.tally.touched += 1
         if _is_news(old, task, loaded):
+            self.tally.relabelled += old.label != task.label
             self._touched.append((old.id, task, loaded))
         return True
 
@@ -234,6 +237,7 @@ class Writer:
             return False
         self.tally.moved += loaded.error is None
         self.tally.failed += loaded.error is not None
+        self.tally.relabelled += ghost.label != task.label
         self._touched.append((ghost.id, task, loaded))
         return True
 

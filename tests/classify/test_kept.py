@@ -241,11 +241,25 @@ def test_the_leaderboard_tells_of_figures_that_are_too_good(data: Path, tmp_path
     assert said == "run was trained on 24 of these 30 images, so the figures are too good."
 
 
+def test_the_leaderboard_forgets_a_test_of_weights_that_are_gone(
+    data: Path, tmp_path: Path
+) -> None:
+    recipe, out, ended = tiny("training.epochs=8", "training.lr=0.01"), tmp_path / "run", []
+    train(data, recipe, out, on_epoch=ended.append, should_stop=lambda: bool(ended))
+    leaderboard.write_tested(Run.read(out), evaluate_run(out, data))
+    assert leaderboard.read_entries([out])[0][0].row.test_images == 30
+    assert train(data, recipe, out, resume=True).run.facts.best_epoch > 1
+    assert leaderboard.read_entries([out])[0][0].row.test_images is None
+    leaderboard.write_tested(Run.read(out), evaluate_run(out, data))
+    assert leaderboard.read_entries([out])[0][0].row.test_images == 30
+
+
 def test_no_right_answer_is_worse_than_some(data: Path, tmp_path: Path) -> None:
     folders = [trained(data, tmp_path / name) for name in ("none", "some")]
     tested = json.loads(TESTED_RIGHT)
     for folder, accuracy in zip(folders, (0.0, 0.01), strict=True):
-        text = json.dumps(tested | {"top1": accuracy})
+        epoch = Run.read(folder).facts.best_epoch
+        text = json.dumps(tested | {"top1": accuracy, "epoch": epoch})
         (folder / "test.json").write_text(text)
     entries, _ = leaderboard.read_entries(folders)
     assert [entry.row.test_accuracy for entry in entries] == [0.01, 0.0]

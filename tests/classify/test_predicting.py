@@ -44,6 +44,23 @@ def test_a_folder_is_predicted_and_a_bad_image_is_a_row(run: Path, tmp_path: Pat
     assert Predictor.load(run).predict_bytes(b"no image").error is not None
 
 
+def test_paths_may_be_text_and_one_alone(run: Path, blobs: Path) -> None:
+    file = next((blobs / "test" / "red").iterdir())
+    predictor = Predictor.load(run)
+    expected = predictor.predict([file])
+    for paths in (file, str(file), [str(file)]):
+        assert predictor.predict(paths) == expected
+
+
+@pytest.mark.parametrize("top", [0, -1, 1.5])
+def test_a_number_of_classes_that_is_none_is_refused(run: Path, blobs: Path, top: int) -> None:
+    predictor = Predictor.load(run)
+    with pytest.raises(ImgretError, match=r"top is .*Give"):
+        predictor.predict([blobs / "test" / "red"], top=top)
+    with pytest.raises(ImgretError, match=r"top is .*Give"):
+        predictor.predict_bytes(b"no image", top=top)
+
+
 def test_a_run_is_tested_on_its_test_images_or_those_it_was_chosen_by(run: Path) -> None:
     assert evaluate_run(run).images == 12
     assert evaluate_run(run).top1 > 0.8

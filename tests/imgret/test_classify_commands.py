@@ -215,6 +215,8 @@ def test_the_leaderboard_draws_what_was_tested_and_says_what_was_not(
     page = (tmp_path / "l.html").read_text()
     assert page.count("<svg") == 7
     assert "lack b/run" in page
+    plain = imgret("leaderboard", *runs).stderr  # places by two measures are told without a page
+    assert "lack b/run: no test of it is kept, so its place is that of its validation" in plain
     assert imgret("leaderboard", *runs, "--image", image).returncode == 2
     (tmp_path / "bad.png").write_bytes(b"no image")
     bad = imgret("leaderboard", *runs, "--report", "l.html", "--image", "bad.png")

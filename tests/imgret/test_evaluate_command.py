@@ -134,6 +134,10 @@ def test_one_query_has_no_interval(imgret: Command, indexed: Path, weights: Path
     assert "nan" not in done.stdout
     assert done.stdout.splitlines()[-1].split("\t")[3:5] == ["-", "-"]
     assert "without an interval, which needs two queries or more" in Path("page.html").read_text()
+    told = imgret("compare", "pictures", "--queries", "one", "--backbone", weights, "--transform",
+                  "none", "--transform", "standard", "--format", "json")  # fmt: skip
+    document = json.loads(told.stdout, parse_constant=pytest.fail)  # JSON knows no NaN
+    assert document["tests"][0]["low"] is None
 
 
 def test_query_shows_probabilities_and_can_say_that_nothing_matches(

@@ -328,7 +328,27 @@ def test_tuning_without_labels_fits_none_and_out_of_time_tries_nothing(
     assert tuning.recipe.search.transform == "rca"  # where it began with auto
 
 
-@pytest.mark.parametrize("minutes", [0, -1, float("nan")])
+def test_a_comparison_takes_no_argument_that_it_would_ignore(tmp_path: Path) -> None:
+    for data, said in (
+        (ComparedFolders(tmp_path, tmp_path, zero_shot=True), "zero_shot evaluates the gallery"),
+        (ComparedFolders(tmp_path, query_labels="x.csv"), "query_labels labels the images of"),
+    ):
+        with pytest.raises(ImgretError, match=said):
+            compare(data, [], cache=tmp_path / "cache")
+
+
+def test_tuning_needs_a_neighbour(tmp_path: Path) -> None:
+    with pytest.raises(ImgretError, match="k is 0"):
+        tune(tmp_path, minutes=1, cache=tmp_path / "cache", k=0)
+
+
+@pytest.mark.parametrize("measured", [Measured(()), Measured((0,)), Measured((1,), vote=0)])
+def test_a_comparison_measures_something(tmp_path: Path, measured: Measured) -> None:
+    with pytest.raises(ImgretError, match=r"(k|vote) is .*Give"):
+        compare(ComparedFolders(tmp_path), [], cache=tmp_path / "cache", measured=measured)
+
+
+@pytest.mark.parametrize("minutes", [0, -1, float("nan"), "5", None])
 def test_tuning_needs_some_time(tmp_path: Path, minutes: float) -> None:
     with pytest.raises(ImgretError, match=r"minutes is .*Give a number above 0"):
         tune(tmp_path, minutes=minutes, cache=tmp_path / "cache")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -414,6 +415,54 @@ def test_what_is_no_longer_so_is_forgotten(gallery: tuple[Path, Path]) -> None:
         drawn(n, 64, 64).save(folder / "class0" / f"new{n}.png")
     Retriever(path).index(folder)
     assert Retriever(path).info().confidence == ""  # more than twice as many images
+
+
+def test_a_calibration_by_class_is_forgotten_once_the_labels_are_others(
+    gallery: tuple[Path, Path], tmp_path: Path
+) -> None:
+    path, folder = gallery
+    files, table = sorted(folder.rglob("*.png")), tmp_path / "labels.csv"
+
+    def relabel(others: int) -> None:
+        names = [file.parent.name for file in files]
+        names[:others] = names[40 : 40 + others]
+        rows = [f"{file},{name}" for file, name in zip(files, names, strict=True)]
+        table.write_text("\n".join(["path,label", *rows]))
+        Retriever(path).index(folder, labels=str(table))
+
+    relabel(0)
+    Retriever(path).calibrate()
+    relabel(4)
+    assert Retriever(path).search(files[0])[0].probability is not None  # few are others
+    relabel(12)
+    assert Retriever(path).search(files[0])[0].probability is None
+    Retriever(path).calibrate()
+    assert Retriever(path).search(files[0])[0].probability is not None
+
+
+def test_images_that_move_to_other_classes_end_a_calibration(gallery: tuple[Path, Path]) -> None:
+    path, folder = gallery
+    Retriever(path).calibrate()
+    for file in sorted((folder / "class0").iterdir())[:12]:
+        file.rename(folder / "class1" / file.name)
+    Retriever(path).index(folder)
+    assert Retriever(path).info().confidence == ""
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"zero_shot": True, "queries": "pictures"}, "zero_shot evaluates the gallery itself"),
+        ({"labels": "labels.csv"}, "labels labels the images of queries"),
+        ({"prior_known": 0.5, "zero_shot": True}, "prior_known belongs to the calibration"),
+        ({"prior_known": 0.5, "calibrate": False}, "prior_known belongs to the calibration"),
+    ],
+)
+def test_an_argument_that_would_be_ignored_is_refused(
+    gallery: tuple[Path, Path], asked: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ImgretError, match=said):
+        Retriever(gallery[0]).evaluate(**asked)
 
 
 def test_evaluate_keeps_what_calibrate_was_asked_for(gallery: tuple[Path, Path]) -> None:

@@ -10,7 +10,12 @@ from PIL import Image
 
 from retrieval.index import GrowingIndex, Index
 from retrieval.index import index as index_module
-from retrieval.refinement import Neighbourhood, weighted_mean
+from retrieval.refinement import (
+    Neighbourhood,
+    Reranking,
+    k_reciprocal_distances,
+    weighted_mean,
+)
 from retrieval.retriever import Retriever
 from retrieval.transform import Transform
 from tests.samples import picture
@@ -167,3 +172,28 @@ def test_a_query_that_cannot_be_read_is_counted_and_named(gallery: tuple[Path, P
     evaluation = Retriever(path).evaluate(folder)
     assert evaluation.queries == 60
     assert any("broken.jpg" in notice for notice in evaluation.notices)
+
+
+def test_a_search_of_few_images_is_re_ranked_among_them_alone(gallery: tuple[Path, Path]) -> None:
+    path, folder = gallery
+    one = "path LIKE '%class0/0%' OR path LIKE '%class1/0%'"  # fewer than K1
+    for file in sorted(folder.rglob("*.png"))[::6]:
+        plain = Retriever(path).search(file, k=60, where=one)
+        vectors = Retriever(path).encode([file, *(m.path for m in plain)])
+        distances = k_reciprocal_distances((vectors @ vectors.T)[None], Reranking(50))[0]
+        expected = [plain[n].id for n in np.argsort(distances, kind="stable")]
+        found = Retriever(path, rerank="50").search(file, k=60, where=one)
+        assert [m.id for m in found] == expected
+
+
+def test_a_small_gallery_is_re_ranked_as_it_is_evaluated(gallery: tuple[Path, Path]) -> None:
+    path, folder = gallery
+    Retriever(path).remove([f for f in folder.rglob("*.png") if int(f.stem) >= 12])
+    retriever = Retriever(path, rerank="50")
+    told = retriever.evaluate(calibrate=False, k=[1, 2, 3]).metric("precision@2").value
+    right = [
+        [m.label == file.parent.name for m in retriever.search(file, k=2, exclude_self=True)]
+        for file in sorted(folder.rglob("*.png"))
+        if int(file.stem) < 12
+    ]
+    assert told == pytest.approx(np.mean(right))

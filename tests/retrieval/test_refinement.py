@@ -129,3 +129,16 @@ def test_more_copies_than_neighbours_are_looked_at_have_distances() -> None:
     assert np.isfinite(distances).all()
     assert (distances >= -1e-6).all()
     assert (distances <= 0.7 + 1e-6).all()
+
+
+@settings(max_examples=20)
+@given(st.integers(2, 12), st.integers(1, 10), st.integers(1, 20), st.integers(1, 8))
+def test_what_fills_a_place_is_nobodys_neighbour(n: int, spare: int, k1: int, k2: int) -> None:
+    vectors = unit(n + 1, 6, 3)
+    padded = np.concatenate([vectors, np.zeros((spare, 6), np.float32)])
+    how = Reranking(n + spare, k1, k2, 0.3)
+    alone = k_reciprocal_distances((vectors @ vectors.T)[None], how)[0]
+    there = np.arange(n + spare)[None] < n
+    filled = k_reciprocal_distances((padded @ padded.T)[None], how, there)[0]
+    np.testing.assert_allclose(filled[:n], alone, atol=1e-5)
+    assert np.isposinf(filled[n:]).all()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import sys
@@ -11,9 +12,10 @@ from subprocess import Popen, run
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from sklearn.neighbors import NearestNeighbors
 
-from retrieval.errors import GalleryError, ImageError, ImgretError
+from retrieval.errors import GalleryError, ImageError, ImgretError, QueryError
 from retrieval.gallery import Gallery, IndexState, Settings
 from retrieval.retriever import Retriever, current
 from retrieval.retriever.snapshot import Snapshot
@@ -131,6 +133,32 @@ def test_a_query_leaves_out_its_own_file_and_copies_of_it(own: Retriever) -> Non
     assert {"04.jpg", "a copy's name.jpg"} <= names
     others = own.search(folder / "class1" / "04.jpg", k=23, exclude_self=True)
     assert {m.path.name for m in others} == names - {"04.jpg", "a copy's name.jpg"}
+
+
+def test_a_query_by_its_bytes_leaves_out_its_own_content(own: Retriever) -> None:
+    file = own.gallery.base / "pictures" / "class1" / "04.jpg"
+    expected = own.search(file, k=3, exclude_self=True)
+    content = file.read_bytes()
+    with file.open("rb") as opened, Image.open(file) as image:
+        for query in (content, bytearray(content), io.BytesIO(content), opened, image):
+            assert own.search(query, k=3, exclude_self=True) == expected
+    for pixels in (picture(1), np.asarray(picture(1))):
+        with pytest.raises(QueryError, match=r"exclude_self needs .*Give a path"):
+            own.search(pixels, exclude_self=True)
+    with pytest.raises(ImgretError, match="an int is not a picture"):
+        own.search([3], exclude_self=True)  # type: ignore[list-item]
+
+
+def test_one_path_as_text_is_one_query(own: Retriever) -> None:
+    file = own.gallery.base / "pictures" / "class1" / "04.jpg"
+    for search in (own.search_files, own.search_mean):
+        (expected,) = search([file], k=3)
+        assert len(expected.matches) == 3
+        for path in (file, str(file)):
+            assert list(search(path, k=3)) == [expected]
+        for wrong in ("", [""], 3, [None]):
+            with pytest.raises(ImgretError, match=r"a path is .*Give a path"):
+                list(search(wrong, k=3))  # type: ignore[operator]
 
 
 def test_a_region_is_searched_by(retriever: Retriever) -> None:
