@@ -29,7 +29,8 @@ def measure(*, quick: bool) -> list[Table]:
         f"{disk_use(gallery / 'images.lance') / 1e9:.1f} GB, its index "
         f"{sum(map(disk_use, gallery.glob('index-*'))) / 1e9:.1f} GB. CPU: seconds of all threads. "
         "Read and written: MB of the disk, no file of the gallery being in the page cache before. "
-        "Peak: MB of resident memory, mapped files included.",
+        "Peak: MB of resident memory, mapped files included. What breaks first beyond this is the "
+        "memory in which the index is built.",
         ["command", "CPU", "MB read", "MB written", "peak MB"],
     )
     table.add("the index, built", *Cost(**json.loads((folder / COSTS).read_text())).cells)
