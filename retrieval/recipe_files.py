@@ -49,9 +49,10 @@ def faulty(source: str, error: ValidationError, recipe: type[BaseModel]) -> Reci
     recipe: what was to be made, whose keys may be meant by one that it has not.
     """
     key, fault = first_fault(error)
-    *way, last = error.errors()[0]["loc"]
-    is_unknown = error.errors()[0]["type"] == "extra_forbidden"
-    meant = did_you_mean(str(last), _keys_below(recipe, way)) if is_unknown else ""
+    first, meant = error.errors()[0], ""
+    if first["type"] == "extra_forbidden":
+        *way, last = first["loc"]
+        meant = did_you_mean(str(last), _keys_below(recipe, way))
     return RecipeError(f"{source}: {key}: {fault}. {meant}Correct this key.")
 
 

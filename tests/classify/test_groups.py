@@ -54,7 +54,8 @@ def test_copies_of_what_is_tested_on_are_not_trained_on(tmp_path: Path) -> None:
     parts = [contents(part) for part in (splits.train, splits.validation, splits.test)]
     assert list(map(len, parts)) == [15, 15, 15]
     assert len(set.union(*parts)) == 45
-    assert any("3 images are left out" in note for note in splits.notes)
+    left_out = f"Left out, as copies of what is held out in {tmp_path}: 3 images."
+    assert left_out in splits.notes
 
 
 def test_near_copies_are_on_one_side_where_that_is_asked_for(tmp_path: Path) -> None:
