@@ -50,6 +50,8 @@ def faulty(source: str, error: ValidationError, recipe: type[BaseModel]) -> Reci
     """
     key, fault = first_fault(error)
     first, meant = error.errors()[0], ""
+    if not first["loc"]:  # keys that contradict one another
+        return RecipeError(f"{source}: {fault}. Correct one of these keys.")
     if first["type"] == "extra_forbidden":
         *way, last = first["loc"]
         meant = did_you_mean(str(last), _keys_below(recipe, way))
