@@ -22,7 +22,7 @@ demo: $(VENV)/installed
 	@IMAGES='$(IMAGES)' BIN='$(abspath $(BIN))' sh demo.sh
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --max-worker-restart 0
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 # Versions are those of imgret-light with torch: faiss-gpu shares libraries with torch, which keeps the
 # lowest torch away. torchvision is named since timm takes any, and the newest takes the newest torch.
@@ -39,7 +39,7 @@ $(LOWEST)/installed: pyproject.toml
 
 # old libraries on new ones: what they warn of is theirs
 lowest: $(LOWEST)/installed
-	$(LOWEST)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile --max-worker-restart 0 \
+	$(LOWEST)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 \
 		-W default::DeprecationWarning -W default::FutureWarning
 
 slow: $(VENV)/installed

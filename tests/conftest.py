@@ -31,6 +31,20 @@ if WORKERS > 1:  # each its share, before torch counts the cores
 hypothesis.settings.register_profile("imgret", deadline=None)  # no test asserts a time
 hypothesis.settings.load_profile("imgret")
 
+LONGEST = (  # take half a minute each; begun last, one would run alone at the end
+    "test_commands.py", "test_readme.py", "test_crashes.py", "test_strangers.py", "test_names.py",
+    "test_api.py", "test_streams.py", "test_classify_commands.py", "test_backbones_command.py",
+    "test_plan.py", "test_mini.py", "test_lazy_figures.py", "test_interrupted.py",
+    "test_bit_rot.py", "test_imports.py",
+)  # fmt: skip
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 

@@ -273,7 +273,9 @@ def test_a_teacher_that_does_not_fit_is_refused(
 
 
 def test_a_mixed_picture_has_no_teacher(run: Path) -> None:
-    with pytest.raises(RecipeError, match=r": distillation cannot be combined with mixup.* Correct one of these"):
+    with pytest.raises(
+        RecipeError, match=r": distillation cannot be combined with mixup.* Correct one of these"
+    ):
         distilled(run, "augmentation.mixup=0.2")
 
 
