@@ -22,7 +22,7 @@ from retrieval.retriever import Retriever
 from tests.retrieval.stored import rows, save_small, state
 
 PICTURES = 18
-QUICK, ALL = 25, 200
+QUICK, ALL = 20, 200
 
 
 @pytest.fixture(scope="module")

@@ -62,14 +62,14 @@ def in_lance(table: Any, wanted: str) -> list[int]:
 
 
 @given(wanted=filters())
-@settings(max_examples=300)
+@settings(max_examples=200)
 def test_a_printed_filter_is_read_as_the_same_filter(wanted: Filter) -> None:
     assert Filter.parse(str(wanted)) == wanted
     assert hash(Filter.parse(str(wanted))) == hash(wanted)
 
 
 @given(wanted=filters())
-@settings(max_examples=300)
+@settings(max_examples=200)
 def test_lance_finds_the_rows_that_the_filter_accepts(table: Any, wanted: Filter) -> None:
     assert in_lance(table, wanted.to_lance()) == [r["id"] for r in ROWS if wanted.accepts(r)]
 
@@ -351,7 +351,7 @@ def test_a_filter_is_read_where_the_stack_is_nearly_full() -> None:
 
 
 @given(text=st.text("ab'\"`()=<>!,.-_%\\ \x001é\ud800", max_size=30) | st.text(max_size=30))
-@settings(max_examples=300)
+@settings(max_examples=200)
 def test_any_text_is_a_filter_or_told_to_be_none(text: str) -> None:
     told = ""
     try:
@@ -369,7 +369,7 @@ WORDS = ["label", "width", "facts.alpha", "id", "and", "or", "not", "in", "like"
 
 
 @given(words=st.lists(st.sampled_from(WORDS), max_size=12))
-@settings(max_examples=300)
+@settings(max_examples=200)
 def test_words_in_any_order_are_read_as_lance_reads_them_or_refused(
     table: Any, words: list[str]
 ) -> None:

@@ -222,7 +222,7 @@ def by_dicts(
     return said
 
 
-@hypothesis.settings(max_examples=40)
+@hypothesis.settings(max_examples=25)
 @hypothesis.given(st.randoms(use_true_random=True), st.booleans())
 def test_a_plan_is_that_of_plain_dicts(random: Random, checksum: bool) -> None:
     stored = {path: draw_facts(random) for path in random.sample(PATHS, 14)}
