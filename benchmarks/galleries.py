@@ -37,9 +37,7 @@ def gallery_of(n: int, *, quick: bool = False) -> Path:
     making = folder.with_name(f"{folder.name}.making")
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(parents=True)
-    shutil.copy(
-        next(iter(sorted((unpacked("cifar10") / "test").rglob("*.webp")))), photograph(making)
-    )
+    _copy_photograph(making)
     gallery = making / ".imgret"
     Retriever(gallery, backbone=str(WEIGHTS), size=96, transform="whiten:512").index(making)
     rows = partial(_folder_of_files, making, real_embeddings(quick=quick), random())
@@ -62,9 +60,7 @@ def gallery_without_files(n: int) -> Path:
     if not gallery.exists() or gallery.open_table().count() <= n:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        shutil.copy(
-            next(iter(sorted((unpacked("cifar10") / "test").rglob("*.webp")))), photograph(folder)
-        )
+        _copy_photograph(folder)
         Retriever(gallery.path, backbone=NARROW, size=32, transform="whiten:512").index(folder)
         real = _narrowed(real_embeddings(quick=False))
         _write_rows(gallery, n, partial(_folder_of_rows, real, random()))
@@ -91,6 +87,10 @@ def photograph(folder: Path) -> Path:
     return folder / "photograph.webp"
 
 
+def _copy_photograph(folder: Path) -> None:
+    shutil.copy(min((unpacked("cifar10") / "test").rglob("*.webp")), photograph(folder))
+
+
 def _write_rows(
     gallery: Gallery, n: int, folder_of_rows: Callable[[int], list[Row]]
 ) -> tuple[ImageTable, Settings]:
@@ -100,10 +100,7 @@ def _write_rows(
         rows: list[Row] = []
         for start in range(first, min(n, first + ROWS_A_COMMIT), A_FOLDER):
             rows += folder_of_rows(start // A_FOLDER)
-        rows = [
-            Row(**{**vars(r), "id": i})
-            for i, r in zip(table.next_ids(len(rows)), rows, strict=True)
-        ]
+        rows = [replace(r, id=i) for i, r in zip(table.next_ids(len(rows)), rows, strict=True)]
         table.write(rows, replace=False)
         print(f"  {first + len(rows):,} rows", file=sys.stderr, flush=True)
     table.compact()

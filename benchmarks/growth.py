@@ -35,35 +35,54 @@ def measure(*, quick: bool) -> list[Table]:
 
 def costs_of(folder: Path) -> dict[str, Cost]:
     """Run each command on a gallery, and undo what it changed."""
-    picture, new = str(photograph(folder)), folder / "new"
-    costs: dict[str, Cost] = {}
-
-    def run(name: str, *arguments: str) -> None:
-        print(f"  {name}", file=sys.stderr, flush=True)
-        forget_pages(folder / ".imgret")
-        costs[name] = cost_of([*IMGRET, *arguments, "--gallery", str(folder / ".imgret")])
-
-    run("info", "info")
-    run("query", "query", picture)
-    run("query --where", "query", picture, "--where", "label = 'class-000012'")
-    run("query --exclude-self", "query", picture, "--exclude-self")
-    run("index, nothing new", "index", str(folder))
-    copy_pictures(new)
-    run(f"index, {NEW} new", "index", str(new))
-    shutil.rmtree(new)
-    run(f"remove of {NEW}", "remove", str(new))
-    run("verify", "verify")
-    run("evaluate", "evaluate")
-    run("duplicates --tier bytes", "duplicates", "--tier", "bytes")
-    run("duplicates --tier similar", "duplicates", "--tier", "similar")
+    commands = CommandCosts(folder)
+    commands.look()
+    commands.run("index, nothing new", "index", str(folder))
+    commands.add()
+    commands.remove()
+    commands.run("verify", "verify")
+    commands.run("evaluate", "evaluate")
+    commands.run("duplicates --tier bytes", "duplicates", "--tier", "bytes")
+    commands.run("duplicates --tier similar", "duplicates", "--tier", "similar")
     for file in (folder / ".imgret").glob("index-*"):
         file.unlink()
-    run("verify --repair, no index", "verify", "--repair")
-    return costs
+    commands.run("verify --repair, no index", "verify", "--repair")
+    return commands.costs
 
 
-def copy_pictures(new: Path) -> None:
-    """Make a folder of NEW real pictures."""
-    new.mkdir()
-    for file in sorted((unpacked("cifar10") / "test").rglob("*.webp"))[1 : NEW + 1]:
-        shutil.copy(file, new / f"{file.parent.name}-{file.name}")
+class CommandCosts:
+    """Commands on the gallery of a folder, and what each took with none of it in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.costs: dict[str, Cost] = {}
+        self._gallery, self._new = folder / ".imgret", folder / "new"
+        self._picture = str(photograph(folder))
+
+    def run(self, name: str, *arguments: str) -> None:
+        """Run one command and keep its cost under a name."""
+        print(f"  {name}", file=sys.stderr, flush=True)
+        forget_pages(self._gallery)
+        self.costs[name] = cost_of([*IMGRET, *arguments, "--gallery", str(self._gallery)])
+
+    def look(self) -> None:
+        """Run what changes nothing and is asked most."""
+        self.run("info", "info")
+        self.query("query")
+        self.query("query --where", "--where", "label = 'class-000012'")
+        self.query("query --exclude-self", "--exclude-self")
+
+    def query(self, name: str, *options: str) -> None:
+        """Search by the photograph."""
+        self.run(name, "query", self._picture, *options)
+
+    def add(self) -> None:
+        """Index NEW real pictures."""
+        self._new.mkdir()
+        for file in sorted((unpacked("cifar10") / "test").rglob("*.webp"))[1 : NEW + 1]:
+            shutil.copy(file, self._new / f"{file.parent.name}-{file.name}")
+        self.run(f"index, {NEW} new", "index", str(self._new))
+
+    def remove(self) -> None:
+        """Delete and remove what add() added."""
+        shutil.rmtree(self._new)
+        self.run(f"remove of {NEW}", "remove", str(self._new))

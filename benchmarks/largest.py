@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
-import sys
-from pathlib import Path
 
-from benchmarks.cost import Cost, cost_of, forget_pages
-from benchmarks.galleries import COSTS, gallery_without_files, photograph
-from benchmarks.growth import IMGRET, NEW, copy_pictures
+from benchmarks.cost import Cost
+from benchmarks.galleries import COSTS, gallery_without_files
+from benchmarks.growth import CommandCosts
 from benchmarks.table import Table
 from retrieval.files import disk_use
 
@@ -34,27 +31,11 @@ def measure(*, quick: bool) -> list[Table]:
         ["command", "CPU", "MB read", "MB written", "peak MB"],
     )
     table.add("the index, built", *Cost(**json.loads((folder / COSTS).read_text())).cells)
-    for name, cost in _costs_of(folder).items():
+    commands = CommandCosts(folder)
+    commands.look()
+    commands.add()
+    commands.query("query after it")
+    commands.remove()
+    for name, cost in commands.costs.items():
         table.add(f"`{name}`", *cost.cells)
     return [table]
-
-
-def _costs_of(folder: Path) -> dict[str, Cost]:
-    picture, new = str(photograph(folder)), folder / "new"
-    costs: dict[str, Cost] = {}
-
-    def run(name: str, *arguments: str) -> None:
-        print(f"  {name}", file=sys.stderr, flush=True)
-        forget_pages(folder / ".imgret")
-        costs[name] = cost_of([*IMGRET, *arguments, "--gallery", str(folder / ".imgret")])
-
-    run("info", "info")
-    run("query", "query", picture)
-    run("query --where", "query", picture, "--where", "label = 'class-000012'")
-    run("query --exclude-self", "query", picture, "--exclude-self")
-    copy_pictures(new)
-    run(f"index, {NEW} new", "index", str(new))
-    run("query after it", "query", picture)
-    shutil.rmtree(new)
-    run(f"remove of {NEW}", "remove", str(new))
-    return costs

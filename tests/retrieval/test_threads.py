@@ -12,14 +12,6 @@ from retrieval.threads import Background, in_time, map_ahead
 LONG = 60.0  # seconds of CPU; no test waits for them
 
 
-def busy(seconds: float) -> float:
-    """Spend CPU time."""
-    until = time.thread_time() + seconds
-    while time.thread_time() < until:
-        pass
-    return seconds
-
-
 class Work:
     """Spends CPU time, until it is released; ended: what came to its end."""
 
@@ -96,7 +88,7 @@ def test_work_that_nobody_waits_for_any_more_is_not_begun() -> None:
 def test_one_call_has_the_same_limit() -> None:
     assert in_time(lambda: 7) == 7
     with pytest.raises(TimeoutError):
-        in_time(lambda: busy(5.0), cpu_seconds=0.2)
+        in_time(lambda: Work()(5.0), cpu_seconds=0.2)
     with pytest.raises(ZeroDivisionError):
         in_time(lambda: 1 // 0)
 
