@@ -147,9 +147,8 @@ def write_tested(run: Run, evaluation: ClassifierReport) -> None:
     """Keep the figures of a test with the run. Raises WriteError when that fails."""
     macro = evaluation.average("macro")
     best = sorted(evaluation.classes, key=lambda c: (-c.f1, c.label))[:KEPT_CLASSES]
-    kept = with_best(run.history)
     tested = KeptTest(
-        epoch=kept.epoch if kept else 0,
+        epoch=_kept_epoch(run),
         data=evaluation.data,
         content=evaluation.content,
         images=evaluation.images,
@@ -170,6 +169,12 @@ def write_tested(run: Run, evaluation: ClassifierReport) -> None:
         raise unwritable(run.folder / TESTED, error) from error
 
 
+def _kept_epoch(run: Run) -> int:
+    """Return the epoch whose weights the run has, 0 where none is known."""
+    kept = with_best(run.history)
+    return kept.epoch if kept else 0
+
+
 def read_tested(run: Run) -> KeptTest | None:
     """Read the figures of the last test of the weights that the run has now, or None.
 
@@ -180,8 +185,7 @@ def read_tested(run: Run) -> KeptTest | None:
         tested = TypeAdapter(KeptTest).validate_json(content)
     except (OSError, ValueError):  # pydantic's error is a ValueError
         return None
-    kept = with_best(run.history)
-    if tested.epoch != (kept.epoch if kept else 0):  # the run was resumed since
+    if tested.epoch != _kept_epoch(run):  # the run was resumed since
         return None
     shares = [value for c in tested.classes for value in (c.precision, c.recall, c.f1)]
     return tested if all(0 <= value <= 1 for value in shares) else None  # NaN is no share

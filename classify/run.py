@@ -24,7 +24,7 @@ from classify.recipe import Recipe
 from retrieval.errors import RunError
 from retrieval.files import read_bounded, replaced, scratch_folder, write_atomically
 from retrieval.images import Preprocessing
-from retrieval.plain import Plain
+from retrieval.plain import Plain, records
 from retrieval.text import one_sentence
 
 if TYPE_CHECKING:
@@ -146,13 +146,11 @@ def read_history(file: Path) -> list[Epoch]:
     """Read the epochs of a run so far. Raises RunError when the file is damaged."""
     if not file.is_file():
         return []
-    found = []
-    for n, line in enumerate(_read_text(file).splitlines(), start=1):
-        try:
-            found.append(Epoch(**json.loads(line)))
-        except (ValueError, TypeError, RecursionError) as error:
-            raise RunError(f"{file} is damaged in line {n}. Train again.") from error
-    return found
+    text = _read_text(file)
+    try:
+        return records(text, lambda line: Epoch(**line))
+    except ValueError as error:
+        raise RunError(f"{file} is {error}. Train again.") from error
 
 
 def write_history(file: Path, history: Sequence[Epoch]) -> None:

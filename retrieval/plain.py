@@ -1,12 +1,16 @@
-"""Results as plain values, as JSON takes them."""
+"""Results as plain values, as JSON takes them, and records from lines of JSON."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
+
+Record = TypeVar("Record")
 
 
 class Plain:
@@ -42,3 +46,18 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | str):
         return value
     return str(value)
+
+
+def records(text: str, make: Callable[[dict[str, Any]], Record]) -> list[Record]:
+    """Make a record of each line of JSON. Raises ValueError, naming the first damaged line.
+
+    >>> records('{"x": 1}', lambda line: line["x"])
+    [1]
+    """
+    made = []
+    for n, line in enumerate(text.splitlines(), start=1):
+        try:
+            made.append(make(json.loads(line)))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ValueError(f"damaged in line {n}") from error
+    return made

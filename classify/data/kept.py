@@ -21,6 +21,7 @@ from classify.data.pixels import Pixels
 from retrieval.errors import RunError
 from retrieval.files import read_bounded, write_atomically
 from retrieval.images import ImageFile, find_images
+from retrieval.plain import records
 from retrieval.text import composed, one_sentence
 
 MAX_KEPT_BYTES = 1 << 32  # some ten million images
@@ -67,16 +68,13 @@ def read_kept(file: Path) -> list[KeptImage]:
     """Read what write_kept() wrote. Raises RunError if that cannot be read."""
     instead = "so the held-out images are unknown. Name images with --data, or train again."
     try:
-        lines = read_bounded(file, MAX_KEPT_BYTES).decode(errors="replace").splitlines()
+        text = read_bounded(file, MAX_KEPT_BYTES).decode(errors="replace")
     except (OSError, ValueError) as error:
         raise RunError(f"{file} cannot be read ({one_sentence(error)}), {instead}") from error
-    found = []
-    for n, line in enumerate(lines, start=1):
-        try:
-            found.append(_checked(KeptImage(**json.loads(line))))
-        except (ValueError, TypeError, RecursionError) as error:
-            raise RunError(f"{file} is damaged in line {n}, {instead}") from error
-    return found
+    try:
+        return records(text, lambda line: _checked(KeptImage(**line)))
+    except ValueError as error:
+        raise RunError(f"{file} is {error}, {instead}") from error
 
 
 def find_kept(images: Sequence[tuple[KeptImage, Path]], classes: Sequence[str]) -> FoundKept:

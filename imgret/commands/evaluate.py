@@ -145,13 +145,11 @@ def command(
 
 
 def as_json(evaluation: Evaluation) -> dict[str, Any]:
-    """Convert an evaluation to JSON without what only figures need; NaN becomes null."""
+    """Return an evaluation's fields for print_json(), without what only figures need."""
     import dataclasses
 
-    from retrieval.plain import plain
-
     return {
-        field.name: plain(getattr(evaluation, field.name))
+        field.name: getattr(evaluation, field.name)
         for field in dataclasses.fields(evaluation)
         if field.name != "per_query"
     }

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 from retrieval.errors import GalleryError
-from retrieval.gallery.folder import Gallery
+from retrieval.gallery.folder import STAGING, Gallery
 
-_OURS = re.compile(r"images\.lance|gallery\.toml|copies|lock(-holder)?|index-.*|reembed|\..*")
+_OURS = re.compile(rf"images\.lance|gallery\.toml|copies|lock(-holder)?|index-.*|{STAGING}|\..*")
 
 
 def check_vacant(gallery: Gallery) -> None:

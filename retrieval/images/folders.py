@@ -79,9 +79,7 @@ def subfolders(folder: Path) -> list[Path]:
         entries = _sorted_entries(folder)
     except OSError as error:
         raise DataError(f"{folder} cannot be listed ({os_reason(error)}). Check it.") from error
-    return [
-        folder / e.name for e in entries if _leads_to_folder(e, folder) and not skips(e.name, "")
-    ]
+    return [folder / e.name for e in entries if _leads_to_folder(e) and not skips(e.name, "")]
 
 
 _Folder = tuple[int, int]  # device and inode: the identity of a real folder
@@ -157,7 +155,7 @@ def _walk(
             name = entry.name
             if skips(name, below_root):
                 continue
-            if _leads_to_folder(entry, folder) and _is_utf8(name):
+            if _leads_to_folder(entry) and _is_utf8(name):
                 below.append((folder / name, f"{below_root}{name}/"))
             elif name not in elsewhere:
                 files.append(entry)
@@ -175,7 +173,7 @@ def _look(entries: list[os.DirEntry[str]], folder: Path, wants: _Wants) -> Itera
     for entry in entries:
         name = entry.name
         if not _is_utf8(name):
-            if _leads_to_folder(entry, folder) or wants(entry, folder):
+            if _leads_to_folder(entry) or wants(entry, folder):
                 yield FoundFile(name, 0, 0, _BAD_NAME)
         elif wants(entry, folder):
             try:
@@ -238,14 +236,13 @@ def _sorted_entries(folder: Path) -> list[os.DirEntry[str]]:
         return sorted(entries, key=lambda entry: entry.name)
 
 
-def _leads_to_folder(entry: os.DirEntry[str], folder: Path) -> bool:
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
     """Tell whether an entry of a folder is a folder to enter; a link to one above it is none."""
     try:
         if not entry.is_dir():
             return False
-        return not entry.is_symlink() or not folder.resolve().is_relative_to(
-            Path(entry.path).resolve()
-        )
+        path = Path(entry.path)
+        return not (entry.is_symlink() and path.parent.resolve().is_relative_to(path.resolve()))
     except OSError:  # a link that loops, or leads where we may not look
         return False
 

@@ -16,14 +16,14 @@ from retrieval import transform as transforms
 from retrieval.arguments import Paths, as_paths, box, number, prior_of, whole
 from retrieval.encoder import Encoder, normalise
 from retrieval.errors import GalleryError, ImageError, QueryError
-from retrieval.gallery import FileIdentity, Filter, Gallery, Settings
+from retrieval.gallery import Filter, Gallery, Settings
 from retrieval.images import DEFAULT_MAX_PIXELS, ImageFile, Source, is_tensor
 from retrieval.loader import Loaded, decode_in_time, default_workers, load_images
 from retrieval.retriever import current
 from retrieval.retriever.encoders import EncoderChoice
 from retrieval.retriever.forked import Helper, in_own_process
 from retrieval.retriever.results import Filters, Match, QueryResult
-from retrieval.retriever.selves import as_files, identities
+from retrieval.retriever.selves import as_files, identities, identity_of
 from retrieval.retriever.snapshot import Snapshot
 from retrieval.retriever.vectors import as_embeddings, unit_embeddings
 from retrieval.retriever.writer import encode_batches
@@ -294,7 +294,10 @@ class Searcher:
         selves = None
         if exclude_self:
             selves = state.table.ids_of_files(
-                [self._identity(item.file.path, item.size, item.sha256) for item, _ in good]
+                [
+                    identity_of(self.gallery, item.file.path, item.size, item.sha256)
+                    for item, _ in good
+                ]
             )
         embeddings = np.stack([embedding for _, embedding in good])
         return self._found(state, embeddings, k, selves, filters)
@@ -336,9 +339,6 @@ class Searcher:
     ) -> list[np.ndarray]:
         """For each query, a path or bytes, the ids of its own rows."""
         return state.table.ids_of_files(identities(self.gallery, files))
-
-    def _identity(self, path: Path, size: int, sha256: str) -> FileIdentity:
-        return FileIdentity(self.gallery.stored(path.absolute()), size, sha256)
 
 
 class StateChangedError(Exception):

@@ -49,5 +49,9 @@ def _identity(gallery: Gallery, file: str | os.PathLike[str] | bytes) -> FileIde
     if isinstance(file, bytes):
         return FileIdentity("", len(file), hashlib.sha256(file).hexdigest())
     content = read_bytes(Path(file))[0]
-    stored = gallery.stored(Path(file).absolute())
-    return FileIdentity(stored, len(content), hashlib.sha256(content).hexdigest())
+    return identity_of(gallery, Path(file), len(content), hashlib.sha256(content).hexdigest())
+
+
+def identity_of(gallery: Gallery, path: Path, size: int, sha256: str) -> FileIdentity:
+    """Return what tells the rows of a file that was read: its place, or its content."""
+    return FileIdentity(gallery.stored(path.absolute()), size, sha256)
