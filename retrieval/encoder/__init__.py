@@ -8,6 +8,7 @@ needs no export. What each engine is worth is measured by benchmarks/ and stands
 in docs/benchmarks.md.
 
 catalogue.py      the backbones that one can name, and what is known of each
+compilation.py    imgret's own network as OpenVINO compiled it, kept in the cache folder
 encoder.py        an Encoder, and the names of engines
 engines.py        a backbone -> the best engine that runs it here
 exports.py        a network -> OpenVINO's files in a cache folder

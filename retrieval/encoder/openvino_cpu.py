@@ -7,8 +7,9 @@ import os
 import sys
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from retrieval.text import one_sentence
 from retrieval.words import Engine
 
 HINTS = {"bf16": "bf16", "fp32": "f32"}
+CAPABILITIES = "OPTIMIZATION_CAPABILITIES"
 
 
 def openvino() -> Any:
@@ -52,8 +54,18 @@ def precision_of(engine: Engine | None) -> str:
     """Return bf16 or fp32: an engine's, or the best of this processor where none is named."""
     if engine is not None:
         return engine.rpartition("-")[2]
-    capabilities = openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    capabilities = openvino().Core().get_property("CPU", CAPABILITIES)
     return "bf16" if "BF16" in capabilities else "fp32"
+
+
+def processor() -> str:
+    """Return what tells this processor from others: its name and all that it can do."""
+    core, told = openvino().Core(), ""
+    with suppress(OSError), Path("/proc/cpuinfo").open("rb") as file:
+        first = file.read(8192).split(b"\n")  # all of it takes long where there are many cores
+        told = next((line.decode() for line in first if line[:5] in (b"flags", b"Featu")), "")
+    names = (core.get_property("CPU", name) for name in ("FULL_DEVICE_NAME", CAPABILITIES))
+    return " ".join([*map(str, names), told])
 
 
 def compiled(model: Any, precision: str) -> Runner:
@@ -61,8 +73,22 @@ def compiled(model: Any, precision: str) -> Runner:
 
     model: an openvino.Model, or the path of its .xml file. Raises RuntimeError on a damaged file.
     """
-    hints = {"INFERENCE_PRECISION_HINT": HINTS[precision], "PERFORMANCE_HINT": "LATENCY"}
-    request = openvino().Core().compile_model(model, "CPU", hints).create_infer_request()
+    return runner(compile_network(model, precision))
+
+
+def compile_network(model: Any, precision: str) -> Any:
+    """Compile an openvino.Model, or the .xml file of one. Raises RuntimeError on a damaged file."""
+    return openvino().Core().compile_model(model, "CPU", _hints(precision))
+
+
+def import_network(blob: bytes, precision: str) -> Any:
+    """Return the compiled network that exported these bytes. Raises RuntimeError."""
+    return openvino().Core().import_model(BytesIO(blob), "CPU", _hints(precision))
+
+
+def runner(network: Any) -> Runner:
+    """Return what runs a compiled network: (n, size, size, 3) uint8 -> (n, dim) float32."""
+    request = network.create_infer_request()
 
     def run(pixels: np.ndarray) -> np.ndarray:
         return np.array(request.infer([pixels], share_inputs=True)[0])
@@ -70,6 +96,10 @@ def compiled(model: Any, precision: str) -> Runner:
     _keep_past_forks()
     _running.add(run)
     return run
+
+
+def _hints(precision: str) -> dict[str, str]:
+    return {"INFERENCE_PRECISION_HINT": HINTS[precision], "PERFORMANCE_HINT": "LATENCY"}
 
 
 @contextmanager
