@@ -9,6 +9,7 @@ from typing import Any
 import faiss
 import numpy as np
 
+from benchmarks.lance_rq import lance_rows
 from benchmarks.table import Table
 from benchmarks.vectors import expanded, fitted, held_out, nearest, real_embeddings
 from retrieval.metrics import neighbour_recall
@@ -52,7 +53,8 @@ def measure(*, quick: bool) -> list[Table]:
         f"queries one at a time in one thread, with little effort ({CELLS[0]} cells, or an "
         f"expansion of {EXPANSIONS[0]}) and with more ({CELLS[1]}, {EXPANSIONS[1]}). refined: "
         "candidates that are compared again with their float16 vectors, which lie elsewhere and "
-        "are not counted. bytes: a vector with its id and links. adding: CPU a vector.",
+        "are not counted. bytes: a vector with its id and links. adding: CPU a vector. Lance runs "
+        "in threads of its own, so its CPU is that of all.",
         ["kind", "refined", "bytes", "adding", "recall", "CPU", "recall, more", "CPU, more"],
     )
     x = expanded(real_embeddings(quick=quick), n + QUERIES)
@@ -70,6 +72,8 @@ def measure(*, quick: bool) -> list[Table]:
         for refined in REFINED[: 1 if name == "float16" else None]:
             row = _rows_of(index, refined, vectors, queries, true)
             table.add(name, str(refined or ""), str(_bytes_a_vector(index)), adding, *row)
+    for row in lance_rows(vectors, queries, true, REFINED, cells, CELLS):
+        table.add(*row)
     return [table]
 
 
