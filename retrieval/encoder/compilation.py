@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -65,5 +66,6 @@ def _keep(file: Path, made_of: bytes, network: Any) -> None:
     with contextlib.suppress(OSError, RuntimeError):  # the cache is full or read-only
         file.parent.mkdir(parents=True, exist_ok=True)
         with replaced(file, durable=False) as made:
-            blob = network.export_model().getvalue()
+            network.export_model(exported := BytesIO())
+            blob = exported.getvalue()
             made.write_bytes(hashlib.sha256(made_of + blob).digest() + blob)
