@@ -14,7 +14,7 @@ Settings also lie in the table itself, so that everything but images.lance can b
 from retrieval.gallery.filter import Filter
 from retrieval.gallery.folder import FOLDER_NAME, Gallery, find_gallery
 from retrieval.gallery.reader import FileIdentity
-from retrieval.gallery.rows import Row, as_matrix, facts_of, storable
+from retrieval.gallery.rows import Row, facts_of, storable
 from retrieval.gallery.settings import IndexState, Settings
 from retrieval.gallery.table import ImageTable
 from retrieval.gallery.vacancy import check_vacant
@@ -28,7 +28,6 @@ __all__ = [
     "IndexState",
     "Row",
     "Settings",
-    "as_matrix",
     "check_vacant",
     "facts_of",
     "find_gallery",

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from retrieval.gallery.block import Block, Column
 from retrieval.gallery.dataset import damage_as_gallery_errors
 from retrieval.gallery.filter import INDEXED, Filter, with_ids
 from retrieval.gallery.places import rows_at
@@ -67,19 +68,20 @@ class TableReader:
 
     def paths(self) -> list[str]:
         """Return the stored paths of all rows."""
-        return list(self.columns(["path"])["path"].to_pylist())
+        return self.block("path").paths
 
     def pieces(self) -> list[int]:
         """Return the numbers of the pieces that the table is written in."""
         return [fragment.fragment_id for fragment in self._dataset.get_fragments()]
 
-    def piece(
-        self, number: int, names: Sequence[str] | None = None, rows: int = 4096
-    ) -> Iterator[pa.RecordBatch]:
-        """Return the rows of one piece. Raises GalleryError if it is damaged."""
+    def blocks_of_piece(self, number: int, *names: Column, rows: int = 4096) -> Iterator[Block]:
+        """Give the rows of one piece, all columns where none is named.
+
+        Raises GalleryError if it is damaged.
+        """
         with damage_as_gallery_errors(self._path):
             fragment = self._dataset.get_fragment(number)
-            yield from fragment.to_batches(columns=names and list(names), batch_size=rows)
+            yield from map(Block, fragment.to_batches(columns=[*names] or None, batch_size=rows))
 
     def rows_in_piece(self, number: int) -> int:
         """Count the rows of a piece, dropped ones included."""
@@ -94,14 +96,28 @@ class TableReader:
         """List the files that this version consists of."""
         return [manifest_of(self._path, self.version), *files_of(self._path, self._dataset)]
 
+    def block(self, *names: Column, where: Filter | None = None) -> Block:
+        """Return columns of all rows that pass a filter, in the order in which they are stored."""
+        return Block(self.columns(names, where))
+
+    def blocks(
+        self, *names: Column, where: Filter | None = INDEXED, rows: int = 4096
+    ) -> Iterator[Block]:
+        """Give columns of all rows that pass a filter, a few thousand rows at a time."""
+        return map(Block, self.batches(names, where, rows))
+
+    def ids(self, where: Filter | None = None) -> np.ndarray:
+        """Return (n,) int64 ids of all rows, or of those that pass a filter."""
+        return self.block("id", where=where).ids
+
     def columns(self, names: Sequence[str], where: Filter | None = None) -> pa.Table:
-        """Return whole columns, in the order in which rows are stored."""
+        """Return whole columns in Arrow, for this package and exports; others take block()."""
         with damage_as_gallery_errors(self._dataset.uri):
             return self._dataset.to_table(columns=list(names), filter=_in_sql(where))
 
     def ids_passing(self, where: Filter) -> np.ndarray:
         """Return (n,) int64 ids of the usable rows that pass a filter."""
-        return np.asarray(self.columns(["id"], where & INDEXED)["id"].to_numpy())
+        return self.ids(where & INDEXED)
 
     def take(self, offsets: Sequence[int], names: Sequence[str]) -> list[dict[str, Any]]:
         """Return rows by their place in columns(), as dicts."""
@@ -112,7 +128,7 @@ class TableReader:
         if not len(offsets):
             return np.empty((0, self.dim), np.float16)
         found = self._rows_at(offsets, ["embedding"])
-        return as_matrix(found["embedding"].combine_chunks())
+        return as_matrix(found["embedding"])
 
     def _rows_at(self, places: np.ndarray, names: Sequence[str]) -> pa.Table:
         with damage_as_gallery_errors(self._dataset.uri):
@@ -173,7 +189,7 @@ class TableReader:
     def batches(
         self, names: Sequence[str], where: Filter | None = INDEXED, rows: int = 4096
     ) -> Iterator[pa.RecordBatch]:
-        """Give all rows that pass the filter, a few thousand at a time."""
+        """Give columns in Arrow, for this package and exports; others take blocks()."""
         with damage_as_gallery_errors(self._dataset.uri):
             yield from self._dataset.to_batches(
                 columns=list(names), filter=_in_sql(where), batch_size=rows
@@ -197,7 +213,7 @@ class TableReader:
 
     def _taken(self, ids: np.ndarray) -> Iterator[pa.RecordBatch]:
         """The rows of ids that have an embedding."""
-        places = np.flatnonzero(np.isin(self.columns(["id"])["id"].to_numpy(), ids))
+        places = np.flatnonzero(np.isin(self.ids(), ids))
         for start in range(0, len(places), ROWS_TAKEN):
             rows = self._rows_at(places[start : start + ROWS_TAKEN], COLUMNS_EMBEDDED)
             for batch in rows.to_batches():

@@ -16,8 +16,6 @@ import pyarrow as pa
 from retrieval.errors import GalleryError
 from retrieval.images import PictureFacts
 
-RecordBatch = pa.RecordBatch  # some rows of a table, column by column
-
 INT64 = np.iinfo(np.int64)
 FACTS_TYPE = pa.struct(
     [
@@ -171,13 +169,15 @@ def row_of(values: dict[str, Any]) -> Row:
     )
 
 
-def as_matrix(column: pa.Array) -> np.ndarray:
+def as_matrix(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """Turn a column of embeddings into an (n, d) float16 array. Raises GalleryError for a null."""
     if column.null_count:
         raise GalleryError(
             "A row of the gallery has neither an embedding nor an error. Run `imgret verify "
             "--repair`, which embeds its image again."
         )
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
     values = column.flatten().to_numpy(zero_copy_only=False)
     return values.reshape(len(column), column.type.list_size)
 

@@ -147,8 +147,8 @@ def _trials_by_picture(
     snapshot: Snapshot, encoder: Encoder, asked: Asked, progress: Progress | None
 ) -> tuple[Trials, list[str]]:
     snapshot.gallery.check_followable(snapshot.table)
-    rows = snapshot.table.columns(["id", "path"], INDEXED)
-    ids, paths = rows["id"].to_numpy(), rows["path"].to_pylist()
+    rows = snapshot.table.block("id", "path", where=INDEXED)
+    ids, paths = rows.ids, rows.paths
     if len(ids) < FEWEST_PICTURES:
         raise _too_few(snapshot.gallery, len(ids))
     random = np.random.default_rng(0)

@@ -12,7 +12,6 @@ from retrieval.errors import ArgumentError
 from retrieval.files import replaced, scratch_folder
 from retrieval.gallery import Gallery
 from retrieval.gallery.filter import INDEXED
-from retrieval.gallery.rows import as_matrix
 from retrieval.retriever.snapshot import Snapshot
 from retrieval.text import unwritable
 
@@ -44,24 +43,24 @@ def _export_parquet(gallery: Gallery, snapshot: Snapshot, file: Path, _: Path) -
     )
     rows = 0
     with pq.ParquetWriter(file, schema) as writer:
-        for batch in snapshot.table.batches(["id", "path", "label", "embedding"]):
-            raw = as_matrix(batch["embedding"]).astype(np.float32)
-            paths = [str(gallery.full(path)) for path in batch["path"].to_pylist()]
+        for block in snapshot.table.blocks("id", "path", "label", "embedding"):
+            raw = block.embeddings.astype(np.float32)
+            paths = [str(gallery.full(path)) for path in block.paths]
             done = snapshot.index.transform(raw)
-            columns = [batch["id"], pa.array(paths), batch["label"]]
+            columns = [pa.array(block.ids), pa.array(paths), pa.array(block.labels, pa.string())]
             columns += [
                 pa.FixedSizeListArray.from_arrays(pa.array(m.ravel()), m.shape[1])
                 for m in (raw, done)
             ]
             writer.write_batch(pa.record_batch(columns, schema=schema))
-            rows += batch.num_rows
+            rows += len(block)
     return rows
 
 
 def _export_npz(gallery: Gallery, snapshot: Snapshot, file: Path, scratch: Path) -> int:
     """The two matrices lie on disk while they are made, so that memory stays small."""
     n, table = snapshot.table.count(INDEXED), snapshot.table
-    facts = table.columns(["id", "path", "label"], INDEXED)
+    named = table.block("id", "path", "label", where=INDEXED)
     matrices = {
         name: np.lib.format.open_memmap(
             scratch / f"{name}.npy", "w+", dtype=np.float32, shape=(n, width)
@@ -69,16 +68,16 @@ def _export_npz(gallery: Gallery, snapshot: Snapshot, file: Path, scratch: Path)
         for name, width in (("embeddings", table.dim), ("transformed", snapshot.index.d_out))
     }
     start = 0
-    for batch in table.batches(["embedding"]):
-        rows = slice(start, start + batch.num_rows)
-        matrices["embeddings"][rows] = as_matrix(batch["embedding"])
+    for block in table.blocks("embedding"):
+        rows = slice(start, start + len(block))
+        matrices["embeddings"][rows] = block.embeddings
         matrices["transformed"][rows] = snapshot.index.transform(matrices["embeddings"][rows])
         start = rows.stop
     np.savez(
         file,
-        ids=facts["id"].to_numpy(),
-        paths=np.array([str(gallery.full(path)) for path in facts["path"].to_pylist()], np.str_),
-        labels=np.array([label or "" for label in facts["label"].to_pylist()], np.str_),
+        ids=named.ids,
+        paths=np.array([str(gallery.full(path)) for path in named.paths], np.str_),
+        labels=np.array([label or "" for label in named.labels], np.str_),
         embeddings=matrices["embeddings"],
         transformed=matrices["transformed"],
     )

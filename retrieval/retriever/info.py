@@ -68,15 +68,16 @@ def describe(gallery: Gallery) -> GalleryInfo:
             index = load_index(gallery, state)
         except GalleryError:
             state = None
-    failures = table.columns(["path", "error"], FAILED).to_pylist()
-    notes = table.columns(["path", "facts"], NOTED).to_pylist()
+    failures = table.block("path", "error", where=FAILED)
+    noted = table.block("path", "facts", where=NOTED)
+    pairs = zip(noted.paths, noted.facts, strict=True)
     passed_over = sum((Counter(p.kinds) for p in settings.passed_over), Counter[str]())
     usable, b = table.count(INDEXED), settings.backbone
     return GalleryInfo(
         gallery=gallery.path,
         images=usable,
         failed=len(failures),
-        labels=len(table.columns(["label"], LABELLED & INDEXED)["label"].unique()),
+        labels=table.block("label", where=LABELLED & INDEXED).count_distinct("label"),
         backbone=b.name,
         weights_sha256=b.weights_sha256,
         **b.embedding.model_dump(exclude={"backbone"}),
@@ -93,9 +94,9 @@ def describe(gallery: Gallery) -> GalleryInfo:
         bytes_images=disk_use(gallery.table_path),
         bytes_index=sum(file.stat().st_size for file in gallery.path.glob("index-*")),
         version=table.version,
-        failures=tuple((row["path"], row["error"]) for row in failures),
+        failures=tuple(zip(failures.paths, failures.reasons, strict=True)),
         leftovers=tuple(gallery.leftovers()),
-        notes=tuple((row["path"], row["facts"]["note"]) for row in notes),
+        notes=tuple((path, f.note) for path, f in pairs if f and f.note),
         passed_over=tuple(passed_over.most_common()),
         confidence=_confidence(settings, usable),
     )

@@ -56,8 +56,8 @@ def map_gallery(
     image, or the method's library is not installed.
     """
     snapshot.gallery.check_followable(snapshot.table)
-    facts = snapshot.table.columns(["id", "path", "label"], INDEXED)
-    ids = facts["id"].to_numpy()
+    stored = snapshot.table.block("id", "path", "label", where=INDEXED)
+    ids = stored.ids
     rows = np.arange(len(ids))
     if not len(ids):
         raise DataError("The gallery holds no image to draw. Index some images.")
@@ -65,14 +65,14 @@ def map_gallery(
         rows = np.flatnonzero(np.isin(ids, snapshot.table.ids_passing(where)))
     if not len(rows):
         return GalleryMap(snapshot.gallery.path, method, 0, ())
-    labels = [label or "" for label in facts["label"].to_pylist()]
+    labels = [label or "" for label in stored.labels]
     chosen = rows[fair_sample([labels[i] for i in rows], most, seed)]
     vectors = _vectors(snapshot, ids[chosen])
     if progress:
         progress("projecting", 0, None)
     _say_how_long(vectors, method)
     points = project(vectors, method, seed)
-    paths = facts["path"].to_pylist()
+    paths = stored.path_texts
     return GalleryMap(
         gallery=snapshot.gallery.path,
         method=method,

@@ -13,8 +13,8 @@ from retrieval.draw import evenly_drawn
 from retrieval.errors import GalleryError, ImgretError
 from retrieval.files import sync
 from retrieval.gallery import Gallery, ImageTable, IndexState, Settings
+from retrieval.gallery.block import Block
 from retrieval.gallery.filter import INDEXED
-from retrieval.gallery.rows import RecordBatch, as_matrix
 from retrieval.gallery.settings import write_text
 from retrieval.index import GrowingIndex, Index
 from retrieval.progress import Progress
@@ -121,8 +121,7 @@ def _forget_removed(gallery: Gallery, table: ImageTable, progress: Progress | No
     try:
         _bring_up_index(gallery, table, before, refit=False, compact=False, progress=progress)
     except ImgretError:
-        stored = table.columns(["id"])["id"].to_numpy()
-        if not np.isin(load_index(gallery, state).ids, stored).all():
+        if not np.isin(load_index(gallery, state).ids, table.ids()).all():
             gallery.publish(before.without_index())
 
 
@@ -317,20 +316,20 @@ def _sample(
     chosen = evenly_drawn(n, transforms.FIT_ROWS)
     embeddings = np.empty((len(chosen), table.dim), np.float32)
     names: list[str | None] = []
-    for part, place, batch in _chosen_batches(table, chosen, labels=labels):
-        embeddings[place] = as_matrix(batch["embedding"])[part]
+    for part, place, block in _chosen_blocks(table, chosen, labels=labels):
+        embeddings[place] = block.embeddings[part]
         if labels:
-            column = batch["label"].to_pylist()
+            column = block.labels
             names += [column[i] for i in part]
     return embeddings, names if labels else None
 
 
-def _chosen_batches(
+def _chosen_blocks(
     table: ImageTable, chosen: np.ndarray, *, labels: bool
-) -> Iterator[tuple[np.ndarray, slice, RecordBatch]]:
+) -> Iterator[tuple[np.ndarray, slice, Block]]:
     first = 0
-    for batch in table.batches(["embedding", "label"] if labels else ["embedding"]):
-        low, high = np.searchsorted(chosen, [first, first + batch.num_rows])
+    for block in table.blocks("embedding", "label") if labels else table.blocks("embedding"):
+        low, high = np.searchsorted(chosen, [first, first + len(block)])
         if high > low:
-            yield chosen[low:high] - first, slice(low, high), batch
-        first += batch.num_rows
+            yield chosen[low:high] - first, slice(low, high), block
+        first += len(block)

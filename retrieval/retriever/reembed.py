@@ -76,8 +76,9 @@ def forget_staged(gallery: Gallery, table: ImageTable) -> None:
         return
     try:
         stored, staged = set(table.paths()), staging.open_table()
-        rows = staged.columns(["id", "path"]).to_pylist()
-        staged.remove([row["id"] for row in rows if row["path"] not in stored])
+        rows = staged.block("id", "path")
+        pairs = zip(rows.ids.tolist(), rows.paths, strict=True)
+        staged.remove([row for row, path in pairs if path not in stored])
         staged.forget_removed()
         staged.drop_old_versions()
     except GalleryError:  # it cannot be used anyway
@@ -106,14 +107,13 @@ def _check_files(gallery: Gallery, table: ImageTable) -> None:
 
 def _tasks(gallery: Gallery, table: ImageTable, staged: StoredRows) -> list[Task]:
     tasks = []
-    for batch in table.batches(["path", "root", "label"], where=None):
-        done = staged.among(batch["path"].to_pylist())
-        for row in batch.to_pylist():
-            path = row["path"]
+    for rows in table.blocks("path", "root", "label", where=None):
+        done = staged.among(rows.paths)
+        for path, root, label in zip(rows.paths, rows.roots, rows.labels, strict=True):
             file = gallery.full(path)
             if path in done or not file.exists():
                 continue
             stat = file.stat()
-            image = ImageFile(file, gallery.full(row["root"]), stat.st_size, modified_ns(stat))
-            tasks.append(Task(image, path, row["root"], row["label"], None))
+            image = ImageFile(file, gallery.full(root), stat.st_size, modified_ns(stat))
+            tasks.append(Task(image, path, root, label, None))
     return tasks

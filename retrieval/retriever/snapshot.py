@@ -48,7 +48,7 @@ class Snapshot:
     @cached_property
     def _places(self) -> IdPlaces:
         """The place of each id in the table."""
-        return IdPlaces(self.table.columns(["id"])["id"].to_numpy())
+        return IdPlaces(self.table.ids())
 
     def search(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
 
@@ -50,9 +50,9 @@ class StoredEmbeddings:
 class StoredPaths(Sequence[Path]):
     """The paths of a gallery's rows, made of what is stored when one is asked for."""
 
-    def __init__(self, gallery: Gallery, stored: Any) -> None:
+    def __init__(self, gallery: Gallery, stored: Sequence[str]) -> None:
         self._gallery = gallery
-        self._stored = stored  # a column of the table
+        self._stored = stored
 
     def __len__(self) -> int:
         return len(self._stored)
@@ -65,7 +65,7 @@ class StoredPaths(Sequence[Path]):
         """Return the full path of a row. Raises GalleryError if it leaves the gallery's folder."""
         if isinstance(row, slice):
             return [self[i] for i in range(*row.indices(len(self)))]
-        return self._gallery.full(self._stored[int(row)].as_py())
+        return self._gallery.full(self._stored[int(row)])
 
 
 def read_images(gallery: Gallery, table: ImageTable, *, held: int = HELD_BYTES) -> Images:
@@ -79,20 +79,20 @@ def read_images(gallery: Gallery, table: ImageTable, *, held: int = HELD_BYTES) 
     contents = np.empty(len(offsets), np.int64)
     known: dict[str, str] = {}  # one string for all rows of a label
     n = before = 0
-    for batch in table.batches(["label", "sha256", "error"], None):
-        usable = np.flatnonzero(batch["error"].is_null().to_numpy(zero_copy_only=False))
+    for block in table.blocks("label", "sha256", "error", where=None):
+        usable = np.flatnonzero(~block.failed)
         part = slice(n, n + len(usable))
-        kept = batch.take(usable)
+        kept = block.at(usable)
         offsets[part] = before + usable
-        contents[part] = content_codes(kept["sha256"].to_pylist())
-        texts = (label or "" for label in kept["label"].to_pylist())
+        contents[part] = content_codes(kept.contents)
+        texts = (label or "" for label in kept.labels)
         labels[part] = [known.setdefault(text, text) for text in texts]
-        n, before = part.stop, before + batch.num_rows
+        n, before = part.stop, before + len(block)
     stored = StoredEmbeddings(table, offsets)
     few = len(offsets) * table.dim * np.dtype(np.float16).itemsize <= held
     return Images(
         stored.held() if few else stored,
         labels,
         contents,
-        StoredPaths(gallery, table.columns(["path"], INDEXED)["path"]),
+        StoredPaths(gallery, table.block("path", where=INDEXED).path_texts),
     )

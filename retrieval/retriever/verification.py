@@ -11,10 +11,10 @@ import numpy as np
 
 from retrieval.draw import evenly_drawn
 from retrieval.errors import GalleryError, ImgretError
-from retrieval.gallery import Gallery, ImageTable, Settings, as_matrix, storable
+from retrieval.gallery import Gallery, ImageTable, Settings, storable
+from retrieval.gallery.block import Block, Column
 from retrieval.gallery.contents import Contents
 from retrieval.gallery.filter import INDEXED
-from retrieval.gallery.rows import checksums
 from retrieval.gallery.stored_rows import StoredRow, StoredRows
 from retrieval.images import ImageFile
 from retrieval.retriever.current import stamp
@@ -185,23 +185,15 @@ def check_rows(table: ImageTable, reading: Reading, sound: Set[Path] = frozenset
     for piece in table.pieces():
         try:
             if set(table.files_of_piece(piece)) <= sound:
-                for batch in table.piece(piece, ["root"]):
-                    damage.roots |= set(batch["root"].unique().to_pylist())
+                for block in table.blocks_of_piece(piece, "root"):
+                    damage.roots |= set(block.roots)
                 done += table.rows_in_piece(piece)
                 continue
-            for batch in table.piece(piece):
-                ids, paths = batch["id"].to_numpy(), batch["path"].to_pylist()
-                wrong = checksums(batch) != batch["checksum"].to_numpy()
-                there = batch["embedding"].is_valid().to_numpy(zero_copy_only=False)
-                finite = np.isfinite(as_matrix(batch["embedding"].drop_null())).all(axis=1)
-                wrong[np.flatnonzero(there)[~finite]] = True
-                unexplained = ~there & ~batch["error"].is_valid().to_numpy(zero_copy_only=False)
-                whole = np.flatnonzero(~(wrong | unexplained))
-                damage.roots |= set(batch["root"].take(whole).to_pylist())
-                for place in np.flatnonzero(wrong | unexplained):
-                    root, label = batch["root"][place].as_py(), batch["label"][place].as_py()
-                    damage.damaged[paths[place]] = Named(int(ids[place]), root, label)
-                done += batch.num_rows
+            for block in table.blocks_of_piece(piece):
+                wrong = block.damaged
+                damage.roots |= set(block.at(np.flatnonzero(~wrong)).roots)
+                damage.damaged |= _named(block.at(np.flatnonzero(wrong)))
+                done += len(block)
                 if reading.progress:
                     reading.progress("verifying", done, None)
         except GalleryError:
@@ -215,24 +207,29 @@ def check_rows(table: ImageTable, reading: Reading, sound: Set[Path] = frozenset
 
 def _names_in(table: ImageTable, piece: int) -> dict[str, Named]:
     """The rows of a piece that cannot be read whole, as far as their names can."""
-    for names in (["id", "path", "root", "label"], ["id", "path"]):
+    columns: tuple[tuple[Column, ...], ...] = (("id", "path", "root", "label"), ("id", "path"))
+    for names in columns:
         with contextlib.suppress(GalleryError):
-            return {
-                row["path"]: Named(row["id"], row.get("root"), row.get("label"))
-                for batch in table.piece(piece, names)
-                for row in batch.to_pylist()
-            }
+            found = [_named(block) for block in table.blocks_of_piece(piece, *names)]
+            return {path: named for part in found for path, named in part.items()}
     return {}
+
+
+def _named(block: Block) -> dict[str, Named]:
+    return {
+        row["path"]: Named(row["id"], row.get("root"), row.get("label")) for row in block.as_dicts()
+    }
 
 
 def _check_distinct(table: ImageTable, damage: Damage) -> None:
     try:
-        columns = table.columns(["id", "path"])
+        rows = table.block("id", "path")
     except GalleryError as error:
         damage.problems.append(str(error))
         return
-    for name in ("id", "path"):
-        if len(columns[name].unique()) != len(columns):
+    names: tuple[Column, ...] = ("id", "path")
+    for name in names:
+        if rows.count_distinct(name) != len(rows):
             damage.problems.append(f"some rows have the same {name}")
 
 
@@ -262,7 +259,7 @@ def _check_index(gallery: Gallery, settings: Settings, table: ImageTable) -> lis
     try:
         index = load_index(gallery, state)
         index.check_content(gallery.index_files_of(state))
-        stored = table.columns(["id"], INDEXED)["id"].to_numpy()
+        stored = table.ids(INDEXED)
         if not np.array_equal(np.sort(index.ids), np.sort(stored)):
             return [f"the index holds {index.ntotal} images, the table {usable}"]
         chosen = np.sort(stored)[evenly_drawn(len(stored), SAMPLED_ROWS)]

@@ -16,8 +16,6 @@ from typing import IO, Protocol
 import numpy as np
 
 from retrieval.errors import GalleryError
-from retrieval.gallery.filter import INDEXED
-from retrieval.gallery.rows import as_matrix
 from retrieval.retriever.duplicates.stored import StoredImages
 
 PAGED_ROWS = 512
@@ -99,10 +97,9 @@ def _in_stored_order(parts: Sequence[StoredImages]) -> Iterator[tuple[np.ndarray
     for part in parts:
         order = np.argsort(part.rows, kind="stable")
         rows, first = part.rows[order], 0
-        for batch in part.table.batches(["embedding"], INDEXED) if len(order) else ():
-            low, high = np.searchsorted(rows, [first, first + batch.num_rows])
+        for block in part.table.blocks("embedding") if len(order) else ():
+            low, high = np.searchsorted(rows, [first, first + len(block)])
             if high > low:
-                vectors = as_matrix(batch["embedding"])[rows[low:high] - first]
-                yield before + order[low:high], vectors
-            first += batch.num_rows
+                yield before + order[low:high], block.embeddings[rows[low:high] - first]
+            first += len(block)
         before += len(part.images)

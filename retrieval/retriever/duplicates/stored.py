@@ -12,11 +12,12 @@ import numpy as np
 from retrieval.evaluation.protocols import content_codes
 from retrieval.files import modified_ns
 from retrieval.gallery import Gallery, ImageTable, facts_of
-from retrieval.gallery.filter import INDEXED, Filter
+from retrieval.gallery.block import Column
+from retrieval.gallery.filter import Filter
 from retrieval.images import PictureFacts
 from retrieval.images.formats import os_reason
 
-STORED_COLUMNS = (
+STORED_COLUMNS: tuple[Column, ...] = (
     "id", "path", "size", "mtime_ns", "sha256", "width", "height", "label", "facts"
 )  # fmt: skip
 UNKNOWN = PictureFacts()
@@ -87,13 +88,13 @@ def read_stored(gallery: Gallery, table: ImageTable, where: Filter | None = None
     table.check_finite()
     passing = None if where is None else np.unique(table.ids_passing(where))
     files, first = _Files(gallery), 0
-    for batch in table.batches(STORED_COLUMNS, INDEXED):
-        ids = batch["id"].to_numpy()
+    for block in table.blocks(*STORED_COLUMNS):
+        ids = block.ids
         wanted = np.arange(len(ids))
         if passing is not None:
             wanted = np.flatnonzero(_is_among(ids, passing))
         if len(wanted):
-            files.add(batch.take(wanted).to_pylist(), first + wanted)
+            files.add(block.at(wanted).as_dicts(), first + wanted)
         first += len(ids)
     return files.in_keep_order(table)
 
@@ -126,14 +127,14 @@ def _contents(table: ImageTable, where: Filter | None) -> tuple[np.ndarray, np.n
     """Places in the table of the usable rows that pass a filter, and numbers of their contents."""
     passing = None if where is None else np.unique(table.ids_passing(where))
     places, codes, first = [np.empty(0, np.int64)], [np.empty(0, np.int64)], 0
-    for batch in table.batches(["id", "sha256", "error"], None):
-        wanted = batch["error"].is_null().to_numpy(zero_copy_only=False)
+    for block in table.blocks("id", "sha256", "error", where=None):
+        wanted = ~block.failed
         if passing is not None:
-            wanted = wanted & _is_among(batch["id"].to_numpy(), passing)
+            wanted = wanted & _is_among(block.ids, passing)
         kept = np.flatnonzero(wanted)
         places.append(first + kept)
-        codes.append(content_codes(batch["sha256"].take(kept).to_pylist()))
-        first += batch.num_rows
+        codes.append(content_codes(block.at(kept).contents))
+        first += len(block)
     return np.concatenate(places), np.concatenate(codes)
 
 
@@ -162,10 +163,10 @@ def _rows_at(
             yield part, table.take(part.tolist(), STORED_COLUMNS)
         return
     first = 0
-    for batch in table.batches(STORED_COLUMNS, None):
-        low, high = np.searchsorted(places, [first, first + batch.num_rows])
-        yield places[low:high], batch.take(places[low:high] - first).to_pylist()
-        first += batch.num_rows
+    for block in table.blocks(*STORED_COLUMNS, where=None):
+        low, high = np.searchsorted(places, [first, first + len(block)])
+        yield places[low:high], block.at(places[low:high] - first).as_dicts()
+        first += len(block)
 
 
 class _Files:
