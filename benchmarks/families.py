@@ -100,7 +100,7 @@ def try_network(family: str, name: str, side: int | None = None) -> Tried:
     network.zero_grad(set_to_none=True)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        save_model(folder, network, created.preprocessing, CLASSES)
+        save_model(folder, network, created.preprocessing, CLASSES, created.arguments)
         with torch.inference_mode():
             embeddings, scores = embed_features(network.eval(), x)
             _check("scores", scores, network(x))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from importlib import metadata
@@ -18,9 +19,32 @@ MAX_CONFIG_BYTES = 1 << 20
 
 
 def folder_fingerprint(name: BackboneName) -> str | None:
-    """Return the SHA-256 of a folder's weights, without torch; None if name has no folder."""
-    weights = name.folder / "model.safetensors" if name.folder else None
-    return sha256_of(weights) if weights and weights.is_file() else None
+    """Return weights_digest() of a folder, without torch; None if name has none with weights.
+
+    Raises BackboneError where its config.json cannot be read.
+    """
+    folder = name.folder
+    if folder is None or not (folder / "model.safetensors").is_file():
+        return None
+    return weights_digest(folder, read_config(folder))
+
+
+def weights_digest(folder: Path, config: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a folder's weights, and of model_arguments() where there are any."""
+    digest, arguments = sha256_of(folder / "model.safetensors"), model_arguments(config)
+    if not arguments:
+        return digest
+    return hashlib.sha256(json.dumps([digest, arguments], sort_keys=True).encode()).hexdigest()
+
+
+def model_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a config may say of how the network is made; never where to load from."""
+    return {
+        key: value
+        for key, value in config.get("model_args", {}).items()
+        if key not in {"num_classes", "pretrained", "in_chans"}
+        and not key.startswith(("checkpoint", "cache", "features", "pretrained_cfg"))
+    }
 
 
 def folder_content(name: BackboneName) -> str | None:

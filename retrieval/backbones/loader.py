@@ -9,9 +9,11 @@ from pydantic import ValidationError
 
 from retrieval.backbones.configuration import (
     defaults,
+    model_arguments,
     needs_image_size,
     read_config,
     reason,
+    weights_digest,
 )
 from retrieval.backbones.hub import from_hub
 from retrieval.backbones.names import MINI, BackboneName, parse_name, unknown
@@ -144,17 +146,12 @@ def _load_folder(
     said = config.get("pretrained_cfg", config) | {"num_classes": config.get("num_classes", 1000)}
     cfg = {k: v for k, v in (defaults(architecture) | said).items() if k in CONFIG_KEYS}
     network = create_backbone(architecture, size, weights=weights, cfg=cfg, arguments=arguments)
-    return network, sha256_of(weights)
+    return network, weights_digest(folder, config)
 
 
 def _arguments_in(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """Return what a config may say of how the network is made; never where to load from."""
-    arguments = {
-        key: value
-        for key, value in config.get("model_args", {}).items()
-        if key not in {"num_classes", "pretrained", "in_chans"}
-        and not key.startswith(("checkpoint", "cache", "features", "pretrained_cfg"))
-    }
+    """Return model_arguments(), checked. Raises BackboneError."""
+    arguments = model_arguments(config)
     if (said := arguments.get("img_size")) is not None:
         sides = said if isinstance(said, list) else [said, said]
         if len(sides) != 2 or not all(type(n) is int and 1 <= n <= MAX_SIDE for n in sides):

@@ -9,12 +9,11 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from retrieval.backbones.configuration import read_config, reason
+from retrieval.backbones.configuration import read_config, reason, weights_digest
 from retrieval.backbones.names import MINI, parse_name
 from retrieval.backbones.network import preprocessing_from
 from retrieval.backbones.spec import BackboneSpec
 from retrieval.errors import BackboneError
-from retrieval.files import sha256_of
 from retrieval.words import EmbeddingSettings
 
 PACKAGED_NETWORK = "model.onnx"
@@ -34,9 +33,8 @@ def packaged_spec(asked: EmbeddingSettings) -> BackboneSpec | None:
     preprocessing = preprocessing_from(
         MINI, config.get("pretrained_cfg", {}), asked.size, asked.fit
     )
-    weights = folder / "model.safetensors"
-    dim = _width(weights)
-    return BackboneSpec(MINI, config["architecture"], sha256_of(weights), dim, preprocessing)
+    sha256, dim = weights_digest(folder, config), _width(folder / "model.safetensors")
+    return BackboneSpec(MINI, config["architecture"], sha256, dim, preprocessing)
 
 
 def packaged_network(spec: BackboneSpec) -> Path | None:
@@ -46,10 +44,9 @@ def packaged_network(spec: BackboneSpec) -> Path | None:
     """
     if spec.name != MINI or (spec.pool, spec.views) != ("own", "none"):
         return None
-    weights = _folder() / "model.safetensors"
-    return (
-        weights.with_name(PACKAGED_NETWORK) if sha256_of(weights) == spec.weights_sha256 else None
-    )
+    folder = _folder()
+    is_it = weights_digest(folder, read_config(folder)) == spec.weights_sha256
+    return folder / PACKAGED_NETWORK if is_it else None
 
 
 def packaged_parameters() -> int:

@@ -19,7 +19,8 @@ class BackboneSpec:
     """All that must be the same for two embeddings to be comparable.
 
     name: as the user gave it, folders as absolute paths. architecture: timm's name.
-    weights_sha256: of the weight file of a folder, else of the loaded tensors. dim: the width of
+    weights_sha256: of the weight file of a folder, and of its config.json's model_args where there
+    are any; else of the loaded tensors. dim: the width of
     an embedding. preprocessing: how pixels are prepared. pool, views: see retrieval/pool.py.
     """
 

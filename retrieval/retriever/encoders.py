@@ -148,8 +148,11 @@ class EncoderChoice:
                 there.append(f"the backbone {stored.name}")
                 wanted.append(str(asked))
         elif asked.folder is not None:
-            sha256 = backbones.folder_fingerprint(asked) or stored.weights_sha256
-            if sha256 != stored.weights_sha256:
+            sha256 = backbones.folder_fingerprint(asked)
+            if sha256 is not None and (
+                sha256 != stored.weights_sha256
+                or backbones.architecture_of(asked.folder) != stored.architecture
+            ):
                 there.append(f"other weights of {asked} ({stored.weights_sha256[:12]})")
         for name, value in self.asked.items():
             kept = getattr(stored, name, value)

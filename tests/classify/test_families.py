@@ -8,6 +8,7 @@ from benchmarks.families import families, read_page, try_network
 from tests.timm_versions import as_the_table
 
 PAGE = read_page()
+QUICK = {"levit", "mobilenetv3", "vision_transformer"}  # a CNN, a transformer, and one of two heads
 
 
 @as_the_table
@@ -15,8 +16,14 @@ def test_every_family_of_timm_is_on_the_page() -> None:
     assert sorted(PAGE) == families()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("family", sorted(PAGE))
+@as_the_table
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(family, marks=() if family in QUICK else pytest.mark.slow)
+        for family in sorted(PAGE)
+    ],
+)
 def test_a_network_does_what_the_page_says(family: str) -> None:
     said = PAGE[family]
     assert try_network(family, said.name, said.side) == said

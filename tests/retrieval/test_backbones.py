@@ -10,12 +10,15 @@ from pathlib import Path
 from subprocess import run
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from retrieval.backbones import folder_fingerprint, load_backbone, parse_name, with_random_weights
-from retrieval.errors import BackboneError
+from retrieval.encoder import open_encoder
+from retrieval.errors import BackboneError, GalleryError
+from retrieval.retriever import Retriever
 from tests.samples import save_weights
 from tests.timm_versions import as_the_table, read_by_timm
 
@@ -78,6 +81,40 @@ def test_a_folder_as_timm_writes_it_gives_what_timm_reads_from_it(tmp_path: Path
     spec = load_backbone(str(tmp_path)).spec
     assert (spec.dim, spec.preprocessing.size) == (1024, 224)
     assert spec.weights_sha256 == folder_fingerprint(parse_name(str(tmp_path)))
+
+
+@pytest.mark.parametrize("made", [{"act_layer": "gelu"}, {"bn_eps": 0.5}, {"global_pool": "max"}])
+def test_how_a_network_is_made_is_part_of_what_it_is(
+    weights: Path, copy: Path, tmp_path: Path, made: dict[str, object]
+) -> None:
+    change(copy, model_args=made)
+    one, two = load_backbone(str(weights)), load_backbone(str(copy))
+    assert one.spec.fingerprint != two.spec.fingerprint
+    assert two.spec.weights_sha256 == folder_fingerprint(parse_name(str(copy)))
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
+    kept = tmp_path / "cache"  # of exports: the second has one of its own
+    embedded = [
+        open_encoder(b.spec, lambda b=b: b, cache=kept).encode(pixels)  # type: ignore[misc]
+        for b in (one, two)
+    ]
+    alone = open_encoder(two.spec, lambda: two, cache=tmp_path / "other").encode(pixels)
+    assert embedded[1] == pytest.approx(alone, abs=1e-3)
+    assert (embedded[0] * embedded[1]).sum(axis=1).max() < 0.99
+
+
+def test_where_to_load_from_is_no_part_of_it(weights: Path, copy: Path) -> None:
+    change(copy, model_args={"num_classes": 0, "checkpoint_path": "elsewhere", "in_chans": 3})
+    assert load_backbone(str(copy)).spec.fingerprint == load_backbone(str(weights)).spec.fingerprint
+
+
+@pytest.mark.parametrize("made", [{"model_args": {"act_layer": "gelu"}}, {"architecture": "other"}])
+def test_a_gallery_refuses_a_network_that_is_made_in_another_way(
+    copy: Path, pictures: Path, tmp_path: Path, made: dict[str, object]
+) -> None:
+    Retriever(tmp_path / "g", backbone=str(copy)).index(pictures)
+    change(copy, **made)
+    with pytest.raises(GalleryError, match=r"other weights of .*--reembed"):
+        Retriever(tmp_path / "g").index(pictures)
 
 
 def test_weights_may_be_stored_in_half_precision(weights: Path, copy: Path) -> None:
