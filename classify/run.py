@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-RUN_FORMAT = 2
+RUN_FORMAT = 3
 MAX_RUN_BYTES = 64 << 20
 RUN_WEIGHTS, CONFIG, LAST_STATE = "model.safetensors", "config.json", "last.safetensors"
 SPLIT = "split.jsonl"
@@ -58,11 +58,14 @@ class Epoch(Plain):
 @dataclass(frozen=True)
 class RunFacts(Plain):
     """What run.json says. data: the folder. ended: why training stopped, "" before that.
-    best_epoch: whose weights are kept, from 1. failed: images that were left out."""
+    best_epoch: whose weights are kept, from 1. failed: images that were left out. files, listing:
+    see classify.data.listing(), of when it began."""
 
     format: int
     data: str
     fingerprint: str
+    files: int
+    listing: str
     parameters: int
     trained_on: int
     validated_on: int

@@ -16,6 +16,7 @@ from classify.data import (
     find_kept,
     find_labelled,
     find_tested,
+    listing,
     read_kept,
 )
 from classify.evaluation import ClassifierReport, judge, softmax
@@ -23,6 +24,7 @@ from classify.predictor import Predictor
 from classify.run import SPLIT, Run
 from retrieval.errors import DataError, RunError
 from retrieval.progress import Progress
+from retrieval.text import counted
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,8 @@ def _held_out(runs: Sequence[Run], classes: Sequence[str], validation: bool) -> 
         )
     kind = "validation" if is_validation else "test"
     where = f"{runs[0].facts.data} ({kind} images)"
-    return _Tested(found.images, where, is_validation, _changes(found))
+    notes = _changes(found) + tuple(filter(None, map(_other_files, runs)))
+    return _Tested(found.images, where, is_validation, notes)
 
 
 def _changes(found: FoundKept) -> tuple[str, ...]:
@@ -144,10 +147,26 @@ def _changes(found: FoundKept) -> tuple[str, ...]:
         f"{found.gone:,} of {count:,} held-out images are gone or have changed, and were left out."
     )
     moved = (
-        f"{found.moved:,} of {count:,} held-out images now lie in folders of other classes, but "
-        "were judged by the classes that they had in training. Give --data to judge by the folders."
+        f"{found.moved:,} of {count:,} held-out images now lie in other folders than those of "
+        "their classes, but were judged by the classes that they had in training. Give --data to "
+        "judge by the folders."
     )
     return (gone,) * (found.gone > 0) + (moved,) * (found.moved > 0)
+
+
+def _other_files(run: Run) -> str | None:
+    """Say so where the folder that a run was trained on holds other files now."""
+    folder, then = Path(run.facts.data), run.facts.files
+    try:
+        now, listed = listing(folder)
+    except (DataError, OSError):
+        return None  # told by what of it is gone
+    if listed == run.facts.listing:
+        return None
+    return (
+        f"{folder} holds other images than when {run.name} was trained: {counted(now, 'file')}, "
+        f"then {then:,}. Only held-out images of then are judged. Give --data to judge others."
+    )
 
 
 def _kept(run: Run) -> list[KeptImage]:

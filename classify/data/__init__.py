@@ -14,6 +14,7 @@ from classify.data.kept import (
     find_kept,
     kept_of,
     kept_unread,
+    listing,
     read_kept,
     write_kept,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "fingerprint",
     "kept_of",
     "kept_unread",
+    "listing",
     "read_kept",
     "write_kept",
 ]

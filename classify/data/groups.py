@@ -59,11 +59,12 @@ def _near(files: Sequence[ImageFile], progress: Progress | None) -> Iterable[tup
     """Pair the places of near copies, by a gallery that is made for this."""
     from retrieval.retriever import Retriever  # takes a second, and few ask for this
 
-    place_of = {file.path.absolute(): place for place, file in enumerate(files)}
+    place_of = {file.path.resolve(): place for place, file in enumerate(files)}
     with tempfile.TemporaryDirectory(prefix="imgret-") as folder:
         retriever = Retriever(Path(folder) / "g.imgret", backbone="mini")
         retriever.index(sorted({file.root for file in files}), labels="none", progress=progress)
         found = retriever.duplicates(progress=progress)
     for group in found.groups:
-        places = [place_of[m.path] for m in group.members if m.path in place_of]
+        paths = [member.path.resolve() for member in group.members]
+        places = [place_of[path] for path in paths if path in place_of]
         yield from ((places[0], place) for place in places[1:])

@@ -6,6 +6,7 @@ what was trained on and what was held out stays with the run.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ class KeptImage:
 @dataclass(frozen=True)
 class FoundKept:
     """Kept images that are still there, with the classes they had. gone: how many are not there.
-    moved: how many now lie in the folder of another class."""
+    moved: how many now lie in a folder that is not their class's."""
 
     images: LabelledImages
     gone: int
@@ -62,6 +63,16 @@ def write_kept(file: Path, images: Iterable[KeptImage]) -> None:
     """Write all images, one line of JSON each, atomically."""
     lines = (json.dumps(vars(image)) + "\n" for image in images)
     write_atomically(file, "".join(lines).encode())
+
+
+def listing(folder: Path) -> tuple[int, str]:
+    """Count the image files below a folder; return that, and a SHA-256 of their names and sizes."""
+    digest, count = hashlib.sha256(), 0
+    for file in find_images([folder]):
+        name = file.path.relative_to(folder).as_posix()
+        digest.update(f"{file.size} {name}\n".encode(errors="surrogateescape"))
+        count += 1
+    return count, digest.hexdigest()
 
 
 def read_kept(file: Path) -> list[KeptImage]:
@@ -97,7 +108,7 @@ def find_kept(images: Sequence[tuple[KeptImage, Path]], classes: Sequence[str]) 
         if kept.sha256 in elsewhere:
             file = elsewhere[kept.sha256]
             found.append((file, kept.label))
-            moved += _is_of_another(file.path.relative_to(folder), kept.label, classes)
+            moved += not _is_of(file.path.relative_to(folder), kept.label)
     place = {name: n for n, name in enumerate(classes)}
     unknown = sorted({label for _, label in found} - set(place))
     if unknown:
@@ -118,10 +129,9 @@ def _checked(image: KeptImage) -> KeptImage:
     return image
 
 
-def _is_of_another(path: Path, label: str, classes: Sequence[str]) -> bool:
-    """Tell whether a file lies in the folder of another class than its own."""
-    folders = f"/{composed(path.parent.as_posix())}/"
-    return f"/{label}/" not in folders and any(f"/{name}/" in folders for name in classes)
+def _is_of(path: Path, label: str) -> bool:
+    """Tell whether a file lies in the folder of a class, or in no folder of the data."""
+    return path.parent == Path() or f"/{label}/" in f"/{composed(path.parent.as_posix())}/"
 
 
 def _by_content(folders: Iterable[Path]) -> Mapping[str, ImageFile]:

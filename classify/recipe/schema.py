@@ -321,6 +321,12 @@ class Recipe(Frozen):
             raise ValueError("distillation cannot be combined with mixup, cutmix or erase")
         return self
 
+    @model_validator(mode="after")
+    def _metric_losses_take_whole_pictures(self) -> Recipe:
+        if self.loss.metric is not None and self.augmentation.mixes:
+            raise ValueError("loss.metric cannot be combined with mixup or cutmix")
+        return self
+
     def settings(self, phase: int) -> TrainingSettings:
         """The settings of a phase: its own, and the rest from training."""
         own = self.phases[phase].model_dump(exclude={"open"}, exclude_none=True)

@@ -20,6 +20,7 @@ from classify.data import (
     fingerprint,
     kept_of,
     kept_unread,
+    listing,
     write_kept,
 )
 from classify.models import parameters
@@ -151,10 +152,13 @@ def _save_best(out: Path, network: nn.Module, prepared: Prepared, splits: Splits
 
 def _facts(folder: Path, splits: Splits, prepared: Prepared) -> RunFacts:
     """What is known of a run that begins."""
+    files, listed = listing(folder)
     return RunFacts(
         format=RUN_FORMAT,
         data=str(folder.resolve()),
         fingerprint=fingerprint(splits),
+        files=files,
+        listing=listed,
         parameters=parameters(prepared.loop.network),
         trained_on=len(prepared.loop.train.images),
         validated_on=len(prepared.validation.images),

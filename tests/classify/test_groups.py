@@ -58,7 +58,12 @@ def test_copies_of_what_is_tested_on_are_not_trained_on(tmp_path: Path) -> None:
     assert left_out in splits.notes
 
 
-def test_near_copies_are_on_one_side_where_that_is_asked_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["itself", "a link", "a way back"])
+def test_near_copies_are_on_one_side_where_that_is_asked_for(tmp_path: Path, way: str) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("there")
+    place = {"itself": "there", "a link": "link", "a way back": "there/../there"}[way]
+    tmp_path /= place
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         for n in range(10):

@@ -60,7 +60,7 @@ def test_a_folder_that_grew_is_judged_on_what_was_held_out(data: Path, tmp_path:
     after = evaluate_run(run)
     assert after.images == before.images == 6
     assert (after.content, after.loss) == (before.content, before.loss)
-    assert after.notes == ()
+    assert [note.partition(" than ")[0] for note in after.notes] == [f"{data} holds other images"]
 
 
 def test_what_is_gone_or_changed_is_told_and_what_moved_is_found(
@@ -74,8 +74,11 @@ def test_what_is_gone_or_changed_is_told_and_what_moved_is_found(
     moved.rename(data / "elsewhere.png")
     found = evaluate_run(run)
     assert found.images == len(held_out) - 2
-    assert found.notes == (f"2 of {len(held_out)} held-out images are gone or have changed, and "
-                           "were left out.",)  # fmt: skip
+    gone_note, other_files = found.notes
+    assert gone_note == (
+        f"2 of {len(held_out)} held-out images are gone or have changed, and were left out."
+    )
+    assert "holds other images than when run was trained" in other_files
     shutil.rmtree(data)
     with pytest.raises(ImgretError, match=r"None of the 12 images that run held out.*--data"):
         evaluate_run(run)
@@ -89,9 +92,26 @@ def test_images_that_moved_to_another_class_are_told(data: Path, tmp_path: Path)
     (data / "swapped").rename(data / "blue")
     after = evaluate_run(run)
     assert (after.top1, after.images) == (before.top1, 12)
-    assert after.notes[0].startswith("8 of 12 held-out images now lie in folders of other classes")
-    (data / "blue").rename(data / "scarlet")  # no class of the model: a new name for an old one
-    assert evaluate_run(run).notes[0].startswith("4 of 12")
+    assert after.notes[0].startswith("8 of 12 held-out images now lie in other folders than those")
+    (data / "blue").rename(data / "scarlet")  # no class of the model
+    assert evaluate_run(run).notes[0].startswith("8 of 12")
+
+
+def test_other_files_than_it_was_trained_on_are_told(data: Path, tmp_path: Path) -> None:
+    run = trained(data, tmp_path / "run", "data.validation=0.4")
+    image = next(data.rglob("*.png"))
+    trained_on = data / next(i.path for i in read_kept(run / "split.jsonl") if i.split == "train")
+    before = len(list(data.rglob("*.png")))
+    (data / "wolf").mkdir()
+    shutil.copy(image, data / "wolf" / "new.png")
+    (note,) = evaluate_run(run).notes
+    assert note.startswith(f"{data.resolve()} holds other images than when run was trained")
+    assert f"{before + 1} files, then {before}" in note
+    (data / "wolf" / "new.png").unlink()
+    assert evaluate_run(run).notes == ()
+    trained_on.unlink()
+    (note,) = evaluate_run(run).notes
+    assert f"{before - 1} files, then {before}" in note
 
 
 @pytest.mark.parametrize("share", ["data.test=0.3", "data.validation=0.3"])

@@ -296,3 +296,12 @@ def test_a_recipe_is_written_with_all_its_settings() -> None:
     document = tomllib.loads(recipes.recipe_as_toml(tiny()))
     assert document["training"]["seed"] == 0
     assert document["augmentation"]["flip"] == 0.5
+
+
+@pytest.mark.parametrize("mixed", ["augmentation.mixup=0.2", "augmentation.cutmix=1"])
+@pytest.mark.parametrize("name", ["arcface", "proxy-anchor"])
+def test_a_metric_loss_needs_pictures_of_one_label(mixed: str, name: str) -> None:
+    overrides = [f"loss.metric.name={name}", mixed]
+    assert recipes.read_recipe("cifar10/cnn-5", overrides[:1]).loss.metric
+    with pytest.raises(RecipeError, match="cannot be combined with mixup or cutmix"):
+        recipes.read_recipe("cifar10/cnn-5", overrides)
