@@ -48,9 +48,7 @@ Examples:
 @click.option(
     "--most-pictures",
     type=click.IntRange(min=20),
-    default=200,
-    show_default=True,
-    help="With --by picture: number of pictures to alter and search for.",
+    help="Number of pictures to alter and search for, by default 200; implies --by picture.",
 )
 @max_pixels_option
 @format_option("text", "json")
@@ -65,7 +63,7 @@ def command(gallery: Path | None, output: str, **options: Any) -> int:
     from retrieval.retriever import Retriever
 
     if options["by"] == "class" and was_given("most_pictures"):
-        raise click.UsageError("--most-pictures only works with --by picture. Leave one out.")
+        raise click.UsageError("--most-pictures needs --by picture. Give that, or leave it out.")
     with shown_progress() as progress:
         retriever = Retriever(existing_gallery(gallery), trust=trusted())
         calibration = retriever.calibrate(progress=progress, **options)

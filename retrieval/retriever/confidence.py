@@ -19,7 +19,7 @@ import numpy as np
 
 from retrieval.arguments import one_of, prior_of, whole
 from retrieval.encoder import Encoder
-from retrieval.errors import DataError, GalleryError, ImageError
+from retrieval.errors import ArgumentError, DataError, GalleryError, ImageError
 from retrieval.evaluation import AnswerKind, Calibration
 from retrieval.evaluation.calibration import Trials, calibrate, joined_trials
 from retrieval.evaluation.evidence import evidence
@@ -39,6 +39,7 @@ from retrieval.threads import in_time
 from retrieval.words import CONSIDERED, MOST_PICTURES, PRIOR_KNOWN
 
 FEWEST_PICTURES = 20
+LEAST_AREA = 0.55  # below it, probabilities say no more than the prior does
 SAMPLED_FOR_CHANCE, MOST_VERSIONS = 1000, 256
 PICTURE_FOLDS = 5
 TOO_FEW_BY_CLASS = (
@@ -57,10 +58,18 @@ class Asked:
     max_pixels: int = DEFAULT_MAX_PIXELS
 
     @classmethod
-    def of(cls, kind: str | None, prior_known: float, most_pictures: int, max_pixels: int) -> Asked:
+    def of(
+        cls, kind: str | None, prior_known: float, most_pictures: int | None, max_pixels: int
+    ) -> Asked:
         """Check a user's arguments. Raises ArgumentError."""
         if kind is not None:
             one_of("by", kind, get_args(AnswerKind))
+        if most_pictures is None:
+            most_pictures = MOST_PICTURES
+        elif kind == "class":
+            raise ArgumentError('most_pictures needs by="picture". Give that, or leave it out.')
+        else:
+            kind = "picture"
         return cls(
             kind,  # type: ignore[arg-type]  # one of them
             prior_of(prior_known),
@@ -77,7 +86,7 @@ def calibrate_gallery(
 ) -> Calibration:
     """Learn when matches are right, and store it; Calibration.notices says what limits it.
 
-    Raises DataError where there is too little to learn from.
+    Raises DataError where there is too little to learn from, or what is learnt tells nothing.
     """
     calibration = None
     if asked.kind != "picture":
@@ -119,7 +128,16 @@ def calibrated_by_class(
 
 
 def keep_calibration(snapshot: Snapshot, calibration: Calibration) -> None:
-    """Publish what was learnt of a search, if it is still the gallery's. Raises GalleryError."""
+    """Publish what was learnt of a search, if it is still the gallery's.
+
+    Raises GalleryError where it is not, and DataError for a calibration that tells nothing.
+    """
+    if calibration.area < LEAST_AREA:
+        raise DataError(
+            "Queries with an answer cannot be told from those without (area under the curve "
+            f"{calibration.area:.2f}, by chance 0.50). Index more images, or choose another "
+            "backbone."
+        )
     gallery, used, images = snapshot.gallery, snapshot.settings, snapshot.index.ntotal
     state = CalibrationState(
         method=used.method,

@@ -99,7 +99,7 @@ def _kept(snapshot: Snapshot, calibration: Calibration | None) -> list[str]:
         return [TOO_FEW_BY_CLASS]
     try:
         keep_calibration(snapshot, calibration)
-    except GalleryError as error:
+    except (GalleryError, DataError) as error:
         return [f"The calibration was not kept: {error}"]
     return []
 

@@ -19,7 +19,6 @@ from retrieval.retriever.publish import bring_up_index, open_to_write
 from retrieval.retriever.searcher import Searcher
 from retrieval.words import (
     EMBEDDING,
-    MOST_PICTURES,
     MOST_QUERIES,
     PRIOR_KNOWN,
     SEARCH,
@@ -199,7 +198,7 @@ class Retriever(Searcher):
         by: AnswerKind | None = None,
         *,
         prior_known: float = PRIOR_KNOWN,
-        most_pictures: int = MOST_PICTURES,
+        most_pictures: int | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
         progress: Progress | None = None,
     ) -> Calibration:
@@ -207,9 +206,10 @@ class Retriever(Searcher):
 
         by: what makes a match right. With "class" it has the query's label, which is learnt by
         leaving classes out. With "picture" it shows the same thing, which is learnt without labels
-        from at most most_pictures pictures and altered versions of them. The default is "class"
-        where there are enough labels. prior_known: share of queries that have an answer in the
-        gallery. Raises DataError where there is too little to learn from.
+        from at most most_pictures (200) pictures and altered versions of them. The default is
+        "class" where there are enough labels and most_pictures is not given. prior_known: share of
+        queries that have an answer in the gallery. Raises DataError where there is too little to
+        learn from, or what is learnt tells nothing, ArgumentError for most_pictures with "class".
         """
         from retrieval.retriever import confidence
 

@@ -17,7 +17,7 @@ IGNORED = [
     (("evaluate", "--no-calibrate", "--prior-known", "0.5"), "--prior-known belongs to"),
     (("compare", "x", "--query-labels", "x.csv"), "--query-labels labels the images of --queries."),
     (("compare", "x", "--zero-shot", "--by", "query"), "--zero-shot works by class."),
-    (("calibrate", "--by", "class", "--most-pictures", "50"), "only works with --by picture."),
+    (("calibrate", "--by", "class", "--most-pictures", "50"), "needs --by picture."),
     (("verify", "--drop-missing"), "--drop-missing only works with --repair."),
 ]
 

@@ -24,6 +24,7 @@ from retrieval.evaluation.protocols import Images, SearchMethod, content_codes
 from retrieval.refinement import Refinement
 from retrieval.retriever import Retriever
 from retrieval.retriever.altered import altered
+from retrieval.retriever.confidence import keep_calibration
 from tests.samples import drawn, picture
 
 NOT_THERE = -np.inf
@@ -463,6 +464,36 @@ def test_an_argument_that_would_be_ignored_is_refused(
 ) -> None:
     with pytest.raises(ImgretError, match=said):
         Retriever(gallery[0]).evaluate(**asked)
+
+
+def test_a_number_of_pictures_asks_for_pictures(gallery: tuple[Path, Path]) -> None:
+    retriever = Retriever(gallery[0])
+    assert retriever.calibrate().kind == "class"
+    assert retriever.calibrate(most_pictures=20).kind == "picture"
+    with pytest.raises(ArgumentError, match='most_pictures needs by="picture"'):
+        retriever.calibrate("class", most_pictures=20)
+
+
+def test_a_calibration_that_tells_nothing_is_not_kept(
+    tmp_path: Path, gallery: tuple[Path, Path]
+) -> None:
+    path, _ = gallery
+    retriever = Retriever(path)
+    snapshot = retriever._current()
+    sound = retriever.calibrate()
+    with pytest.raises(ImgretError, match=r"by chance 0\.50\)\. Index more images"):
+        keep_calibration(snapshot, dataclasses.replace(sound, area=0.5))
+    noise = tmp_path / "noise"
+    random = np.random.default_rng(0)
+    for n in range(60):  # classes that no picture shows
+        (noise / f"c{n % 6}").mkdir(parents=True, exist_ok=True)
+        pixels = random.integers(0, 256, (48, 48, 3), np.uint8)
+        Image.fromarray(pixels).save(noise / f"c{n % 6}" / f"{n}.png")
+    strange = Retriever(tmp_path / "strange", backbone="mini", transform="none")
+    strange.index(noise)
+    with pytest.raises(ImgretError, match="cannot be told from those without"):
+        strange.calibrate("class")
+    assert not strange.info().confidence
 
 
 def test_evaluate_keeps_what_calibrate_was_asked_for(gallery: tuple[Path, Path]) -> None:
