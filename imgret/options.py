@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -203,12 +204,18 @@ def check_protocol(*, queries: bool, zero_shot: bool, labels: str, labels_option
         raise click.UsageError("--zero-shot works by class. Give --by class, or leave it out.")
 
 
-def settings_options(*names: str, multiple: bool = False) -> Callable[[Function], Function]:
-    """Add the options of some settings. multiple: each may be given several times."""
+def settings_options(
+    *names: str, multiple: bool = False, helps: Mapping[str, str] = MappingProxyType({})
+) -> Callable[[Function], Function]:
+    """Add the options of some settings.
+
+    multiple: each may be given several times. helps: other help texts than usual.
+    """
 
     def added(function: Function) -> Function:
         for name in reversed(names):
             how = dict(SETTING_OPTIONS[name])
+            how["help"] = helps.get(name, how["help"])
             if multiple:
                 how |= {"multiple": True, "help": f"{how['help']} May be repeated."}
             function = click.option(f"--{name}", **how)(function)

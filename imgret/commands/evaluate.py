@@ -81,7 +81,7 @@ Examples:
     show_default=True,
     help="Number of neighbours that vote for a label.",
 )
-@settings_options(*SEARCH)
+@settings_options(*SEARCH, helps={"transform": "By default the gallery's own."})
 @click.option(
     "--most-queries",
     type=click.IntRange(min=2),

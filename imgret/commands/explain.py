@@ -9,13 +9,14 @@ import click
 
 from imgret.command import Command
 from imgret.exits import NOTHING
-from imgret.options import FileToWrite, NamedPath, OneOf
+from imgret.options import FileToWrite, NamedPath, OneOf, report_option
 from imgret.streams import say
 
 if TYPE_CHECKING:
     from classify.explain import Show
 
-SUFFIXES = (".png", ".svg", ".html")
+SUFFIXES = (".png", ".svg")
+DEFAULT_OUT = "explained.png"
 
 
 @click.command(
@@ -41,11 +42,11 @@ Examples:
     "outs",
     type=FileToWrite(*SUFFIXES),
     multiple=True,
-    default=["explained.png"],
-    show_default=True,
     metavar="FILE",
-    help="File to write: a .png, .svg or .html; may be repeated.",
+    help="Figure to write, a .png or .svg; may be repeated. By default "
+    f"{DEFAULT_OUT}, unless there is a --report.",
 )
+@report_option("the maps")
 @click.option(
     "--class", "of_class", metavar="NAME", help="Class to explain; by default the predicted one."
 )
@@ -68,6 +69,7 @@ def command(
     images: tuple[Path, ...],
     beside: tuple[Path, ...],
     outs: tuple[Path, ...],
+    report: Path | None,
     of_class: str | None,
     show: Show,
     limit: int,
@@ -83,6 +85,9 @@ def command(
     from classify.run import is_run
     from imgret.output import print_table, say_no_images, shown_progress
 
+    written = [*outs, *([report] if report else [])]
+    if not written:
+        written = [FileToWrite().convert(DEFAULT_OUT, None, None)]
     for image in images:
         if is_run(image):
             raise click.UsageError(f"{image} is a run. Give it with --beside.")
@@ -112,14 +117,14 @@ def command(
         why = "No image can be used" if failed else f"No image is one of --show {show}"
         say(f"imgret: {why}. Give other images.")
         return NOTHING
-    for out in outs:
-        write_explanations(out, made)
+    for file in written:
+        write_explanations(file, made)
     rows = [
         [str(e.path), model.model, model.predicted, f"{model.probability:.4f}", e.label or ""]
         for e in made
         for model in e.models
     ]
     print_table(["image", "model", "predicted", "probability", "class"], rows)
-    for out in outs:
-        say(f"Written: {out}")
+    for file in written:
+        say(f"Written: {file}")
     return 0

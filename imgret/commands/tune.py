@@ -39,7 +39,7 @@ Examples:
 )
 @click.option(
     "--out",
-    type=FileToWrite(),
+    type=FileToWrite(".toml"),
     default="tuned.toml",
     show_default=True,
     help="Recipe file to write the best settings to.",

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from retrieval.backbones.names import BackboneName
+from retrieval.backbones.names import BackboneName, hub_name
 from retrieval.errors import BackboneError
 from retrieval.files import read_bounded, sha256_of
 from retrieval.text import one_sentence
@@ -86,9 +86,15 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = json.loads(read_bounded(file, MAX_CONFIG_BYTES, is_named=True))
     except FileNotFoundError:
         what = "does not exist" if not folder.is_dir() else "has no config.json"
+        meant = "" if folder.parent.is_dir() else hub_name(f"{folder.parent.name}/{folder.name}")
         raise BackboneError(
-            f"The backbone folder {folder} {what}. Give a folder with config.json and "
-            "model.safetensors as timm writes them, or the name of a timm model."
+            f"The backbone folder {folder} {what}. "
+            + (
+                f"Give a folder as timm writes it, or {meant} for weights of the hub."
+                if meant
+                else "Give a folder with config.json and model.safetensors as timm writes them, or "
+                "the name of a timm model."
+            )
         ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise BackboneError(
@@ -103,8 +109,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def check_architecture(name: str) -> None:
-    """Raise BackboneError unless timm or an installed package has the architecture."""
+def check_architecture(name: str, instead: str = "Correct config.json.") -> None:
+    """Raise BackboneError unless timm or an installed package has the architecture.
+
+    instead: what to do about it.
+    """
     import timm
 
     name = name.partition(".")[0]
@@ -112,7 +121,7 @@ def check_architecture(name: str) -> None:
         for entry in metadata.entry_points(group=ARCHITECTURES):
             entry.load()
     if not timm.is_model(name):
-        raise BackboneError(f"timm has no architecture {name[:80]!r}. Correct config.json.")
+        raise BackboneError(f"timm has no architecture {name[:80]!r}. {instead}")
 
 
 def defaults(architecture: str) -> dict[str, Any]:

@@ -56,10 +56,17 @@ def known_architectures() -> frozenset[str]:
 def alike(name: str, *others: str) -> list[str]:
     """Return at most five architectures (or others) that contain a name, or else resemble it.
 
-    >>> alike("resnt50", "mini")[0]
-    'resnet50'
+    Those that it is or begins come first, whatever its case and hyphens.
+
+    >>> alike("resnt50", "mini")[0], alike("ResNet50 ")[0]
+    ('resnet50', 'resnet50')
     """
-    architecture = name.partition(".")[0].lower()
-    names = sorted({*known_architectures(), *others})
-    holding = [known for known in names if architecture and architecture in known]
-    return holding[:MOST_ALIKE] or get_close_matches(architecture, names, n=3)
+    wanted = _plain(name.strip().partition(".")[0])
+    names = {known: _plain(known) for known in sorted({*known_architectures(), *others})}
+    holding = [known for known, plain in names.items() if wanted and wanted in plain]
+    holding.sort(key=lambda known: (not names[known].startswith(wanted), len(known)))
+    return holding[:MOST_ALIKE] or get_close_matches(wanted, names, n=3)
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "_")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from pydantic import ValidationError
 
 from retrieval.backbones.configuration import (
+    check_architecture,
     defaults,
     model_arguments,
     needs_image_size,
@@ -16,7 +17,15 @@ from retrieval.backbones.configuration import (
     weights_digest,
 )
 from retrieval.backbones.hub import from_hub
-from retrieval.backbones.names import MINI, BackboneName, parse_name, unknown
+from retrieval.backbones.known import alike
+from retrieval.backbones.names import (
+    MINI,
+    RANDOM,
+    SHORT_NAMES,
+    BackboneName,
+    parse_name,
+    unknown,
+)
 from retrieval.backbones.network import (
     MAX_SIDE,
     create_backbone,
@@ -69,6 +78,10 @@ def with_random_weights(
     """Make a timm architecture with random weights: for its shape and cost, never for matches."""
     import torch
 
+    near = ", ".join(f"{RANDOM}{name}" for name in alike(architecture))
+    check_architecture(
+        architecture, f"Did you mean {near}?" if near else "`imgret backbones` lists some."
+    )
     torch.manual_seed(seed)
     asked = _checked(BackboneName("random", architecture), options)
     network = create_backbone(architecture, asked.size)
@@ -181,7 +194,9 @@ def _load_named(name: BackboneName, size: int | None) -> tuple[torch.nn.Module, 
         raise BackboneError(f"{architecture} has no weights {tag!r}. Use one of {', '.join(tags)}.")
     cfg = defaults(name.id)
     if not cfg.get("hf_hub_id"):
-        raise BackboneError(f"{name.id} has no weights in safetensors. Choose another backbone.")
+        near = ", ".join(each for each in alike(name.id, *SHORT_NAMES) if each != name.architecture)
+        instead = f"Did you mean {near}?" if near else "Choose another backbone."
+        raise BackboneError(f"{name.id} has no weights in safetensors. {instead}")
     weights = from_hub(name.id, cfg["hf_hub_id"], "model.safetensors")
     return create_backbone(name.id, size, weights=weights, cfg=cfg), sha256_of(weights)
 

@@ -105,8 +105,10 @@ def parse_name(name: str | BackboneName) -> BackboneName:
     if name in SHORT_NAMES:
         return BackboneName("timm", SHORT_NAMES[name])
     prefix, colon, rest = name.partition(":")
-    if colon and prefix in ("hf-hub", "hf_hub"):
+    if colon and prefix.lower() in ("hf-hub", "hf_hub"):
         return _at_the_hub(rest)
+    if colon and rest.startswith("//"):
+        raise _is_address(rest)
     if colon and prefix == "local-dir":
         return _in_a_folder(rest)
     if colon and prefix == "random":
@@ -145,8 +147,23 @@ def check_unambiguous(name: str) -> None:
         )
 
 
+def hub_name(repository: str) -> str:
+    """Return the name of a backbone at the hub, or "" for what can be no "user/model"."""
+    can_be = _HUB_ID.fullmatch(repository) and ".." not in repository
+    return HUB + repository if can_be else ""
+
+
+def _is_address(rest: str) -> BackboneError:
+    host, _, path = rest.removeprefix("//").rstrip("/").partition("/")
+    meant = hub_name(path) if host in ("huggingface.co", "hf.co") else ""
+    return BackboneError(
+        "A backbone cannot be loaded from an address. "
+        + (f"Did you mean {meant}?" if meant else f"Give a folder, or {HUB}user/model.")
+    )
+
+
 def _at_the_hub(repository: str) -> BackboneName:
-    if not _HUB_ID.fullmatch(repository) or ".." in repository:
+    if not hub_name(repository):
         raise BackboneError(
             f"{repository[:80]!r} cannot be a repository on the Hugging Face hub. "
             "Give hf-hub:user/model, with or without @revision at its end."
@@ -194,6 +211,8 @@ def unknown(name: str) -> BackboneError:
     """Make the error for an unknown backbone; it suggests similar names."""
     if is_a_file(name):
         return BackboneError(f"{name} is a file. Give its folder.")
+    if name == MINI:  # of timm's, that is
+        return BackboneError(f"timm has no network {MINI!r}. Give {MINI} for imgret's own encoder.")
     near = ", ".join(alike(name, *SHORT_NAMES, MINI))
     return BackboneError(
         f"There is no backbone named {name[:80]!r}. "

@@ -267,12 +267,14 @@ def test_explain_draws_several_models_side_by_side(
     assert len(wrong.stdout.splitlines()) == 1 + 2
     assert imgret("explain", runs[0], file, "--show", "correct").returncode == 2
     assert imgret("explain", runs[0], file, "--class", "cow").returncode == 2
-    pages = ("--out", "x.svg", "--out", "x.html")
+    pages = ("--out", "x.svg", "--report", "x.html")
     several = imgret("explain", runs[1], file, *pages, "--beside", runs[0])
     assert several.returncode == 0, several.stderr
     assert (tmp_path / "x.svg").read_text().count("<svg") == 1
     assert "What speaks for a class" in (tmp_path / "x.html").read_text()
+    assert not (tmp_path / "explained.png").exists() or "explained.png" in wrong.stderr
     assert imgret("explain", runs[0], file, "--out", "x.jpg").returncode == 2
+    assert imgret("explain", runs[0], file, "--out", "x.html").returncode == 2
 
 
 def test_recipes_are_listed_and_shown(imgret: Command) -> None:

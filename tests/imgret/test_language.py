@@ -26,6 +26,11 @@ def options(name: str) -> list[click.Option]:
     return [p for p in made(name).params if isinstance(p, click.Option)]
 
 
+def suffixes(option: click.Option) -> tuple[str, ...]:
+    """Those of the files that an option takes."""
+    return tuple(getattr(option.type, "suffixes", ()))
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_is_explained_and_every_command_has_an_example(name: str) -> None:
     assert [option.name for option in options(name) if not (option.help or "").strip()] == []
@@ -36,7 +41,7 @@ def test_every_option_is_explained_and_every_command_has_an_example(name: str) -
 def test_a_page_is_a_report_wherever_there_is_one(name: str) -> None:
     spelled = {opt for option in options(name) for opt in option.opts}
     assert not spelled & {"--html", "--page"}
-    pages = [o for o in options(name) if "HTML page" in (o.help or "")]
+    pages = [o for o in options(name) if "HTML" in (o.help or "") or ".html" in suffixes(o)]
     assert all("--report" in option.opts for option in pages)
 
 

@@ -11,7 +11,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from retrieval.backbones import SHORT_NAMES, BackboneName, check_unambiguous, parse_name
+from retrieval.backbones import (
+    SHORT_NAMES,
+    BackboneName,
+    check_unambiguous,
+    load_backbone,
+    parse_name,
+)
 from retrieval.backbones.names import LONGEST_NAME
 from retrieval.errors import BackboneError
 from retrieval.retriever import Retriever
@@ -189,3 +195,29 @@ def test_a_network_and_a_folder_of_one_name_are_told_apart_by_the_user(
         Retriever(tmp_path / "g", backbone=name).index(tmp_path)
     for clear in (f"./{name}", f"timm/{name}", "mini"):
         check_unambiguous(clear)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("ResNet50", "Did you mean resnet50, "),
+        ("resnet50.", "Did you mean resnet50, "),
+        ("resnet50.a1_in1k ", "Did you mean resnet50, "),
+        ("EfficientNet-B7", "Did you mean efficientnet-b7, "),
+        ("random:resnet5o", "Did you mean random:resnet50, "),
+        ("random:nothinglikeit", "`imgret backbones` lists some."),
+        ("timm/mini", "Give mini for imgret's own encoder."),
+        ("efficientnet_b7", "Did you mean efficientnet-b7, tf_efficientnet_b7"),
+        ("facebook/dinov2-base", "or hf-hub:facebook/dinov2-base for weights of the hub."),
+        ("https://huggingface.co/timm/resnet50.a1_in1k", "mean hf-hub:timm/resnet50.a1_in1k?"),
+        ("https://example.org/a/b", "Give a folder, or hf-hub:user/model."),
+    ],
+)
+def test_a_name_that_is_none_is_answered_with_the_one_meant(name: str, said: str) -> None:
+    with pytest.raises(BackboneError) as raised:
+        load_backbone(name)
+    assert said in str(raised.value)
+
+
+def test_the_case_of_a_prefix_does_not_matter() -> None:
+    assert parse_name("HF-HUB:someone/model") == parse_name("hf-hub:someone/model")
