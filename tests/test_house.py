@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections import defaultdict
 from pathlib import Path
 
@@ -34,6 +35,17 @@ def test_no_public_name_is_defined_twice() -> None:
         for name in public_names(parsed(file)):
             places[name].add(str(file.relative_to(ROOT)))
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+def test_the_page_of_the_design_shows_the_layers_that_are_checked() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (contract,) = (c for c in project["tool"]["importlinter"]["contracts"] if "containers" in c)
+    page = (ROOT / "docs/design.md").read_text(encoding="utf-8")
+    shown = page.partition("from the bottom:\n\n")[2].partition("\n\n")[0]
+    assert contract["exhaustive"]
+    assert [layer.split(", ") for layer in " ".join(shown.split()).split(" | ")] == [
+        sorted(layer.split(" | ")) for layer in reversed(contract["layers"])
+    ]
 
 
 def test_files_are_named_by_what_they_hold() -> None:
