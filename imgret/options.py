@@ -231,6 +231,7 @@ def gallery_option(function: Function) -> Function:
     return click.option(
         "--gallery",
         type=NamedPath(path_type=Path, file_okay=False),
+        metavar="FOLDER",
         envvar="IMGRET_GALLERY",
         show_envvar=True,
         help="The gallery's folder; by default .imgret here or in the nearest folder above.",

@@ -50,7 +50,7 @@ Examples:
     type=click.IntRange(1, 100_000),
     default=5_000,
     show_default=True,
-    help="Number of images to draw at most; of more, a random sample is drawn.",
+    help="Draw at most this many images, chosen at random.",
 )
 @click.option(
     "--where", metavar="FILTER", help="Draw only rows that pass the filter; see the example."

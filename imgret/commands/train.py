@@ -33,7 +33,7 @@ Examples:
   imgret train cars/ --out runs/cars --resume
 """,
 )
-@click.argument("images", type=NamedPath(path_type=Path))
+@click.argument("images", metavar="FOLDER", type=NamedPath(path_type=Path))
 @click.option(
     "--recipe", metavar="NAME|FILE", help="Recipe to train by; `imgret recipes` lists ours."
 )
@@ -41,7 +41,7 @@ Examples:
     "--out",
     type=FolderToWrite(),
     metavar="FOLDER",
-    help="Folder of the run; by default runs/ and the name of IMAGES.",
+    help="Folder of the run; by default runs/ and the name of FOLDER.",
 )
 @click.option(
     "--weights",
@@ -78,7 +78,7 @@ def command(
     group_duplicates: bool,
     resume: bool,
 ) -> int:
-    """Train a classifier on IMAGES: class folders, or train/ and perhaps val/ and test/ with them.
+    """Train a classifier on FOLDER: class folders, or train/ and perhaps val/ and test/ with them.
 
     The run is a folder that timm and `imgret index --backbone` read. Ctrl-C saves the run, and
     --resume continues it to the same result as an unbroken run.
