@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, get_args
 
 import click
 
+from classify.words import NamedClassFolders
 from imgret.command import Command
 from imgret.interrupts import INTERRUPTED
 from imgret.options import FolderToWrite, NamedPath, OneOf
@@ -58,7 +59,7 @@ Examples:
 )
 @click.option(
     "--classes",
-    type=OneOf(["folder", "deepest"]),
+    type=OneOf(get_args(NamedClassFolders)),
     help="Which folders are classes, if that is unclear: each subfolder with all below it, or "
     "each folder that holds images.",
 )
@@ -74,7 +75,7 @@ def command(
     out: Path | None,
     weights: str | None,
     overrides: tuple[str, ...],
-    classes: Literal["folder", "deepest"] | None,
+    classes: NamedClassFolders | None,
     group_duplicates: bool,
     resume: bool,
 ) -> int:

@@ -19,13 +19,12 @@ import numpy as np
 
 from retrieval.evaluation.evidence import Evidence
 from retrieval.evaluation.results import (
-    AnswerKind,
     Calibration,
     Confidence,
     ReliabilityBin,
 )
 from retrieval.metrics import expected_calibration_error
-from retrieval.words import PRIOR_KNOWN
+from retrieval.words import PRIOR_KNOWN, AnswerKind
 
 RELIABILITY_BINS = 10
 FEWEST_TRIALS = 10  # queries with an answer, and as many without one

@@ -22,9 +22,7 @@ from retrieval.images.opened import Opened, decoder_errors_as_image_errors
 from retrieval.images.perceptual import GRID, perceptual_hash
 from retrieval.images.sources import Source, open_source
 from retrieval.images.upright import load_pixels
-from retrieval.words import FITS, Fit
-
-DEFAULT_MAX_PIXELS = 200_000_000
+from retrieval.words import DEFAULT_MAX_PIXELS, FITS, Fit
 
 _Box = tuple[float, float, float, float]  # left, top, right, bottom
 
