@@ -266,7 +266,7 @@ def _region(
     if not inside or w < 1 or h < 1:
         raise ImageError(
             f"the region {x},{y},{w},{h} is not inside the picture, "
-            f"which is {width} x {height} pixels"
+            f"which is {width} x {height} pixels; give a smaller region"
         )
     return crop
 
