@@ -171,7 +171,7 @@ def _area(known: np.ndarray, values: np.ndarray) -> float:
 def reliability_bins(
     predicted: np.ndarray, right: np.ndarray, weights: np.ndarray | None = None
 ) -> tuple[ReliabilityBin, ...]:
-    """How often is right what was predicted to be so, in tenths; empty ones are left out.
+    """Count by tenths of the predicted probability how often it was right; drop empty tenths.
 
     predicted: (n,) probabilities. right: (n,) bools. weights: (n,), by default all alike.
     """
