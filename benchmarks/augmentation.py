@@ -62,7 +62,7 @@ def measure(*, quick: bool) -> list[Table]:
         "Thousands of pictures in a second of CPU time, from (n, side, side, 3) uint8 to "
         "normalised float32, with one thread of torch and with two. Each figure is the median of "
         f"{ROUNDS} rounds of {seconds} s by turns. CPU time is that of all threads; threads block "
-        "while they wait. torchvision draws once a call, so it is called once a picture; kornia "
+        "while they wait. Since torchvision draws once a call, it is called once a picture; kornia "
         "and ours are called once a batch.",
         [
             "augmentation",
