@@ -19,9 +19,9 @@ def agreement(folder: Path, encoders: dict[str, dict[str, object]], judge: str) 
     table = Table(
         "mini: agreement",
         f"{len(theirs):,} photographs, one of each class of ImageNet, that mini "
-        f"was not trained on. shared: of the {NEIGHBOURS} nearest neighbours of each, those that "
-        f"{judge} finds too. cosine: between the two embeddings of a photograph, on average; of "
-        f"auto, with the transform that was fitted to {judge}'s.",
+        f"was not trained on. `shared` is the share of the {NEIGHBOURS} nearest neighbours of each "
+        f"that {judge} finds too. The cosine is that between the two embeddings of a photograph, "
+        f"on average. With auto, the transform was fitted to the embeddings of {judge}.",
         ["encoder", *(f"{name}, {t}" for t in TRANSFORMS for name in ("shared", "cosine"))],
     )
     for kind, setting in encoders.items():

@@ -60,9 +60,10 @@ def measure_copies(files: list[Path], changes: dict[str, Change]) -> Table:
         "Copies by perceptual hash",
         f"{len(files):,} photographs of cars/test. false: pairs of different photographs that are "
         "called copies (those that are one photograph under two labels count too). Then the share "
-        "of the changed photographs that is found from the unchanged one. imagededup's default is "
-        "10 bits; czkawka's are the presets for hashes of 16; both look for no turned picture by "
-        "default. Hashes by imagehash, which computes them as these do.",
+        "of the changed photographs that is found from the unchanged one. The default of "
+        "imagededup is 10 bits, and those of czkawka are its presets for hashes of 16. By default "
+        "neither looks for turned pictures. Hashes are by imagehash, which computes them as these "
+        "do.",
         ["method", "false", *changes],
     )
     found = [agree(plain[n], each[n]) for each in seen.values() for n in range(len(files))]

@@ -107,9 +107,9 @@ def _by_change(photographs: _Photographs) -> Table:
     table = Table(
         "Near-duplicates by change",
         f"MobileNetV2, {len(photographs.plain):,} photographs of cars/test: share of the changed "
-        "ones that score above the threshold to their original. estimated: by imgret. 10 false: "
-        "the threshold that 10 of the unchanged photographs reach with another one, for raw "
-        "embeddings and for those with the transform auto, which is rca here, since no labels are "
+        "ones that score above the threshold to their original. imgret estimates one threshold. "
+        "The other, `10 false`, is the one that 10 of the unchanged photographs reach with another "
+        "one. Embeddings are raw, or transformed by auto, which is rca here, since no labels are "
         "given. Some of the 10 are real near-duplicates, as of one photograph under two labels.",
         [
             "change",

@@ -26,8 +26,9 @@ def measure(*, quick: bool) -> list[Table]:
     table = Table(
         "Exporting",
         "Seconds that a network with random weights takes to become OpenVINO's, torch and timm "
-        "being loaded: traced (what is done), and by torch.export (where tracing fails), medians "
-        "(least to most) of interleaved runs. batch: seconds of 8 pictures through what each made.",
+        "being loaded: medians (least to most) of interleaved runs. imgret traces it, and takes "
+        "`torch.export` where tracing fails. `batch` has seconds of 8 pictures through what each "
+        "made.",
         ["network", "traced", "torch.export", "ratio", "batch, traced", "batch, torch.export"],
     )
     for name in ("mobilenetv3_small_050",) if quick else NETWORKS:

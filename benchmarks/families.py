@@ -44,10 +44,10 @@ One small network of each family (module) of timm, made by
     python -m benchmarks.families
 
 with random weights, three classes and the smallest of a few input sizes that it takes. Each is
-trained for one step with its backbone frozen and one with everything open, written as a run, read
-again as a classifier and as a backbone, and started from with other classes; scores and embeddings
-are the same each time. `tests/classify/test_families.py` (slow) holds each row. Where a cell does
-not begin with "yes" it is what imgret says, before it reads an image.
+trained for one step with its backbone frozen and one with everything open, and written as a run.
+The run is read again as a classifier and as a backbone, and started from with other classes. Scores
+and embeddings are the same each time. `tests/classify/test_families.py` (slow) holds each row.
+Where a cell does not begin with "yes" it is what imgret says, before it reads an image.
 
 | Family | Network | px | Trains | As a backbone | Grad-CAM |
 |---|---|---|---|---|---|

@@ -26,10 +26,11 @@ def measure(*, quick: bool) -> list[Table]:
     table = Table(
         "Filters",
         f"The {K} nearest among those of {n:,} vectors (as in Searching) that pass, for {QUERIES} "
-        f"queries that are held out. chance: vectors pass by lot; cluster: whole ones of "
-        f"{CLUSTERS} k-means clusters do. CPU: milliseconds of one thread a query, once the filter "
-        f"was asked {QUERIES_BEFORE} times; early: of each until then, with gathering what "
-        "passes; first: of making the filter known. recall: against all vectors that pass.",
+        f"queries that are held out. By `chance` vectors pass by lot; by `cluster` whole ones of "
+        f"{CLUSTERS} k-means clusters do. `CPU` has milliseconds of one thread a query, once the "
+        f"filter was asked {QUERIES_BEFORE} times. `early` has those of each until then, with "
+        "gathering what passes. `first` has those of making the filter known. Recall is against "
+        "all vectors that pass.",
         ["passes", "by", "CPU", "times unfiltered", "recall", f"{K} found", "first", "early"],
     )
     queries, x = held_out(expanded(real_embeddings(quick=quick), n + QUERIES), QUERIES)
@@ -56,9 +57,9 @@ def _whole_searches(*, quick: bool) -> Table:
     table = Table(
         "Filtered searches",
         f"One photograph, searched for with `Retriever.search(photo, k={K}, where=...)` in the "
-        f"gallery of {n:,} rows of `benchmarks growth`, encoding included: CPU of a search in one "
-        f"thread, the median of {ROUNDS} in turns with searches without a filter, after the "
-        "first; hashes pass by chance, labels by what is alike.",
+        f"gallery of {n:,} rows of `benchmarks growth`, encoding included. `CPU` is that of a "
+        f"search in one thread: the median of {ROUNDS} in turns with searches without a filter, "
+        "after the first. Hashes pass by chance, labels by what is alike.",
         ["where", "CPU", "times unfiltered", f"{K} found", "first"],
     )
     folder = gallery_of(n, quick=quick)

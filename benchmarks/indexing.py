@@ -33,11 +33,11 @@ def measure(*, quick: bool) -> list[Table]:
     sides = ["decode", "encode", "index", "plain", "plain, same malloc"]
     speed = Table(
         "Indexing",
-        "MobileNetV2 at 224 px, images/s, medians of "
-        f"{rounds} interleaved rounds (least to most). d: decoding alone, e: encoding alone, each "
-        "with all cores; limit: 1 / (1/d + 1/e); index: `Retriever.index` from the first image "
-        "read to the last row stored. plain: Pillow's full decode and resize in a loop, torch "
-        "eager float32, batch 32; same malloc: with glibc told to keep freed memory.",
+        f"MobileNetV2 at 224 px, images/s, medians of {rounds} interleaved rounds (least to most). "
+        "`d` is decoding alone and `e` encoding alone, each with all cores. `limit` is "
+        "1 / (1/d + 1/e). `index` is `Retriever.index` from the first image read to the last row "
+        "stored. `plain` is Pillow's full decode and resize in a loop, and torch eager in float32, "
+        "batch 32. `same malloc` is that with glibc told to keep freed memory.",
         ["images", "d", "e", "limit", "index", "index / limit", *sides[3:], "index / plain",
          "index / plain, same malloc"],
     )  # fmt: skip

@@ -49,12 +49,13 @@ def measure(*, quick: bool) -> list[Table]:
     n = QUICK if quick else ROWS
     table = Table(
         "Kinds of index",
-        f"The {K} nearest of {n:,} vectors of 512 numbers (as in Searching), {QUERIES} held-out "
-        f"queries one at a time in one thread, with little effort ({CELLS[0]} cells, or an "
-        f"expansion of {EXPANSIONS[0]}) and with more ({CELLS[1]}, {EXPANSIONS[1]}). refined: "
-        "candidates that are compared again with their float16 vectors, which lie elsewhere and "
-        "are not counted. bytes: a vector with its id and links. adding: CPU a vector. Lance runs "
-        "in threads of its own, so its CPU is that of all.",
+        f"The {K} nearest of {n:,} vectors of 512 numbers (as in Searching), for {QUERIES} "
+        "held-out queries one at a time in one thread. Little effort is "
+        f"{CELLS[0]} cells, or an expansion of {EXPANSIONS[0]}; more is {CELLS[1]} or "
+        f"{EXPANSIONS[1]}. `refined` has the candidates that are compared again with their float16 "
+        "vectors, which lie elsewhere and are not counted. `bytes` are those of a vector with its "
+        "id and links. `adding` is CPU time a vector. Lance runs in threads of its own, so its CPU "
+        "is that of all.",
         ["kind", "refined", "bytes", "adding", "recall", "CPU", "recall, more", "CPU, more"],
     )
     x = expanded(real_embeddings(quick=quick), n + QUERIES)

@@ -54,11 +54,11 @@ def measure(*, quick: bool) -> list[Table]:
     table = Table(
         "Options for better matches",
         "MobileNetV2 at 224 px (CIFAR-10 at 96 px, `--size 288` there at 128 px), the default "
-        "transform (auto: labels take part) unless said otherwise. P@5, each option alone against "
-        "none: cars/train (4,858), cars/test (1,632) with the difference, its 95 % interval and p "
-        "(paired permutation test); 10,000 and 2,000 images of CIFAR-10; 400 and 40 parts. ms: to "
-        "decode and encode one image of cars; per query: to transform, search and refine one of "
-        "1,632 in a batch.",
+        "transform (auto: labels take part) unless said otherwise. P@5 of each option alone "
+        "against none. The galleries and queries are cars/train (4,858) and cars/test (1,632), "
+        "10,000 and 2,000 images of CIFAR-10, and 400 and 40 parts. The difference on cars has its "
+        "95 % interval and p (paired permutation test). `ms an image` is to decode and encode one "
+        "of cars. `ms a query` is to transform, search and refine one of 1,632 in a batch.",
         ["option", "cars", "difference", "p", "CIFAR-10", "parts", "ms an image", "ms a query"],
     )
     sets = [ComparedFolders(data / "train", data / "test") for data in (cars, cifar, parts)]

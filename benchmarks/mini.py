@@ -49,10 +49,11 @@ def _matches(sets: dict[str, Path]) -> Table:
     lacking = "" if "clothing" in sets else " Clothing was not at hand, so it was left out."
     table = Table(
         "mini: matches",
-        "P@5 with its bootstrap 95 % interval; gallery train, queries test: cars (4,858 and 1,632 "
-        "photographs, 196 models), CIFAR-10 (10,000 and 2,000), parts (400 and 40 renders, 4 "
-        "classes), clothing (3,068 and 372 photographs, 10 classes). share: of MobileNetV2's P@5 "
-        "under the same transform. Colours and HOG: a histogram of 64 colours and scikit-image's "
+        "P@5 with its bootstrap 95 % interval. Galleries are the training images, queries the test "
+        "images: cars (4,858 and 1,632 photographs, 196 models), CIFAR-10 (10,000 and 2,000), "
+        "parts (400 and 40 renders, 4 classes), clothing (3,068 and 372 photographs, 10 classes). "
+        "`share` is that of MobileNetV2's P@5 under the same transform. Colours and HOG: a "
+        "histogram of 64 colours and scikit-image's "
         f"histogram of oriented gradients at {SIDE} px, each of unit length.{lacking}",
         ["images", "transform", "encoder", "P@5", "share", "P@1"],
     )

@@ -47,10 +47,10 @@ def measure(*, quick: bool) -> list[Table]:
         "already transformed; medians of "
         f"{ROUNDS} rounds in turns, {QUERIES} queries that are held out. The vectors are "
         "MobileNetV2's of CIFAR-10 (96 px), and beyond those points between an embedding and one "
-        "of its ten neighbours, with noise. recall is against exact search; hnswlib and usearch "
-        f"(float16), graphs of {LINKS} links, with the least expansion that reaches imgret's "
-        "recall, or the most tried; scikit-learn by brute force. built in: CPU. bytes: of a file, "
-        "a vector; of scikit-learn in memory.",
+        "of its ten neighbours, with noise. Recall is against exact search. `hnswlib` and "
+        f"`usearch` (float16) have graphs of {LINKS} links, with the least expansion that reaches "
+        "imgret's recall, or the most tried. `scikit-learn` searches by brute force. `built in` is "
+        "CPU time. `bytes` are those of a vector in the file, or in memory with scikit-learn.",
         ["vectors", "search", "p50", "p95", "CPU", f"recall@{K}", "built in", "bytes"],
     )
     real = real_embeddings(quick=quick)

@@ -36,7 +36,7 @@ def measure(*, quick: bool) -> list[Table]:
     table = Table(
         "Training",
         "Images a second of `imgret train` with its augmentation, and of a bare loop (forward, "
-        "loss, backward, optimiser) over one batch that is ready in memory: medians of "
+        "loss, backward, optimiser) over one batch that is ready in memory. Each is the median of "
         f"{ROUNDS} rounds of {STEPS} steps by turns. The last column: what a bare loop gains from "
         "bfloat16; networks with depthwise convolutions use float32.",
         ["recipe", "size", "batch", "ours", "bare", "ours / bare", "bf16 / float32"],

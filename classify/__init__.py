@@ -7,6 +7,7 @@ augmentation.py   pixels -> the picture that is trained on, a batch at a time
 models/           the small CNNs, and heads on timm and torchvision backbones
 losses.py         cross-entropy, focal and metric losses
 training/         phases, schedules, checkpoints: a recipe and data -> a run
+words.py          words that a recipe and the command line have in common
 run.py            the folder that training writes, and what reads it
 slim.py           a run -> the package's `mini`
 predictor.py      a run and images -> classes and their probabilities

@@ -35,7 +35,7 @@ class ClassificationLoss(nn.Module):
         self.register_buffer("weights", weights)
 
     def forward(self, scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """The mean over the batch; weighted by class, the weighted mean."""
+        """Return the mean loss of the batch; weighted by class, the weighted mean."""
         spec, classes = self.spec, scores.shape[1]
         shares = target if target.ndim == 2 else functional.one_hot(target, classes).float()
         logs = scores.log_softmax(dim=1)
@@ -87,7 +87,7 @@ class ArcFace(nn.Module):
         self.W = nn.Parameter(nn.init.normal_(torch.empty(dim, classes)))
 
     def forward(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """The mean over the batch."""
+        """Return the mean loss of the batch."""
         cosines = functional.normalize(embeddings) @ functional.normalize(self.W, dim=0)
         true = cosines.gather(1, labels[:, None])
         angles = true.clamp(EDGE - 1, 1 - EDGE).arccos()  # the slope of arccos is infinite at 1
@@ -116,7 +116,7 @@ class ProxyAnchor(nn.Module):
         nn.init.kaiming_normal_(self.proxies, mode="fan_out")
 
     def forward(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Pull and push, added."""
+        """Return the sum of how proxies pull and how they push."""
         cosines = functional.normalize(embeddings) @ functional.normalize(self.proxies).T
         alike = functional.one_hot(labels, len(self.proxies)).bool()
         pull = _log_of_1_and(self.alpha * (self.margin - cosines), alike)

@@ -23,7 +23,7 @@ COMMANDS = {
     "map": "Draw the gallery as a map on one HTML page.",
     "sample": "Write a folder of labelled pictures of parts, to try things out.",
     "backbones": "List the networks that make embeddings, with width, size and licence.",
-    "recipes": "List the experiments that come with imgret.",
+    "recipes": "List the recipes and experiments that come with imgret.",
     "train": "Train a classifier on folders of labelled images.",
     "predict": "Predict the classes of images.",
     "test": "Measure how good a trained classifier is.",

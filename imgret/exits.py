@@ -10,9 +10,9 @@ import click
 
 from imgret.interrupts import INTERRUPTED
 from imgret.streams import abandon, say
-from retrieval.errors import ImgretError
+from retrieval.errors import ImageError, ImgretError
 from retrieval.libraries import how_to_install, lacks_library
-from retrieval.text import one_sentence, remedy
+from retrieval.text import advised, one_sentence, remedy
 
 FOUND, NOTHING, ERROR = 0, 1, 2  # grep's
 IN_PLAIN_WORDS = {  # what click calls the values of its types
@@ -73,6 +73,8 @@ def _sentence(error: Exception) -> str:
         if lacks_library(error):
             return how_to_install(library)
         return f"{library} cannot be loaded: {one_sentence(error)}. Install it, or what it lacks."
+    if isinstance(error, ImageError):
+        return advised(str(error))
     if isinstance(error, ImgretError | ImportError):
         return str(error)
     if isinstance(error, OSError):

@@ -12,7 +12,16 @@ import click
 from retrieval.files import check_folder, is_a_file, is_there
 from retrieval.suggestion import did_you_mean
 from retrieval.text import unwritable
-from retrieval.words import ENGINES, FITS, LEAST_SIZE, MOST_SIZE, POOLS, VIEWS
+from retrieval.words import (
+    DEFAULT_MAX_PIXELS,
+    ENGINES,
+    FITS,
+    LEAST_SIZE,
+    MOST_SIZE,
+    POOLS,
+    PRIOR_KNOWN,
+    VIEWS,
+)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 if TYPE_CHECKING:
@@ -238,6 +247,7 @@ def gallery_option(function: Function) -> Function:
     return click.option(
         "--gallery",
         type=NamedPath(path_type=Path, file_okay=False),
+        metavar="FOLDER",
         envvar="IMGRET_GALLERY",
         show_envvar=True,
         help="The gallery's folder; by default .imgret here or in the nearest folder above.",
@@ -307,7 +317,7 @@ def figures_option(function: Function) -> Function:
     )(function)
 
 
-def prior_option(default: float | None = 0.9) -> Callable[[Function], Function]:
+def prior_option(default: float | None = PRIOR_KNOWN) -> Callable[[Function], Function]:
     """Add --prior-known; without a default it is that of the gallery's calibration."""
     return click.option(
         "--prior-known",
@@ -324,7 +334,7 @@ def max_pixels_option(function: Function) -> Function:
     return click.option(
         "--max-pixels",
         type=click.IntRange(min=1),
-        default=200_000_000,
+        default=DEFAULT_MAX_PIXELS,
         show_default=True,
         help="Do not decode images with more pixels than this.",
     )(function)

@@ -13,6 +13,7 @@ import unicodedata
 from retrieval.errors import WriteError
 
 LONGEST_LINE = 300  # of what a library said, characters
+NOT_THERE = "does not exist"  # the reason of a file that is not there
 
 _HIDDEN = (
     "\x00-\x1f\x7f-\x9f"  # C0, DEL, C1
@@ -58,6 +59,15 @@ _NESTED = re.compile(
     r"""(?:(?:[\w-]++|"(?:\\.|[^"\\\n]){0,256}+"|'[^'\n]{0,256}+')[ \t]*+\.[ \t]*+)"""
     rf"{{{MOST_PARTS}}}"
 )
+
+
+def advised(reason: str) -> str:
+    """Add what to do to the reason of a file that somebody named, where that is known.
+
+    >>> advised("nothere.jpg: does not exist"), advised("empty file")
+    ('nothere.jpg: does not exist. Check its spelling.', 'empty file')
+    """
+    return f"{reason}. Check its spelling." if reason.endswith(NOT_THERE) else reason
 
 
 def composed(name: str) -> str:

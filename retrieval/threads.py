@@ -50,7 +50,7 @@ class _Job(Generic[Result]):
         self.done.set()
 
     def is_late(self, cpu_seconds: float) -> bool:
-        """Whether it has run for longer than it may."""
+        """Whether the job has run for longer than it may."""
         if self.started is None or self.done.is_set():
             return False
         took_cpu = _read(self._clock) - self._cpu_before > cpu_seconds

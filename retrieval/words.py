@@ -5,6 +5,7 @@ fit     squash   the picture is stretched to the square; nothing of it is lost
         pad      all of it, on a ground of the mean colour
 pool, views      see retrieval/pool.py
 engine           see retrieval/encoder/
+answer kind      what counts as an answer to a query: an image of its class, or of the same thing
 """
 
 from __future__ import annotations
@@ -19,13 +20,16 @@ from retrieval.refinement import Refinement
 Fit = Literal["squash", "crop", "pad"]
 Pool = Literal["own", "avg", "max", "gem", "avg+max", "avg+gem"]
 Views = Literal["none", "flip", "multiscale", "flip+multiscale"]
+AnswerKind = Literal["class", "picture"]
 Engine = Literal["openvino-bf16", "openvino-fp32", "torch-cuda-bf16", "torch-fp32"]
 FITS: tuple[Fit, ...] = get_args(Fit)
 POOLS: tuple[Pool, ...] = get_args(Pool)
 VIEWS: tuple[Views, ...] = get_args(Views)
 ENGINES: tuple[Engine, ...] = get_args(Engine)
+ANSWER_KINDS: tuple[AnswerKind, ...] = get_args(AnswerKind)
 
 DEFAULT_BACKBONE = "mini"
+DEFAULT_MAX_PIXELS = 200_000_000  # of an image; one with more is not decoded
 LEAST_SIZE, MOST_SIZE = 16, 4096  # pixels of a side that a backbone is fed
 PRIOR_KNOWN = 0.9  # share of queries assumed to have an answer, where nobody says
 MOST_QUERIES = 10_000  # that are evaluated; of more, a random sample

@@ -14,6 +14,7 @@ GENERATED = {"commands.md", "benchmarks.md", "networks.md"}  # commands write th
 
 FENCE = re.compile(r"^ *(```+)(\w*)[^\n]*\n(.*?)^ *\1 *$", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"(?:\A|(?<=\n\n))(?:(?: {4,}|\t)[^\n]*\n|\n(?= {4}))+")
+CELLS = re.compile(r"(?<!\\)\|")
 ITEM = re.compile(r"^ *(?:[-*+]|\d+\.) +")
 END = re.compile(r"""(?<=[.!?])["')*_\]]*\s+(?=["'(*_`\[]*(?:[A-Z0-9`]|(?:imgret|timm)\b))""")
 ABBREVIATION = re.compile(r"\b(e\.g|i\.e|cf|vs|al|St|No)\.")
@@ -49,10 +50,13 @@ def indented(text: str) -> list[str]:
 
 
 def sentences(text: str) -> Iterator[str]:
-    """The sentences of a page's prose: no code, no tables, each item of a list by itself."""
+    """The sentences of a page's prose without code; items of lists and cells are by themselves."""
     text = INDENTED.sub("\n", FENCE.sub("\n\n", text))
     paragraph: list[str] = []
     for line in [*text.splitlines(), ""]:
+        if line.startswith("|"):
+            for cell in CELLS.split(line.strip().strip("|")):
+                yield from _split(cell.strip())
         begins = bool(ITEM.match(line)) or line.startswith(("#", "|", ":::", "<", "!["))
         if not line.strip() or begins:
             yield from _split(" ".join(paragraph))

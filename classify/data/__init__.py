@@ -19,13 +19,14 @@ from classify.data.kept import (
     write_kept,
 )
 from classify.data.labelled import LabelledImages, find_labelled
-from classify.data.layout import ClassFolders, Split, find_layout, find_tested
+from classify.data.layout import Split, find_layout, find_tested
 from classify.data.pixels import (
     Pixels,
     batches,
     decode_all,
 )
 from classify.data.splits import Splits, find_splits, fingerprint
+from classify.words import ClassFolders
 from retrieval.progress import Progress
 
 __all__ = [

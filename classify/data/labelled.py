@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from classify.data.layout import ClassFolders, class_folders
+from classify.data.layout import class_folders
+from classify.words import ClassFolders
 from retrieval.errors import DataError
 from retrieval.images import ImageFile, find_images
 from retrieval.text import composed

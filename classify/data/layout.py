@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from classify.words import ClassFolders
 from retrieval.errors import DataError
 from retrieval.images import find_images, subfolders
 from retrieval.text import composed
 
 Split = Literal["train", "validation", "test"]
-ClassFolders = Literal["auto", "folder", "deepest"]
-"""Which folders are classes: each subfolder, if it is plain that they are; each subfolder, with all
-that lies below it; or each folder that holds images, under its path."""
 
 _SPLITS: dict[str, Split] = {
     **dict.fromkeys(("train", "training", "trn"), "train"),

@@ -91,7 +91,7 @@ class RecipeClassifier(nn.Module):
         return self.head.fc
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Another last layer, or none for 0 classes."""
+        """Replace the last layer, or drop it for 0 classes."""
         del global_pool  # the layout says it
         self.num_classes = num_classes
         self.head.reset(num_classes)

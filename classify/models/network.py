@@ -76,7 +76,7 @@ def layers_of(network: nn.Module) -> list[nn.Module]:
 
 
 def _is_layer(module: nn.Module) -> bool:
-    """Has weights of its own (timm's norms hold their activation), or nothing inside."""
+    """Whether a module has own weights (timm's norms hold their activation) or nothing inside."""
     if next(module.parameters(recurse=False), None) is not None:
         return True
     return not list(module.children()) and not isinstance(module, (nn.Identity, nn.Dropout))

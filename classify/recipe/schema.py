@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from classify.words import ClassFolders
 from retrieval.backbones.names import BackboneName, parse_name
 from retrieval.errors import RecipeError
 from retrieval.words import Fit, Frozen
@@ -34,7 +35,7 @@ class DataSettings(Frozen):
     validation: Below1 = 0.2
     test: Below1 = 0.0
     fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
-    classes: Literal["auto", "folder", "deepest"] = "auto"
+    classes: ClassFolders = "auto"
     group_duplicates: bool = False
 
 
@@ -225,6 +226,8 @@ class Distillation(Frozen):
 
 
 Epochs = Annotated[int, Field(ge=1, le=10_000)]
+Schedule = Literal["constant", "cosine", "plateau", "step"]
+Statistics = Literal["batch", "running"]
 
 
 class TrainingSettings(Frozen):
@@ -244,13 +247,13 @@ class TrainingSettings(Frozen):
     lr: Positive = 1e-3
     backbone_lr: Positive = 1.0
     weight_decay: NotNegative = 0.0
-    schedule: Literal["constant", "cosine", "plateau", "step"] = "cosine"
+    schedule: Schedule = "cosine"
     warmup: NotNegative = 0.0
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
     wait: Epochs = 3
     patience: Annotated[int, Field(ge=0)] = 0
     clip: NotNegative = 0.0
-    statistics: Literal["batch", "running"] = "batch"
+    statistics: Statistics = "batch"
 
 
 class Training(TrainingSettings):
@@ -277,13 +280,13 @@ class Phase(Frozen):
     lr: Positive | None = None
     backbone_lr: Positive | None = None
     weight_decay: NotNegative | None = None
-    schedule: Literal["constant", "cosine", "plateau", "step"] | None = None
+    schedule: Schedule | None = None
     warmup: NotNegative | None = None
     factor: Annotated[float, Field(gt=0, lt=1)] | None = None
     wait: Epochs | None = None
     patience: Annotated[int, Field(ge=0)] | None = None
     clip: NotNegative | None = None
-    statistics: Literal["batch", "running"] | None = None
+    statistics: Statistics | None = None
 
 
 class StatedFigures(Frozen):

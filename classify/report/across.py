@@ -162,7 +162,7 @@ def _best_classes(tested: Tests, best: Sequence[str]) -> Figure:
 
 
 def _curves(entries: Sequence[Entry]) -> Figure:
-    """A column a run: its loss above its accuracy, training against validation."""
+    """Draw one column for each run: loss above accuracy, training against validation."""
     columns = min(len(entries), ACROSS)
     bands = ceil(len(entries) / columns)
     figure = Figure(

@@ -15,7 +15,7 @@ import tomli_w
 
 from classify.samples.renderer import render_scene
 from retrieval.errors import ArgumentError, DataError
-from retrieval.files import leftovers, replaced, write_atomically
+from retrieval.files import leftovers, read_bounded, replaced, write_atomically
 from retrieval.plain import Plain
 from retrieval.progress import Progress
 from retrieval.text import unwritable
@@ -23,6 +23,7 @@ from retrieval.text import unwritable
 CLASSES = ("bolt", "carton_box", "cement_bag", "nut", "washer")
 SPLITS = ("train", "test")
 SAMPLE_SETTINGS = "sample.toml"
+MAX_NOTED_BYTES = 1 << 16
 VERSION = 1  # of the pictures: with another one the same seed gives others
 SIZES = (32, 1024)
 THREADS = 4
@@ -124,7 +125,7 @@ def _settings(folder: Path) -> dict[str, int] | None:
         return None
     try:
         if SAMPLE_SETTINGS in names:
-            noted = tomllib.loads((folder / SAMPLE_SETTINGS).read_text(encoding="utf-8"))
+            noted = tomllib.loads(read_bounded(folder / SAMPLE_SETTINGS, MAX_NOTED_BYTES).decode())
             if all(isinstance(noted.get(key), int) for key in ("size", "seed", "train", "test")):
                 return noted
     except ValueError:

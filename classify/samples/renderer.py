@@ -144,7 +144,7 @@ def _blurred(values: np.ndarray, size: int, radius: float) -> np.ndarray:
 def _interpolated(
     hits: Hits, mesh: Mesh, vertices: np.ndarray, normals: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Of each pixel: point (n, 3), unit normal (n, 3), uv (n, 2) and shade (n,)."""
+    """Return point (n, 3), unit normal (n, 3), uv (n, 2) and shade (n,) of each covered pixel."""
     packed = np.concatenate([vertices, normals, mesh.shade[:, None], mesh.uv], 1)
     corners = mesh.faces[hits.faces]
     values = packed[corners[:, 0]] * hits.weights[:, :1]
@@ -161,7 +161,7 @@ def _towards(seen: Camera, point: np.ndarray) -> np.ndarray:
 
 
 def _printed(material: Material, uv: np.ndarray) -> np.ndarray | None:
-    """The texture's linear colours there, (n, 3)."""
+    """Look up the texture's linear colours at uv (n, 2): (n, 3); None without a texture."""
     if material.texture is None:
         return None
     high, wide = material.texture.shape[:2]
@@ -199,10 +199,10 @@ def _lit(
 
 
 def _sampled(hits: Hits, size: int) -> tuple[Hits, np.ndarray, np.ndarray]:
-    """Those of the fine pixels whose colour is worked out, two of the four in each pixel.
+    """Choose the fine pixels whose colour is worked out: two of the four in each pixel.
 
-    Returns them, the pixel of the picture that each is in, (n,), and how much of each pixel the
-    part covers, (size * size,) float32.
+    Returns their hits, the pixel of the picture that each is in, (n,), and how much of each pixel
+    the part covers, (size * size,) float32.
     """
     row, column = np.divmod(hits.pixels, size * FINER)
     pixel = row // FINER * size + column // FINER

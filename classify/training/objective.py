@@ -51,7 +51,7 @@ class Objective(Protocol):
         ...
 
     def loss(self, network: nn.Module, batch: Batch) -> StepLoss:
-        """The loss of a network in training mode on such pictures."""
+        """Return the loss of a network in training mode on a batch that pictures() made."""
         ...
 
 
@@ -121,7 +121,7 @@ class Supervised:
         return Batch((x,), true, shares)
 
     def loss(self, network: nn.Module, batch: Batch) -> StepLoss:
-        """The loss on the labels."""
+        """Return the loss on the labels."""
         with autocast(network, self.device):
             embeddings, scores = embed_features(network, batch.pictures[0])
         loss = self.on_labels.of_scores(scores.float(), batch.target)

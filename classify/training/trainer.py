@@ -89,9 +89,9 @@ def train(
     before an image is decoded. should_stop: asked after each step; True saves the state and ends.
 
     Tells glibc to keep freed memory, in the whole process. Raises DataError for data that cannot be
-    trained on or is not the run's, RecipeError for a network or an optimiser that cannot be used,
-    BackboneError for weights that cannot be loaded, WriteError, and RunError where out already has
-    a run, or when the loss becomes NaN (the best weights are kept).
+    trained on or is not the run's. Raises RecipeError for a network or an optimiser that cannot be
+    used, and BackboneError for weights that cannot be loaded. Raises WriteError, and RunError where
+    out already has a run, or when the loss becomes NaN (the best weights are kept).
     """
     folder, out = path_of("folder", folder), path_of("out", out)
     if resume:

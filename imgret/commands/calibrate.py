@@ -21,6 +21,7 @@ from imgret.options import (
     was_given,
 )
 from imgret.streams import say, tell
+from retrieval.words import ANSWER_KINDS
 
 if TYPE_CHECKING:
     from retrieval.evaluation import Calibration
@@ -40,7 +41,7 @@ Examples:
 @trust_option
 @click.option(
     "--by",
-    type=OneOf(["class", "picture"]),
+    type=OneOf(ANSWER_KINDS),
     help="What counts as an answer: an image of the query's class, or of the same thing, which "
     "needs no labels. By default class, if there are enough labels.",
 )

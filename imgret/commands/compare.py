@@ -44,11 +44,11 @@ Examples:
   imgret compare cars/train --queries cars/test --recipe R2 --random-weights
 """,
 )
-@click.argument("images", type=NamedPath(path_type=Path))
+@click.argument("images", metavar="FOLDER", type=NamedPath(path_type=Path))
 @click.option(
     "--queries",
     type=NamedPath(path_type=Path),
-    metavar="DIR",
+    metavar="FOLDER",
     help="Labelled images to search for; by default, each image among the others.",
 )
 @click.option(
@@ -61,7 +61,7 @@ Examples:
     default="folder",
     show_default=True,
     metavar="folder|FILE.csv",
-    help="Labels of IMAGES, as for `imgret index`.",
+    help="Labels of the images in FOLDER, as for `imgret index`.",
 )
 @click.option(
     "--query-labels",

@@ -49,6 +49,7 @@ Examples:
 @click.option(
     "--against",
     type=NamedPath(path_type=Path),
+    metavar="FOLDER",
     help="Another gallery: find only groups with images of both, and keep its images.",
 )
 @click.option(

@@ -26,7 +26,7 @@ from imgret.options import (
 )
 from imgret.streams import say, tell
 from retrieval.text import counted
-from retrieval.words import SEARCH
+from retrieval.words import MOST_QUERIES, SEARCH
 
 if TYPE_CHECKING:
     from retrieval.evaluation import Evaluation
@@ -55,7 +55,7 @@ Examples:
     "--queries",
     multiple=True,
     type=NamedPath(path_type=Path),
-    metavar="DIR",
+    metavar="FOLDER",
     help="Search for the images of a labelled folder outside of the gallery; may be repeated. By "
     "default, search for each image of the gallery among the others.",
 )
@@ -85,9 +85,9 @@ Examples:
 @click.option(
     "--most-queries",
     type=click.IntRange(min=2),
-    default=10_000,
+    default=MOST_QUERIES,
     show_default=True,
-    help="Number of queries to evaluate at most; of more, a random sample is taken.",
+    help="Evaluate at most this many queries, drawn at random.",
 )
 @interval_option
 @click.option("--no-calibrate", is_flag=True, help="Do not store a calibration in the gallery.")

@@ -25,7 +25,7 @@ Examples:
     "--out",
     required=True,
     type=NamedPath(),
-    metavar="FILE.onnx|DIR",
+    metavar="FILE.onnx|FOLDER",
     help="New file .onnx, which needs the extra onnx, or new folder for OpenVINO's files.",
 )
 @settings_options("size", "pool", "views")

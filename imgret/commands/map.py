@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import get_args
 
 import click
 
@@ -19,6 +19,7 @@ from imgret.options import (
     trusted,
 )
 from imgret.streams import say
+from retrieval.projection import ProjectionMethod, has_umap
 
 
 @click.command(
@@ -42,7 +43,7 @@ Examples:
 @trust_option
 @click.option(
     "--method",
-    type=OneOf(["umap", "tsne"]),
+    type=OneOf(get_args(ProjectionMethod)),
     help="How to draw the map; by default umap if umap-learn is installed, else tsne.",
 )
 @click.option(
@@ -50,7 +51,7 @@ Examples:
     type=click.IntRange(1, 100_000),
     default=5_000,
     show_default=True,
-    help="Number of images to draw at most; of more, a random sample is drawn.",
+    help="Draw at most this many images, chosen at random.",
 )
 @click.option(
     "--where", metavar="FILTER", help="Draw only rows that pass the filter; see the example."
@@ -61,7 +62,7 @@ Examples:
 def command(
     file: Path,
     gallery: Path | None,
-    method: Literal["umap", "tsne"] | None,
+    method: ProjectionMethod | None,
     most_images: int,
     where: str | None,
     seed: int,
@@ -72,7 +73,6 @@ def command(
     """
     from imgret.output import print_facts, shown_progress
     from retrieval.libraries import distribution
-    from retrieval.projection import has_umap
     from retrieval.report.map import write_map
     from retrieval.retriever import Retriever
 

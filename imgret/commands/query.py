@@ -28,6 +28,7 @@ from imgret.options import (
 from imgret.process import importing
 from imgret.standard_input import HERE, named_images, shown
 from imgret.streams import say
+from retrieval.text import advised
 
 if TYPE_CHECKING:
     from retrieval.retriever import Match, QueryResult
@@ -49,7 +50,11 @@ class RegionOption(WholeNumbers):
         except ValueError:
             box = ()
         if len(box) != 4:
-            self.fail(f"{value!r} is not X,Y,W,H in whole pixels.", param, ctx)
+            self.fail(
+                f"{value!r} is not X,Y,W,H in whole pixels. Write it like 100,50,300,200.",
+                param,
+                ctx,
+            )
         for part, given, least in zip(("X", "Y", "W", "H"), box, (0, 0, 1, 1), strict=True):
             if given < least:
                 self.fail(f"{part} is {given} in {value!r}. Give {least} or more.", param, ctx)
@@ -142,7 +147,7 @@ def command(
     found = [replace(result, query=shown(result.query, given)) for result in found]
     for result in found:
         if result.error is not None:
-            say(f"imgret: {result.query}: {result.error}")
+            say(f"imgret: {result.query}: {advised(result.error)}")
     good = [result for result in found if result.error is None]
     _warn_of_doubt(good, options["min_confidence"])
     _warn_of_missing(good)

@@ -1,4 +1,4 @@
-"""imgret recipes: the experiments that come with imgret."""
+"""imgret recipes: the recipes and experiments that come with imgret."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ Examples:
 @click.argument("name", required=False)
 @format_option("text", "json")
 def command(name: str | None, output: str) -> int:
-    """List the recipes, or print the file of the recipe NAME.
+    """List recipes of classifiers and experiments of retrieval, or print the file of NAME.
 
-    Each row shows the recipe's name, the row that it reproduces, data, model and parameters. It
-    ends with the accuracy to beat on the test images, and with ours if the recipe was run in full.
+    Each row shows the name, the row that it reproduces, data, model and parameters. It ends with
+    the figure to beat on the test images, and with ours if it was run in full. That figure is the
+    accuracy of a classifier, and the precision@5 of an experiment.
     """
     from imgret.output import print_json, print_table
 

@@ -23,14 +23,14 @@ Examples:
   imgret sample small/ --train 10 --test 2 --size 96 --seed 7
 """,
 )
-@click.argument("folder", metavar="DIR", type=NamedPath(path_type=Path))
+@click.argument("folder", metavar="FOLDER", type=NamedPath(path_type=Path))
 @click.option(
     "--train", type=click.IntRange(min=0), default=100, show_default=True,
-    metavar="N", help="Images per class in DIR/train.",
+    metavar="N", help="Images per class in FOLDER/train.",
 )  # fmt: skip
 @click.option(
     "--test", type=click.IntRange(min=0), default=10, show_default=True,
-    metavar="N", help="Images per class in DIR/test.",
+    metavar="N", help="Images per class in FOLDER/test.",
 )  # fmt: skip
 @click.option(
     "--size", type=click.IntRange(32, 1024), default=224, show_default=True,
@@ -41,10 +41,10 @@ Examples:
     metavar="N", help="Another seed gives other pictures.",
 )  # fmt: skip
 def command(folder: Path, train: int, test: int, size: int, seed: int) -> int:
-    """Write pictures of rendered bolts, nuts, washers, carton boxes and cement bags to DIR.
+    """Write pictures of rendered bolts, nuts, washers, carton boxes and cement bags to FOLDER.
 
-    DIR must be new or empty, or come from an earlier run with the same size and seed. Such a run
-    is completed, and none of its pictures is changed.
+    FOLDER must be new or empty, or come from an earlier run with the same size and seed. Such a
+    run is completed, and none of its pictures is changed.
     """
     from classify.samples import CLASSES, make_samples
     from imgret.output import print_facts, shown_progress

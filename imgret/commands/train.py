@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, get_args
 
 import click
 
+from classify.words import NamedClassFolders
 from imgret.command import Command
 from imgret.interrupts import INTERRUPTED
 from imgret.options import FolderToWrite, NamedPath, OneOf
@@ -33,7 +34,7 @@ Examples:
   imgret train cars/ --out runs/cars --resume
 """,
 )
-@click.argument("images", type=NamedPath(path_type=Path))
+@click.argument("images", metavar="FOLDER", type=NamedPath(path_type=Path))
 @click.option(
     "--recipe", metavar="NAME|FILE", help="Recipe to train by; `imgret recipes` lists ours."
 )
@@ -41,7 +42,7 @@ Examples:
     "--out",
     type=FolderToWrite(),
     metavar="FOLDER",
-    help="Folder of the run; by default runs/ and the name of IMAGES.",
+    help="Folder of the run; by default runs/ and the name of FOLDER.",
 )
 @click.option(
     "--weights",
@@ -58,7 +59,7 @@ Examples:
 )
 @click.option(
     "--classes",
-    type=OneOf(["folder", "deepest"]),
+    type=OneOf(get_args(NamedClassFolders)),
     help="Which folders are classes, if that is unclear: each subfolder with all below it, or "
     "each folder that holds images.",
 )
@@ -74,11 +75,11 @@ def command(
     out: Path | None,
     weights: str | None,
     overrides: tuple[str, ...],
-    classes: Literal["folder", "deepest"] | None,
+    classes: NamedClassFolders | None,
     group_duplicates: bool,
     resume: bool,
 ) -> int:
-    """Train a classifier on IMAGES: class folders, or train/ and perhaps val/ and test/ with them.
+    """Train a classifier on FOLDER: class folders, or train/ and perhaps val/ and test/ with them.
 
     The run is a folder that timm and `imgret index --backbone` read. Ctrl-C saves the run, and
     --resume continues it to the same result as an unbroken run.

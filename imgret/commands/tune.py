@@ -29,7 +29,7 @@ Examples:
   imgret tune photos/ --no-labels --backbone resnet50
 """,
 )
-@click.argument("images", type=NamedPath(path_type=Path))
+@click.argument("images", metavar="FOLDER", type=NamedPath(path_type=Path))
 @click.option(
     "--minutes",
     type=click.FloatRange(min=0, min_open=True),
@@ -52,7 +52,7 @@ Examples:
     default="folder",
     show_default=True,
     metavar="folder|FILE.csv",
-    help="Labels of IMAGES, as for `imgret index`.",
+    help="Labels of the images in FOLDER, as for `imgret index`.",
 )
 @click.option(
     "--k", type=click.IntRange(min=1), default=5, show_default=True, help="Number of neighbours."

@@ -16,7 +16,7 @@ from retrieval import backbones
 from retrieval.draw import evenly_drawn
 from retrieval.errors import DataError
 from retrieval.evaluation.protocols import Images
-from retrieval.files import make_folder, write_atomically
+from retrieval.files import make_folder, read_bounded, write_atomically
 from retrieval.images import find_images
 from retrieval.libraries import is_installed
 from retrieval.progress import Progress
@@ -25,6 +25,7 @@ from retrieval.retriever.usable import read_images
 from retrieval.words import EmbeddingSettings, Engine
 
 COST = "cost.json"
+MAX_COST_BYTES = 1 << 12
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def _cost(place: Path) -> float | None:
 
 def _read_cost(place: Path) -> tuple[int, float]:
     try:
-        known = json.loads((place / COST).read_text())
+        known = json.loads(read_bounded(place / COST, MAX_COST_BYTES))
         return int(known["images"]), float(known["seconds"])
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return 0, 0.0

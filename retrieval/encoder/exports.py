@@ -19,7 +19,7 @@ import platformdirs
 from retrieval.backbones import Backbone, BackboneSpec
 from retrieval.encoder.openvino_cpu import openvino
 from retrieval.encoder.torch_runners import normalised
-from retrieval.files import put_in_place, scratch_folder, sync, sync_tree
+from retrieval.files import put_in_place, read_bounded, scratch_folder, sync, sync_tree
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     Conversion = Callable[[torch.nn.Module, torch.Tensor], Any]
 
 NETWORK, EXPORTED_WEIGHTS, FACTS = "model.xml", "model.bin", "encoder.json"
+MAX_FACTS_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,11 @@ def export_folder(spec: BackboneSpec, precision: str, cache: Path) -> Path:
 def is_whole(folder: Path) -> bool:
     """Tell whether an export is there and complete."""
     try:
-        sizes = json.loads((folder / FACTS).read_text())["bytes"]
+        sizes = json.loads(read_bounded(folder / FACTS, MAX_FACTS_BYTES))["bytes"]
         return all(
             (folder / name).stat().st_size == sizes[name] for name in (NETWORK, EXPORTED_WEIGHTS)
         )
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return False
 
 
@@ -64,8 +65,8 @@ def find_exports(cache: Path) -> dict[str, Export]:
     """Return the complete exports below a cache folder, by the names of their backbones."""
     found = {}
     for file in sorted((cache / "encoders").glob(f"*/{FACTS}")):
-        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
-            facts = json.loads(file.read_text())
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
+            facts = json.loads(read_bounded(file, MAX_FACTS_BYTES))
             export = Export(str(facts["name"]), int(facts["dim"]), int(facts["size"]))
             if is_whole(file.parent):
                 found[export.name] = export

@@ -1,7 +1,6 @@
 """How good matches are, from vectors and labels."""
 
 from retrieval.evaluation.results import (
-    AnswerKind,
     Calibration,
     ClassScore,
     Confidence,
@@ -15,6 +14,7 @@ from retrieval.evaluation.results import (
     ReliabilityBin,
     VoteScores,
 )
+from retrieval.words import AnswerKind
 
 __all__ = [
     "AnswerKind",

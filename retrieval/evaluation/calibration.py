@@ -19,13 +19,12 @@ import numpy as np
 
 from retrieval.evaluation.evidence import Evidence
 from retrieval.evaluation.results import (
-    AnswerKind,
     Calibration,
     Confidence,
     ReliabilityBin,
 )
 from retrieval.metrics import expected_calibration_error
-from retrieval.words import PRIOR_KNOWN
+from retrieval.words import PRIOR_KNOWN, AnswerKind
 
 RELIABILITY_BINS = 10
 FEWEST_TRIALS = 10  # queries with an answer, and as many without one
@@ -172,7 +171,7 @@ def _area(known: np.ndarray, values: np.ndarray) -> float:
 def reliability_bins(
     predicted: np.ndarray, right: np.ndarray, weights: np.ndarray | None = None
 ) -> tuple[ReliabilityBin, ...]:
-    """How often is right what was predicted to be so, in tenths; empty ones are left out.
+    """Count by tenths of the predicted probability how often it was right; drop empty tenths.
 
     predicted: (n,) probabilities. right: (n,) bools. weights: (n,), by default all alike.
     """

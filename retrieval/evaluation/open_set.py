@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from retrieval.draw import evenly_drawn
 from retrieval.errors import ImgretError
 from retrieval.evaluation.calibration import Trials, joined_trials
 from retrieval.evaluation.evidence import NEAR, evidence, mean_of_best
@@ -78,9 +79,8 @@ def trials_by_class(
         taken = [np.flatnonzero(labelled & ~out & (image_fold == n))]
         if n < parts_of_classes:  # each class is left out again and again, but asked for once
             taken.append(np.flatnonzero(labelled & out))
-        asked = np.concatenate(
-            [_sample(rows, MOST_TRIALS // CLASS_FOLDS, random) for rows in taken]
-        )
+        most = MOST_TRIALS // CLASS_FOLDS
+        asked = np.concatenate([rows[evenly_drawn(len(rows), most, seed=random)] for rows in taken])
         if not len(inside) or not len(asked):
             continue
         try:
@@ -129,7 +129,3 @@ def _tried(
         np.isin(queries.labels, gallery.labels),
         np.full(len(queries), fold),
     )
-
-
-def _sample(rows: np.ndarray, most: int, random: np.random.Generator) -> np.ndarray:
-    return rows if len(rows) <= most else np.sort(random.choice(rows, most, replace=False))

@@ -290,7 +290,7 @@ class _Run:
         )
 
     def _tell_memory(self, gallery: Labelled) -> None:
-        """Say what an augmentation will take where the vectors were not to be held."""
+        """Say what an augmentation will take where the vectors were not held."""
         if self.notices or isinstance(gallery.vectors, np.ndarray):
             return
         need = memory_to_augment(gallery) / 1e9

@@ -11,9 +11,9 @@ import numpy as np
 
 from retrieval.evaluation.evidence import Evidence
 from retrieval.plain import Plain
+from retrieval.words import AnswerKind
 
 IntervalOver = Literal["queries", "classes"]
-AnswerKind = Literal["class", "picture"]
 ROUNDING = 1e-3  # of a score: bfloat16 against float32, and a product against itself
 
 

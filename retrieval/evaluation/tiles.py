@@ -50,7 +50,10 @@ class Peers:
 
 @dataclass(frozen=True)
 class Tile:
-    """(b, n) keys of the queries with the gallery's rows from start; what is absent is its own."""
+    """Keys of some queries with a block of the gallery's rows.
+
+    keys: (b, n) of the queries with n rows from start; those that are not neighbours are ABSENT.
+    """
 
     queries: range
     start: int

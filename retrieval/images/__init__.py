@@ -19,7 +19,6 @@ from retrieval.images.files import ImageFile, find_images
 from retrieval.images.folders import FoundFile, FoundFolder, find_folders, subfolders
 from retrieval.images.formats import MAX_FILE_BYTES, read_bytes, sniff
 from retrieval.images.pixels import (
-    DEFAULT_MAX_PIXELS,
     Decoded,
     Preprocessing,
     decode,
@@ -28,6 +27,7 @@ from retrieval.images.pixels import (
     thumbnail,
 )
 from retrieval.images.sources import Source, as_sent, is_tensor
+from retrieval.words import DEFAULT_MAX_PIXELS
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",

@@ -137,7 +137,7 @@ def memory() -> int:
 def _try_places(folder: Path, wanted: int, total: int) -> list[int] | None:
     """Take so many places or none: nobody holds some and waits for others.
 
-    None where there are no places to be had.
+    None where no places are available.
     """
     held: list[int] = []
     try:

@@ -47,7 +47,7 @@ class FoundFile(NamedTuple):
 
 @dataclass(frozen=True)
 class FoundFolder:
-    """Some of a folder's files. root: the given path that led here; path: as it was reached."""
+    """A part of a folder's files. root: the given path that led here; path: as it was reached."""
 
     path: Path
     root: Path

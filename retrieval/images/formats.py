@@ -8,6 +8,7 @@ from pathlib import Path
 
 from retrieval.errors import ImageError
 from retrieval.images import jxl, raws
+from retrieval.text import NOT_THERE
 
 MAX_FILE_BYTES = 1 << 30
 HEADER_BYTES = 64
@@ -135,7 +136,7 @@ def read_header(path: Path) -> bytes:
 def os_reason(error: OSError | ValueError) -> str:
     """Say in a few words why the system would not open something."""
     if isinstance(error, FileNotFoundError):
-        return "does not exist"
+        return NOT_THERE
     if isinstance(error, PermissionError):
         return "no permission to read it"
     if isinstance(error, IsADirectoryError):

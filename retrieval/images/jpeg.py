@@ -50,18 +50,18 @@ class JpegFile(JpegImagePlugin.JpegImageFile):
     _untouched_rows = 0
 
     def getexif(self) -> Image.Exif:
-        """Nothing: see `orientation`."""
+        """Return no EXIF: `orientation` reads what is needed of it."""
         return Image.Exif()
 
     def load_prepare(self) -> None:
-        """As Pillow's; what may be cut off begins with a level that tells unwritten rows."""
+        """Prepare as Pillow does; a file cut off begins at a level that tells unwritten rows."""
         if self._im is None and not _ends_well(self.fp):
             level = _UNTOUCHED if self.mode == "L" else (_UNTOUCHED,) * len(self.getbands())
             self.im = Image.new(self.mode, self.size, level).im
         super().load_prepare()
 
     def load_read(self, read_bytes: int) -> bytes:
-        """More of the file; behind its early end, once, the marker with which libjpeg finishes."""
+        """Read more of the file; after an early end, once, the marker that ends libjpeg's work."""
         part = cast("IO[bytes]", self.fp).read(read_bytes)
         if part or self.ended_early:
             return part

@@ -339,7 +339,7 @@ def _raw_mode(tile: Any) -> str:
 
 
 def _other_bytes(image: Image.Image) -> Image.Image:
-    """The same colours of 16 bits, by the low bytes of samples where Pillow takes the high."""
+    """Decode colours of 16 bits by the low bytes of samples, where Pillow takes the high."""
     tiles = image.tile  # type: ignore[attr-defined]
     is_grey = _raw_mode(tiles[0]).startswith("LA")
     for n, tile in enumerate(tiles):

@@ -1,7 +1,7 @@
 """An image -> an upright 8-bit RGB picture -> the square pixels that a backbone is fed.
 
 A JPEG is decoded at the smallest of its scales (1, 1/2, 1/4, 1/8) that leaves twice the pixels that
-are needed, and then resized by Pillow with antialiasing: embeddings stay what they were, and a
+are needed. Pillow then resizes it with antialiasing. So embeddings stay what they were, and a
 photograph takes a fraction of the time. Grey stays grey and a profile waits until a picture is
 small: both cost less so.
 """
@@ -22,9 +22,7 @@ from retrieval.images.opened import Opened, decoder_errors_as_image_errors
 from retrieval.images.perceptual import GRID, perceptual_hash
 from retrieval.images.sources import Source, open_source
 from retrieval.images.upright import load_pixels
-from retrieval.words import FITS, Fit
-
-DEFAULT_MAX_PIXELS = 200_000_000
+from retrieval.words import DEFAULT_MAX_PIXELS, FITS, Fit
 
 _Box = tuple[float, float, float, float]  # left, top, right, bottom
 
@@ -44,9 +42,9 @@ class Preprocessing:
     """How a backbone wants its images.
 
     size: side of the square it is fed, pixels. mean, std: of its training images, [0, 1] units.
-    interpolation: as timm names it. fit: "squash" stretches the picture to the square, "crop" cuts
-    the middle out after resizing the short side to size / crop_pct (timm's and torchvision's eval
-    transform), "pad" keeps all of it on a ground of the mean colour. Raises ValueError.
+    interpolation: as timm names it. fit: "squash" stretches the picture to the square. "crop" cuts
+    the middle out after resizing the short side to size / crop_pct, as timm and torchvision
+    evaluate. "pad" keeps all of it on a ground of the mean colour. Raises ValueError.
     """
 
     size: int
@@ -268,7 +266,7 @@ def _region(
     if not inside or w < 1 or h < 1:
         raise ImageError(
             f"the region {x},{y},{w},{h} is not inside the picture, "
-            f"which is {width} x {height} pixels"
+            f"which is {width} x {height} pixels; give a smaller region"
         )
     return crop
 

@@ -56,12 +56,12 @@ class Page:
 
     @property
     def is_reduced(self) -> bool:
-        """Whether it says that it is a smaller version or the mask of another picture."""
+        """Whether the page is a smaller version or the mask of another picture."""
         return bool(self.tag(_NEW_SUBFILE) & (_REDUCED | _MASK)) or self.tag(_OLD_SUBFILE) == 2
 
     @property
     def is_raw(self) -> bool:
-        """Whether it holds what a sensor gave, or belongs to a file that does."""
+        """Whether the page holds what a sensor gave, or belongs to a file that does."""
         return (
             self.tag(_PHOTOMETRIC) in _RAW_PHOTOMETRIC
             or self.tag(_COMPRESSION) in _RAW_COMPRESSION

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import faiss
 import numpy as np
 
+from retrieval.draw import evenly_drawn
 from retrieval.errors import GalleryError, GalleryWriteError
 from retrieval.files import replaced, sha256_of
 from retrieval.index.cells import (
@@ -253,7 +254,7 @@ class Index:
         least = 1.0
         for of in (ids, added[np.isin(added, ids)]):
             if len(of):
-                asked = random.choice(of, min(len(of), SETTLED_ON), replace=False)
+                asked = of[evenly_drawn(len(of), SETTLED_ON, seed=random)]
                 x = self.vectors(asked)
                 exact = exact_neighbours(x, asked, self.stored.batches())
                 least = min(least, self._effort_for(x, asked, *exact))

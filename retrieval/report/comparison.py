@@ -56,7 +56,7 @@ def _is_shown(name: str, k: int) -> bool:
 
 
 def _best(comparison: Comparison) -> ExperimentResult:
-    """The most precise; of those with random weights only where there is no other."""
+    """Return the most precise result; one with random weights only where there is no other."""
     known = [r for r in comparison.experiments if not r.is_random] or comparison.experiments
     return max(known, key=lambda r: r.evaluation.metric(f"precision@{r.evaluation.k}").value)
 

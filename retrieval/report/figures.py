@@ -83,7 +83,7 @@ def _named(result: ExperimentResult) -> str:
 
 
 def _looks(results: Results) -> dict[str, Any]:
-    """Grey and hatched for random weights."""
+    """Choose how bars look: grey and hatched for random weights."""
     return {
         "color": ["#d8d8d8" if r.is_random else COLOURS[0] for r in results],
         "hatch": ["////" if r.is_random else "" for r in results],

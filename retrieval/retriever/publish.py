@@ -43,8 +43,8 @@ def open_to_write(
     state = gallery.index_state(settings, table)
     if state is not None and state.version != table.version:
         _log.warning(
-            "%s: an earlier command was interrupted after it had stored rows; its index is brought "
-            "in step first.", gallery.path,
+            "%s: An earlier command was interrupted after it had stored rows. The index is updated "
+            "first.", gallery.path,
         )  # fmt: skip
     if state is None or state.version != table.version or not _is_whole(gallery, state):
         with contextlib.suppress(ImgretError):  # such as a transform that these rows cannot have

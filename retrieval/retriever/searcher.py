@@ -256,7 +256,7 @@ class Searcher:
             if (asked := self._asked.get(name, made)) != made:
                 raise GalleryError(
                     f"{self.gallery.path} was made with {name} {made}, not with {asked}. Index "
-                    "with it, or evaluate tries it."
+                    "with it, or try it with evaluate()."
                 )
 
     def _search(

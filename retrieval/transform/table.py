@@ -1,7 +1,8 @@
 """The transforms, one entry each: what it takes, whether it needs labels, how it is fitted.
 
-To add one, add an entry to KINDS, and a line to the list in fitted.py; docs/design.md walks through
-it. Everything else (specs, messages, galleries, evaluation by fifths) reads this table.
+To add one, add an entry to KINDS, and a line to the lists in fitted.py and docs/guide/tune.md;
+docs/design.md walks through it. Everything else (specs, messages, galleries, evaluation by fifths)
+reads this table.
 """
 
 from __future__ import annotations

@@ -144,7 +144,10 @@ def test_a_folder_with_other_things_in_it_is_refused_and_left_alone(tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-@pytest.mark.parametrize("text", ["", "size = 'large'", "size = ["])
+HUGE = "size = 64\nseed = 0\ntrain = 1\ntest = 0\n" + "#" * (1 << 16)
+
+
+@pytest.mark.parametrize("text", ["", "size = 'large'", "size = [", HUGE], ids=range(4))
 def test_a_settings_file_that_is_not_ours_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "sample.toml").write_text(text)
     with pytest.raises(ImgretError, match="did not write its content"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -43,6 +44,12 @@ def test_a_page_is_a_report_wherever_there_is_one(name: str) -> None:
     assert not spelled & {"--html", "--page"}
     pages = [o for o in options(name) if "HTML" in (o.help or "") or ".html" in suffixes(o)]
     assert all("--report" in option.opts for option in pages)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_folder_is_called_a_folder_in_every_help(inline: Command, name: str) -> None:
+    told = inline(name, "--help").stdout
+    assert re.findall(r"\bDIR(?:ECTORY)?\b|--\S+ PATH\b", told) == []
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -60,6 +60,10 @@ def check(tokens: list[str]) -> None:
             param.type_cast_value(context, value)
 
 
+def all_pages() -> list[Path]:
+    return [ROOT / "CHANGELOG.md", *pages(), *(DOCS / name for name in sorted(GENERATED))]
+
+
 def shown(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
@@ -88,7 +92,7 @@ def test_an_option_that_is_not_there_would_be_seen(words_given: list[str]) -> No
         check(words_given)
 
 
-@pytest.mark.parametrize("page", pages(), ids=shown)
+@pytest.mark.parametrize("page", all_pages(), ids=shown)
 def test_no_sentence_is_longer_than_30_words(page: Path) -> None:
     found = [s for s in sentences(page.read_text(encoding="utf-8")) if len(words(s)) > MOST_WORDS]
     assert found == []
@@ -98,13 +102,15 @@ def test_long_sentences_would_be_seen() -> None:
     long = " ".join(["word"] * 31)
     text = f"# A title\n\nShort. {long.capitalize()}, 1.5 of\nit. Then.\n\n- an item\n- {long}\n"
     assert [len(words(s)) for s in sentences(f"{text}\n    {long}\n")] == [1, 33, 1, 2, 31]
+    table = f"| a | what |\n|---|---|\n| b | Short. {long.capitalize()}. |\n"
+    assert [len(words(s)) for s in sentences(table)] == [1, 1, 0, 0, 1, 1, 31]
 
 
 @pytest.mark.parametrize("phrase", SET_PHRASES)
 def test_pages_say_fix_and_resume_and_need_nothing_beside_them(phrase: str) -> None:
     found = [
         f"{shown(page)}:{number}"
-        for page in [*pages(), *(DOCS / name for name in sorted(GENERATED))]
+        for page in all_pages()
         for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1)
         if re.search(phrase, line)
     ]

@@ -17,7 +17,9 @@ SAID = [
     (("query", "x", "--crop", "-5,-5,50,50"), "X is -5 in '-5,-5,50,50'. Give 0 or more."),
     (("query", "x", "--crop", "0,-1,5,5"), "Y is -1 in '0,-1,5,5'. Give 0 or more."),
     (("query", "x", "--crop", "0,0,0,0"), "W is 0 in '0,0,0,0'. Give 1 or more."),
-    (("query", "x", "--crop", "0,0,5"), "'0,0,5' is not X,Y,W,H in whole pixels."),
+    (("query", "x", "--crop", "0,0,5"), "'0,0,5' is not X,Y,W,H in whole pixels. Write it like"),
+    (("query", "nothere.jpg"), "imgret: nothere.jpg: does not exist. Check its spelling."),
+    (("query", "nothere.jpg", "--mean"), "nothere.jpg: does not exist. Check its spelling."),
     (("sample", "file"), "imgret: file is a file. Name a new or empty folder."),
     (("info", "--gallery", "file"), "file is a file. Name a folder."),
     (("query", "x", "--gallery", "file"), "file is a file. Name a folder."),
@@ -52,7 +54,7 @@ def folder(inline: Command, tmp_path: Path) -> Path:
 def test_a_wrong_value_is_told_in_plain_words(
     inline: Command, folder: Path, arguments: tuple[str, ...], said: str
 ) -> None:
-    if arguments == ("query", "pictures"):
+    if arguments[:2] in (("query", "pictures"), ("query", "nothere.jpg")):
         Retriever(folder / ".imgret", transform="none").index(folder / "pictures" / "class0")
     done = inline(*arguments)
     assert (done.returncode, done.stdout) == (2, "")

@@ -410,7 +410,7 @@ def test_a_search_by_another_transform_is_refused_and_evaluate_tries_it(
         lambda: r.search(file), lambda: r.search_embeddings(vectors),
         lambda: list(r.search_files([file])), lambda: list(r.search_mean([file])), r.map,
     ):  # fmt: skip
-        with pytest.raises(GalleryError, match=r"not with (none|3)\. Index with it, or evaluate"):
+        with pytest.raises(GalleryError, match=r"not with (none|3)\. Index with it, or try it"):
             call()
     assert r.encode([file]).shape == (1, 1280)
     assert r.evaluate(calibrate=False).queries == N

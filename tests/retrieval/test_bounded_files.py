@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from retrieval.encoder.exports import find_exports, is_whole
 from retrieval.files import (
     disk_use,
     identity,
@@ -43,6 +44,18 @@ def test_a_file_of_any_size_costs_no_more_than_its_bound(tmp_path: Path) -> None
         file.truncate(1 << 40)  # of zeros, which take no room
     with pytest.raises(ValueError, match="it is larger than 1,000 bytes"):
         read_bounded(tmp_path / "huge", 1000)
+
+
+@pytest.mark.parametrize("content", [b"[" * 60_000, b'{"name": 1}', b"\0"])
+def test_facts_of_a_strange_export_are_passed_over(tmp_path: Path, content: bytes) -> None:
+    facts = tmp_path / "encoders" / "strange" / "encoder.json"
+    facts.parent.mkdir(parents=True)
+    facts.write_bytes(content)
+    assert find_exports(tmp_path) == {}
+    with facts.open("r+b") as file:
+        file.truncate(1 << 40)
+    assert find_exports(tmp_path) == {}
+    assert not is_whole(facts.parent)
 
 
 def test_a_link_is_followed_only_where_a_user_named_it(tmp_path: Path) -> None:

@@ -144,7 +144,9 @@ def test_a_region_is_cut_from_the_upright_picture() -> None:
 
 
 def test_a_region_outside_is_refused_with_the_pictures_size() -> None:
-    with pytest.raises(ImageError, match="not inside the picture, which is 80 x 60 pixels"):
+    with pytest.raises(
+        ImageError, match="inside the picture, which is 80 x 60 pixels; give a smaller"
+    ):
         decode(encoded(picture(0), "PNG"), SQUASH, crop=(70, 0, 20, 10))
 
 

@@ -34,6 +34,12 @@ def test_another_seed_draws_another_sample() -> None:
     assert len(samples) == 50
 
 
+def test_a_generator_draws_another_sample_each_time() -> None:
+    random = np.random.default_rng(0)
+    samples = {tuple(evenly_drawn(1000, 10, seed=random).tolist()) for _ in range(50)}
+    assert len(samples) == 50
+
+
 def test_each_place_is_as_likely() -> None:
     counts = np.zeros(20)
     for seed in range(2000):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sys
 from subprocess import run
 
@@ -13,7 +14,9 @@ from sklearn.neighbors import NearestNeighbors
 
 from retrieval.errors import ImgretError
 from retrieval.transform import KINDS, Spec, Transform, fit, parse_spec, resolve_spec, sees_labels
+from retrieval.transform import fitted as fitted_transforms
 from retrieval.transform.table import TransformKind
+from tests.pages import DOCS
 
 
 def embeddings(n: int = 400, d: int = 24, seed: int = 0) -> np.ndarray:
@@ -390,6 +393,17 @@ def test_a_transform_is_added_by_one_entry(monkeypatch: pytest.MonkeyPatch) -> N
         fit("halved", x)
     with pytest.raises(ImgretError, match=r"no transform 'halved:4:0\.5'"):
         fit("halved:4:0.5", x)
+
+
+def test_the_lists_for_readers_name_every_transform() -> None:
+    listed = re.findall(
+        r"^([a-z+]+)[:\[\w\]]*(?= {2})", fitted_transforms.__doc__ or "", re.MULTILINE
+    )
+    _, _, guide = (DOCS / "guide/tune.md").read_text(encoding="utf-8").partition("## Transforms\n")
+    cells = re.findall(r"^\| (`.*?) \|", guide.partition("\n## ")[0], re.MULTILINE)
+    specs = [spec for cell in cells for spec in re.findall(r"`([a-z+]+)", cell)]
+    assert listed == list(KINDS)
+    assert list(dict.fromkeys(specs)) == list(KINDS)
 
 
 def test_a_whole_power_needs_no_full_stop() -> None:
