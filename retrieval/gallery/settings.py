@@ -18,6 +18,7 @@ from retrieval.images import Preprocessing
 from retrieval.text import check_nesting
 from retrieval.words import (
     MOST_SIZE,
+    AnswerKind,
     EmbeddingSettings,
     Engine,
     Fit,
@@ -141,7 +142,7 @@ class CalibrationState(Frozen):
     """
 
     method: str
-    kind: Literal["class", "picture"]
+    kind: AnswerKind
     has_answer: tuple[Weight, Weight, Weight, Weight, Weight]
     is_right: tuple[Weight, Weight, Weight, Weight]
     least: Annotated[float, Field(allow_inf_nan=False, ge=-1.1, le=1.1)]

@@ -87,7 +87,6 @@ def test_a_name_is_read_into_its_source_and_id(
         ("C:\\models\\x", "C:\\models\\x"),
         ("C:/models/x", "C:/models/x"),
         ("\\\\server\\share", "\\\\server\\share"),
-        ("http://127.0.0.1/x", "http:/127.0.0.1/x"),
     ],
 )
 def test_what_is_written_as_a_path_is_a_folder(place: Path, text: str, below: str) -> None:

@@ -49,7 +49,7 @@ def truth(tree: Expression, row: Mapping[str, Any]) -> bool | None:
 
 
 def _joined(truths: Iterable[bool | None], *, decides: bool) -> bool | None:
-    """And (decides: False) or or: the truth that decides, else None where one is not known."""
+    """Join truths: the one that decides wins, else None where one is not known."""
     found = set(truths)
     return decides if decides in found else None if None in found else not decides
 

@@ -111,7 +111,7 @@ def neighbours_needed(pictures: int) -> int:
 
 
 def _blocks(n: int) -> list[slice]:
-    """So many pictures at a time that their distances take little memory."""
+    """Return parts of n pictures, so small that their distances take little memory."""
     return [slice(start, start + PICTURES_A_BLOCK) for start in range(0, n, PICTURES_A_BLOCK)]
 
 
