@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from classify.predictor import Prediction, Predictor
-    from classify.recipe import Recipe, read_recipe
+    from classify.recipe import Recipe, TrainingSettings, read_recipe
     from classify.run import Epoch, Run, RunFacts
     from classify.training import Trained, train
     from retrieval import __version__
@@ -72,10 +72,11 @@ if TYPE_CHECKING:
     )
     from retrieval.retriever.duplicates.threshold import Threshold
     from retrieval.retriever.map import GalleryMap, Point
+    from retrieval.words import EmbeddingSettings, SearchSettings
 
 _PLACES = {  # module -> the public names that are loaded from it on first use
     "classify.predictor": ["Prediction", "Predictor"],
-    "classify.recipe": ["Recipe", "read_recipe"],
+    "classify.recipe": ["Recipe", "TrainingSettings", "read_recipe"],
     "classify.run": ["Epoch", "Run", "RunFacts"],
     "classify.training": ["Trained", "train"],
     "retrieval": ["__version__"],
@@ -102,6 +103,7 @@ _PLACES = {  # module -> the public names that are loaded from it on first use
     ],
     "retrieval.retriever.duplicates.threshold": ["Threshold"],
     "retrieval.retriever.map": ["GalleryMap", "Point"],
+    "retrieval.words": ["EmbeddingSettings", "SearchSettings"],
 }  # fmt: skip
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
 
@@ -118,6 +120,7 @@ __all__ = [
     "DuplicateGroup",
     "DuplicateMember",
     "DuplicateReport",
+    "EmbeddingSettings",
     "Epoch",
     "Evaluation",
     "Experiment",
@@ -153,9 +156,11 @@ __all__ = [
     "Run",
     "RunError",
     "RunFacts",
+    "SearchSettings",
     "Step",
     "Threshold",
     "Trained",
+    "TrainingSettings",
     "Tuning",
     "VerifyReport",
     "VoteScores",
