@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import re
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from textwrap import fill
@@ -15,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.font_manager import get_font_names
 
 from retrieval.files import make_folder, replaced
 from retrieval.text import unwritable, visible
@@ -22,6 +26,7 @@ from retrieval.text import unwritable, visible
 if TYPE_CHECKING:
     from retrieval.evaluation import ReliabilityBin
 
+_log = logging.getLogger("imgret")
 WIDTH, DPI = 3.5, 300  # inches: a column of a two-column page
 INK, SOFT = "#222222", "#767676"
 # Okabe and Ito 2008, "Color universal design", in an order that also differs in lightness
@@ -29,6 +34,13 @@ COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
 LINES = ["-", "--", "-.", ":"]
 HATCHES = ["", "////", "....", "xxxx", "\\\\\\\\", "++++", "oooo", "----"]
+# fonts of more scripts than DejaVu Sans has, of those that systems bring
+WIDER_FONTS = (
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC", "Microsoft YaHei",
+    "PingFang SC", "WenQuanYi Micro Hei", "Noto Sans Arabic", "Noto Sans Hebrew", "Noto Sans Thai",
+    "Noto Sans Devanagari", "Arial Unicode MS",
+)  # fmt: skip
+FONTS = ["DejaVu Sans", *sorted({*WIDER_FONTS} & {*get_font_names()}, key=WIDER_FONTS.index)]
 STYLE: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
@@ -47,7 +59,7 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "imgret",
     "text.parse_math": False,  # names may hold dollar signs
-    "font.family": "sans-serif",
+    "font.family": [*FONTS, "sans-serif"],
     "font.sans-serif": ["DejaVu Sans", "Arial", "Helvetica", "sans-serif"],
 }
 
@@ -123,11 +135,29 @@ def as_svg(figure: Figure, prefix: str) -> str:
     stream = BytesIO()
     with mpl.rc_context(STYLE):
         FigureCanvasSVG(figure)
-        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+        with _boxes_told_once():  # a browser has other fonts
+            figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     text = stream.getvalue().decode()
     text = text[text.index("<svg") :]
     text = re.sub(r'\bid="', f'id="{prefix}-', text)
     return re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}-", text)
+
+
+@contextlib.contextmanager
+def _boxes_told_once(file: Path | None = None) -> Iterator[None]:
+    """Tell once a file, not once a letter, that no font here has some letters; None: not at all."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.filterwarnings("always", "Glyph ", UserWarning)
+        yield
+    missing = [each for each in told if str(each.message).startswith("Glyph ")]
+    for each in told:
+        if each not in missing:
+            warnings.warn(each.message, stacklevel=3)
+    if missing and file is not None:
+        _log.warning(
+            "%s: some letters are boxes, since no font here has them. Install one, such as Noto "
+            "Sans CJK.", file.name,
+        )  # fmt: skip
 
 
 def save_figures(figures: dict[str, Figure], folder: Path) -> list[Path]:
@@ -155,7 +185,7 @@ def save_figure(figure: Figure, file: Path) -> None:
         FigureCanvasAgg(figure)
         metadata = {"Date": None} if kind == "svg" else {}
         try:
-            with replaced(file) as made:
+            with replaced(file) as made, _boxes_told_once(file if kind == "png" else None):
                 figure.savefig(made, dpi=DPI, format=kind, metadata=metadata)
         except OSError as error:
             raise unwritable(file, error) from error

@@ -20,7 +20,7 @@ from retrieval.evaluation.protocols import Images, SearchMethod, content_codes, 
 from retrieval.report.comparison import comparison_page, write_comparison
 from retrieval.report.evaluation import evaluation_page, write_evaluation
 from retrieval.report.figures import comparison_figures, evaluation_figures
-from retrieval.report.style import DPI, WIDTH, as_svg, save_figures
+from retrieval.report.style import DPI, WIDTH, as_svg, new_figure, save_figure, save_figures
 from retrieval.retriever.confidence import calibrated_by_class
 from tests.samples import picture
 
@@ -112,6 +112,21 @@ def test_figures_are_the_same_each_time(tmp_path: Path) -> None:
         save_figures(comparison_figures(comparison), tmp_path / folder)
     for file in (tmp_path / "a").iterdir():
         assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
+
+
+def test_letters_that_no_font_has_are_told_once_a_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    figure, axes = new_figure()
+    axes.set_title("\U0010ff01\U0010ff02")  # for private use: no font has them
+    save_figure(figure, tmp_path / "odd.png")
+    save_figure(figure, tmp_path / "odd.svg")
+    told = [record.message for record in caplog.records if "letters" in record.message]
+    assert told == [
+        "odd.png: some letters are boxes, since no font here has them. Install one, such as Noto "
+        "Sans CJK."
+    ]
+    assert "sans-serif" in as_svg(figure, "a")
 
 
 def test_what_was_not_timed_is_not_in_the_figure_of_cost(tmp_path: Path) -> None:
