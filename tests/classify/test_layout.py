@@ -212,9 +212,12 @@ def test_a_link_to_a_folder_elsewhere_is_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["@eaDir", "__MACOSX", ".AppleDouble", "@__thumb", "#recycle", "$RECYCLE.BIN"]
-)
-def test_thumbnails_of_others_are_no_classes(tmp_path: Path, name: str) -> None:
+    "name",
+    ["@eaDir", "__MACOSX", ".AppleDouble", "@__thumb", "#recycle", "$RECYCLE.BIN", "@tmp",
+     "@Recycle", "@Recently-Snapshot", "System Volume Information", "lost+found", "__pycache__",
+     "#snapshot", ".snapshot"],
+)  # fmt: skip
+def test_folders_that_machines_make_are_no_classes(tmp_path: Path, name: str) -> None:
     save_blobs(tmp_path, 3)
     shutil.copytree(tmp_path / "red", tmp_path / name)
     shutil.copytree(tmp_path / "red", tmp_path / "blue" / name)
