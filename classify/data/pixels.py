@@ -35,12 +35,17 @@ class Pixels:
 
 
 def decode_all(
-    images: LabelledImages, preprocessing: Preprocessing, progress: Progress | None = None
+    images: LabelledImages,
+    preprocessing: Preprocessing,
+    progress: Progress | None = None,
+    *,
+    kind: str = "image",
 ) -> Pixels:
     """Decode all images to (n, size, size, 3) uint8; leave out and name unusable ones.
 
     They are kept in memory, or in a temporary file where they would take more than half of it.
-    Raises DataError when there is no room for them, or none can be used.
+    kind: what a message calls one of them, where several sets are decoded. Raises DataError when
+    there is no room for them, or none can be used.
     """
     side = preprocessing.size
     pixels = _room(len(images), side)
@@ -58,7 +63,7 @@ def decode_all(
             progress("reading", place + 1, len(images))
     if len(images) and not kept:
         path, reason = failed[0]
-        raise DataError(f"No image can be used, such as {path}: {reason}. Give other images.")
+        raise DataError(f"No {kind} can be used, such as {path}: {reason}. Give other {kind}s.")
     usable = images.subset(np.array(kept, np.int64))
     return Pixels(pixels[: len(kept)], usable, tuple(contents), tuple(failed))
 
