@@ -143,6 +143,30 @@ def class_folders(folder: Path, how: ClassFolders = "auto") -> dict[str, list[Pa
     return dict(sorted(named.items()))
 
 
+def folders_without_images(folder: Path, how: ClassFolders = "auto") -> list[str]:
+    """Name the folders that would be classes of a folder if they held an image, sorted."""
+    named = class_folders(folder, "folder")
+    empty = [name for name, paths in named.items() if next(find_images(paths), None) is None]
+    if how == "deepest":
+        walked = {folder.resolve()}  # links may lead around
+        for name in named.keys() - empty:
+            for path in named[name]:
+                empty += [composed(f"{name}/{below}") for below in _empty_below(path, walked)]
+    return sorted(empty)
+
+
+def _empty_below(folder: Path, walked: set[Path]) -> list[str]:
+    """Name what holds no image below a folder that holds some; of one in another the outer one."""
+    if folder.resolve() in walked:
+        return []
+    walked.add(folder.resolve())
+    empty = _empty_in(folder, _shapes(folder))
+    for path in subfolders(folder):
+        if path.name not in empty:
+            empty += [f"{path.name}/{below}" for below in _empty_below(path, walked)]
+    return empty
+
+
 def _check_plain(folder: Path, shapes: Mapping[str, _Shape]) -> None:
     without = [name for name, shape in shapes.items() if not shape.direct]
     common = Counter(composed(name).lower() for s in shapes.values() for name in set(s.below))

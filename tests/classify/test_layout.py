@@ -161,6 +161,40 @@ def test_a_split_without_images_is_told(tmp_path: Path) -> None:
         find_layout(tmp_path)
 
 
+def test_a_class_folder_without_an_image_that_is_read_is_told(tmp_path: Path) -> None:
+    save_blobs(tmp_path, 3)
+    (tmp_path / "cow").mkdir()
+    (tmp_path / "cow" / "0.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    splits = find_splits(tmp_path, DataSettings(), seed=0)
+    assert splits.train.classes == ("blue", "green", "red")
+    assert splits.notes == ("cow is not a class: it holds no image that imgret reads.",)
+    shutil.rmtree(tmp_path / "red")
+    shutil.rmtree(tmp_path / "blue")
+    with pytest.raises(ImgretError, match=r"only one class, 'green' \(no image .* is in cow\)\."):
+        find_splits(tmp_path, DataSettings(), seed=0)
+
+
+def test_an_empty_class_folder_in_a_split_is_told(tmp_path: Path) -> None:
+    for place, name in enumerate(("train", "val", "test")):
+        save_blobs(tmp_path / name, 2, first=100 * place)
+        (tmp_path / name / "emu").mkdir()
+    *_, train, val, test = find_splits(tmp_path, DataSettings(), seed=0).notes
+    assert train == "emu is not a class: it holds no image that imgret reads."
+    assert val.startswith(f"{tmp_path / 'val' / 'emu'} is not used")
+    assert test.startswith(f"{tmp_path / 'test' / 'emu'} is not used")
+
+
+def test_an_empty_folder_is_told_however_deep_it_lies(tmp_path: Path) -> None:
+    save_blobs(tmp_path / "one", 3)
+    save_blobs(tmp_path / "two", 3, first=50)
+    (tmp_path / "one" / "cow" / "left").mkdir(parents=True)
+    (tmp_path / "one" / "red" / "again").symlink_to("../green")
+    (tmp_path / "one" / "green" / "again").symlink_to("../red")
+    notes = find_splits(tmp_path, DataSettings(classes="deepest"), seed=0).notes
+    told = [note for note in notes if "not a class" in note]
+    assert told == ["one/cow is not a class: it holds no image that imgret reads."]
+
+
 def test_nested_classes_are_an_option(tmp_path: Path) -> None:
     save_blobs(tmp_path / "one", 4)
     save_blobs(tmp_path / "two", 4, first=50)
