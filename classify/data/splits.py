@@ -42,7 +42,7 @@ def find_splits(
     Raises DataError for one class only, a class with one image to train on, or a folder of which
     it is not plain what its classes are.
     """
-    layout = find_layout(folder)
+    layout = find_layout(folder, data.classes)
     train = find_labelled(layout.train, data.classes)
     nothing = train.subset(np.array([], np.int64))
     validation = test = nothing
