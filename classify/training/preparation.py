@@ -55,8 +55,8 @@ def prepare(
         teacher = Teacher.load(recipe.distillation, created.network, pixels, device())
     largest = max(pixels.size, teacher.size if teacher else 0)
     side = kept_side(recipe.augmentation, largest)
-    train = decode_all(splits.train, replace(pixels, size=side), progress, kind="training image")
-    validation = decode_all(splits.validation, pixels, progress, kind="validation image")
+    train = decode_all(splits.train, replace(pixels, size=side), progress, purpose="training")
+    validation = decode_all(splits.validation, pixels, progress, purpose="validation")
     failed = train.failed + validation.failed
     broken = _broken(splits, failed)
     _check_usable(splits, train, validation, broken)
@@ -149,12 +149,11 @@ def _check_usable(
         name = splits.train.classes[label]
         groups = [part.images.groups[part.images.labels == label] for part in (train, validation)]
         usable = len(np.unique(np.concatenate(groups)))
-        if usable < needed:
-            left = f"{'one' if usable else 'no'} readable image left of {len(reasons) + usable:,}"
+        if 0 < usable < needed:
             raise DataError(
-                f"The class {name!r} has {left} ({reasons[0]}). It needs {needed} or more that are "
-                "not copies" + ": one to train on and one to hold out" * (needed > 1) + ". "
-                "Add images or remove the class."
+                f"The class {name!r} has one readable image left of {len(reasons) + 1:,} "
+                f"({reasons[0]}). It needs 2 or more that are not copies: one to train on and one "
+                "to hold out. Add images or remove the class."
             )
         if not len(groups[0]):
             raise DataError(
