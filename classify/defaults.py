@@ -23,7 +23,7 @@ def default_recipe(folder: Path, how: ClassFolders = "auto") -> str:
 
     Raises DataError where the folder has no labelled images.
     """
-    images = find_labelled(find_layout(folder).train, how)
+    images = find_labelled(find_layout(folder, how).train, how)
     sides = []
     for place in np.linspace(0, len(images) - 1, LOOKED_AT).astype(int):
         try:

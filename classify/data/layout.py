@@ -25,6 +25,7 @@ _EVALUATION = ("eval", "evaluation")  # for choosing, unless another folder is
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _SUFFIX = re.compile(r"(?<=.)(sets?|data|images?|imgs?|split|folder|dir)$")
 NAMES_SHOWN = 4
+NOT_SPLITS = "folders with the names of splits and no classes in them"
 
 
 @dataclass(frozen=True)
@@ -63,18 +64,19 @@ def split_of(name: str) -> Split | Literal["evaluation"] | None:
     return None
 
 
-def find_layout(folder: Path) -> Layout:
+def find_layout(folder: Path, how: ClassFolders = "auto") -> Layout:
     """Find the splits of a folder, or the folder itself as the one to train on.
 
     A split is a folder of class folders; a folder of that name which holds images is a class.
-    Raises DataError, with what was seen, where that is not plain.
+    Raises DataError, with what was seen, where "auto" cannot tell. Otherwise all folders hold
+    classes there.
     """
     shapes = _shapes(folder)
     empty = [name for name in _empty_in(folder, shapes) if split_of(name)]
     if len(shapes) == 1 and not empty:  # a folder around it all
         (name, only), *_ = shapes.items()
         if only.below and not only.direct:
-            return find_layout(folder / name)
+            return find_layout(folder / name, how)
     found = _splits_in(shapes)
     trains = [name for name, split in found.items() if split == "train"]
     if not trains:
@@ -83,18 +85,24 @@ def find_layout(folder: Path) -> Layout:
                 f"{folder} has no images to train on: there is none in {_listed(empty)}. Put class "
                 "folders with images there."
             )
+        if how == "auto":
+            _check_no_split(folder, shapes)
         return Layout(folder)
     unused = [name for name in shapes if name not in found]
-    classes = [name for name in unused if shapes[name].below and split_of(name) is None]
     of_split = {split: name for name, split in found.items()}
     if len(found) > len(of_split):
         raise _several(folder, found)
-    if classes and len(found) == 1:
-        raise _unclear(folder, shapes, "folders of several kinds")
+    if len(found) == 1 and _may_be_classes([shapes[n] for n in unused if not split_of(n)]):
+        if how == "auto":
+            raise _unclear(folder, shapes, "folders of several kinds")
+        note = f"{trains[0]}/ is not taken as a split: folders beside it hold classes too."
+        return Layout(folder, notes=(note,))
     notes = [_taken(of_split)] if len(found) > 1 or trains[0] != "train" else []
     notes += [f"{folder / name} is not used: it holds no class folders." for name in unused]
     notes += [f"{folder / name} is not used: it holds no images." for name in empty]
     inside = {split: _innermost(folder / name) for split, name in of_split.items()}
+    if len(found) == 1 and how == "auto":
+        _check_no_split(inside["train"], _shapes(inside["train"]))
     return Layout(inside["train"], inside.get("validation"), inside.get("test"), tuple(notes))
 
 
@@ -141,6 +149,46 @@ def class_folders(folder: Path, how: ClassFolders = "auto") -> dict[str, list[Pa
     return dict(sorted(named.items()))
 
 
+def folders_without_images(folder: Path, how: ClassFolders = "auto") -> list[str]:
+    """Name the folders that would be classes of a folder if they held an image, sorted."""
+    named = class_folders(folder, "folder")
+    empty = [name for name, paths in named.items() if next(find_images(paths), None) is None]
+    if how == "deepest":
+        walked = {folder.resolve()}  # links may lead around
+        for name in named.keys() - empty:
+            for path in named[name]:
+                empty += [composed(f"{name}/{below}") for below in _empty_below(path, walked)]
+    return sorted(empty)
+
+
+def _empty_below(folder: Path, walked: set[Path]) -> list[str]:
+    """Name what holds no image below a folder that holds some; of one in another the outer one."""
+    if folder.resolve() in walked:
+        return []
+    walked.add(folder.resolve())
+    empty = _empty_in(folder, _shapes(folder))
+    for path in subfolders(folder):
+        if path.name not in empty:
+            empty += [f"{path.name}/{below}" for below in _empty_below(path, walked)]
+    return empty
+
+
+def _may_be_classes(shapes: Sequence[_Shape]) -> bool:
+    """Tell whether folders beside a split may be classes, and not only one of other pictures."""
+    return any(shape.below for shape in shapes) or sum(shape.direct for shape in shapes) > 1
+
+
+def _check_no_split(folder: Path, shapes: Mapping[str, _Shape]) -> None:
+    """Raise DataError where folders that would be classes are named as splits of several kinds,
+    or where there is a split to hold out beside them."""
+    kinds = {split_of(name) for name in shapes} - {None}
+    if len(kinds) > 1 and any(shapes[name].direct and split_of(name) for name in shapes):
+        raise _unclear(folder, shapes, NOT_SPLITS)
+    found = _splits_in(shapes)
+    if found and "train" not in found.values() and len(found) < len(shapes):
+        raise _unclear(folder, shapes, "folders of several kinds")
+
+
 def _check_plain(folder: Path, shapes: Mapping[str, _Shape]) -> None:
     without = [name for name, shape in shapes.items() if not shape.direct]
     common = Counter(composed(name).lower() for s in shapes.values() for name in set(s.below))
@@ -150,7 +198,7 @@ def _check_plain(folder: Path, shapes: Mapping[str, _Shape]) -> None:
     if most > 1 and 2 * most > len(shapes):
         raise _unclear(folder, shapes, "folders that hold folders of the same names")
     if len(shapes) > 1 and all(split_of(name) for name in shapes):
-        raise _unclear(folder, shapes, "folders with the names of splits and no classes in them")
+        raise _unclear(folder, shapes, NOT_SPLITS)
 
 
 def _unclear(folder: Path, shapes: Mapping[str, _Shape], what: str) -> DataError:
@@ -178,8 +226,9 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _described(shapes: Mapping[str, _Shape]) -> str:
+    """Describe some of the folders: those with the names of splits first."""
     lines = []
-    for name, shape in list(shapes.items())[:NAMES_SHOWN]:
+    for name, shape in sorted(shapes.items(), key=lambda item: not split_of(item[0]))[:NAMES_SHOWN]:
         inside = ["images"] * shape.direct
         inside += [f"{below}/" for below in shape.below[:NAMES_SHOWN]]
         inside += ["..."] * (len(shape.below) > NAMES_SHOWN)

@@ -35,12 +35,17 @@ class Pixels:
 
 
 def decode_all(
-    images: LabelledImages, preprocessing: Preprocessing, progress: Progress | None = None
+    images: LabelledImages,
+    preprocessing: Preprocessing,
+    progress: Progress | None = None,
+    *,
+    purpose: str = "",
 ) -> Pixels:
     """Decode all images to (n, size, size, 3) uint8; leave out and name unusable ones.
 
     They are kept in memory, or in a temporary file where they would take more than half of it.
-    Raises DataError when there is no room for them, or none can be used.
+    purpose: what they are for, where several sets are decoded, such as "validation". Raises
+    DataError when there is no room for them, or none can be used.
     """
     side = preprocessing.size
     pixels = _room(len(images), side)
@@ -58,7 +63,12 @@ def decode_all(
             progress("reading", place + 1, len(images))
     if len(images) and not kept:
         path, reason = failed[0]
-        raise DataError(f"No image can be used, such as {path}: {reason}. Give other images.")
+        raise DataError(
+            "No image can be used"
+            + f" for {purpose}" * bool(purpose)
+            + f", such as {path}: {reason}. "
+            "Give other images."
+        )
     usable = images.subset(np.array(kept, np.int64))
     return Pixels(pixels[: len(kept)], usable, tuple(contents), tuple(failed))
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from classify.data.groups import group_copies
 from classify.data.labelled import LabelledImages, find_labelled
-from classify.data.layout import Layout, find_layout
+from classify.data.layout import ClassFolders, Layout, find_layout, folders_without_images
 from classify.recipe import DataSettings
 from retrieval.errors import DataError
 from retrieval.images import find_images
@@ -42,7 +42,7 @@ def find_splits(
     Raises DataError for one class only, a class with one image to train on, or a folder of which
     it is not plain what its classes are.
     """
-    layout = find_layout(folder)
+    layout = find_layout(folder, data.classes)
     train = find_labelled(layout.train, data.classes)
     nothing = train.subset(np.array([], np.int64))
     validation = test = nothing
@@ -53,7 +53,8 @@ def find_splits(
         test = find_labelled(layout.test, data.classes)
         test = test.of_classes(train.classes, str(layout.test))
     train, validation, test = _grouped(train, validation, test, data, progress)
-    notes = [*layout.notes, *_without_class(layout), *_alike(train.classes), *_copies(train)]
+    notes = [*layout.notes, *_without_class(layout), *_without_images(layout, data.classes)]
+    notes += [*_alike(train.classes), *_copies(train)]
     train, left_out = _without(train, test, validation)
     validation, of_test = _without(validation, test)
     if left_out or of_test:
@@ -63,7 +64,7 @@ def find_splits(
         )
     if layout.validation and not len(validation):
         notes.append(f"None is left in {layout.validation}, so the last epoch will be kept.")
-    _check(train, folder)
+    _check(train, folder, layout, data.classes)
     if not layout.test and data.test:
         train, test = _split(train, data.test, seed + 1, folder, data)
     if data.fraction < 1:
@@ -110,6 +111,17 @@ def _without_class(layout: Layout) -> list[str]:
         for folder, first in firsts
         if first is not None and first.path.parent == folder
     ]
+
+
+def _without_images(layout: Layout, how: ClassFolders) -> list[str]:
+    """Say which folders beside the classes are none, as nothing in them can be read."""
+    nothing = "it holds no image that imgret reads."
+    empty = folders_without_images(layout.train, how)
+    notes = [f"{visible(name)} is not a class: {nothing}" for name in empty]
+    for folder in filter(None, (layout.validation, layout.test)):
+        empty = folders_without_images(folder, how)
+        notes += [f"{visible(folder / name)} is not used: {nothing}" for name in empty]
+    return notes
 
 
 def _alike(classes: Sequence[str]) -> list[str]:
@@ -195,7 +207,7 @@ def _stratified(images: LabelledImages, share: float, seed: int) -> np.ndarray:
     return np.flatnonzero(np.isin(images.groups, images.groups[np.concatenate(chosen)]))
 
 
-def _check(train: LabelledImages, folder: Path) -> None:
+def _check(train: LabelledImages, folder: Path, layout: Layout, how: ClassFolders) -> None:
     lost = set(range(len(train.classes))) - set(train.labels.tolist())
     if lost:
         raise DataError(
@@ -203,6 +215,8 @@ def _check(train: LabelledImages, folder: Path) -> None:
             "of images that are held out. Give it other images, or remove the class."
         )
     if len(train.classes) < 2:
+        empty = folders_without_images(layout.train, how)
+        others = f" (no image that imgret reads is in {', '.join(empty)})" if empty else ""
         raise DataError(
-            f"{folder} has only one class, {train.classes[0]!r}. Give two classes or more."
+            f"{folder} has only one class, {train.classes[0]!r}{others}. Give two classes or more."
         )

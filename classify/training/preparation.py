@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from classify.augmentation import Augmenter, kept_side, mixer
-from classify.data import Pixels, Splits, decode_all
+from classify.data import LabelledImages, Pixels, Splits, decode_all
 from classify.models import Created, create_network
 from classify.recipe import Recipe
 from classify.training.distillation import Distilled, validate_agreement
@@ -21,17 +22,22 @@ from classify.training.teacher import Teacher
 from classify.training.validation import device, score_all, validate_labels
 from retrieval.errors import DataError
 from retrieval.progress import Progress
-from retrieval.text import composed
+from retrieval.text import visible
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A loop and what it was made of. failed: images that were left out, and why."""
+    """A loop and what it was made of.
+
+    failed: images that were left out, and why. notes: sentences on classes that lost all of theirs
+    on one side.
+    """
 
     loop: Loop
     created: Created
     validation: Pixels
     failed: tuple[tuple[Path, str], ...]
+    notes: tuple[str, ...]
 
 
 def prepare(
@@ -49,15 +55,18 @@ def prepare(
         teacher = Teacher.load(recipe.distillation, created.network, pixels, device())
     largest = max(pixels.size, teacher.size if teacher else 0)
     side = kept_side(recipe.augmentation, largest)
-    train = decode_all(splits.train, replace(pixels, size=side), progress)
-    validation = decode_all(splits.validation, pixels, progress)
-    _check_usable(train)
+    train = decode_all(splits.train, replace(pixels, size=side), progress, purpose="training")
+    validation = decode_all(splits.validation, pixels, progress, purpose="validation")
+    failed = train.failed + validation.failed
+    broken = _broken(splits, failed)
+    _check_usable(splits, train, validation, broken)
     if teacher is None:
         loop = supervised_loop(recipe, created, train, validation, out)
     else:
         loop = _distilled_loop(recipe, created, teacher, train, validation, out, progress)
     loop.begin()
-    return Prepared(loop, created, validation, train.failed + validation.failed)
+    notes = _not_validated(splits.validation, validation, broken)
+    return Prepared(loop, created, validation, failed, tuple(notes))
 
 
 def supervised_loop(
@@ -113,14 +122,53 @@ def _moved(network: nn.Module) -> nn.Module:
     return network.to(device()).to(memory_format=torch.channels_last)
 
 
-def _check_usable(train: Pixels) -> None:
-    """Raise DataError for a class without a usable image."""
-    usable = set(train.images.labels.tolist())
-    for label, name in enumerate(train.images.classes):
-        if label not in usable:
-            reasons = [f"{p}: {why}" for p, why in train.failed if composed(p.parent.name) == name]
+def _broken(splits: Splits, failed: Sequence[tuple[Path, str]]) -> dict[int, list[str]]:
+    """Say which files of each class cannot be used, and why: those of training come first."""
+    parts = splits.train, splits.validation
+    label_of = {
+        file.path: int(label)
+        for part in parts
+        for file, label in zip(part.files, part.labels, strict=True)
+    }
+    broken: dict[int, list[str]] = {}
+    for path, reason in failed:
+        broken.setdefault(label_of[path], []).append(f"{path}: {reason}")
+    return broken
+
+
+def _check_usable(
+    splits: Splits, train: Pixels, validation: Pixels, broken: Mapping[int, Sequence[str]]
+) -> None:
+    """Raise DataError for a class that too few images are left of, now that they are decoded.
+
+    It needs one to train on and one to hold out, as find_splits() asks of the files; copies count
+    as one. Where nothing is held out, one is enough.
+    """
+    needed = 2 if len(splits.validation) else 1
+    for label, reasons in sorted(broken.items()):
+        name = splits.train.classes[label]
+        groups = [part.images.groups[part.images.labels == label] for part in (train, validation)]
+        usable = len(np.unique(np.concatenate(groups)))
+        if 0 < usable < needed:
             raise DataError(
-                f"No training image of the class {name!r} can be used"
-                + f" ({reasons[0]})" * bool(reasons)
-                + ". Give it other images, or remove it."
+                f"The class {name!r} has one readable image left of {len(reasons) + 1:,} "
+                f"({reasons[0]}). It needs 2 or more that are not copies: one to train on and one "
+                "to hold out. Add images or remove the class."
             )
+        if not len(groups[0]):
+            raise DataError(
+                f"No training image of the class {name!r} can be used ({reasons[0]}). Give it "
+                "other images, or remove it."
+            )
+
+
+def _not_validated(
+    images: LabelledImages, usable: Pixels, broken: Mapping[int, Sequence[str]]
+) -> list[str]:
+    """Say of which classes validation has images, but none that can be read."""
+    lost = np.setdiff1d(images.labels, usable.images.labels)
+    return [
+        f"No validation figure is of {visible(images.classes[label])}: none of its validation "
+        f"images can be read ({broken[label][-1]})."
+        for label in lost.tolist()
+    ]

@@ -86,7 +86,8 @@ def train(
     out: folder of the run, which is made. resume: continue the run in out, to the same result as
     if it had never stopped; its own recipe then replaces recipe. A finished run is returned as it
     is. on_epoch: told each epoch. on_split: told in sentences which folders were taken for what,
-    before an image is decoded. should_stop: asked after each step; True saves the state and ends.
+    before an image is decoded, and then which classes lack readable images to validate with.
+    should_stop: asked after each step; True saves the state and ends.
 
     Tells glibc to keep freed memory, in the whole process. Raises DataError for data that cannot be
     trained on or is not the run's. Raises RecipeError for a network or an optimiser that cannot be
@@ -110,7 +111,8 @@ def train(
     on_split(splits.notes)
     keep_freed_memory()
     prepared = prepare(recipe, splits, out, progress)
-    loop, failed = prepared.loop, prepared.failed
+    on_split(prepared.notes)
+    loop, is_random = prepared.loop, prepared.created.is_random
     with _writing(out):
         make_folder(out)
         history = read_history(out / HISTORY) if resume else []
@@ -140,9 +142,7 @@ def train(
         seconds = round(loop.place.total_seconds, 1)
         best = loop.place.best_epoch
         write_facts(out, replace(facts, best_epoch=best, ended=why, seconds=seconds))
-    return Trained(
-        Run.read(out), tuple(history), with_best(history), failed, prepared.created.is_random
-    )
+    return Trained(Run.read(out), tuple(history), with_best(history), prepared.failed, is_random)
 
 
 def _save_best(out: Path, network: nn.Module, prepared: Prepared, splits: Splits) -> None:

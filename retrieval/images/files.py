@@ -38,9 +38,9 @@ def find_images(
 
     A folder gives its files, sorted by name, then those of its subfolders. Links are followed, but
     for one to a folder above it; each folder is entered once however many ways lead to it. Hidden
-    names (leading dot) below a given path are passed over, and so are folders of thumbnails,
-    resource forks and deleted files (@eaDir, .AppleDouble, __MACOSX, $RECYCLE.BIN); galleries
-    (.imgret) always.
+    names (leading dot) below a given path are passed over, and so are folders that machines make:
+    thumbnails, resource forks, deleted files, snapshots (@eaDir, __MACOSX, $RECYCLE.BIN, #snapshot,
+    lost+found); galleries (.imgret) always.
 
     exclude: globs as fnmatch reads them (* crosses /), tried on a name and on its path below the
     given folder; an excluded folder is not entered. known: says of a folder which of its files

@@ -27,11 +27,13 @@ from retrieval.images.formats import (
 )
 
 GALLERY_FOLDER = ".imgret"
-# Folders in which NAS systems keep thumbnails, macOS what other file systems cannot store, and
-# Windows and NAS systems what was deleted.
+# Folders in which machines keep what is theirs: NAS systems thumbnails, macOS what other file
+# systems cannot store, Windows and NAS systems what was deleted and earlier states of the folder,
+# ext4 what fsck found, Python what it compiled.
 _BESIDE_PICTURES = {
-    "@eadir", "@__thumb", ".@__thumb", ".appledouble", "__macosx", "#recycle", "@recycle",
-    "$recycle.bin",
+    "@eadir", "@__thumb", ".@__thumb", "@tmp", ".appledouble", "__macosx", "#recycle", "@recycle",
+    "$recycle.bin", "system volume information", "#snapshot", ".snapshot", "@recently-snapshot",
+    "lost+found", "__pycache__",
 }  # fmt: skip
 _BAD_NAME = "its name is not valid UTF-8; rename it"
 

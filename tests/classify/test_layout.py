@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 import unicodedata
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -92,12 +93,18 @@ def test_a_loose_image_does_not_make_a_class_of_a_split(tmp_path: Path) -> None:
     )
 
 
-def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["train", "test", "freight train", "dev"])
+def test_a_class_may_be_called_train(tmp_path: Path, name: str) -> None:
+    save_blobs(tmp_path, 3)
+    (tmp_path / "red").rename(tmp_path / name)
+    classes = find_splits(tmp_path, DataSettings(), seed=0).train.classes
+    assert sorted(classes) == sorted(("blue", "green", name))
+
+
+def test_classes_may_be_called_train_and_test_in_plain_splits(tmp_path: Path) -> None:
     save_blobs(tmp_path, 3)
     (tmp_path / "red").rename(tmp_path / "train")
     (tmp_path / "blue").rename(tmp_path / "test")
-    assert find_layout(tmp_path).train == tmp_path
-    assert find_labelled(tmp_path).classes == ("green", "test", "train")
     for name in ("train", "test"):
         shutil.copytree(tmp_path, tmp_path.with_name("splits") / name)
     layout = find_layout(tmp_path.with_name("splits"))
@@ -121,6 +128,17 @@ def test_test_images_without_classes_are_not_used(tmp_path: Path) -> None:
         (["cat/*", "cat/good/*", "dog/*", "dog/good/*", "owl/*"], "folders of the same names"),
         (["val/cat/*", "test/cat/*"], "no image themselves"),
         (["train/cat/*", "photos/cat/*"], "folders of several kinds"),
+        (["train_images/*", "test_images/*", "sample/*"], "names of splits"),
+        (["train/*", "val/*", "cat/*", "dog/*", "owl/*"], "names of splits"),
+        (["dev/*", "test/*", "cat/*"], "names of splits"),
+        (["train/*", "test/cat/*", "test/dog/*", "sample/*"], "names of splits"),
+        (["all/train/train/*", "all/train/test/*", "all/train/cat/*"], "names of splits"),
+        (["train/test/*", "train/train/*", "train/cat/*", "more/*"], "names of splits"),
+        (
+            ["train/steam/*", "train/diesel/*", "boat/*", "bus/*", "car/*", "plane/*"],
+            "train/ (diesel/, steam/), boat/ (images), bus/ (images), car/ (images) and 1 more",
+        ),
+        (["test/cat/*", "test/dog/*", "cat/*", "dog/*", "owl/*"], "folders of several kinds"),
     ],
 )
 def test_what_is_not_plain_is_shown_and_not_trained_on(
@@ -135,7 +153,37 @@ def test_what_is_not_plain_is_shown_and_not_trained_on(
         find_splits(tmp_path / "d", DataSettings(), seed=0)
     assert shown in str(error.value)
     assert "--classes deepest" in str(error.value)
-    assert folders[0].split("/")[0] + "/" in str(error.value)
+    assert folders[0].removeprefix("all/train/").split("/")[0] + "/" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("folders", "how", "classes"),
+    [
+        (["train_images/*", "test_images/*", "sample/*"], "folder",
+         ("sample", "test_images", "train_images")),
+        (["bus/*", "car/*", "train/steam/*", "train/diesel/*"], "folder", ("bus", "car", "train")),
+        (["bus/*", "car/*", "train/steam/*", "train/diesel/*"], "deepest",
+         ("bus", "car", "train/diesel", "train/steam")),
+        (["train/cat/*", "photos/cat/*"], "folder", ("photos", "train")),
+    ],
+)  # fmt: skip
+def test_who_says_which_folders_are_classes_gets_them(
+    tmp_path: Path, folders: list[str], how: Literal["folder", "deepest"], classes: tuple[str, ...]
+) -> None:
+    for place, folder in enumerate(folders):
+        save_blobs(tmp_path / "blobs" / str(place), 2, first=10 * place)
+        shutil.copytree(tmp_path / "blobs" / str(place) / "red", tmp_path / "d" / folder[:-2])
+    assert find_splits(tmp_path / "d", DataSettings(classes=how), 0).train.classes == classes
+
+
+def test_one_folder_of_images_beside_train_is_told_and_not_used(tmp_path: Path) -> None:
+    save_blobs(tmp_path / "train", 3)
+    for name in ("sample", "test", "val"):  # as competitions give what is to be predicted
+        shutil.copytree(tmp_path / "train" / "red", tmp_path / name)
+    splits = find_splits(tmp_path, DataSettings(), seed=0)
+    assert splits.train.classes == ("blue", "green", "red")
+    for name in ("sample", "test", "val"):
+        assert f"{tmp_path / name} is not used: it holds no class folders." in splits.notes
 
 
 def test_two_folders_of_one_split_are_named(tmp_path: Path) -> None:
@@ -159,6 +207,40 @@ def test_a_split_without_images_is_told(tmp_path: Path) -> None:
     save_blobs(tmp_path / "test", 2)
     with pytest.raises(ImgretError, match="no images to train on: there is none in train/"):
         find_layout(tmp_path)
+
+
+def test_a_class_folder_without_an_image_that_is_read_is_told(tmp_path: Path) -> None:
+    save_blobs(tmp_path, 3)
+    (tmp_path / "cow").mkdir()
+    (tmp_path / "cow" / "0.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    splits = find_splits(tmp_path, DataSettings(), seed=0)
+    assert splits.train.classes == ("blue", "green", "red")
+    assert splits.notes == ("cow is not a class: it holds no image that imgret reads.",)
+    shutil.rmtree(tmp_path / "red")
+    shutil.rmtree(tmp_path / "blue")
+    with pytest.raises(ImgretError, match=r"only one class, 'green' \(no image .* is in cow\)\."):
+        find_splits(tmp_path, DataSettings(), seed=0)
+
+
+def test_an_empty_class_folder_in_a_split_is_told(tmp_path: Path) -> None:
+    for place, name in enumerate(("train", "val", "test")):
+        save_blobs(tmp_path / name, 2, first=100 * place)
+        (tmp_path / name / "emu").mkdir()
+    *_, train, val, test = find_splits(tmp_path, DataSettings(), seed=0).notes
+    assert train == "emu is not a class: it holds no image that imgret reads."
+    assert val.startswith(f"{tmp_path / 'val' / 'emu'} is not used")
+    assert test.startswith(f"{tmp_path / 'test' / 'emu'} is not used")
+
+
+def test_an_empty_folder_is_told_however_deep_it_lies(tmp_path: Path) -> None:
+    save_blobs(tmp_path / "one", 3)
+    save_blobs(tmp_path / "two", 3, first=50)
+    (tmp_path / "one" / "cow" / "left").mkdir(parents=True)
+    (tmp_path / "one" / "red" / "again").symlink_to("../green")
+    (tmp_path / "one" / "green" / "again").symlink_to("../red")
+    notes = find_splits(tmp_path, DataSettings(classes="deepest"), seed=0).notes
+    told = [note for note in notes if "not a class" in note]
+    assert told == ["one/cow is not a class: it holds no image that imgret reads."]
 
 
 def test_nested_classes_are_an_option(tmp_path: Path) -> None:
@@ -212,9 +294,12 @@ def test_a_link_to_a_folder_elsewhere_is_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["@eaDir", "__MACOSX", ".AppleDouble", "@__thumb", "#recycle", "$RECYCLE.BIN"]
-)
-def test_thumbnails_of_others_are_no_classes(tmp_path: Path, name: str) -> None:
+    "name",
+    ["@eaDir", "__MACOSX", ".AppleDouble", "@__thumb", "#recycle", "$RECYCLE.BIN", "@tmp",
+     "@Recycle", "@Recently-Snapshot", "System Volume Information", "lost+found", "__pycache__",
+     "#snapshot", ".snapshot"],
+)  # fmt: skip
+def test_folders_that_machines_make_are_no_classes(tmp_path: Path, name: str) -> None:
     save_blobs(tmp_path, 3)
     shutil.copytree(tmp_path / "red", tmp_path / name)
     shutil.copytree(tmp_path / "red", tmp_path / "blue" / name)

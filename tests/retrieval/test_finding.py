@@ -9,6 +9,10 @@ from retrieval.errors import ImgretError
 from retrieval.images import find_images
 from tests.samples import picture
 
+MADE_BY_MACHINES = ("@tmp", "@Recycle", "@Recently-Snapshot", "System Volume Information",
+                    "$RECYCLE.BIN", "lost+found", "__pycache__", "#snapshot", "#recycle",
+                    ".snapshot")  # fmt: skip
+
 
 def names(*roots: Path, **options: object) -> list[str]:
     return [file.path.name for file in find_images(roots, **options)]  # type: ignore[arg-type]
@@ -157,13 +161,13 @@ def test_what_is_left_out_is_not_passed_over(folder: Path) -> None:
     assert passed_over(folder, exclude=["*.psd"]) == []
 
 
-def test_thumbnails_of_nas_systems_and_resource_forks_are_hidden(folder: Path) -> None:
-    for name in ("@eaDir", ".AppleDouble", "__MACOSX", "@EADIR", ".@__thumb"):
+def test_folders_that_machines_make_are_hidden(folder: Path) -> None:
+    for name in ("@eaDir", ".AppleDouble", "__MACOSX", "@EADIR", ".@__thumb", *MADE_BY_MACHINES):
         below = folder / "sub" / name / "deeper"
         below.mkdir(parents=True)
         picture(6).save(below / "SYNOPHOTO_THUMB_XL.jpg")
         (below / "x.psd").write_bytes(b"8BPS\0\1")
     assert sorted(names(folder)) == ["a.jpg", "b.png"]
     assert passed_over(folder) == []
-    assert len(names(folder, include_hidden=True)) == 7
+    assert len(names(folder, include_hidden=True)) == 7 + len(MADE_BY_MACHINES)
     assert len(names(folder / "sub" / "@eaDir")) == 1  # named, it is searched

@@ -1,0 +1,92 @@
+"""Classes whose images cannot be read are named before the first step."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from classify.training import train
+from retrieval.errors import DataError
+from tests.classify.blobs import save_blobs, tiny
+
+ONE = r"'red' has one readable image left of 6 \(.*red.*\.png: .+\)\. It needs 2 .* Add images"
+
+
+def break_images(folder: Path, intact: int = 0) -> None:
+    for file in sorted(folder.rglob("*.png"))[intact:]:
+        file.write_bytes(b"no image " + file.name.encode())
+
+
+def told(data: Path, out: Path, *overrides: str) -> list[str]:
+    """What a training says before its first epoch."""
+    said: list[str] = []
+    train(data, tiny("training.epochs=1", *overrides), out, on_split=said.extend)
+    return said
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_one_readable_image_of_a_class_is_named_with_any_seed(tmp_path: Path, seed: int) -> None:
+    data = save_blobs(tmp_path / "data", 6)
+    break_images(data / "red", intact=1)
+    with pytest.raises(DataError, match=ONE):
+        train(data, tiny(f"training.seed={seed}"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("classes", ["auto", "folder", "deepest"])
+def test_the_reason_is_found_however_deep_a_classs_images_lie(tmp_path: Path, classes: str) -> None:
+    data = save_blobs(tmp_path / "data", 4)
+    (data / "red").rename(data / "photos")
+    (data / "red").mkdir()
+    (data / "photos").rename(data / "red" / "photos")
+    break_images(data / "red")
+    name = "red/photos" if classes == "deepest" else "red"
+    with pytest.raises(DataError, match=rf"No training .* '{name}' can be used \(.*png: .+\)"):
+        train(data, tiny(f"data.classes={classes}"), tmp_path / "run")
+
+
+def test_copies_of_one_readable_image_count_as_one(tmp_path: Path) -> None:
+    data = save_blobs(tmp_path / "data", 4)
+    break_images(data / "red", intact=1)
+    shutil.copy(data / "red" / "000.png", data / "red" / "copy.png")
+    with pytest.raises(DataError, match="'red' has one readable image left"):
+        train(data, tiny(), tmp_path / "run")
+
+
+def test_one_readable_image_will_do_where_nothing_is_held_out(tmp_path: Path) -> None:
+    data = save_blobs(tmp_path / "data", 4)
+    break_images(data / "red", intact=1)
+    assert told(data, tmp_path / "run", "data.validation=0") == []
+    break_images(data / "red")
+    with pytest.raises(DataError, match="No training image of the class 'red' can be used"):
+        train(data, tiny("data.validation=0"), tmp_path / "other")
+
+
+def test_a_class_without_a_readable_validation_image_is_told(tmp_path: Path) -> None:
+    save_blobs(tmp_path / "data" / "train", 4)
+    save_blobs(tmp_path / "data" / "val", 2, first=100)
+    break_images(tmp_path / "data" / "val" / "red")
+    note = told(tmp_path / "data", tmp_path / "run")[-1]
+    assert note.startswith("No validation figure is of red: none of its validation images can be")
+    assert "red/101.png: " in note
+
+
+def test_a_class_without_a_readable_training_image_is_named(tmp_path: Path) -> None:
+    save_blobs(tmp_path / "data" / "train", 4)
+    save_blobs(tmp_path / "data" / "val", 2, first=100)
+    break_images(tmp_path / "data" / "train" / "red")
+    with pytest.raises(DataError, match=r"No training image of the class 'red' .*train/red/000"):
+        train(tmp_path / "data", tiny(), tmp_path / "run")
+
+
+@pytest.mark.parametrize(("split", "purpose"), [("train", "training"), ("val", "validation")])
+def test_a_split_of_broken_images_alone_is_named(tmp_path: Path, split: str, purpose: str) -> None:
+    save_blobs(tmp_path / "data" / "train", 4)
+    save_blobs(tmp_path / "data" / "val", 2, first=100)
+    break_images(tmp_path / "data" / split)
+    with pytest.raises(
+        DataError, match=f"No image can be used for {purpose}, such as .*Give other"
+    ):
+        train(tmp_path / "data", tiny(), tmp_path / "run")
