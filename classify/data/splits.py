@@ -11,8 +11,9 @@ import numpy as np
 
 from classify.data.groups import group_copies
 from classify.data.labelled import LabelledImages, find_labelled
-from classify.data.layout import ClassFolders, Layout, find_layout, folders_without_images
+from classify.data.layout import Layout, find_layout, folders_without_images
 from classify.recipe import DataSettings
+from classify.words import ClassFolders
 from retrieval.errors import DataError
 from retrieval.images import find_images
 from retrieval.progress import Progress
