@@ -65,7 +65,8 @@ def alike(name: str, *others: str) -> list[str]:
     names = {known: _plain(known) for known in sorted({*known_architectures(), *others})}
     holding = [known for known, plain in names.items() if wanted and wanted in plain]
     holding.sort(key=lambda known: (not names[known].startswith(wanted), len(known)))
-    return holding[:MOST_ALIKE] or get_close_matches(wanted, names, n=3)
+    by_plain = {plain: known for known, plain in names.items()}
+    return holding[:MOST_ALIKE] or [by_plain[near] for near in get_close_matches(wanted, by_plain)]
 
 
 def _plain(name: str) -> str:

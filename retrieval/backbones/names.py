@@ -108,7 +108,7 @@ def parse_name(name: str | BackboneName) -> BackboneName:
     if colon and prefix.lower() in ("hf-hub", "hf_hub"):
         return _at_the_hub(rest)
     if colon and rest.startswith("//"):
-        raise _is_address(rest)
+        raise _is_address(name)
     if colon and prefix == "local-dir":
         return _in_a_folder(rest)
     if colon and prefix == "random":
@@ -153,11 +153,11 @@ def hub_name(repository: str) -> str:
     return HUB + repository if can_be else ""
 
 
-def _is_address(rest: str) -> BackboneError:
-    host, _, path = rest.removeprefix("//").rstrip("/").partition("/")
+def _is_address(name: str) -> BackboneError:
+    host, _, path = name.partition("://")[2].rstrip("/").partition("/")
     meant = hub_name(path) if host in ("huggingface.co", "hf.co") else ""
     return BackboneError(
-        "A backbone cannot be loaded from an address. "
+        f"{name[:80]!r} is an address, from which no backbone is loaded. "
         + (f"Did you mean {meant}?" if meant else f"Give a folder, or {HUB}user/model.")
     )
 

@@ -39,7 +39,7 @@ from retrieval.threads import in_time
 from retrieval.words import CONSIDERED, MOST_PICTURES, PRIOR_KNOWN
 
 FEWEST_PICTURES = 20
-LEAST_AREA = 0.55  # below it, probabilities say no more than the prior does
+LEAST_AREA = 0.5  # of chance: below it, probabilities mislead
 SAMPLED_FOR_CHANCE, MOST_VERSIONS = 1000, 256
 PICTURE_FOLDS = 5
 TOO_FEW_BY_CLASS = (

@@ -22,7 +22,7 @@ from classify import recipe as recipes
 from classify.data import decode_all, find_labelled
 from classify.models import create_network, layers_of
 from classify.recipe import Input, ModelSpec, Phase, Recipe, TrainingSettings
-from classify.run import Epoch, Run
+from classify.run import RUN_FORMAT, Epoch, Run
 from classify.training import train
 from classify.training.norms import training_mode
 from classify.training.optimiser import Rate, is_out_of_patience, make_optimiser, open_layers
@@ -597,7 +597,7 @@ def test_a_run_of_another_format_is_refused(stopped: Path, blobs: Path) -> None:
     (stopped / "run.json").write_text(json.dumps(facts | {"format": 99}))
     with pytest.raises(ImgretError, match="run format 99"):
         train(blobs, tiny(), stopped, resume=True)
-    (stopped / "run.json").write_text(json.dumps({"format": 2}))
+    (stopped / "run.json").write_text(json.dumps({"format": RUN_FORMAT}))
     with pytest.raises(ImgretError, match=r"run\.json is damaged"):
         Run.read(stopped)
 

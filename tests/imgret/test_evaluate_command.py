@@ -41,6 +41,17 @@ def indexed(prepared: Path, tmp_path: Path) -> Path:
     return tmp_path / "pictures"
 
 
+@pytest.fixture
+def told_apart(imgret: Command, tmp_path: Path) -> Path:
+    """A gallery of four classes that pictures show: a class's own, each with another through it."""
+    for n in range(32):
+        file = tmp_path / "pictures" / f"class{n % 4}" / f"{n:02}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.blend(picture(1000 + n % 4), picture(n), 0.4).save(file, quality=95)
+    assert imgret("index", "pictures").returncode == 0
+    return tmp_path / "pictures"
+
+
 def test_evaluate_prints_every_metric_with_its_interval(imgret: Command, indexed: Path) -> None:
     done = imgret("evaluate")
     assert done.returncode == 0
@@ -141,9 +152,9 @@ def test_one_query_has_no_interval(imgret: Command, indexed: Path, weights: Path
 
 
 def test_query_shows_probabilities_and_can_say_that_nothing_matches(
-    imgret: Command, indexed: Path, tmp_path: Path
+    imgret: Command, told_apart: Path, tmp_path: Path
 ) -> None:
-    query = indexed / "class0" / "00.jpg"
+    query = told_apart / "class0" / "00.jpg"
     before = imgret("query", query, "--min-confidence", "0.5")
     assert before.returncode == 2
     assert "imgret evaluate" in before.stderr
@@ -159,7 +170,7 @@ def test_query_shows_probabilities_and_can_say_that_nothing_matches(
 
 
 def test_calibrate_tells_how_far_off_it_is_and_needs_no_labels(
-    imgret: Command, indexed: Path
+    imgret: Command, told_apart: Path
 ) -> None:
     told = imgret("calibrate", "--by", "picture", "--most-pictures", "20")
     assert told.returncode == 0, told.stderr
@@ -169,7 +180,7 @@ def test_calibrate_tells_how_far_off_it_is_and_needs_no_labels(
     document = json.loads(imgret("calibrate", "--format", "json", "--prior-known", "0.3").stdout)
     assert (document["kind"], document["prior_known"]) == ("class", 0.3)
     assert 0 <= document["error"] <= 1
-    query = indexed / "class0" / "00.jpg"
+    query = told_apart / "class0" / "00.jpg"
     shown = [
         json.loads(imgret("query", query, "--prior-known", prior, "--format", "json").stdout)
         for prior in ("0.01", "0.99")

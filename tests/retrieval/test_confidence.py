@@ -482,7 +482,7 @@ def test_a_calibration_that_tells_nothing_is_not_kept(
     snapshot = retriever._current()
     sound = retriever.calibrate()
     with pytest.raises(ImgretError, match=r"by chance 0\.50\)\. Index more images"):
-        keep_calibration(snapshot, dataclasses.replace(sound, area=0.5))
+        keep_calibration(snapshot, dataclasses.replace(sound, area=0.49))
     noise = tmp_path / "noise"
     random = np.random.default_rng(0)
     for n in range(60):  # classes that no picture shows

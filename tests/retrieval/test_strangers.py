@@ -200,7 +200,7 @@ def test_settings_beyond_bounds_end_in_a_sentence(
     "name",
     [
         "/etc", "/nonexistent/backbone", "../../../etc", "hf-hub:evil/model", "resnet50.a1_in1k",
-        "random:vit_giant_patch14_dinov2", "local-dir:/etc", "~/weights", "pictures", "file:///etc",
+        "random:vit_giant_patch14_dinov2", "local-dir:/etc", "~/weights", "pictures",
     ],
 )  # fmt: skip
 def test_a_network_that_only_a_stranger_asked_for_is_not_loaded(
@@ -224,6 +224,13 @@ def test_a_network_that_only_a_stranger_asked_for_is_not_loaded(
     ):
         with pytest.raises(GalleryError, match=r"names the backbone .* Give --trust"):
             call()
+
+
+def test_a_strangers_backbone_is_no_address(folder: Path) -> None:
+    rewrite(folder, toml=put('name = "mini"', 'name = "file:///etc"'))
+    for call in (search, lambda g: Retriever(g / ".imgret").index(g / "pictures")):
+        with pytest.raises(ImgretError, match=r"--trust|is an address"):
+            call(folder)
 
 
 def test_a_gallery_that_came_back_with_other_settings_is_a_strangers(folder: Path) -> None:
