@@ -21,7 +21,7 @@ from retrieval.metrics import neighbour_recall
 
 SIZES, QUICK = (10_000, 100_000, 1_000_000), (2_000, 5_000)
 QUERIES, K, ROUNDS = 200, 10, 3
-FEW = 20  # queries of scikit-learn at the largest size, each of which takes a second
+MANY, FEW = 100_000, 20  # beyond so many vectors scikit-learn takes a second a query
 LINKS, EXPANSION = 16, 100  # of the graphs: a vector's, and while it is added
 EXPANSIONS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)  # of a query
 Search = Callable[[np.ndarray], np.ndarray]
@@ -47,7 +47,7 @@ def measure(*, quick: bool) -> list[Table]:
         f"One query at a time in one thread, the {K} nearest of n vectors of 512 numbers that are "
         "already transformed; medians of "
         f"{ROUNDS} rounds in turns, {QUERIES} queries that are held out (scikit-learn beyond "
-        f"{SIZES[1]:,}: {FEW}). The vectors are "
+        f"{MANY:,}: {FEW}). The vectors are "
         "MobileNetV2's of CIFAR-10 (96 px), and beyond those points between an embedding and one "
         "of its ten neighbours, with noise. Recall is against exact search. `hnswlib` and "
         f"`usearch` (float16) have graphs of {LINKS} links, with the least expansion that reaches "
@@ -88,7 +88,7 @@ def _measure_one(table: Table, real: np.ndarray, n: int, folder: Path) -> None:
             one.wall.clear(), one.cpu.clear()
         for _ in range(ROUNDS):
             for one in candidates:
-                _run(one, queries[:FEW] if one is exact and n > SIZES[1] else queries)
+                _run(one, queries[:FEW] if one is exact and n > MANY else queries)
         for one in candidates:
             table.add(f"{n:,}", *_cells(one, truth[: len(one.found)], n))
 
