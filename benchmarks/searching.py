@@ -45,8 +45,8 @@ def measure(*, quick: bool) -> list[Table]:
     table = Table(
         "Searching",
         f"One query at a time in one thread, the {K} nearest of n vectors of 512 numbers that are "
-        "already transformed; medians of "
-        f"{ROUNDS} rounds in turns, {QUERIES} queries that are held out (scikit-learn beyond "
+        "already transformed. Medians of "
+        f"{ROUNDS} rounds in turns, of {QUERIES} held-out queries (scikit-learn beyond "
         f"{MANY:,}: {FEW}). The vectors are "
         "MobileNetV2's of CIFAR-10 (96 px), and beyond those points between an embedding and one "
         "of its ten neighbours, with noise. Recall is against exact search. `hnswlib` and "

@@ -5,25 +5,23 @@ from __future__ import annotations
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 from retrieval.backbones import Backbone, BackboneSpec, packaged_network
 from retrieval.encoder.compilation import open_compiled
 from retrieval.encoder.encoder import Encoder
 from retrieval.encoder.exports import (
     CONVERSIONS,
-    EXPORTED_WEIGHTS,
     NETWORK,
     check_writable,
     export_encoder,
     export_folder,
     is_whole,
 )
-from retrieval.encoder.openvino_cpu import precision_of, read_network
+from retrieval.encoder.openvino_cpu import compiled, precision_of, read_network
 from retrieval.encoder.torch_runners import agreement, cuda_runner, torch_runner
 from retrieval.errors import BackboneError
 from retrieval.libraries import is_installed
@@ -82,15 +80,13 @@ def _opened(spec: BackboneSpec, precision: str, cache: Path) -> Encoder | None:
     """The encoder of imgret's own weights, or from an export; None where OpenVINO reads neither."""
     network = packaged_network(spec)
     if network is not None:
-        size = spec.preprocessing.size
-        read = partial(read_network, network, size)
-        return _openvino_encoder(spec, read, [network], precision, cache)
+        return _packaged_encoder(spec, network, precision, cache)
     folder = export_folder(spec, precision, cache)
     if not is_whole(folder):
         return None
     try:
-        return _export(spec, folder, precision, cache)
-    except (RuntimeError, OSError):  # what OpenVINO raises on a damaged file
+        return _exported(spec, folder, precision)
+    except RuntimeError:  # what OpenVINO raises on a damaged file
         shutil.rmtree(folder, ignore_errors=True)
         return None
 
@@ -126,7 +122,7 @@ def _exported_encoder(
         place = export_folder(spec, precision, cache)
         try:
             export_encoder(backbone, place, convert)
-            encoder = _export(spec, place, precision, cache)
+            encoder = _exported(spec, place, precision)
             cosine = agreement(encoder, backbone)
         except Exception as error:  # noqa: BLE001  torch and OpenVINO raise all kinds
             reason = one_sentence(error)
@@ -145,18 +141,18 @@ def _exported_encoder(
     return Encoder(spec, "torch-fp32", torch_runner(backbone), notice)
 
 
-def _openvino_encoder(
-    spec: BackboneSpec, read: Callable[[], Any], files: Sequence[Path], precision: str, cache: Path
-) -> Encoder:
-    """The encoder of a network that OpenVINO reads from files. Raises RuntimeError, OSError."""
-    place = export_folder(spec, precision, cache)
+def _packaged_encoder(spec: BackboneSpec, network: Path, precision: str, cache: Path) -> Encoder:
+    """The encoder of imgret's own network, whose ONNX file takes longer to compile than exports."""
+    size, place = spec.preprocessing.size, export_folder(spec, precision, cache)
     kept = place.parent.with_name("compiled") / place.name
-    identity = f"{spec.weights_sha256} {spec.preprocessing.size}"
-    engine: Engine = "openvino-bf16" if precision == "bf16" else "openvino-fp32"
-    return Encoder(spec, engine, open_compiled(read, precision, files, kept, identity))
+    read = partial(read_network, network, size)
+    run = open_compiled(read, precision, [network], kept, f"{spec.weights_sha256} {size}")
+    return Encoder(spec, _engine(precision), run)
 
 
-def _export(spec: BackboneSpec, folder: Path, precision: str, cache: Path) -> Encoder:
-    """The encoder of an export. Raises RuntimeError, OSError where it is damaged."""
-    files = [folder / NETWORK, folder / EXPORTED_WEIGHTS]
-    return _openvino_encoder(spec, lambda: files[0], files, precision, cache)
+def _exported(spec: BackboneSpec, folder: Path, precision: str) -> Encoder:
+    return Encoder(spec, _engine(precision), compiled(folder / NETWORK, precision))
+
+
+def _engine(precision: str) -> Engine:
+    return "openvino-bf16" if precision == "bf16" else "openvino-fp32"
