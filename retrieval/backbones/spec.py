@@ -20,8 +20,8 @@ class BackboneSpec:
 
     name: as the user gave it, folders as absolute paths. architecture: timm's name.
     weights_sha256: of the weight file of a folder, and of its config.json's model_args where there
-    are any; else of the loaded tensors. dim: the width of
-    an embedding. preprocessing: how pixels are prepared. pool, views: see retrieval/pool.py.
+    are any; else of the loaded tensors. dim: the width of an embedding. preprocessing: how pixels
+    are prepared. pool, views: see retrieval/pool.py.
     """
 
     name: str

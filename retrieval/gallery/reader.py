@@ -106,6 +106,21 @@ class TableReader:
         """Give columns of all rows that pass a filter, a few thousand rows at a time."""
         return map(Block, self.batches(names, where, rows))
 
+    def blocks_of(
+        self, places: np.ndarray, *names: Column, where: Filter | None = INDEXED
+    ) -> Iterator[tuple[slice, np.ndarray, Block]]:
+        """Give the blocks in which some of the rows that pass a filter lie.
+
+        places: (n,) of those rows among all that pass, ascending. Each block comes with the part of
+        places that lies in it, and where these rows are in the block.
+        """
+        first = 0
+        for block in self.blocks(*names, where=where):
+            low, high = np.searchsorted(places, [first, first + len(block)])
+            if high > low:
+                yield slice(low, high), places[low:high] - first, block
+            first += len(block)
+
     def ids(self, where: Filter | None = None) -> np.ndarray:
         """Return (n,) int64 ids of all rows, or of those that pass a filter."""
         return self.block("id", where=where).ids

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from retrieval.draw import evenly_drawn
 from retrieval.errors import GalleryError, ImgretError
 from retrieval.files import sync
 from retrieval.gallery import Gallery, ImageTable, IndexState, Settings
-from retrieval.gallery.block import Block
+from retrieval.gallery.block import Column
 from retrieval.gallery.filter import INDEXED
 from retrieval.gallery.settings import write_text
 from retrieval.index import GrowingIndex, Index
@@ -316,20 +315,10 @@ def _sample(
     chosen = evenly_drawn(n, transforms.FIT_ROWS)
     embeddings = np.empty((len(chosen), table.dim), np.float32)
     names: list[str | None] = []
-    for part, place, block in _chosen_blocks(table, chosen, labels=labels):
+    columns: tuple[Column, ...] = ("embedding", "label") if labels else ("embedding",)
+    for place, part, block in table.blocks_of(chosen, *columns):
         embeddings[place] = block.embeddings[part]
         if labels:
             column = block.labels
             names += [column[i] for i in part]
     return embeddings, names if labels else None
-
-
-def _chosen_blocks(
-    table: ImageTable, chosen: np.ndarray, *, labels: bool
-) -> Iterator[tuple[np.ndarray, slice, Block]]:
-    first = 0
-    for block in table.blocks("embedding", "label") if labels else table.blocks("embedding"):
-        low, high = np.searchsorted(chosen, [first, first + len(block)])
-        if high > low:
-            yield chosen[low:high] - first, slice(low, high), block
-        first += len(block)

@@ -96,10 +96,7 @@ def _in_stored_order(parts: Sequence[StoredImages]) -> Iterator[tuple[np.ndarray
     before = 0
     for part in parts:
         order = np.argsort(part.rows, kind="stable")
-        rows, first = part.rows[order], 0
-        for block in part.table.blocks("embedding") if len(order) else ():
-            low, high = np.searchsorted(rows, [first, first + len(block)])
-            if high > low:
-                yield before + order[low:high], block.embeddings[rows[low:high] - first]
-            first += len(block)
+        blocks = part.table.blocks_of(part.rows[order], "embedding") if len(order) else ()
+        for place, rows, block in blocks:
+            yield before + order[place], block.embeddings[rows]
         before += len(part.images)

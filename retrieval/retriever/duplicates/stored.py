@@ -162,11 +162,8 @@ def _rows_at(
             part = places[start : start + IMAGES_READ]
             yield part, table.take(part.tolist(), STORED_COLUMNS)
         return
-    first = 0
-    for block in table.blocks(*STORED_COLUMNS, where=None):
-        low, high = np.searchsorted(places, [first, first + len(block)])
-        yield places[low:high], block.at(places[low:high] - first).as_dicts()
-        first += len(block)
+    for place, rows, block in table.blocks_of(places, *STORED_COLUMNS, where=None):
+        yield places[place], block.at(rows).as_dicts()
 
 
 class _Files:
