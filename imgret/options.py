@@ -233,6 +233,15 @@ def settings_options(
     return added
 
 
+def checksum_option(function: Function) -> Function:
+    """Add --checksum."""
+    return click.option(
+        "--checksum",
+        is_flag=True,
+        help="Also compare the content of files of unchanged size and time.",
+    )(function)
+
+
 def engine_option(function: Function) -> Function:
     """Add --engine."""
     return click.option(

@@ -11,7 +11,7 @@ import numpy as np
 
 from classify.data.groups import group_copies
 from classify.data.labelled import LabelledImages, find_labelled
-from classify.data.layout import Layout, find_layout, folders_without_images
+from classify.data.layout import NAMES_SHOWN, Layout, find_layout, folders_without_images
 from classify.recipe import DataSettings
 from classify.words import ClassFolders
 from retrieval.errors import DataError
@@ -65,6 +65,8 @@ def find_splits(
         )
     if layout.validation and not len(validation):
         notes.append(f"None is left in {layout.validation}, so the last epoch will be kept.")
+    notes += _absent(layout.validation, validation, "validation")
+    notes += _absent(layout.test, test, "test")
     _check(train, folder, layout, data.classes)
     if not layout.test and data.test:
         train, test = _split(train, data.test, seed + 1, folder, data)
@@ -123,6 +125,18 @@ def _without_images(layout: Layout, how: ClassFolders) -> list[str]:
         empty = folders_without_images(folder, how)
         notes += [f"{visible(folder / name)} is not used: {nothing}" for name in empty]
     return notes
+
+
+def _absent(folder: Path | None, images: LabelledImages, what: str) -> list[str]:
+    """Say which classes have no image in a split that has images of others."""
+    absent = np.setdiff1d(np.arange(len(images.classes)), images.labels)
+    if folder is None or not len(images) or not len(absent):
+        return []
+    names = [visible(images.classes[label]) for label in absent[:NAMES_SHOWN]]
+    more = [f"{len(absent) - NAMES_SHOWN:,} more"] * (len(absent) > NAMES_SHOWN)
+    *most, last = names + more
+    listed = f"{', '.join(most)} and {last}" if most else last
+    return [f"No {what} figure is of {listed}: {visible(folder)} has no image of it."]
 
 
 def _alike(classes: Sequence[str]) -> list[str]:

@@ -15,6 +15,7 @@ from imgret.options import (
     NamedPath,
     Whole,
     check_protocol,
+    checksum_option,
     engine_option,
     figures_option,
     format_option,
@@ -109,6 +110,7 @@ Examples:
     metavar="FOLDER",
     help="Folder that keeps embeddings and results; by default in your cache folder.",
 )
+@checksum_option
 @report_option("figures and matches")
 @figures_option
 @format_option("text", "json", "csv")
@@ -126,6 +128,7 @@ def command(
     interval_over: IntervalOver,
     engine: Any,
     cache: Path | None,
+    checksum: bool,
     report: Path | None,
     figures: Path | None,
     output: str,
@@ -150,7 +153,9 @@ def command(
     deepest = {e.recipe.k for e in experiments} | {5}
     with shown_progress() as progress:
         comparison = compare(
-            ComparedFolders(images, queries, labels, query_labels, zero_shot),
+            ComparedFolders(
+                images, queries, labels, query_labels, zero_shot=zero_shot, checksum=checksum
+            ),
             experiments,
             cache=cache or cache_folder() / "experiments",
             measured=Measured(

@@ -13,6 +13,7 @@ from imgret.exits import ERROR, NOTHING
 from imgret.experiment import find_experiment
 from imgret.options import (
     NamedPath,
+    checksum_option,
     engine_option,
     format_option,
     gallery_option,
@@ -70,9 +71,7 @@ Examples:
     is_flag=True,
     help="Drop the rows of files that are gone, even if so many are gone that imgret would refuse.",
 )
-@click.option(
-    "--checksum", is_flag=True, help="Also compare the content of files of unchanged size and time."
-)
+@checksum_option
 @click.option("--refit", is_flag=True, help="Fit the transform anew, without reading an image.")
 @click.option(
     "--compact",

@@ -11,7 +11,14 @@ import click
 
 from imgret.command import Command
 from imgret.experiment import find_experiment
-from imgret.options import FileToWrite, NamedPath, engine_option, format_option, settings_options
+from imgret.options import (
+    FileToWrite,
+    NamedPath,
+    checksum_option,
+    engine_option,
+    format_option,
+    settings_options,
+)
 from imgret.streams import say, tell
 from retrieval.text import counted
 
@@ -64,6 +71,7 @@ Examples:
     metavar="FOLDER",
     help="Folder that keeps embeddings; by default in your cache folder.",
 )
+@checksum_option
 @format_option("text", "json")
 def command(
     images: Path,

@@ -7,6 +7,7 @@ import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,8 @@ class ComparedFolders:
 
     queries: None searches for each image of gallery among the others. labels, query_labels:
     "folder", the name of the folder that holds an image, or a CSV file. zero_shot: evaluate the
-    second half of the classes, with the transform fitted to the first.
+    second half of the classes, with the transform fitted to the first. checksum: compare the
+    content of files whose size and time are those of the cache.
     """
 
     gallery: Path
@@ -48,6 +50,7 @@ class ComparedFolders:
     labels: str = "folder"
     query_labels: str = "folder"
     zero_shot: bool = False
+    checksum: bool = False
 
 
 def compare(
@@ -99,15 +102,13 @@ def run(
 ) -> ExperimentResult:
     """Run one experiment, or read its result from the cache."""
     recipe = experiment.recipe
-    gallery = embed_folder(
-        data.gallery, recipe.encoding, cache, labels=data.labels, engine=engine, progress=progress
-    )
-    queries = None
+    embedded = partial(
+        embed_folder, encoding=recipe.encoding, cache=cache, checksum=data.checksum, engine=engine,
+        progress=progress,
+    )  # fmt: skip
+    gallery, queries = embedded(data.gallery, labels=data.labels), None
     if data.queries is not None:
-        queries = embed_folder(
-            data.queries, recipe.encoding, cache, labels=data.query_labels, engine=engine,
-            progress=progress,
-        )  # fmt: skip
+        queries = embedded(data.queries, labels=data.query_labels)
     evaluation = _evaluated(data, recipe, gallery, queries, measured, cache, progress)
     if not evaluation.queries:
         raise DataError(

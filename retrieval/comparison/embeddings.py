@@ -47,12 +47,14 @@ def embed_folder(
     *,
     labels: str = "folder",
     most: int | None = None,
+    checksum: bool = False,
     engine: Engine | None = None,
     progress: Progress | None = None,
 ) -> Embedded:
     """Embed the images below a folder, or read their embeddings from the cache.
 
-    most: of more images than this, a random sample is embedded.
+    most: of more images than this, a random sample is embedded. checksum: compare the content of
+    files whose size and time are those of the cache.
 
     Raises BackboneError, GalleryError, and DataError when no image can be read.
     """
@@ -65,7 +67,9 @@ def embed_folder(
     retriever = Retriever(
         place / "gallery", transform="none", engine=engine, **encoding.model_dump()
     )
-    report = retriever.index(paths, labels=labels, drop_missing=True, progress=progress)
+    report = retriever.index(
+        paths, labels=labels, drop_missing=True, checksum=checksum, progress=progress
+    )
     if not report.added + report.changed + report.unchanged:
         raise DataError(f"No image below {folder} can be read. Give another folder.")
     if report.encoded:

@@ -96,6 +96,7 @@ def tune(
     labels: str = "folder",
     k: int = 5,
     most_images: int = MOST_IMAGES,
+    checksum: bool = False,
     engine: Engine | None = None,
     progress: Progress | None = None,
     on_step: Callable[[Step], None] | None = None,
@@ -106,7 +107,8 @@ def tune(
     takes. cache: folder that keeps embeddings. start: settings to begin with, by default those of
     a new gallery. use_labels: whether the transform may be fitted to the labels; where not, one
     that would be (auto too) gives way to rca. labels: "folder" or a CSV file. k: of precision@k.
-    most_images: of more, a random sample is used. on_step: told each change. Raises DataError when
+    most_images: of more, a random sample is used. checksum: compare the content of files whose size
+    and time are those of the cache. on_step: told each change. Raises DataError when
     there are too few labelled images to hold some out, ArgumentError for minutes, k or
     most_images.
     """
@@ -114,7 +116,7 @@ def tune(
         raise ArgumentError(f"minutes is {minutes!r}. Give a number above 0.")
     k, most_images = whole("k", k), whole("most_images", most_images)
     folder, cache = path_of("folder", folder), path_of("cache", cache)
-    run = _Run(folder, cache, labels, k, most_images, engine, progress, minutes)
+    run = _Run(folder, cache, labels, k, most_images, engine, progress, minutes, checksum=checksum)
     first = start or Experiment()
     if not use_labels and transforms.sees_labels(first.search.transform):
         first = _changed(first, {"transform": WITHOUT_LABELS})
@@ -169,12 +171,15 @@ class _Run:
         engine: Engine | None,
         progress: Progress | None,
         minutes: float,
+        *,
+        checksum: bool,
     ) -> None:
         self.folder = folder
         self.cache = cache
         self.labels = labels
         self.k = k
         self.most = most
+        self.checksum = checksum
         self.engine = engine
         self.progress = progress
         self.deadline = time.monotonic() + 60 * minutes
@@ -245,6 +250,7 @@ class _Run:
             self.cache,
             labels=self.labels,
             most=self.most,
+            checksum=self.checksum,
             engine=self.engine,
             progress=self._watch,
         )

@@ -162,6 +162,19 @@ def test_validation_images_that_are_all_tested_on_are_told(tmp_path: Path) -> No
     assert f"None is left in {tmp_path / 'val'}, so the last epoch will be kept." in splits.notes
 
 
+def test_a_class_that_a_given_split_lacks_is_told(tmp_path: Path) -> None:
+    for split in ("train", "val", "test"):
+        save_blobs(tmp_path / split, 4, first=100 * len(split))
+    shutil.rmtree(tmp_path / "val" / "red")
+    for name in ("red", "blue"):
+        shutil.rmtree(tmp_path / "test" / name)
+    notes = find_splits(tmp_path, DataSettings(), seed=0).notes
+    assert [note for note in notes if "has no image of it" in note] == [
+        f"No validation figure is of red: {tmp_path / 'val'} has no image of it.",
+        f"No test figure is of blue and red: {tmp_path / 'test'} has no image of it.",
+    ]
+
+
 def test_images_beside_the_class_folders_are_told(tmp_path: Path) -> None:
     save_blobs(tmp_path, 4)
     shutil.copy(tmp_path / "red" / "000.png", tmp_path / "loose.png")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tomllib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -261,6 +263,28 @@ def test_a_folder_that_has_shrunk_is_embedded_as_it_is(tmp_path: Path, weights: 
     for n in range(4):
         picture(n, 40, 30).save(folder / f"{n}.png")
     assert len(embed_folder(folder, embedding, cache).images) == 4
+
+
+def test_a_file_that_keeps_its_size_and_time_is_read_again_where_that_is_asked_for(
+    tmp_path: Path, weights: Path
+) -> None:
+    from tests.samples import picture
+
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for n in range(4):
+        picture(n, 40, 30).save(folder / f"{n}.bmp")
+    embedded = partial(
+        embed_folder, folder, EmbeddingSettings(backbone=str(weights)), tmp_path / "cache"
+    )
+    before = embedded().images.embeddings
+    file = folder / "0.bmp"
+    was = file.stat()
+    picture(9, 40, 30).save(file)
+    os.utime(file, ns=(was.st_atime_ns, was.st_mtime_ns))
+    assert file.stat().st_size == was.st_size
+    assert (embedded().images.embeddings == before).all()
+    assert not (embedded(checksum=True).images.embeddings == before).all()
 
 
 def test_tuning_keeps_what_gains_and_tells_it_of_images_that_chose_nothing(
