@@ -6,6 +6,7 @@ cells.py   the cells of an IVF index, and their search held against exact search
 stored.py  the vectors and ids that FAISS holds
 search.py  one search of FAISS, with parameters and threads of its own
 selection.py  which ids a search is among
+cell_counts.py  how many of them each cell holds
 gathered.py  the vectors of few such ids side by side, once they are asked for often
 wider.py   the search among them in as many cells as it needs
 files.py   an index as a file, checked before it is read

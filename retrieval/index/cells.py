@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import faiss
@@ -14,11 +15,38 @@ from retrieval.index.steps import apply, float32
 
 Batches = Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]
 
-RECALL_AT = 10
+RECALL_AT, RECALL_AT_MANY = 10, 100  # neighbours
 SAME_SCORE = 1e-4  # what float16 changes in a score; neighbours nearer than this are equal
 RECALL_WANTED = 0.99
 ROWS_PER_CELL = 40  # that k-means is trained on
-FEW = 0.05  # share of all vectors
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How many of nlist cells a search visits.
+
+    nprobe, of_many: the cells that give the recall wanted of 10 and of 100 neighbours.
+    """
+
+    nprobe: int
+    of_many: int
+    nlist: int
+
+    def cells(self, k: float) -> int:
+        """Return the cells that hold the k nearest, where k may be a fraction.
+
+        Between what was measured the number grows by a power of k, beyond in proportion, which is
+        rather too many.
+
+        >>> [Effort(4, 40, 999).cells(k) for k in (5, 10, 50, 1000)]
+        [4, 4, 20, 400]
+        """
+        times, most = k / RECALL_AT, RECALL_AT_MANY / RECALL_AT
+        if times <= 1:
+            return self.nprobe
+        power = math.log(self.of_many / self.nprobe, most)
+        cells = self.nprobe * times**power if times < most else self.of_many * times / most
+        return math.ceil(min(round(cells, 9), self.nlist))
 
 
 def trained_ivf(chain: list[Any], batches: Batches, n: int, d: int, seed: int) -> Any:
@@ -56,7 +84,8 @@ def exact_neighbours(
     """Find the true nearest neighbours of vectors of the gallery, themselves left out.
 
     x: (q, d_out) float32 under (q,) ids. batches: of all ids and their vectors. Returns their
-    (q, k) ids and the (q, 1) score of the last of them; k is RECALL_AT, or less where fewer exist.
+    (q, k) ids and scores, best first; k is RECALL_AT_MANY, or less where fewer exist. A query that
+    is one of them leaves its last place at -1 and -inf.
     """
     best = np.empty((len(x), 0), np.float32)
     best_ids = np.empty((len(x), 0), np.int64)
@@ -65,41 +94,31 @@ def exact_neighbours(
         scores[ids[:, None] == batch_ids] = -np.inf
         best = np.hstack([best, scores])
         best_ids = np.hstack([best_ids, np.broadcast_to(batch_ids, scores.shape)])
-        keep = min(RECALL_AT, best.shape[1])
+        keep = min(RECALL_AT_MANY, best.shape[1])
         order = np.argpartition(-best, keep - 1, axis=1)[:, :keep]
         best, best_ids = np.take_along_axis(best, order, 1), np.take_along_axis(best_ids, order, 1)
     best_ids[np.isneginf(best)] = -1  # the query itself, where the gallery is that small
-    return best_ids, np.where(np.isneginf(best), np.inf, best).min(axis=1, keepdims=True)
+    order = np.argsort(-best, axis=1, kind="stable")
+    return np.take_along_axis(best_ids, order, 1), np.take_along_axis(best, order, 1)
 
 
 def recalls(
-    scores: np.ndarray, found: np.ndarray, ids: np.ndarray, exact: np.ndarray, least: np.ndarray
+    scores: np.ndarray, found: np.ndarray, ids: np.ndarray, exact: np.ndarray, of: np.ndarray
 ) -> np.ndarray:
     """Return the share of each query's true neighbours that a search found: (q,) float64.
 
-    What scores as high as the last true neighbour is as good as it: of equal images any will do.
+    scores, found: of the search, (q, m). exact, of: the (q, k) true neighbours of (q,) ids and
+    their scores, as exact_neighbours() gives them. What scores as high as the last of them is as
+    good as it: of equal images any will do.
     """
+    least = np.where(np.isneginf(of), np.inf, of).min(axis=1, keepdims=True)
     other = (found != ids[:, None]) & (found >= 0)
     good = (found[:, :, None] == exact[:, None, :]).any(axis=2) | (scores >= least - SAME_SCORE)
     wanted = (exact >= 0).sum(axis=1)
     return np.minimum((good & other).sum(axis=1), wanted) / np.maximum(wanted, 1)
 
 
-def cells_for(k: int, share: float, tuned: int, nlist: int) -> int:
-    """Return how many cells a search for k neighbours visits, among a share of the vectors.
-
-    tuned: for 10 neighbours among all. More neighbours, or fewer vectors to find them among, lie in
-    proportionally more cells. Where a filter leaves few, all cells are searched, which is exact.
-
-    >>> cells_for(10, 1.0, 8, 100), cells_for(20, 0.5, 8, 100), cells_for(5, 0.04, 8, 999)
-    (8, 32, 999)
-    """
-    if share < FEW:
-        return nlist
-    return min(nlist, math.ceil(tuned * max(1.0, k / RECALL_AT) / min(1.0, share)))
-
-
-def effort_for(
+def cells_with_recall(
     search: Callable[[int], tuple[np.ndarray, np.ndarray]],
     nprobe: int,
     nlist: int,
@@ -116,4 +135,4 @@ def effort_for(
         margin = 2 * found_of.std() / math.sqrt(len(found_of))
         if nprobe == nlist or found_of.mean() - margin >= RECALL_WANTED:
             return nprobe, round(float(found_of.mean()), 5)
-        nprobe = min(nlist, nprobe * 3 // 2)
+        nprobe = min(nlist, max(nprobe + 1, nprobe * 5 // 4))

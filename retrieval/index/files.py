@@ -66,12 +66,11 @@ def check_structure(index: Any, facts: IndexFacts) -> None:
     if type(index) is not faiss.IndexPreTransform or not _chain_fits(index):
         raise ValueError("it is not an index of imgret")
     inner = faiss.downcast_index(index.index)
-    recall, built_on, nprobe = (facts.get(name) for name in ("recall", "built_on", "nprobe"))
+    recall, built_on = (facts.get(name) for name in ("recall", "built_on"))
     if facts.get("kind") == "exact":
         fits = _exact_fits(inner)
     else:
-        fits = facts.get("kind") == "ivf" and isinstance(nprobe, int) and _ivf_fits(inner)
-        fits = fits and 1 <= int(nprobe or 0) <= inner.nlist
+        fits = facts.get("kind") == "ivf" and _ivf_fits(inner) and _effort_fits(facts, inner.nlist)
     if not fits or index.ntotal != inner.ntotal or index.metric_type != inner.metric_type:
         raise ValueError("its kind differs from what the gallery says")
     if not isinstance(recall, int | float) or not isinstance(built_on, int):
@@ -114,6 +113,11 @@ def _ivf_fits(inner: Any) -> bool:
         and inner.direct_map.type == faiss.DirectMap.NoMap
         and sum(lists.list_size(cell) for cell in range(lists.nlist)) == inner.ntotal
     )
+
+
+def _effort_fits(facts: IndexFacts, nlist: int) -> bool:
+    few, many = (facts.get(name) for name in ("nprobe", "of_many"))
+    return isinstance(few, int) and isinstance(many, int) and 1 <= few <= many <= nlist
 
 
 def _flat_fits(flat: Any, d: int) -> bool:

@@ -13,7 +13,7 @@ chosen over HNSW since it adds, removes and filters in place (docs/decisions.md)
 from __future__ import annotations
 
 import threading
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,9 +25,10 @@ from retrieval.errors import GalleryError, GalleryWriteError
 from retrieval.files import replaced, sha256_of
 from retrieval.index.cells import (
     RECALL_AT,
+    RECALL_AT_MANY,
     Batches,
-    cells_for,
-    effort_for,
+    Effort,
+    cells_with_recall,
     exact_neighbours,
     sample,
     trained_ivf,
@@ -59,6 +60,7 @@ TUNED_ON, SETTLED_ON = 1000, 200  # vectors that recall is measured on, at first
 MOST_EFFORT = 4.0  # times the cells searched at first; then an index that is built anew is faster
 ROWS_A_SEARCH = 4096
 NEARLY_ALL = 0.9  # of the vectors: what is left out then changes little in a cell
+FEW = 0.005  # of the vectors: no cell may hold the nearest k, so all are searched
 
 
 class Index:
@@ -257,7 +259,7 @@ class Index:
                 asked = of[evenly_drawn(len(of), SETTLED_ON, seed=random)]
                 x = self.vectors(asked)
                 exact = exact_neighbours(x, asked, self.stored.batches())
-                least = min(least, self._effort_for(x, asked, *exact))
+                least = min(least, self._raise_effort(x, asked, *exact))
         self._facts["recall"], self._added, self._unsettled = least, [], False
         at_first = self._facts.get("tuned")
         return not isinstance(at_first, int) or int(self._facts["nprobe"]) <= MOST_EFFORT * at_first
@@ -325,22 +327,24 @@ class Index:
     ) -> tuple[np.ndarray, np.ndarray]:
         if self._facts["kind"] == "exact":
             return search_index(self._inner, x, k, None, among)
-        if among is not None and among.gathered is not None:
-            few = among.gathered.index(self.stored, len(x))
-            if few is not None:
-                return search_index(few, x, k, None)
-        share = 1.0 if among is None else among.count / self.ntotal
-        nlist = int(self._ivf.nlist)
-        nprobe = cells_for(k, share, int(self._facts["nprobe"]), nlist)
-        if among is not None and share < NEARLY_ALL and nprobe < nlist:
-            return search_wider(self._ivf, x, k, nprobe, among)
-        answer = None
-        if among is None and nprobe == self._facts["nprobe"]:
-            answer = self._gpu.search(self._inner, x, k)
+        gathered = None if among is None else among.gathered
+        if gathered and (few := gathered.index(self.stored, len(x))) is not None:
+            return search_index(few, x, k, None)
+        effort, share = self._effort, 1.0 if among is None else among.count / self.ntotal
+        nprobe = effort.cells(k / share) if share >= FEW else effort.nlist
+        if among is not None and share < NEARLY_ALL and nprobe < effort.nlist:
+            return search_wider(self.stored, x, k, effort, among)
+        on_gpu = among is None and nprobe == effort.nprobe
+        answer = self._gpu.search(self._inner, x, k) if on_gpu else None
         scores, ids = answer or search_index(self._inner, x, k, nprobe, among)
         if (ids < 0).any():  # the cells searched hold too few
-            scores, ids = search_index(self._inner, x, k, nlist, among)
+            scores, ids = search_index(self._inner, x, k, effort.nlist, among)
         return scores, ids
+
+    @property
+    def _effort(self) -> Effort:
+        nprobe, of_many = int(self._facts["nprobe"]), int(self._facts["of_many"])
+        return Effort(nprobe, of_many, int(self._inner.nlist))
 
     def _tune(self, batches: Batches, n: int, seed: int, progress: Progress | None) -> None:
         """Search as few cells as give the recall wanted, on TUNED_ON vectors of the gallery.
@@ -353,22 +357,27 @@ class Index:
         vectors = self.transform(queries)
         transformed = ((of, self.transform(x)) for of, x in batches())
         found = exact_neighbours(vectors, ids, transformed)
-        self._facts["nprobe"] = min(4, int(self._ivf.nlist))
-        self._facts["recall"] = self._effort_for(vectors, ids, *found)
+        self._facts["nprobe"] = self._facts["of_many"] = min(4, int(self._ivf.nlist))
+        self._facts["recall"] = self._raise_effort(vectors, ids, *found)
         self._facts["tuned"] = self._facts["nprobe"]
 
-    def _effort_for(
-        self, vectors: np.ndarray, ids: np.ndarray, exact: np.ndarray, least: np.ndarray
+    def _raise_effort(
+        self, vectors: np.ndarray, ids: np.ndarray, exact: np.ndarray, scores: np.ndarray
     ) -> float:
-        """Search as many more cells as give some vectors the recall wanted; returns theirs."""
-        k = min(self.ntotal, RECALL_AT + 1)
-        nprobe, recall = effort_for(
-            lambda nprobe: search_index(self._inner, vectors, k, nprobe),
-            int(self._facts["nprobe"]), int(self._ivf.nlist), (ids, exact, least),
-        )  # fmt: skip
-        self._ivf.nprobe = nprobe  # what a copy on a GPU searches
-        self._facts["nprobe"] = nprobe
-        return recall
+        """Search as many more cells as give some vectors the recall wanted.
+
+        exact, scores: their true neighbours. Returns the recall of RECALL_AT.
+        """
+        recalls, least = {}, 1
+        for name, k in (("nprobe", RECALL_AT), ("of_many", RECALL_AT_MANY)):
+            known, wanted = (ids, exact[:, :k], scores[:, :k]), min(self.ntotal, k + 1)
+            least, recalls[k] = cells_with_recall(
+                partial(search_index, self._inner, vectors, wanted),
+                max(least, int(self._facts[name])), int(self._ivf.nlist), known,
+            )  # fmt: skip
+            self._facts[name] = least
+        self._ivf.nprobe = int(self._facts["nprobe"])  # what a copy on a GPU searches
+        return recalls[RECALL_AT]
 
     def _raw(self, embeddings: np.ndarray) -> np.ndarray:
         x = float32(embeddings)

@@ -31,13 +31,18 @@ class StoredVectors:
         if self._is_flat:
             return np.array(faiss.vector_to_array(self.index.id_map))
         lists = self.index.invlists
-        sizes = [lists.list_size(cell) for cell in range(lists.nlist)]
         parts = [
             np.array(faiss.rev_swig_ptr(lists.get_ids(cell), size))
-            for cell, size in enumerate(sizes)
+            for cell, size in enumerate(self.cell_sizes.tolist())
             if size
         ]
         return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+    @cached_property
+    def cell_sizes(self) -> np.ndarray:
+        """How many vectors each cell holds, (nlist,) int64."""
+        lists = self.index.invlists
+        return np.array([lists.list_size(cell) for cell in range(lists.nlist)])
 
     @property
     def row_size(self) -> int:
@@ -79,7 +84,7 @@ class StoredVectors:
             n = int(self.index.ntotal)
             return np.array(faiss.rev_swig_ptr(codes, n * self.d).reshape(n, self.d)[places])
         lists, centres = self.index.invlists, faiss.downcast_index(self.index.quantizer)
-        ends = np.cumsum([lists.list_size(cell) for cell in range(lists.nlist)])
+        ends = np.cumsum(self.cell_sizes)
         cell_of = np.searchsorted(ends, places, side="right")
         vectors = np.empty((len(places), self.d), np.float32)
         for cell in np.unique(cell_of):

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from subprocess import run
 
+import faiss
 import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
@@ -126,7 +127,7 @@ def test_a_narrow_filter_that_is_asked_again_compares_with_what_passes_alone(
     for query in points[: gathered.QUERIES_BEFORE]:
         ivf.search(query[None], 10, among=among)
     monkeypatch.setattr("retrieval.index.index.search_wider", None)
-    monkeypatch.setattr("retrieval.index.index.cells_for", None)  # no cell is searched
+    monkeypatch.setattr("retrieval.index.index.Effort", None)  # no cell is searched
     scores, ids = ivf.search(points[::100], 10, among=among)
     passing = np.array([row[np.isin(row, chosen)] for row in ranked])
     assert share_found(ids, passing) >= 0.999  # float16 and ties
@@ -145,6 +146,40 @@ def test_what_was_gathered_for_a_filter_follows_the_index(points: np.ndarray) ->
     _, ids = index.search(points[:20], 1, among=among)
     assert (ids[1:, 0] == np.arange(1, 20) * 3 + 100).all()
     assert ids[0, 0] != 100
+
+
+def test_cells_counted_for_a_filter_follow_the_index(points: np.ndarray) -> None:
+    index = build(points[:4000], "ivf")
+    later = np.arange(4000, 5000) * 3 + 100
+    among = Selection.of(np.concatenate([np.arange(2000) * 3 + 100, later]))
+    index.search(points[:200], 1, among=among)  # counts the cells
+    index.add(later, points[4000:5000])
+    _, ids = index.search(points[4000:5000], 1, among=among)
+    assert (ids[:, 0] == later).mean() >= 0.99
+
+
+def test_more_neighbours_are_found_as_well(
+    ivf: Index, points: np.ndarray, ranked: np.ndarray
+) -> None:
+    few, many = int(ivf.settings["nprobe"]), int(ivf.settings["of_many"])
+    assert few < many
+    for k in (30, 100, 300):
+        _, ids = ivf.search(points[::100], k)
+        found = (ids[:, :, None] == 3 * ranked[:, None, :k] + 100).any(axis=2)
+        assert found.mean() >= 0.985
+
+
+@pytest.mark.parametrize("share", [0.5, 0.2])
+def test_a_filter_that_passes_by_chance_is_searched_in_few_cells(
+    share: float, ivf: Index, points: np.ndarray
+) -> None:
+    chosen = np.random.default_rng(0).permutation(20_000)[: int(20_000 * share)]
+    among = Selection.of(chosen * 3 + 100)
+    stats = faiss.cvar.indexIVF_stats
+    stats.reset()
+    ivf.search(points[::100], 10, among=among)
+    few, many = int(ivf.settings["nprobe"]), int(ivf.settings["of_many"])
+    assert few < stats.nlist / 200 < 1.5 * many
 
 
 def test_the_scores_of_ivf_are_cosines(ivf: Index, points: np.ndarray) -> None:
@@ -329,7 +364,7 @@ def test_a_damaged_file_is_one_sentence(damage: str, tmp_path: Path) -> None:
             }[damage]
         )
     if damage == "other kind":
-        settings |= {"kind": "ivf", "nprobe": 3}
+        settings |= {"kind": "ivf", "nprobe": 3, "of_many": 3}
     with pytest.raises(GalleryError, match="verify --repair"):
         Index.load(file, settings)
 
@@ -360,6 +395,9 @@ def test_any_changed_byte_outside_the_vectors_is_noticed(kind: Kind, tmp_path: P
         {"nprobe": 0},
         {"nprobe": 10**9},
         {"nprobe": "all"},
+        {"of_many": 0},
+        {"of_many": 10**9},
+        {"of_many": 8.5},
     ],
     ids=str,
 )
