@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from classify.ranks import ranks
+from retrieval.errors import ArgumentError
 from retrieval.evaluation import ReliabilityBin
 from retrieval.evaluation.calibration import reliability_bins
 from retrieval.metrics import expected_calibration_error
@@ -102,8 +103,11 @@ class ClassifierReport(Plain):
     samples: tuple[Sample, ...] = ()
 
     def average(self, name: str) -> Average:
-        """Return one of the averages by its name. Raises KeyError."""
-        return {average.name: average for average in self.averages}[name]
+        """Return one of the averages by its name. Raises ArgumentError."""
+        known = {average.name: average for average in self.averages}
+        if name not in known:
+            raise ArgumentError(f"There is no average {name!r}. Give one of {', '.join(known)}.")
+        return known[name]
 
 
 def judge(

@@ -17,6 +17,7 @@ from retrieval.words import (
     ENGINES,
     FITS,
     LEAST_SIZE,
+    MOST_NEIGHBOURS,
     MOST_SIZE,
     POOLS,
     PRIOR_KNOWN,
@@ -31,7 +32,6 @@ else:
     WholeNumbers = click.ParamType  # click before 8.4 does not say of what
     _Words = click.Choice  # nor does click 8.1
 
-MOST_K = 10_000
 TRUST = "imgret.trust"
 PAGES = (".html", ".htm")
 
@@ -131,10 +131,10 @@ class Whole(WholeNumbers):
             numbers = sorted({int(part) for part in str(value).split(",")})
         except ValueError:
             numbers = []
-        if not numbers or numbers[0] < 1 or numbers[-1] > MOST_K:
+        if not numbers or numbers[0] < 1 or numbers[-1] > MOST_NEIGHBOURS:
             self.fail(
-                f"{value!r} is not a list of whole numbers from 1 to {MOST_K:,}. Write it like "
-                "1,5,10.",
+                f"{value!r} is not a list of whole numbers from 1 to {MOST_NEIGHBOURS:,}. Write it "
+                "like 1,5,10.",
                 param,
                 ctx,
             )

@@ -68,6 +68,17 @@ def path_of(name: str, value: Any) -> Path:
     return Path(value)
 
 
+def as_name(name: str, value: Any) -> str:
+    """Return a name, or a path as text. Raises ArgumentError.
+
+    >>> as_name("recipe", "parts/cnn")
+    'parts/cnn'
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise ArgumentError(f"{name} is {value!r}. Give a name or a path.")
+    return os.fspath(value)
+
+
 def as_paths(paths: Paths) -> list[Path]:
     """Return one path or several as a list. Raises ArgumentError for "", and for what is none.
 

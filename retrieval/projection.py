@@ -11,14 +11,13 @@ import math
 import time
 import warnings
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 
 from retrieval.errors import ArgumentError
 from retrieval.libraries import distribution, is_installed
+from retrieval.words import ProjectionMethod
 
-ProjectionMethod = Literal["umap", "tsne"]
 FEWEST_TO_DRAW = 5  # below it points lie on a circle: there is no neighbourhood to keep
 PERPLEXITY, NEIGHBOURS = 30, 15
 PILOT = 1000  # images by which the time of a large map is estimated

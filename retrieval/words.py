@@ -21,17 +21,24 @@ Fit = Literal["squash", "crop", "pad"]
 Pool = Literal["own", "avg", "max", "gem", "avg+max", "avg+gem"]
 Views = Literal["none", "flip", "multiscale", "flip+multiscale"]
 AnswerKind = Literal["class", "picture"]
+IntervalOver = Literal["queries", "classes"]
+ProjectionMethod = Literal["umap", "tsne"]
+Tier = Literal["bytes", "picture", "copy", "similar"]
 Engine = Literal["openvino-bf16", "openvino-fp32", "torch-cuda-bf16", "torch-fp32"]
 FITS: tuple[Fit, ...] = get_args(Fit)
 POOLS: tuple[Pool, ...] = get_args(Pool)
 VIEWS: tuple[Views, ...] = get_args(Views)
 ENGINES: tuple[Engine, ...] = get_args(Engine)
+TIERS: tuple[Tier, ...] = get_args(Tier)
+"""From strict to lenient: the same bytes; all that shows is the same; one picture saved again,
+scaled, turned or framed; a score above the threshold."""
 ANSWER_KINDS: tuple[AnswerKind, ...] = get_args(AnswerKind)
 
 DEFAULT_BACKBONE = "mini"
 DEFAULT_MAX_PIXELS = 200_000_000  # of an image; one with more is not decoded
 LEAST_SIZE, MOST_SIZE = 16, 4096  # pixels of a side that a backbone is fed
 PRIOR_KNOWN = 0.9  # share of queries assumed to have an answer, where nobody says
+MOST_NEIGHBOURS = 10_000  # that one figure is of, or that vote
 MOST_QUERIES = 10_000  # that are evaluated; of more, a random sample
 CONSIDERED = 32  # neighbours of a query that tell whether its matches are right
 MOST_PICTURES = 200  # that a calibration without labels learns from

@@ -13,7 +13,8 @@ import tomli_w
 from pydantic import ValidationError
 
 from classify.recipe.schema import Recipe
-from retrieval.errors import RecipeError
+from retrieval.arguments import as_name
+from retrieval.errors import ArgumentError, RecipeError
 from retrieval.recipe_files import SUFFIX, document_of, faulty, text_of
 
 
@@ -37,8 +38,12 @@ def recipe_names() -> list[str]:
 def read_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe of the package by its name or the row it reproduces, or a user's file.
 
-    overrides: KEY=VALUE, see with_overrides(). Raises RecipeError, naming file and key.
+    overrides: KEY=VALUE, see with_overrides(). Raises RecipeError, naming file and key, and
+    ArgumentError for what is no name or no list.
     """
+    if isinstance(overrides, str):
+        raise ArgumentError(f"overrides is {overrides!r}. Give a list, such as [{overrides!r}].")
+    name = as_name("name", name)
     return parse_recipe(_text(name), name, overrides)
 
 

@@ -46,7 +46,7 @@ from classify.training.loop import DivergedError, Place
 from classify.training.preparation import Prepared, prepare
 from retrieval.arguments import path_of
 from retrieval.encoder import keep_freed_memory
-from retrieval.errors import DataError, RunError, WriteError
+from retrieval.errors import ArgumentError, DataError, RunError, WriteError
 from retrieval.files import make_folder, write_atomically
 from retrieval.loader import default_workers
 from retrieval.progress import Progress
@@ -95,6 +95,7 @@ def train(
     out already has a run, or when the loss becomes NaN (the best weights are kept).
     """
     folder, out = path_of("folder", folder), path_of("out", out)
+    _check_recipe(recipe)
     if resume:
         run = Run.read(out)
         recipe = run.recipe
@@ -143,6 +144,11 @@ def train(
         best = loop.place.best_epoch
         write_facts(out, replace(facts, best_epoch=best, ended=why, seconds=seconds))
     return Trained(Run.read(out), tuple(history), with_best(history), prepared.failed, is_random)
+
+
+def _check_recipe(recipe: object) -> None:
+    if not isinstance(recipe, Recipe):
+        raise ArgumentError(f"recipe is {recipe!r}. Give a Recipe, as read_recipe() returns it.")
 
 
 def _save_best(out: Path, network: nn.Module, prepared: Prepared, splits: Splits) -> None:

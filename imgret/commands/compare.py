@@ -24,11 +24,11 @@ from imgret.options import (
     settings_options,
 )
 from imgret.streams import say, tell
-from retrieval.words import EMBEDDING, SEARCH
+from retrieval.words import EMBEDDING, MOST_NEIGHBOURS, SEARCH, IntervalOver
 
 if TYPE_CHECKING:
     from retrieval.comparison import Comparison, ExperimentResult, NamedExperiment
-    from retrieval.evaluation import Evaluation, IntervalOver
+    from retrieval.evaluation import Evaluation
 
 METRIC_TESTED = "precision@5"  # is always measured
 
@@ -97,7 +97,7 @@ Examples:
 )
 @click.option(
     "--vote",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, MOST_NEIGHBOURS),
     default=5,
     show_default=True,
     help="Number of neighbours that vote for a label.",

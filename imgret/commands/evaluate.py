@@ -26,7 +26,7 @@ from imgret.options import (
 )
 from imgret.streams import say, tell
 from retrieval.text import counted
-from retrieval.words import MOST_QUERIES, SEARCH
+from retrieval.words import MOST_NEIGHBOURS, MOST_QUERIES, SEARCH
 
 if TYPE_CHECKING:
     from retrieval.evaluation import Evaluation
@@ -76,7 +76,7 @@ Examples:
 )
 @click.option(
     "--vote",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, MOST_NEIGHBOURS),
     default=5,
     show_default=True,
     help="Number of neighbours that vote for a label.",

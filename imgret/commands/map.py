@@ -19,7 +19,8 @@ from imgret.options import (
     trusted,
 )
 from imgret.streams import say
-from retrieval.projection import ProjectionMethod, has_umap
+from retrieval.projection import has_umap
+from retrieval.words import ProjectionMethod
 
 
 @click.command(

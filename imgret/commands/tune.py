@@ -21,6 +21,7 @@ from imgret.options import (
 )
 from imgret.streams import say, tell
 from retrieval.text import counted
+from retrieval.words import MOST_NEIGHBOURS
 
 if TYPE_CHECKING:
     from retrieval.comparison.tuner import Step, Tuning
@@ -62,7 +63,11 @@ Examples:
     help="Labels of the images in FOLDER, as for `imgret index`.",
 )
 @click.option(
-    "--k", type=click.IntRange(min=1), default=5, show_default=True, help="Number of neighbours."
+    "--k",
+    type=click.IntRange(1, MOST_NEIGHBOURS),
+    default=5,
+    show_default=True,
+    help="Number of neighbours.",
 )
 @engine_option
 @click.option(

@@ -18,7 +18,7 @@ from retrieval.comparison.cache import load_evaluation, store_evaluation
 from retrieval.comparison.embeddings import Embedded, embed_folder
 from retrieval.comparison.recipes import Experiment, NamedExperiment
 from retrieval.comparison.results import Comparison, ExperimentResult, PairedTest
-from retrieval.errors import DataError
+from retrieval.errors import ArgumentError, DataError
 from retrieval.evaluation import Evaluation
 from retrieval.evaluation.protocols import (
     Measured,
@@ -79,6 +79,8 @@ def compare(
         labels=data.query_labels,
         labels_name="query_labels",
     )
+    if not experiments:
+        raise ArgumentError(f"experiments is {experiments!r}. Give one or more.")
     results = tuple(
         run(data, experiment, cache=place, measured=measured, engine=engine, progress=progress)
         for experiment in experiments

@@ -13,9 +13,16 @@ from pydantic import Field, ValidationError
 
 from retrieval import backbones
 from retrieval import transform as transforms
+from retrieval.arguments import as_name
 from retrieval.errors import ImgretError, RecipeError
 from retrieval.recipe_files import SUFFIX, document_of, faulty, text_of
-from retrieval.words import EMBEDDING, EmbeddingSettings, Frozen, SearchSettings
+from retrieval.words import (
+    EMBEDDING,
+    MOST_NEIGHBOURS,
+    EmbeddingSettings,
+    Frozen,
+    SearchSettings,
+)
 
 
 class Figures(Frozen):
@@ -39,7 +46,7 @@ class Experiment(Frozen):
 
     title: str = ""
     reproduces: str = ""
-    k: int = Field(default=5, ge=1, le=1000)
+    k: int = Field(default=5, ge=1, le=MOST_NEIGHBOURS)
     encoding: EmbeddingSettings = EmbeddingSettings()
     search: SearchSettings = SearchSettings()
     reference: Figures | None = None
@@ -68,8 +75,10 @@ def experiment_names() -> list[str]:
 def read_experiment(name: str) -> NamedExperiment:
     """Read a recipe of the package by its name, or a user's own file.
 
-    Raises RecipeError, naming the file and the key, when it cannot be used.
+    Raises RecipeError, naming the file and the key, when it cannot be used, and ArgumentError for
+    what is no name.
     """
+    name = as_name("name", name)
     if name in experiment_names():
         text = (resources.files("retrieval") / "recipes" / f"{name}{SUFFIX}").read_text("utf-8")
         return NamedExperiment(name, parse_experiment(text, name))

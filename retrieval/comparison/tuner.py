@@ -27,7 +27,7 @@ from retrieval.errors import ArgumentError, BackboneError, DataError
 from retrieval.evaluation.protocols import Images, Measured, SearchMethod, rank_images
 from retrieval.plain import Plain
 from retrieval.progress import Progress
-from retrieval.words import Engine
+from retrieval.words import MOST_NEIGHBOURS, Engine
 
 HELD_OUT = 0.3
 TOLD_BY = 3  # one of so many held-out images
@@ -114,7 +114,8 @@ def tune(
     """
     if not isinstance(minutes, Real) or not minutes > 0:  # nor NaN
         raise ArgumentError(f"minutes is {minutes!r}. Give a number above 0.")
-    k, most_images = whole("k", k), whole("most_images", most_images)
+    k = whole("k", k, most=MOST_NEIGHBOURS)
+    most_images = whole("most_images", most_images)
     folder, cache = path_of("folder", folder), path_of("cache", cache)
     run = _Run(folder, cache, labels, k, most_images, engine, progress, minutes, checksum=checksum)
     first = start or Experiment()

@@ -6,7 +6,6 @@ from retrieval.evaluation.results import (
     Confidence,
     Confusion,
     Evaluation,
-    IntervalOver,
     Metric,
     Neighbour,
     PerQuery,
@@ -14,16 +13,13 @@ from retrieval.evaluation.results import (
     ReliabilityBin,
     VoteScores,
 )
-from retrieval.words import AnswerKind
 
 __all__ = [
-    "AnswerKind",
     "Calibration",
     "ClassScore",
     "Confidence",
     "Confusion",
     "Evaluation",
-    "IntervalOver",
     "Metric",
     "Neighbour",
     "PerQuery",

@@ -24,7 +24,7 @@ from retrieval.draw import evenly_drawn
 from retrieval.errors import ArgumentError, DataError
 from retrieval.evaluation.rankings import NOBODY, Ranked, joined_rankings, rank
 from retrieval.evaluation.refined import augmented, memory_to_augment
-from retrieval.evaluation.results import Evaluation, IntervalOver
+from retrieval.evaluation.results import Evaluation
 from retrieval.evaluation.summary import summarise
 from retrieval.evaluation.vectors import (
     Apply,
@@ -36,7 +36,7 @@ from retrieval.evaluation.vectors import (
 )
 from retrieval.progress import Progress
 from retrieval.refinement import Refinement
-from retrieval.words import MOST_QUERIES
+from retrieval.words import MOST_QUERIES, IntervalOver
 
 FOLDS = 5
 MATCHES_SHOWN = 10  # neighbours of each query that are kept at least

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
+from retrieval.errors import ArgumentError
 from retrieval.evaluation.evidence import Evidence
 from retrieval.plain import Plain
-from retrieval.words import AnswerKind
+from retrieval.suggestion import did_you_mean
+from retrieval.words import AnswerKind, IntervalOver
 
-IntervalOver = Literal["queries", "classes"]
 ROUNDING = 1e-3  # of a score: bfloat16 against float32, and a product against itself
 
 
@@ -143,7 +143,7 @@ class Calibration(Plain):
     notices: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # == of arrays gives an array
 class PerQuery(Plain):
     """The figures of each of the q evaluated queries, for plots and paired tests.
 
@@ -157,6 +157,17 @@ class PerQuery(Plain):
     classes: np.ndarray
     precision: np.ndarray
     distances: np.ndarray
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, PerQuery):
+            return NotImplemented
+        pairs = (
+            (getattr(self, field.name), getattr(other, field.name)) for field in fields(PerQuery)
+        )
+        return all(np.array_equal(one, two, equal_nan=True) for one, two in pairs)
+
+    def __hash__(self) -> int:
+        return hash((self.k, self.queries.tobytes(), self.precision.tobytes()))
 
 
 @dataclass(frozen=True)
@@ -189,11 +200,13 @@ class Evaluation(Plain):
     notices: tuple[str, ...] = ()
 
     def metric(self, name: str) -> Metric:
-        """Return one of the metrics by its name. Raises KeyError."""
+        """Return one of the metrics by its name. Raises ArgumentError."""
         for metric in self.metrics:
             if metric.name == name:
                 return metric
-        raise KeyError(name)
+        known = [metric.name for metric in self.metrics]
+        meant = did_you_mean(str(name), known)
+        raise ArgumentError(f"There is no metric {name!r}. {meant}Give one of {', '.join(known)}.")
 
 
 def _sigmoid(odds: np.ndarray) -> np.ndarray:

@@ -14,13 +14,13 @@ from retrieval.evaluation.results import (
     ClassScore,
     Confusion,
     Evaluation,
-    IntervalOver,
     Metric,
     Neighbour,
     PerQuery,
     RankedQuery,
     VoteScores,
 )
+from retrieval.words import IntervalOver
 
 MOST_CONFUSED, MOST_FAILED, SAMPLED_QUERIES = 20, 12, 8
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from retrieval.report.pages import render_page, thumbnails, write_page
 from retrieval.retriever import DuplicateGroup, DuplicateMember, DuplicateReport
-from retrieval.retriever.duplicates import TIERS
+from retrieval.words import TIERS
 
 GROUPS, MEMBERS = 200, 24  # drawn; the rest is counted
 TIER_WORDS = {

@@ -20,7 +20,7 @@ import numpy as np
 from retrieval.arguments import one_of, prior_of, whole
 from retrieval.encoder import Encoder
 from retrieval.errors import ArgumentError, DataError, GalleryError, ImageError
-from retrieval.evaluation import AnswerKind, Calibration
+from retrieval.evaluation import Calibration
 from retrieval.evaluation.calibration import Trials, calibrate, joined_trials
 from retrieval.evaluation.evidence import evidence
 from retrieval.evaluation.open_set import MATCHES, trials_by_class
@@ -36,7 +36,7 @@ from retrieval.retriever.publish import open_to_write
 from retrieval.retriever.snapshot import Snapshot
 from retrieval.retriever.usable import read_images
 from retrieval.threads import in_time
-from retrieval.words import CONSIDERED, MOST_PICTURES, PRIOR_KNOWN
+from retrieval.words import CONSIDERED, MOST_PICTURES, PRIOR_KNOWN, AnswerKind
 
 FEWEST_PICTURES = 20
 LEAST_AREA = 0.5  # of chance: below it, probabilities mislead

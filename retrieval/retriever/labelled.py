@@ -13,7 +13,7 @@ from retrieval.arguments import one_of, whole
 from retrieval.draw import evenly_drawn
 from retrieval.encoder import Encoder
 from retrieval.errors import ArgumentError, DataError, GalleryError
-from retrieval.evaluation import Calibration, Evaluation, IntervalOver
+from retrieval.evaluation import Calibration, Evaluation
 from retrieval.evaluation.protocols import Images, Measured, content_codes, evaluate
 from retrieval.gallery import Settings
 from retrieval.images import ImageFile, find_images
@@ -28,10 +28,9 @@ from retrieval.retriever.confidence import (
 from retrieval.retriever.snapshot import Snapshot
 from retrieval.retriever.usable import read_images
 from retrieval.retriever.writer import Reading, encode_batches
-from retrieval.words import PRIOR_KNOWN
+from retrieval.words import MOST_NEIGHBOURS, PRIOR_KNOWN, IntervalOver
 
 FAILURES_NAMED = 5
-MOST_NEIGHBOURS = 10_000
 
 
 def measured_of(

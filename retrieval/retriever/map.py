@@ -13,8 +13,9 @@ from retrieval.errors import DataError
 from retrieval.gallery.filter import INDEXED, Filter
 from retrieval.plain import Plain
 from retrieval.progress import Progress
-from retrieval.projection import ProjectionMethod, fair_sample, project, seconds_to_project
+from retrieval.projection import fair_sample, project, seconds_to_project
 from retrieval.retriever.snapshot import Snapshot
+from retrieval.words import ProjectionMethod
 
 SOON_DRAWN = 10_000  # images
 

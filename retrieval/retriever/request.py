@@ -67,6 +67,12 @@ class IndexRequest:
         cls, paths: Paths, progress: Progress | None, **options: Unpack[IndexOptions]
     ) -> IndexRequest:
         """Check arguments. Raises DataError, ArgumentError, and TypeError for an unknown option."""
+        known = IndexOptions.__annotations__
+        if unknown := next((name for name in options if name not in known), None):
+            raise TypeError(
+                f"Retriever.index() has no argument {unknown!r}; its options are "
+                f"{', '.join(known)}."
+            )
         if options.get("keep_missing") and options.get("drop_missing"):
             raise ArgumentError(
                 "keep_missing and drop_missing contradict each other. Give one of them."

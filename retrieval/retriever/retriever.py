@@ -11,30 +11,34 @@ from typing import TYPE_CHECKING, Any, Unpack, get_args
 
 from retrieval.arguments import Paths, as_paths, number, one_of, path_of, prior_of, whole
 from retrieval.errors import ArgumentError
+from retrieval.evaluation import Calibration, Evaluation
 from retrieval.gallery import Filter, Gallery, check_vacant
 from retrieval.images import DEFAULT_MAX_PIXELS
+from retrieval.progress import Progress
+from retrieval.retriever.duplicates import DuplicateReport
 from retrieval.retriever.encoders import EncoderChoice
 from retrieval.retriever.forked import in_own_process
+from retrieval.retriever.map import GalleryMap
 from retrieval.retriever.publish import bring_up_index, open_to_write
+from retrieval.retriever.reports import GalleryInfo, IndexEstimate, IndexReport, VerifyReport
+from retrieval.retriever.request import IndexOptions
 from retrieval.retriever.searcher import Searcher
 from retrieval.words import (
     EMBEDDING,
     MOST_QUERIES,
     PRIOR_KNOWN,
     SEARCH,
+    TIERS,
+    AnswerKind,
     Engine,
+    IntervalOver,
+    ProjectionMethod,
     SettingsAsked,
+    Tier,
     given,
 )
 
 if TYPE_CHECKING:  # a method imports what it alone needs, so that a search starts soon
-    from retrieval.evaluation import AnswerKind, Calibration, Evaluation, IntervalOver
-    from retrieval.progress import Progress
-    from retrieval.projection import ProjectionMethod
-    from retrieval.retriever.duplicates import DuplicateReport, Tier
-    from retrieval.retriever.map import GalleryMap
-    from retrieval.retriever.reports import GalleryInfo, IndexEstimate, IndexReport, VerifyReport
-    from retrieval.retriever.request import IndexOptions
     from retrieval.retriever.update import Update
 
 MOST_SEED = (1 << 32) - 1
@@ -237,7 +241,7 @@ class Retriever(Searcher):
         where: which rows of this gallery to look at. No file is changed, and the report names those
         that are gone. Raises GalleryError, and ArgumentError for a wrong argument.
         """
-        from retrieval.retriever.duplicates import TIERS, find_duplicates
+        from retrieval.retriever.duplicates.groups import find_duplicates
 
         one_of("tier", tier, TIERS)
         where = Filter.of(where)
@@ -267,7 +271,6 @@ class Retriever(Searcher):
         method: "tsne", or "umap" where umap-learn is installed. where: which rows to place. Raises
         ArgumentError for "umap" without it, and DataError where the gallery holds no image.
         """
-        from retrieval.projection import ProjectionMethod
         from retrieval.retriever.map import map_gallery
 
         one_of("method", method, get_args(ProjectionMethod))

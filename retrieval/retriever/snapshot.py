@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property, lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,10 +17,7 @@ from retrieval.refinement import Refinement, k_reciprocal_distances, weighted_me
 from retrieval.retriever.distinct import search_distinct
 from retrieval.retriever.results import Match
 from retrieval.sorted_ids import IdPlaces
-from retrieval.words import CONSIDERED
-
-if TYPE_CHECKING:
-    from retrieval.evaluation import AnswerKind
+from retrieval.words import CONSIDERED, AnswerKind
 
 NO_LABEL = -1
 FILTERS_KEPT = 4

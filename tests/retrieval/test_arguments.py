@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from classify.recipe import read_recipe
+from classify.training import train
 from retrieval.arguments import box, number, one_of, whole
+from retrieval.comparison import ComparedFolders, compare
+from retrieval.comparison.recipes import read_experiment
 from retrieval.errors import ArgumentError
+from retrieval.retriever import Retriever
 
 INTEGERS = [np.int8, np.uint16, np.int32, np.int64, np.uint64]
 
@@ -94,3 +102,33 @@ def test_a_word_is_one_of_those_that_are_known() -> None:
 def test_part_of_a_text_is_not_one_of_its_words() -> None:
     with pytest.raises(ArgumentError, match="fit is 'a'"):
         one_of("fit", "a", ["abc", "def"])
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda: read_recipe(5), "name is 5. Give a name or a path."),  # type: ignore[arg-type]
+        (lambda: read_experiment(5), "name is 5. Give a name or a path."),  # type: ignore[arg-type]
+        (
+            lambda: read_recipe("parts/cnn", "training.epochs=5"),
+            "overrides is 'training.epochs=5'. Give a list, such as ['training.epochs=5'].",
+        ),
+        (
+            lambda: train("parts", "parts/cnn", "run"),  # type: ignore[arg-type]
+            "recipe is 'parts/cnn'. Give a Recipe, as read_recipe() returns it.",
+        ),
+        (
+            lambda: compare(ComparedFolders(Path("cars")), [], cache="cache"),
+            "experiments is []. Give one or more.",
+        ),
+    ],
+)
+def test_a_wrong_argument_is_told_by_its_name(call: Callable[[], Any], told: str) -> None:
+    with pytest.raises(ArgumentError) as raised:
+        call()
+    assert str(raised.value) == told
+
+
+def test_an_unknown_option_of_index_is_told_with_those_that_it_has(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"index\(\) has no argument 'label'; .* labels, exclude,"):
+        Retriever(tmp_path / "g").index(tmp_path, label="none")  # type: ignore[call-arg]

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tomllib
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -234,6 +235,10 @@ def test_an_evaluation_is_stored_whole(
     for name in ("metrics", "vote", "classes", "confused", "worst", "sample", "calibration"):
         assert getattr(read, name) == getattr(made, name), name
     np.testing.assert_array_equal(read.per_query.queries, made.per_query.queries)
+    assert read.per_query == made.per_query
+    assert hash(read.per_query) == hash(made.per_query)
+    assert read.per_query != replace(made.per_query, k=made.per_query.k + 1)
+    assert made in [read, made]
 
 
 def test_a_folder_without_images_is_said(tmp_path: Path, weights: Path) -> None:

@@ -14,22 +14,16 @@ groups.py      joins these
 results.py     what is given back
 """
 
-from retrieval.retriever.duplicates.groups import find_duplicates
 from retrieval.retriever.duplicates.results import (
-    TIERS,
     DuplicateGroup,
     DuplicateMember,
     DuplicateReport,
-    Tier,
 )
 from retrieval.retriever.duplicates.threshold import Threshold
 
 __all__ = [
-    "TIERS",
     "DuplicateGroup",
     "DuplicateMember",
     "DuplicateReport",
     "Threshold",
-    "Tier",
-    "find_duplicates",
 ]

@@ -24,11 +24,9 @@ from retrieval.retriever.duplicates.neighbours import Found, NeighbourSearch
 from retrieval.retriever.duplicates.opened import Compared, open_compared
 from retrieval.retriever.duplicates.pixels import hash_files
 from retrieval.retriever.duplicates.results import (
-    TIERS,
     DuplicateGroup,
     DuplicateMember,
     DuplicateReport,
-    Tier,
 )
 from retrieval.retriever.duplicates.stars import first_with, stars
 from retrieval.retriever.duplicates.threshold import (
@@ -38,6 +36,7 @@ from retrieval.retriever.duplicates.threshold import (
     local_scores,
     neighbours_needed,
 )
+from retrieval.words import TIERS, Tier
 
 SAME_PICTURE = 0.99  # what engines, float16 and reduced decoding leave of 1, with a wide margin
 QUERIES_AT_ONCE = 1024

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from retrieval.plain import Plain
 from retrieval.retriever.duplicates.threshold import Threshold
 from retrieval.retriever.results import is_missing
-
-Tier = Literal["bytes", "picture", "copy", "similar"]
-TIERS: tuple[Tier, ...] = ("bytes", "picture", "copy", "similar")
-"""From strict to lenient: the same bytes; all that shows is the same; one picture saved again,
-scaled, turned or framed; a score above the threshold."""
+from retrieval.words import TIERS, Tier
 
 
 @dataclass(frozen=True)
