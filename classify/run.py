@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from classify import recipe as recipes
 from classify.recipe import Recipe
+from retrieval.backbones.configuration import FITS_OF_TIMM
 from retrieval.errors import RunError
 from retrieval.files import read_bounded, replaced, scratch_folder, write_atomically
 from retrieval.images import Preprocessing
@@ -219,13 +220,14 @@ def apart(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def data_config(preprocessing: Preprocessing) -> dict[str, Any]:
     """What timm's config.json says of pixels."""
+    modes = {fit: mode for mode, fit in FITS_OF_TIMM.items()}
     return {
         "input_size": (3, preprocessing.size, preprocessing.size),
         "mean": preprocessing.mean,
         "std": preprocessing.std,
         "interpolation": preprocessing.interpolation,
         "crop_pct": preprocessing.crop_pct,
-        "crop_mode": {"squash": "squash", "crop": "center", "pad": "border"}[preprocessing.fit],
+        "crop_mode": modes[preprocessing.fit],
     }
 
 

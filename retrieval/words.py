@@ -35,6 +35,9 @@ scaled, turned or framed; a score above the threshold."""
 ANSWER_KINDS: tuple[AnswerKind, ...] = get_args(AnswerKind)
 
 DEFAULT_BACKBONE = "mini"
+DEFAULT_FIT: Fit = "squash"
+DEFAULT_POOL: Pool = "own"
+DEFAULT_VIEWS: Views = "none"
 DEFAULT_MAX_PIXELS = 200_000_000  # of an image; one with more is not decoded
 LEAST_SIZE, MOST_SIZE = 16, 4096  # pixels of a side that a backbone is fed
 PRIOR_KNOWN = 0.9  # share of queries assumed to have an answer, where nobody says
@@ -57,9 +60,14 @@ class EmbeddingSettings(Frozen):
 
     backbone: str = DEFAULT_BACKBONE
     size: Side | None = None
-    fit: Fit = "squash"
-    pool: Pool = "own"
-    views: Views = "none"
+    fit: Fit = DEFAULT_FIT
+    pool: Pool = DEFAULT_POOL
+    views: Views = DEFAULT_VIEWS
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the embedding is what the network gives, of one view."""
+        return (self.pool, self.views) == (DEFAULT_POOL, DEFAULT_VIEWS)
 
 
 class SearchSettings(Frozen):

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from classify.words import ClassFolders
 from retrieval.backbones.names import BackboneName, parse_name
 from retrieval.errors import RecipeError
-from retrieval.words import Fit, Frozen
+from retrieval.words import DEFAULT_FIT, Fit, Frozen
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Below1 = Annotated[float, Field(ge=0, lt=1)]
@@ -44,7 +44,7 @@ class Input(Frozen):
     the backbone's own, or ImageNet's."""
 
     size: Annotated[int, Field(ge=16, le=1024)] | None = None
-    fit: Fit = "squash"
+    fit: Fit = DEFAULT_FIT
     mean: tuple[float, float, float] | None = None
     std: tuple[Positive, Positive, Positive] | None = None
 

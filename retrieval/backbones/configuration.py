@@ -13,9 +13,11 @@ from retrieval.backbones.names import BackboneName, hub_name
 from retrieval.errors import BackboneError
 from retrieval.files import read_bounded, sha256_of
 from retrieval.text import one_sentence
+from retrieval.words import Fit
 
 ARCHITECTURES = "imgret.architectures"  # entry points: modules that register networks with timm
 MAX_CONFIG_BYTES = 1 << 20
+FITS_OF_TIMM: dict[str, Fit] = {"squash": "squash", "center": "crop", "border": "pad"}  # crop_mode
 
 
 def folder_fingerprint(name: BackboneName) -> str | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from pydantic import ValidationError
 
 from retrieval.backbones.configuration import (
+    FITS_OF_TIMM,
     check_architecture,
     defaults,
     model_arguments,
@@ -37,7 +38,7 @@ from retrieval.backbones.spec import Backbone, BackboneSpec, Classifier
 from retrieval.errors import BackboneError, first_fault
 from retrieval.files import sha256_of
 from retrieval.libraries import how_to_install, is_installed
-from retrieval.words import EmbeddingOptions, EmbeddingSettings, Fit
+from retrieval.words import EmbeddingOptions, EmbeddingSettings
 
 if TYPE_CHECKING:
     import torch
@@ -46,11 +47,6 @@ CONFIG_KEYS = {  # what a stranger's config may say of preprocessing and layout;
     "input_size", "fixed_input_size", "min_input_size", "interpolation", "crop_pct", "crop_mode",
     "mean", "std", "num_classes", "pool_size", "first_conv", "classifier",
 }  # fmt: skip
-FITS_OF_TIMM: dict[str, Fit] = {
-    "squash": "squash",
-    "center": "crop",
-    "border": "pad",
-}  # timm's crop_mode
 
 
 def load_backbone(name: str | BackboneName, **options: Unpack[EmbeddingOptions]) -> Backbone:

@@ -26,7 +26,7 @@ def packaged_spec(asked: EmbeddingSettings) -> BackboneSpec | None:
     None where the network is needed for it: for other backbones, and other pools and views.
     Raises BackboneError when the package's files are damaged.
     """
-    if parse_name(asked.backbone).source != "mini" or (asked.pool, asked.views) != ("own", "none"):
+    if parse_name(asked.backbone).source != "mini" or not asked.is_own:
         return None
     folder = _folder()
     config = read_config(folder)
@@ -42,7 +42,7 @@ def packaged_network(spec: BackboneSpec) -> Path | None:
 
     It holds the graph alone and takes its tensors from model.safetensors beside it.
     """
-    if spec.name != MINI or (spec.pool, spec.views) != ("own", "none"):
+    if spec.name != MINI or not spec.is_own:
         return None
     folder = _folder()
     is_it = weights_digest(folder, read_config(folder)) == spec.weights_sha256

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from retrieval.images import Preprocessing
-from retrieval.words import Pool, Views
+from retrieval.words import DEFAULT_POOL, DEFAULT_VIEWS, Pool, Views
 
 if TYPE_CHECKING:
     import torch
@@ -29,15 +29,20 @@ class BackboneSpec:
     weights_sha256: str
     dim: int
     preprocessing: Preprocessing
-    pool: Pool = "own"
-    views: Views = "none"
+    pool: Pool = DEFAULT_POOL
+    views: Views = DEFAULT_VIEWS
+
+    @property
+    def is_own(self) -> bool:
+        """Whether an embedding is what the network gives, of one view."""
+        return (self.pool, self.views) == (DEFAULT_POOL, DEFAULT_VIEWS)
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 over everything but the name and the fit, which the network does not see."""
         p = self.preprocessing
         parts = [self.architecture, self.weights_sha256, self.dim, p.size, *p.mean, *p.std]
-        parts += [self.pool, self.views] if (self.pool, self.views) != ("own", "none") else []
+        parts += [] if self.is_own else [self.pool, self.views]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

@@ -17,6 +17,8 @@ from retrieval.files import read_bounded
 from retrieval.images import Preprocessing
 from retrieval.text import check_nesting
 from retrieval.words import (
+    DEFAULT_POOL,
+    DEFAULT_VIEWS,
     MOST_SIZE,
     AnswerKind,
     EmbeddingSettings,
@@ -53,8 +55,8 @@ class BackboneState(Frozen):
     interpolation: Interpolation
     fit: Fit
     crop_pct: float = Field(gt=0, le=1)
-    pool: Pool = "own"
-    views: Views = "none"
+    pool: Pool = DEFAULT_POOL
+    views: Views = DEFAULT_VIEWS
 
     @classmethod
     def of(cls, spec: BackboneSpec) -> BackboneState:

@@ -22,7 +22,7 @@ from retrieval.images.opened import Opened, decoder_errors_as_image_errors
 from retrieval.images.perceptual import GRID, perceptual_hash
 from retrieval.images.sources import Source, open_source
 from retrieval.images.upright import load_pixels
-from retrieval.words import DEFAULT_MAX_PIXELS, FITS, Fit
+from retrieval.words import DEFAULT_FIT, DEFAULT_MAX_PIXELS, FITS, Fit
 
 _Box = tuple[float, float, float, float]  # left, top, right, bottom
 
@@ -51,7 +51,7 @@ class Preprocessing:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     interpolation: str = "bicubic"
-    fit: Fit = "squash"
+    fit: Fit = DEFAULT_FIT
     crop_pct: float = 1.0
 
     def __post_init__(self) -> None:
