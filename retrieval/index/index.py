@@ -2,9 +2,9 @@
 
     exact   IndexFlatIP, up to 100,000 vectors: every vector is compared in float32
     ivf     IndexIVFScalarQuantizer in float16, beyond: k-means cells, of which the nearest nprobe
-            are searched (Sivic and Zisserman 2003); nprobe is tuned when the index is built, on
-            vectors of the gallery held against exact search, to a recall@10 of 0.99, and
-            measured again when the index has changed
+            are searched (Sivic and Zisserman 2003); for 10 and for 100 neighbours it is tuned when
+            the index is built, on vectors of the gallery held against exact search, to a recall of
+            0.99, and measured again when the index has changed
 
 Float16 keeps the ranks of the vectors, so no refinement follows the search of the cells. IVF was
 chosen over HNSW since it adds, removes and filters in place (docs/decisions.md).
