@@ -50,7 +50,7 @@ class _Layer:
         return x.movedim(3, 1) if self.kind == "last" else x
 
     def from_map(self, x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-        """(1, c, h, w) -> the output, with the tokens of the whole picture as they were."""
+        """Map (1, c, h, w) to the output, with the tokens of the whole picture as they were."""
         if self.kind == "tokens":
             return torch.cat([output[:, : self.prefix], x.flatten(2).transpose(1, 2)], dim=1)
         return x.movedim(1, 3) if self.kind == "last" else x

@@ -284,7 +284,7 @@ def _relevant(labels: np.ndarray, neighbours: np.ndarray, k: int) -> np.ndarray:
 
 
 def _relevant_at_r(labels: np.ndarray, neighbours: np.ndarray, totals: np.ndarray) -> np.ndarray:
-    """(n, max R) bool, false beyond each query's own R."""
+    """The (n, max R) bool, false beyond each query's own R."""
     most = int(totals.max(initial=0))
     return _relevant(labels, neighbours, most) & (np.arange(most) < totals[:, None])
 

@@ -142,7 +142,7 @@ def k_reciprocal_distances(
 
 
 def _nearest(order: np.ndarray, k: int, present: np.ndarray) -> np.ndarray:
-    """(b, s, s) float32, 1 where j is among the k first of i, and there; each has itself."""
+    """The (b, s, s) float32, 1 where j is among the k first of i, and there; each has itself."""
     mask = np.zeros(order.shape, np.float32)
     np.put_along_axis(mask, order[:, :, :k], 1, axis=2)
     itself = np.eye(order.shape[1], dtype=bool)

@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 PACKAGES = ("retrieval", "classify", "imgret")
 IN_MID_AIR = re.compile(
     r"(Of|The same|Some of|As|Those|These|All of|In|The others?|Another|Nothing|None|Such|Also"
-    r"|Both|It|Its|They|Their|That|This|There|And|Or|So)\b"
+    r"|Both|It|Its|They|Their|That|This|There|And|Or|So)\b|\("
 )
 
 

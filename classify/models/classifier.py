@@ -83,7 +83,7 @@ class RecipeClassifier(nn.Module):
         return x if pre_logits else self.head.fc(x)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(n, 3, size, size) -> (n, num_classes), or the embedding without classes."""
+        """Map (n, 3, size, size) to (n, num_classes), or to embeddings without classes."""
         return self.forward_head(self.forward_features(x))
 
     def get_classifier(self) -> nn.Module:

@@ -45,7 +45,7 @@ class Residual(nn.Module):
         self.filters = filters
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(n, c, h, w) -> (n, filters, h / stride, w / stride)."""
+        """Map (n, c, h, w) to (n, filters, h / stride, w / stride)."""
         y = functional.relu(self.bn1(self.conv1(x)))
         return functional.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
 

@@ -11,31 +11,31 @@ TILE = 256
 
 
 def background(rng: Rng) -> np.ndarray:
-    """(TILE, TILE, 3) float32 sRGB in [0, 1]."""
+    """The (TILE, TILE, 3) float32 sRGB in [0, 1]."""
     kinds = (_wood, _concrete, _cloth, _plain, _metal, _gradient, _speckled, _tiles, _clutter)
     tile = kinds[rng.integers(len(kinds))](rng)
     return np.clip(tile, 0.02, 0.97).astype(np.float32)
 
 
 def noise(rng: Rng, rows: int, columns: int) -> np.ndarray:
-    """(TILE, TILE) float32, smooth, about N(0, 0.7): rows x columns hills and hollows."""
+    """The (TILE, TILE) float32, smooth, about N(0, 0.7): rows x columns hills and hollows."""
     coarse = rng.normal(0, 1, (max(2, rows), max(2, columns))).astype(np.float32)
     resized = Image.fromarray(coarse).resize((TILE, TILE), Image.Resampling.BICUBIC)
     return np.asarray(resized)
 
 
 def fine(rng: Rng, strength: float) -> np.ndarray:
-    """(TILE, TILE) float32, each pixel by itself, N(0, strength)."""
+    """The (TILE, TILE) float32, each pixel by itself, N(0, strength)."""
     return rng.standard_normal((TILE, TILE), np.float32) * np.float32(strength)
 
 
 def clouds(rng: Rng) -> np.ndarray:
-    """(TILE, TILE) float32 with details of all sizes, about N(0, 0.7)."""
+    """The (TILE, TILE) float32 with details of all sizes, about N(0, 0.7)."""
     return 0.6 * noise(rng, 4, 4) + 0.4 * noise(rng, 12, 12) + 0.3 * noise(rng, 40, 40)
 
 
 def colour(rng: Rng, *, strong: float = 0.17) -> np.ndarray:
-    """(3,) any lightness, and up to `strong` away from grey."""
+    """A colour, (3,), of any lightness and up to `strong` away from grey."""
     grey = float(rng.uniform(0.18, 0.85))
     return np.clip(grey + rng.uniform(-strong, strong, 3), 0.05, 0.95)
 

@@ -56,7 +56,7 @@ def carton(rng: Rng) -> tuple[Mesh, np.ndarray]:
 
 
 def _faces(x: float, y: float, z: float) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """(corner, edge along, edge up) of front, right, back, left, bottom, top, seen from outside."""
+    """Corner, edge along and edge up of front, right, back, left, bottom and top, from outside."""
     listed = [
         ((-x, -y, 0), (2 * x, 0, 0), (0, 0, 2 * z)),
         ((x, -y, 0), (0, 2 * y, 0), (0, 0, 2 * z)),

@@ -137,7 +137,7 @@ def _settings(folder: Path) -> dict[str, int] | None:
 
 
 def _pictures(folder: Path, train: int, test: int) -> Iterator[tuple[Path, tuple[int, int, int]]]:
-    """(path, (split, class, number)) of each picture, the classes in turn."""
+    """The (path, (split, class, number)) of each picture, the classes in turn."""
     for split, count in enumerate((train, test)):
         for number in range(count):
             for label, name in enumerate(CLASSES):

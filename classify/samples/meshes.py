@@ -96,7 +96,7 @@ def _bent(points: np.ndarray, *, closed: bool) -> np.ndarray:
 
 
 def angles(count: int) -> np.ndarray:
-    """(count,) float64: the circle in equal parts, from 0."""
+    """The (count,) float64: the circle in equal parts, from 0."""
     return np.arange(count) * (2 * np.pi / count)
 
 
@@ -107,7 +107,7 @@ def polygon(sides: int, around: np.ndarray) -> np.ndarray:
 
 
 def rings(radii: np.ndarray, heights: np.ndarray, around: np.ndarray) -> np.ndarray:
-    """(m, n, 3) points: radii (m, n) or (m, 1), heights (m, n) or (m, 1), angles (n,)."""
+    """The (m, n, 3) points: radii (m, n) or (m, 1), heights (m, n) or (m, 1), angles (n,)."""
     shape = np.broadcast_shapes(radii.shape, (1, len(around)))
     points = np.empty((*shape, 3))
     points[..., 0] = radii * np.cos(around)

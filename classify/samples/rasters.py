@@ -46,7 +46,7 @@ def nearest_sample(places: np.ndarray, nearness: np.ndarray, faces: np.ndarray, 
 
 
 def mask(places: np.ndarray, faces: np.ndarray, size: int) -> np.ndarray:
-    """(size, size) bool: the pixels that any triangle covers."""
+    """The (size, size) bool: the pixels that any triangle covers."""
     covered = np.zeros(size * size, bool)
     covered[_fragments(places, faces, size)[1]] = True
     return covered.reshape(size, size)
@@ -55,7 +55,7 @@ def mask(places: np.ndarray, faces: np.ndarray, size: int) -> np.ndarray:
 def _fragments(
     places: np.ndarray, faces: np.ndarray, size: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(triangle, pixel, weight of corner 2, weight of corner 3) of all pixels in triangles."""
+    """The (triangle, pixel, weight of corner 2, weight of corner 3) of all pixels in triangles."""
     x, y = places[:, 0].astype(np.float32), places[:, 1].astype(np.float32)
     x, y = x[faces.T], y[faces.T]
     area = (x[1] - x[0]) * (y[2] - y[0]) - (y[1] - y[0]) * (x[2] - x[0])

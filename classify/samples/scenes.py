@@ -31,7 +31,7 @@ class Camera:
         return (flat * (1, -1) + 1) * (size / 2), depth
 
     def rays(self, size: int) -> np.ndarray:
-        """(size * size, 3) float32: where the middle of each pixel looks."""
+        """Where the middle of each pixel looks, (size * size, 3) float32."""
         steps = ((np.arange(size) + 0.5) * 2 / size - 1) * self.half
         x, y = np.meshgrid(self.middle[0] + steps, self.middle[1] - steps)
         right, up, forwards = self.axes
@@ -40,7 +40,7 @@ class Camera:
 
 
 def turn(axis: int, angle: float) -> np.ndarray:
-    """(3, 3) rotation about x, y or z."""
+    """The (3, 3) rotation about x, y or z."""
     c, s = float(np.cos(angle)), float(np.sin(angle))
     matrix = np.eye(3)
     first, second = (axis + 1) % 3, (axis + 2) % 3
@@ -50,7 +50,7 @@ def turn(axis: int, angle: float) -> np.ndarray:
 
 
 def any_rotation(rng: Rng) -> np.ndarray:
-    """(3, 3): one of all rotations, each as likely."""
+    """A (3, 3) rotation, each as likely as any other."""
     q, r = np.linalg.qr(rng.normal(size=(3, 3)))
     q = q * np.sign(np.diag(r))
     return q if np.linalg.det(q) > 0 else q[:, [1, 0, 2]]

@@ -53,7 +53,7 @@ class Distilled:
         self.device = device
 
     def pictures(self, pixels: np.ndarray, labels: np.ndarray, seed: int) -> Batch:
-        """(n, s, s, 3) uint8 -> augmented pictures for the network, and the same for the teacher.
+        """Augment (n, s, s, 3) uint8 pictures for the network, and in the same way for the teacher.
 
         The smaller ones are made from the larger.
         """
@@ -142,7 +142,7 @@ class EmbeddingAndScores(nn.Module):
         self.network = network
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(n, 3, s, s) -> (n, d + classes)."""
+        """Map (n, 3, s, s) to (n, d + classes)."""
         return torch.cat(embed_features(self.network, x), dim=1)
 
 

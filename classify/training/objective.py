@@ -47,7 +47,7 @@ class Objective(Protocol):
     """
 
     def pictures(self, pixels: np.ndarray, labels: np.ndarray, seed: int) -> Batch:
-        """(n, s, s, 3) uint8 and their (n,) labels -> augmented pictures."""
+        """Augment (n, s, s, 3) uint8 pictures of (n,) labels."""
         ...
 
     def loss(self, network: nn.Module, batch: Batch) -> StepLoss:
@@ -111,7 +111,7 @@ class Supervised:
         self.device = device
 
     def pictures(self, pixels: np.ndarray, labels: np.ndarray, seed: int) -> Batch:
-        """(n, s, s, 3) uint8 and their (n,) labels -> augmented pictures."""
+        """Augment (n, s, s, 3) uint8 pictures of (n,) labels."""
         x = self.augmenter(pixels, seed, self.device)
         true = torch.from_numpy(labels).to(self.device)
         if self.mix is None:

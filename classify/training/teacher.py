@@ -75,7 +75,7 @@ class Teacher:
         return tuple(sorted({name for chain in self.chains for name in chain}))
 
     def teach(self, pictures: torch.Tensor) -> tuple[torch.Tensor, Maps]:
-        """(n, 3, size, size) float32 -> embeddings, (n, d), and the maps."""
+        """Map (n, 3, size, size) float32 to embeddings, (n, d), and the maps."""
         if self.run is not None:
             return torch.from_numpy(self.run(pictures.contiguous().numpy())), {}
         with torch.no_grad(), watching(self.network, self.layers) as maps:
@@ -118,7 +118,7 @@ class Whitening:
         return cls(*(torch.from_numpy(x).float().to(device) for x in (matrix, bias)))
 
     def __call__(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """(n, d) -> (n, d_out), float32."""
+        """Map (n, d) to (n, d_out), float32."""
         with torch.autocast(embeddings.device.type, enabled=False):
             return functional.linear(functional.normalize(embeddings), self._matrix, self._bias)
 

@@ -44,7 +44,7 @@ Change = dict[str, Any]
 
 @dataclass(frozen=True)
 class Step(Plain):
-    """One change that was tried.
+    """A change that was tried.
 
     precision: mean precision@k of the held-out images that choose. gain: over the best so far, and
     p of it by a paired permutation test. kept: whether the change is part of the best settings from

@@ -133,7 +133,7 @@ def _fitted(trials: Trials) -> Confidence | None:
 def _logistic(
     x: np.ndarray, y: np.ndarray, weights: np.ndarray, free: tuple[int, ...]
 ) -> np.ndarray:
-    """(d + 1,) weights of (n, d) x and the bias; none below 0 but those that are free."""
+    """The (d + 1,) weights of (n, d) x and the bias; none below 0 but those that are free."""
     from scipy.optimize import minimize
 
     mean, deviation = x.mean(axis=0), x.std(axis=0)
@@ -155,7 +155,7 @@ def _logistic(
 
 
 def prior_weights(known: np.ndarray, prior: float) -> np.ndarray:
-    """(t,) weights of mean 1, of which those that are known make up the prior."""
+    """The (t,) weights of mean 1, of which those that are known make up the prior."""
     share = float(known.mean())
     if share in (0.0, 1.0):
         return np.ones(len(known))

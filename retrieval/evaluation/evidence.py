@@ -38,11 +38,11 @@ class Evidence:
     near: np.ndarray
 
     def of_query(self, density: np.ndarray) -> np.ndarray:
-        """(q, 4): support, margin, near and density of each query's best neighbour."""
+        """Support, margin, near and density of each query's best neighbour, (q, 4)."""
         return np.stack([self.top_support, self.top_margin, self.near, density], axis=1)
 
     def of_matches(self) -> np.ndarray:
-        """(q, m, 3): support, margin and near of each match."""
+        """Support, margin and near of each match, (q, m, 3)."""
         near = np.broadcast_to(self.near[:, None], self.support.shape)
         return np.stack([self.support, self.margin, near], axis=2)
 
@@ -80,7 +80,7 @@ def mean_of_best(scores: np.ndarray, n: int) -> np.ndarray:
 def _of_class(
     scores: np.ndarray, classes: np.ndarray, around: np.ndarray, theirs: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(q, m) support and margin, some queries at a time."""
+    """The (q, m) support and margin, some queries at a time."""
     support, margin = np.empty((2, *scores.shape))
     step = max(1, CELLS_AT_ONCE // max(1, scores.shape[1] * around.shape[1]))
     for start in range(0, len(scores), step):

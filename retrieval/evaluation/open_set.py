@@ -99,7 +99,7 @@ def trials_by_class(
 def density(
     vectors: np.ndarray, gallery: Vectors, own: np.ndarray, bounds: Bounds | None = None
 ) -> np.ndarray:
-    """(n,) mean score of (n, d) vectors to the ten nearest of a gallery, without their own rows."""
+    """The (n,) mean scores of vectors to the ten nearest of a gallery, without their own rows."""
     bounds = bounds or Bounds()
     best = np.full((len(vectors), NEAR), -np.inf, np.float32)
     for first, block in vector_blocks(gallery, bounds.rows):

@@ -77,7 +77,7 @@ class SearchMethod:
 
 @dataclass(frozen=True)
 class Measured:
-    """What is measured.
+    """The figures to measure.
 
     ks: numbers of neighbours, ascending. vote: number of neighbours that vote. most_queries: of
     more, a random sample is evaluated. interval_over: what intervals are for, other "queries" or
@@ -342,7 +342,7 @@ def _check_shared(gallery: Labelled, queries: Labelled) -> None:
 
 
 def folds(images: Labelled, n: int = FOLDS) -> np.ndarray:
-    """(n,) fold of each image, even within each label; copies of one content are in one."""
+    """The (n,) fold of each image, even within each label; copies of one content are in one."""
     contents, first, inverse = np.unique(images.contents, return_index=True, return_inverse=True)
     shuffled = np.random.default_rng(0).permutation(len(contents))
     by_label = shuffled[np.argsort(images.labels[first][shuffled], kind="stable")]

@@ -99,7 +99,7 @@ def nearest_rows(
     refinement: Refinement | None = None,
     bounds: Bounds | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(q, n) scores of the n nearest of each query and their rows, best first; as rank() has it.
+    """The (q, n) scores of the n nearest of each query and their rows, best first, as in rank().
 
     -inf and -1 where there are fewer.
     """
@@ -173,7 +173,7 @@ class _Search:
         )
 
     def nearest(self, queries: Labelled, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """(q, n) rows and scores of the n nearest of some queries."""
+        """The (q, n) rows and scores of the n nearest of some queries."""
         own = self._by_content.peers(queries.contents)
         queries = self._expanded(queries, own)
         width = max(n, self._reranked)

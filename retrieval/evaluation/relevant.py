@@ -45,7 +45,7 @@ class RelevantRanks:
         top.add(tile.queries, tile.keys[:, best:])
 
     def of(self, query: int) -> np.ndarray:
-        """(R,) int64 ranks of what is relevant to a query, ascending, from 1."""
+        """The (R,) int64 ranks of what is relevant to a query, ascending, from 1."""
         start, end = self._ends[query : query + 2]
         there = np.count_nonzero(self._keys[start:end] != ABSENT)  # the others are its own content
         return self._above[end - there : end][::-1].astype(np.int64) + 1

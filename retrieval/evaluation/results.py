@@ -172,7 +172,7 @@ class PerQuery(Plain):
 
 @dataclass(frozen=True)
 class Evaluation(Plain):
-    """How good the matches of a labelled gallery are.
+    """Figures of how good the matches of a labelled gallery are.
 
     protocol: "leave-one-out", "queries" or "zero-shot". queries: those that were evaluated;
     without_relevant: those left out since no gallery image shares their label. k: of

@@ -34,7 +34,7 @@ class Peers:
 
     @property
     def counts(self) -> np.ndarray:
-        """(q,) rows of each query."""
+        """The (q,) rows of each query."""
         return self.last - self.first
 
     def of(self, query: int) -> np.ndarray:
@@ -101,7 +101,7 @@ class Top:
 
     @property
     def best(self) -> np.ndarray:
-        """(q, n) keys, best first."""
+        """The (q, n) keys, best first."""
         return self._keys[:, ::-1]
 
     def add(self, queries: range, keys: np.ndarray) -> None:
@@ -115,7 +115,7 @@ class Top:
 def nearest_keys(
     queries: Labelled, gallery: Labelled, n: int, own: Peers, bounds: Bounds
 ) -> np.ndarray:
-    """(q, n) keys of the n nearest of each query, best first; absent where there are fewer."""
+    """The (q, n) keys of the n nearest of each query, best first; absent where there are fewer."""
     top = Top(len(queries), n)
     for tile in tiles(queries, gallery, own, bounds):
         width = tile.keys.shape[1]

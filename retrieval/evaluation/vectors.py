@@ -22,7 +22,7 @@ class Embeddings(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Rows and width."""
+        """The number of rows, and their width."""
 
     def __len__(self) -> int: ...
 

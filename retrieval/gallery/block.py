@@ -51,7 +51,7 @@ class Block:
 
     @property
     def ids(self) -> np.ndarray:
-        """(n,) int64."""
+        """The ids, (n,) int64."""
         return np.asarray(self._rows["id"].to_numpy())
 
     @property
@@ -91,17 +91,17 @@ class Block:
 
     @property
     def failed(self) -> np.ndarray:
-        """(n,) bool: whether a row has a reason instead of an embedding."""
+        """Whether a row has a reason instead of an embedding, (n,) bool."""
         return _there(self._rows["error"])
 
     @property
     def embeddings(self) -> np.ndarray:
-        """(n, d) float16. Raises GalleryError where a row has none."""
+        """The embeddings, (n, d) float16. Raises GalleryError where a row has none."""
         return as_matrix(self._rows["embedding"])
 
     @property
     def damaged(self) -> np.ndarray:
-        """(n,) bool: a wrong checksum, no finite embedding, or neither one nor a reason why."""
+        """Rows with a wrong checksum or no finite embedding, or with no reason why: (n,) bool."""
         embeddings = self._rows["embedding"]
         there = _there(embeddings)
         wrong = checksums(self._rows) != self._rows["checksum"].to_numpy()

@@ -123,7 +123,7 @@ def spelled_back(text: str) -> str:
 
 
 def checksums(rows: pa.Table | pa.RecordBatch) -> np.ndarray:
-    """(n,) int64 of rows with all columns: CRC-32 of the embedding above, of the rest below.
+    """The (n,) int64 of rows with all columns: CRC-32 of the embedding above, of the rest below.
 
     So the columns beside the embedding can be changed, and summed again, without reading it.
     """
@@ -131,7 +131,7 @@ def checksums(rows: pa.Table | pa.RecordBatch) -> np.ndarray:
 
 
 def crcs_of_facts(rows: pa.Table | pa.RecordBatch) -> np.ndarray:
-    """(n,) int64, CRC-32 of all columns but the embedding, as JSON in the order of their names."""
+    """The (n,) int64 CRC-32 of all columns but the embedding, as JSON in the order of names."""
     names = sorted(set(rows.schema.names) - set(BESIDE))
     columns = [_plain(rows[name]) for name in names]
     return np.array(
@@ -140,7 +140,7 @@ def crcs_of_facts(rows: pa.Table | pa.RecordBatch) -> np.ndarray:
 
 
 def with_facts_changed(before: pa.Table, after: pa.Table) -> np.ndarray:
-    """(n,) int64 checksums of rows whose columns beside the embedding were changed.
+    """The (n,) int64 checksums of rows whose columns beside the embedding were changed.
 
     before: with their stored checksums. Where those do not fit, the new ones do not either.
     """

@@ -228,7 +228,7 @@ def _split(paths: pa.Array) -> tuple[pa.Array, pa.Array]:
 
 
 def _codes(column: pa.Array, known: dict[Any, int]) -> np.ndarray:
-    """(n,) int32: the number of each value; values that are new are added to those known."""
+    """The (n,) int32: the number of each value; values that are new are added to those known."""
     encoded = column.dictionary_encode(null_encoding="encode")
     numbers = [known.setdefault(value, len(known)) for value in encoded.dictionary.to_pylist()]
     return np.array(numbers, np.int32)[encoded.indices.to_numpy()]

@@ -19,11 +19,11 @@ class AffineMap(Protocol):
 
     @property
     def matrix(self) -> np.ndarray | None:
-        """(d_out, d_in) float32, or None for the norm alone."""
+        """The (d_out, d_in) float32, or None for the norm alone."""
 
     @property
     def bias(self) -> np.ndarray | None:
-        """(d_out,) float32."""
+        """The shift, (d_out,) float32."""
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ class StoredVectors:
         return IdPlaces(self.ids)
 
     def _at(self, places: np.ndarray) -> np.ndarray:
-        """(m, d) float32 vectors by their (m,) places in ids."""
+        """The (m, d) float32 vectors by their (m,) places in ids."""
         if self._is_flat:
             codes = faiss.downcast_index(self.index.index).get_xb()
             n = int(self.index.ntotal)

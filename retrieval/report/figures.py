@@ -304,7 +304,7 @@ def _classes(evaluation: Evaluation) -> Figure:
 
 
 def _mean_distances(per_query: PerQuery) -> np.ndarray:
-    """(q,) mean over the neighbours that are there."""
+    """The (q,) mean over the neighbours that are there."""
     there = np.isfinite(per_query.distances)
     counts = there.sum(axis=1)
     sums = np.where(there, per_query.distances, 0).sum(axis=1)

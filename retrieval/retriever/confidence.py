@@ -203,7 +203,7 @@ def _too_few(gallery: Gallery, pictures: int) -> DataError:
 def _embeddings(
     path: Path, encoder: Encoder, max_pixels: int, random: np.random.Generator
 ) -> np.ndarray:
-    """(3, d) of the altered versions of a file. Raises ImageError."""
+    """The (3, d) embeddings of the altered versions of a file. Raises ImageError."""
     preprocessing = encoder.spec.preprocessing
     work = partial(open_image, path, target=preprocessing.size, max_pixels=max_pixels)
     try:

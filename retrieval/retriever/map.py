@@ -86,7 +86,7 @@ def map_gallery(
 
 
 def _vectors(snapshot: Snapshot, ids: np.ndarray) -> np.ndarray:
-    """(n, d_out) float32 transformed embeddings of ids, in their order."""
+    """The (n, d_out) float32 transformed embeddings of ids, in their order."""
     order = np.argsort(ids)
     vectors = np.zeros((len(ids), snapshot.index.d_out), np.float32)
     for found, embeddings in snapshot.table.embeddings(ids):

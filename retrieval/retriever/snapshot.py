@@ -198,7 +198,7 @@ class Snapshot:
         around: tuple[np.ndarray, np.ndarray],
         prior_known: float | None,
     ) -> np.ndarray:
-        """(q, m) probabilities of matches; NaN where one has no label to be right by.
+        """The (q, m) probabilities of matches; NaN where one has no label to be right by.
 
         matches, around: scores and ids, of what is shown and of the nearest of all.
         """
@@ -219,7 +219,7 @@ class Snapshot:
         return np.where(classes == NO_LABEL, np.nan, p)
 
     def classes(self, ids: np.ndarray, kind: AnswerKind) -> np.ndarray:
-        """(q, n) whole numbers, equal for ids of one label, or of one content for "picture".
+        """The (q, n) whole numbers, equal for ids of one label, or of one content for "picture".
 
         UNLABELLED for an image without a label, and where there is none.
         """
@@ -236,7 +236,7 @@ class Snapshot:
         return np.where(ids >= 0, found, NO_LABEL)
 
     def density(self, ids: np.ndarray) -> np.ndarray:
-        """(q,) mean score of the vectors of ids to the ten nearest others; see evidence.py."""
+        """The (q,) mean score of the vectors of ids to the ten nearest others; see evidence.py."""
         from retrieval.evaluation.evidence import NEAR, mean_of_best
 
         wanted, place = np.unique(np.maximum(ids, -1), return_inverse=True)

@@ -28,7 +28,7 @@ class StoredEmbeddings:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Rows and width."""
+        """The number of rows, and their width."""
         return len(self), self._table.dim
 
     def __len__(self) -> int:

@@ -54,7 +54,7 @@ class Transform:
         return self.d_in if self.matrix is None else len(self.matrix)
 
     def apply(self, embeddings: np.ndarray) -> np.ndarray:
-        """(n, d_in) embeddings -> (n, d_out) float32 of unit length; zeros stay zeros."""
+        """Transform (n, d_in) embeddings to (n, d_out) float32 of unit length; zeros stay zeros."""
         x = np.asarray(embeddings, np.float32)
         if self.matrix is not None and self.bias is not None:
             x = x @ self.matrix.T + self.bias

@@ -36,7 +36,7 @@ def fit_lda(x: np.ndarray, y: np.ndarray | None, asked: Spec) -> tuple[np.ndarra
 
 
 def _directions(x: np.ndarray, y: np.ndarray | None) -> np.ndarray:
-    """(d, m) discriminants, the best first, of unit variance within classes."""
+    """The (d, m) discriminants, the best first, of unit variance within classes."""
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
     with np.errstate(divide="ignore", invalid="ignore"):  # no direction found: told above

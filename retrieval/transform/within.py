@@ -103,7 +103,7 @@ def _within_classes(x: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, int]
 
 
 def _sums_of_classes(x: np.ndarray, codes: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """(c, d) sums of the rows of each class, some classes at a time."""
+    """The (c, d) sums of the rows of each class, some classes at a time."""
     order, ends = np.argsort(codes, kind="stable"), np.cumsum(counts)
     sums = np.empty((len(counts), x.shape[1]), x.dtype)
     first = 0
@@ -145,7 +145,7 @@ def _nearest(
 
 
 def _inverse_root(differences: np.ndarray, free: int, shrinkage: float) -> np.ndarray:
-    """(d, d) inverse square root of the shrunk covariance, of unit size where nothing is known."""
+    """The (d, d) inverse square root of the shrunk covariance, of unit size where none is known."""
     d = differences.shape[1]
     if not free or not differences.any():
         return np.eye(d)

@@ -247,7 +247,7 @@ def _squares(grid: np.ndarray, side: int) -> np.ndarray:
 
 
 def _around(squares: np.ndarray) -> np.ndarray:
-    """(n, n, 3, 3): each of (n, n) squares and those beside it."""
+    """Each of (n, n) squares with those beside it, (n, n, 3, 3)."""
     return np.lib.stride_tricks.sliding_window_view(np.pad(squares, 1, mode="edge"), (3, 3))
 
 

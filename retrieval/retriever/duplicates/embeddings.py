@@ -27,7 +27,7 @@ class RawEmbeddings(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Rows and width."""
+        """The number of rows, and their width."""
 
     def __getitem__(self, places: np.ndarray, /) -> np.ndarray:
         """Return (m, d) float16 of (m,) places."""
@@ -71,7 +71,7 @@ class ScratchEmbeddings:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Rows and width."""
+        """The number of rows, and their width."""
         return len(self._slots), self._rows.shape[1]
 
     def __getitem__(self, places: np.ndarray) -> np.ndarray:

@@ -194,7 +194,7 @@ class _Search:
         return places[places < self.others] if self.others else places
 
     def _candidates(self) -> np.ndarray:
-        """(n,) bool: what nearly equals another image of its width and height, one a content."""
+        """Mark what nearly equals another image of its width and height: (n,) bool."""
         images = self.compared.images
         side = np.array([(image.width, image.height) for image in images]).reshape(-1, 2)
         chosen = np.zeros(len(images), bool)
@@ -252,7 +252,7 @@ class _Search:
         return np.where(centre == np.arange(len(centre)), self.copy, centre)
 
     def _scores_to(self, centre: np.ndarray) -> np.ndarray:
-        """(n,) float32 cosine similarity of each image to its centre, 1 for the same picture."""
+        """The (n,) float32 cosine similarities of images to their centres."""
         scores = np.ones(len(centre), np.float32)
         for part in chunks(np.flatnonzero(self.picture != self.picture[centre]), QUERIES_AT_ONCE):
             one, other = (unit_rows(self.compared.embeddings[p]) for p in (part, centre[part]))
