@@ -17,7 +17,7 @@ NOWHERE = [
     *((*command, "--report", "nodir/m.html") for command in REPORTS),
     ("explain", "run", "x.jpg", "--out", "nodir/c.png"),
     ("tune", "x", "--out", "nodir/t.toml"),
-    ("export", "nodir/x.npz"),
+    ("export", "--out", "nodir/x.npz"),
     ("export-backbone", "nothere", "--out", "nodir/x.onnx"),
 ]
 IN_THE_WAY = [
