@@ -161,6 +161,7 @@ def _as_json(report: DuplicateReport) -> dict[str, Any]:
 
     threshold = report.threshold
     return {
+        "tier": report.tier,
         "threshold": threshold and {"score": threshold.score, "how": threshold.how},
         "images": report.images,
         "approximate": report.approximate,
