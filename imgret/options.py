@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from retrieval.files import check_folder, is_a_file, is_there
+from retrieval.files import check_can_make, check_folder, is_a_file
 from retrieval.suggestion import did_you_mean
 from retrieval.text import unwritable
 from retrieval.words import (
@@ -106,13 +106,10 @@ class FolderToWrite(NamedPath):
         super().__init__(path_type=Path, file_okay=False)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path. Raises WriteError where a file is in its way."""
+        """Return the path. Raises WriteError where it cannot be made."""
         folder = super().convert(value, param, ctx)
-        above = folder.absolute()
-        while not is_there(above.parent):
-            above = above.parent
         try:
-            check_folder(above)
+            check_can_make(folder)
         except OSError as error:
             raise unwritable(folder, error) from error
         return folder

@@ -135,6 +135,15 @@ def check_folder(file: Path) -> None:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(file))
 
 
+def check_can_make(folder: Path) -> None:
+    """Raise OSError unless a folder can be made, or be written to where it is there already."""
+    above = folder.absolute()
+    while not is_there(above):
+        above = above.parent
+    with scratch_folder(above):
+        pass
+
+
 @contextlib.contextmanager
 def scratch_folder(parent: Path) -> Iterator[Path]:
     """Give an empty folder in parent, and delete what is left of it at the end. Raises OSError."""

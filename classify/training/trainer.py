@@ -47,7 +47,7 @@ from classify.training.preparation import Prepared, prepare
 from retrieval.arguments import path_of
 from retrieval.encoder import keep_freed_memory
 from retrieval.errors import DataError, RunError, WriteError
-from retrieval.files import make_folder, write_atomically
+from retrieval.files import check_can_make, make_folder, write_atomically
 from retrieval.loader import default_workers
 from retrieval.progress import Progress
 from retrieval.text import unwritable
@@ -100,8 +100,8 @@ def train(
         recipe = run.recipe
         if run.facts.ended:
             return _finished(run)
-    elif (out / RUN_FACTS).exists():
-        raise RunError(f"{out} already holds a run. Give --resume, or another --out.")
+    else:
+        _check_new(out)
     splits = find_splits(folder, recipe.data, recipe.training.seed, progress)
     if resume and fingerprint(splits) != run.facts.fingerprint:
         raise DataError(
@@ -143,6 +143,16 @@ def train(
         best = loop.place.best_epoch
         write_facts(out, replace(facts, best_epoch=best, ended=why, seconds=seconds))
     return Trained(Run.read(out), tuple(history), with_best(history), prepared.failed, is_random)
+
+
+def _check_new(out: Path) -> None:
+    """Raise RunError where out holds a run, and WriteError where none can be made there."""
+    if (out / RUN_FACTS).exists():
+        raise RunError(f"{out} already holds a run. Give --resume, or another --out.")
+    try:
+        check_can_make(out)
+    except OSError as error:
+        raise unwritable(out, error) from error
 
 
 def _save_best(out: Path, network: nn.Module, prepared: Prepared, splits: Splits) -> None:
@@ -221,4 +231,7 @@ def _writing(out: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        raise WriteError(f"{unwritable(out, error)} Use --resume to continue the run.") from error
+        told = unwritable(out, error)
+        if not (out / RUN_FACTS).exists():
+            raise told from error
+        raise WriteError(f"{told} Use --resume to continue the run.") from error

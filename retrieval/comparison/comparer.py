@@ -26,8 +26,10 @@ from retrieval.evaluation.protocols import (
     check_contradictions,
     evaluate,
 )
+from retrieval.images import find_images
 from retrieval.progress import Progress
-from retrieval.retriever.labelled import measured_of
+from retrieval.retriever.labelled import check_labelled, measured_of
+from retrieval.retriever.labels import labels_from
 from retrieval.words import Engine
 
 RESULTS_FORMAT = 2
@@ -79,6 +81,9 @@ def compare(
         labels=data.query_labels,
         labels_name="query_labels",
     )
+    for folder, labels in ((data.gallery, data.labels), (queries, data.query_labels)):
+        if folder is not None:
+            check_labelled([folder], find_images([folder]), labels_from(labels))
     results = tuple(
         run(data, experiment, cache=place, measured=measured, engine=engine, progress=progress)
         for experiment in experiments

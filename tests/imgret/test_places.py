@@ -85,3 +85,44 @@ def test_a_backbone_is_not_exported_over_what_is_there(
     assert done.returncode == 2
     assert "already exists. Name a new file .onnx, or a new folder." in done.stderr
     assert (tmp_path / name.removesuffix("/")).read_text() == "mine"
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_an_image_is_read(
+    inline: Command, tmp_path: Path
+) -> None:
+    save_pictures(tmp_path / "pictures")
+    done = inline("train", "pictures", "--out", "/proc/run")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("imgret: /proc/run cannot be written (")
+    assert "--resume" not in done.stderr
+    (tmp_path / "runs").touch()
+    done = inline("train", "pictures")
+    assert done.returncode == 2
+    assert "runs/pictures cannot be written (Not a directory)" in done.stderr
+    assert "ecod" not in done.stderr
+    assert "--resume" not in done.stderr
+
+
+def test_queries_that_cannot_be_compared_are_told_before_the_gallery_is_embedded(
+    inline: Command, tmp_path: Path
+) -> None:
+    save_pictures(tmp_path / "pictures")
+    (tmp_path / "empty").mkdir()
+    compare = ("compare", "pictures", "--cache", "kept", "--queries")
+    done = inline(*compare, "empty")
+    assert done.returncode == 2
+    assert done.stderr == "imgret: There is no image below empty. Give a folder of images.\n"
+    done = inline(*compare, "pictures", "--query-labels", "none")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "None of the images below pictures has a label." in done.stderr
+    assert not (tmp_path / "kept").exists()
+
+
+def test_queries_without_labels_are_told_before_they_are_encoded(
+    inline: Command, tmp_path: Path
+) -> None:
+    save_pictures(tmp_path / "pictures")
+    assert inline("index", "pictures", "--transform", "none").returncode == 0
+    done = inline("evaluate", "--queries", "pictures", "--labels", "none")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "None of the images below pictures has a label." in done.stderr
