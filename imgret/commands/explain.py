@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from imgret.command import Command
-from imgret.exits import NOTHING
+from imgret.exits import ERROR, NOTHING
 from imgret.options import FileToWrite, NamedPath, OneOf, report_option
 from imgret.streams import say
 
@@ -77,7 +77,7 @@ def command(
     """Show with Grad-CAM what speaks for a class in IMAGES: one row per image, one column per run.
 
     For one folder with class folders, the true classes are shown, too. Exit codes: 0 drawn, 1 no
-    image to show, 2 an error.
+    image to show, 2 an error, or no image can be used.
     """
     from classify.explain import explain, find_files
     from classify.predictor import Predictor
@@ -114,9 +114,10 @@ def command(
     for path, reason in failed:
         say(f"{path}: {reason}")
     if not made:
-        why = "No image can be used" if failed else f"No image is one of --show {show}"
+        unusable = len(failed) == len(files)
+        why = "No image can be used" if unusable else f"No image is one of --show {show}"
         say(f"imgret: {why}. Give other images.")
-        return NOTHING
+        return ERROR if unusable else NOTHING
     for file in written:
         write_explanations(file, made)
     rows = [
