@@ -14,7 +14,13 @@ from retrieval.draw import evenly_drawn
 from retrieval.encoder import Encoder
 from retrieval.errors import ArgumentError, DataError, GalleryError
 from retrieval.evaluation import Calibration, Evaluation, IntervalOver
-from retrieval.evaluation.protocols import Images, Measured, content_codes, evaluate
+from retrieval.evaluation.protocols import (
+    Images,
+    Measured,
+    content_codes,
+    evaluate,
+    sample_notice,
+)
 from retrieval.gallery import Settings
 from retrieval.images import ImageFile, find_images
 from retrieval.loader import load_images
@@ -137,7 +143,7 @@ def encode_labelled(
     check_labelled(folders, found, label_of)
     notices = []
     if len(found) > most:
-        notices.append(f"A random sample of {most:,} of {len(found):,} queries was evaluated.")
+        notices.append(sample_notice(most, len(found)))
         found = [found[i] for i in evenly_drawn(len(found), most)]
     embeddings, loaded, failures = _encoded(found, encoder, reading)
     if failures:
