@@ -10,6 +10,7 @@ import click
 from imgret.command import Command
 from imgret.exits import ERROR, FOUND, NOTHING
 from imgret.options import NamedPath, format_option
+from imgret.ranges import WholeNumber
 from imgret.streams import say
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ Examples:
 @click.argument("images", type=NamedPath(path_type=Path), nargs=-1, required=True)
 @click.option(
     "--top",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     default=5,
     show_default=True,
     help="Number of classes to show.",

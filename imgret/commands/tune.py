@@ -19,6 +19,7 @@ from imgret.options import (
     format_option,
     settings_options,
 )
+from imgret.ranges import DecimalNumber, WholeNumber
 from imgret.streams import say, tell
 from retrieval.text import counted
 
@@ -39,7 +40,7 @@ Examples:
 @click.argument("images", metavar="FOLDER", type=NamedPath(path_type=Path))
 @click.option(
     "--minutes",
-    type=click.FloatRange(min=0, min_open=True),
+    type=DecimalNumber(min=0, min_open=True),
     default=10.0,
     show_default=True,
     help="Stop trying after this time; the first embedding is always finished.",
@@ -62,7 +63,7 @@ Examples:
     help="Labels of the images in FOLDER, as for `imgret index`.",
 )
 @click.option(
-    "--k", type=click.IntRange(min=1), default=5, show_default=True, help="Number of neighbours."
+    "--k", type=WholeNumber(min=1), default=5, show_default=True, help="Number of neighbours."
 )
 @engine_option
 @click.option(
