@@ -279,7 +279,18 @@ def test_explain_draws_several_models_side_by_side(
     assert not (tmp_path / "explained.png").exists() or "explained.png" in wrong.stderr
     assert imgret("explain", runs[0], file, "--out", "x.jpg").returncode == 2
     (tmp_path / "bad.png").write_bytes(b"no image")
-    bad = imgret("explain", runs[0], "bad.png")
+    for name in ("photo.png", "explained.png", "photos/photo.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(file, tmp_path / name)
+    for asked in (("photo.png", "--out", "photo.png"), ("explained.png",),
+                  ("photos", "--out", "photos/photo.png")):  # fmt: skip
+        done = imgret("explain", runs[0], *asked)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"{asked[-1]} is read, and would be overwritten." in done.stderr
+        assert (tmp_path / asked[-1]).read_bytes() == file.read_bytes()
+    near = imgret("explain", runs[0], file, "--class", "gren")
+    assert "Did you mean green? Name one of these." in near.stderr
+    bad = imgret("explain", runs[0], "bad.png", "--out", "new.png")
     assert (bad.returncode, bad.stdout) == (2, "")
     assert bad.stderr.endswith("imgret: No image can be used. Give other images.\n")
     assert imgret("explain", runs[0], file, "--out", "x.html").returncode == 2
