@@ -26,6 +26,7 @@ from retrieval.loader import load_images
 from retrieval.plain import Plain
 from retrieval.progress import Progress
 from retrieval.report.style import INK, STYLE, short
+from retrieval.suggestion import did_you_mean
 from retrieval.text import composed
 
 Show = Literal["all", "correct", "misclassified"]
@@ -80,7 +81,8 @@ def explain(
         if of_class is not None and of_class not in predictor.classes:
             raise ArgumentError(
                 f"{predictor.name} has no class {of_class!r}, only "
-                f"{', '.join(predictor.classes[:10])}. Name one of these."
+                f"{', '.join(predictor.classes[:10])}. "
+                f"{did_you_mean(of_class, predictor.classes)}Name one of these."
             )
     made: list[Explanation] = []
     failed: list[tuple[Path, str]] = []

@@ -67,11 +67,13 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the named command. Raises UsageError, which suggests a similar name."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            from retrieval.suggestion import nearest
+            from retrieval.suggestion import did_you_mean
 
-            near = nearest(args[0], COMMANDS)
-            meant = f"Did you mean '{near}'?" if near else "Run `imgret --help` for a list."
-            raise click.UsageError(f"There is no command {args[0]!r}. {meant}", ctx)
+            raise click.UsageError(
+                f"There is no command {args[0]!r}. {did_you_mean(args[0], COMMANDS)}"
+                "Run `imgret --help` for a list.",
+                ctx,
+            )
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -12,14 +12,13 @@ from imgret.interrupts import INTERRUPTED
 from imgret.streams import abandon, say
 from retrieval.errors import ImageError, ImgretError
 from retrieval.libraries import how_to_install, lacks_library
+from retrieval.suggestion import did_you_mean
 from retrieval.text import advised, one_sentence, remedy
 
 FOUND, NOTHING, ERROR = 0, 1, 2  # grep's
 IN_PLAIN_WORDS = {  # what click calls the values of its types
-    "is not a valid integer range.": "is not a whole number.",
-    "is not a valid integer.": "is not a whole number.",
-    "is not a valid float range.": "is not a number.",
-    "is not a valid float.": "is not a number.",
+    "is not a valid integer.": "is not a whole number. Give one.",
+    "is not a valid float.": "is not a number. Give one.",
 }
 
 
@@ -60,6 +59,9 @@ def _say_misuse(error: click.ClickException) -> int:
         say(f"Try '{context.command_path} {context.help_option_names[0]}' for help.")
         say("")
     said = error.format_message()
+    if isinstance(error, click.NoSuchOption):
+        near = did_you_mean(error.option_name, error.possibilities or ())
+        said = f"There is no option {error.option_name}. {near}Choose one that --help lists."
     for of_click, ours in IN_PLAIN_WORDS.items():
         said = said.replace(of_click, ours)
     say(f"Error: {said}")

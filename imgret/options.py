@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from retrieval.files import check_folder, is_a_file, is_there
+from imgret.ranges import DecimalNumber, WholeNumber
+from retrieval.files import check_can_make, check_folder, is_a_file, is_a_folder
 from retrieval.suggestion import did_you_mean
 from retrieval.text import unwritable
 from retrieval.words import (
@@ -43,6 +44,8 @@ class NamedPath(click.Path):
         """Return the path as click.Path does."""
         if value == "":
             self.fail("The path is empty. Give a path.", param, ctx)
+        if not self.dir_okay and is_a_folder(value):
+            self.fail(f"{value} is a folder. Name a file.", param, ctx)
         if not self.file_okay and is_a_file(value):
             self.fail(f"{value} is a file. Name a folder.", param, ctx)
         return super().convert(value, param, ctx)
@@ -106,13 +109,10 @@ class FolderToWrite(NamedPath):
         super().__init__(path_type=Path, file_okay=False)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path. Raises WriteError where a file is in its way."""
+        """Return the path. Raises WriteError where it cannot be made."""
         folder = super().convert(value, param, ctx)
-        above = folder.absolute()
-        while not is_there(above.parent):
-            above = above.parent
         try:
-            check_folder(above)
+            check_can_make(folder)
         except OSError as error:
             raise unwritable(folder, error) from error
         return folder
@@ -151,7 +151,7 @@ SETTING_OPTIONS: dict[
         "folder that has the name of a backbone."
     },
     "size": {
-        "type": click.IntRange(LEAST_SIZE, MOST_SIZE),
+        "type": WholeNumber(LEAST_SIZE, MOST_SIZE),
         "help": "Side of the input in pixels; by default the backbone's own.",
     },
     "fit": {
@@ -330,7 +330,7 @@ def prior_option(default: float | None = PRIOR_KNOWN) -> Callable[[Function], Fu
     """Add --prior-known; without a default it is that of the gallery's calibration."""
     return click.option(
         "--prior-known",
-        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        type=DecimalNumber(0, 1, min_open=True, max_open=True),
         default=default,
         show_default=default is not None or "that of the calibration",
         metavar="P",
@@ -342,7 +342,7 @@ def max_pixels_option(function: Function) -> Function:
     """Add --max-pixels."""
     return click.option(
         "--max-pixels",
-        type=click.IntRange(min=1),
+        type=WholeNumber(min=1),
         default=DEFAULT_MAX_PIXELS,
         show_default=True,
         help="Do not decode images with more pixels than this.",

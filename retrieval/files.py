@@ -130,9 +130,20 @@ def make_folder(folder: Path) -> None:
 
 
 def check_folder(file: Path) -> None:
-    """Raise OSError unless the folder of a file is there, so that the file can be written."""
+    """Raise OSError unless the folder of a file is there, and takes a name of its length."""
     if not stat.S_ISDIR(file.absolute().parent.stat().st_mode):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(file))
+    with contextlib.suppress(FileNotFoundError):
+        file.lstat()
+
+
+def check_can_make(folder: Path) -> None:
+    """Raise OSError unless a folder can be made, or be written to where it is there already."""
+    above = folder.absolute()
+    while not is_there(above):
+        above = above.parent
+    with scratch_folder(above):
+        pass
 
 
 @contextlib.contextmanager
@@ -215,6 +226,11 @@ def sha256_of(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def sha256_of_bytes(content: bytes) -> str:
+    """Return the SHA-256 of some bytes, hex."""
+    return hashlib.sha256(content).hexdigest()
+
+
 def read_bounded(file: Path, most: int, *, is_named: bool = False) -> bytes:
     """Read a file of at most so many bytes.
 
@@ -258,10 +274,18 @@ def is_a_file(name: str | Path) -> bool:
         return False
 
 
-def identity(folder: Path) -> tuple[int, int] | None:
-    """Return what tells a folder from another in its place; None where there is none."""
+def is_a_folder(name: str | Path) -> bool:
+    """Whether a folder has this name; no for what can be no name."""
     try:
-        status = folder.stat()
+        return Path(name).is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a folder or file from all others; None where there is none."""
+    try:
+        status = path.stat()
     except OSError:
         return None
     return status.st_dev, status.st_ino

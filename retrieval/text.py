@@ -48,6 +48,7 @@ _REMEDIES = {
     errno.ENOENT: "Create its folder first, or name another place.",
     errno.ENOTDIR: "Create its folder first, or name another place.",
     errno.EBUSY: "Close the program that has it open, and run the same command again.",
+    errno.ENAMETOOLONG: "Give a shorter name.",
     errno.EISDIR: "Name a file, not a folder.",
 }
 _OTHERWISE = "Check the disk, or name another place."

@@ -48,14 +48,15 @@ def read_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def _text(name: str) -> str:
-    known = _known()
+    known, rows = _known(), set[str]()
     if name in known:
         return known[name].read_text("utf-8")
     for file in known.values():
         text = file.read_text("utf-8")
-        rows = str(tomllib.loads(text).get("reproduces", "")).partition(":")[0]
-        if name and name in rows.split(", "):
+        of_file = str(tomllib.loads(text).get("reproduces", "")).partition(":")[0].split(", ")
+        if name and name in of_file:
             return text
+        rows.update(filter(None, of_file))
     from retrieval.comparison.recipes import experiment_names
 
     if name in experiment_names():
@@ -64,7 +65,7 @@ def _text(name: str) -> str:
             "`imgret index` or `imgret compare`."
         )
     instead = "Give one that `imgret recipes` lists, or the path of a TOML file."
-    return text_of(name, instead, known)
+    return text_of(name, instead, [*known, *rows, *experiment_names()])
 
 
 def parse_recipe(text: str, source: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -96,8 +97,10 @@ def with_overrides(document: dict[str, Any], overrides: Sequence[str]) -> dict[s
         *way, last = key.strip().split(".")
         if not equals or not last:
             raise RecipeError(
-                f"--set {override} is not of the form KEY=VALUE. Write it like training.epochs=5."
+                f"--set {override!r} is not of the form KEY=VALUE. Write it like training.epochs=5."
             )
+        if way[:1] == ["phases"]:
+            _check_phase(key.strip(), way[1:], made.get("phases"))
         place: Any = made
         for part in way:
             if isinstance(place, list) and part.isdecimal() and int(part) < len(place):
@@ -113,6 +116,18 @@ def with_overrides(document: dict[str, Any], overrides: Sequence[str]) -> dict[s
             for phase in made.get("phases", []):
                 phase.pop(last, None)
     return made
+
+
+def _check_phase(key: str, way: Sequence[str], phases: Any) -> None:
+    """Raise RecipeError for a key of phases that does not begin with the number of one."""
+    count = len(phases) if isinstance(phases, list) else 0
+    if way and way[0] in map(str, range(count)):
+        return
+    if not count:
+        raise RecipeError(f"--set {key}: the recipe has no phases. Set a key of training instead.")
+    raise RecipeError(
+        f"--set {key}: the recipe has phases 0 to {count - 1}. Write it like phases.0.lr=1e-5."
+    )
 
 
 def _check_once(keys: Sequence[str]) -> None:

@@ -47,7 +47,7 @@ from classify.training.preparation import Prepared, prepare
 from retrieval.arguments import path_of
 from retrieval.encoder import keep_freed_memory
 from retrieval.errors import ArgumentError, DataError, RunError, WriteError
-from retrieval.files import make_folder, write_atomically
+from retrieval.files import check_can_make, make_folder, write_atomically
 from retrieval.loader import default_workers
 from retrieval.progress import Progress
 from retrieval.text import unwritable
@@ -101,8 +101,8 @@ def train(
         recipe = run.recipe
         if run.facts.ended:
             return _finished(run)
-    elif (out / RUN_FACTS).exists():
-        raise RunError(f"{out} already holds a run. Give --resume, or another --out.")
+    else:
+        _check_new(out)
     splits = find_splits(folder, recipe.data, recipe.training.seed, progress)
     if resume and fingerprint(splits) != run.facts.fingerprint:
         raise DataError(
@@ -149,6 +149,16 @@ def train(
 def _check_recipe(recipe: object) -> None:
     if not isinstance(recipe, Recipe):
         raise ArgumentError(f"recipe is {recipe!r}. Give a Recipe, as read_recipe() returns it.")
+
+
+def _check_new(out: Path) -> None:
+    """Raise RunError where out holds a run, and WriteError where none can be made there."""
+    if (out / RUN_FACTS).exists():
+        raise RunError(f"{out} already holds a run. Give --resume, or another --out.")
+    try:
+        check_can_make(out)
+    except OSError as error:
+        raise unwritable(out, error) from error
 
 
 def _save_best(out: Path, network: nn.Module, prepared: Prepared, splits: Splits) -> None:
@@ -227,4 +237,7 @@ def _writing(out: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        raise WriteError(f"{unwritable(out, error)} Use --resume to continue the run.") from error
+        told = unwritable(out, error)
+        if not (out / RUN_FACTS).exists():
+            raise told from error
+        raise WriteError(f"{told} Use --resume to continue the run.") from error

@@ -44,8 +44,6 @@ def command(word: str | None, every: bool, output: str) -> int:
     from retrieval.encoder import cache_folder, list_backbones
     from retrieval.libraries import how_to_install
 
-    if word == "":
-        raise click.UsageError("WORD is empty. Leave it out, or give --all.")
     if word and every:
         raise click.UsageError("WORD looks at all backbones already. Leave out --all.")
     listed = list_backbones(cache_folder(), word, every=every)

@@ -20,6 +20,7 @@ from imgret.options import (
     trusted,
     was_given,
 )
+from imgret.ranges import WholeNumber
 from imgret.streams import say, tell
 from retrieval.words import ANSWER_KINDS
 
@@ -48,7 +49,7 @@ Examples:
 @prior_option()
 @click.option(
     "--most-pictures",
-    type=click.IntRange(min=20),
+    type=WholeNumber(min=20),
     help="Number of pictures to alter and search for, by default 200; implies --by picture.",
 )
 @max_pixels_option

@@ -23,6 +23,7 @@ from imgret.options import (
     report_option,
     settings_options,
 )
+from imgret.ranges import WholeNumber
 from imgret.streams import say, tell
 from retrieval.words import EMBEDDING, MOST_NEIGHBOURS, SEARCH, IntervalOver
 
@@ -97,7 +98,7 @@ Examples:
 )
 @click.option(
     "--vote",
-    type=click.IntRange(1, MOST_NEIGHBOURS),
+    type=WholeNumber(1, MOST_NEIGHBOURS),
     default=5,
     show_default=True,
     help="Number of neighbours that vote for a label.",

@@ -20,6 +20,7 @@ from imgret.options import (
     trust_option,
     trusted,
 )
+from imgret.ranges import DecimalNumber
 from imgret.streams import say
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ Examples:
 )
 @click.option(
     "--threshold",
-    type=click.FloatRange(-1, 1),
+    type=DecimalNumber(-1, 1),
     help="Least cosine similarity of similar images; by default estimated from the gallery.",
 )
 @click.option(
@@ -161,6 +162,7 @@ def _as_json(report: DuplicateReport) -> dict[str, Any]:
 
     threshold = report.threshold
     return {
+        "tier": report.tier,
         "threshold": threshold and {"score": threshold.score, "how": threshold.how},
         "images": report.images,
         "approximate": report.approximate,

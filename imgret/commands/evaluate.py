@@ -24,6 +24,7 @@ from imgret.options import (
     trust_option,
     trusted,
 )
+from imgret.ranges import WholeNumber
 from imgret.streams import say, tell
 from retrieval.text import counted
 from retrieval.words import MOST_NEIGHBOURS, MOST_QUERIES, SEARCH
@@ -76,7 +77,7 @@ Examples:
 )
 @click.option(
     "--vote",
-    type=click.IntRange(1, MOST_NEIGHBOURS),
+    type=WholeNumber(1, MOST_NEIGHBOURS),
     default=5,
     show_default=True,
     help="Number of neighbours that vote for a label.",
@@ -84,7 +85,7 @@ Examples:
 @settings_options(*SEARCH, helps={"transform": "By default the gallery's own."})
 @click.option(
     "--most-queries",
-    type=click.IntRange(min=2),
+    type=WholeNumber(min=2),
     default=MOST_QUERIES,
     show_default=True,
     help="Evaluate at most this many queries, drawn at random.",

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from imgret.command import Command
-from imgret.exits import NOTHING
+from imgret.command import Command, check_not_read
+from imgret.exits import ERROR, NOTHING
 from imgret.options import FileToWrite, NamedPath, OneOf, report_option
+from imgret.ranges import WholeNumber
 from imgret.streams import say
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ Examples:
 )
 @click.option(
     "--limit",
-    type=click.IntRange(1, 100),
+    type=WholeNumber(1, 100),
     default=16,
     show_default=True,
     help="Most images to show.",
@@ -77,7 +78,7 @@ def command(
     """Show with Grad-CAM what speaks for a class in IMAGES: one row per image, one column per run.
 
     For one folder with class folders, the true classes are shown, too. Exit codes: 0 drawn, 1 no
-    image to show, 2 an error.
+    image to show, 2 an error, or no image can be used.
     """
     from classify.explain import explain, find_files
     from classify.predictor import Predictor
@@ -101,22 +102,19 @@ def command(
     if not files:
         say_no_images(images)
         return NOTHING
+    check_not_read(written, (file.path for file in files))
     with shown_progress() as progress:
         made, failed = explain(
-            predictors,
-            files,
-            labels=labels,
-            of_class=of_class,
-            show=show,
-            limit=limit,
+            predictors, files, labels=labels, of_class=of_class, show=show, limit=limit,
             progress=progress,
-        )
+        )  # fmt: skip
     for path, reason in failed:
         say(f"{path}: {reason}")
     if not made:
-        why = "No image can be used" if failed else f"No image is one of --show {show}"
+        usable = len(failed) < len(files)
+        why = f"No image is one of --show {show}" if usable else "No image can be used"
         say(f"imgret: {why}. Give other images.")
-        return NOTHING
+        return NOTHING if usable else ERROR
     for file in written:
         write_explanations(file, made)
     rows = [

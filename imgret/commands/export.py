@@ -17,16 +17,22 @@ from retrieval.text import counted
     cls=Command,
     epilog="""\b
 Examples:
-  imgret export cars.parquet
-  imgret export cars.npz --gallery cars.imgret
+  imgret export --out cars.parquet
+  imgret export --out cars.npz --gallery cars.imgret
 """,
 )
-@click.argument("file", type=FileToWrite(".parquet", ".npz"))
+@click.option(
+    "--out",
+    required=True,
+    type=FileToWrite(".parquet", ".npz"),
+    metavar="FILE",
+    help="File to write: .parquet or .npz.",
+)
 @gallery_option
-def command(file: Path, gallery: Path | None) -> int:
+def command(out: Path, gallery: Path | None) -> int:
     """Write ids, paths, labels, embeddings and transformed embeddings to .parquet or .npz."""
     from retrieval.retriever import Retriever
 
-    rows = Retriever(existing_gallery(gallery)).export(file)
-    tell(f"exported  {counted(rows, 'image')} to {file}")
+    rows = Retriever(existing_gallery(gallery)).export(out)
+    tell(f"exported  {counted(rows, 'image')} to {out}")
     return 0

@@ -24,6 +24,7 @@ from imgret.options import (
     trusted,
     was_given,
 )
+from imgret.ranges import WholeNumber
 from imgret.streams import say
 from retrieval.text import counted
 from retrieval.words import EMBEDDING, SEARCH
@@ -84,12 +85,12 @@ Examples:
 )
 @click.option(
     "--batch-size",
-    type=click.IntRange(1, 4096),
+    type=WholeNumber(1, 4096),
     help="Number of images encoded at a time; by default the engine's choice.",
 )
 @click.option(
     "--workers",
-    type=click.IntRange(1, 256),
+    type=WholeNumber(1, 256),
     help="Number of decoding threads; by default one per core.",
 )
 @max_pixels_option
@@ -121,7 +122,7 @@ def command(
 
     if not paths and (not compact or _given_beside_compact()):
         raise click.UsageError(
-            "Only --compact with --gallery needs no path. Name the folders or files to index."
+            "Only --compact alone needs no PATH. Name the folders or files to index."
         )
     if compact and dry_run:
         raise click.UsageError("Give --compact or --dry-run, which stores nothing, not both.")

@@ -15,6 +15,7 @@ from imgret.options import NamedPath, figures_option, format_option, report_opti
 from imgret.streams import say
 
 if TYPE_CHECKING:
+    from classify.explain import Explanation
     from classify.leaderboard import Entry
 
 
@@ -44,7 +45,10 @@ def command(
     image: Path | None,
     output: str,
 ) -> int:
-    """Compare RUNS, best first: parameters, training, and the figures of `imgret test`."""
+    """Compare RUNS, best first: parameters, training, and the figures of `imgret test`.
+
+    Exit codes: 0 compared, 2 an error, or a run or the image cannot be used.
+    """
     from classify import leaderboard
     from imgret.output import print_csv, print_json, print_table
 
@@ -60,8 +64,10 @@ def command(
     notes = leaderboard.differences(entries)
     if report or figures or any(entry.tested for entry in entries):
         notes += leaderboard.untested(entries)
+    explanation, left_out = _explained(entries, image)
     if report or figures:
-        notes += _write(entries, notes, report, figures, image)
+        notes += _write(entries, [*notes, *left_out], report, figures, explanation)
+    notes += left_out
     for sentence in notes:
         say(sentence)
     names, rows = leaderboard.columns(), [entry.row for entry in entries]
@@ -71,7 +77,18 @@ def command(
         print_csv(names, [dataclasses.astuple(row) for row in rows])
     else:
         print_table(names, [leaderboard.cells(row) for row in rows])
-    return ERROR if refused else FOUND
+    return ERROR if refused or (image and not explanation) else FOUND
+
+
+def _explained(
+    entries: Sequence[Entry], image: Path | None
+) -> tuple[Explanation | None, list[str]]:
+    """Explain the image, if there is one, and say which runs are left out."""
+    if image is None:
+        return None, []
+    from classify.report.across import explain_across
+
+    return explain_across(entries, image)
 
 
 def _write(
@@ -79,13 +96,12 @@ def _write(
     notes: Sequence[str],
     report: Path | None,
     figures: Path | None,
-    image: Path | None,
+    explanation: Explanation | None,
 ) -> list[str]:
     """Write the page and the figures. Returns further sentences, which the page has too."""
     from classify.report import write_leaderboard
     from classify.report.across import (
         SHOWN_RUNS,
-        explain_across,
         leaderboard_figures,
         no_best_classes,
     )
@@ -94,10 +110,6 @@ def _write(
     more = no_best_classes(entries)
     if len(entries) > SHOWN_RUNS:
         more.append(f"The figures show the {SHOWN_RUNS} best runs; the table has all.")
-    explanation = None
-    if image is not None:
-        explanation, left_out = explain_across(entries, image)
-        more += left_out
     if report is not None:
         write_leaderboard(report, entries, [*notes, *more], explanation)
     if figures is not None:

@@ -18,6 +18,7 @@ from imgret.options import (
     trust_option,
     trusted,
 )
+from imgret.ranges import WholeNumber
 from imgret.streams import say
 from retrieval.projection import has_umap
 from retrieval.words import ProjectionMethod
@@ -49,7 +50,7 @@ Examples:
 )
 @click.option(
     "--most-images",
-    type=click.IntRange(1, 100_000),
+    type=WholeNumber(1, 100_000),
     default=5_000,
     show_default=True,
     help="Draw at most this many images, chosen at random.",

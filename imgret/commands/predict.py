@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imgret.command import Command
+from imgret.exits import ERROR, FOUND, NOTHING
 from imgret.options import NamedPath, format_option
+from imgret.ranges import WholeNumber
 from imgret.streams import say
 
 if TYPE_CHECKING:
@@ -28,14 +30,17 @@ Examples:
 @click.argument("images", type=NamedPath(path_type=Path), nargs=-1, required=True)
 @click.option(
     "--top",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     default=5,
     show_default=True,
     help="Number of classes to show.",
 )
 @format_option("text", "json", "csv")
 def command(run: Path, images: tuple[Path, ...], top: int, output: str) -> int:
-    """Predict the classes of IMAGES (files or folders) by RUN, the most probable first."""
+    """Predict the classes of IMAGES (files or folders) by RUN, the most probable first.
+
+    Exit codes: 0 some were predicted, 1 there is no image, 2 an error, or no image can be used.
+    """
     from classify.predictor import Predictor
     from classify.run import is_run
     from imgret.output import say_no_images, shown_progress
@@ -51,8 +56,11 @@ def command(run: Path, images: tuple[Path, ...], top: int, output: str) -> int:
             say(f"{prediction.path}: {prediction.error}")
     if not predictions:
         say_no_images(images)
+        code = NOTHING
+    else:
+        code = FOUND if any(p.error is None for p in predictions) else ERROR
     {"text": _print_text, "json": _print_json, "csv": _print_csv}[output](predictions)
-    return 0 if any(p.error is None for p in predictions) else 1
+    return code
 
 
 def _print_json(predictions: list[Prediction]) -> None:

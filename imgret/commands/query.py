@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from imgret.command import Command
+from imgret.command import Command, check_not_read
 from imgret.exits import ERROR, FOUND, NOTHING
 from imgret.options import (
     NamedPath,
@@ -26,6 +26,7 @@ from imgret.options import (
     trusted,
 )
 from imgret.process import importing
+from imgret.ranges import DecimalNumber, WholeNumber
 from imgret.standard_input import HERE, named_images, shown
 from imgret.streams import say
 from retrieval.text import advised
@@ -79,7 +80,7 @@ Examples:
 @gallery_option
 @trust_option
 @click.option(
-    "--k", type=click.IntRange(min=1), default=5, show_default=True, help="Number of matches."
+    "--k", type=WholeNumber(min=1), default=5, show_default=True, help="Number of matches."
 )
 @click.option("--mean", is_flag=True, help="Search by the mean of all images, as one query.")
 @click.option(
@@ -88,7 +89,7 @@ Examples:
 @click.option("--min-score", type=float, help="Leave out matches with a lower cosine similarity.")
 @click.option(
     "--min-confidence",
-    type=click.FloatRange(0, 1),
+    type=DecimalNumber(0, 1),
     help="Leave out matches that are less likely to be right. Run `imgret calibrate` first.",
 )
 @prior_option(None)
@@ -134,6 +135,7 @@ def command(
             raise click.UsageError(
                 "--crop takes one image, not the --mean of several. Leave one of them out."
             )
+        check_not_read([report] if report else [], paths)
         retriever = Retriever(
             existing_gallery(gallery), trust=trusted(), engine=engine, expand=expand, rerank=rerank
         )

@@ -26,14 +26,18 @@ def command(paths: tuple[Path, ...], gallery: Path | None) -> int:
     """Drop images, and all images below folders, from a gallery; their files stay.
 
     They come back with the next `imgret index` of a folder that holds them: leave them out there
-    with --exclude. Exit code 1 says that no such image was stored.
+    with --exclude. A PATH that is not
+    in the gallery is named on standard error. Exit codes: 0 some were dropped, 1 none, 2 an error.
     """
     from imgret.output import shown_progress
     from retrieval.retriever import Retriever
 
+    absent: list[Path] = []
     with shown_progress() as progress:
-        removed = Retriever(existing_gallery(gallery)).remove(paths, progress=progress)
+        removed = Retriever(existing_gallery(gallery)).remove(
+            paths, progress=progress, on_absent=absent.append
+        )
     tell(f"removed  {removed:,}")
-    if not removed:
-        say("imgret: The gallery holds no such image. Give a path as `imgret query` shows it.")
+    for path in absent:
+        say(f"imgret: {path}: The gallery holds no such image. Check its spelling.")
     return 0 if removed else 1

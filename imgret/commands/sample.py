@@ -10,6 +10,7 @@ import click
 
 from imgret.command import Command
 from imgret.options import NamedPath
+from imgret.ranges import WholeNumber
 from imgret.streams import say
 
 
@@ -25,19 +26,19 @@ Examples:
 )
 @click.argument("folder", metavar="FOLDER", type=NamedPath(path_type=Path))
 @click.option(
-    "--train", type=click.IntRange(min=0), default=100, show_default=True,
+    "--train", type=WholeNumber(min=0), default=100, show_default=True,
     metavar="N", help="Images per class in FOLDER/train.",
 )  # fmt: skip
 @click.option(
-    "--test", type=click.IntRange(min=0), default=10, show_default=True,
+    "--test", type=WholeNumber(min=0), default=10, show_default=True,
     metavar="N", help="Images per class in FOLDER/test.",
 )  # fmt: skip
 @click.option(
-    "--size", type=click.IntRange(32, 1024), default=224, show_default=True,
+    "--size", type=WholeNumber(32, 1024), default=224, show_default=True,
     metavar="PX", help="Side of the square pictures.",
 )  # fmt: skip
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True,
+    "--seed", type=WholeNumber(min=0), default=0, show_default=True,
     metavar="N", help="Another seed gives other pictures.",
 )  # fmt: skip
 def command(folder: Path, train: int, test: int, size: int, seed: int) -> int:

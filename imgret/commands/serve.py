@@ -8,6 +8,7 @@ import click
 
 from imgret.command import Command
 from imgret.options import NamedPath
+from imgret.ranges import WholeNumber
 from imgret.streams import say, tell
 
 
@@ -22,13 +23,13 @@ Example:
 @click.argument("run", type=NamedPath(path_type=Path))
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535),
+    type=WholeNumber(0, 65535),
     default=0,
     help="Port to listen on; by default any free one.",
 )
 @click.option(
     "--top",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     default=5,
     show_default=True,
     help="Number of classes to show.",

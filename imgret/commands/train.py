@@ -54,8 +54,8 @@ Examples:
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Override a key of the recipe, such as training.epochs=5 or phases.1.lr=1e-5; may be "
-    "repeated.",
+    help="Override a key of the recipe, such as training.epochs=5 or phases.0.lr=1e-5. Phases are "
+    "counted from 0. May be repeated.",
 )
 @click.option(
     "--classes",

@@ -19,6 +19,7 @@ from imgret.options import (
     format_option,
     settings_options,
 )
+from imgret.ranges import DecimalNumber, WholeNumber
 from imgret.streams import say, tell
 from retrieval.text import counted
 from retrieval.words import MOST_NEIGHBOURS
@@ -40,7 +41,7 @@ Examples:
 @click.argument("images", metavar="FOLDER", type=NamedPath(path_type=Path))
 @click.option(
     "--minutes",
-    type=click.FloatRange(min=0, min_open=True),
+    type=DecimalNumber(min=0, min_open=True),
     default=10.0,
     show_default=True,
     help="Stop trying after this time; the first embedding is always finished.",
@@ -64,7 +65,7 @@ Examples:
 )
 @click.option(
     "--k",
-    type=click.IntRange(1, MOST_NEIGHBOURS),
+    type=WholeNumber(1, MOST_NEIGHBOURS),
     default=5,
     show_default=True,
     help="Number of neighbours.",

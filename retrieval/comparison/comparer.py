@@ -26,8 +26,10 @@ from retrieval.evaluation.protocols import (
     check_contradictions,
     evaluate,
 )
+from retrieval.images import find_images
 from retrieval.progress import Progress
-from retrieval.retriever.labelled import measured_of
+from retrieval.retriever.labelled import check_labelled, measured_of
+from retrieval.retriever.labels import labels_from
 from retrieval.words import Engine
 
 RESULTS_FORMAT = 2
@@ -81,6 +83,9 @@ def compare(
     )
     if not experiments:
         raise ArgumentError(f"experiments is {experiments!r}. Give one or more.")
+    for folder, labels in ((data.gallery, data.labels), (queries, data.query_labels)):
+        if folder is not None:
+            check_labelled([folder], find_images([folder]), labels_from(labels))
     results = tuple(
         run(data, experiment, cache=place, measured=measured, engine=engine, progress=progress)
         for experiment in experiments

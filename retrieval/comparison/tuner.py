@@ -33,9 +33,6 @@ HELD_OUT = 0.3
 TOLD_BY = 3  # one of so many held-out images
 MOST_IMAGES = 20_000
 LEAST_GAIN, SURE_OF_GAIN = 0.002, 0.05
-WHITENING = [f"whiten:{n}:{p}" for n in (256, 512, 1024) for p in (1.0, 0.75, 0.5)]
-LDA = [f"lda:{p}" for p in (0.02, 0.05, 0.1, 0.2, 0.4)]
-WITHOUT_LABELS = "rca"
 MEANS = ["1", "2", "3", "10", "3:2.0", "10:3.0"]
 SIZE_STEP = 32
 
@@ -120,7 +117,7 @@ def tune(
     run = _Run(folder, cache, labels, k, most_images, engine, progress, minutes, checksum=checksum)
     first = start or Experiment()
     if not use_labels and transforms.sees_labels(first.search.transform):
-        first = _changed(first, {"transform": WITHOUT_LABELS})
+        first = _changed(first, {"transform": transforms.WITHOUT_LABELS})
     run.begin(first)
     for change in _changes(run, use_labels=use_labels):
         step = run.step(change)
@@ -145,15 +142,15 @@ def tune(
 
 def _changes(run: _Run, *, use_labels: bool) -> Iterator[Change]:
     """List the changes to try in order; a later change builds on those that were kept."""
-    transforms = ["none", "standard", *WHITENING, *(LDA if use_labels else [])]
-    yield from ({"transform": spec} for spec in transforms)
+    kinds = [kind for kind in transforms.KINDS.values() if use_labels or kind.labels == "none"]
+    yield from ({"transform": spec} for kind in kinds for spec in kind.tried)
     yield from ({"pool": pool} for pool in ("avg+gem", "avg+max", "gem", "max"))
     yield {"views": "flip"}
     size = run.size
     for factor in (9 / 7, 11 / 7):
         yield {"size": SIZE_STEP * round(size * factor / SIZE_STEP)}
     yield {"views": "flip+multiscale"}
-    yield from ({"transform": spec} for spec in transforms[2:])
+    yield from ({"transform": spec} for kind in kinds if kind.takes for spec in kind.tried)
     yield from ({"augment": spec} for spec in MEANS)
     yield from ({"expand": spec} for spec in MEANS)
     yield from ({"rerank": spec} for spec in ("50", "100"))

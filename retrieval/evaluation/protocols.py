@@ -330,7 +330,12 @@ def _chosen(labels: np.ndarray, most: int) -> tuple[np.ndarray, list[str]]:
     if len(rows) <= most:
         return rows, []
     chosen = rows[evenly_drawn(len(rows), most)]
-    return chosen, [f"A random sample of {most:,} of {len(rows):,} queries was evaluated."]
+    return chosen, [sample_notice(most, len(rows))]
+
+
+def sample_notice(most: int, queries: int) -> str:
+    """Say that only some of the queries were searched for."""
+    return f"A random sample of {most:,} of {queries:,} queries was evaluated."
 
 
 def _check_shared(gallery: Labelled, queries: Labelled) -> None:

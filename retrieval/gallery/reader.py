@@ -178,8 +178,8 @@ class TableReader:
             for f in files
         ]
 
-    def ids_below(self, folders: Sequence[str]) -> np.ndarray:
-        """Return (n,) int64 ids of the rows whose stored path is one of these or lies below one.
+    def paths_below(self, folders: Sequence[str]) -> dict[int, str]:
+        """Return ids and stored paths of the rows whose path is one of these or lies below one.
 
         "." stands for all paths that are relative.
         """
@@ -190,11 +190,12 @@ class TableReader:
         found = pc.is_in(paths, value_set=pa.array(list(folders), pa.string()))
         for folder in folders:
             if folder == ".":
-                below = pc.invert(pc.match_substring_regex(paths, ABSOLUTE))
+                inside = pc.invert(pc.match_substring_regex(paths, ABSOLUTE))
             else:
-                below = pc.starts_with(paths, f"{folder.rstrip('/')}/")
-            found = pc.or_(found, below)
-        return np.asarray(columns["id"].filter(found).to_numpy())
+                inside = pc.starts_with(paths, f"{folder.rstrip('/')}/")
+            found = pc.or_(found, inside)
+        below = columns.filter(found)
+        return dict(zip(below["id"].to_pylist(), below["path"].to_pylist(), strict=True))
 
     def _sha256_at(self, places: np.ndarray) -> list[str]:
         if len(places) > FEW_OF * self.count():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from pydantic import Field, ValidationError
 
 from retrieval.backbones import BackboneSpec
 from retrieval.errors import GalleryError, first_fault
-from retrieval.files import read_bounded
+from retrieval.files import read_bounded, sha256_of_bytes
 from retrieval.images import Preprocessing
 from retrieval.text import check_nesting
 from retrieval.words import (
@@ -237,17 +236,17 @@ class Settings(SearchSettings):
 def write_text(settings: Settings) -> str:
     """Write settings as TOML, with a checksum."""
     text = tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True))
-    return f"{HEADER}{SUM}{_sha256(text)}\n{text}"
+    return f"{HEADER}{SUM}{_sum(text)}\n{text}"
 
 
 def has_its_checksum(text: str) -> bool:
     """Tell whether a text is what write_text() gave."""
     head, _, rest = text.removeprefix(HEADER).partition("\n")
-    return text.startswith(HEADER) and head == SUM + _sha256(rest)
+    return text.startswith(HEADER) and head == SUM + _sum(rest)
 
 
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+def _sum(text: str) -> str:
+    return sha256_of_bytes(text.encode(errors="surrogateescape"))
 
 
 def read_text(text: str, source: Path) -> Settings:

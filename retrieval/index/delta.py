@@ -8,7 +8,6 @@ stores (O'Neil et al. 1996, "The log-structured merge-tree"), with two levels.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from retrieval.errors import GalleryError, GalleryWriteError
-from retrieval.files import IndexFiles, read_bounded, write_atomically
+from retrieval.files import IndexFiles, read_bounded, sha256_of_bytes, write_atomically
 from retrieval.index.files import IndexFacts
 from retrieval.index.index import Index
 from retrieval.index.selection import Selection
@@ -91,7 +90,7 @@ class GrowingIndex:
         removed: IndexFacts = {}
         if len(self.removed):
             removed = {
-                "ids": len(self.removed), "sha256": _sha256(self._removed_as_file)
+                "ids": len(self.removed), "sha256": sha256_of_bytes(self._removed_as_file)
             }  # fmt: skip
         return self.main.settings, self.added.settings if self.added else {}, removed
 
@@ -252,17 +251,13 @@ class GrowingIndex:
         return self.removed.astype(STORED_IDS).tobytes()
 
 
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
 def _load_ids(file: Path, facts: IndexFacts, most: int) -> np.ndarray:
     """The ids that are left out. Raises GalleryError."""
     if not facts:
         return np.empty(0, np.int64)
     try:
         content = read_bounded(file, ID_BYTES * most)
-        if _sha256(content) != facts.get("sha256"):
+        if sha256_of_bytes(content) != facts.get("sha256"):
             raise ValueError("its content has changed since it was written")
         if len(content) != ID_BYTES * int(facts.get("ids", 0)):
             raise ValueError("it does not hold the ids that were written")

@@ -14,7 +14,13 @@ from retrieval.draw import evenly_drawn
 from retrieval.encoder import Encoder
 from retrieval.errors import ArgumentError, DataError, GalleryError
 from retrieval.evaluation import Calibration, Evaluation
-from retrieval.evaluation.protocols import Images, Measured, content_codes, evaluate
+from retrieval.evaluation.protocols import (
+    Images,
+    Measured,
+    content_codes,
+    evaluate,
+    sample_notice,
+)
 from retrieval.gallery import Settings
 from retrieval.images import ImageFile, find_images
 from retrieval.loader import load_images
@@ -103,6 +109,23 @@ def _kept(snapshot: Snapshot, calibration: Calibration | None) -> list[str]:
     return []
 
 
+def check_labelled(
+    folders: Sequence[Path], files: Iterable[ImageFile], label_of: Callable[[Path], str | None]
+) -> None:
+    """Raise DataError where folders hold no image, or none with a label. files: their images."""
+    names, any_there = ", ".join(map(str, folders)), False
+    for file in files:
+        if label_of(file.path):
+            return
+        any_there = True
+    if not any_there:
+        raise DataError(f"There is no image below {names}. Give a folder of images.")
+    raise DataError(
+        f"None of the images below {names} has a label. Put each in a folder named after its "
+        "class, or give a CSV file of their labels."
+    )
+
+
 def encode_labelled(
     folders: Sequence[Path],
     label_of: Callable[[Path], str | None],
@@ -112,12 +135,14 @@ def encode_labelled(
 ) -> tuple[Images, list[str]]:
     """Embed a random sample of at most `most` images below folders, with notices on it.
 
-    An image that cannot be read is left out and named. Raises DataError when none is left.
+    An image that cannot be read is left out and named. Raises DataError when none is left, and
+    before the first is read where none has a label.
     """
     found = list(find_images(folders))
+    check_labelled(folders, found, label_of)
     notices = []
     if len(found) > most:
-        notices.append(f"A random sample of {most:,} of {len(found):,} queries was evaluated.")
+        notices.append(sample_notice(most, len(found)))
         found = [found[i] for i in evenly_drawn(len(found), most)]
     embeddings, loaded, failures = _encoded(found, encoder, reading)
     if failures:

@@ -289,30 +289,46 @@ class Retriever(Searcher):
         return describe(self.gallery)
 
     @in_own_process
-    def remove(self, paths: Paths, *, progress: Progress | None = None) -> int:
+    def remove(
+        self,
+        paths: Paths,
+        *,
+        progress: Progress | None = None,
+        on_absent: Callable[[Path], object] = lambda _: None,
+    ) -> int:
         """Drop the rows of images, and of all images below folders; return how many.
 
         When this returns, no search finds them any more. They are gone from the disk, too, unless
         large files hold them: then a line in the log says so, and compact() erases them. The count
-        includes rows that an interrupted call had dropped. Raises GalleryError.
+        includes rows that an interrupted call had dropped. on_absent: told each path that has no
+        row. Raises GalleryError.
         """
         from retrieval.retriever.reembed import forget_staged
-        from retrieval.retriever.removal import is_kept_in_files, published_rows, rows_below
+        from retrieval.retriever.removal import (
+            is_kept_in_files,
+            published_rows,
+            rows_below,
+            without_rows,
+        )
 
         self.gallery.check_exists()
         with self._writing():
-            before = published_rows(self.gallery, as_paths(paths))
+            asked = as_paths(paths)
+            before = published_rows(self.gallery, asked)
             settings, table = open_to_write(self.gallery, progress)
-            ids = rows_below(self.gallery, table, as_paths(paths))
+            gone = rows_below(self.gallery, table, asked)
             version = table.version
-            table.remove(ids)
+            table.remove(list(gone))
             table.forget_removed()  # also what an interrupted call had removed
             forget_staged(self.gallery, table)
             if table.version != version:
                 settings = bring_up_index(self.gallery, table, settings, progress=progress)
-            if ids and is_kept_in_files(table, settings):
+            if gone and is_kept_in_files(table, settings):
                 _log.warning(KEPT_IN_FILES, self.gallery.path)
-        return len({*before, *ids})
+        dropped = before | gone
+        for path in without_rows(self.gallery, asked, dropped.values()):
+            on_absent(path)
+        return len(dropped)
 
     @in_own_process
     def compact(self, *, progress: Progress | None = None) -> None:

@@ -10,12 +10,20 @@ lda.py     lda
 
 from retrieval.transform.fitted import FIT_ROWS, Transform, fit, rows_to_fit
 from retrieval.transform.spec import Spec
-from retrieval.transform.table import KINDS, NAMES, parse_spec, resolve_spec, sees_labels
+from retrieval.transform.table import (
+    KINDS,
+    NAMES,
+    WITHOUT_LABELS,
+    parse_spec,
+    resolve_spec,
+    sees_labels,
+)
 
 __all__ = [
     "FIT_ROWS",
     "KINDS",
     "NAMES",
+    "WITHOUT_LABELS",
     "Spec",
     "Transform",
     "fit",

@@ -20,7 +20,10 @@ from retrieval.transform.lda import fit_lda
 from retrieval.transform.spec import Spec
 from retrieval.transform.within import fit_within, tell_something
 
-SPEC = re.compile(r"([a-z+]+)(?::([1-9]\d{0,4}))?(?::(\d(?:\.\d{1,6})?))?")
+_N, _P = re.compile(r"[1-9]\d{0,4}"), re.compile(r"\d(?:\.\d{1,6})?")
+_WHOLE = "a whole number from 1 to 99,999"
+_DECIMAL = "a number above 0 and at most 1 with up to 6 decimals, such as 0.75"
+WITHOUT_LABELS = "rca"  # where labels say nothing, or may not be used
 COMPONENTS = 512
 NARROW_FROM = 4 * COMPONENTS  # images; fewer keep all components, which costs little then
 
@@ -38,6 +41,7 @@ class TransformKind:
     (components,) bias, float64; None for "none". width: N as asked for, n and d -> N; None where
     the fit finds it. labels: "none", "needed", or "used" where there are some. usual_lengths:
     whether rows that are many times longer than most are left out, which would be the mean alone.
+    tried: specs that `imgret tune` tries, in this order.
     """
 
     name: str
@@ -46,6 +50,7 @@ class TransformKind:
     width: _Width | None = None
     labels: str = "none"
     usual_lengths: bool = False
+    tried: tuple[str, ...] = ()
 
 
 def _below_rows(asked: int | None, n: int, d: int) -> int:
@@ -76,20 +81,22 @@ def _rca(asked: Spec, x: np.ndarray, labels: np.ndarray | None, seed: int) -> Fi
 
 
 def _auto(asked: Spec, x: np.ndarray, labels: np.ndarray | None, seed: int) -> Fitted:
-    fit, name = (_wccn, "wccn") if tell_something(x, labels, seed) else (_rca, "rca")
+    fit, name = (_wccn, "wccn") if tell_something(x, labels, seed) else (_rca, WITHOUT_LABELS)
     asked = parse_spec(resolve_spec(name, *x.shape))
     return fit(asked, x, labels, seed)
 
 
+_WHITENING = tuple(f"whiten:{n}:{p}" for n in (256, 512, 1024) for p in (1.0, 0.75, 0.5))
+_LDA = tuple(f"lda:{p}" for p in (0.02, 0.05, 0.1, 0.2, 0.4))
 KINDS = {
     kind.name: kind
     for kind in (
-        TransformKind("none"),
-        TransformKind("standard", "", _chain),
+        TransformKind("none", tried=("none",)),
+        TransformKind("standard", "", _chain, tried=("standard",)),
         TransformKind("standard+pca", ":N", _chain, _below_rows),
         TransformKind("pca", ":N", _chain, _below_rows),
-        TransformKind("whiten", ":N[:P]", _chain, _below_rows),
-        TransformKind("lda", "[:N][:P]", _lda, labels="needed"),
+        TransformKind("whiten", ":N[:P]", _chain, _below_rows, tried=_WHITENING),
+        TransformKind("lda", "[:N][:P]", _lda, labels="needed", tried=_LDA),
         TransformKind("wccn", "[:N][:P]", _wccn, _all_or_512, labels="needed", usual_lengths=True),
         TransformKind("rca", "[:N][:P]", _rca, _all_or_512, usual_lengths=True),
         TransformKind("auto", "", _auto, labels="used", usual_lengths=True),
@@ -105,18 +112,31 @@ def parse_spec(spec: str) -> Spec:
     >>> parse_spec("whiten:512:0.75")
     Spec(name='whiten', components=512, power=0.75)
     """
-    found = SPEC.fullmatch(spec)
-    kind = KINDS.get(found[1]) if found else None
-    n, p = (found[2], found[3]) if found else (None, None)
-    power = float(p) if p else None
-    fits = kind and (not n or "N" in kind.takes) and (not p or "P" in kind.takes)
-    if not kind or not fits or (power is not None and not 0 < power <= 1):
-        meant = "" if kind else did_you_mean(spec.partition(":")[0], KINDS)
+    name, *numbers = spec.split(":")
+    kind = KINDS.get(name)
+    if kind is None:
         raise ArgumentError(
-            f"There is no transform {spec!r}. {meant}Give {NAMES}, with a whole number N and with "
-            "P above 0 and at most 1, such as 0.75."
+            f"There is no transform {spec!r}. {did_you_mean(name, KINDS)}Give {NAMES}, with a "
+            "whole number N and with P above 0 and at most 1, such as 0.75."
         )
-    return Spec(kind.name, int(n) if n else None, power)
+    if len(numbers) > kind.takes.count(":"):
+        raise ArgumentError(f"{spec!r} has too many numbers. Write {name + kind.takes}.")
+    takes_power = "P" in kind.takes
+    if takes_power and len(numbers) == 1 and _P.fullmatch(numbers[0]) and "." in numbers[0]:
+        return Spec(name, None, _power(name, numbers[0]))
+    n, power = [*numbers, None, None][:2]
+    if n is not None and not _N.fullmatch(n):
+        other = ", or a P above 0 and at most 1" if takes_power and power is None else ""
+        raise ArgumentError(f"The N of {name} is {n or repr(n)}. Give {_WHOLE}{other}.")
+    return Spec(name, int(n) if n else None, None if power is None else _power(name, power))
+
+
+def _power(name: str, given: str) -> float:
+    """Read a P. Raises ArgumentError."""
+    power = float(given) if _P.fullmatch(given) else 0
+    if not 0 < power <= 1:
+        raise ArgumentError(f"The P of {name} is {given or repr(given)}. Give {_DECIMAL}.")
+    return power
 
 
 def resolve_spec(spec: str, n: int, d: int) -> str:

@@ -195,7 +195,7 @@ def test_an_override_that_leads_nowhere_is_said(override: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "named"), [("training.epoch", "training.epoch"), ("phases.7.lr", "phases")]
+    ("key", "named"), [("training.epoch", "training.epoch"), ("input.sise", "input.sise")]
 )
 def test_an_unknown_key_that_is_set_is_named(key: str, named: str) -> None:
     with pytest.raises(RecipeError, match=f"tiny.toml: {named}: "):

@@ -220,8 +220,9 @@ def test_the_leaderboard_draws_what_was_tested_and_says_what_was_not(
     assert imgret("leaderboard", *runs, "--image", image).returncode == 2
     (tmp_path / "bad.png").write_bytes(b"no image")
     bad = imgret("leaderboard", *runs, "--report", "l.html", "--image", "bad.png")
-    assert bad.returncode == 0
+    assert bad.returncode == 2
     assert "bad.png: " in bad.stderr
+    assert len(bad.stdout.splitlines()) == 3
     assert (tmp_path / "l.html").read_text().count("<svg") == 6
 
 
@@ -245,9 +246,12 @@ def test_predict_tells_the_class(imgret: Command, trained: Path, tmp_path: Path)
     assert sum(c["probability"] for c in rows[0]["classes"]) == pytest.approx(1, abs=1e-4)
     (tmp_path / "bad.png").write_bytes(b"no image")
     bad = imgret("predict", run, "bad.png", "--format", "csv")
-    assert bad.returncode == 1
+    assert bad.returncode == 2
     assert "bad.png" in bad.stderr
     assert "bad.png" in bad.stdout
+    assert imgret("predict", run, "bad.png", next(red.iterdir())).returncode == 0
+    (tmp_path / "empty").mkdir()
+    assert imgret("predict", run, "empty").returncode == 1
     assert imgret("predict", "nowhere", red).returncode == 2
 
 
@@ -274,6 +278,21 @@ def test_explain_draws_several_models_side_by_side(
     assert "What speaks for a class" in (tmp_path / "x.html").read_text()
     assert not (tmp_path / "explained.png").exists() or "explained.png" in wrong.stderr
     assert imgret("explain", runs[0], file, "--out", "x.jpg").returncode == 2
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    for name in ("photo.png", "explained.png", "photos/photo.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(file, tmp_path / name)
+    for asked in (("photo.png", "--out", "photo.png"), ("explained.png",),
+                  ("photos", "--out", "photos/photo.png")):  # fmt: skip
+        done = imgret("explain", runs[0], *asked)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"{asked[-1]} is read, and would be overwritten." in done.stderr
+        assert (tmp_path / asked[-1]).read_bytes() == file.read_bytes()
+    near = imgret("explain", runs[0], file, "--class", "gren")
+    assert "Did you mean green? Name one of these." in near.stderr
+    bad = imgret("explain", runs[0], "bad.png", "--out", "new.png")
+    assert (bad.returncode, bad.stdout) == (2, "")
+    assert bad.stderr.endswith("imgret: No image can be used. Give other images.\n")
     assert imgret("explain", runs[0], file, "--out", "x.html").returncode == 2
 
 

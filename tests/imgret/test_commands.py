@@ -307,7 +307,7 @@ def test_remove_verify_and_export(imgret: Command, folder: Path) -> None:
     assert (broken.returncode, "files that are gone: 1" in broken.stdout) == (2, True)
     assert imgret("verify", "--repair").returncode == 0
     for name in ("out.npz", "out.parquet"):
-        assert imgret("export", name).stdout == f"exported  7 images to {name}\n"
+        assert imgret("export", "--out", name).stdout == f"exported  7 images to {name}\n"
 
 
 def test_a_closed_pipe_is_no_error(folder: Path, cache: Path) -> None:
@@ -345,8 +345,9 @@ WRONG = [
     ["query", "pictures/class 1/04.jpg", "-0"],
     ["info", "--gallery", "pictures"],
     ["remove", "pictures", "--gallery", "nowhere"],
-    ["export", "out.txt"],
-    ["export", "nowhere/out.npz"],
+    ["export", "--out", "out.txt"],
+    ["export", "--out", "nowhere/out.npz"],
+    ["export", "out.npz"],
 ]
 
 

@@ -130,7 +130,19 @@ def test_stderr_tells_the_threshold_its_source_the_counts_and_what_is_left_out(
     assert any(line.startswith(f"threshold  {score:.4f}, estimated from") for line in lines)
     assert "bytes      groups: 1, images besides the kept: 1" in lines
     assert "Comparing embeddings: 22 of 22" in done.stderr
-    assert "threshold" not in imgret("duplicates", "--tier", "bytes").stderr
+
+
+@pytest.mark.parametrize(
+    ("tier", "searched"), [("bytes", ["bytes"]), ("copy", ["bytes", "picture", "copy"])]
+)
+def test_only_tiers_that_were_looked_for_are_counted(
+    imgret: Command, folder: Path, tier: str, searched: list[str]
+) -> None:
+    done = imgret("duplicates", "--tier", tier, "--format", "json")
+    said = [line.split()[0] for line in done.stderr.splitlines() if "groups:" in line]
+    assert said == searched
+    assert "threshold" not in done.stderr
+    assert json.loads(done.stdout)["tier"] == tier
 
 
 def test_exit_code_1_without_a_group(imgret: Command, folder: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Command
+from tests.samples import save_pictures
 
 IGNORED = [
     (("evaluate", "--labels", "x.csv"), "--labels labels the images of --queries."),
@@ -50,3 +51,17 @@ def test_failed_images_are_listed_as_json_too(inline: Command, tmp_path: Path) -
     done = inline("remove", tmp_path / "p" / "b.jpg", *gallery)
     assert (done.returncode, done.stdout) == (1, "removed  0\n")
     assert "The gallery holds no such image." in done.stderr
+
+
+def test_paths_that_are_not_in_the_gallery_are_named(inline: Command, tmp_path: Path) -> None:
+    save_pictures(tmp_path / "p")
+    assert inline("index", "p", "--transform", "none").returncode == 0
+    done = inline("remove", "p/class0/00.jpg", "p/class0/nothere.jpg", "p/class1", "p/class")
+    assert (done.returncode, done.stdout) == (0, "removed  9\n")
+    assert [line.split(": ")[1] for line in done.stderr.splitlines() if "holds no" in line] == [
+        "p/class0/nothere.jpg", "p/class"
+    ]  # fmt: skip
+    assert inline("remove", "p/class0/00.jpg").returncode == 1  # it is gone already
+    done = inline("remove", "/nowhere", "/")
+    assert (done.returncode, done.stdout) == (0, "removed  15\n")
+    assert done.stderr.count("holds no such image") == 1

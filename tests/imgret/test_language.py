@@ -84,7 +84,7 @@ def test_what_may_be_repeated_is_a_list(inline: Command, tmp_path: Path) -> None
 def test_a_name_that_is_like_it_is_offered(inline: Command) -> None:
     done = inline("qury", "a.jpg")
     assert done.returncode == 2
-    assert "There is no command 'qury'. Did you mean 'query'?" in done.stderr
+    assert "There is no command 'qury'. Did you mean query? Run `imgret --help`" in done.stderr
     assert "imgret --help" in inline("zzz").stderr
     with pytest.raises(BackboneError, match=r"'resnt50'\. Did you mean .*resnet50"):
         load_backbone("resnt50")

@@ -189,7 +189,7 @@ def test_light_goes_through_the_tour_after_it_is_trimmed(
     assert "twin.jpg" in done(light, place, "duplicates", "--report", "d.html")
     done(light, place, "map", "--report", "m.html")
     for name in ("x.parquet", "x.npz"):
-        assert "61 images" in done(light, place, "export", name)
+        assert "61 images" in done(light, place, "export", "--out", name)
     assert "all is well" in done(light, place, "verify")
     assert "mini" in done(light, place, "info")
     for page in ("e.html", "c.html", "d.html", "m.html"):

@@ -17,7 +17,7 @@ NOWHERE = [
     *((*command, "--report", "nodir/m.html") for command in REPORTS),
     ("explain", "run", "x.jpg", "--out", "nodir/c.png"),
     ("tune", "x", "--out", "nodir/t.toml"),
-    ("export", "nodir/x.npz"),
+    ("export", "--out", "nodir/x.npz"),
     ("export-backbone", "nothere", "--out", "nodir/x.onnx"),
 ]
 IN_THE_WAY = [
@@ -85,3 +85,78 @@ def test_a_backbone_is_not_exported_over_what_is_there(
     assert done.returncode == 2
     assert "already exists. Name a new file .onnx, or a new folder." in done.stderr
     assert (tmp_path / name.removesuffix("/")).read_text() == "mine"
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_an_image_is_read(
+    inline: Command, tmp_path: Path
+) -> None:
+    save_pictures(tmp_path / "pictures")
+    done = inline("train", "pictures", "--out", "/proc/run")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("imgret: /proc/run cannot be written (")
+    assert "--resume" not in done.stderr
+    (tmp_path / "runs").touch()
+    done = inline("train", "pictures")
+    assert done.returncode == 2
+    assert "runs/pictures cannot be written (Not a directory)" in done.stderr
+    assert "ecod" not in done.stderr
+    assert "--resume" not in done.stderr
+
+
+def test_queries_that_cannot_be_compared_are_told_before_the_gallery_is_embedded(
+    inline: Command, tmp_path: Path
+) -> None:
+    save_pictures(tmp_path / "pictures")
+    (tmp_path / "empty").mkdir()
+    compare = ("compare", "pictures", "--cache", "kept", "--queries")
+    done = inline(*compare, "empty")
+    assert done.returncode == 2
+    assert done.stderr == "imgret: There is no image below empty. Give a folder of images.\n"
+    done = inline(*compare, "pictures", "--query-labels", "none")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "None of the images below pictures has a label." in done.stderr
+    assert not (tmp_path / "kept").exists()
+
+
+def test_queries_without_labels_are_told_before_they_are_encoded(
+    inline: Command, tmp_path: Path
+) -> None:
+    save_pictures(tmp_path / "pictures")
+    assert inline("index", "pictures", "--transform", "none").returncode == 0
+    done = inline("evaluate", "--queries", "pictures", "--labels", "none")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "None of the images below pictures has a label." in done.stderr
+
+
+def test_a_file_that_is_read_is_not_written_over(inline: Command, tmp_path: Path) -> None:
+    save_pictures(tmp_path / "pictures")
+    photo = (tmp_path / "pictures" / "class0" / "00.jpg").read_bytes()
+    assert inline("index", "pictures", "--transform", "none").returncode == 0
+    (tmp_path / "q.html").write_bytes(photo)
+    (tmp_path / "link.html").symlink_to("q.html")
+    (tmp_path / "a.toml").write_text('[search]\ntransform = "rca"\n')
+    (tmp_path / "tuned.toml").write_text((tmp_path / "a.toml").read_text())
+    for arguments, read in (
+        (("query", "q.html", "--report", "q.html"), "q.html"),
+        (("query", "q.html", "--report", "link.html"), "link.html"),
+        (("query", "-", "--report", "q.html"), "q.html"),
+        (("tune", "pictures", "--recipe", "a.toml", "--out", "./a.toml"), "a.toml"),
+        (("tune", "pictures", "--recipe", "tuned.toml"), "tuned.toml"),
+    ):
+        done = inline(*arguments, stdin="q.html\n")
+        assert (done.returncode, done.stdout) == (2, ""), arguments
+        said = f"Error: {read} is read, and would be overwritten. Name another file to write."
+        assert said in done.stderr
+    for arguments in (
+        ("leaderboard", "run", "--image", "figures/a.png", "--figures", "figures"),
+        ("train", "pictures", "--recipe", "figures/a.png", "--out", "figures/"),
+    ):
+        (tmp_path / "figures").mkdir(exist_ok=True)
+        (tmp_path / "figures" / "a.png").touch()
+        done = inline(*arguments)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "figures/a.png is read, and lies in figures, where files" in done.stderr
+    assert (tmp_path / "q.html").read_bytes() == photo
+    assert "rca" in (tmp_path / "a.toml").read_text() + (tmp_path / "tuned.toml").read_text()
+    assert inline("query", "q.html", "--report", "new.html").returncode == 0
+    assert inline("query", "q.html", "--report", "new.html").returncode == 0  # a page, not read

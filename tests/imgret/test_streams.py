@@ -185,7 +185,7 @@ def test_names_on_standard_input_may_hold_what_names_may_hold(folder: Path, cach
 
 
 WRITERS = [
-    ("export", "out.npz"), ("export", "out.parquet"),
+    ("export", "--out", "out.npz"), ("export", "--out", "out.parquet"),
     ("map", "--report", "map.html", "--method", "tsne"),
     ("query", "p/0.png", "--report", "sheet.html"),
     ("evaluate", "--report", "e.html", "--no-calibrate"),

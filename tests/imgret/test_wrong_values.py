@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 from imgret import Retriever
+from imgret.cli import cli
 from retrieval.errors import BackboneError, GalleryError, ImageError
 from tests.conftest import Command
 from tests.samples import save_pictures
@@ -39,6 +42,29 @@ SAID = [
      "--set a.b was given 2 times. Give it once."),
     (("index", "x", "--recipe", "r1"), "There is no recipe 'r1'. Did you mean R1? Give R1, R2"),
     (("compare", "pictures", "--transform", "whitn:5"), "Did you mean whiten? Give none, standard"),
+    (("recipes", "r1"), "There is no recipe 'r1'. Did you mean R1? Give one that"),
+    (("recipes", "p1"), "There is no recipe 'p1'. Did you mean P1? Give one that"),
+    (("index", "pictures", "--backbone", "resnet50.a1_in1kk"),
+     "resnet50 has no weights 'a1_in1kk'. Did you mean resnet50.a1_in1k? Use one of"),
+    (("index", "pictures", "--backbone", "random:resnt50"), "Did you mean random:resnet50, "),
+    (("index", "x", "--colour", "y"), "There is no option --colour. Choose one that --help lists."),
+    (("index", "x", "--sise", "5"), "There is no option --sise. Did you mean --size? Choose one"),
+    (("index", "x", "-q"), "There is no option -q. Choose one that --help lists."),
+    (("index", "x", "--size", "0"), "0 is out of range. Give a whole number from 16 to 4,096."),
+    (("query", "x", "--k", "0"), "'--k': 0 is out of range. Give a whole number of 1 or more."),
+    (("query", "x", "--k", "x"), "'x' is not a whole number. Give a whole number of 1 or more."),
+    (("query", "x", "--prior-known", "1"), "Give a number above 0 and below 1."),
+    (("query", "x", "--min-confidence", "nan"), "'nan' is not a number. Give a number from 0"),
+    (("tune", "x", "--minutes", "0"), "'--minutes': 0 is out of range. Give a number above 0."),
+    (("map", "--report", "folder.html"), "folder.html is a folder. Name a file."),
+    (("map", "--report", "x" * 300 + ".html"), "(File name too long). Give a shorter name."),
+    (("index", "--compact", "--refit"), "Only --compact alone needs no PATH. Name the folders or"),
+    (("train", "x", "--recipe", "cars/cnn", "--set", "phases.0.lr=1"),
+     "--set phases.0.lr: the recipe has no phases. Set a key of training instead."),
+    (("train", "x", "--recipe", "cars/best", "--set", "phases.2.lr=1"),
+     "--set phases.2.lr: the recipe has phases 0 to 1. Write it like phases.0.lr=1e-5."),
+    (("train", "x", "--recipe", "P1", "--set", " "), "--set ' ' is not of the form KEY=VALUE."),
+    (("duplicates", "--where", " "), "imgret: The filter is empty. Write it like \"label ="),
     (("query", "pictures"), "pictures: a folder, not an image; `imgret index` it, or give files"),
 ]  # fmt: skip
 
@@ -46,6 +72,7 @@ SAID = [
 @pytest.fixture
 def folder(inline: Command, tmp_path: Path) -> Path:
     (tmp_path / "file").touch()
+    (tmp_path / "folder.html").mkdir()
     save_pictures(tmp_path / "pictures")
     return tmp_path
 
@@ -54,8 +81,53 @@ def folder(inline: Command, tmp_path: Path) -> Path:
 def test_a_wrong_value_is_told_in_plain_words(
     inline: Command, folder: Path, arguments: tuple[str, ...], said: str
 ) -> None:
-    if arguments[:2] in (("query", "pictures"), ("query", "nothere.jpg")):
+    if arguments[:2] in (
+        ("query", "pictures"),
+        ("query", "nothere.jpg"),
+        ("duplicates", "--where"),
+    ):
         Retriever(folder / ".imgret", transform="none").index(folder / "pictures" / "class0")
+    done = inline(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+
+
+def texts() -> Iterator[tuple[str, str, bool]]:
+    """Each command with each of its options and arguments of text, and whether it is an option."""
+    context = click.Context(cli)
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None
+        for param in command.params:
+            if isinstance(param.type, click.types.StringParamType):
+                is_option = isinstance(param, click.Option)
+                yield name, param.opts[0] if is_option else param.human_readable_name, is_option
+
+
+def test_every_empty_text_is_refused(inline: Command, tmp_path: Path) -> None:
+    found = list(texts())
+    assert {("index", "--labels", True), ("recipes", "NAME", False)} < set(found)
+    for command, name, is_option in found:
+        done = inline(command, *([name, ""] if is_option else [""]))
+        assert (done.returncode, done.stdout) == (2, ""), (command, name)
+        assert f"Error: {name} is empty. Give " in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+EMPTY = [
+    (("index", "x", "--labels", ""), "Give folder or none or FILE.csv, or leave it out."),
+    (("train", "x", "--weights", ""), "Give FOLDER or pretrained or random, or leave it out."),
+    (("tune", "x", "--backbone", ""), "--backbone is empty. Give a value, or leave it out."),
+    (("compare", "x", "--recipe", "R1", "--recipe", ""), "--recipe is empty. Give NAME or FILE, "),
+    (("recipes", ""), "NAME is empty. Give a value, or leave it out."),
+    (("export-backbone", "", "--out", "x.onnx"), "NAME is empty. Give a value."),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), EMPTY, ids=lambda value: " ".join(value)[:40])
+def test_an_empty_text_is_told_with_what_to_give(
+    inline: Command, arguments: tuple[str, ...], said: str
+) -> None:
     done = inline(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr

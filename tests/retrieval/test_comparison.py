@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -355,6 +356,31 @@ def test_tuning_without_labels_fits_none_and_out_of_time_tries_nothing(
     assert all(step.skipped == "the time is up" for step in tuning.steps)
     assert not any("lda" in step.change for step in tuning.steps)
     assert tuning.recipe.search.transform == "rca"  # where it began with auto
+
+
+@pytest.mark.parametrize("use_labels", [True, False])
+def test_tuning_tries_what_the_table_lists(
+    pictures: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use_labels: bool
+) -> None:
+    kinds = {**transforms.KINDS}
+    monkeypatch.setitem(
+        transforms.KINDS, "halved", dataclasses.replace(kinds["pca"], tried=("pca:3",))
+    )
+    monkeypatch.setitem(
+        transforms.KINDS, "taught", dataclasses.replace(kinds["lda"], tried=("lda:3",))
+    )
+    start = Experiment(encoding=EmbeddingSettings(backbone=str(weights)))
+    tuning = tune(
+        pictures, minutes=1e-9, cache=tmp_path / "cache", start=start, use_labels=use_labels
+    )
+    whitening = [f"whiten:{n}:{p}" for n in (256, 512, 1024) for p in (1.0, 0.75, 0.5)]
+    discriminant = [f"lda:{p}" for p in (0.02, 0.05, 0.1, 0.2, 0.4)] if use_labels else []
+    tried = [s.change for s in tuning.steps if s.change.startswith("transform ")]
+    assert tried == [
+        f"transform {spec}"
+        for spec in ("none", "standard", *whitening, *discriminant, "pca:3")
+        + (("lda:3",) if use_labels else ())
+    ]
 
 
 def test_a_comparison_takes_no_argument_that_it_would_ignore(tmp_path: Path) -> None:

@@ -197,8 +197,6 @@ def test_the_filters_of_our_own_are_lances_sql(table: Any) -> None:
 
 
 WRONG = [
-    ("", "at its end: it is empty."),
-    ("  \n", "at its end: it is empty."),
     ("label =", "at its end: a value is expected."),
     ("label == ", "at its end: a value is expected."),
     ("label", "at its end: =, !=, <, <=, >, >=, IN, BETWEEN, LIKE or IS NULL is expected."),
@@ -274,6 +272,14 @@ WRONG = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("text", ["", "  \n"])
+def test_an_empty_filter_is_told_what_one_may_be(text: str) -> None:
+    with pytest.raises(FilterError) as raised:
+        Filter.parse(text)
+    assert str(raised.value).startswith("The filter is empty. Write it like \"label = 'BMW M3'")
+    assert "facts.alpha" in str(raised.value)
+
+
 @pytest.mark.parametrize(("text", "said"), WRONG, ids=lambda value: value[:20])
 def test_a_wrong_filter_is_told_in_one_sentence_with_its_place(text: str, said: str) -> None:
     with pytest.raises(FilterError) as raised:
@@ -321,7 +327,7 @@ def test_what_is_neither_text_nor_a_filter_is_refused(wrong: Any) -> None:
     (f"path like '{'_' * (MOST_OF_A_PATTERN + 1)}'", f"at most {MOST_OF_A_PATTERN:,} characters"),
     ("a." * 15_000, "this sign means nothing"),
     ("`" * 29_999, "is never closed"),
-    (" " * 30_000, "it is empty"),
+    (" " * 30_000, "The filter is empty."),
 ])  # fmt: skip
 def test_hostile_text_is_refused_at_once(text: str, said: str) -> None:
     begun = time.process_time()

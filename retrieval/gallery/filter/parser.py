@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import cast
 
 from retrieval.gallery.filter.columns import KNOWN_COLUMNS, KnownColumn, column_like
-from retrieval.gallery.filter.tokens import Token, in_brief, tokens
+from retrieval.gallery.filter.tokens import Token, empty_filter, in_brief, tokens
 from retrieval.gallery.filter.tree import (
     OPPOSITE,
     SWAPPED,
@@ -55,7 +55,7 @@ class _Parser:
 
     def parsed(self) -> Expression:
         if self._next.kind == "end":
-            raise self._next.wrong("it is empty")
+            raise empty_filter()
         tree = self._condition(negated=False)
         rest = self._advanced()
         if rest.kind != "end":

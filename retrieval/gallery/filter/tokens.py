@@ -13,6 +13,7 @@ from retrieval.text import visible
 
 MOST_OF_A_FILTER = 30_000  # characters
 SHOWN = 40  # of a word, characters
+_EXAMPLE = "\"label = 'BMW M3' AND width >= 640\""
 ARITHMETIC = "+-*/%|&^~"
 
 KEYWORDS = {"AND", "OR", "NOT", "IN", "LIKE", "ILIKE", "BETWEEN", "IS", "NULL", "TRUE", "FALSE"}
@@ -52,6 +53,13 @@ class Token:
         if self.kind == "end":
             return _wrong("at its end", why)
         return _wrong(f"at character {self.start + 1} ({in_brief(self.said)})", why)
+
+
+def empty_filter() -> FilterError:
+    """Make the error for a filter without a condition."""
+    return FilterError(
+        f"The filter is empty. Write it like {_EXAMPLE}, with the columns {columns_told()}."
+    )
 
 
 def tokens(text: str) -> Iterator[Token]:
@@ -107,5 +115,5 @@ def _wrong(place: str, why: str) -> FilterError:
     ended = why if why.endswith("?") else f"{why}."
     return FilterError(
         f"The filter is wrong {place}: {ended} Write it like "
-        f"\"label = 'BMW M3' AND width >= 640\", with the columns {columns_told()}."
+        f"{_EXAMPLE}, with the columns {columns_told()}."
     )

@@ -82,6 +82,7 @@ def find_duplicates(
         against=against.path if against else None,
         images=compared.looked_at,
         groups=groups,
+        tier=tier,
         threshold=found,
         approximate=compared.is_large,
         failures=tuple(compared.failures),

@@ -62,22 +62,25 @@ class DuplicateGroup(Plain):
 class DuplicateReport(Plain):
     """Groups of near-identical images: strict tiers first, large groups first.
 
-    images: files compared. threshold: None where similar images were not asked for. approximate:
-    whether neighbours were sought through the gallery's index, as in large galleries: each pair is
-    verified exactly, and some are missed. failures: path and reason of the files that were left
-    out; for the tier "bytes" only of those whose content occurs twice.
+    images: files compared. tier: the most lenient that was looked for. threshold: None where
+    similar images were not asked for. approximate: whether neighbours were sought through the
+    gallery's index, as in large galleries: each pair is verified exactly, and some are missed.
+    failures: path and reason of the files that were left out; for the tier "bytes" only of those
+    whose content occurs twice.
     """
 
     gallery: Path
     against: Path | None
     images: int
     groups: tuple[DuplicateGroup, ...]
+    tier: Tier = "similar"
     threshold: Threshold | None = None
     approximate: bool = False
     failures: tuple[tuple[str, str], ...] = ()
 
     @property
     def counts(self) -> dict[Tier, tuple[int, int]]:
-        """For each tier, the numbers of groups and of images besides the representatives."""
-        found = {tier: [g for g in self.groups if g.tier == tier] for tier in TIERS}
+        """For each tier that was looked for, the numbers of groups and of images not kept."""
+        searched = TIERS[: TIERS.index(self.tier) + 1]
+        found = {tier: [g for g in self.groups if g.tier == tier] for tier in searched}
         return {t: (len(gs), sum(len(g.others) for g in gs)) for t, gs in found.items()}

@@ -1,0 +1,54 @@
+"""Numbers that options take, and what a wrong one is told."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import click
+
+
+class WholeNumber(click.IntRange):
+    """A whole number within bounds; a wrong one is told what it may be."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number."""
+        try:
+            number = int(super().convert(value, None, None))
+        except click.BadParameter:
+            self.fail(_told(self, value, "whole number", int), param, ctx)
+        return number
+
+
+class DecimalNumber(click.FloatRange):
+    """A number within bounds, not NaN; a wrong one is told what it may be."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number."""
+        try:
+            number = float(super().convert(value, None, None))
+        except click.BadParameter:
+            number = math.nan
+        if math.isnan(number):  # within all bounds, as click compares
+            self.fail(_told(self, value, "number", float), param, ctx)
+        return number
+
+
+def _told(of: click.IntRange | click.FloatRange, value: Any, what: str, kind: type) -> str:
+    """Say what is wrong with a value, and what to give."""
+    try:
+        is_number = not math.isnan(kind(value))
+    except ValueError:
+        is_number = False
+    wrong = f"{value} is out of range" if is_number else f"{value!r} is not a {what}"
+    return f"{wrong}. Give a {what} {_bounds(of)}."
+
+
+def _bounds(of: click.IntRange | click.FloatRange) -> str:
+    if of.max is None:
+        return f"above {of.min:,}" if of.min_open else f"of {of.min:,} or more"
+    if of.min_open:
+        return f"above {of.min:,} and below {of.max:,}"
+    return f"from {of.min:,} to {of.max:,}"
