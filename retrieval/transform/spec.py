@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -14,5 +16,6 @@ class Spec:
     power: float | None = None
 
     def __str__(self) -> str:
-        parts = [self.name, self.components, self.power]
+        power = None if self.power is None else np.format_float_positional(self.power, trim="0")
+        parts = [self.name, self.components, power]
         return ":".join(str(part) for part in parts if part is not None)

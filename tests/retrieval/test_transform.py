@@ -434,3 +434,9 @@ def test_the_lists_for_readers_name_every_transform() -> None:
 def test_a_whole_power_needs_no_full_stop() -> None:
     assert parse_spec("whiten:4:1") == Spec("whiten", 4, 1.0)
     assert parse_spec("lda:1") == Spec("lda", 1, None)  # one number alone is N
+
+
+@given(st.integers(1, 99_999) | st.none(), st.integers(1, 10**6).map(lambda n: n / 10**6))
+def test_a_spec_is_read_back_from_its_own_text(n: int | None, power: float) -> None:
+    spec = Spec("whiten", n, power)
+    assert parse_spec(str(spec)) == spec
