@@ -38,7 +38,7 @@ from retrieval.backbones.spec import Backbone, BackboneSpec, Classifier
 from retrieval.errors import BackboneError, first_fault
 from retrieval.files import sha256_of
 from retrieval.libraries import how_to_install, is_installed
-from retrieval.suggestion import did_you_mean
+from retrieval.suggestion import nearest
 from retrieval.words import EmbeddingOptions, EmbeddingSettings
 
 if TYPE_CHECKING:
@@ -186,12 +186,12 @@ def _load_named(name: BackboneName, size: int | None) -> tuple[torch.nn.Module, 
     architecture, _, tag = name.id.partition(".")
     if not timm.is_model(architecture):
         raise unknown(name.id)
-    known = timm.list_pretrained(f"{architecture}.*")
-    tags = [full.partition(".")[2] for full in known]
+    tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
     if tag and tag not in tags:
+        near = nearest(tag, tags)
+        meant = f"Did you mean {architecture}.{near}? " if near else ""
         raise BackboneError(
-            f"{architecture} has no weights {tag!r}. {did_you_mean(name.id, known)}"
-            f"Use one of {', '.join(tags)}."
+            f"{architecture} has no weights {tag!r}. {meant}Use one of {', '.join(tags)}."
         )
     cfg = defaults(name.id)
     if not cfg.get("hf_hub_id"):

@@ -11,17 +11,12 @@ from typing import TYPE_CHECKING, Any, Unpack, get_args
 
 from retrieval.arguments import Paths, as_paths, number, one_of, path_of, prior_of, whole
 from retrieval.errors import ArgumentError
-from retrieval.evaluation import Calibration, Evaluation
 from retrieval.gallery import Filter, Gallery, check_vacant
 from retrieval.images import DEFAULT_MAX_PIXELS
 from retrieval.progress import Progress
-from retrieval.retriever.duplicates import DuplicateReport
 from retrieval.retriever.encoders import EncoderChoice
 from retrieval.retriever.forked import in_own_process
-from retrieval.retriever.map import GalleryMap
 from retrieval.retriever.publish import bring_up_index, open_to_write
-from retrieval.retriever.reports import GalleryInfo, IndexEstimate, IndexReport, VerifyReport
-from retrieval.retriever.request import IndexOptions
 from retrieval.retriever.searcher import Searcher
 from retrieval.words import (
     EMBEDDING,
@@ -39,6 +34,11 @@ from retrieval.words import (
 )
 
 if TYPE_CHECKING:  # a method imports what it alone needs, so that a search starts soon
+    from retrieval.evaluation import Calibration, Evaluation
+    from retrieval.retriever.duplicates import DuplicateReport
+    from retrieval.retriever.map import GalleryMap
+    from retrieval.retriever.reports import GalleryInfo, IndexEstimate, IndexReport, VerifyReport
+    from retrieval.retriever.request import IndexOptions
     from retrieval.retriever.update import Update
 
 MOST_SEED = (1 << 32) - 1

@@ -127,7 +127,9 @@ def parse_spec(spec: str) -> Spec:
     n, power = [*numbers, None, None][:2]
     if n is not None and not _N.fullmatch(n):
         other = ", or a P above 0 and at most 1" if takes_power and power is None else ""
-        raise ArgumentError(f"The N of {name} is {n or repr(n)}. Give {_WHOLE}{other}.")
+        raise ArgumentError(
+            f"The N of the transform {name} is {n or repr(n)}. Give {_WHOLE}{other}."
+        )
     return Spec(name, int(n) if n else None, None if power is None else _power(name, power))
 
 
@@ -135,7 +137,9 @@ def _power(name: str, given: str) -> float:
     """Read a P. Raises ArgumentError."""
     power = float(given) if _P.fullmatch(given) else 0
     if not 0 < power <= 1:
-        raise ArgumentError(f"The P of {name} is {given or repr(given)}. Give {_DECIMAL}.")
+        raise ArgumentError(
+            f"The P of the transform {name} is {given or repr(given)}. Give {_DECIMAL}."
+        )
     return power
 
 

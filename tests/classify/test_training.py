@@ -646,7 +646,7 @@ def test_a_full_disk_is_one_sentence(blobs: Path, tmp_path: Path) -> None:
         "from tests.classify.blobs import tiny\n"
         "from retrieval.errors import ImgretError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
         f"try: train(Path({str(blobs)!r}), tiny(), Path({str(tmp_path / 'run')!r}))\n"
         "except ImgretError as error: print(error)\n"
     )

@@ -96,7 +96,7 @@ def test_queries_of_a_folder_and_a_bad_one_are_evaluated(
         (["--k", "0"], "whole numbers"),
         (["--k", "five"], "whole numbers"),
         (["--zero-shot", "--queries", "pictures"], "--zero-shot"),
-        (["--transform", "pca:x"], "The N of pca is x."),
+        (["--transform", "pca:x"], "The N of the transform pca is x."),
         (["--expand", "x"], "expand"),
         (["--queries", "nowhere"], "nowhere"),
         (["--report", "no/such/folder/x.html"], "cannot be written"),
