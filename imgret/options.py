@@ -12,7 +12,7 @@ import click
 from imgret.ranges import DecimalNumber, WholeNumber
 from retrieval.files import check_can_make, check_folder, is_a_file, is_a_folder
 from retrieval.suggestion import did_you_mean
-from retrieval.text import unwritable
+from retrieval.text import listed, unwritable
 from retrieval.words import (
     DEFAULT_MAX_PIXELS,
     ENGINES,
@@ -92,8 +92,7 @@ class FileToWrite(NamedPath):
         """Return the path. Raises WriteError where its folder is not there."""
         file = super().convert(value, param, ctx)
         if self.suffixes and file.suffix.lower() not in self.suffixes:
-            *others, last = self.suffixes
-            known = f"{', '.join(others)} or {last}" if others else last
+            known = listed(self.suffixes, "or")
             self.fail(f"{file} has an unknown suffix. Use {known}.", param, ctx)
         try:
             check_folder(file)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import re
 import unicodedata
+from collections.abc import Sequence
 
 from retrieval.errors import WriteError
 
@@ -107,6 +108,16 @@ def counted(n: int, one: str, several: str = "") -> str:
     ('1 image', '1,200 images', '0 queries')
     """
     return f"{n:,} {one if n == 1 else several or one + 's'}"
+
+
+def listed(items: Sequence[str], word: str) -> str:
+    """Join items as a sentence does, with a word before the last.
+
+    >>> listed(["a", "b", "c"], "or"), listed(["a"], "or")
+    ('a, b or c', 'a')
+    """
+    *others, last = items
+    return f"{', '.join(others)} {word} {last}" if others else last
 
 
 def one_sentence(error: BaseException) -> str:

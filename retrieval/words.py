@@ -64,10 +64,10 @@ class EmbeddingSettings(Frozen):
     pool: Pool = DEFAULT_POOL
     views: Views = DEFAULT_VIEWS
 
-    @property
-    def is_own(self) -> bool:
-        """Whether the embedding is what the network gives, of one view."""
-        return (self.pool, self.views) == (DEFAULT_POOL, DEFAULT_VIEWS)
+
+def is_own(pool: Pool, views: Views) -> bool:
+    """Tell whether an embedding is what the network gives, of one view."""
+    return (pool, views) == (DEFAULT_POOL, DEFAULT_VIEWS)
 
 
 class SearchSettings(Frozen):

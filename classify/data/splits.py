@@ -17,7 +17,7 @@ from classify.words import ClassFolders
 from retrieval.errors import DataError
 from retrieval.images import find_images
 from retrieval.progress import Progress
-from retrieval.text import counted, visible
+from retrieval.text import counted, listed, visible
 
 
 @dataclass(frozen=True)
@@ -134,9 +134,8 @@ def _absent(folder: Path | None, images: LabelledImages, what: str) -> list[str]
         return []
     names = [visible(images.classes[label]) for label in absent[:NAMES_SHOWN]]
     more = [f"{len(absent) - NAMES_SHOWN:,} more"] * (len(absent) > NAMES_SHOWN)
-    *most, last = names + more
-    listed = f"{', '.join(most)} and {last}" if most else last
-    return [f"No {what} figure is of {listed}: {visible(folder)} has no image of it."]
+    told = listed(names + more, "and")
+    return [f"No {what} figure is of {told}: {visible(folder)} has no image of it."]
 
 
 def _alike(classes: Sequence[str]) -> list[str]:

@@ -26,8 +26,8 @@ def command(paths: tuple[Path, ...], gallery: Path | None) -> int:
     """Drop images, and all images below folders, from a gallery; their files stay.
 
     They come back with the next `imgret index` of a folder that holds them: leave them out there
-    with --exclude. A PATH that is not
-    in the gallery is named on standard error. Exit codes: 0 some were dropped, 1 none, 2 an error.
+    with --exclude. A PATH that is not in the gallery is named on standard error. Exit codes: 0 some
+    were dropped, 1 none, 2 an error.
     """
     from imgret.output import shown_progress
     from retrieval.retriever import Retriever

@@ -14,7 +14,7 @@ from retrieval.backbones.names import MINI, parse_name
 from retrieval.backbones.network import preprocessing_from
 from retrieval.backbones.spec import BackboneSpec
 from retrieval.errors import BackboneError
-from retrieval.words import EmbeddingSettings
+from retrieval.words import EmbeddingSettings, is_own
 
 PACKAGED_NETWORK = "model.onnx"
 LAST_LAYER = "conv_head.weight"  # (dim, channels, 1, 1)
@@ -26,7 +26,7 @@ def packaged_spec(asked: EmbeddingSettings) -> BackboneSpec | None:
     None where the network is needed for it: for other backbones, and other pools and views.
     Raises BackboneError when the package's files are damaged.
     """
-    if parse_name(asked.backbone).source != "mini" or not asked.is_own:
+    if parse_name(asked.backbone).source != "mini" or not is_own(asked.pool, asked.views):
         return None
     folder = _folder()
     config = read_config(folder)
@@ -42,7 +42,7 @@ def packaged_network(spec: BackboneSpec) -> Path | None:
 
     It holds the graph alone and takes its tensors from model.safetensors beside it.
     """
-    if spec.name != MINI or not spec.is_own:
+    if spec.name != MINI or not is_own(spec.pool, spec.views):
         return None
     folder = _folder()
     is_it = weights_digest(folder, read_config(folder)) == spec.weights_sha256

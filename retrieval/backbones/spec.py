@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from retrieval.images import Preprocessing
-from retrieval.words import DEFAULT_POOL, DEFAULT_VIEWS, Pool, Views
+from retrieval.words import DEFAULT_POOL, DEFAULT_VIEWS, Pool, Views, is_own
 
 if TYPE_CHECKING:
     import torch
@@ -33,16 +33,11 @@ class BackboneSpec:
     views: Views = DEFAULT_VIEWS
 
     @property
-    def is_own(self) -> bool:
-        """Whether an embedding is what the network gives, of one view."""
-        return (self.pool, self.views) == (DEFAULT_POOL, DEFAULT_VIEWS)
-
-    @property
     def fingerprint(self) -> str:
         """SHA-256 over everything but the name and the fit, which the network does not see."""
         p = self.preprocessing
         parts = [self.architecture, self.weights_sha256, self.dim, p.size, *p.mean, *p.std]
-        parts += [] if self.is_own else [self.pool, self.views]
+        parts += [] if is_own(self.pool, self.views) else [self.pool, self.views]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
