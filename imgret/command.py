@@ -86,4 +86,4 @@ def _empty(param: click.Parameter) -> str:
 
 
 def _takes_one(param: Any) -> bool:
-    return isinstance(param, click.Option) and not (param.multiple or param.is_flag or param.count)
+    return isinstance(param, click.Option) and not (param.multiple or param.count or param.is_eager)
