@@ -17,9 +17,10 @@ from retrieval.text import composed
 Split = Literal["train", "validation", "test"]
 
 _SPLITS: dict[str, Split] = {
-    **dict.fromkeys(("train", "training", "trn"), "train"),
-    **dict.fromkeys(("val", "valid", "validate", "validation", "dev", "development"), "validation"),
-    **dict.fromkeys(("test", "testing", "tst", "holdout"), "test"),
+    **dict.fromkeys(("train", "training", "trainval", "trn"), "train"),
+    **dict.fromkeys(("val", "valid", "validate", "validation", "minival"), "validation"),
+    **dict.fromkeys(("dev", "devel", "development"), "validation"),
+    **dict.fromkeys(("test", "testing", "testdev", "tst", "holdout", "held", "heldout"), "test"),
 }
 _EVALUATION = ("eval", "evaluation")  # for choosing, unless another folder is
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")

@@ -17,9 +17,11 @@ from tests.classify.blobs import save_blobs
 
 NAMED = {
     "train": ["train", "Training", "TRAIN", "seg_train", "parts_train", "train2017", "trainset",
-              "Train Images", "x-train", "my.training.data", "TrainingData"],
-    "validation": ["val", "VALID", "Validation", "validation_set", "dev", "val2017", "ValImages"],
-    "test": ["test", "Testing", "TEST", "seg_test", "parts_test", "test-images", "TestSet"],
+              "Train Images", "x-train", "my.training.data", "TrainingData", "trainval"],
+    "validation": ["val", "VALID", "Validation", "validation_set", "dev", "val2017", "ValImages",
+                   "devel", "minival"],
+    "test": ["test", "Testing", "TEST", "seg_test", "parts_test", "test-images", "TestSet",
+             "held-out", "HeldOut", "holdout", "testdev"],
 }  # fmt: skip
 
 
@@ -28,7 +30,9 @@ def test_usual_names_of_splits_are_known(split: str) -> None:
     assert {name: split_of(name) for name in NAMED[split]} == dict.fromkeys(NAMED[split], split)
 
 
-@pytest.mark.parametrize("name", ["latest", "contest", "devil", "retrained", "valley", ""])
+@pytest.mark.parametrize(
+    "name", ["latest", "contest", "devil", "retrained", "valley", "withheld", ""]
+)
 def test_what_only_holds_the_letters_is_no_split(name: str) -> None:
     assert split_of(name) is None
 
