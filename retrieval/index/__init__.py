@@ -2,13 +2,14 @@
 
 index.py   one index: build, change, search
 delta.py   an index whose file stays while it changes: what is new lies beside it
-cells.py   the cells of an IVF index, and their search held against exact search
+cells.py   the cells of an IVF index, and exact neighbours to hold their search against
 stored.py  the vectors and ids that FAISS holds
 search.py  one search of FAISS, with parameters and threads of its own
+effort.py  how many cells are searched: learnt, and held against exact search
+reach.py   in how many cells neighbours lie, by how near they are
+wider.py   the search in as many cells as each query needs
 selection.py  which ids a search is among
-cell_counts.py  how many of them each cell holds
 gathered.py  the vectors of few such ids side by side, once they are asked for often
-wider.py   the search among them in as many cells as it needs
 files.py   an index as a file, checked before it is read
 steps.py   the transform as FAISS runs it
 gpu.py     a copy on a GPU

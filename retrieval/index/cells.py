@@ -1,10 +1,8 @@
-"""The cells of an IVF index: trained on vectors of the gallery, their search held against exact."""
+"""The cells of an IVF index, trained on vectors of the gallery, and their true neighbours."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import faiss
@@ -15,38 +13,9 @@ from retrieval.index.steps import apply, float32
 
 Batches = Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]
 
-RECALL_AT, RECALL_AT_MANY = 10, 100  # neighbours
+NEIGHBOURS_KNOWN = 100  # of a query
 SAME_SCORE = 1e-4  # what float16 changes in a score; neighbours nearer than this are equal
-RECALL_WANTED = 0.99
 ROWS_PER_CELL = 40  # that k-means is trained on
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How many of nlist cells a search visits.
-
-    nprobe, of_many: the cells that give the recall wanted of 10 and of 100 neighbours.
-    """
-
-    nprobe: int
-    of_many: int
-    nlist: int
-
-    def cells(self, k: float) -> int:
-        """Return the cells that hold the k nearest, where k may be a fraction.
-
-        Between what was measured the number grows by a power of k, beyond in proportion, which is
-        rather too many.
-
-        >>> [Effort(4, 40, 999).cells(k) for k in (5, 10, 50, 1000)]
-        [4, 4, 20, 400]
-        """
-        times, most = k / RECALL_AT, RECALL_AT_MANY / RECALL_AT
-        if times <= 1:
-            return self.nprobe
-        power = math.log(self.of_many / self.nprobe, most)
-        cells = self.nprobe * times**power if times < most else self.of_many * times / most
-        return math.ceil(min(round(cells, 9), self.nlist))
 
 
 def trained_ivf(chain: list[Any], batches: Batches, n: int, d: int, seed: int) -> Any:
@@ -84,7 +53,7 @@ def exact_neighbours(
     """Find the true nearest neighbours of vectors of the gallery, themselves left out.
 
     x: (q, d_out) float32 under (q,) ids. batches: of all ids and their vectors. Returns their
-    (q, k) ids and scores, best first; k is RECALL_AT_MANY, or less where fewer exist. A query that
+    (q, k) ids and scores, best first; k is at most NEIGHBOURS_KNOWN. A query that
     is one of them leaves its last place at -1 and -inf.
     """
     best = np.empty((len(x), 0), np.float32)
@@ -94,7 +63,7 @@ def exact_neighbours(
         scores[ids[:, None] == batch_ids] = -np.inf
         best = np.hstack([best, scores])
         best_ids = np.hstack([best_ids, np.broadcast_to(batch_ids, scores.shape)])
-        keep = min(RECALL_AT_MANY, best.shape[1])
+        keep = min(NEIGHBOURS_KNOWN, best.shape[1])
         order = np.argpartition(-best, keep - 1, axis=1)[:, :keep]
         best, best_ids = np.take_along_axis(best, order, 1), np.take_along_axis(best_ids, order, 1)
     best_ids[np.isneginf(best)] = -1  # the query itself, where the gallery is that small
@@ -116,23 +85,3 @@ def recalls(
     good = (found[:, :, None] == exact[:, None, :]).any(axis=2) | (scores >= least - SAME_SCORE)
     wanted = (exact >= 0).sum(axis=1)
     return np.minimum((good & other).sum(axis=1), wanted) / np.maximum(wanted, 1)
-
-
-def cells_with_recall(
-    search: Callable[[int], tuple[np.ndarray, np.ndarray]],
-    nprobe: int,
-    nlist: int,
-    known: tuple[np.ndarray, np.ndarray, np.ndarray],
-) -> tuple[int, float]:
-    """Return how many cells give the recall wanted, at least nprobe, and the mean recall then.
-
-    search: of some vectors, in so many cells. known: their ids, and what exact_neighbours() says of
-    them. The mean has to lie two standard errors above what is wanted, so that other queries get
-    it as well.
-    """
-    while True:
-        found_of = recalls(*search(nprobe), *known)
-        margin = 2 * found_of.std() / math.sqrt(len(found_of))
-        if nprobe == nlist or found_of.mean() - margin >= RECALL_WANTED:
-            return nprobe, round(float(found_of.mean()), 5)
-        nprobe = min(nlist, max(nprobe + 1, nprobe * 5 // 4))

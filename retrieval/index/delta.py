@@ -235,10 +235,14 @@ class GrowingIndex:
         return self.search_vectors(self.transform(embeddings), k, allowed=allowed)
 
     def search_vectors(
-        self, x: np.ndarray, k: int, *, allowed: Allowed | None = None
+        self, x: np.ndarray, k: int, *, allowed: Allowed | None = None, least: float = -1.0
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Find the k nearest of (q, d_out) vectors that are already transformed."""
-        scores, ids = self.main.search_vectors(x, k, among=allowed.main if allowed else self._all)
+        """Find the k nearest of (q, d_out) vectors that are already transformed.
+
+        least: neighbours that score less need not be the right ones.
+        """
+        among = allowed.main if allowed else self._all
+        scores, ids = self.main.search_vectors(x, k, among=among, least=least)
         if self.added is None:
             return scores, ids
         near, theirs = self.added.search_vectors(x, k, among=allowed.added if allowed else None)

@@ -11,6 +11,7 @@ import faiss
 
 from retrieval.errors import GalleryError
 from retrieval.files import sha256_of
+from retrieval.index.reach import Reach
 
 IndexFacts = dict[str, int | float | str | bool]
 
@@ -116,8 +117,11 @@ def _ivf_fits(inner: Any) -> bool:
 
 
 def _effort_fits(facts: IndexFacts, nlist: int) -> bool:
-    few, many = (facts.get(name) for name in ("nprobe", "of_many"))
-    return isinstance(few, int) and isinstance(many, int) and 1 <= few <= many <= nlist
+    first, reach, cells = (facts.get(name) for name in ("nprobe", "reach", "cells"))
+    if not isinstance(first, int) or not isinstance(reach, str):
+        return False
+    Reach.parse(reach, nlist)
+    return 1 <= first <= nlist and isinstance(cells, int | float) and 0 <= cells <= nlist
 
 
 def _flat_fits(flat: Any, d: int) -> bool:

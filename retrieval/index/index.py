@@ -1,9 +1,9 @@
 """An index over transformed vectors, of one of two kinds.
 
     exact   IndexFlatIP, up to 100,000 vectors: every vector is compared in float32
-    ivf     IndexIVFScalarQuantizer in float16, beyond: k-means cells, of which the nearest nprobe
-            are searched (Sivic and Zisserman 2003); for 10 and for 100 neighbours it is tuned when
-            the index is built, on vectors of the gallery held against exact search, to a recall of
+    ivf     IndexIVFScalarQuantizer in float16, beyond: k-means cells, of which the nearest are
+            searched (Sivic and Zisserman 2003), as many as a query needs; that is learnt when the
+            index is built, on vectors of the gallery held against exact search, to a recall of
             0.99, and measured again when the index has changed
 
 Float16 keeps the ranks of the vectors, so no refinement follows the search of the cells. IVF was
@@ -12,8 +12,9 @@ chosen over HNSW since it adds, removes and filters in place (docs/decisions.md)
 
 from __future__ import annotations
 
+import math
 import threading
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,16 +24,8 @@ import numpy as np
 from retrieval.draw import evenly_drawn
 from retrieval.errors import GalleryError, GalleryWriteError
 from retrieval.files import replaced, sha256_of
-from retrieval.index.cells import (
-    RECALL_AT,
-    RECALL_AT_MANY,
-    Batches,
-    Effort,
-    cells_with_recall,
-    exact_neighbours,
-    sample,
-    trained_ivf,
-)
+from retrieval.index.cells import Batches, exact_neighbours, sample, trained_ivf
+from retrieval.index.effort import RECALL_AT, Known, learnt_effort
 from retrieval.index.files import (
     IndexFacts,
     check_content,
@@ -43,6 +36,7 @@ from retrieval.index.files import (
     steps_of,
 )
 from retrieval.index.gpu import GpuCopy
+from retrieval.index.reach import Reach
 from retrieval.index.search import search_index
 from retrieval.index.selection import Selection
 from retrieval.index.steps import AffineMap, apply, chain_of, float32
@@ -59,8 +53,7 @@ STAYS_EXACT, STAYS_IVF = 1.25, 0.8  # times that: a few more or fewer build noth
 TUNED_ON, SETTLED_ON = 1000, 200  # vectors that recall is measured on, at first and later
 MOST_EFFORT = 4.0  # times the cells searched at first; then an index that is built anew is faster
 ROWS_A_SEARCH = 4096
-NEARLY_ALL = 0.9  # of the vectors: what is left out then changes little in a cell
-FEW = 0.005  # of the vectors: no cell may hold the nearest k, so all are searched
+FEW = 0.02  # of the vectors: their nearest may lie in any cell, so all are searched at once
 
 
 class Index:
@@ -176,7 +169,8 @@ class Index:
         """The kind and its parameters, for people to read."""
         if self._facts["kind"] == "exact":
             return "exact"
-        return f"ivf, {self._ivf.nlist} cells, {self._facts['nprobe']} searched, float16"
+        cells = float(self._facts["cells"])
+        return f"ivf, {self._ivf.nlist} cells, {cells:.0f} searched on average, float16"
 
     @property
     def recall(self) -> float | None:
@@ -246,23 +240,23 @@ class Index:
     def settle(self, *, seed: int = 0) -> bool:
         """Measure recall again after changes, on vectors that were added and on any.
 
-        More cells are searched where it fell below what is wanted, of either; the lower one is
-        told. Returns False where that takes so many more that the index should be built anew.
+        As many cells are searched from now on as either needs; the lower recall is told. Returns
+        False where that takes so many more that the index should be built anew.
         """
         if not self._unsettled:
             return True
         ids, random = self.ids, np.random.default_rng(seed)
         added = np.concatenate([*self._added, np.empty(0, np.int64)])
-        least = 1.0
+        groups = []
         for of in (ids, added[np.isin(added, ids)]):
             if len(of):
                 asked = of[evenly_drawn(len(of), SETTLED_ON, seed=random)]
                 x = self.vectors(asked)
-                exact = exact_neighbours(x, asked, self.stored.batches())
-                least = min(least, self._raise_effort(x, asked, *exact))
-        self._facts["recall"], self._added, self._unsettled = least, [], False
-        at_first = self._facts.get("tuned")
-        return not isinstance(at_first, int) or int(self._facts["nprobe"]) <= MOST_EFFORT * at_first
+                groups.append(Known(asked, x, *exact_neighbours(x, asked, self.stored.batches())))
+        if groups:
+            self._learn(groups, seed)
+        self._added, self._unsettled = [], False
+        return float(self._facts["cells"]) <= MOST_EFFORT * float(self._facts["tuned"])
 
     def augment(self, how: Neighbourhood) -> None:
         """Replace each vector by the weighted mean of itself and its nearest (refinement.py)."""
@@ -309,75 +303,69 @@ class Index:
         return self.search_vectors(self.transform(embeddings), k, among=among)
 
     def search_vectors(
-        self, x: np.ndarray, k: int, *, among: Selection | None = None
+        self, x: np.ndarray, k: int, *, among: Selection | None = None, least: float = -1.0
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Find the k nearest of (q, d_out) vectors that are already transformed."""
+        """Find the k nearest of (q, d_out) vectors that are already transformed.
+
+        least: neighbours that score less need not be the right ones.
+        """
         with self._settling:  # else cells that were made for other vectors are searched
             self.settle()
         found = min(k, self.ntotal if among is None else among.count)
         scores = np.full((len(x), k), -np.inf, np.float32)
         ids = np.full((len(x), k), -1, np.int64)
         if found and len(x):
-            s, i = self._search(x, found, among)
+            s, i = self._search(x, found, among, least)
             scores[:, :found], ids[:, :found] = np.where(i >= 0, s, -np.inf), i
         return np.clip(scores, None, 1.0), ids
 
     def _search(
-        self, x: np.ndarray, k: int, among: Selection | None
+        self, x: np.ndarray, k: int, among: Selection | None, least: float
     ) -> tuple[np.ndarray, np.ndarray]:
         if self._facts["kind"] == "exact":
             return search_index(self._inner, x, k, None, among)
         gathered = None if among is None else among.gathered
         if gathered and (few := gathered.index(self.stored, len(x))) is not None:
             return search_index(few, x, k, None)
-        effort, share = self._effort, 1.0 if among is None else among.count / self.ntotal
-        nprobe = effort.cells(k / share) if share >= FEW else effort.nlist
-        if among is not None and share < NEARLY_ALL and nprobe < effort.nlist:
-            return search_wider(self.stored, x, k, effort, among)
-        on_gpu = among is None and nprobe == effort.nprobe
-        answer = self._gpu.search(self._inner, x, k) if on_gpu else None
-        scores, ids = answer or search_index(self._inner, x, k, nprobe, among)
-        if (ids < 0).any():  # the cells searched hold too few
-            scores, ids = search_index(self._inner, x, k, effort.nlist, among)
+        return self._search_cells(x, k, among, self._reach.down_to(least))
+
+    def _search_cells(
+        self, x: np.ndarray, k: int, among: Selection | None, reach: Reach
+    ) -> tuple[np.ndarray, np.ndarray]:
+        first = int(self._facts["nprobe"])
+        answer = self._gpu.search(self._inner, x, k) if among is None else None
+        if answer is None:
+            share = 1.0 if among is None else among.count / self.ntotal
+            wider = math.ceil(first * max(1.0, math.sqrt(k / RECALL_AT / share)))
+            first = wider if share > FEW else reach.nlist
+            return search_wider(self.stored, x, k, first, reach, among)[:2]
+        scores, ids = answer
+        more = reach.cells_for(scores[:, -1]) > first
+        if more.any():
+            scores[more], ids[more], _ = search_wider(self.stored, x[more], k, first, reach)
         return scores, ids
 
-    @property
-    def _effort(self) -> Effort:
-        nprobe, of_many = int(self._facts["nprobe"]), int(self._facts["of_many"])
-        return Effort(nprobe, of_many, int(self._inner.nlist))
+    @cached_property
+    def _reach(self) -> Reach:
+        return Reach.parse(str(self._facts["reach"]), int(self._inner.nlist))
 
     def _tune(self, batches: Batches, n: int, seed: int, progress: Progress | None) -> None:
-        """Search as few cells as give the recall wanted, on TUNED_ON vectors of the gallery.
-
-        The mean has to lie two standard errors above it, so that other queries get it as well.
-        """
+        """Search as few cells as give the recall wanted, on TUNED_ON vectors of the gallery."""
         if progress:
             progress("tuning", 0, None)
         ids, queries = sample(batches, n, TUNED_ON, seed + 1)
         vectors = self.transform(queries)
         transformed = ((of, self.transform(x)) for of, x in batches())
         found = exact_neighbours(vectors, ids, transformed)
-        self._facts["nprobe"] = self._facts["of_many"] = min(4, int(self._ivf.nlist))
-        self._facts["recall"] = self._raise_effort(vectors, ids, *found)
-        self._facts["tuned"] = self._facts["nprobe"]
+        self._learn([Known(ids, vectors, *found)], seed)
+        self._facts["tuned"] = self._facts["cells"]
 
-    def _raise_effort(
-        self, vectors: np.ndarray, ids: np.ndarray, exact: np.ndarray, scores: np.ndarray
-    ) -> float:
-        """Search as many more cells as give some vectors the recall wanted.
-
-        exact, scores: their true neighbours. Returns the recall of RECALL_AT.
-        """
-        recalls, least = {}, 1
-        for name, k in (("nprobe", RECALL_AT), ("of_many", RECALL_AT_MANY)):
-            known, wanted = (ids, exact[:, :k], scores[:, :k]), min(self.ntotal, k + 1)
-            least, recalls[k] = cells_with_recall(
-                partial(search_index, self._inner, vectors, wanted),
-                max(least, int(self._facts[name])), int(self._ivf.nlist), known,
-            )  # fmt: skip
-            self._facts[name] = least
-        self._ivf.nprobe = int(self._facts["nprobe"])  # what a copy on a GPU searches
-        return recalls[RECALL_AT]
+    def _learn(self, groups: list[Known], seed: int) -> None:
+        """Search as many cells as give some vectors the recall wanted."""
+        effort = learnt_effort(self.stored, groups, seed=seed)
+        self._facts |= effort.facts
+        self.__dict__.pop("_reach", None)
+        self._ivf.nprobe = effort.first  # what a copy on a GPU searches
 
     def _raw(self, embeddings: np.ndarray) -> np.ndarray:
         x = float32(embeddings)

@@ -45,6 +45,11 @@ class StoredVectors:
         return np.array([lists.list_size(cell) for cell in range(lists.nlist)])
 
     @property
+    def quantizer(self) -> Any:
+        """The index of the cells' centres."""
+        return faiss.downcast_index(self.index.quantizer)
+
+    @property
     def row_size(self) -> int:
         """The bytes of a stored vector and its id."""
         return 8 + int(self.index.index.sa_code_size() if self._is_flat else self.index.code_size)
@@ -66,6 +71,10 @@ class StoredVectors:
         """Tell of ids of any shape whether they have a vector: bool."""
         return self._places.of(ids) >= 0
 
+    def cells_of(self, ids: np.ndarray) -> np.ndarray:
+        """Return the cell of each of some ids that it holds, of any shape: int64."""
+        return np.searchsorted(np.cumsum(self.cell_sizes), self._places.of(ids), side="right")
+
     def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Give all ids and vectors, some thousand at a time."""
         for start in range(0, len(self.ids), VECTORS_A_READ):
@@ -83,7 +92,7 @@ class StoredVectors:
             codes = faiss.downcast_index(self.index.index).get_xb()
             n = int(self.index.ntotal)
             return np.array(faiss.rev_swig_ptr(codes, n * self.d).reshape(n, self.d)[places])
-        lists, centres = self.index.invlists, faiss.downcast_index(self.index.quantizer)
+        lists, centres = self.index.invlists, self.quantizer
         ends = np.cumsum(self.cell_sizes)
         cell_of = np.searchsorted(ends, places, side="right")
         vectors = np.empty((len(places), self.d), np.float32)

@@ -65,10 +65,10 @@ def test_a_search_after_a_change_needs_no_word(index: Index, old: np.ndarray) ->
 
 
 def test_what_takes_many_more_cells_is_to_be_built_anew(index: Index) -> None:
-    at_first = int(index.settings["nprobe"])
+    at_first = float(index.settings["cells"])
     index.add(np.arange(N, 4 * N), cloud(3 * N, 1, 3.0))
     settled = index.settle()
-    assert settled == (int(index.settings["nprobe"]) <= 4 * at_first)
+    assert settled == (float(index.settings["cells"]) <= 4 * at_first)
     assert not settled
 
 

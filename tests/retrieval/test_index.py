@@ -126,8 +126,7 @@ def test_a_narrow_filter_that_is_asked_again_compares_with_what_passes_alone(
     among = Selection.of(chosen * 3 + 100)
     for query in points[: gathered.QUERIES_BEFORE]:
         ivf.search(query[None], 10, among=among)
-    monkeypatch.setattr("retrieval.index.index.search_wider", None)
-    monkeypatch.setattr("retrieval.index.index.Effort", None)  # no cell is searched
+    monkeypatch.setattr("retrieval.index.index.search_wider", None)  # no cell is searched
     scores, ids = ivf.search(points[::100], 10, among=among)
     passing = np.array([row[np.isin(row, chosen)] for row in ranked])
     assert share_found(ids, passing) >= 0.999  # float16 and ties
@@ -148,38 +147,73 @@ def test_what_was_gathered_for_a_filter_follows_the_index(points: np.ndarray) ->
     assert ids[0, 0] != 100
 
 
-def test_cells_counted_for_a_filter_follow_the_index(points: np.ndarray) -> None:
-    index = build(points[:4000], "ivf")
-    later = np.arange(4000, 5000) * 3 + 100
-    among = Selection.of(np.concatenate([np.arange(2000) * 3 + 100, later]))
-    index.search(points[:200], 1, among=among)  # counts the cells
-    index.add(later, points[4000:5000])
-    _, ids = index.search(points[4000:5000], 1, among=among)
-    assert (ids[:, 0] == later).mean() >= 0.99
-
-
 def test_more_neighbours_are_found_as_well(
     ivf: Index, points: np.ndarray, ranked: np.ndarray
 ) -> None:
-    few, many = int(ivf.settings["nprobe"]), int(ivf.settings["of_many"])
-    assert few < many
     for k in (30, 100, 300):
         _, ids = ivf.search(points[::100], k)
         found = (ids[:, :, None] == 3 * ranked[:, None, :k] + 100).any(axis=2)
         assert found.mean() >= 0.985
 
 
-@pytest.mark.parametrize("share", [0.5, 0.2])
-def test_a_filter_that_passes_by_chance_is_searched_in_few_cells(
-    share: float, ivf: Index, points: np.ndarray
-) -> None:
-    chosen = np.random.default_rng(0).permutation(20_000)[: int(20_000 * share)]
-    among = Selection.of(chosen * 3 + 100)
+def searched(index: Index, queries: np.ndarray, among: Selection | None = None) -> float:
+    """Cells a query, as FAISS counts them."""
     stats = faiss.cvar.indexIVF_stats
     stats.reset()
-    ivf.search(points[::100], 10, among=among)
-    few, many = int(ivf.settings["nprobe"]), int(ivf.settings["of_many"])
-    assert few < stats.nlist / 200 < 1.5 * many
+    index.search(queries, 10, among=among)
+    return float(stats.nlist) / len(queries)
+
+
+def test_a_filter_that_passes_by_chance_is_searched_in_few_cells(
+    ivf: Index, points: np.ndarray
+) -> None:
+    cells = int(ivf.kind.split()[1])
+    chosen = np.random.default_rng(0).permutation(20_000)[:10_000]
+    among = Selection.of(chosen * 3 + 100)
+    unfiltered = searched(ivf, points[::100])
+    assert unfiltered < searched(ivf, points[::100], among) < cells / 3
+
+
+@pytest.fixture(scope="module")
+def apart() -> tuple[np.ndarray, np.ndarray]:
+    """20,000 points in 200 classes that hardly overlap, and their classes."""
+    random = np.random.default_rng(3)
+    of = random.integers(0, 200, 20_000)
+    noise = 0.3 * random.normal(size=(20_000, 48))
+    return (random.normal(size=(200, 48))[of] + noise).astype(np.float32), of
+
+
+def nearest(x: np.ndarray, query: np.ndarray) -> np.ndarray:
+    """The cosines of a query with its ten nearest, by numpy."""
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    return np.sort(unit @ query / np.linalg.norm(query))[::-1][:10]
+
+
+def test_what_leaves_out_the_class_of_a_query_costs_no_recall(
+    apart: tuple[np.ndarray, np.ndarray],
+) -> None:
+    """It passes nearly all, but nothing in the cells nearest to the query."""
+    x, of = apart
+    index, found = build(x, "ivf"), []
+    for query in range(0, 20_000, 100):
+        others = np.flatnonzero(of != of[query])
+        scores, ids = index.search(x[query][None], 10, among=Selection.of(others * 3 + 100))
+        assert (of[(ids - 100) // 3] != of[query]).all()
+        found.append((scores[0] >= nearest(x[others], x[query]) - 1e-3).mean())
+    assert np.mean(found) >= 0.98
+
+
+def test_a_query_of_a_class_that_is_not_there_finds_the_nearest(
+    apart: tuple[np.ndarray, np.ndarray],
+) -> None:
+    x, of = apart
+    known = x[of >= 40]
+    index = build(known, "ivf")
+    queries = x[of < 40][::50]
+    scores, _ = index.search(queries, 10)
+    best = np.array([nearest(known, query) for query in queries])
+    assert (scores >= best - 1e-3).mean() >= 0.98
+    assert searched(index, queries) > 3 * searched(index, known[::50])  # each its own number
 
 
 def test_the_scores_of_ivf_are_cosines(ivf: Index, points: np.ndarray) -> None:
@@ -364,7 +398,7 @@ def test_a_damaged_file_is_one_sentence(damage: str, tmp_path: Path) -> None:
             }[damage]
         )
     if damage == "other kind":
-        settings |= {"kind": "ivf", "nprobe": 3, "of_many": 3}
+        settings |= {"kind": "ivf", "nprobe": 3, "reach": "0.9:3", "cells": 3.0}
     with pytest.raises(GalleryError, match="verify --repair"):
         Index.load(file, settings)
 
@@ -395,9 +429,16 @@ def test_any_changed_byte_outside_the_vectors_is_noticed(kind: Kind, tmp_path: P
         {"nprobe": 0},
         {"nprobe": 10**9},
         {"nprobe": "all"},
-        {"of_many": 0},
-        {"of_many": 10**9},
-        {"of_many": 8.5},
+        {"reach": "0.9:0"},
+        {"reach": "0.9:1 0.8:1000000000"},
+        {"reach": "0.8:1 0.9:2"},
+        {"reach": "0.9:2 0.8:1"},
+        {"reach": "nan:1"},
+        {"reach": "0.9"},
+        {"reach": "0.9:1 " * 10_000},
+        {"reach": 8.5},
+        {"cells": "all"},
+        {"cells": -1},
     ],
     ids=str,
 )

@@ -18,6 +18,7 @@ from retrieval.sorted_ids import IdPlaces
 CANDIDATES = 34  # that are held against each image
 REMEMBERED = 24  # of them, the nearest
 SPARE = 2  # candidates a neighbour wanted
+NEAR_IN_INDEX = 0.7  # scores of transformed vectors; of what is less near any will do
 QUERIES_A_BLOCK = 2048
 VERIFIED_AT_ONCE = 1 << 11
 
@@ -112,7 +113,7 @@ class IndexedNeighbours:
         embeddings = self._embeddings[places]
         vectors = self._index.transform(embeddings)
         _, ids = self._index.search_vectors(
-            vectors, min(k, len(self._places)), allowed=self._allowed
+            vectors, min(k, len(self._places)), allowed=self._allowed, least=NEAR_IN_INDEX
         )
         at = self._at.of(ids)
         near = np.where(at >= 0, self._places[at], -1)
