@@ -19,6 +19,11 @@ from retrieval.index import GrowingIndex, Index
 from retrieval.progress import Progress
 from retrieval.sorted_ids import ids_without
 
+DAMAGED = (
+    "%s: its index is not what was written, so it is built again from the stored embeddings. Check "
+    "the disk, and run `imgret verify`."
+)
+
 _log = logging.getLogger("imgret")
 
 
@@ -137,7 +142,7 @@ def _bring_up_index(
     state = gallery.index_state(settings, table)
     if n == 0:
         table.write_settings(without_index(settings))
-        sums = gallery.published.checksums(table, settings.files)
+        sums = gallery.published.checksums(table, settings.files, same_version=_is_of(state, table))
         settings = settings.without_index().model_copy(update={"files": sums})
         gallery.published.keep_copies(settings.files)
         gallery.publish(settings)
@@ -170,13 +175,20 @@ def _bring_up_index(
                 added=added,
                 removed=removed,
             ),
-            "files": gallery.published.checksums(table, settings.files),
+            "files": gallery.published.checksums(
+                table, settings.files, same_version=_is_of(state, table)
+            ),
         }
     )
     gallery.published.keep_copies(settings.files)
     gallery.publish(settings)
     drop_superseded(gallery, table, settings)  # until now readers use what was published before
     return settings
+
+
+def _is_of(state: IndexState | None, table: ImageTable) -> bool:
+    """Whether what was published is of the very version that the table is at."""
+    return state is not None and state.version == table.version
 
 
 def without_index(settings: Settings) -> str:
@@ -269,9 +281,17 @@ def _updated(
             progress("indexing", done, len(new))
     if index.ntotal != n:
         return None
-    if index.is_crowded or (compact and index.has_delta):
-        in_memory = Index.load(gallery.index_files_of(state).main, state.settings, mmap=False)
-        return index.merged(in_memory)
+    files, merges = gallery.index_files_of(state), index.is_crowded or (compact and index.has_delta)
+    try:  # what is copied gets a new SHA-256, which would hide damage for good
+        if merges:
+            in_memory = Index.load(files.main, state.settings, mmap=False)
+            index.check_content(files)
+            return index.merged(in_memory)
+        if index.changed:
+            index.check_beside(files)
+    except GalleryError:
+        _log.warning(DAMAGED, gallery.path)
+        return None
     return index
 
 
