@@ -206,10 +206,9 @@ class GrowingIndex:
         """Whether anything lies beside the main index."""
         return self.added is not None or len(self.removed) > 0
 
-    @property
-    def merged_size(self) -> int:
-        """The bytes of the file that merged() makes."""
-        return int(self.main.settings["head"]) + self.ntotal * self.main.stored.row_size
+    def size_as_one(self, n: int) -> int:
+        """Return the bytes of the file that it would be as one index of n vectors."""
+        return int(self.main.settings["head"]) + n * self.main.stored.row_size
 
     def merged(self, main: Index) -> GrowingIndex | None:
         """Make one index of all; None where it should rather be built anew.

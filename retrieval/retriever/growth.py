@@ -83,9 +83,10 @@ def fits_merged(gallery: Gallery, index: GrowingIndex, *, must: bool) -> bool:
 
     Raises GalleryWriteError where there must be.
     """
-    if has_room(gallery.path, index.merged_size, "merging its index", must=must):
+    size = index.size_as_one(index.ntotal)
+    if has_room(gallery.path, size, "merging its index", must=must):
         return True
-    put_off(gallery, describe_need(gallery.path, index.merged_size))
+    put_off(gallery, f"that {describe_need(gallery.path, size)}")
     return False
 
 

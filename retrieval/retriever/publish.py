@@ -28,6 +28,8 @@ from retrieval.retriever.growth import (
     put_off,
 )
 
+USUAL_WIDTH = 512  # of a transformed embedding, at most
+
 _log = logging.getLogger("imgret")
 
 
@@ -277,6 +279,24 @@ def load_index(gallery: Gallery, state: IndexState) -> GrowingIndex:
     """Load the published index. Raises GalleryError if a file of it is damaged."""
     files = gallery.index_files_of(state)
     return GrowingIndex.load(files, state.settings, state.added, state.removed)
+
+
+def index_need(
+    gallery: Gallery, table: ImageTable, settings: Settings, *, anew: bool = False
+) -> int:
+    """Estimate the bytes of the index file that compacting writes beside the one that is there.
+
+    anew: whether a transform is fitted anew, too.
+    """
+    n, state = table.count(INDEXED), gallery.index_state(settings, table)
+    index = None
+    with contextlib.suppress(GalleryError):
+        index = load_index(gallery, state) if state else None
+    if index is None or state is None:
+        return n * (4 * min(table.dim, USUAL_WIDTH) + 8)
+    if state.version == table.version and not index.has_delta and not anew:
+        return 0
+    return index.size_as_one(n)
 
 
 def _grown(

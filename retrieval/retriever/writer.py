@@ -207,7 +207,6 @@ class Writer:
             self.table.update({"id": list(ids), "label": list(labels)})
             self.tally.relabelled += len(ids)
         self.table.remove(gone)
-        self.table.compact()
 
     def _is_touched(self, task: Task, loaded: Loaded) -> bool:
         """Whether the file's content is what is stored of it; then its row stays."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from retrieval.errors import GalleryWriteError
-from retrieval.index import GrowingIndex
+from retrieval.index import GrowingIndex, delta
 from retrieval.retriever import Retriever
 from tests.retrieval.stored import faults, save_small, small_disk
 from tests.samples import files_of_at_most
 
 NOT_MERGED = "its index is not merged now"
+LISTS = 20_000  # bytes: larger than a list of ids or a manifest, smaller than rows
 FREE = 1 << 20  # bytes: for a list of ids, not for an index with its transform of 6 MB
 
 
@@ -118,8 +120,92 @@ def test_an_index_is_given_up_only_where_not_even_a_list_of_ids_can_be_written(
 
 def test_compact_says_what_it_needs_and_changes_nothing(full: Path) -> None:
     Retriever(full / "g.imgret").remove(full / "p" / "03.png")
-    before = main_file(full).read_bytes()
+    before = main_file(full).read_bytes(), data_files(full)
     with pytest.raises(GalleryWriteError, match=r"needs [67]\.\d MB of disk, and [01]\.\d MB are"):
         Retriever(full / "g.imgret").compact()
-    assert main_file(full).read_bytes() == before
+    assert (main_file(full).read_bytes(), data_files(full)) == before
     assert not found(full, "03.png")
+
+
+def test_compact_with_room_for_the_rows_alone_leaves_them_as_they_are(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grow(monkeypatch)
+    Retriever(home / "g.imgret").remove(home / "p" / "03.png")
+    save_small(home / "p", "new.png", first=50)
+    Retriever(home / "g.imgret").index(home / "p" / "new.png")
+    before = main_file(home).read_bytes(), data_files(home)
+    assert len(before[1]) > 1
+    nearly_full(monkeypatch, FREE)
+    with pytest.raises(GalleryWriteError, match=r"and the index needs [67]\.\d MB of disk, and 1\.0"):
+        Retriever(home / "g.imgret").compact()
+    with pytest.raises(GalleryWriteError, match=r"and the index needs [67]\.\d MB of disk, and 1\.0"):
+        Retriever(home / "g.imgret").index(home / "p" / "new.png", compact=True)
+    assert (main_file(home).read_bytes(), data_files(home)) == before
+    nearly_full(monkeypatch, 8 * FREE)
+    Retriever(home / "g.imgret").compact()
+    assert len(data_files(home)) == 1
+    assert main_file(home).read_bytes() != before[0]
+
+
+def test_rows_alone_are_compacted_where_the_index_stays(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_small(home / "p", "new.png", first=50)
+    Retriever(home / "g.imgret").index(home / "p" / "new.png")
+    before = main_file(home).stat().st_mtime_ns
+    nearly_full(monkeypatch, FREE)
+    Retriever(home / "g.imgret").compact()
+    assert len(data_files(home)) == 1
+    assert main_file(home).stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("how", ["no room", "no large file"])
+def test_a_removal_succeeds_where_files_cannot_be_rewritten(
+    how: str, home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as patch, contextlib.ExitStack() as held:
+        if how == "no room":
+            nearly_full(patch, 100_000)
+        else:
+            held.enter_context(files_of_at_most(LISTS))
+        check_removed(home, caplog)
+    Retriever(home / "g.imgret").compact()
+    (home / "p" / "03.png").unlink()
+    files = [file for file in (home / "g.imgret").rglob("*") if file.is_file()]
+    assert [file for file in files if b"p/03.png" in file.read_bytes()] == []
+    assert faults(home / "g.imgret") == []
+
+
+def test_a_removal_succeeds_on_a_disk_that_is_nearly_full(
+    full: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    free = shutil.disk_usage(full).free
+    (full / "ballast").write_bytes(bytes(free - 100_000))
+    check_removed(full, caplog)
+
+
+def check_removed(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A picture is removed for good, and a line says that files still hold it."""
+    before = data_files(home)
+    assert Retriever(home / "g.imgret").remove(home / "p" / "03.png") == 1
+    assert "cannot be rewritten now. Free some space" in caplog.text
+    assert not found(home, "03.png")
+    assert data_files(home) == before
+    assert [f for f in faults(home / "g.imgret") if "are gone" not in f] == []
+
+
+def data_files(home: Path) -> list[str]:
+    return sorted(f.name for f in (home / "g.imgret" / "images.lance" / "data").iterdir())
+
+
+def nearly_full(patch: pytest.MonkeyPatch, free: int) -> None:
+    """The disk says that it has so many bytes free."""
+    usage = type(shutil.disk_usage("/"))
+    patch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9 - free, free))
+
+
+def grow(patch: pytest.MonkeyPatch) -> None:
+    """Keep what changes beside the index, as in a large gallery."""
+    patch.setattr(delta, "SMALL", 0)
+    patch.setattr(delta, "MERGED_FROM", 9)
