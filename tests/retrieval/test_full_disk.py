@@ -16,6 +16,7 @@ from tests.retrieval.stored import faults, save_small, small_disk
 from tests.samples import files_of_at_most
 
 NOT_MERGED = "its index is not merged now"
+NEEDS = r"and the index needs [67]\.\d MB of disk, and 1\.0 MB are free"
 LISTS = 20_000  # bytes: larger than a list of ids or a manifest, smaller than rows
 FREE = 1 << 20  # bytes: for a list of ids, not for an index with its transform of 6 MB
 
@@ -137,9 +138,9 @@ def test_compact_with_room_for_the_rows_alone_leaves_them_as_they_are(
     before = main_file(home).read_bytes(), data_files(home)
     assert len(before[1]) > 1
     nearly_full(monkeypatch, FREE)
-    with pytest.raises(GalleryWriteError, match=r"and the index needs [67]\.\d MB of disk, and 1\.0"):
+    with pytest.raises(GalleryWriteError, match=NEEDS):
         Retriever(home / "g.imgret").compact()
-    with pytest.raises(GalleryWriteError, match=r"and the index needs [67]\.\d MB of disk, and 1\.0"):
+    with pytest.raises(GalleryWriteError, match=NEEDS):
         Retriever(home / "g.imgret").index(home / "p" / "new.png", compact=True)
     assert (main_file(home).read_bytes(), data_files(home)) == before
     nearly_full(monkeypatch, 8 * FREE)
