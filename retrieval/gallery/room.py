@@ -15,7 +15,11 @@ def has_room(place: Path, size: int, what: str, *, must: bool = False) -> bool:
 
     what: the subject of a sentence. Raises GalleryWriteError where they must fit and do not.
     """
-    if size + ROOM_BESIDE <= shutil.disk_usage(place).free:
+    try:
+        free = shutil.disk_usage(place).free
+    except OSError:  # such as of a folder that is gone: who writes to it says that better
+        return True
+    if size + ROOM_BESIDE <= free:
         return True
     if must:
         raise GalleryWriteError(f"{place}: {what} {describe_need(place, size)}. Free some space.")
