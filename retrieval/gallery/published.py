@@ -18,16 +18,20 @@ class PublishedFiles:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def checksums(self, table: ImageTable, known: Mapping[str, str]) -> dict[str, str]:
+    def checksums(
+        self, table: ImageTable, known: Mapping[str, str], *, same_version: bool = False
+    ) -> dict[str, str]:
         """Return the SHA-256 of each file of a version, by its path below the gallery.
 
         known: those of the version before; a file of the table is never changed, but for manifests
-        whose number is used again after a version was given up.
+        whose number is used again after a version was given up. same_version: known is of this
+        very version, so that a manifest that has changed since is damaged.
         """
         sums = {}
         for file in table.files():
             name = file.relative_to(self.path).as_posix()
-            old = None if file.suffix == ".manifest" else known.get(name)
+            trusted = same_version or file.suffix != ".manifest"
+            old = known.get(name) if trusted else None
             sums[name] = old or sha256_of(file)
         return sums
 

@@ -40,7 +40,8 @@ class Row:
     size: bytes. mtime_ns: of the file. sha256: of its content, hex; "" where it was not read.
     width, height: upright, in pixels. embedding: (d,) float16, or None with the reason in error.
     facts: what the file tells, where it was decoded. stored_ns: when the file was last read and
-    found to be what the row says, of the clock that mtime_ns is held against.
+    found to be what the row says, of the clock that mtime_ns is held against. damaged: whether the
+    embedding was copied from a row whose checksum it does not fit.
     """
 
     id: int
@@ -56,6 +57,7 @@ class Row:
     error: str | None = None
     facts: PictureFacts | None = None
     stored_ns: int = 0
+    damaged: bool = False
 
 
 def schema(dim: int, settings: str, name: str) -> pa.Schema:
@@ -82,7 +84,10 @@ def schema(dim: int, settings: str, name: str) -> pa.Schema:
 
 
 def to_arrow(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
-    """Convert rows to a table of the schema, each with its checksum."""
+    """Convert rows to a table of the schema, each with its checksum.
+
+    That of a damaged row does not fit, so that a copy hides no damage.
+    """
     dim = schema.field("embedding").type.list_size
     empty = np.zeros(dim, np.float16)
     stacked = np.stack([empty if r.embedding is None else r.embedding for r in rows])
@@ -98,7 +103,8 @@ def to_arrow(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
         elif field.name != "checksum":
             held = [storable(getattr(r, field.name)) for r in rows]
             columns[field.name] = pa.array(held, field.type)
-    columns["checksum"] = pa.array(checksums(pa.table(columns)))
+    wrong = np.array([r.damaged for r in rows], np.int64)
+    columns["checksum"] = pa.array(checksums(pa.table(columns)) ^ wrong << 32)
     return pa.table(columns, schema=schema)
 
 
@@ -160,13 +166,21 @@ def facts_of(value: dict[str, Any] | None) -> PictureFacts | None:
 
 def row_of(values: dict[str, Any]) -> Row:
     """Make a Row of what a table gives as a dict."""
-    names = {field.name for field in fields(Row)} - {"embedding", "facts"}
+    names = {field.name for field in fields(Row)} - {"embedding", "facts", "damaged"}
     vector = values["embedding"]
+    embedding = None if vector is None else np.asarray(vector, np.float16)
     return Row(
         **{name: values[name] for name in names},
-        embedding=None if vector is None else np.asarray(vector, np.float16),
+        embedding=embedding,
         facts=facts_of(values["facts"]),
+        damaged=not embedding_fits(embedding, values["checksum"]),
     )
+
+
+def embedding_fits(embedding: np.ndarray | None, checksum: int) -> bool:
+    """Tell whether an embedding is the one that a stored checksum was made of."""
+    crc = 0 if embedding is None else zlib.crc32(embedding.tobytes())
+    return crc == checksum >> 32 & 0xFFFFFFFF
 
 
 def as_matrix(column: pa.Array | pa.ChunkedArray) -> np.ndarray:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property, lru_cache
@@ -35,6 +34,7 @@ from retrieval.gallery.dataset import (
 )
 from retrieval.gallery.filter import with_ids
 from retrieval.gallery.reader import FEW_OF, TableReader
+from retrieval.gallery.room import has_room
 from retrieval.gallery.rows import SETTINGS_KEY, TABLE, Row
 from retrieval.gallery.versions import (
     Durability,
@@ -53,6 +53,8 @@ STEPPED_BACK = (
     "%s: version %d cannot be read (%s), so version %d is used. Run `imgret verify --repair`, or "
     "`imgret index` again: it continues from there."
 )
+
+TOLD = "%s: merging its pieces and the index needs %.0f MB of disk until it is done."
 
 _log = logging.getLogger("imgret")
 
@@ -277,15 +279,22 @@ class ImageTable(TableReader):
                 data_storage_version=LANCE_FORMAT,
             )
 
-    def compact(self, *, everything: bool = False) -> None:
+    def compact(self, *, everything: bool = False, beside: Callable[[], int] = int) -> None:
         """Merge small pieces, once there are many, and write those anew that lost many rows.
 
-        everything: all of these at once, so that nothing of a removed row is kept. Raises
-        GalleryWriteError where the disk has no room for it.
+        everything: all of these at once, so that nothing of a removed row is kept. beside:
+        gives the bytes of the index that is written before what is old can be deleted. Raises
+        GalleryWriteError where everything is asked for and the disk has no room for both.
         """
         find = compaction.complete if everything else compaction.due
         found = find(self._dataset, self.dim)
-        if found and self._has_room(found.size(self._path), must=everything):
+        if found is None:
+            return
+        size = found.size(self._path) + beside()
+        if has_room(self._path, size, "merging its pieces and the index", must=everything):
+            table = sum(file.stat().st_size for file in self.files())
+            if size > max(TOLD_BYTES, TOLD_FROM * table):
+                _log.warning(TOLD, self._path, size / 1e6)
             with self._committing():
                 found.run(self._dataset)
 
@@ -293,9 +302,11 @@ class ImageTable(TableReader):
         """Write the pieces that hold removed rows anew, where they are small.
 
         What older versions hold goes with drop_old_versions(), what is large with compact().
+        Raises GalleryWriteError where the disk has no room for it.
         """
         found = compaction.erasure(self._dataset, self._path)
         if found:
+            has_room(self._path, found.size(self._path), "erasing removed rows", must=True)
             with self._committing():
                 found.run(self._dataset)
 
@@ -303,17 +314,6 @@ class ImageTable(TableReader):
     def holds_removed(self) -> bool:
         """Whether removed rows are still in the files."""
         return any(piece.metadata.deletion_file for piece in self._dataset.get_fragments())
-
-    def _has_room(self, size: int, *, must: bool) -> bool:
-        """Whether the disk has room for so many bytes; the log tells where that is much."""
-        free = shutil.disk_usage(self._path).free
-        needs = f"{self._path}: merging its pieces needs {size / 1e6:,.0f} MB of disk"
-        if size > free and must:
-            raise GalleryWriteError(f"{needs}, and {free / 1e6:,.0f} MB are free. Free some space.")
-        table = sum(file.stat().st_size for file in self.files())
-        if free >= size > max(TOLD_BYTES, TOLD_FROM * table):
-            _log.warning("%s until it is done.", needs)
-        return size <= free
 
     def check_finite(self) -> None:
         """Raise GalleryError if untrusted embeddings are not finite; ours are."""

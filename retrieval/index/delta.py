@@ -16,7 +16,7 @@ import numpy as np
 
 from retrieval.errors import GalleryError, GalleryWriteError
 from retrieval.files import IndexFiles, read_bounded, sha256_of_bytes, write_atomically
-from retrieval.index.files import IndexFacts
+from retrieval.index.files import IndexFacts, check_content
 from retrieval.index.index import Index
 from retrieval.index.selection import Selection
 from retrieval.index.steps import NormAlone
@@ -54,6 +54,7 @@ class GrowingIndex:
         self.added = added
         self.removed = np.empty(0, np.int64) if removed is None else removed
         self.changed = False
+        self._added_in_file: IndexFacts = {}
 
     @classmethod
     def load(
@@ -69,7 +70,9 @@ class GrowingIndex:
             raise GalleryError(
                 f"The index {files.added} does not fit {files.main}. Run `imgret verify --repair`."
             )
-        return cls(main, beside, _load_ids(files.removed, removed, main.ntotal))
+        loaded = cls(main, beside, _load_ids(files.removed, removed, main.ntotal))
+        loaded._added_in_file = added
+        return loaded
 
     def save_delta(self, files: IndexFiles) -> None:
         """Write what lies beside the main file."""
@@ -82,7 +85,7 @@ class GrowingIndex:
                 raise GalleryWriteError(
                     f"{files.removed} cannot be written ({one_sentence(error)}). {remedy(error)}"
                 ) from error
-        self.changed = False
+        self.changed, self._added_in_file = False, self.facts[1]
 
     @property
     def facts(self) -> tuple[IndexFacts, IndexFacts, IndexFacts]:
@@ -97,8 +100,12 @@ class GrowingIndex:
     def check_content(self, files: IndexFiles) -> None:
         """Read all of the files that this was loaded from. Raises GalleryError if one changed."""
         self.main.check_content(files.main)
-        if self.added is not None:
-            self.added.check_content(files.added)
+        self.check_beside(files)
+
+    def check_beside(self, files: IndexFiles) -> None:
+        """Read all of the file of what was added, as check_content() does."""
+        if self._added_in_file:
+            check_content(files.added, str(self._added_in_file.get("sha256_of_all")))
 
     @property
     def kind(self) -> str:
@@ -198,6 +205,10 @@ class GrowingIndex:
     def has_delta(self) -> bool:
         """Whether anything lies beside the main index."""
         return self.added is not None or len(self.removed) > 0
+
+    def size_as_one(self, n: int) -> int:
+        """Return the bytes of the file that it would be as one index of n vectors."""
+        return int(self.main.settings["head"]) + n * self.main.stored.row_size
 
     def merged(self, main: Index) -> GrowingIndex | None:
         """Make one index of all; None where it should rather be built anew.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from retrieval import transform as transforms
 from retrieval.draw import evenly_drawn
-from retrieval.errors import GalleryError, ImgretError
+from retrieval.errors import GalleryError, GalleryWriteError, ImgretError
 from retrieval.files import sync
 from retrieval.gallery import Gallery, ImageTable, IndexState, Settings
 from retrieval.gallery.block import Column
@@ -17,7 +19,16 @@ from retrieval.gallery.filter import INDEXED
 from retrieval.gallery.settings import write_text
 from retrieval.index import GrowingIndex, Index
 from retrieval.progress import Progress
-from retrieval.sorted_ids import ids_without
+from retrieval.retriever.growth import (
+    Candidate,
+    fits_merged,
+    grow_beside,
+    is_due,
+    merge_parts,
+    put_off,
+)
+
+USUAL_WIDTH = 512  # of a transformed embedding, at most
 
 _log = logging.getLogger("imgret")
 
@@ -105,23 +116,30 @@ def bring_up_index(
         return _bring_up_index(
             gallery, table, settings, refit=refit, compact=compact, progress=progress
         )
-    except ImgretError:
+    except (ImgretError, OSError):
         with contextlib.suppress(ImgretError, OSError):
             _forget_removed(gallery, table, progress)
         raise
 
 
 def _forget_removed(gallery: Gallery, table: ImageTable, progress: Progress | None) -> None:
-    """See that the published index finds no row that was removed."""
+    """See that the published index finds no row that was removed.
+
+    It is given up only where not even a list of their ids can be written beside it.
+    """
     before = gallery.settings()
     state = gallery.index_state(before, table)
     if state is None or state.version == table.version:
         return
     try:
-        _bring_up_index(gallery, table, before, refit=False, compact=False, progress=progress)
-    except ImgretError:
-        if not np.isin(load_index(gallery, state).ids, table.ids()).all():
+        _bring_up_index(gallery, table, before, only_beside=True, progress=progress)
+    except (ImgretError, OSError):
+        if np.isin(load_index(gallery, state).ids, table.ids()).all():
+            return
+        try:
             gallery.publish(before.without_index())
+        except OSError:  # deleting takes no room, and who finds no index builds one of the rows
+            gallery.drop_other_indexes(before.without_index())
 
 
 def _bring_up_index(
@@ -129,53 +147,70 @@ def _bring_up_index(
     table: ImageTable,
     settings: Settings,
     *,
-    refit: bool,
-    compact: bool,
+    refit: bool = False,
+    compact: bool = False,
+    only_beside: bool = False,
     progress: Progress | None,
 ) -> Settings:
+    """Do what bring_up_index() says, once. only_beside: leave the large file as it is."""
     n = table.count(INDEXED)
     state = gallery.index_state(settings, table)
     if n == 0:
         table.write_settings(without_index(settings))
-        sums = gallery.published.checksums(table, settings.files)
-        settings = settings.without_index().model_copy(update={"files": sums})
-        gallery.published.keep_copies(settings.files)
-        gallery.publish(settings)
-        drop_superseded(gallery, table, settings)
-        return settings
-    index = transform = None
-    fitted_on = n
-    if state is not None and not refit and not _needs_fit(state, settings, table, n):
-        index = _updated(gallery, table, state, n, progress, compact=compact)
-        transform, fitted_on = state.transform, state.fitted_on
-    if index is None or transform is None:
-        index, transform = build_index(table, settings, n, progress)
-        fitted_on = n
-        settings = settings.model_copy(update={"calibration": None})
+        return _published(gallery, table, state, settings.without_index(), settings.files)
+    beside = whole = None
+    if (
+        state is not None
+        and not refit
+        and not _needs_fit(state, settings, table, n, only_beside=only_beside)
+    ):
+        beside = _grown(gallery, table, state, progress)
+    if state is None or beside is None:
+        whole = _built(table, settings, n, progress)
+    elif (
+        not only_beside
+        and is_due(beside.index, compact=compact)
+        and fits_merged(gallery, beside.index, must=compact)
+    ):
+        one = merge_parts(gallery, state, beside.index)
+        whole = replace(beside, index=one) if one else _built(table, settings, n, progress)
     table.write_settings(without_index(settings))  # now that they are known to work
-    built, changed = _save(gallery, table, state, index)
-    main, added, removed = index.facts
-    settings = settings.model_copy(
-        update={
-            "index": IndexState(
-                table=table.name,
-                version=table.version,
-                built=built,
-                changed=changed,
-                asked=settings.transform,
-                transform=transform,
-                fitted_on=fitted_on,
-                augment=settings.augment,
-                settings=main,
-                added=added,
-                removed=removed,
-            ),
-            "files": gallery.published.checksums(table, settings.files),
-        }
+    made, built, changed = _save_one_of(gallery, table, state, whole, beside, must=compact)
+    main, added, removed = made.index.facts
+    now = IndexState(
+        table=table.name,
+        version=table.version,
+        built=built,
+        changed=changed,
+        asked=settings.transform,
+        transform=made.transform,
+        fitted_on=made.fitted_on,
+        augment=settings.augment,
+        settings=main,
+        added=added,
+        removed=removed,
     )
+    update = {"index": now} | ({"calibration": None} if made.anew else {})
+    return _published(gallery, table, state, settings.model_copy(update=update), settings.files)
+
+
+def _published(
+    gallery: Gallery,
+    table: ImageTable,
+    before: IndexState | None,
+    settings: Settings,
+    known: Mapping[str, str],
+) -> Settings:
+    """Publish settings with the checksums of the table's version; until then readers use before.
+
+    known: the checksums that were published with before.
+    """
+    same = before is not None and before.version == table.version
+    sums = gallery.published.checksums(table, known, same_version=same)
+    settings = settings.model_copy(update={"files": sums})
     gallery.published.keep_copies(settings.files)
     gallery.publish(settings)
-    drop_superseded(gallery, table, settings)  # until now readers use what was published before
+    drop_superseded(gallery, table, settings)
     return settings
 
 
@@ -225,12 +260,16 @@ def fitted_anew(before: IndexState | None, now: IndexState | None) -> str | None
     return text
 
 
-def _needs_fit(state: IndexState, settings: Settings, table: ImageTable, n: int) -> bool:
+def _needs_fit(
+    state: IndexState, settings: Settings, table: ImageTable, n: int, *, only_beside: bool
+) -> bool:
     asked = settings.transform
     if state.asked != asked or state.augment != settings.augment:
         return True
     if state.augment != "none" and state.version != table.version:  # new rows change old vectors
         return True
+    if only_beside:
+        return False
     if state.transform == "none":
         return transforms.resolve_spec(asked, n, table.dim) != "none"
     return n >= 2 * state.fitted_on
@@ -242,54 +281,64 @@ def load_index(gallery: Gallery, state: IndexState) -> GrowingIndex:
     return GrowingIndex.load(files, state.settings, state.added, state.removed)
 
 
-def _updated(
+def index_need(
+    gallery: Gallery, table: ImageTable, settings: Settings, *, anew: bool = False
+) -> int:
+    """Estimate the bytes of the index file that compacting writes beside the one that is there.
+
+    anew: whether a transform is fitted anew, too.
+    """
+    n, state = table.count(INDEXED), gallery.index_state(settings, table)
+    index = None
+    with contextlib.suppress(GalleryError):
+        index = load_index(gallery, state) if state else None
+    if index is None or state is None:
+        return n * (4 * min(table.dim, USUAL_WIDTH) + 8)
+    if state.version == table.version and not index.has_delta and not anew:
+        return 0
+    return index.size_as_one(n)
+
+
+def _grown(
+    gallery: Gallery, table: ImageTable, state: IndexState, progress: Progress | None
+) -> Candidate | None:
+    """The published index with what changed since beside it; None where it cannot be used."""
+    try:
+        loaded = load_index(gallery, state)
+    except GalleryError:
+        return None
+    index = grow_beside(gallery, table, state, loaded, progress)
+    return Candidate(index, state.transform, state.fitted_on, anew=False) if index else None
+
+
+def _built(table: ImageTable, settings: Settings, n: int, progress: Progress | None) -> Candidate:
+    index, transform = build_index(table, settings, n, progress)
+    return Candidate(index, transform, n, anew=True)
+
+
+def _save_one_of(
     gallery: Gallery,
     table: ImageTable,
-    state: IndexState,
-    n: int,
-    progress: Progress | None,
+    state: IndexState | None,
+    whole: Candidate | None,
+    beside: Candidate | None,
     *,
-    compact: bool = False,
-) -> GrowingIndex | None:
-    """The old index with what changed since; None where building anew is right."""
-    try:
-        index = load_index(gallery, state)
-    except GalleryError:
-        return None
-    if not index.main.suits(n):
-        return None
-    gone, new = _changed_ids(gallery, table, state, index)
-    if len(gone):
-        index.remove(gone)
-    done = 0
-    for ids, embeddings in table.embeddings(new) if len(new) else ():
-        index.add(ids, embeddings)
-        done += len(ids)
-        if progress:
-            progress("indexing", done, len(new))
-    if index.ntotal != n:
-        return None
-    if index.is_crowded or (compact and index.has_delta):
-        in_memory = Index.load(gallery.index_files_of(state).main, state.settings, mmap=False)
-        return index.merged(in_memory)
-    return index
+    must: bool,
+) -> tuple[Candidate, int, int]:
+    """Write one index: whole, or what lies beside the large file where that cannot be written.
 
-
-def _changed_ids(
-    gallery: Gallery, table: ImageTable, state: IndexState, index: GrowingIndex
-) -> tuple[np.ndarray, np.ndarray]:
-    """The ids that are gone and those that are new, (n,) int64 each, since an index was published.
-
-    By the rows that it was published with: its own ids lie scattered in its file.
+    must: raise there. Gives it, and the versions that both parts of it are written for.
     """
-    if table.version == state.version:
-        return np.empty(0, np.int64), np.empty(0, np.int64)
-    try:
-        known = gallery.open_table(state.version).ids_passing(INDEXED)
-    except GalleryError:
-        known = index.ids
-    stored = table.ids_passing(INDEXED)
-    return ids_without(known, stored), ids_without(stored, known)
+    if whole is not None:
+        try:
+            return whole, *_save(gallery, table, state, whole.index)
+        except GalleryWriteError as error:
+            if must or beside is None:
+                raise
+            put_off(gallery, error)
+    if beside is None:
+        raise ValueError("there is no index to write")
+    return beside, *_save(gallery, table, state, beside.index)
 
 
 def _save(

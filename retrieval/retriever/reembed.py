@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from retrieval.encoder import Encoder
-from retrieval.errors import GalleryError
+from retrieval.errors import GalleryError, GalleryWriteError
 from retrieval.files import modified_ns
 from retrieval.gallery import Gallery, ImageTable, Settings
 from retrieval.gallery.contents import Contents
@@ -79,7 +81,8 @@ def forget_staged(gallery: Gallery, table: ImageTable) -> None:
         rows = staged.block("id", "path")
         pairs = zip(rows.ids.tolist(), rows.paths, strict=True)
         staged.remove([row for row, path in pairs if path not in stored])
-        staged.forget_removed()
+        with contextlib.suppress(GalleryWriteError):  # without room they stay in files for now
+            staged.forget_removed()
         staged.drop_old_versions()
     except GalleryError:  # it cannot be used anyway
         staging.delete()

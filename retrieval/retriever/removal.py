@@ -1,12 +1,68 @@
-"""Rows that are to be dropped by path."""
+"""Rows that are dropped by path, from the index first and then from the files."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from retrieval.errors import GalleryError
+from retrieval.errors import GalleryError, GalleryWriteError
 from retrieval.gallery import Gallery, ImageTable, Settings, storable
+from retrieval.progress import Progress
+from retrieval.retriever.publish import bring_up_index, open_to_write
+from retrieval.retriever.reembed import forget_staged
+
+KEPT_IN_FILES = (
+    "%s: what was removed is found no more, but its embeddings stay in large files until you run "
+    "`imgret index --compact`."
+)
+NOT_ERASED = (
+    "%s: what was removed is found no more, but its embeddings stay in files that cannot be "
+    "rewritten now. Free some space and run `imgret index --compact`."
+)
+
+_log = logging.getLogger("imgret")
+
+
+def remove_rows(
+    gallery: Gallery, paths: Sequence[Path], progress: Progress | None
+) -> dict[int, str]:
+    """Drop the rows of files and of all files below folders; give their ids and stored paths.
+
+    The index finds them no more before any file is written anew, which needs room on the disk.
+    """
+    before = published_rows(gallery, paths)
+    settings, table = open_to_write(gallery, progress)
+    gone = rows_below(gallery, table, paths)
+    version = table.version
+    table.remove(list(gone))
+    if table.version != version:
+        settings = bring_up_index(gallery, table, settings, progress=progress)
+    forget_staged(gallery, table)
+    try:
+        settings = _erased(gallery, table, settings, progress)
+    except (GalleryWriteError, OSError):
+        _log.warning(NOT_ERASED, gallery.path)
+    else:
+        if gone and is_kept_in_files(table, settings):
+            _log.warning(KEPT_IN_FILES, gallery.path)
+    return before | gone
+
+
+def _erased(
+    gallery: Gallery, table: ImageTable, settings: Settings, progress: Progress | None
+) -> Settings:
+    """The settings after removed rows are erased from small files, also of an interrupted call."""
+    version = table.version
+    try:
+        table.forget_removed()
+    except (GalleryWriteError, OSError):
+        if settings.index and settings.index.version == version == table.version:
+            table.drop_old_versions()  # and what the rewrite has left
+        raise
+    if table.version == version:
+        return settings
+    return bring_up_index(gallery, table, settings, progress=progress)
 
 
 def rows_below(gallery: Gallery, table: ImageTable, paths: Sequence[Path]) -> dict[int, str]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, get_args
 
@@ -16,7 +16,7 @@ from retrieval.images import DEFAULT_MAX_PIXELS
 from retrieval.progress import Progress
 from retrieval.retriever.encoders import EncoderChoice
 from retrieval.retriever.forked import in_own_process
-from retrieval.retriever.publish import bring_up_index, open_to_write
+from retrieval.retriever.publish import bring_up_index, index_need, open_to_write
 from retrieval.retriever.searcher import Searcher
 from retrieval.words import (
     EMBEDDING,
@@ -42,12 +42,6 @@ if TYPE_CHECKING:  # a method imports what it alone needs, so that a search star
     from retrieval.retriever.update import Update
 
 MOST_SEED = (1 << 32) - 1
-KEPT_IN_FILES = (
-    "%s: what was removed is found no more, but its embeddings stay in large files until you run "
-    "`imgret index --compact`."
-)
-
-_log = logging.getLogger("imgret")
 
 
 class Retriever(Searcher):
@@ -299,33 +293,16 @@ class Retriever(Searcher):
         """Drop the rows of images, and of all images below folders; return how many.
 
         When this returns, no search finds them any more. They are gone from the disk, too, unless
-        large files hold them: then a line in the log says so, and compact() erases them. The count
-        includes rows that an interrupted call had dropped. on_absent: told each path that has no
-        row. Raises GalleryError.
+        large files hold them, or it has no room to write files anew: then a line in the log says
+        so, and compact() erases them. The count includes rows that an interrupted call had dropped.
+        on_absent: told each path that has no row. Raises GalleryError.
         """
-        from retrieval.retriever.reembed import forget_staged
-        from retrieval.retriever.removal import (
-            is_kept_in_files,
-            published_rows,
-            rows_below,
-            without_rows,
-        )
+        from retrieval.retriever.removal import remove_rows, without_rows
 
         self.gallery.check_exists()
+        asked = as_paths(paths)
         with self._writing():
-            asked = as_paths(paths)
-            before = published_rows(self.gallery, asked)
-            settings, table = open_to_write(self.gallery, progress)
-            gone = rows_below(self.gallery, table, asked)
-            version = table.version
-            table.remove(list(gone))
-            table.forget_removed()  # also what an interrupted call had removed
-            forget_staged(self.gallery, table)
-            if table.version != version:
-                settings = bring_up_index(self.gallery, table, settings, progress=progress)
-            if gone and is_kept_in_files(table, settings):
-                _log.warning(KEPT_IN_FILES, self.gallery.path)
-        dropped = before | gone
+            dropped = remove_rows(self.gallery, asked, progress)
         for path in without_rows(self.gallery, asked, dropped.values()):
             on_absent(path)
         return len(dropped)
@@ -339,7 +316,8 @@ class Retriever(Searcher):
         self.gallery.check_exists()
         with self._writing():
             settings, table = open_to_write(self.gallery, progress)
-            table.compact(everything=True)
+            need = partial(index_need, self.gallery, table, settings)
+            table.compact(everything=True, beside=need)
             bring_up_index(self.gallery, table, settings, compact=True, progress=progress)
 
     @in_own_process

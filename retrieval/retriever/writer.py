@@ -13,6 +13,7 @@ from retrieval.arguments import whole
 from retrieval.encoder import Encoder
 from retrieval.gallery import ImageTable, Row, facts_of
 from retrieval.gallery.contents import Contents
+from retrieval.gallery.rows import embedding_fits
 from retrieval.gallery.stored_rows import StoredRow, tells_changes_after
 from retrieval.images import DEFAULT_MAX_PIXELS
 from retrieval.interrupts import interrupts_wait
@@ -207,7 +208,6 @@ class Writer:
             self.table.update({"id": list(ids), "label": list(labels)})
             self.tally.relabelled += len(ids)
         self.table.remove(gone)
-        self.table.compact()
 
     def _is_touched(self, task: Task, loaded: Loaded) -> bool:
         """Whether the file's content is what is stored of it; then its row stays."""
@@ -265,13 +265,15 @@ class Writer:
         if not self._copies:
             return rows
         sources = np.unique(list(self._copies.values()))
-        names = ["id", "embedding", "width", "height", "facts"]
+        names = ["id", "embedding", "width", "height", "facts", "checksum"]
         known = self.table.rows_by_id(sources, names) | self._before.rows_by_id(sources, names)
         for place, source in self._copies.items():
             row = known[source]
+            embedding = np.asarray(row["embedding"], np.float16)
             rows[place] = replace(
                 rows[place],
-                embedding=np.asarray(row["embedding"], np.float16),
+                embedding=embedding,
+                damaged=not embedding_fits(embedding, row["checksum"]),
                 width=row["width"],
                 height=row["height"],
                 facts=facts_of(row["facts"]),

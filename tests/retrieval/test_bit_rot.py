@@ -133,6 +133,19 @@ def test_a_damaged_row_is_embedded_again(home: Path, original: Path, column: str
     assert retriever.search(home / "p" / "b" / "01.png", k=1)[0].score > 0.99
 
 
+def test_a_copy_of_a_file_hides_no_damage_of_its_row(home: Path, original: Path) -> None:
+    damage(home / "g.imgret", "p/b/01.png", "embedding")
+    shutil.copy(home / "p" / "b" / "01.png", home / "p" / "b" / "copy.png")
+    report = Retriever(home / "g.imgret").index(home / "p")
+    assert (report.reused, report.encoded) == (1, 0)
+    assert set(Retriever(home / "g.imgret").verify().damaged) == {"p/b/01.png", "p/b/copy.png"}
+    assert Retriever(home / "g.imgret").verify(repair=True).ok
+    right = rows(original / "g.imgret")["p/b/01.png"]["embedding"]
+    stored = rows(home / "g.imgret")
+    assert np.allclose(stored["p/b/01.png"]["embedding"], right, atol=0.01)
+    assert np.allclose(stored["p/b/copy.png"]["embedding"], right, atol=0.01)
+
+
 def damage(gallery: Path, path: str, column: str) -> None:
     """Write another value into a column of a row, as if its bits had flipped."""
     dataset = lance.dataset(str(gallery / "images.lance"))

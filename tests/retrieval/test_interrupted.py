@@ -23,6 +23,7 @@ POINTS = [
     f"{TABLE}.write_settings",
     f"{TABLE}.become",
     f"{TABLE}.compact",
+    f"{TABLE}.forget_removed",
     f"{TABLE}.drop_old_versions",
     f"{FOLDER}.create",
     f"{FOLDER}.publish",
@@ -63,7 +64,12 @@ QUICK = {
         f"before {TABLE}.drop_old_versions",
     ],
     "transform": [f"after {TABLE}.write_settings"],
-    "remove": [f"after {TABLE}.remove", f"before {TABLE}.drop_old_versions"],
+    "remove": [
+        f"after {TABLE}.remove",
+        f"before {TABLE}.forget_removed",
+        f"after {TABLE}.forget_removed",
+        f"before {TABLE}.drop_old_versions",
+    ],
     "repair": [f"after {TABLE}.remove", f"before {TABLE}.drop_old_versions"],
     "added beside": [
         "after retrieval.index:Index.save",
@@ -231,7 +237,7 @@ def check_forgotten(gallery: Path) -> None:
     assert [file for file in files if b"a/00.png" in file.read_bytes()] == []
 
 
-@pytest.mark.parametrize("moment", [f"after {TABLE}.remove", f"before {TABLE}.drop_old_versions"])
+@pytest.mark.parametrize("moment", QUICK["remove"])
 def test_a_remove_that_is_repeated_leaves_nothing_on_the_disk(
     moment: str, home: Path, processes: Zygote
 ) -> None:
