@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from contextlib import ExitStack
+from functools import partial
 
 import numpy as np
 
 from retrieval.encoder import Encoder
 from retrieval.errors import GalleryError
 from retrieval.files import disk_use
-from retrieval.gallery import Gallery, Settings
+from retrieval.gallery import Gallery, Settings, read_one_state
 from retrieval.gallery.filter import FAILED, INDEXED, LABELLED, NOTED
 from retrieval.loader import load_images
 from retrieval.retriever.plan import Plan
@@ -60,7 +62,12 @@ def estimate(plan: Plan, encoder: Encoder | None, reading: Reading) -> IndexEsti
 
 def describe(gallery: Gallery) -> GalleryInfo:
     """Describe a gallery in figures, with the path and reason of each failed row."""
+    return read_one_state(partial(_described, gallery))
+
+
+def _described(gallery: Gallery, leases: ExitStack) -> GalleryInfo:
     settings, table = gallery.settings(), gallery.open_table()
+    leases.enter_context(table.lease())
     state = gallery.index_state(settings, table)
     index = None
     if state is not None:

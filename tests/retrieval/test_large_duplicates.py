@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -133,7 +134,7 @@ def test_ever_more_candidates_are_looked_at_where_most_are_near(
 
 def test_scratch_embeddings_are_those_of_the_table(retriever: Retriever, photographs: Path) -> None:
     retriever.index(photographs)
-    compared = opened.open_compared(retriever.gallery, None, None, bytes_alone=False)
+    compared = opened.open_compared(retriever.gallery, None, None, ExitStack(), bytes_alone=False)
     held, scratch = compared.embeddings, ScratchEmbeddings.copy(compared.parts)
     places = np.random.default_rng(0).permutation(held.shape[0])
     assert scratch.shape == held.shape
