@@ -13,8 +13,10 @@ from retrieval.encoder import Encoder
 from retrieval.errors import GalleryError
 from retrieval.files import disk_use
 from retrieval.gallery import Gallery, Settings, read_one_state
+from retrieval.gallery.dataset import changed
 from retrieval.gallery.filter import FAILED, INDEXED, LABELLED, NOTED
 from retrieval.loader import load_images
+from retrieval.retriever.current import stamp
 from retrieval.retriever.plan import Plan
 from retrieval.retriever.publish import (
     load_index,
@@ -66,7 +68,7 @@ def describe(gallery: Gallery) -> GalleryInfo:
 
 
 def _described(gallery: Gallery, leases: ExitStack) -> GalleryInfo:
-    settings, table = gallery.settings(), gallery.open_table()
+    seen, settings, table = stamp(gallery), gallery.settings(), gallery.open_table()
     leases.enter_context(table.lease())
     state = gallery.index_state(settings, table)
     index = None
@@ -75,6 +77,8 @@ def _described(gallery: Gallery, leases: ExitStack) -> GalleryInfo:
             index = load_index(gallery, state)
         except GalleryError:
             state = None
+    if index is None and stamp(gallery) != seen:  # a writer published another, and deleted this one
+        raise changed(gallery.path)
     failures = table.block("path", "error", where=FAILED)
     noted = table.block("path", "facts", where=NOTED)
     pairs = zip(noted.paths, noted.facts, strict=True)
