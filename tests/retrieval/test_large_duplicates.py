@@ -141,6 +141,10 @@ def test_scratch_embeddings_are_those_of_the_table(retriever: Retriever, photogr
     assert np.array_equal(scratch[places], held[places])
 
 
+def test_many_images_may_have_no_hash_at_all() -> None:
+    assert HashIndex([b""] * 3, [0, 1, 2], approximate=True).near([0, 1, 2]) == []
+
+
 def test_sampled_bits_find_the_hashes_that_all_bits_find() -> None:
     chance = np.random.default_rng(0)
     hashes = chance.integers(0, 256, (400, 32), dtype=np.uint8)
