@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         BackboneError,
         DataError,
         FilterError,
+        GalleryChangedError,
         GalleryError,
         GalleryWriteError,
         ImageError,
@@ -87,9 +88,9 @@ _PLACES = {  # module -> the public names that are loaded from it on first use
     "retrieval.comparison.recipes": ["read_experiment"],
     "retrieval.comparison.tuner": ["Step", "Tuning", "tune"],
     "retrieval.errors": [
-        "ArgumentError", "BackboneError", "DataError", "FilterError", "GalleryError",
-        "GalleryWriteError", "ImageError", "ImgretError", "ProcessError", "QueryError",
-        "RecipeError", "RunError", "WriteError",
+        "ArgumentError", "BackboneError", "DataError", "FilterError", "GalleryChangedError",
+        "GalleryError", "GalleryWriteError", "ImageError", "ImgretError", "ProcessError",
+        "QueryError", "RecipeError", "RunError", "WriteError",
     ],
     "retrieval.evaluation": [
         "Calibration", "ClassScore", "Confidence", "Confusion", "Evaluation", "Metric", "Neighbour",
@@ -127,6 +128,7 @@ __all__ = [
     "ExperimentResult",
     "Filter",
     "FilterError",
+    "GalleryChangedError",
     "GalleryError",
     "GalleryInfo",
     "GalleryMap",

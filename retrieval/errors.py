@@ -7,6 +7,7 @@
     ├── BackboneError      a network or its weights cannot be loaded, or do not fit
     ├── DataError          folders of images, their labels or their splits do not serve the purpose
     ├── GalleryError       a gallery is missing, locked, of another format, or damaged
+    │   └── GalleryChangedError    another command rewrote it while it was read
     ├── ImageError         one image cannot be used: the message is the reason, without the path
     ├── ProcessError       a process that works for this one has ended
     ├── RecipeError        a recipe cannot be read, or has a wrong key or value
@@ -56,6 +57,10 @@ class DataError(ImgretError):
 
 class GalleryError(ImgretError):
     """A gallery is missing, locked or damaged, or was made with other settings."""
+
+
+class GalleryChangedError(GalleryError):
+    """A gallery was rewritten by another command, which took away what was being read."""
 
 
 class ImageError(ImgretError):

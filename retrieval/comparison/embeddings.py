@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from retrieval.draw import evenly_drawn
 from retrieval.errors import DataError
 from retrieval.evaluation.protocols import Images
 from retrieval.files import make_folder, read_bounded, write_atomically
+from retrieval.gallery import Gallery, read_one_state
 from retrieval.images import find_images
 from retrieval.libraries import is_installed
 from retrieval.progress import Progress
@@ -74,13 +77,15 @@ def embed_folder(
         raise DataError(f"No image below {folder} can be read. Give another folder.")
     if report.encoded:
         _add_cost(place, report.encoded, report.encoded / report.images_per_second)
-    table = retriever.gallery.open_table()
-    return Embedded(
-        images=read_images(retriever.gallery, table),
-        version=f"{table.name}-{table.version}",
-        milliseconds=_cost(place),
-        failed=report.failed,
-    )
+    images, version = read_one_state(partial(_read, retriever.gallery))
+    return Embedded(images, version, milliseconds=_cost(place), failed=report.failed)
+
+
+def _read(gallery: Gallery, leases: ExitStack) -> tuple[Images, str]:
+    """The images of a gallery, which another command may write to, and a name of its version."""
+    table = gallery.open_table()
+    leases.enter_context(table.lease())
+    return read_images(gallery, table), f"{table.name}-{table.version}"
 
 
 def _sample(folder: Path, most: int) -> list[Path]:

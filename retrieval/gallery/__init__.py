@@ -13,6 +13,7 @@ Settings also lie in the table itself, so that everything but images.lance can b
 
 from retrieval.gallery.filter import Filter
 from retrieval.gallery.folder import FOLDER_NAME, Gallery, find_gallery
+from retrieval.gallery.lease import read_one_state
 from retrieval.gallery.reader import FileIdentity
 from retrieval.gallery.rows import Row, facts_of, storable
 from retrieval.gallery.settings import IndexState, Settings
@@ -31,5 +32,6 @@ __all__ = [
     "check_vacant",
     "facts_of",
     "find_gallery",
+    "read_one_state",
     "storable",
 ]

@@ -12,10 +12,10 @@ from typing import Any
 import lance
 import pyarrow as pa
 
-from retrieval.errors import GalleryError
+from retrieval.errors import GalleryChangedError, GalleryError
 from retrieval.gallery import rows as stored
 from retrieval.gallery.rows import SETTINGS_KEY, TABLE
-from retrieval.gallery.versions import check_manifest, check_version_files
+from retrieval.gallery.versions import check_manifest, check_version_files, is_superseded
 from retrieval.text import one_sentence
 
 LANCE_ERRORS = (OSError, ValueError, RuntimeError, KeyError, pa.ArrowException)
@@ -45,13 +45,25 @@ def open_dataset(path: Path, version: int) -> Any:
 
 
 @contextlib.contextmanager
-def damage_as_gallery_errors(path: Path | str) -> Iterator[None]:
-    """Turn what Lance raises while it reads, its panics too, into GalleryErrors."""
+def damage_as_gallery_errors(path: Path | str, dataset: Any = None) -> Iterator[None]:
+    """Turn what Lance raises while it reads, its panics too, into GalleryErrors.
+
+    dataset: the version that is read, which a writer may delete meanwhile (GalleryChangedError).
+    """
     try:
         with panics_as_errors():
             yield
     except LANCE_ERRORS as error:
+        if dataset is not None and is_superseded(Path(path), dataset):
+            raise changed(path) from error
         raise _damaged(path, error) from error
+
+
+def changed(path: Path | str) -> GalleryChangedError:
+    """Return the error of a reader whose version is gone."""
+    return GalleryChangedError(
+        f"Another command rewrote {path} while it was read. Run this command again."
+    )
 
 
 @contextlib.contextmanager

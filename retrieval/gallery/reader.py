@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ import numpy as np
 import pyarrow as pa
 
 from retrieval.gallery.block import Block, Column
-from retrieval.gallery.dataset import damage_as_gallery_errors
+from retrieval.gallery.dataset import changed, damage_as_gallery_errors
 from retrieval.gallery.filter import INDEXED, Filter, with_ids
+from retrieval.gallery.lease import Lease
 from retrieval.gallery.places import rows_at
 from retrieval.gallery.rows import SETTINGS_KEY, TABLE, as_matrix
-from retrieval.gallery.versions import files_of, manifest_of
+from retrieval.gallery.versions import files_of, is_superseded, manifest_of
 
 FEW_OF, ROWS_TAKEN = 0.2, 4096  # of all rows are read alone; at a time
 COLUMNS_EMBEDDED = ("id", "embedding")
@@ -61,9 +63,22 @@ class TableReader:
             raise ValueError("its embeddings are not fixed-size lists")
         return int(kind.list_size)
 
+    def lease(self) -> Lease:
+        """Keep the files of this version, whatever others write: until release(), or for a `with`.
+
+        Raises GalleryChangedError where they are gone already.
+        """
+        lease = Lease.take(manifest_of(self._path, self.version))
+        if lease is None or is_superseded(self._path, self._dataset):
+            raise changed(self._path)
+        return lease
+
+    def _reading(self) -> AbstractContextManager[None]:
+        return damage_as_gallery_errors(self._path, self._dataset)
+
     def count(self, where: Filter | None = None) -> int:
         """Count rows, or those that pass a filter."""
-        with damage_as_gallery_errors(self._dataset.uri):
+        with self._reading():
             return int(self._dataset.count_rows(filter=_in_sql(where)))
 
     def paths(self) -> list[str]:
@@ -79,7 +94,7 @@ class TableReader:
 
         Raises GalleryError if it is damaged.
         """
-        with damage_as_gallery_errors(self._path):
+        with self._reading():
             fragment = self._dataset.get_fragment(number)
             yield from map(Block, fragment.to_batches(columns=[*names] or None, batch_size=rows))
 
@@ -127,7 +142,7 @@ class TableReader:
 
     def columns(self, names: Sequence[str], where: Filter | None = None) -> pa.Table:
         """Return whole columns in Arrow, for this package and exports; others take block()."""
-        with damage_as_gallery_errors(self._dataset.uri):
+        with self._reading():
             return self._dataset.to_table(columns=list(names), filter=_in_sql(where))
 
     def ids_passing(self, where: Filter) -> np.ndarray:
@@ -146,7 +161,7 @@ class TableReader:
         return as_matrix(found["embedding"])
 
     def _rows_at(self, places: np.ndarray, names: Sequence[str]) -> pa.Table:
-        with damage_as_gallery_errors(self._dataset.uri):
+        with self._reading():
             return rows_at(self._dataset, places, names)
 
     def rows_by_id(self, ids: np.ndarray, names: Sequence[str]) -> dict[int, dict[str, Any]]:
@@ -206,7 +221,7 @@ class TableReader:
         self, names: Sequence[str], where: Filter | None = INDEXED, rows: int = 4096
     ) -> Iterator[pa.RecordBatch]:
         """Give columns in Arrow, for this package and exports; others take blocks()."""
-        with damage_as_gallery_errors(self._dataset.uri):
+        with self._reading():
             yield from self._dataset.to_batches(
                 columns=list(names), filter=_in_sql(where), batch_size=rows
             )

@@ -33,21 +33,18 @@ from retrieval.gallery.dataset import (
     open_dataset,
 )
 from retrieval.gallery.filter import with_ids
+from retrieval.gallery.lease import delete_versions
 from retrieval.gallery.reader import FEW_OF, TableReader
 from retrieval.gallery.room import has_room
 from retrieval.gallery.rows import SETTINGS_KEY, TABLE, Row
-from retrieval.gallery.versions import (
-    Durability,
-    check_folders,
-    manifest_of,
-    versions_of,
-)
+from retrieval.gallery.versions import Durability, check_folders, manifest_of, versions_of
 from retrieval.sorted_ids import IdPlaces
 from retrieval.text import one_sentence, remedy, unwritable
 
 IDS_PER_VERSION = 100_000  # more rows than one commit holds
 ROWS_A_READ = 10_000
 TOLD_FROM, TOLD_BYTES = 0.3, 1 << 27  # of the table's size; at least
+TOO_OLD = timedelta(days=36_500)
 LANCE_FORMAT = "2.2"  # of its files, by every version of Lance; 2.0 loses that facts are null
 STEPPED_BACK = (
     "%s: version %d cannot be read (%s), so version %d is used. Run `imgret verify --repair`, or "
@@ -63,7 +60,7 @@ class ImageTable(TableReader):
     """The table at one version; writing moves it on to the version written.
 
     dataset: Lance's. place: what _place_of() said of it. stepped_back: why a newer version cannot
-    be read, or None.
+    be read, or None. is_read: whether somebody reads versions that drop_old_versions() left.
     """
 
     def __init__(self, dataset: Any, place: object, stepped_back: str | None = None) -> None:
@@ -71,6 +68,7 @@ class ImageTable(TableReader):
         self._place = place
         self._durability = Durability(self._path)
         self.stepped_back = stepped_back
+        self.is_read = False
 
     @cached_property
     def is_ours(self) -> bool:
@@ -371,11 +369,17 @@ class ImageTable(TableReader):
             )
 
     def drop_old_versions(self) -> None:
-        """Delete what only older versions need; Lance by itself keeps all for weeks."""
+        """Delete what only older versions need, but for those that somebody reads.
+
+        Lance by itself keeps all for weeks, and knows no readers: so it deletes no version, only
+        what none names any more.
+        """
         with contextlib.suppress(*LANCE_ERRORS):  # what cannot be deleted now goes next time
             self._durability.sync()  # who committed this version may have been killed before that
+            tagged = {tag["version"] for tag in self._dataset.tags.list().values()}
+            self.is_read = delete_versions(self._path, before=self.version, but=tagged)
             self._dataset.cleanup_old_versions(
-                older_than=timedelta(0), delete_unverified=True, error_if_tagged_old_versions=False
+                older_than=TOO_OLD, delete_unverified=True, error_if_tagged_old_versions=False
             )
 
 

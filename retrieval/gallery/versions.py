@@ -70,6 +70,21 @@ def check_version_files(table: Path, dataset: Any) -> None:
             _check_deletions(table / facts.deletion_file.path(fragment.fragment_id))
 
 
+def is_superseded(table: Path, dataset: Any) -> bool:
+    """Tell whether files of a version are gone while there is a newer one: a writer deleted them.
+
+    What is gone from the newest version is damage.
+    """
+    version = int(dataset.version)
+    try:
+        if versions_of(table)[:1] <= [version]:
+            return False
+        needed = [manifest_of(table, version), *files_of(table, dataset)]
+        return not all(file.exists() for file in needed)
+    except OSError:
+        return False
+
+
 def files_of(table: Path, dataset: Any) -> list[Path]:
     """List the data and deletion files that a version names."""
     files = []

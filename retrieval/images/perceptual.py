@@ -66,7 +66,7 @@ def coarse(hashes: np.ndarray) -> np.ndarray:
     They are all that a picture of few plain areas has; the others are noise there.
     """
     bits = np.unpackbits(hashes, axis=1).reshape(-1, BITS, BITS)[:, :COARSE, :COARSE]
-    return np.packbits(bits.reshape(len(hashes), -1), axis=1)
+    return np.packbits(bits.reshape(len(hashes), COARSE * COARSE), axis=1)
 
 
 def share_inside(hashes: bytes) -> float:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from contextlib import ExitStack
+from functools import partial
 
 import numpy as np
 
 from retrieval.encoder import Encoder
 from retrieval.errors import GalleryError
 from retrieval.files import disk_use
-from retrieval.gallery import Gallery, Settings
+from retrieval.gallery import Gallery, Settings, read_one_state
+from retrieval.gallery.dataset import changed
 from retrieval.gallery.filter import FAILED, INDEXED, LABELLED, NOTED
 from retrieval.loader import load_images
+from retrieval.retriever.current import stamp
 from retrieval.retriever.plan import Plan
 from retrieval.retriever.publish import (
     load_index,
@@ -60,7 +64,12 @@ def estimate(plan: Plan, encoder: Encoder | None, reading: Reading) -> IndexEsti
 
 def describe(gallery: Gallery) -> GalleryInfo:
     """Describe a gallery in figures, with the path and reason of each failed row."""
-    settings, table = gallery.settings(), gallery.open_table()
+    return read_one_state(partial(_described, gallery))
+
+
+def _described(gallery: Gallery, leases: ExitStack) -> GalleryInfo:
+    seen, settings, table = stamp(gallery), gallery.settings(), gallery.open_table()
+    leases.enter_context(table.lease())
     state = gallery.index_state(settings, table)
     index = None
     if state is not None:
@@ -68,6 +77,8 @@ def describe(gallery: Gallery) -> GalleryInfo:
             index = load_index(gallery, state)
         except GalleryError:
             state = None
+    if index is None and stamp(gallery) != seen:  # a writer published another, and deleted this one
+        raise changed(gallery.path)
     failures = table.block("path", "error", where=FAILED)
     noted = table.block("path", "facts", where=NOTED)
     pairs = zip(noted.paths, noted.facts, strict=True)

@@ -16,6 +16,10 @@ KEPT_IN_FILES = (
     "%s: what was removed is found no more, but its embeddings stay in large files until you run "
     "`imgret index --compact`."
 )
+KEPT_FOR_READERS = (
+    "%s: another command still reads the rows as they were, so these stay on the disk until the "
+    "next command that writes, such as `imgret index --compact`."
+)
 NOT_ERASED = (
     "%s: what was removed is found no more, but its embeddings stay in files that cannot be "
     "rewritten now. Free some space and run `imgret index --compact`."
@@ -44,8 +48,8 @@ def remove_rows(
     except (GalleryWriteError, OSError):
         _log.warning(NOT_ERASED, gallery.path)
     else:
-        if gone and is_kept_in_files(table, settings):
-            _log.warning(KEPT_IN_FILES, gallery.path)
+        if gone:
+            tell_if_kept(gallery, table, settings)
     return before | gone
 
 
@@ -104,6 +108,14 @@ def _roots(gallery: Gallery, path: Path) -> list[str]:
     return [stored, "."] if above_all else [stored]
 
 
-def is_kept_in_files(table: ImageTable, settings: Settings) -> bool:
-    """Tell whether files still hold rows that were removed."""
-    return table.holds_removed or bool(settings.index and settings.index.removed)
+def tell_if_kept(gallery: Gallery, table: ImageTable, settings: Settings) -> None:
+    """Tell in the log where files still hold rows that were removed."""
+    if table.holds_removed or (settings.index and settings.index.removed):
+        _log.warning(KEPT_IN_FILES, gallery.path)
+    tell_if_read(gallery, table)
+
+
+def tell_if_read(gallery: Gallery, table: ImageTable) -> None:
+    """Tell in the log where files of older versions stay for those who read them."""
+    if table.is_read:
+        _log.warning(KEPT_FOR_READERS, gallery.path)

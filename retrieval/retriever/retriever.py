@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # a method imports what it alone needs, so that a search star
     from retrieval.retriever.map import GalleryMap
     from retrieval.retriever.reports import GalleryInfo, IndexEstimate, IndexReport, VerifyReport
     from retrieval.retriever.request import IndexOptions
+    from retrieval.retriever.snapshot import Snapshot
     from retrieval.retriever.update import Update
 
 MOST_SEED = (1 << 32) - 1
@@ -168,27 +169,23 @@ class Retriever(Searcher):
             )
         measured = labelled.measured_of(k, vote, most_queries, interval_over)
         reading = Reading.asked(None, None, max_pixels, progress)
-        snapshot = self._current(tries=True)
-        self.gallery.check_followable(snapshot.table)
-        embedded = None
-        if queries is not None:
-            embedded = labelled.encode_labelled(
-                as_paths(queries),
-                labels_from(labels),
-                self._encoder.for_queries(snapshot.settings, ours=snapshot.table.is_ours),
-                reading,
-                measured.most_queries,
-            )
-        return labelled.evaluate_gallery(
-            snapshot,
-            self._with_asked(snapshot.settings),
-            embedded,
-            measured=measured,
-            zero_shot=zero_shot,
-            calibrate=calibrate,
-            prior_known=None if prior_known is None else prior_of(prior_known),
-            progress=progress,
-        )
+        prior = None if prior_known is None else prior_of(prior_known)
+        asked = None if queries is None else as_paths(queries)
+
+        def made(state: Snapshot) -> Evaluation:
+            self.gallery.check_followable(state.table)
+            embedded = None
+            if asked is not None:
+                embedded = labelled.encode_labelled(
+                    asked, labels_from(labels), self._encoder_of(state), reading,
+                    measured.most_queries,
+                )  # fmt: skip
+            return labelled.evaluate_gallery(
+                state, self._with_asked(state.settings), embedded, measured=measured,
+                zero_shot=zero_shot, calibrate=calibrate, prior_known=prior, progress=progress,
+            )  # fmt: skip
+
+        return self._from_one(made, tries=True)
 
     @in_own_process
     def calibrate(
@@ -213,8 +210,9 @@ class Retriever(Searcher):
 
         self._check_asked()
         asked = confidence.Asked.of(by, prior_known, most_pictures, max_pixels)
-        snapshot = self._current()
-        return confidence.calibrate_gallery(snapshot, self._encoder_of, asked, progress)
+        return self._from_one(
+            lambda state: confidence.calibrate_gallery(state, self._encoder_of, asked, progress)
+        )
 
     @in_own_process
     def duplicates(
@@ -271,8 +269,10 @@ class Retriever(Searcher):
         where = Filter.of(where)
         most = whole("most_images", most_images)
         seed = whole("seed", seed, least=0, most=MOST_SEED)
-        return map_gallery(
-            self._current(), method, most=most, where=where, seed=seed, progress=progress
+        return self._from_one(
+            lambda state: map_gallery(
+                state, method, most=most, where=where, seed=seed, progress=progress
+            )
         )
 
     @in_own_process
@@ -293,9 +293,9 @@ class Retriever(Searcher):
         """Drop the rows of images, and of all images below folders; return how many.
 
         When this returns, no search finds them any more. They are gone from the disk, too, unless
-        large files hold them, or it has no room to write files anew: then a line in the log says
-        so, and compact() erases them. The count includes rows that an interrupted call had dropped.
-        on_absent: told each path that has no row. Raises GalleryError.
+        large files hold them, somebody reads, or it has no room to write files anew: then a line
+        in the log says so, and compact() erases them. The count includes rows that an interrupted
+        call had dropped. on_absent: told each path that has no row. Raises GalleryError.
         """
         from retrieval.retriever.removal import remove_rows, without_rows
 
@@ -311,14 +311,18 @@ class Retriever(Searcher):
     def compact(self, *, progress: Progress | None = None) -> None:
         """Merge what changes have left beside the large files, and erase removed rows from them.
 
-        Raises GalleryError, and GalleryWriteError where the disk has no room for it.
+        What another command reads meanwhile stays until the next one that writes: a line in the log
+        says so. Raises GalleryError, and GalleryWriteError where the disk has no room for it.
         """
+        from retrieval.retriever.removal import tell_if_read
+
         self.gallery.check_exists()
         with self._writing():
             settings, table = open_to_write(self.gallery, progress)
             need = partial(index_need, self.gallery, table, settings)
             table.compact(everything=True, beside=need)
             bring_up_index(self.gallery, table, settings, compact=True, progress=progress)
+            tell_if_read(self.gallery, table)
 
     @in_own_process
     def verify(
@@ -355,7 +359,8 @@ class Retriever(Searcher):
         """
         from retrieval.retriever.export import export_gallery
 
-        return export_gallery(self.gallery, self._current(), path_of("file", file))
+        to = path_of("file", file)
+        return self._from_one(lambda state: export_gallery(self.gallery, state, to))
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

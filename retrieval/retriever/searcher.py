@@ -8,15 +8,15 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, Unpack, overload
+from typing import Any, TypeAlias, TypeVar, Unpack, overload
 
 import numpy as np
 
 from retrieval import transform as transforms
 from retrieval.arguments import Paths, as_paths, box, number, prior_of, whole
 from retrieval.encoder import Encoder, normalise
-from retrieval.errors import GalleryError, ImageError, QueryError
-from retrieval.gallery import Filter, Gallery, Settings
+from retrieval.errors import GalleryChangedError, GalleryError, ImageError, QueryError
+from retrieval.gallery import Filter, Gallery, Settings, read_one_state
 from retrieval.images import DEFAULT_MAX_PIXELS, ImageFile, Source, is_tensor
 from retrieval.loader import Loaded, decode_in_time, default_workers, load_images
 from retrieval.retriever import current
@@ -30,6 +30,7 @@ from retrieval.retriever.writer import encode_batches
 from retrieval.words import SearchSettings
 
 Query: TypeAlias = Source
+_Made = TypeVar("_Made")
 Box: TypeAlias = tuple[int, int, int, int]
 
 
@@ -139,7 +140,7 @@ class Searcher:
                     good = [(item, e) for item, e in batch if e is not None]
                     try:
                         found = iter(self._answers(state, good, k, exclude_self, chosen))
-                    except StateChangedError:
+                    except GalleryChangedError:
                         break  # these and what follows are read again, for the new state
                     for item, embedding in batch:
                         waiting.popleft()
@@ -249,6 +250,19 @@ class Searcher:
                 self._check_fitted(self._snapshot[1].settings)
             return self._snapshot[1]
 
+    def _from_one(self, read: Callable[[Snapshot], _Made], *, tries: bool = False) -> _Made:
+        """Return what `read` makes of the published state, whose rows stay until it is done.
+
+        It is called again where another command took them away before. tries: see _current().
+        """
+
+        def once(leases: contextlib.ExitStack) -> _Made:
+            state = self._current(tries=tries)
+            leases.enter_context(state.table.lease())
+            return read(state)
+
+        return read_one_state(once)
+
     def _check_fitted(self, settings: Settings) -> None:
         """Raise GalleryError where other vectors were asked for than those that are indexed."""
         for name in ("transform", "augment"):
@@ -270,15 +284,16 @@ class Searcher:
         query: gives (n, d) unit embeddings and the ids that each leaves out, for a state.
         """
         chosen = _checked(filters)
-        while True:
-            state = self._current()
+
+        def answers(state: Snapshot) -> list[list[Match]]:
             embeddings, excluded = query(state)
             if not len(embeddings):
                 return []
-            try:
-                return self._found(state, embeddings, k, excluded, chosen)
-            except StateChangedError:
-                continue
+            return self._found(state, embeddings, k, excluded, chosen)
+
+        with contextlib.suppress(GalleryChangedError):
+            return answers(self._current())  # without a lease: that is seldom needed
+        return self._from_one(answers)
 
     def _answers(
         self,
@@ -288,7 +303,7 @@ class Searcher:
         exclude_self: bool,  # noqa: FBT001  private
         filters: dict[str, Any],
     ) -> list[list[Match]]:
-        """The matches of files that were encoded for a state. Raises StateChangedError."""
+        """The matches of files that were encoded for a state. Raises GalleryChangedError."""
         if not good:
             return []
         selves = None
@@ -312,7 +327,7 @@ class Searcher:
     ) -> list[list[Match]]:
         """Search a state, or the one that is published now if its embeddings are of one kind.
 
-        Raises StateChangedError when the gallery was embedded anew meanwhile.
+        Raises GalleryChangedError when the gallery was embedded anew meanwhile.
         """
         refinement = self._with_asked(state.settings).refinement
         asked = {**filters, "excluded": excluded, "refinement": refinement}
@@ -322,7 +337,9 @@ class Searcher:
             self._snapshot = None
             current = self._current()
             if current.settings.backbone != state.settings.backbone:
-                raise StateChangedError from None
+                raise GalleryChangedError(
+                    f"{self.gallery.path} was embedded anew while it was searched. Run it again."
+                ) from None
             return current.search(embeddings, k, **asked)
 
     def _fitting(self, embeddings: np.ndarray, state: Snapshot) -> np.ndarray:
@@ -339,10 +356,6 @@ class Searcher:
     ) -> list[np.ndarray]:
         """For each query, a path or bytes, the ids of its own rows."""
         return state.table.ids_of_files(identities(self.gallery, files))
-
-
-class StateChangedError(Exception):
-    """The gallery was embedded anew between a query's encoding and its search."""
 
 
 def _box(crop: Box | None) -> Box | None:

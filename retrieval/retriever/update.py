@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 from retrieval.errors import DataError, GalleryError
-from retrieval.gallery import Gallery, ImageTable, Settings
+from retrieval.gallery import Gallery, ImageTable, Settings, read_one_state
 from retrieval.gallery.contents import Contents
 from retrieval.gallery.settings import BackboneState
 from retrieval.gallery.stored_rows import StoredRow, StoredRows
@@ -18,6 +19,7 @@ from retrieval.retriever.info import estimate
 from retrieval.retriever.plan import Plan
 from retrieval.retriever.publish import bring_up_index, fitted_anew, index_need, open_to_write
 from retrieval.retriever.reembed import reembed_rows
+from retrieval.retriever.removal import tell_if_read
 from retrieval.retriever.reports import IndexEstimate, IndexReport
 from retrieval.retriever.request import IndexRequest
 from retrieval.retriever.writer import Writer, run_tasks
@@ -78,6 +80,8 @@ class Update:
         now = bring_up_index(
             self.gallery, table, settings, refit=refit, compact=compact, progress=request.progress
         )
+        if compact:
+            tell_if_read(self.gallery, table)
         if refused:
             raise refused
         said = [self._encoder.notice(anew=anew), fitted_anew(settings.index, now.index)]
@@ -85,10 +89,14 @@ class Update:
 
     def estimate(self) -> IndexEstimate:
         """Estimate what run() would do; store nothing. Raises GalleryError, DataError."""
+        return read_one_state(self._estimated)
+
+    def _estimated(self, leases: contextlib.ExitStack) -> IndexEstimate:
         request = self.request
         settings = self._settings() if self.gallery.exists() else None
         table = self.gallery.open_table() if settings else None
         if settings and table:
+            leases.enter_context(table.lease())
             self._check_labels(settings, table)
         asked = request.labels or (settings.labels if settings else "folder")
         rows = StoredRows.read(table)

@@ -17,13 +17,14 @@ ROWS_READ = 16_384  # at a time
 
 
 class StoredEmbeddings:
-    """Raw embeddings of a table, (n, d) float16, each time read anew.
+    """Raw embeddings of a table, (n, d) float16, each time read anew; that version stays till then.
 
     offsets: (n,) places of the rows in the table.
     """
 
     def __init__(self, table: ImageTable, offsets: np.ndarray) -> None:
         self._table = table
+        self._lease = table.lease()
         self._offsets = offsets
 
     @property

@@ -106,7 +106,18 @@ def verify(gallery: Gallery, reading: Reading, *, published: bool = False) -> Ve
     state = gallery.index_state(settings, table)
     if published and state is not None:
         table = gallery.open_table(state.version)
-    problems += _check_version(table)
+    with table.lease():
+        return _verified(gallery, reading, settings, table, problems)
+
+
+def _verified(
+    gallery: Gallery,
+    reading: Reading,
+    settings: Settings,
+    table: ImageTable,
+    problems: list[str],
+) -> VerifyReport:
+    problems = problems + _check_version(table)
     wrong = gallery.published.check(settings.files)
     damage = check_rows(table, reading, _sound_files(gallery, settings, table, wrong))
     problems += [*damage.sentences(), *wrong.values()]

@@ -1,4 +1,4 @@
-"""What each command reads and writes of a gallery of 20,000 rows, in bytes: counts, not times."""
+"""What each command reads, writes and holds of a gallery of 20,000 rows: counts, not times."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import hashlib
 import os
 import shutil
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from retrieval.encoder import cache_folder
+from retrieval.evaluation import vectors
 from retrieval.gallery import Row
 from retrieval.index import EXACT_UP_TO
-from retrieval.retriever import Retriever
+from retrieval.retriever import Retriever, usable
+from retrieval.retriever.duplicates import opened
 from retrieval.retriever.publish import bring_up_index
 from tests.samples import picture
 
@@ -48,10 +51,14 @@ class Grown:
 
 @dataclass
 class Bytes:
-    """What a step read and wrote by system calls; mapped files are not counted."""
+    """What a step read and wrote by system calls; mapped files are not counted.
+
+    held: by Python and NumPy at most, where that was asked for.
+    """
 
     read: int = 0
     written: int = 0
+    held: int = 0
 
 
 def counted(step: Callable[[], object]) -> Bytes:
@@ -59,6 +66,16 @@ def counted(step: Callable[[], object]) -> Bytes:
     step()
     after = counts()
     return Bytes(after["rchar"] - before["rchar"], after["wchar"] - before["wchar"])
+
+
+def counted_with_held(step: Callable[[], object]) -> Bytes:
+    """Count what a step holds, too; it then takes twice as long."""
+    tracemalloc.start()
+    try:
+        cost = counted(step)
+        return replace(cost, held=tracemalloc.get_traced_memory()[1])
+    finally:
+        tracemalloc.stop()
 
 
 def counts() -> dict[str, int]:
@@ -156,3 +173,60 @@ def test_verify_reads_each_embedding_once(grown: Grown) -> None:
     cost = counted(lambda: fresh(grown).verify())
     least = grown.embeddings + grown.index
     assert least < cost.read < 1.5 * least
+
+
+def test_duplicates_of_bytes_and_a_map_read_a_few_columns(grown: Grown) -> None:
+    steps: dict[str, Callable[[], object]] = {
+        "bytes": lambda: fresh(grown).duplicates(tier="bytes"),
+        "map": lambda: fresh(grown).map(most_images=60),
+    }
+    for name, step in steps.items():
+        step()  # imports
+        cost = counted_with_held(step)
+        assert cost.read < 0.1 * grown.embeddings, name
+        assert cost.written < 100_000, name
+        assert cost.held < 500 * ROWS, name
+
+
+def test_similar_images_are_copied_once_and_compared_in_blocks(
+    grown: Grown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opened, "LARGE_FROM", ROWS // 2)  # as above 100,000 rows
+    reports = []
+    cost = counted_with_held(lambda: reports.append(fresh(grown).duplicates()))
+    assert reports[0].approximate
+    assert reports[0].images == ROWS + 1
+    assert cost.read < 1.3 * grown.embeddings
+    assert cost.written < 1.1 * grown.embeddings
+    assert cost.held < 2.5 * grown.embeddings
+
+
+def test_an_evaluation_of_few_queries_holds_blocks_of_the_gallery(
+    grown: Grown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usable.read_images, "__kwdefaults__", {"held": 0})  # as above 256 MB
+    small = vectors.Bounds(rows=1 << 12, held=0)
+    monkeypatch.setattr(vectors.Bounds.__init__, "__defaults__", tuple(vars(small).values()))
+
+    def step() -> object:
+        return fresh(grown).evaluate(k=[1, 5], most_queries=64, calibrate=False)
+
+    step()  # imports
+    cost = counted_with_held(step)
+    assert cost.read < 2.5 * grown.embeddings
+    assert cost.written < 100_000
+    assert cost.held < 0.8 * grown.embeddings
+
+
+def test_compacting_after_a_few_changes_writes_each_row_once_at_most(grown: Grown) -> None:
+    new = grown.folder / "new"
+    new.mkdir()
+    for n in range(NEW):
+        picture(100 + n).save(new / f"{n}.png")
+    fresh(grown).index(new)
+    shutil.rmtree(new)
+    fresh(grown).remove(new)
+    cost = counted(lambda: fresh(grown).index(grown.folder, compact=True))
+    once = grown.embeddings + grown.index
+    assert cost.read < 2.3 * once  # to merge it, and for its checksum
+    assert cost.written < 1.3 * once

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -133,11 +134,15 @@ def test_ever_more_candidates_are_looked_at_where_most_are_near(
 
 def test_scratch_embeddings_are_those_of_the_table(retriever: Retriever, photographs: Path) -> None:
     retriever.index(photographs)
-    compared = opened.open_compared(retriever.gallery, None, None, bytes_alone=False)
+    compared = opened.open_compared(retriever.gallery, None, None, ExitStack(), bytes_alone=False)
     held, scratch = compared.embeddings, ScratchEmbeddings.copy(compared.parts)
     places = np.random.default_rng(0).permutation(held.shape[0])
     assert scratch.shape == held.shape
     assert np.array_equal(scratch[places], held[places])
+
+
+def test_many_images_may_have_no_hash_at_all() -> None:
+    assert HashIndex([b""] * 3, [0, 1, 2], approximate=True).near([0, 1, 2]) == []
 
 
 def test_sampled_bits_find_the_hashes_that_all_bits_find() -> None:

@@ -10,12 +10,13 @@ There are four tiers, each made of what the stricter one left:
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from functools import partial
 
 import numpy as np
 
 from retrieval.errors import ArgumentError, GalleryError
-from retrieval.gallery import Filter, Gallery
+from retrieval.gallery import Filter, Gallery, read_one_state
 from retrieval.progress import Progress
 from retrieval.retriever.duplicates.copies import CopyGroups, Verifier, chunks, may_be_copies
 from retrieval.retriever.duplicates.embeddings import unit_rows
@@ -65,11 +66,22 @@ def find_duplicates(
         raise ArgumentError(f"The threshold is {threshold}. Give a cosine similarity from -1 to 1.")
     if against is not None:
         _check_comparable(gallery, against)
-    compared = open_compared(gallery, against, where, bytes_alone=tier == "bytes")
+
+    def found_in(leases: ExitStack) -> DuplicateReport:
+        compared = open_compared(gallery, against, where, leases, bytes_alone=tier == "bytes")
+        search = _Search(compared, max_pixels, progress)
+        return _report(gallery, against, search, tier, threshold)
+
+    return read_one_state(found_in)
+
+
+def _report(
+    gallery: Gallery, against: Gallery | None, search: _Search, tier: Tier, threshold: float | None
+) -> DuplicateReport:
+    compared = search.compared
     groups: tuple[DuplicateGroup, ...] = ()
     found = None
     if compared.can_have_groups:
-        search = _Search(compared, max_pixels, progress)
         if tier != "bytes":
             search.join_pictures()
         if tier in ("copy", "similar"):

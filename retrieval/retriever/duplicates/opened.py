@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -88,18 +89,26 @@ class Compared:
 
 
 def open_compared(
-    gallery: Gallery, against: Gallery | None, where: Filter | None, *, bytes_alone: bool
+    gallery: Gallery,
+    against: Gallery | None,
+    where: Filter | None,
+    leases: ExitStack,
+    *,
+    bytes_alone: bool,
 ) -> Compared:
     """Read what is compared: images of a gallery that pass a filter, and those of another one.
 
-    bytes_alone: whether to read only images whose content occurs twice. Raises GalleryError.
+    leases: gets one on each table. bytes_alone: whether to read only images whose content occurs
+    twice. Raises GalleryError.
     """
     galleries = [gallery] if against is None else [against, gallery]
     wheres = [where] if against is None else [None, where]
     if bytes_alone:
-        parts, index = read_repeated(galleries, wheres), None
+        parts, index = read_repeated(galleries, wheres, leases), None
     else:
         tables, index = _open(galleries)
+        for table in tables:
+            leases.enter_context(table.lease())
         each = zip(galleries, tables, wheres, strict=True)
         parts = [read_stored(*one) for one in each]
     return Compared(tuple(parts), len(parts[0].images) if against else 0, index)
