@@ -212,9 +212,9 @@ class Index:
 
     def suits(self, n: int) -> bool:
         """Tell whether its kind is still the right one for n vectors."""
-        if self._facts["kind"] == "exact":
-            return n <= STAYS_EXACT * EXACT_UP_TO
-        return STAYS_IVF * EXACT_UP_TO <= n < 4 * int(self._facts["built_on"])
+        kind = str(self._facts["kind"])
+        outgrown = kind == "ivf" and n >= 4 * int(self._facts["built_on"])
+        return choose_kind(n, kind) == kind and not outgrown
 
     def add(self, ids: np.ndarray, embeddings: np.ndarray) -> None:
         """Add (m, d_in) raw embeddings under (m,) new ids."""
@@ -382,6 +382,13 @@ class Index:
         return faiss.extract_index_ivf(self._index)
 
 
-def choose_kind(n: int) -> Kind:
-    """Choose the kind for n vectors: exact up to 100,000."""
-    return "exact" if n <= EXACT_UP_TO else "ivf"
+def choose_kind(n: int, present: str | None = None) -> Kind:
+    """Choose the kind for n vectors: exact up to 100,000, or the present one a little further.
+
+    >>> choose_kind(110_000), choose_kind(110_000, "exact"), choose_kind(90_000, "ivf")
+    ('ivf', 'exact', 'ivf')
+    """
+    if present == "ivf":
+        return "ivf" if n >= STAYS_IVF * EXACT_UP_TO else "exact"
+    limit = EXACT_UP_TO * (STAYS_EXACT if present == "exact" else 1)
+    return "exact" if n <= limit else "ivf"

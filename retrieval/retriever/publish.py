@@ -17,7 +17,7 @@ from retrieval.gallery import Gallery, ImageTable, IndexState, Settings
 from retrieval.gallery.block import Column
 from retrieval.gallery.filter import INDEXED
 from retrieval.gallery.settings import write_text
-from retrieval.index import GrowingIndex, Index
+from retrieval.index import GrowingIndex, Index, choose_kind
 from retrieval.progress import Progress
 from retrieval.retriever.growth import (
     Candidate,
@@ -224,14 +224,17 @@ def build_index(
 ) -> tuple[GrowingIndex, str]:
     """Fit the requested transform to a table's n usable rows, index and augment them.
 
-    Gives the index and the transform as it was fitted.
+    Its kind stays what the index before had, where n is near the limit. Gives the index and the
+    transform as it was fitted.
     """
     if progress:
         progress("fitting", 0, None)
     table.check_finite()
     wanted = transforms.resolve_spec(settings.transform, n, table.dim)
     fitted = transforms.fit(wanted, *_sample(table, n, labels=transforms.sees_labels(wanted)))
-    index = Index.build(fitted, table.embeddings, n, progress=progress)
+    present = str(settings.index.settings.get("kind")) if settings.index else None
+    kind = choose_kind(n, present)
+    index = Index.build(fitted, table.embeddings, n, kind=kind, progress=progress)
     augment = settings.refinement.augment
     if augment:
         if progress:

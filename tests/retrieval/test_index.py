@@ -240,6 +240,15 @@ def test_exact_up_to_100000_vectors() -> None:
     assert (choose_kind(1), choose_kind(100_000), choose_kind(100_001)) == ("exact", "exact", "ivf")
 
 
+def test_an_index_that_is_built_anew_keeps_its_kind_near_the_limit() -> None:
+    assert [choose_kind(n, "exact") for n in (100_001, 125_000, 125_001)] == [
+        "exact",
+        "exact",
+        "ivf",
+    ]
+    assert [choose_kind(n, "ivf") for n in (100_000, 80_000, 79_999)] == ["ivf", "ivf", "exact"]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_gives_the_same_answers(kind: Kind, points: np.ndarray, tmp_path: Path) -> None:
     index = build(points[:3000], kind)

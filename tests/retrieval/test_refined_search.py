@@ -127,6 +127,20 @@ def test_the_vectors_of_a_large_gallery_come_from_its_rows(
     assert len(Retriever(path, expand="5", rerank="20").search(query, k=9)) == 9
 
 
+@pytest.mark.parametrize(
+    ("limits", "kind"), [([50], "exact"), ([40, 70], "ivf"), ([40, 80], "exact")]
+)
+def test_a_refit_keeps_the_kind_of_an_index_near_the_limit(
+    gallery: tuple[Path, Path], limits: list[int], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, folder = gallery
+    for limit in limits:
+        monkeypatch.setattr(index_module, "EXACT_UP_TO", limit)
+        Retriever(path).index(folder, refit=True)
+    assert Retriever(path).info().images == 60
+    assert Retriever(path)._current().index.kind.startswith(kind)
+
+
 def test_what_index_was_told_is_kept_with_the_gallery(gallery: tuple[Path, Path]) -> None:
     path, folder = gallery
     Retriever(path, expand="3", augment="2", rerank="20").index(folder)
