@@ -10,9 +10,12 @@ import numpy as np
 from benchmarks.galleries import gallery_of, photograph
 from benchmarks.table import Table
 from benchmarks.vectors import batches, expanded, fitted, held_out, nearest, real_embeddings
+from retrieval.gallery import Filter, Gallery
 from retrieval.index import GrowingIndex, Index
+from retrieval.index.cells import SAME_SCORE
 from retrieval.index.gathered import QUERIES_BEFORE
 from retrieval.metrics import neighbour_recall
+from retrieval.retriever.publish import load_index
 
 ROWS, QUICK = 1_000_000, 5_000
 QUERIES, K, ROUNDS = 100, 10, 21
@@ -46,7 +49,7 @@ def measure(*, quick: bool) -> list[Table]:
     for share in SHARES:
         for by, passes in _masks(clusters, share).items():
             _row(table, index, vectors, asked, passes, (f"{share:.0%}", by), alone)
-    return [table, _whole_searches(quick=quick)]
+    return [table, _whole_searches(quick=quick), _without_near(quick=quick)]
 
 
 def _whole_searches(*, quick: bool) -> Table:
@@ -82,6 +85,47 @@ def _whole_searches(*, quick: bool) -> Table:
         taken = np.median([[search(where)[0], search(None)[0]] for _ in range(ROUNDS)], axis=0)
         table.add(f"`{where}`", f"{taken[0]:.1f} ms", f"{taken[0] / taken[1]:.2f}",
                   "yes" if count == K else "no", f"{first:.0f} ms")  # fmt: skip
+    return table
+
+
+def _without_near(*, quick: bool) -> Table:
+    """Queries whose near neighbours do not pass."""
+    n = 20_000 if quick else ROWS
+    table = Table(
+        "Queries without near neighbours",
+        f"The {K} nearest of one image each of {QUERIES} of the {n // 100:,} classes of that "
+        "gallery, of which none passes: only other classes do. Recall is against all vectors that "
+        "pass. `CPU` has milliseconds of one thread a query, encoding left out.",
+        ["passes", "recall", "CPU"],
+    )
+    gallery = Gallery(gallery_of(n, quick=quick) / ".imgret")
+    state = gallery.settings().index
+    assert state is not None
+    index, rows = load_index(gallery, state), gallery.open_table(state.version)
+    classes = [rows.ids(Filter.of(f"label = 'class-{c:06}'")) for c in range(n // 100)]
+    last = len(classes) * 9 // 10
+    chosen = np.random.default_rng(0).choice(
+        np.arange(last, len(classes)), min(QUERIES, len(classes) - last), replace=False
+    )
+    asked = index.vectors(np.array([classes[c][0] for c in chosen]))
+    parts = [(ids, asked @ vectors.T) for ids, vectors in index.main.stored.batches()]
+    ids, scores = np.concatenate([i for i, _ in parts]), np.hstack([s for _, s in parts])
+    class_of = np.full(ids.max() + 1, len(classes))  # the photograph's is the last
+    for c, own in enumerate(classes):
+        class_of[own] = c
+    of = class_of[ids]
+    for share in (1.0, 0.9, 0.5, 0.1):
+        found, taken = [], 0.0
+        for row, c in enumerate(chosen.tolist()):
+            passes = (of < share * len(classes)) & (of != c)
+            allowed = index.allow(ids[passes])
+            start = time.thread_time()
+            near, _ = index.search_vectors(asked[[row]], K, allowed=allowed)
+            taken += 1e3 * (time.thread_time() - start) / len(asked)
+            least = np.partition(scores[row, passes], -K)[-K]
+            found.append((near[0] >= least - SAME_SCORE).mean())
+        name = "all but its class" if share == 1 else f"{share:.0%}, by class"
+        table.add(name, f"{np.mean(found):.4f}", f"{taken:.1f} ms")
     return table
 
 
