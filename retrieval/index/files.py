@@ -117,11 +117,14 @@ def _ivf_fits(inner: Any) -> bool:
 
 
 def _effort_fits(facts: IndexFacts, nlist: int) -> bool:
-    first, reach, cells = (facts.get(name) for name in ("nprobe", "reach", "cells"))
+    first, reach = facts.get("nprobe"), facts.get("reach")
     if not isinstance(first, int) or not isinstance(reach, str):
         return False
     Reach.parse(reach, nlist)
-    return 1 <= first <= nlist and isinstance(cells, int | float) and 0 <= cells <= nlist
+    means = (facts.get("cells"), facts.get("tuned"))
+    return 1 <= first <= nlist and all(
+        isinstance(n, int | float) and 0 <= n <= nlist for n in means
+    )
 
 
 def _flat_fits(flat: Any, d: int) -> bool:

@@ -407,7 +407,7 @@ def test_a_damaged_file_is_one_sentence(damage: str, tmp_path: Path) -> None:
             }[damage]
         )
     if damage == "other kind":
-        settings |= {"kind": "ivf", "nprobe": 3, "reach": "0.9:3", "cells": 3.0}
+        settings |= {"kind": "ivf", "nprobe": 3, "reach": "0.9:3", "cells": 3.0, "tuned": 3.0}
     with pytest.raises(GalleryError, match="verify --repair"):
         Index.load(file, settings)
 
@@ -448,6 +448,8 @@ def test_any_changed_byte_outside_the_vectors_is_noticed(kind: Kind, tmp_path: P
         {"reach": 8.5},
         {"cells": "all"},
         {"cells": -1},
+        {"tuned": "at first"},
+        {"tuned": float("nan")},
     ],
     ids=str,
 )
