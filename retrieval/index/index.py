@@ -52,6 +52,7 @@ EXACT_UP_TO = 100_000
 STAYS_EXACT, STAYS_IVF = 1.25, 0.8  # times that: a few more or fewer build nothing anew
 TUNED_ON, SETTLED_ON = 1000, 200  # vectors that recall is measured on, at first and later
 MOST_EFFORT = 4.0  # times the cells searched at first; then an index that is built anew is faster
+LEAST_EFFORT = 8.0  # cells; so few take no time that building would spare
 ROWS_A_SEARCH = 4096
 FEW = 0.02  # of the vectors: their nearest may lie in any cell, so all are searched at once
 
@@ -256,7 +257,8 @@ class Index:
         if groups:
             self._learn(groups, seed)
         self._added, self._unsettled = [], False
-        return float(self._facts["cells"]) <= MOST_EFFORT * float(self._facts["tuned"])
+        at_first = max(LEAST_EFFORT, float(self._facts["tuned"]))
+        return float(self._facts["cells"]) <= MOST_EFFORT * at_first
 
     def augment(self, how: Neighbourhood) -> None:
         """Replace each vector by the weighted mean of itself and its nearest (refinement.py)."""
