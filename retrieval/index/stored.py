@@ -73,7 +73,7 @@ class StoredVectors:
 
     def cells_of(self, ids: np.ndarray) -> np.ndarray:
         """Return the cell of each of some ids that it holds, of any shape: int64."""
-        return np.searchsorted(np.cumsum(self.cell_sizes), self._places.of(ids), side="right")
+        return self._cells_at(self._places.of(ids))
 
     def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Give all ids and vectors, some thousand at a time."""
@@ -86,6 +86,15 @@ class StoredVectors:
         """The place of each id among the stored vectors."""
         return IdPlaces(self.ids)
 
+    @cached_property
+    def _ends(self) -> np.ndarray:
+        """The place behind the last vector of each cell, (nlist,) int64."""
+        return np.cumsum(self.cell_sizes)
+
+    def _cells_at(self, places: np.ndarray) -> np.ndarray:
+        """The cell of each place, of any shape."""
+        return np.searchsorted(self._ends, places, side="right")
+
     def _at(self, places: np.ndarray) -> np.ndarray:
         """The (m, d) float32 vectors by their (m,) places in ids."""
         if self._is_flat:
@@ -93,14 +102,13 @@ class StoredVectors:
             n = int(self.index.ntotal)
             return np.array(faiss.rev_swig_ptr(codes, n * self.d).reshape(n, self.d)[places])
         lists, centres = self.index.invlists, self.quantizer
-        ends = np.cumsum(self.cell_sizes)
-        cell_of = np.searchsorted(ends, places, side="right")
+        cell_of = self._cells_at(places)
         vectors = np.empty((len(places), self.d), np.float32)
         for cell in np.unique(cell_of):
             size, mine = lists.list_size(int(cell)), cell_of == cell
             codes = faiss.rev_swig_ptr(lists.get_codes(int(cell)), size * 2 * self.d)
             halves = codes.view(np.float16).reshape(size, self.d)
-            vectors[mine] = halves[places[mine] - (ends[cell] - size)]
+            vectors[mine] = halves[places[mine] - (self._ends[cell] - size)]
             if self.index.by_residual:
                 # into an array of ours: others' imports make FAISS return torch's by default
                 vectors[mine] += centres.reconstruct(int(cell), np.empty(self.d, np.float32))
