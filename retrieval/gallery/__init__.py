@@ -11,6 +11,7 @@ A filter (filter/) says which rows are meant; only this folder knows what Lance 
 Settings also lie in the table itself, so that everything but images.lance can be made again.
 """
 
+from retrieval.gallery.distinct import make_distinct
 from retrieval.gallery.filter import Filter
 from retrieval.gallery.folder import FOLDER_NAME, Gallery, find_gallery
 from retrieval.gallery.lease import read_one_state
@@ -32,6 +33,7 @@ __all__ = [
     "check_vacant",
     "facts_of",
     "find_gallery",
+    "make_distinct",
     "read_one_state",
     "storable",
 ]

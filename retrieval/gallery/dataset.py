@@ -14,10 +14,11 @@ import pyarrow as pa
 
 from retrieval.errors import GalleryChangedError, GalleryError
 from retrieval.gallery import rows as stored
-from retrieval.gallery.rows import SETTINGS_KEY, TABLE
+from retrieval.gallery.rows import IDS_FROM, SETTINGS_KEY, TABLE
 from retrieval.gallery.versions import check_manifest, check_version_files, is_superseded
 from retrieval.text import one_sentence
 
+MOST_DIGITS = 18  # of a number that 64 bits hold, and those that are added to it
 LANCE_ERRORS = (OSError, ValueError, RuntimeError, KeyError, pa.ArrowException)
 
 _used_in: list[int] = []  # the process that was the first to use Lance
@@ -85,8 +86,12 @@ def is_passing(error: Exception) -> bool:
 
 
 def _check_schema(found: pa.Schema) -> None:
-    if not {TABLE, SETTINGS_KEY} <= set(found.metadata or {}):
+    known = found.metadata or {}
+    if not {TABLE, SETTINGS_KEY} <= set(known):
         raise ValueError("it is not a table of imgret")
+    ids_from = known.get(IDS_FROM, b"0")
+    if not (ids_from.isdigit() and len(ids_from) < MOST_DIGITS):
+        raise ValueError("its ids begin at no number")
     kind = found.field("embedding").type
     width = kind.list_size if isinstance(kind, pa.FixedSizeListType) else 1
     expected = stored.schema(width, "", "")

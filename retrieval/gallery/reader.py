@@ -16,7 +16,7 @@ from retrieval.gallery.dataset import changed, damage_as_gallery_errors
 from retrieval.gallery.filter import INDEXED, Filter, with_ids
 from retrieval.gallery.lease import Lease
 from retrieval.gallery.places import rows_at
-from retrieval.gallery.rows import SETTINGS_KEY, TABLE, as_matrix
+from retrieval.gallery.rows import IDS_FROM, SETTINGS_KEY, TABLE, as_matrix
 from retrieval.gallery.versions import files_of, is_superseded, manifest_of
 
 FEW_OF, ROWS_TAKEN = 0.2, 4096  # of all rows are read alone; at a time
@@ -41,6 +41,16 @@ class TableReader:
         self._path = Path(dataset.uri)
 
     @property
+    def path(self) -> Path:
+        """The folder of the table."""
+        return self._path
+
+    @property
+    def column_names(self) -> list[str]:
+        """The names of all columns."""
+        return list(self._dataset.schema.names)
+
+    @property
     def version(self) -> int:
         """The version, which grows with every commit."""
         return int(self._dataset.version)
@@ -54,6 +64,11 @@ class TableReader:
     def settings(self) -> str:
         """The settings as they were last written, in TOML."""
         return str(self._dataset.schema.metadata[SETTINGS_KEY].decode())
+
+    @property
+    def ids_from(self) -> int:
+        """What is added to the ids that a version gives."""
+        return int(self._dataset.schema.metadata.get(IDS_FROM, b"0"))
 
     @property
     def dim(self) -> int:

@@ -29,6 +29,7 @@ FACTS_TYPE = pa.struct(
     ]
 )
 SETTINGS_KEY, TABLE = b"imgret.settings", b"imgret.table"  # keys of the schema's metadata
+IDS_FROM = b"imgret.ids_from"  # another: what is added to the ids that a version gives
 BESIDE = ("embedding", "checksum")  # columns that the lower half of a checksum does not cover
 
 
@@ -79,8 +80,14 @@ def schema(dim: int, settings: str, name: str) -> pa.Schema:
             pa.field("stored_ns", pa.int64(), nullable=False),
             pa.field("checksum", pa.int64(), nullable=False),
         ],
-        metadata={SETTINGS_KEY: settings.encode(), TABLE: name.encode()},
+        metadata=metadata(settings, name),
     )
+
+
+def metadata(settings: str, name: str, ids_from: int = 0) -> dict[bytes, bytes]:
+    """Return what a table's schema carries beside its columns."""
+    first = str(ids_from).encode()
+    return {SETTINGS_KEY: settings.encode(), TABLE: name.encode(), IDS_FROM: first}
 
 
 def to_arrow(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:

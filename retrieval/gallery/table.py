@@ -11,7 +11,6 @@ import contextlib
 import logging
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -36,7 +35,7 @@ from retrieval.gallery.filter import with_ids
 from retrieval.gallery.lease import delete_versions
 from retrieval.gallery.reader import FEW_OF, TableReader
 from retrieval.gallery.room import has_room
-from retrieval.gallery.rows import SETTINGS_KEY, TABLE, Row
+from retrieval.gallery.rows import Row, metadata
 from retrieval.gallery.versions import Durability, check_folders, manifest_of, versions_of
 from retrieval.sorted_ids import IdPlaces
 from retrieval.text import one_sentence, remedy, unwritable
@@ -210,8 +209,12 @@ class ImageTable(TableReader):
         """Reserve ids for n rows that one commit writes."""
         if n > IDS_PER_VERSION:
             raise ValueError(f"one commit holds {IDS_PER_VERSION} rows, not {n}")
-        first = (self.version + 1) * IDS_PER_VERSION
-        return range(first, first + n)
+        return range(self.next_id, self.next_id + n)
+
+    @property
+    def next_id(self) -> int:
+        """The first of the ids that the next commit may give, which no row has or had."""
+        return self.ids_from + (self.version + 1) * IDS_PER_VERSION
 
     def remove(self, ids: Sequence[int]) -> None:
         """Drop the rows of ids."""
@@ -219,60 +222,29 @@ class ImageTable(TableReader):
             with self._committing():
                 self._dataset.delete(with_ids(map(int, ids[start : start + 5_000])).to_lance())
 
-    def make_distinct(self) -> None:
-        """Give each path one row and each row its own id; an untrusted table may lack that.
-
-        Of rows of one path the last stays. Costs a look at the columns id and path.
-        """
-        columns = self.columns(["id", "path"])
-        known_ids, paths = columns["id"].to_numpy(), columns["path"].to_pylist()
-        last = {path: place for place, path in enumerate(paths)}
-        known, counts = np.unique(known_ids, return_counts=True)
-        first = (self.version + 1) * IDS_PER_VERSION  # of those that will be given from here on
-        wrong = set(known[(counts > 1) | (known < 0) | (known >= first)].tolist())
-        wrong |= {int(known_ids[i]) for i, path in enumerate(paths) if last[path] != i}
-        if not wrong:
-            return
-        kept = {path for path, place in last.items() if int(known_ids[place]) in wrong}
-        _log.warning("%s: %d rows are given ids of their own.", self._path, len(kept))
-        rows: dict[str, Row] = {}
-        for batch in self.batches(self._dataset.schema.names, None, rows=256):
-            of_wrong = np.isin(batch["id"].to_numpy(), list(wrong))
-            for row in batch.filter(pa.array(of_wrong)).to_pylist():
-                if row["path"] in kept:
-                    rows[row["path"]] = stored.row_of(row)
-        self._write_anew(list(rows.values()), wrong)
-        self.remove(sorted(wrong))
-
-    def _write_anew(self, rows: Sequence[Row], taken: set[int]) -> None:
-        """Commit rows under new ids, none of which is taken."""
-        for start in range(0, len(rows), ROWS_A_READ):
-            part = rows[start : start + ROWS_A_READ]
-            free = (i for i in self.next_ids(IDS_PER_VERSION) if i not in taken)
-            new = [replace(row, id=i) for i, row in zip(free, part, strict=False)]
-            if len(new) < len(part):
-                raise GalleryError(
-                    f"{self._path} has ids that imgret never assigns. Index the images into a new "
-                    "gallery."
-                )
-            self.write(new, replace=False)
-
     def write_settings(self, settings: str) -> None:
         """Replace the settings that the table carries."""
         if settings != self.settings:
-            metadata = {TABLE.decode(): self.name, SETTINGS_KEY.decode(): settings}
+            new = metadata(settings, self.name, self.ids_from)
+            texts = {key.decode(): value.decode() for key, value in new.items()}
             with self._committing():
-                self._dataset.update_schema_metadata(metadata, replace=True)
+                self._dataset.update_schema_metadata(texts, replace=True)
 
     def become(self, other: ImageTable) -> None:
-        """Take over all rows and the settings of another table, in one commit."""
+        """Take over all rows and the settings of another table, in one commit.
+
+        Ids go on from where the table is that has given more.
+        """
         source = other._dataset
-        reader = pa.RecordBatchReader.from_batches(source.schema, source.to_batches())
+        ids_from = max(self.next_id, other.next_id) - (self.version + 2) * IDS_PER_VERSION
+        beside = metadata(other.settings, other.name, max(0, ids_from))
+        schema = source.schema.with_metadata(beside)
+        reader = pa.RecordBatchReader.from_batches(schema, source.to_batches())
         with self._committing():
             lance.write_dataset(
                 reader,
                 str(self._path),
-                schema=source.schema,
+                schema=schema,
                 mode="overwrite",
                 data_storage_version=LANCE_FORMAT,
             )

@@ -13,7 +13,7 @@ from retrieval import transform as transforms
 from retrieval.draw import evenly_drawn
 from retrieval.errors import GalleryError, GalleryWriteError, ImgretError
 from retrieval.files import sync
-from retrieval.gallery import Gallery, ImageTable, IndexState, Settings
+from retrieval.gallery import Gallery, ImageTable, IndexState, Settings, make_distinct
 from retrieval.gallery.block import Column
 from retrieval.gallery.filter import INDEXED
 from retrieval.gallery.settings import write_text
@@ -48,7 +48,7 @@ def open_to_write(
         table = gallery.open_table()
     give_up_damaged_versions(gallery, table)
     if not table.is_ours:  # ours has no such rows, and looking costs two columns
-        table.make_distinct()
+        make_distinct(table)
     settings = gallery.settings()
     state = gallery.index_state(settings, table)
     if state is not None and state.version != table.version:

@@ -11,7 +11,7 @@ import numpy as np
 
 from retrieval.draw import evenly_drawn
 from retrieval.errors import GalleryError, ImgretError
-from retrieval.gallery import Gallery, ImageTable, Settings, storable
+from retrieval.gallery import Gallery, ImageTable, Settings, make_distinct, storable
 from retrieval.gallery.block import Block, Column
 from retrieval.gallery.contents import Contents
 from retrieval.gallery.filter import INDEXED
@@ -162,7 +162,7 @@ def repair(
     damage = check_rows(table, reading, _sound_files(gallery, settings, table, wrong))
     again = _Again(gallery, settings, table, encoders, reading)
     repaired += again.pieces(damage)
-    table.make_distinct()
+    make_distinct(table)
     index_problems = _check_index(gallery, settings, table)
     missing = _drop_missing(gallery, table, damage, drop_missing=drop_missing)
     if missing:
