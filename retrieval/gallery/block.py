@@ -8,7 +8,7 @@ from typing import Any, Literal, overload
 import numpy as np
 import pyarrow as pa
 
-from retrieval.gallery.rows import as_matrix, checksums, facts_of
+from retrieval.gallery.rows import DAMAGED_BEFORE, as_matrix, checksums, facts_of
 from retrieval.images import PictureFacts
 
 Column = Literal[
@@ -108,6 +108,11 @@ class Block:
         finite = np.isfinite(as_matrix(embeddings.drop_null())).all(axis=1)
         wrong[np.flatnonzero(there)[~finite]] = True
         return np.asarray(wrong | ~(there | self.failed))
+
+    @property
+    def copied_damaged(self) -> np.ndarray:
+        """Rows that were known to be damaged when they were written, (n,) bool."""
+        return np.asarray(self._rows["checksum"].to_numpy() == DAMAGED_BEFORE)
 
     def at(self, places: np.ndarray) -> Block:
         """Return the rows of (m,) places in this block."""

@@ -23,10 +23,14 @@ class Compaction:
     rows: int
     threshold: float
 
+    def files(self, table: Path) -> list[Path]:
+        """The files of these pieces."""
+        files = (file.path for piece in self.pieces for file in piece.metadata.files)
+        return [table / "data" / file for file in files]
+
     def size(self, table: Path) -> int:
         """The bytes of these pieces, which the new ones need beside them."""
-        files = (file.path for piece in self.pieces for file in piece.metadata.files)
-        return sum((table / "data" / file).stat().st_size for file in files)
+        return sum(file.stat().st_size for file in self.files(table))
 
     def run(self, dataset: Any) -> None:
         """Write them anew, in one commit."""

@@ -31,6 +31,7 @@ FACTS_TYPE = pa.struct(
 SETTINGS_KEY, TABLE = b"imgret.settings", b"imgret.table"  # keys of the schema's metadata
 IDS_FROM = b"imgret.ids_from"  # another: what is added to the ids that a version gives
 BESIDE = ("embedding", "checksum")  # columns that the lower half of a checksum does not cover
+DAMAGED_BEFORE = -1  # in the place of a checksum: of a copy whose original did not fit its own
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def metadata(settings: str, name: str, ids_from: int = 0) -> dict[bytes, bytes]:
 def to_arrow(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
     """Convert rows to a table of the schema, each with its checksum.
 
-    That of a damaged row does not fit, so that a copy hides no damage.
+    That of a damaged row is DAMAGED_BEFORE, so that a copy hides nothing.
     """
     dim = schema.field("embedding").type.list_size
     empty = np.zeros(dim, np.float16)
@@ -110,8 +111,8 @@ def to_arrow(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
         elif field.name != "checksum":
             held = [storable(getattr(r, field.name)) for r in rows]
             columns[field.name] = pa.array(held, field.type)
-    wrong = np.array([r.damaged for r in rows], np.int64)
-    columns["checksum"] = pa.array(checksums(pa.table(columns)) ^ wrong << 32)
+    wrong = np.array([r.damaged for r in rows], bool)
+    columns["checksum"] = pa.array(np.where(wrong, DAMAGED_BEFORE, checksums(pa.table(columns))))
     return pa.table(columns, schema=schema)
 
 
@@ -155,12 +156,15 @@ def crcs_of_facts(rows: pa.Table | pa.RecordBatch) -> np.ndarray:
 def with_facts_changed(before: pa.Table, after: pa.Table) -> np.ndarray:
     """The (n,) int64 checksums of rows whose columns beside the embedding were changed.
 
-    before: with their stored checksums. Where those do not fit, the new ones do not either.
+    before: with their stored checksums, and with embeddings where these are copied, too. Where one
+    does not fit, the new one is DAMAGED_BEFORE.
     """
     stored = before["checksum"].to_numpy()
+    high = stored >> 32 & 0xFFFFFFFF
     fits = crcs_of_facts(before) == stored & 0xFFFFFFFF
-    low = crcs_of_facts(after)
-    return _joined(stored >> 32 & 0xFFFFFFFF, np.where(fits, low, low ^ 1))
+    if "embedding" in before.column_names:
+        fits &= _crcs_of_embeddings(before["embedding"]) == high
+    return np.where(fits, _joined(high, crcs_of_facts(after)), DAMAGED_BEFORE)
 
 
 def facts_of(value: dict[str, Any] | None) -> PictureFacts | None:

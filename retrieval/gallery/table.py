@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -36,7 +36,13 @@ from retrieval.gallery.lease import delete_versions
 from retrieval.gallery.reader import FEW_OF, TableReader
 from retrieval.gallery.room import has_room
 from retrieval.gallery.rows import Row, metadata
-from retrieval.gallery.versions import Durability, check_folders, manifest_of, versions_of
+from retrieval.gallery.versions import (
+    Durability,
+    check_folders,
+    damaged_file,
+    manifest_of,
+    versions_of,
+)
 from retrieval.sorted_ids import IdPlaces
 from retrieval.text import one_sentence, remedy, unwritable
 
@@ -49,7 +55,6 @@ STEPPED_BACK = (
     "%s: version %d cannot be read (%s), so version %d is used. Run `imgret verify --repair`, or "
     "`imgret index` again: it continues from there."
 )
-
 TOLD = "%s: merging its pieces and the index needs %.0f MB of disk until it is done."
 
 _log = logging.getLogger("imgret")
@@ -59,7 +64,8 @@ class ImageTable(TableReader):
     """The table at one version; writing moves it on to the version written.
 
     dataset: Lance's. place: what _place_of() said of it. stepped_back: why a newer version cannot
-    be read, or None. is_read: whether somebody reads versions that drop_old_versions() left.
+    be read, or None. is_read: whether somebody reads versions that drop_old_versions() left. sums:
+    the SHA-256 of files as they were published, by their path below the gallery, where known.
     """
 
     def __init__(self, dataset: Any, place: object, stepped_back: str | None = None) -> None:
@@ -68,6 +74,7 @@ class ImageTable(TableReader):
         self._durability = Durability(self._path)
         self.stepped_back = stepped_back
         self.is_read = False
+        self.sums: Mapping[str, str] = {}
 
     @cached_property
     def is_ours(self) -> bool:
@@ -169,10 +176,11 @@ class ImageTable(TableReader):
     def update(self, columns: dict[str, list[Any]]) -> None:
         """Commit new values of some columns; columns["id"] names the rows.
 
-        Of few, the whole rows are written anew: Lance reads all embeddings to change a column.
+        Of few, the whole rows are written anew: Lance copies all embeddings to change a column. So
+        they are where a file is damaged: what Lance copies gets a new SHA-256, which would hide it.
         """
         n = len(columns["id"])
-        few = n < FEW_OF * self.count()
+        few = n < FEW_OF * self.count() or damaged_file(self.files(), self.sums) is not None
         step = ROWS_A_READ if few else IDS_PER_VERSION
         for start in range(0, n, step):
             part = {name: column[start : start + step] for name, column in columns.items()}
@@ -253,12 +261,13 @@ class ImageTable(TableReader):
         """Merge small pieces, once there are many, and write those anew that lost many rows.
 
         everything: all of these at once, so that nothing of a removed row is kept. beside:
-        gives the bytes of the index that is written before what is old can be deleted. Raises
-        GalleryWriteError where everything is asked for and the disk has no room for both.
+        gives the bytes of the index that is written before what is old can be deleted. Where
+        everything is asked for, raises GalleryWriteError if the disk has no room for both, and
+        GalleryError if a piece is damaged.
         """
         find = compaction.complete if everything else compaction.due
         found = find(self._dataset, self.dim)
-        if found is None:
+        if found is None or not self._is_sound(found, must=everything):
             return
         size = found.size(self._path) + beside()
         if has_room(self._path, size, "merging its pieces and the index", must=everything):
@@ -275,10 +284,26 @@ class ImageTable(TableReader):
         Raises GalleryWriteError where the disk has no room for it.
         """
         found = compaction.erasure(self._dataset, self._path)
-        if found:
+        if found and self._is_sound(found, must=False):
             has_room(self._path, found.size(self._path), "erasing removed rows", must=True)
             with self._committing():
                 found.run(self._dataset)
+
+    def _is_sound(self, found: compaction.Compaction, *, must: bool) -> bool:
+        """Tell whether pieces are what was published; the log says where not.
+
+        Raises GalleryError where they must be.
+        """
+        file = damaged_file(found.files(self._path), self.sums)
+        if file:
+            error = GalleryError(
+                f"{file} is not what was written, so nothing is copied from it. Run `imgret verify "
+                "--repair`, which embeds damaged images again."
+            )
+            if must:
+                raise error
+            _log.warning("%s", error)
+        return file is None
 
     @property
     def holds_removed(self) -> bool:

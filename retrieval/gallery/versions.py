@@ -8,10 +8,11 @@ ends in a magic number: so a version that is not whole is known without reading 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from retrieval.files import opened, sync
+from retrieval.files import opened, sha256_of, sync
 
 FOLDERS = ("data", "_deletions", "_transactions", "_versions")  # a manifest after what it names
 MAGIC = b"LANC"
@@ -94,6 +95,18 @@ def files_of(table: Path, dataset: Any) -> list[Path]:
         if facts.deletion_file is not None:
             files.append(table / facts.deletion_file.path(fragment.fragment_id))
     return files
+
+
+def damaged_file(files: Iterable[Path], sums: Mapping[str, str]) -> Path | None:
+    """Return the first data file that is not what was published; None where all others are.
+
+    sums: SHA-256 by path below the gallery; a file that is not there was written since.
+    """
+    for file in files:
+        known = sums.get("/".join(file.parts[-3:]))  # images.lance/data/name
+        if file.suffix == ".lance" and known is not None and sha256_of(file) != known:
+            return file
+    return None
 
 
 def ends_in(file: Path, magic: bytes) -> bool:

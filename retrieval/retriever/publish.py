@@ -50,6 +50,7 @@ def open_to_write(
     if not table.is_ours:  # ours has no such rows, and looking costs two columns
         make_distinct(table)
     settings = gallery.settings()
+    table.sums = settings.files
     state = gallery.index_state(settings, table)
     if state is not None and state.version != table.version:
         _log.warning(

@@ -34,9 +34,8 @@ def reembed_rows(
     if not drop_missing:
         _check_files(gallery, table)
     staging = gallery.staging()
-    if staging.exists() and staging.settings().backbone == settings.backbone:
-        new = staging.open_table()
-    else:
+    new = _interrupted(staging, settings)
+    if new is None:
         staging.delete()
         new = staging.create(settings)
     done = _still_there(gallery, table, new)
@@ -46,6 +45,21 @@ def reembed_rows(
     table.become(new)
     gallery.publish(settings)
     staging.delete()
+
+
+def _interrupted(staging: Gallery, settings: Settings) -> ImageTable | None:
+    """What an interrupted run has embedded with the same backbone, without damaged rows.
+
+    Nothing else compares them with their checksums before they are copied.
+    """
+    if not staging.exists() or staging.settings().backbone != settings.backbone:
+        return None
+    new = staging.open_table()
+    with contextlib.suppress(GalleryError):
+        blocks = (block for piece in new.pieces() for block in new.blocks_of_piece(piece))
+        new.remove([row for block in blocks for row in block.ids[block.damaged].tolist()])
+        return new
+    return None
 
 
 def _still_there(gallery: Gallery, table: ImageTable, new: ImageTable) -> StoredRows:

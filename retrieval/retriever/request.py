@@ -33,7 +33,7 @@ class IndexOptions(TypedDict, total=False):
     image with more is not decoded.
     """
 
-    labels: str | None
+    labels: str | Path | None
     exclude: Sequence[str]
     include_hidden: bool
     keep_missing: bool
@@ -51,7 +51,7 @@ class IndexRequest:
 
     folders: tuple[Path, ...]
     progress: Progress | None = None
-    labels: str | None = None
+    labels: str | Path | None = None
     exclude: Sequence[str] = ()
     include_hidden: bool = False
     keep_missing: bool = False

@@ -55,7 +55,7 @@ class Update:
         request = self.request
         anew = request.reembed or not self.gallery.exists()
         settings, table = self._opened()
-        asked = request.labels or (settings.labels if settings else "folder")
+        asked = str(request.labels or (settings.labels if settings else "folder"))
         rows = StoredRows.read(table)
         plan = request.plan(self.gallery, rows, asked, table)
         if not request.keep_missing and not request.drop_missing:
@@ -98,7 +98,7 @@ class Update:
         if settings and table:
             leases.enter_context(table.lease())
             self._check_labels(settings, table)
-        asked = request.labels or (settings.labels if settings else "folder")
+        asked = str(request.labels or (settings.labels if settings else "folder"))
         rows = StoredRows.read(table)
         if settings and request.reembed:
             settings = self._new_settings(settings.labels, settings)
@@ -164,7 +164,9 @@ class Update:
         if not self.request.reembed:
             self._encoder.check(settings.backbone, self.gallery.path)
         labels = self.request.labels
-        return self._with_asked(settings.model_copy(update={"labels": labels} if labels else {}))
+        return self._with_asked(
+            settings.model_copy(update={"labels": str(labels)} if labels else {})
+        )
 
     def _new_settings(self, labels: str, old: Settings | None = None) -> Settings:
         encoder = self._encoder.new(old.backbone if old else None)

@@ -17,6 +17,7 @@ from retrieval.gallery.contents import Contents
 from retrieval.gallery.filter import INDEXED
 from retrieval.gallery.stored_rows import StoredRow, StoredRows
 from retrieval.images import ImageFile
+from retrieval.index import GrowingIndex
 from retrieval.retriever.current import stamp
 from retrieval.retriever.encoders import EncoderChoice
 from retrieval.retriever.gone import check_all_there, find_gone
@@ -31,7 +32,10 @@ from retrieval.retriever.publish import (
 from retrieval.retriever.reports import VerifyReport
 from retrieval.retriever.writer import Reading, Writer, run_tasks
 
+NAMED_BY: tuple[Column, ...] = ("id", "path", "root", "label")
 SAMPLED_ROWS = 100
+LEAST_SCORE, SCORES_APART = 0.98, 0.01  # of a stored vector with its own; or else below others'
+MOST_WRONG = 0.05  # of the sampled rows
 TRIES = 5
 
 
@@ -58,6 +62,11 @@ class Damage:
     lost: int = 0
     problems: list[str] = field(default_factory=list)
     roots: set[str] = field(default_factory=set)
+
+    def note(self, block: Block, wrong: np.ndarray) -> None:
+        """Take down some rows, and which of them are damaged: (n,) bool."""
+        self.roots |= set(block.at(np.flatnonzero(~wrong)).roots)
+        self.damaged |= _named(block.at(np.flatnonzero(wrong)))
 
     @property
     def paths(self) -> list[str]:
@@ -158,6 +167,7 @@ def repair(
         gallery.publish(settings)
         repaired += [f"gallery.toml written again: {problem}" for problem in problems]
     gallery.published.keep_copies(settings.files)
+    table.sums = settings.files
     wrong = gallery.published.check(settings.files)
     damage = check_rows(table, reading, _sound_files(gallery, settings, table, wrong))
     again = _Again(gallery, settings, table, encoders, reading)
@@ -196,14 +206,13 @@ def check_rows(table: ImageTable, reading: Reading, sound: Set[Path] = frozenset
     for piece in table.pieces():
         try:
             if set(table.files_of_piece(piece)) <= sound:
-                for block in table.blocks_of_piece(piece, "root"):
-                    damage.roots |= set(block.roots)
-                done += table.rows_in_piece(piece)
-                continue
+                blocks = list(table.blocks_of_piece(piece, "root", "checksum"))
+                if not any(block.copied_damaged.any() for block in blocks):
+                    damage.roots.update(*(block.roots for block in blocks))
+                    done += table.rows_in_piece(piece)
+                    continue
             for block in table.blocks_of_piece(piece):
-                wrong = block.damaged
-                damage.roots |= set(block.at(np.flatnonzero(~wrong)).roots)
-                damage.damaged |= _named(block.at(np.flatnonzero(wrong)))
+                damage.note(block, block.damaged)
                 done += len(block)
                 if reading.progress:
                     reading.progress("verifying", done, None)
@@ -218,7 +227,7 @@ def check_rows(table: ImageTable, reading: Reading, sound: Set[Path] = frozenset
 
 def _names_in(table: ImageTable, piece: int) -> dict[str, Named]:
     """The rows of a piece that cannot be read whole, as far as their names can."""
-    columns: tuple[tuple[Column, ...], ...] = (("id", "path", "root", "label"), ("id", "path"))
+    columns: tuple[tuple[Column, ...], ...] = (NAMED_BY, ("id", "path"))
     for names in columns:
         with contextlib.suppress(GalleryError):
             found = [_named(block) for block in table.blocks_of_piece(piece, *names)]
@@ -274,15 +283,26 @@ def _check_index(gallery: Gallery, settings: Settings, table: ImageTable) -> lis
         if not np.array_equal(np.sort(index.ids), np.sort(stored)):
             return [f"the index holds {index.ntotal} images, the table {usable}"]
         chosen = np.sort(stored)[evenly_drawn(len(stored), SAMPLED_ROWS)]
-        for _, embeddings in table.embeddings(chosen):
-            vectors = embeddings.astype(np.float32)
-            scores, _ = index.search(vectors, 1)
-            zero = ~np.linalg.norm(index.transform(vectors), axis=1).astype(bool)
-            if ((scores[:, 0] < 0.98) & ~zero).mean() > 0.05:
+        for ids, embeddings in table.embeddings(chosen):
+            x = index.transform(embeddings.astype(np.float32))
+            if not _holds(index, ids, x, augmented=state.augment != "none"):
                 return ["the vectors of the index are not those of the table"]
     except GalleryError as error:
         return [str(error)]
     return []
+
+
+def _holds(index: GrowingIndex, ids: np.ndarray, x: np.ndarray, *, augmented: bool) -> bool:
+    """Tell whether an index holds these transformed embeddings of (n,) ids, (n, d) float32.
+
+    augmented: it holds means of neighbours instead. One of them is nearer to its own image than
+    half of those of others, whatever the weights are.
+    """
+    scores = x @ index.vectors(ids).T
+    least = np.median(scores, axis=1) - SCORES_APART if augmented else LEAST_SCORE
+    wrong = np.diag(scores) < least
+    not_zero = np.linalg.norm(x, axis=1) > 0
+    return float((wrong & not_zero).mean()) <= MOST_WRONG
 
 
 def _drop_missing(

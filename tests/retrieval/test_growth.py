@@ -228,5 +228,5 @@ def test_compacting_after_a_few_changes_writes_each_row_once_at_most(grown: Grow
     fresh(grown).remove(new)
     cost = counted(lambda: fresh(grown).index(grown.folder, compact=True))
     once = grown.embeddings + grown.index
-    assert cost.read < 2.3 * once  # to merge it, and for its checksum
+    assert cost.read < 3.3 * once  # to compare it, to merge it, and for its checksum
     assert cost.written < 1.3 * once
