@@ -13,10 +13,11 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter
 from safetensors import SafetensorError, safe_open
 
+from classify.data import content_of_split
 from classify.evaluation import ClassifierReport, ClassReport
 from classify.recipe import Augmentation, Recipe
 from classify.recipe.schema import Share
-from classify.run import RUN_WEIGHTS, Epoch, Run, with_best
+from classify.run import RUN_WEIGHTS, SPLIT, Epoch, Run, with_best
 from retrieval.errors import ImgretError
 from retrieval.files import read_bounded, write_atomically
 from retrieval.plain import Plain
@@ -77,13 +78,15 @@ class LeaderboardRow(Plain):
     test_f1: float | None
     test_images: int | None
     test_data: str | None
+    validation_data: str | None
 
 
 @dataclass(frozen=True)
 class Entry:
     """A run on the leaderboard: its row, its epochs and its last test, if there was any.
 
-    name: as in the row; read_entries() gives no two folders the same.
+    name: as in the row; read_entries() gives no two folders the same. chosen_by: the content of
+    the images of its validation, "" where that is unknown.
     """
 
     name: str
@@ -91,6 +94,7 @@ class Entry:
     row: LeaderboardRow
     history: tuple[Epoch, ...]
     tested: KeptTest | None
+    chosen_by: str = ""
 
 
 def read_entries(folders: Sequence[Path]) -> tuple[list[Entry], list[str]]:
@@ -100,7 +104,8 @@ def read_entries(folders: Sequence[Path]) -> tuple[list[Entry], list[str]]:
         try:
             run = Run.read(folder)
             found = row(run, name)
-            entries.append(Entry(name, run, found, tuple(run.history), read_tested(run)))
+            content = content_of_split(run.folder / SPLIT, "validation")
+            entries.append(Entry(name, run, found, tuple(run.history), read_tested(run), content))
         except ImgretError as error:
             refused.append(str(error))
     entries.sort(key=lambda entry: -_accuracy(entry.row))
@@ -140,6 +145,7 @@ def row(run: Run, name: str = "") -> LeaderboardRow:
         test_f1=tested.f1 if tested else None,
         test_images=tested.images if tested else None,
         test_data=tested.data if tested else None,
+        validation_data=run.facts.data if best and best.validation_accuracy is not None else None,
     )
 
 
@@ -197,18 +203,22 @@ def differences(entries: Sequence[Entry]) -> list[str]:
     Figures from other images cannot, and those from images that a run was trained on are too good.
     """
     said = [note for entry in entries if entry.tested for note in entry.tested.notes]
-    tests = [(entry.name, entry.tested) for entry in entries]
-    contents = {name: tested.content for name, tested in tests if tested and tested.content}
-    if len(set(contents.values())) < 2:
-        return said
-    most = Counter(contents.values()).most_common(1)[0][0]
-    others = [name for name, content in contents.items() if content != most]
-    return [
-        *said,
-        f"The test figures of {', '.join(others)} are of other images than those of "
-        f"{next(name for name, content in contents.items() if content == most)}, so they do not "
-        "compare. Test all runs on the same --data.",
-    ]
+    tests = {entry.name: entry.tested.content for entry in entries if entry.tested}
+    chosen = {
+        entry.name: entry.chosen_by for entry in entries if entry.row.validation_data is not None
+    }
+    for what, contents in (("test", tests), ("validation", chosen)):
+        known = {name: content for name, content in contents.items() if content}
+        if len(set(known.values())) < 2:
+            continue
+        most = Counter(known.values()).most_common(1)[0][0]
+        others = [name for name, content in known.items() if content != most]
+        said.append(
+            f"The {what} figures of {', '.join(others)} are of other images than those of "
+            f"{next(name for name, content in known.items() if content == most)}, so they do not "
+            "compare. Test all runs on the same --data."
+        )
+    return said
 
 
 def untested(entries: Sequence[Entry]) -> list[str]:
@@ -219,10 +229,12 @@ def untested(entries: Sequence[Entry]) -> list[str]:
     names = ", ".join(entry.name for entry in missing)
     return [
         f"The figures of test images lack {names}: no test of it is kept, so its place is that of "
-        "its validation accuracy. Run `imgret test` on it."
+        "its validation accuracy. Run `imgret test` on it, with --data where it held no test "
+        "images out."
         if len(missing) == 1
         else f"The figures of test images lack {names}: no tests of them are kept, so their places "
-        "are those of their validation accuracy. Run `imgret test` on each."
+        "are those of their validation accuracy. Run `imgret test` on each, with --data where it "
+        "held no test images out."
     ]
 
 

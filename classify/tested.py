@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from classify.data import (
     FoundKept,
     KeptImage,
     LabelledImages,
+    Split,
     decode_all,
     find_kept,
     find_labelled,
@@ -111,24 +112,16 @@ def _named(runs: Sequence[Run], data: Path, classes: Sequence[str]) -> _Tested:
 
 def _held_out(runs: Sequence[Run], classes: Sequence[str], validation: bool) -> _Tested:  # noqa: FBT001
     """Find images that no run was trained on, nor chosen by unless there are no others."""
-    kept = [(image, Path(run.facts.data)) for run in runs for image in _kept(run)]
-    trained_on = {image.sha256 for image, _ in kept if image.split == "train"}
-    chosen_by = {image.sha256 for image, _ in kept if image.split == "validation"}
-    tests = {
-        image.sha256: (image, folder)
-        for image, folder in kept
-        if image.split == "test" and image.sha256 not in trained_on | chosen_by
-    }
+    kept = [(Path(run.facts.data), _kept(run)) for run in runs]
+    trained_on = {image.sha256 for _, of in kept for image in of if image.split == "train"}
+    chosen_by = {image.sha256 for _, of in kept for image in of if image.split == "validation"}
+    tests = _once(kept, "test", trained_on | chosen_by)
     is_validation = validation or not tests
     if is_validation:
-        tests = {
-            image.sha256: (image, folder)
-            for image, folder in kept
-            if image.split == "validation" and image.sha256 not in trained_on
-        }
+        tests = _once(kept, "validation", trained_on)
     if not tests:
         raise DataError(_nothing_held_out(runs))
-    found = find_kept(list(tests.values()), classes)
+    found = find_kept(tests, classes)
     if not len(found.images):
         raise DataError(
             f"None of the {found.gone:,} images that {_names(runs)} held out is still in "
@@ -138,6 +131,20 @@ def _held_out(runs: Sequence[Run], classes: Sequence[str], validation: bool) -> 
     where = f"{runs[0].facts.data} ({kind} images)"
     notes = _changes(found) + tuple(filter(None, map(_other_files, runs)))
     return _Tested(found.images, where, is_validation, notes)
+
+
+def _once(
+    kept: Sequence[tuple[Path, list[KeptImage]]], split: Split, but: Set[str]
+) -> list[tuple[KeptImage, Path]]:
+    """The images that runs had in a split, each with its folder; none whose content is in `but`.
+
+    What several runs had counts once. Copies that one run had are as many as they were there.
+    """
+    chosen: list[tuple[KeptImage, Path]] = []
+    for folder, images in kept:
+        known = {image.sha256 for image, _ in chosen} | but
+        chosen += [(i, folder) for i in images if i.split == split and i.sha256 not in known]
+    return chosen
 
 
 def _changes(found: FoundKept) -> tuple[str, ...]:
@@ -190,12 +197,18 @@ def _trained_on(runs: Sequence[Run], contents: Sequence[str]) -> list[str]:
     """Say how many tested images a run was trained on."""
     notes = []
     for run in runs:
-        if (run.folder / SPLIT).is_file():
+        try:
             seen = {image.sha256 for image in _kept(run) if image.split == "train"}
-            count = sum(content in seen for content in contents)
-            if count:
-                notes.append(
-                    f"{run.name} was trained on {count:,} of these {len(contents):,} images, so "
-                    "the figures are too good."
-                )
+        except RunError:
+            notes.append(
+                f"{run.folder / SPLIT} cannot be read, so it is unknown whether {run.name} was "
+                "trained on these images."
+            )
+            continue
+        count = sum(content in seen for content in contents)
+        if count:
+            notes.append(
+                f"{run.name} was trained on {count:,} of these {len(contents):,} images, so the "
+                "figures are too good."
+            )
     return notes

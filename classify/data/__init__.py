@@ -11,6 +11,7 @@ kept.py      what each image was for, as it stays with a run
 from classify.data.kept import (
     FoundKept,
     KeptImage,
+    content_of_split,
     find_kept,
     kept_of,
     kept_unread,
@@ -39,6 +40,7 @@ __all__ = [
     "Split",
     "Splits",
     "batches",
+    "content_of_split",
     "decode_all",
     "find_kept",
     "find_labelled",

@@ -88,6 +88,21 @@ def read_kept(file: Path) -> list[KeptImage]:
         raise RunError(f"{file} is {error}, {instead}") from error
 
 
+def content_of_split(file: Path, split: Split) -> str:
+    """Return a SHA-256 of all images of a split, from a file of write_kept().
+
+    "" where there is none, or the file cannot be read.
+    """
+    try:
+        text = read_bounded(file, MAX_KEPT_BYTES).decode(errors="replace")
+        lines = [line for line in text.splitlines() if f'"split": "{split}"' in line]
+        contents = sorted(str(json.loads(line)["sha256"]) for line in lines)
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    digest = hashlib.sha256("\n".join(contents).encode(errors="replace"))
+    return digest.hexdigest() if contents else ""
+
+
 def find_kept(images: Sequence[tuple[KeptImage, Path]], classes: Sequence[str]) -> FoundKept:
     """Find the files that hold kept images now.
 

@@ -189,9 +189,14 @@ def create_timm(name: str, size: int, arguments: Mapping[str, Any]) -> nn.Module
     except Exception as error:  # whatever a network raises on arguments that it cannot take
         raise RecipeError(
             f"model.backbone: {name} cannot be made for {size} px with this recipe's rates "
-            f"({one_sentence(error)}). Set another input.size, or another backbone."
+            f"({one_sentence(error)}). Set {_instead(error)}, or another backbone."
         ) from error
     return network
+
+
+def _instead(error: Exception) -> str:
+    """Say which setting of a recipe timm's error is about."""
+    return "model.drop_path = 0" if "drop_path" in str(error) else "another input.size"
 
 
 def _drop_what_follows_the_map(backbone: nn.Module, size: int) -> None:

@@ -15,12 +15,14 @@ from torch import nn
 
 from classify import recipe as recipes
 from classify.data import (
+    KeptImage,
     Splits,
     find_splits,
     fingerprint,
     kept_of,
     kept_unread,
     listing,
+    read_kept,
     write_kept,
 )
 from classify.models import parameters
@@ -105,10 +107,7 @@ def train(
         _check_new(out)
     splits = find_splits(folder, recipe.data, recipe.training.seed, progress)
     if resume and fingerprint(splits) != run.facts.fingerprint:
-        raise DataError(
-            f"{folder} does not hold the images that {out} was started with. Bring them back, or "
-            "train into another folder."
-        )
+        raise _other_images(folder, out)
     on_split(splits.notes)
     keep_freed_memory()
     prepared = prepare(recipe, splits, out, progress)
@@ -120,8 +119,10 @@ def train(
         facts = _facts(folder, splits, prepared)
         if not resume:
             _write_beginning(out, recipe, folder, splits, prepared, facts)
-        elif (out / LAST_STATE).is_file():
-            loop.resume(Place.read(out / LAST_STATE))
+        else:
+            _check_same(out, folder, splits, prepared)
+            if (out / LAST_STATE).is_file():
+                loop.resume(Place.read(out / LAST_STATE))
         history = history[: loop.place.epoch]
 
         def note(epoch: Epoch) -> None:
@@ -196,10 +197,27 @@ def _write_beginning(
 ) -> None:
     """Keep the recipe, which images are trained on and held out, and the facts, which come last."""
     write_atomically(out / RECIPE, recipes.recipe_as_toml(recipe).encode())
+    write_kept(out / SPLIT, _kept(folder, splits, prepared))
+    write_facts(out, facts)
+
+
+def _kept(folder: Path, splits: Splits, prepared: Prepared) -> list[KeptImage]:
     kept = kept_of(prepared.loop.train, "train", folder)
     kept += kept_of(prepared.validation, "validation", folder)
-    write_kept(out / SPLIT, kept + kept_unread(splits.test, "test", folder))
-    write_facts(out, facts)
+    return kept + kept_unread(splits.test, "test", folder)
+
+
+def _check_same(out: Path, folder: Path, splits: Splits, prepared: Prepared) -> None:
+    """Raise DataError where an image has other content than when a run began, at the same size."""
+    if set(read_kept(out / SPLIT)) != set(_kept(folder, splits, prepared)):
+        raise _other_images(folder, out)
+
+
+def _other_images(folder: Path, out: Path) -> DataError:
+    return DataError(
+        f"{folder} does not hold the images that {out} was started with. Bring them back, or train "
+        "into another folder."
+    )
 
 
 def _finished(run: Run) -> Trained:

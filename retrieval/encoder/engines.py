@@ -55,11 +55,7 @@ def open_encoder(
             return exported
     backbone = load()
     if backbone.spec.fingerprint != spec.fingerprint:
-        raise BackboneError(
-            f"The weights of {spec.name} are not the ones used before "
-            f"({backbone.spec.weights_sha256[:12]} instead of {spec.weights_sha256[:12]}). "
-            "Bring the old weights back, or index again with --reembed."
-        )
+        raise _is_another(backbone.spec, spec)
     import torch
 
     if engine == "torch-cuda-bf16" or (engine is None and torch.cuda.is_available()):
@@ -68,6 +64,20 @@ def open_encoder(
         return Encoder(spec, "torch-fp32", torch_runner(backbone))
     with _EXPORTING:
         return _exported_encoder(backbone, engine, cache, insist=insist)
+
+
+def _is_another(found: BackboneSpec, spec: BackboneSpec) -> BackboneError:
+    """Say what of a backbone is not what it was."""
+    if found.weights_sha256 != spec.weights_sha256:
+        return BackboneError(
+            f"The weights of {spec.name} are not the ones used before "
+            f"({found.weights_sha256[:12]} instead of {spec.weights_sha256[:12]}). Bring the old "
+            "weights back, or index again with --reembed."
+        )
+    return BackboneError(
+        f"{spec.name} has the weights used before, but its config.json now gives another size, "
+        "mean, std or architecture. Bring the old config.json back, or index again with --reembed."
+    )
 
 
 def exported_encoder(spec: BackboneSpec, engine: Engine, cache: Path) -> Encoder | None:

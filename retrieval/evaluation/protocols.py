@@ -177,6 +177,8 @@ def rank_images(
     if zero_shot:
         ranked, rows = run.zero_shot(rows)
         return ranked, "zero-shot", rows, notices + run.notices
+    if len(np.unique(searched.labels[searched.labels >= 0])) == 1:
+        notices.append("All labels are the same, so every match is right and no figure says more.")
     if method.sees_labels or method.refinement.augment:
         ranked, rows = run.by_fifths(rows)
         notices.append(
@@ -251,9 +253,10 @@ class _Run:
     def zero_shot(self, rows: np.ndarray) -> tuple[Ranked, np.ndarray]:
         """Search for the images of the later classes among themselves."""
         classes = np.unique(self.gallery.labels[self.gallery.labels >= 0])
-        if len(classes) < 2:
+        if len(classes) < 3:
             raise DataError(
-                "--zero-shot needs images of at least two classes. Add some, or leave it out."
+                "--zero-shot needs images of at least three classes: some to fit to, and two to "
+                "tell apart. Add some, or leave it out."
             )
         first = classes[len(classes) // 2]
         seen = np.flatnonzero((self.gallery.labels >= 0) & (self.gallery.labels < first))

@@ -29,12 +29,14 @@ from retrieval.images.formats import (
 GALLERY_FOLDER = ".imgret"
 # Folders in which machines keep what is theirs: NAS systems thumbnails, macOS what other file
 # systems cannot store, Windows and NAS systems what was deleted and earlier states of the folder,
-# ext4 what fsck found, Python what it compiled.
+# ext4 what fsck found, Python what it compiled. "Recycled" may be a class of waste.
 _BESIDE_PICTURES = {
     "@eadir", "@__thumb", ".@__thumb", "@tmp", ".appledouble", "__macosx", "#recycle", "@recycle",
     "$recycle.bin", "system volume information", "#snapshot", ".snapshot", "@recently-snapshot",
-    "lost+found", "__pycache__",
+    "lost+found", "__pycache__", "~snapshot", "recycler", "msocache", "config.msi",
+    "$windows.~bt", "network trash folder", "temporary items",
 }  # fmt: skip
+_FOUND_BY_CHKDSK = re.compile(r"found\.\d{3}")
 _BAD_NAME = "its name is not valid UTF-8; rename it"
 
 
@@ -204,7 +206,9 @@ def _skips(exclude: Sequence[str], *, include_hidden: bool) -> _Skips:
     patterns = re.compile("|".join(translate(glob.rstrip("/")) for glob in exclude))
 
     def skips(name: str, below_root: str) -> bool:
-        hidden = name.startswith(".") or name.lower() in _BESIDE_PICTURES
+        lower = name.lower()
+        hidden = name.startswith(".") or lower in _BESIDE_PICTURES
+        hidden = hidden or _FOUND_BY_CHKDSK.fullmatch(lower) is not None
         if hidden and (not include_hidden or name == GALLERY_FOLDER):
             return True
         if not exclude:

@@ -135,8 +135,8 @@ def keep_calibration(snapshot: Snapshot, calibration: Calibration) -> None:
     if calibration.area < LEAST_AREA:
         raise DataError(
             "Queries with an answer cannot be told from those without (area under the curve "
-            f"{calibration.area:.2f}, by chance 0.50). Index more images, or choose another "
-            "backbone."
+            f"{calibration.area:.2f}, by chance 0.50). Index more images"
+            f"{', use --by picture' * (calibration.kind == 'class')}, or choose another backbone."
         )
     gallery, used, images = snapshot.gallery, snapshot.settings, snapshot.index.ntotal
     state = CalibrationState(

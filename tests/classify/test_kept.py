@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from classify import leaderboard
 from classify.data import KeptImage, read_kept, write_kept
@@ -15,7 +16,7 @@ from classify.report import report_run
 from classify.run import Run
 from classify.tested import evaluate_ensemble, evaluate_run
 from classify.training import train
-from retrieval.errors import ImgretError
+from retrieval.errors import DataError, ImgretError
 from tests.classify.blobs import save_blobs, tiny
 
 TESTED_RIGHT = """{"data": "d", "content": "", "images": 9, "top1": 1.0, "top5": 1.0, "loss": 0.1,
@@ -306,3 +307,66 @@ def test_the_leaderboard_tells_of_figures_of_other_images(data: Path, tmp_path: 
     namesake = Path(shutil.copytree(runs[2].folder, tmp_path / "elsewhere" / "a"))
     (said,) = leaderboard.differences(leaderboard.read_entries([runs[0].folder, namesake])[0])
     assert "elsewhere/a" in said
+
+
+def test_copies_among_held_out_images_count_as_in_their_folder(tmp_path: Path) -> None:
+    """Also one that stands under two classes; only what several runs held out counts once."""
+    data = tmp_path / "data"
+    save_blobs(data / "train", 8)
+    save_blobs(data / "test", 4, first=500)
+    red, blue = data / "test" / "red", data / "test" / "blue"
+    first = sorted(red.iterdir())[0]
+    for n in range(6):
+        shutil.copy(first, red / f"copy-{n}.png")
+    shutil.copy(first, blue / "also.png")
+    runs = [trained(data, tmp_path / name) for name in ("a", "b")]
+    named, held_out = evaluate_run(runs[0], data / "test"), evaluate_run(runs[0])
+    assert held_out.images == named.images == 19
+    assert (held_out.top1, held_out.loss) == (named.top1, pytest.approx(named.loss))
+    assert held_out.content == named.content
+    assert evaluate_ensemble(runs).images == 19
+
+
+def test_a_resumed_run_notices_images_of_other_content_and_the_same_size(tmp_path: Path) -> None:
+    data, out, ended = tmp_path / "data", tmp_path / "run", []
+    save_blobs(data, 8)
+    for file in sorted(data.rglob("*.png")):
+        Image.open(file).save(file.with_suffix(".bmp"))
+        file.unlink()
+    recipe = tiny("training.epochs=4")
+    train(data, recipe, out, on_epoch=ended.append, should_stop=lambda: bool(ended))
+    kept = read_kept(out / "split.jsonl")
+    one, other = (
+        next(data / i.path for i in kept if i.split == split and i.label == "red")
+        for split in ("train", "validation")
+    )
+    was = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(was)
+    with pytest.raises(DataError, match=r"does not hold the images that .* was started with"):
+        train(data, recipe, out, resume=True)
+    other.write_bytes(one.read_bytes())
+    one.write_bytes(was)
+    assert train(data, recipe, out, resume=True).run.facts.ended
+
+
+def test_the_leaderboard_tells_of_validations_on_other_images(data: Path, tmp_path: Path) -> None:
+    names = ("a", "same", "other seed")
+    for name in names:
+        train(data, tiny(f"training.seed={int(name == 'other seed')}"), tmp_path / name)
+    entries, _ = leaderboard.read_entries([tmp_path / name for name in names])
+    entries.sort(key=lambda entry: entry.name)
+    (said,) = leaderboard.differences(entries)
+    assert said.startswith("The validation figures of other seed are of other images than those of")
+    assert {entry.row.validation_data for entry in entries} == {str(data.resolve())}
+    same = [entry for entry in entries if entry.name != "other seed"]
+    assert leaderboard.differences(same) == []
+
+
+def test_a_run_without_its_split_can_be_tested_on_named_images(data: Path, tmp_path: Path) -> None:
+    run = trained(data, tmp_path / "run")
+    (run / "split.jsonl").write_text("{\n")
+    report = evaluate_run(run, data)
+    assert report.images == 30
+    (said,) = report.notes
+    assert "it is unknown whether run was trained on these images" in said

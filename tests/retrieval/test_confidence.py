@@ -481,7 +481,9 @@ def test_a_calibration_that_tells_nothing_is_not_kept(
     retriever = Retriever(path)
     snapshot = retriever._current()
     sound = retriever.calibrate()
-    with pytest.raises(ImgretError, match=r"by chance 0\.50\)\. Index more images"):
+    with pytest.raises(
+        ImgretError, match=r"by chance 0\.50\)\. Index more images, use --by picture"
+    ):
         keep_calibration(snapshot, dataclasses.replace(sound, area=0.49))
     noise = tmp_path / "noise"
     random = np.random.default_rng(0)

@@ -166,6 +166,15 @@ def test_other_weights_than_the_gallerys_are_refused(
         open_encoder(backbone.spec, lambda: other, cache=tmp_path)
 
 
+def test_the_same_weights_prepared_otherwise_are_refused_by_what_has_changed(
+    backbone: Backbone, tmp_path: Path
+) -> None:
+    changed = replace(backbone.spec.preprocessing, mean=(0.1, 0.2, 0.3))
+    other = replace(backbone, spec=replace(backbone.spec, preprocessing=changed))
+    with pytest.raises(BackboneError, match=r"has the weights used before, but its config\.json"):
+        open_encoder(backbone.spec, lambda: other, cache=tmp_path)
+
+
 class Stubborn(torch.nn.Module):
     """A network that no exporter can follow: its way depends on the pixels."""
 

@@ -146,6 +146,19 @@ def test_zero_shot_looks_at_the_later_classes_with_what_the_first_taught() -> No
     assert e.metric("precision@5").value == pytest.approx(right.mean())
 
 
+def test_zero_shot_needs_two_classes_to_tell_apart() -> None:
+    """Of two, one is fitted to, and every match in the other is right."""
+    with pytest.raises(ImgretError, match="needs images of at least three classes"):
+        evaluate(images(40, classes=2), zero_shot=True)
+    assert evaluate(images(60, classes=3), zero_shot=True).queries == 40
+
+
+def test_figures_of_one_class_alone_are_said_to_tell_nothing() -> None:
+    told = "All labels are the same, so every match is right and no figure says more."
+    assert told in evaluate(images(20, classes=1)).notices
+    assert told not in evaluate(images(20, classes=2)).notices
+
+
 def test_a_transform_that_saw_the_labels_is_not_judged_by_what_it_saw() -> None:
     random = np.random.default_rng(0)
     noise = images(200, classes=10, d=64)

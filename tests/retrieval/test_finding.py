@@ -11,7 +11,8 @@ from tests.samples import picture
 
 MADE_BY_MACHINES = ("@tmp", "@Recycle", "@Recently-Snapshot", "System Volume Information",
                     "$RECYCLE.BIN", "lost+found", "__pycache__", "#snapshot", "#recycle",
-                    ".snapshot")  # fmt: skip
+                    ".snapshot", "~snapshot", "RECYCLER", "FOUND.000", "Config.Msi", "MSOCache",
+                    "$WINDOWS.~BT", "Network Trash Folder", "Temporary Items")  # fmt: skip
 
 
 def names(*roots: Path, **options: object) -> list[str]:
