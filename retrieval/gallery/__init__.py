@@ -16,6 +16,7 @@ from retrieval.gallery.filter import Filter
 from retrieval.gallery.folder import FOLDER_NAME, Gallery, find_gallery
 from retrieval.gallery.lease import read_one_state
 from retrieval.gallery.reader import FileIdentity
+from retrieval.gallery.remains import open_without_damaged
 from retrieval.gallery.rows import Row, facts_of, storable
 from retrieval.gallery.settings import IndexState, Settings
 from retrieval.gallery.table import ImageTable
@@ -34,6 +35,7 @@ __all__ = [
     "facts_of",
     "find_gallery",
     "make_distinct",
+    "open_without_damaged",
     "read_one_state",
     "storable",
 ]

@@ -52,8 +52,8 @@ TOLD_FROM, TOLD_BYTES = 0.3, 1 << 27  # of the table's size; at least
 TOO_OLD = timedelta(days=36_500)
 LANCE_FORMAT = "2.2"  # of its files, by every version of Lance; 2.0 loses that facts are null
 STEPPED_BACK = (
-    "%s: version %d cannot be read (%s), so version %d is used. Run `imgret verify --repair`, or "
-    "`imgret index` again: it continues from there."
+    "%s: version %d cannot be read (%s), so version %d is used: images that were removed since are "
+    "found again. Run `imgret verify --repair`, or `imgret index` again: it continues from there."
 )
 TOLD = "%s: merging its pieces and the index needs %.0f MB of disk until it is done."
 
@@ -82,7 +82,7 @@ class ImageTable(TableReader):
         return trust.is_noted(self.name, manifest_of(self._path, self.version))
 
     @classmethod
-    def _of(cls, dataset: Any, stepped_back: str | None = None) -> ImageTable:
+    def of(cls, dataset: Any, stepped_back: str | None = None) -> ImageTable:
         """Return the table of a dataset at its present place."""
         return cls(dataset, _place_of(dataset), stepped_back)
 
@@ -97,7 +97,7 @@ class ImageTable(TableReader):
                 lance.write_dataset(empty, place, data_storage_version=LANCE_FORMAT)
         except LANCE_ERRORS as error:
             raise GalleryWriteError(str(unwritable(path, error))) from error
-        table = cls._of(lance.dataset(str(path)))
+        table = cls.of(lance.dataset(str(path)))
         table.is_ours = True
         trust.note(table.name, manifest_of(path, table.version))
         return table
@@ -112,7 +112,7 @@ class ImageTable(TableReader):
         with damage_as_gallery_errors(path):
             check_folders(path)
             if version is not None:
-                return cls._of(open_dataset(path, version))
+                return cls.of(open_dataset(path, version))
             versions, before = versions_of(path), None
             while versions != before:  # else a writer has moved on in between
                 try:
@@ -129,7 +129,7 @@ class ImageTable(TableReader):
         reason = None
         for candidate in versions:
             try:
-                table = cls._of(open_dataset(path, candidate), reason)
+                table = cls.of(open_dataset(path, candidate), reason)
             except LANCE_ERRORS as error:
                 if candidate == versions[-1] or is_passing(error):
                     raise
@@ -144,7 +144,7 @@ class ImageTable(TableReader):
 
     def frozen(self) -> ImageTable:
         """Return the table as it is now, whatever is written later."""
-        table = ImageTable._of(lance.dataset(self._dataset.uri, version=self.version))
+        table = ImageTable.of(lance.dataset(self._dataset.uri, version=self.version))
         table.is_ours = self.is_ours
         return table
 

@@ -59,16 +59,21 @@ def check_manifest(table: Path, version: int) -> None:
 def check_version_files(table: Path, dataset: Any) -> None:
     """Raise ValueError unless all files that a version names are there, whole by size and end."""
     for fragment in dataset.get_fragments():
-        facts = fragment.metadata
-        for data in facts.files:
-            file = table / "data" / data.path
-            size = _size_of(file)
-            if data.file_size_bytes and size != data.file_size_bytes:
-                raise ValueError(f"{file.name} is not whole")
-            if not ends_in(file, MAGIC):
-                raise ValueError(f"{file.name} is not whole")
-        if facts.deletion_file is not None:
-            _check_deletions(table / facts.deletion_file.path(fragment.fragment_id))
+        check_piece_files(table, fragment)
+
+
+def check_piece_files(table: Path, fragment: Any) -> None:
+    """Raise ValueError unless all files of one piece are there, whole by size and end."""
+    facts = fragment.metadata
+    for data in facts.files:
+        file = table / "data" / data.path
+        size = _size_of(file)
+        if data.file_size_bytes and size != data.file_size_bytes:
+            raise ValueError(f"{file.name} is not whole")
+        if not ends_in(file, MAGIC):
+            raise ValueError(f"{file.name} is not whole")
+    if facts.deletion_file is not None:
+        _check_deletions(table / facts.deletion_file.path(fragment.fragment_id))
 
 
 def is_superseded(table: Path, dataset: Any) -> bool:

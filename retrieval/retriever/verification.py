@@ -11,7 +11,14 @@ import numpy as np
 
 from retrieval.draw import evenly_drawn
 from retrieval.errors import GalleryError, ImgretError
-from retrieval.gallery import Gallery, ImageTable, Settings, make_distinct, storable
+from retrieval.gallery import (
+    Gallery,
+    ImageTable,
+    Settings,
+    make_distinct,
+    open_without_damaged,
+    storable,
+)
 from retrieval.gallery.block import Block, Column
 from retrieval.gallery.contents import Contents
 from retrieval.gallery.filter import INDEXED
@@ -37,6 +44,7 @@ SAMPLED_ROWS = 100
 LEAST_SCORE, SCORES_APART = 0.98, 0.01  # of a stored vector with its own; or else below others'
 MOST_WRONG = 0.05  # of the sampled rows
 TRIES = 5
+ROWS_DROPPED = "rows dropped that cannot be read: %s; index their folders"
 
 
 @dataclass(frozen=True)
@@ -158,7 +166,9 @@ def repair(
     """
     gallery.sweep()
     repaired = [f"written again from its copy: {name}" for name in gallery.restore_copies()]
-    table = gallery.open_table()
+    table, lost = _opened(gallery)
+    if lost:
+        repaired.append(ROWS_DROPPED % f"{lost:,}")
     if table.stepped_back is not None:
         repaired.append(f"version {table.version} is the newest now: {table.stepped_back}")
         give_up_damaged_versions(gallery, table)
@@ -168,7 +178,8 @@ def repair(
         repaired += [f"gallery.toml written again: {problem}" for problem in problems]
     gallery.published.keep_copies(settings.files)
     table.sums = settings.files
-    wrong = gallery.published.check(settings.files)
+    files = {file.relative_to(gallery.path).as_posix() for file in table.files()}
+    wrong = gallery.published.check({n: s for n, s in settings.files.items() if n in files})
     damage = check_rows(table, reading, _sound_files(gallery, settings, table, wrong))
     again = _Again(gallery, settings, table, encoders, reading)
     repaired += again.pieces(damage)
@@ -187,6 +198,16 @@ def repair(
         drop_superseded(gallery, table, settings)
     repaired += [f"index built again: {problem}" for problem in index_problems]
     return replace(verify(gallery, reading), repaired=tuple(repaired), dropped=missing)
+
+
+def _opened(gallery: Gallery) -> tuple[ImageTable, int]:
+    """The table, without pieces whose files are not whole; and how many rows these had."""
+    try:
+        return gallery.open_table(), 0
+    except GalleryError:
+        table, lost = open_without_damaged(gallery.table_path)
+        table.is_ours |= gallery.trusted
+        return table, lost
 
 
 def _sound_files(
@@ -337,7 +358,7 @@ class _Again:
             said += self.rows(rows, damage.roots, anew=True)
             self.table.drop_piece(piece)
         if damage.lost:
-            said.append(f"rows dropped that cannot be read: {damage.lost:,}; index their folders")
+            said.append(ROWS_DROPPED % f"{damage.lost:,}")
         return said
 
     def rows(self, rows: dict[str, Named], sound: set[str], *, anew: bool = False) -> list[str]:
