@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from retrieval.gallery import Gallery, Row
 from retrieval.index import GrowingIndex, Index
 from retrieval.retriever import DuplicateReport, Retriever
-from retrieval.retriever.duplicates import candidates, opened
+from retrieval.retriever.duplicates import opened, verified
 from retrieval.retriever.duplicates.candidates import IndexedNeighbours
 from retrieval.retriever.duplicates.embeddings import ScratchEmbeddings
 from retrieval.retriever.duplicates.hashes import HashIndex
 from retrieval.retriever.duplicates.neighbours import HeldNeighbours
+from retrieval.retriever.duplicates.verified import VerifiedCandidates
 from retrieval.transform import Transform
 from tests.samples import picture
 
@@ -97,7 +98,7 @@ def test_neighbours_by_an_index_that_is_searched_whole_are_those_of_exact_search
     x = (chance.normal(size=(n, 6)) + 1).astype(np.float16)
     places, ids = np.arange(n), chance.permutation(10 * n)[:n].astype(np.int64)
     index = GrowingIndex(Index.build(Transform("none", 6), lambda: iter([(ids, x)]), n))
-    large = IndexedNeighbours(index, x, ids, places, places)
+    large = IndexedNeighbours(VerifiedCandidates(index, x, ids, places), places)
     exact = HeldNeighbours(x, places)
     for kept in (places, np.flatnonzero(chance.random(n) <= share)):
         large.keep(kept)
@@ -124,10 +125,10 @@ def test_ever_more_candidates_are_looked_at_where_most_are_near(
     x = unit(np.concatenate([np.ones((300, 8)), chance.normal(size=(200, 8))])).astype(np.float16)
     places = np.arange(500)
     index = GrowingIndex(Index.build(Transform("none", 8), lambda: iter([(places, x)]), 500))
-    large = IndexedNeighbours(index, x, places, places, places)
+    large = IndexedNeighbours(VerifiedCandidates(index, x, places, places), places)
     found = {row: theirs[s >= 0.999] for row, theirs, s in large.down_to(places[:3], 0.999)}
     assert [len(theirs) for theirs in found.values()] == [299, 299, 299]
-    monkeypatch.setattr(candidates, "VERIFIED_AT_ONCE", 7)
+    monkeypatch.setattr(verified, "VERIFIED_AT_ONCE", 7)
     again = {row: theirs[s >= 0.999] for row, theirs, s in large.down_to(places[:3], 0.999)}
     assert all(set(again[row]) == set(found[row]) for row in found)
 

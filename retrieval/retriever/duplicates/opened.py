@@ -27,6 +27,7 @@ from retrieval.retriever.duplicates.stored import (
     read_repeated,
     read_stored,
 )
+from retrieval.retriever.duplicates.verified import VerifiedCandidates
 
 LARGE_FROM = EXACT_UP_TO  # images; more are compared through the gallery's index
 SHARE_SEARCHED = 0.2  # share of an index; to search among fewer of it would take all of its cells
@@ -85,7 +86,8 @@ class Compared:
         ):
             return HeldNeighbours(self.embeddings, searched)
         ids = np.concatenate([part.ids for part in self.parts])
-        return IndexedNeighbours(self.index, self.embeddings, ids, searched, asked, progress)
+        candidates = VerifiedCandidates(self.index, self.embeddings, ids, searched)
+        return IndexedNeighbours(candidates, asked, progress)
 
 
 def open_compared(
