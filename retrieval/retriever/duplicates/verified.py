@@ -2,7 +2,7 @@
 
 The index finds what is near in the transformed space, in the nearest of its cells. Each pair that
 it names is decided by the cosine similarity of the raw embeddings, so what is found is right, and
-a pair that it does not name is missed (docs/decisions.md tells how many).
+a pair that it does not name is missed (sampled.py tells how many).
 """
 
 from __future__ import annotations
