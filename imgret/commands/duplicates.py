@@ -30,7 +30,7 @@ CSV_COLUMNS = (
     "group", "group_tier", "tier", "score", "width", "height", "size", "label", "gallery", "path"
 )  # fmt: skip
 
-APPROXIMATE = "approximate, through the gallery's index; each pair is verified exactly"
+APPROXIMATE = "approximate, through an index; each pair is verified exactly"
 
 
 @click.command(
@@ -110,11 +110,17 @@ def _tell(report: DuplicateReport) -> None:
     for path, reason in report.failures:
         say(f"imgret: left out: {shown_path(Path(path))}: {reason}")
     if report.approximate:
-        say(f"neighbours  {APPROXIMATE}")
+        say(f"neighbours  {APPROXIMATE}{_recall(report)}")
     if report.threshold is not None:
         say(f"threshold  {report.threshold.score:.4f}, {report.threshold.how}")
     for tier, (groups, others) in report.counts.items():
         say(f"{tier:<9}  groups: {groups:,}, images besides the kept: {others:,}")
+
+
+def _recall(report: DuplicateReport) -> str:
+    if report.recall is None:
+        return ""
+    return f"; of near-copies made to measure it, it found {report.recall:.1%}"
 
 
 def _print(report: DuplicateReport, output: str, *, null: bool) -> None:
@@ -166,6 +172,7 @@ def _as_json(report: DuplicateReport) -> dict[str, Any]:
         "threshold": threshold and {"score": threshold.score, "how": threshold.how},
         "images": report.images,
         "approximate": report.approximate,
+        "recall": report.recall,
         "left_out": [
             {"path": shown_path(Path(path)), "reason": reason} for path, reason in report.failures
         ],

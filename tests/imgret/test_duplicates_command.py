@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from retrieval.retriever.duplicates import opened
 from tests.conftest import Command
 from tests.samples import command_environment, command_line, picture
 
@@ -130,6 +131,22 @@ def test_stderr_tells_the_threshold_its_source_the_counts_and_what_is_left_out(
     assert any(line.startswith(f"threshold  {score:.4f}, estimated from") for line in lines)
     assert "bytes      groups: 1, images besides the kept: 1" in lines
     assert "Comparing embeddings: 22 of 22" in done.stderr
+
+
+def test_an_approximate_search_tells_what_share_of_near_copies_it_finds(
+    imgret: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = json.loads(imgret("duplicates", "--format", "json").stdout)
+    monkeypatch.setattr(opened, "LARGE_FROM", 10)
+    done = imgret("duplicates", "--format", "json")
+    report = json.loads(done.stdout)
+    assert (exact["approximate"], exact["recall"]) == (False, None)
+    assert (report["approximate"], report["recall"]) == (True, 1.0)
+    told = [line for line in done.stderr.splitlines() if line.startswith("neighbours  ")]
+    assert told == [
+        "neighbours  approximate, through an index; each pair is verified exactly; of near-copies "
+        "made to measure it, it found 100.0%"
+    ]
 
 
 @pytest.mark.parametrize(

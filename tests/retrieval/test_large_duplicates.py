@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,15 @@ from hypothesis import strategies as st
 from retrieval.gallery import Gallery, Row
 from retrieval.index import GrowingIndex, Index
 from retrieval.retriever import DuplicateReport, Retriever
-from retrieval.retriever.duplicates import candidates, opened
+from retrieval.retriever.duplicates import opened, sampled, verified
 from retrieval.retriever.duplicates.candidates import IndexedNeighbours
 from retrieval.retriever.duplicates.embeddings import ScratchEmbeddings
 from retrieval.retriever.duplicates.hashes import HashIndex
 from retrieval.retriever.duplicates.neighbours import HeldNeighbours
-from retrieval.transform import Transform
+from retrieval.retriever.duplicates.sampled import best_candidates, copies_found
+from retrieval.retriever.duplicates.verified import VerifiedCandidates
+from retrieval.retriever.publish import bring_up_index
+from retrieval.transform import Transform, fit
 from tests.samples import picture
 
 
@@ -97,7 +101,7 @@ def test_neighbours_by_an_index_that_is_searched_whole_are_those_of_exact_search
     x = (chance.normal(size=(n, 6)) + 1).astype(np.float16)
     places, ids = np.arange(n), chance.permutation(10 * n)[:n].astype(np.int64)
     index = GrowingIndex(Index.build(Transform("none", 6), lambda: iter([(ids, x)]), n))
-    large = IndexedNeighbours(index, x, ids, places, places)
+    large = IndexedNeighbours(VerifiedCandidates(index, x, ids, places), places)
     exact = HeldNeighbours(x, places)
     for kept in (places, np.flatnonzero(chance.random(n) <= share)):
         large.keep(kept)
@@ -124,12 +128,86 @@ def test_ever_more_candidates_are_looked_at_where_most_are_near(
     x = unit(np.concatenate([np.ones((300, 8)), chance.normal(size=(200, 8))])).astype(np.float16)
     places = np.arange(500)
     index = GrowingIndex(Index.build(Transform("none", 8), lambda: iter([(places, x)]), 500))
-    large = IndexedNeighbours(index, x, places, places, places)
+    large = IndexedNeighbours(VerifiedCandidates(index, x, places, places), places)
     found = {row: theirs[s >= 0.999] for row, theirs, s in large.down_to(places[:3], 0.999)}
     assert [len(theirs) for theirs in found.values()] == [299, 299, 299]
-    monkeypatch.setattr(candidates, "VERIFIED_AT_ONCE", 7)
+    monkeypatch.setattr(verified, "VERIFIED_AT_ONCE", 7)
     again = {row: theirs[s >= 0.999] for row, theirs, s in large.down_to(places[:3], 0.999)}
     assert all(set(again[row]) == set(found[row]) for row in found)
+
+
+COPIES, CLASSES = 60, 4
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Retriever:
+    """2,000 files that hold nothing, of a few classes; the first ones are near-copies of others."""
+    folder = tmp_path_factory.mktemp("labelled")
+    picture(1).save(folder / "picture.png")
+    found = Retriever(folder / "g", backbone=str(weights), engine="torch-fp32", transform="none")
+    found.index(folder)
+    table, chance, n = found.gallery.open_table(), np.random.default_rng(0), 2000
+    labels = chance.integers(0, CLASSES, n)
+    x = chance.normal(size=(CLASSES, table.dim))[labels] + chance.normal(size=(n, table.dim))
+    of = slice(COPIES, 2 * COPIES)
+    x[:COPIES] = x[of] + 0.25 * chance.normal(size=(COPIES, table.dim))
+    labels[:COPIES] = labels[of]
+    rows = []
+    for name, vector in enumerate(unit(x).astype(np.float16)):
+        (folder / f"{name}.jpg").write_bytes(b"0" * (1 + name))
+        row = row_of_file(folder / f"{name}.jpg", 1000 + name, vector)
+        rows.append(replace(row, sha256=f"{name:064x}", label=f"class {labels[name]}"))
+    table.write(rows, replace=False)
+    return found
+
+
+@pytest.mark.parametrize("transform", ["lda", "pca:2", "pca:4", "whiten:64"])
+def test_near_copies_are_found_however_little_the_transform_keeps(
+    labelled: Retriever, transform: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gallery = labelled.gallery
+    asked = gallery.settings().model_copy(update={"transform": transform})
+    bring_up_index(gallery, gallery.open_table(), asked, refit=True)
+    exact = Retriever(gallery.path).duplicates(threshold=0.95)
+    monkeypatch.setattr(opened, "LARGE_FROM", 1000)
+    large = Retriever(gallery.path).duplicates(threshold=0.95)
+    assert (exact.recall, large.approximate) == (None, True)
+    assert large.recall is not None
+    assert large.recall >= 0.98
+    assert groups(large) == groups(exact)
+    assert len(large.groups) == COPIES
+
+
+def searched_by(transform: Transform, x: np.ndarray) -> VerifiedCandidates:
+    places = np.arange(len(x))
+    index = GrowingIndex(Index.build(transform, lambda: iter([(places, x)]), len(x)))
+    return VerifiedCandidates(index, x, places, places)
+
+
+@pytest.mark.parametrize("least", [None, 0.9])
+def test_an_index_is_built_only_where_the_present_one_misses_near_copies(
+    least: float | None,
+) -> None:
+    x = np.random.default_rng(0).normal(size=(3000, 64)).astype(np.float16)
+    for spec, suits in (("none", True), ("whiten:48", True), ("pca:2", False)):
+        present = searched_by(fit(spec, x), x)
+        found, recall = best_candidates(present, 34, least, None)
+        assert (found is present) == suits
+        assert recall >= 0.98
+
+
+def test_a_recall_that_no_index_reaches_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampled, "RAW_COMPONENTS", 8)
+    x = np.random.default_rng(0).normal(size=(3000, 64)).astype(np.float16)
+    present = searched_by(fit("pca:2", x), x)
+    found, recall = best_candidates(present, 34, 0.7, None)
+    assert found.index.d_out == 8
+    assert copies_found(present, 34, 0.7) < recall == copies_found(found, 34, 0.7) < 0.9
+
+
+def test_few_or_equal_images_count_as_found() -> None:
+    for x in (np.eye(2), np.ones((50, 8))):
+        assert copies_found(searched_by(Transform("none", x.shape[1]), x), 34, None) == 1
 
 
 def test_scratch_embeddings_are_those_of_the_table(retriever: Retriever, photographs: Path) -> None:

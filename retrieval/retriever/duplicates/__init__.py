@@ -4,7 +4,10 @@ stored.py      a gallery's rows -> the files that are still what was indexed, be
 opened.py      galleries -> the images that are compared, and the search for their neighbours
 embeddings.py  their raw embeddings, in memory or in a scratch file
 neighbours.py  raw embeddings -> for each the others above a score, in bounded memory
-candidates.py  of many images, through the gallery's index
+candidates.py  of many images, through an index
+verified.py    what the index names, and the scores of raw embeddings
+crowds.py      the neighbours of many images that are nearly one
+sampled.py     which index that is: the gallery's own, if it finds near-copies
 pixels.py      files -> a hash of their upright RGB pixels
 hashes.py      perceptual hashes -> pairs that may be copies
 copies.py      these pairs and their pixels -> which image each is a copy of

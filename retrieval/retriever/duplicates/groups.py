@@ -83,7 +83,7 @@ def _report(
     found = None
     if compared.can_have_groups:
         if tier != "bytes":
-            search.join_pictures()
+            search.join_pictures(_least(tier, threshold))
         if tier in ("copy", "similar"):
             search.join_copies()
         if tier == "similar":
@@ -97,6 +97,7 @@ def _report(
         tier=tier,
         threshold=found,
         approximate=compared.is_large,
+        recall=search.recall,
         failures=tuple(compared.failures),
     )
 
@@ -108,10 +109,11 @@ class _Search:
     which one would keep its images. content, picture, copy, centre: (n,) int64, for each image the
     first one of the same bytes, of the same picture, the one it is a copy of, and the one it is
     grouped around. score: (n,) float32, to that one. nearest: (n,) float32, the best score found
-    to another content.
+    to another content. recall: as NeighbourSearch has it.
     """
 
     search: NeighbourSearch
+    recall: float | None = None
 
     def __init__(self, compared: Compared, max_pixels: int, progress: Progress | None) -> None:
         n = len(compared.images)
@@ -122,12 +124,16 @@ class _Search:
         self.score, self.nearest = np.ones(n, np.float32), np.full(n, -np.inf, np.float32)
         self.usable = np.ones(n, bool)
 
-    def join_pictures(self) -> None:
-        """Decode what may be one picture, and join what is."""
+    def join_pictures(self, least: float | None) -> None:
+        """Decode what may be one picture, and join what is.
+
+        least: of the scores that matter for any tier; None estimates it.
+        """
         asked = np.flatnonzero(self.content == np.arange(len(self.content)))
         self.search = self.compared.open_search(
-            self._searched(self.content), asked[asked >= self.others], self.progress
+            self._searched(self.content), asked[asked >= self.others], least, self.progress
         )
+        self.recall = self.search.recall
         places = np.flatnonzero(self._candidates())
         images = self.compared.images
         hashed = hash_files(
@@ -314,6 +320,13 @@ def _enough(
 ) -> np.ndarray:
     """Which pairs count: by the gallery's threshold, or by those of both pictures."""
     return (scores >= least) | (scores >= np.maximum(one, other))
+
+
+def _least(tier: Tier, threshold: float | None) -> float | None:
+    """Return the least score that matters for a tier; None where it is to be estimated."""
+    if tier != "similar":
+        return SAME_PICTURE
+    return None if threshold is None else min(threshold, SAME_PICTURE)
 
 
 def _rank(group: DuplicateGroup) -> tuple[int, int, str]:

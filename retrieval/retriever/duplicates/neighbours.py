@@ -1,8 +1,8 @@
 """Raw embeddings -> for each image the others above a score, and its nearest.
 
 Raw embeddings are compared, not the gallery's transformed ones (docs/decisions.md says why). Those
-of up to LARGE_FROM images are held in an exact index; of more, the gallery's own index names
-candidates (candidates.py).
+of up to LARGE_FROM images are held in an exact index; of more, an index names candidates
+(candidates.py).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 
 from retrieval.index import Index
+from retrieval.progress import Progress
 from retrieval.retriever.duplicates.embeddings import RawEmbeddings
 from retrieval.transform import Transform
 
@@ -25,7 +26,12 @@ ROWS_A_BLOCK = 4096
 
 
 class NeighbourSearch(Protocol):
-    """Some images, to be searched by images; an image is never its own neighbour."""
+    """Some images, to be searched by images; an image is never its own neighbour.
+
+    recall: the share of near-copies that an approximate search finds; None of an exact one.
+    """
+
+    recall: float | None
 
     def keep(self, places: np.ndarray) -> None:
         """Search only some of those that were searched before."""
@@ -33,8 +39,7 @@ class NeighbourSearch(Protocol):
     def down_to(self, places: np.ndarray, least: float | np.ndarray) -> Found:
         """Give, in no order, each image's row among places, its neighbours and their scores.
 
-        least: one for all, or (q,). Best first; the last may score less, so that the nearest is
-        always among them.
+        least: one for all, or (q,). The nearest is always among them, though it may score less.
         """
 
     def nearest(self, places: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -43,6 +48,8 @@ class NeighbourSearch(Protocol):
 
 class HeldNeighbours:
     """Neighbours by an index of the raw embeddings. searched: places of those in it."""
+
+    recall: float | None = None
 
     def __init__(self, embeddings: RawEmbeddings, searched: np.ndarray) -> None:
         self._embeddings = embeddings
@@ -68,15 +75,24 @@ class HeldNeighbours:
         return scores[~itself].reshape(shape), ids[~itself].reshape(shape)
 
 
-def index_of(embeddings: RawEmbeddings, places: np.ndarray) -> Index:
-    """Build an index of some rows of (n, d) raw embeddings; their places are the ids."""
+def index_of(
+    embeddings: RawEmbeddings,
+    places: np.ndarray,
+    transform: Transform | None = None,
+    progress: Progress | None = None,
+) -> Index:
+    """Build an index of some rows of (n, d) raw embeddings; their places are the ids.
+
+    transform: of the rows; by default only their lengths are made equal.
+    """
 
     def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for start in range(0, len(places), ROWS_A_BLOCK):
             part = places[start : start + ROWS_A_BLOCK]
             yield part, embeddings[part]
 
-    return Index.build(Transform("none", embeddings.shape[1]), batches, len(places))
+    transform = transform or Transform("none", embeddings.shape[1])
+    return Index.build(transform, batches, len(places), progress=progress)
 
 
 def neighbours_down_to(

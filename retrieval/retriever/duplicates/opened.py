@@ -15,18 +15,21 @@ from retrieval.index import EXACT_UP_TO, GrowingIndex
 from retrieval.progress import Progress
 from retrieval.retriever.current import open_snapshot
 from retrieval.retriever.duplicates.candidates import IndexedNeighbours
+from retrieval.retriever.duplicates.crowds import CANDIDATES_HELD
 from retrieval.retriever.duplicates.embeddings import (
     RawEmbeddings,
     ScratchEmbeddings,
     read_embeddings,
 )
 from retrieval.retriever.duplicates.neighbours import HeldNeighbours, NeighbourSearch
+from retrieval.retriever.duplicates.sampled import best_candidates
 from retrieval.retriever.duplicates.stored import (
     StoredImage,
     StoredImages,
     read_repeated,
     read_stored,
 )
+from retrieval.retriever.duplicates.verified import VerifiedCandidates
 
 LARGE_FROM = EXACT_UP_TO  # images; more are compared through the gallery's index
 SHARE_SEARCHED = 0.2  # share of an index; to search among fewer of it would take all of its cells
@@ -75,9 +78,16 @@ class Compared:
         return ScratchEmbeddings.copy(self.parts) if self.is_large else read_embeddings(self.parts)
 
     def open_search(
-        self, searched: np.ndarray, asked: np.ndarray, progress: Progress | None
+        self,
+        searched: np.ndarray,
+        asked: np.ndarray,
+        least: float | None,
+        progress: Progress | None,
     ) -> NeighbourSearch:
-        """Make ready to search among some places for the neighbours of those asked for."""
+        """Make ready to search among some places for the neighbours of those asked for.
+
+        least: the score down to which they matter; None estimates it.
+        """
         if (
             self.index is None
             or not self.is_large
@@ -85,7 +95,11 @@ class Compared:
         ):
             return HeldNeighbours(self.embeddings, searched)
         ids = np.concatenate([part.ids for part in self.parts])
-        return IndexedNeighbours(self.index, self.embeddings, ids, searched, asked, progress)
+        candidates, recall = best_candidates(
+            VerifiedCandidates(self.index, self.embeddings, ids, searched),
+            CANDIDATES_HELD, least, progress,
+        )  # fmt: skip
+        return IndexedNeighbours(candidates, asked, progress, recall)
 
 
 def open_compared(

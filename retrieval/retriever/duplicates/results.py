@@ -63,10 +63,11 @@ class DuplicateReport(Plain):
     """Groups of near-identical images: strict tiers first, large groups first.
 
     images: files compared. tier: the most lenient that was looked for. threshold: None where
-    similar images were not asked for. approximate: whether neighbours were sought through the
-    gallery's index, as in large galleries: each pair is verified exactly, and some are missed.
-    failures: path and reason of the files that were left out; for the tier "bytes" only of those
-    whose content occurs twice.
+    similar images were not asked for. approximate: whether neighbours were sought through an index,
+    as in large galleries: each pair is verified exactly, and some are missed. recall: which share
+    it found of near-copies made of some embeddings; None where the search is exact. failures: path
+    and reason of the files that were left out; for the tier "bytes" only of those whose content
+    occurs twice.
     """
 
     gallery: Path
@@ -76,6 +77,7 @@ class DuplicateReport(Plain):
     tier: Tier = "similar"
     threshold: Threshold | None = None
     approximate: bool = False
+    recall: float | None = None
     failures: tuple[tuple[str, str], ...] = ()
 
     @property
