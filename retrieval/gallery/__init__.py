@@ -8,6 +8,7 @@
       copies/               second copies of the small files on which all rows depend
 
 A filter (filter/) says which rows are meant; only this folder knows what Lance calls that.
+All of it is written under one lock (lock.py), which also says what a failed write means.
 Settings also lie in the table itself, so that everything but images.lance can be made again.
 """
 
