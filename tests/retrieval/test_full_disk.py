@@ -259,6 +259,8 @@ def test_compact_tells_the_room_of_the_index_that_it_will_make(
 def test_an_index_that_cannot_be_published_leaves_the_one_that_was(
     refit: bool, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    save_small(home / "p", "new.png", first=50)
+    Retriever(home / "g.imgret").index(home / "p")  # merged, so that a new fit gives another
     before = asked_for(home), main_file(home).read_bytes()
     other: SettingsAsked = {} if refit else {"transform": "none"}
     with monkeypatch.context() as patch:
