@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import pty
@@ -12,10 +13,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image, ImageDraw, ImageFilter
+
+from retrieval import files
 
 
 def save_weights(
@@ -110,3 +115,15 @@ def on_a_terminal(folder: Path, cache: Path, *arguments: object) -> tuple[str, i
         shown += part
     os.close(ours)
     return shown.decode(), process.wait(timeout=300)
+
+
+def no_room_for(patch: pytest.MonkeyPatch, *names: str) -> None:
+    """The disk is full whenever a file of one of these names (fnmatch) is put in its place."""
+    real = files.put_in_place
+
+    def put(made: Path, place: Path) -> None:
+        if any(fnmatch(place.name, name) for name in names):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(made))
+        real(made, place)
+
+    patch.setattr(files, "put_in_place", put)

@@ -172,8 +172,10 @@ def command(
             say(f"imgret: {result.name}: {notice}")
         if result.is_random:
             say(f"imgret: {result.name} has random weights: its row shows shape and cost only.")
-    _write(comparison, report, figures)
-    {"text": _print_text, "json": _print_json, "csv": _print_csv}[output](comparison)
+    try:
+        _write(comparison, report, figures)
+    finally:  # on a full disk the figures are shown all the same
+        {"text": _print_text, "json": _print_json, "csv": _print_csv}[output](comparison)
     return 0
 
 

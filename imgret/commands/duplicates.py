@@ -95,11 +95,13 @@ def command(
             **options, progress=progress
         )
     _tell(found)
-    if report is not None:
-        from retrieval.report import write_duplicate_sheet
+    try:
+        if report is not None:
+            from retrieval.report import write_duplicate_sheet
 
-        write_duplicate_sheet(report, found)
-    _print(found, output, null=null)
+            write_duplicate_sheet(report, found)
+    finally:  # on a full disk the groups are shown all the same
+        _print(found, output, null=null)
     return FOUND if found.groups else NOTHING
 
 

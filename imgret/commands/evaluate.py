@@ -137,11 +137,13 @@ def command(
         )
     for notice in evaluation.notices:
         say(f"imgret: {notice}")
-    if report is not None:
-        from retrieval.report.evaluation import write_evaluation
+    try:
+        if report is not None:
+            from retrieval.report.evaluation import write_evaluation
 
-        write_evaluation(report, evaluation)
-    {"text": _print_text, "json": _print_json, "csv": _print_csv}[output](evaluation)
+            write_evaluation(report, evaluation)
+    finally:  # on a full disk the figures are shown all the same
+        {"text": _print_text, "json": _print_json, "csv": _print_csv}[output](evaluation)
     return 0 if evaluation.queries else 1
 
 

@@ -21,7 +21,7 @@ from imgret.options import (
 )
 from imgret.ranges import DecimalNumber, WholeNumber
 from imgret.streams import say, tell
-from retrieval.text import counted
+from retrieval.text import counted, unwritable
 from retrieval.words import MOST_NEIGHBOURS
 
 if TYPE_CHECKING:
@@ -121,7 +121,11 @@ def command(
     title += f"{tuning.after:.3f} on {counted(tuning.fresh, 'image')} that chose nothing"
     others = {"reproduces": "", "reference": None, "measured": None}  # of the recipe it began with
     best = tuning.recipe.model_copy(update={"title": title, **others})
-    write_atomically(out, recipes.experiment_as_toml(best).encode())
+    try:
+        write_atomically(out, recipes.experiment_as_toml(best).encode())
+    except OSError as error:  # what was found is shown all the same
+        _print(tuning, output, None)
+        raise unwritable(out, error) from error
     _print(tuning, output, out)
     return 0
 
@@ -134,7 +138,7 @@ def _report(step: Step) -> None:
     say(f"{step.change}: {step.precision:.4f} ({step.gain:+.4f}, p {step.p:.3f}) {kept}")
 
 
-def _print(tuning: Tuning, output: str, out: Path) -> None:
+def _print(tuning: Tuning, output: str, out: Path | None) -> None:
     from imgret.output import print_facts, print_json, print_table
 
     if output == "json":
@@ -148,15 +152,15 @@ def _print(tuning: Tuning, output: str, out: Path) -> None:
     rows += [[step.change, f"{step.precision:.4f}", f"{step.gain:+.4f}"] for step in kept]
     print_table(["setting", f"precision@{tuning.k}", "gain"], rows)
     tell()
-    print_facts(
-        [
-            ("images", f"{tuning.images:,}, of which {tuning.held_out:,} chose among the settings"),
-            (
-                f"precision@{tuning.k}",
-                f"{tuning.before:.4f} before, {tuning.after:.4f}{interval} after, of "
-                f"{tuning.fresh:,} held-out images that chose nothing",
-            ),
-            ("tried", f"{sum(not s.skipped for s in tuning.steps)} changes, {len(kept)} kept"),
-            ("written", f"{out}; `imgret index FOLDER --recipe {out}` uses it"),
-        ]
-    )
+    facts = [
+        ("images", f"{tuning.images:,}, of which {tuning.held_out:,} chose among the settings"),
+        (
+            f"precision@{tuning.k}",
+            f"{tuning.before:.4f} before, {tuning.after:.4f}{interval} after, of "
+            f"{tuning.fresh:,} held-out images that chose nothing",
+        ),
+        ("tried", f"{sum(not s.skipped for s in tuning.steps)} changes, {len(kept)} kept"),
+    ]
+    if out is not None:
+        facts.append(("written", f"{out}; `imgret index FOLDER --recipe {out}` uses it"))
+    print_facts(facts)

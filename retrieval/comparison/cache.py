@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import types
 import typing
 from pathlib import Path
@@ -13,15 +14,22 @@ import numpy as np
 
 from retrieval.evaluation import Evaluation
 from retrieval.files import make_folder, read_bounded, write_atomically
+from retrieval.text import one_sentence
 
 MAX_RESULT_BYTES = 1 << 28
+NOT_KEPT = "%s cannot be written (%s), so the same experiment is measured again next time."
+
+_log = logging.getLogger("imgret")
 
 
 def store_evaluation(file: Path, evaluation: Evaluation) -> None:
-    """Write an evaluation, atomically."""
-    make_folder(file.parent)
+    """Write an evaluation, atomically; where that fails, a line in the log says so."""
     text = json.dumps(dataclasses.asdict(evaluation), default=_plain)
-    write_atomically(file, text.encode(errors="surrogateescape"))
+    try:
+        make_folder(file.parent)
+        write_atomically(file, text.encode(errors="surrogateescape"))
+    except OSError as error:
+        _log.warning(NOT_KEPT, file, one_sentence(error))
 
 
 def load_evaluation(file: Path) -> Evaluation | None:

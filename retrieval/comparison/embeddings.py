@@ -6,6 +6,7 @@ changed images are embedded, and an unreadable one is a row with its reason.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from contextlib import ExitStack
@@ -18,7 +19,7 @@ from retrieval import backbones
 from retrieval.draw import evenly_drawn
 from retrieval.errors import DataError
 from retrieval.evaluation.protocols import Images
-from retrieval.files import make_folder, read_bounded, write_atomically
+from retrieval.files import read_bounded, write_atomically
 from retrieval.gallery import Gallery, read_one_state
 from retrieval.images import find_images
 from retrieval.libraries import is_installed
@@ -66,7 +67,6 @@ def embed_folder(
     paths = [folder] if most is None else _sample(folder, most)
     sampled = [str(path) for path in paths] if len(paths) > 1 else None
     place = cache / "embeddings" / _key(folder, encoding, labels, engine, sampled)
-    make_folder(place)
     retriever = Retriever(
         place / "gallery", transform="none", engine=engine, **encoding.model_dump()
     )
@@ -123,7 +123,8 @@ def _maker(name: backbones.BackboneName) -> str | None:
 def _add_cost(place: Path, images: int, seconds: float) -> None:
     old_images, old_seconds = _read_cost(place)
     text = json.dumps({"images": old_images + images, "seconds": old_seconds + seconds})
-    write_atomically(place / COST, text.encode())
+    with contextlib.suppress(OSError):  # then the time of one image is not known
+        write_atomically(place / COST, text.encode())
 
 
 def _cost(place: Path) -> float | None:

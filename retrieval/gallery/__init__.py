@@ -3,11 +3,12 @@
     .imgret/
       gallery.toml            the settings, and which index belongs to which version of the table
       images.lance/           the truth: one row per image (table.py)
-      index-<version>.faiss   derived: the transform and vectors, as they were at that version
-      index-<version>-added.faiss, -removed.ids   derived: what changed since
+      index-<number>.faiss    derived: the transform and vectors, as they were at that version
+      index-<number>-added.faiss, -removed.ids   derived: what changed since
       copies/               second copies of the small files on which all rows depend
 
 A filter (filter/) says which rows are meant; only this folder knows what Lance calls that.
+All of it is written under one lock (lock.py), which also says what a failed write means.
 Settings also lie in the table itself, so that everything but images.lance can be made again.
 """
 

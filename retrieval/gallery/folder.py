@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import os
-import socket
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePath
 
-from retrieval.errors import GalleryError, GalleryWriteError
+from retrieval.errors import GalleryError
 from retrieval.files import (
     IndexFiles,
     delete,
@@ -18,10 +16,10 @@ from retrieval.files import (
     is_there,
     leftovers,
     make_folder,
-    read_bounded,
     sweep,
     write_atomically,
 )
+from retrieval.gallery.lock import is_locked, locked
 from retrieval.gallery.published import PublishedFiles
 from retrieval.gallery.rows import spelled_back
 from retrieval.gallery.settings import (
@@ -34,7 +32,6 @@ from retrieval.gallery.settings import (
     write_text,
 )
 from retrieval.gallery.table import ImageTable
-from retrieval.text import unwritable
 
 FOLDER_NAME = ".imgret"
 STAGING = "reembed"
@@ -162,7 +159,8 @@ class Gallery:
     def publish(self, settings: Settings) -> None:
         """Publish settings, and with them an index, to readers; atomically.
 
-        Raises GalleryError when the gallery is gone, or its folder cannot be written.
+        Raises GalleryError when the gallery is gone, and OSError where gallery.toml cannot be
+        written, which lock() makes a GalleryWriteError.
         """
         self.check_place()
         write_atomically(self.settings_path, write_text(settings).encode())
@@ -212,56 +210,19 @@ class Gallery:
 
     def is_being_written(self) -> bool:
         """Tell whether another process holds the lock; False if that cannot be told."""
-        if (self.path / "lock").is_symlink() or not (self.path / "lock").is_file():
-            return False
-        from filelock import FileLock, Timeout
-
-        try:
-            with FileLock(self.path / "lock", timeout=0):
-                return False
-        except Timeout:
-            return True
-        except OSError:
-            return False
+        return is_locked(self.path)
 
     @contextlib.contextmanager
     def lock(self, wait: float = 1) -> Iterator[None]:
         """Be the one writer. Raises GalleryError, naming the holder, when there is another still
-        after so many seconds."""
-        from filelock import FileLock, Timeout  # who only searches needs neither
-
-        holder = self.path / "lock-holder"
-        try:
-            make_folder(self.path)
-            if (self.path / "lock").is_symlink():  # a stranger's: locking would empty its target
-                (self.path / "lock").unlink()
-            lock = FileLock(self.path / "lock", timeout=wait)
-            lock.acquire()
-        except Timeout:
-            who = "another process"
-            with contextlib.suppress(OSError, ValueError):
-                who = read_bounded(holder, 1024).decode(errors="replace")[:200].strip()
-            raise GalleryError(
-                f"{self.path} is being written by {who}. "
-                "Wait until it is done, or stop it; what it has stored stays."
-            ) from None
-        except OSError as error:
-            raise GalleryWriteError(str(unwritable(self.path, error))) from error
-        handle = None if os.name == "nt" else os.open(self.path, os.O_RDONLY)
-        self._locked = identity(self.path)  # no other folder gets its number while it is open
-        try:
-            now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-            write_atomically(
-                holder, f"process {os.getpid()} on {socket.gethostname()} since {now}".encode()
-            )
-            yield
-        finally:
-            self._locked = None
-            with contextlib.suppress(OSError):
-                holder.unlink(missing_ok=True)
-            lock.release()
-            if handle is not None:
-                os.close(handle)
+        after so many seconds, and GalleryWriteError where a file of the gallery cannot be written.
+        """
+        with locked(self.path, wait):
+            self._locked = identity(self.path)  # no other folder gets its number while it is open
+            try:
+                yield
+            finally:
+                self._locked = None
 
     def stored(self, path: Path) -> str:
         """Return a path as it is stored: relative to base if it is below it, else absolute.

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from retrieval.gallery import compaction
 from retrieval.gallery.block import Block, Column
 from retrieval.gallery.dataset import changed, damage_as_gallery_errors
 from retrieval.gallery.filter import INDEXED, Filter, with_ids
@@ -125,6 +126,12 @@ class TableReader:
     def files(self) -> list[Path]:
         """List the files that this version consists of."""
         return [manifest_of(self._path, self.version), *files_of(self._path, self._dataset)]
+
+    @property
+    def size_to_merge(self) -> int:
+        """The bytes of the pieces that compacting everything writes anew."""
+        found = compaction.complete(self._dataset, self.dim)
+        return found.size(self._path) if found else 0
 
     def block(self, *names: Column, where: Filter | None = None) -> Block:
         """Return columns of all rows that pass a filter, in the order in which they are stored."""

@@ -112,7 +112,8 @@ Version = Annotated[int, Field(ge=1, lt=1 << 62)]
 class IndexState(Frozen):
     """Which index files belong to which version of which table, and how they were built.
 
-    built, changed: the versions that the main file, and what lies beside it, were written for.
+    built, changed: the numbers in the names of the main file and of what lies beside it: versions
+    that they were written for, or higher ones where a published file had that number.
     asked, transform: as the user named it ("auto") and as it was fitted ("whiten:512").
     augment: of its vectors. settings, added, removed: what is known of each file.
     """

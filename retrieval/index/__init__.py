@@ -11,6 +11,7 @@ wider.py   the search in as many cells as each query needs
 selection.py  which ids a search is among
 gathered.py  the vectors of few such ids side by side, once they are asked for often
 files.py   an index as a file, checked before it is read
+size.py    how large that file is, or will be
 steps.py   the transform as FAISS runs it
 gpu.py     a copy on a GPU
 """
@@ -19,6 +20,7 @@ from retrieval.index.cells import Batches
 from retrieval.index.delta import Allowed, GrowingIndex
 from retrieval.index.files import IndexFacts
 from retrieval.index.index import EXACT_UP_TO, Index, Kind, choose_kind
+from retrieval.index.size import size_of_new
 
 __all__ = [
     "EXACT_UP_TO",
@@ -29,4 +31,5 @@ __all__ = [
     "IndexFacts",
     "Kind",
     "choose_kind",
+    "size_of_new",
 ]

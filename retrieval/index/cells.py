@@ -19,9 +19,8 @@ ROWS_PER_CELL = 40  # that k-means is trained on
 
 
 def trained_ivf(chain: list[Any], batches: Batches, n: int, d: int, seed: int) -> Any:
-    """Train cells by k-means on some vectors; their number grows with the root of n."""
-    cells = int(2 ** np.round(np.log2(4 * np.sqrt(max(n, 64)))))
-    cells = max(1, min(cells, n // ROWS_PER_CELL))
+    """Train cells by k-means on some vectors."""
+    cells = cells_for(n)
     _, x = sample(batches, n, cells * ROWS_PER_CELL, seed, chain)
     quantizer = faiss.IndexFlatIP(d)
     ivf = faiss.IndexIVFScalarQuantizer(
@@ -30,6 +29,12 @@ def trained_ivf(chain: list[Any], batches: Batches, n: int, d: int, seed: int) -
     ivf.cp.seed, ivf.cp.min_points_per_centroid = seed + 1, 1
     ivf.train(x)
     return ivf
+
+
+def cells_for(n: int) -> int:
+    """Return the number of cells for n vectors, which grows with the root of n."""
+    cells = int(2 ** np.round(np.log2(4 * np.sqrt(max(n, 64)))))
+    return max(1, min(cells, n // ROWS_PER_CELL))
 
 
 def sample(

@@ -20,7 +20,7 @@ from retrieval.index.files import IndexFacts, check_content
 from retrieval.index.index import Index
 from retrieval.index.selection import Selection
 from retrieval.index.steps import NormAlone
-from retrieval.text import one_sentence, remedy
+from retrieval.text import one_sentence, unwritable
 
 MERGED_FROM = 0.05
 SMALL = 1_000  # vectors; so few are written whole in a moment
@@ -82,9 +82,7 @@ class GrowingIndex:
             try:
                 write_atomically(files.removed, self._removed_as_file)
             except OSError as error:
-                raise GalleryWriteError(
-                    f"{files.removed} cannot be written ({one_sentence(error)}). {remedy(error)}"
-                ) from error
+                raise GalleryWriteError(str(unwritable(files.removed, error))) from error
         self.changed, self._added_in_file = False, self.facts[1]
 
     @property
@@ -209,6 +207,14 @@ class GrowingIndex:
     def size_as_one(self, n: int) -> int:
         """Return the bytes of the file that it would be as one index of n vectors."""
         return int(self.main.settings["head"]) + n * self.main.stored.row_size
+
+    @property
+    def size_to_save(self) -> int:
+        """The bytes of the files that differ from what is in memory."""
+        size = self.main.size if self.main.changed else 0
+        if self.changed:
+            size += ID_BYTES * len(self.removed) + (self.added.size if self.added else 0)
+        return size
 
     def merged(self, main: Index) -> GrowingIndex | None:
         """Make one index of all; None where it should rather be built anew.

@@ -39,12 +39,13 @@ from retrieval.index.gpu import GpuCopy
 from retrieval.index.reach import Reach
 from retrieval.index.search import search_index
 from retrieval.index.selection import Selection
+from retrieval.index.size import size_as_file
 from retrieval.index.steps import AffineMap, apply, chain_of, float32
 from retrieval.index.stored import StoredVectors
 from retrieval.index.wider import search_wider
 from retrieval.progress import Progress
 from retrieval.refinement import Neighbourhood, weighted_mean
-from retrieval.text import one_sentence, remedy
+from retrieval.text import one_sentence, unwritable
 
 Kind = Literal["exact", "ivf"]
 
@@ -148,15 +149,18 @@ class Index:
                     "sha256_of_all": sha256_of(made),
                 }
         except (OSError, RuntimeError) as error:
-            raise GalleryWriteError(
-                f"{path} cannot be written ({one_sentence(error)}). {remedy(error)}"
-            ) from error
+            raise GalleryWriteError(str(unwritable(path, error))) from error
         self._facts |= facts
         self.changed = False
 
     def check_content(self, path: Path) -> None:
         """Read all of the file that this was loaded from. Raises GalleryError if it has changed."""
         check_content(path, str(self._facts.get("sha256_of_all")))
+
+    @property
+    def size(self) -> int:
+        """The bytes that save() writes."""
+        return size_as_file(self._index)
 
     @property
     def settings(self) -> IndexFacts:

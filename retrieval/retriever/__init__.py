@@ -1,8 +1,8 @@
 """Retriever: index a folder, search it by image. The only place that joins the steps.
 
-retriever.py joins them; plan.py and writer.py are one run of index, publish.py keeps the index in
-step, current.py opens what is published, snapshot.py is what is searched, verification.py checks
-what is stored, duplicates/ groups near-identical images.
+retriever.py joins them; plan.py and writer.py are one run of index, candidate.py builds an index,
+publish.py keeps it in step, current.py opens what is published, snapshot.py is what is searched,
+verification.py checks what is stored, duplicates/ groups near-identical images.
 """
 
 from importlib import import_module

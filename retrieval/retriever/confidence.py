@@ -19,14 +19,16 @@ import numpy as np
 
 from retrieval.arguments import one_of, prior_of, whole
 from retrieval.encoder import Encoder
-from retrieval.errors import ArgumentError, DataError, GalleryError, ImageError
+from retrieval.errors import ArgumentError, DataError, GalleryError, GalleryWriteError, ImageError
 from retrieval.evaluation import Calibration
 from retrieval.evaluation.calibration import Trials, calibrate, joined_trials
 from retrieval.evaluation.evidence import evidence
 from retrieval.evaluation.open_set import MATCHES, trials_by_class
 from retrieval.evaluation.protocols import Images, SearchMethod
+from retrieval.files import check_can_make
 from retrieval.gallery import Gallery, Settings
 from retrieval.gallery.filter import INDEXED
+from retrieval.gallery.room import has_room
 from retrieval.gallery.settings import CalibrationState
 from retrieval.images import DEFAULT_MAX_PIXELS, decode, open_image
 from retrieval.progress import Progress
@@ -35,6 +37,7 @@ from retrieval.retriever.duplicates.threshold import estimate_threshold, neighbo
 from retrieval.retriever.publish import open_to_write
 from retrieval.retriever.snapshot import Snapshot
 from retrieval.retriever.usable import read_images
+from retrieval.text import unwritable
 from retrieval.threads import in_time
 from retrieval.words import CONSIDERED, MOST_PICTURES, PRIOR_KNOWN, AnswerKind
 
@@ -86,8 +89,10 @@ def calibrate_gallery(
 ) -> Calibration:
     """Learn when matches are right, and store it; Calibration.notices says what limits it.
 
-    Raises DataError where there is too little to learn from, or what is learnt tells nothing.
+    Raises DataError where there is too little to learn from, or what is learnt tells nothing, and
+    GalleryWriteError before anything is learnt where it could not be stored.
     """
+    _check_can_keep(snapshot.gallery)
     calibration = None
     if asked.kind != "picture":
         images = read_images(snapshot.gallery, snapshot.table)
@@ -159,6 +164,15 @@ def keep_calibration(snapshot: Snapshot, calibration: Calibration) -> None:
                 "Run `imgret calibrate` again."
             )
         gallery.publish(settings.model_copy(update={"calibration": state}))
+
+
+def _check_can_keep(gallery: Gallery) -> None:
+    """Raise GalleryWriteError where a calibration cannot be stored, before it costs minutes."""
+    has_room(gallery.path, 0, "keeping a calibration", must=True)
+    try:
+        check_can_make(gallery.path)
+    except OSError as error:
+        raise GalleryWriteError(str(unwritable(gallery.path, error))) from error
 
 
 def _trials_by_picture(

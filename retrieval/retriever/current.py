@@ -8,9 +8,9 @@ from retrieval.errors import GalleryError
 from retrieval.gallery import Gallery, IndexState, Settings
 from retrieval.gallery.filter import INDEXED
 from retrieval.gallery.settings import read_text
+from retrieval.retriever.candidate import build_index
 from retrieval.retriever.publish import (
     bring_up_index,
-    build_index,
     load_index,
     open_to_write,
 )

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 
 import numpy as np
 
 from retrieval.errors import GalleryError
 from retrieval.gallery import Gallery, ImageTable, IndexState
 from retrieval.gallery.filter import INDEXED
-from retrieval.gallery.room import describe_need, has_room
 from retrieval.index import GrowingIndex, Index
 from retrieval.progress import Progress
 from retrieval.sorted_ids import ids_without
@@ -26,19 +24,6 @@ PUT_OFF = (
 )
 
 _log = logging.getLogger("imgret")
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """An index that may be published.
-
-    transform: its own, as it was fitted to fitted_on rows. anew: whether that was just now.
-    """
-
-    index: GrowingIndex
-    transform: str
-    fitted_on: int
-    anew: bool
 
 
 def grow_beside(
@@ -78,16 +63,13 @@ def is_due(index: GrowingIndex, *, compact: bool) -> bool:
     return crowded or not index.main.suits(index.ntotal)
 
 
-def fits_merged(gallery: Gallery, index: GrowingIndex, *, must: bool) -> bool:
-    """Tell whether the disk has room for a grown index as one file; the log says where not.
-
-    Raises GalleryWriteError where there must be.
-    """
-    size = index.size_as_one(index.ntotal)
-    if has_room(gallery.path, size, "merging its index", must=must):
+def rows_changed(gallery: Gallery, table: ImageTable, state: IndexState) -> bool:
+    """Tell whether usable rows came or went since an index was published."""
+    try:
+        known = gallery.open_table(state.version).ids_passing(INDEXED)
+    except GalleryError:
         return True
-    put_off(gallery, f"that {describe_need(gallery.path, size)}")
-    return False
+    return not np.array_equal(np.sort(known), np.sort(table.ids_passing(INDEXED)))
 
 
 def put_off(gallery: Gallery, why: str | BaseException) -> None:

@@ -34,6 +34,7 @@ from retrieval.retriever.confidence import (
 from retrieval.retriever.snapshot import Snapshot
 from retrieval.retriever.usable import read_images
 from retrieval.retriever.writer import Reading, encode_batches
+from retrieval.text import one_sentence, remedy
 from retrieval.words import MOST_NEIGHBOURS, PRIOR_KNOWN, IntervalOver
 
 FAILURES_NAMED = 5
@@ -99,13 +100,15 @@ def evaluate_gallery(
 
 
 def _kept(snapshot: Snapshot, calibration: Calibration | None) -> list[str]:
-    """Store a calibration; say why if that is impossible."""
+    """Store a calibration; say why if that is impossible: the figures are there all the same."""
     if calibration is None:
         return [TOO_FEW_BY_CLASS]
     try:
         keep_calibration(snapshot, calibration)
     except (GalleryError, DataError) as error:
         return [f"The calibration was not kept: {error}"]
+    except OSError as error:  # of no file of the gallery
+        return [f"The calibration was not kept: {one_sentence(error)}. {remedy(error)}"]
     return []
 
 

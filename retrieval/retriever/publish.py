@@ -5,30 +5,26 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import numpy as np
 
 from retrieval import transform as transforms
-from retrieval.draw import evenly_drawn
 from retrieval.errors import GalleryError, GalleryWriteError, ImgretError
-from retrieval.files import sync
+from retrieval.files import is_there, sync
 from retrieval.gallery import Gallery, ImageTable, IndexState, Settings, make_distinct
-from retrieval.gallery.block import Column
 from retrieval.gallery.filter import INDEXED
 from retrieval.gallery.settings import write_text
-from retrieval.index import GrowingIndex, Index, choose_kind
+from retrieval.index import GrowingIndex
 from retrieval.progress import Progress
+from retrieval.retriever.candidate import Candidate, Room, built_anew, size_of_built
 from retrieval.retriever.growth import (
-    Candidate,
-    fits_merged,
     grow_beside,
     is_due,
     merge_parts,
     put_off,
+    rows_changed,
 )
-
-USUAL_WIDTH = 512  # of a transformed embedding, at most
 
 _log = logging.getLogger("imgret")
 
@@ -103,39 +99,45 @@ def bring_up_index(
     *,
     refit: bool = False,
     compact: bool = False,
+    tidy: bool = False,
     progress: Progress | None = None,
 ) -> Settings:
     """Make the index of the table's newest version, as cheaply as it can be, and publish it.
 
     The transform is fitted anew with refit, when another one was asked for, and when the gallery
     has doubled since. Otherwise vectors that are gone are left out, and new ones lie beside the
-    index until they are many or compact merges them. Where that fails, the index is updated with
-    the transform that it has. If that fails too, an index with removed rows is not published any
-    more.
+    index until they are many or compact merges them. tidy: merge pieces of the rows, too, where
+    they are many; compact merges all. Where that fails or lacks room, what is published keeps its
+    settings, and is brought in step with the rows. If that fails too, an index with removed rows
+    is not published any more.
     """
+    before = gallery.settings()
     try:
         return _bring_up_index(
-            gallery, table, settings, refit=refit, compact=compact, progress=progress
+            gallery, table, settings, refit=refit, compact=compact, tidy=tidy, progress=progress
         )
     except (ImgretError, OSError):
         with contextlib.suppress(ImgretError, OSError):
-            _forget_removed(gallery, table, progress)
+            _step_back(gallery, table, before, progress)
         raise
 
 
-def _forget_removed(gallery: Gallery, table: ImageTable, progress: Progress | None) -> None:
-    """See that the published index finds no row that was removed.
+def _step_back(
+    gallery: Gallery, table: ImageTable, before: Settings, progress: Progress | None
+) -> None:
+    """Keep published what was, in step with the rows, so that no row is found that was removed.
 
-    It is given up only where not even a list of their ids can be written beside it.
+    What was written of another index goes first, which makes room. The index is given up only
+    where not even a list of the ids of removed rows can be written beside it.
     """
-    before = gallery.settings()
+    gallery.drop_other_indexes(before)
     state = gallery.index_state(before, table)
-    if state is None or state.version == table.version:
-        return
     try:
-        _bring_up_index(gallery, table, before, only_beside=True, progress=progress)
+        table.write_settings(without_index(before))
+        if state is not None and state.version != table.version:
+            _bring_up_index(gallery, table, before, only_beside=True, progress=progress)
     except (ImgretError, OSError):
-        if np.isin(load_index(gallery, state).ids, table.ids()).all():
+        if state is None or np.isin(load_index(gallery, state).ids, table.ids()).all():
             return
         try:
             gallery.publish(before.without_index())
@@ -150,35 +152,73 @@ def _bring_up_index(
     *,
     refit: bool = False,
     compact: bool = False,
+    tidy: bool = False,
     only_beside: bool = False,
     progress: Progress | None,
 ) -> Settings:
-    """Do what bring_up_index() says, once. only_beside: leave the large file as it is."""
-    n = table.count(INDEXED)
+    """Do what bring_up_index() says, once. only_beside: leave the large file as it is.
+
+    Nothing is changed before the index is made in memory and has room.
+    """
     state = gallery.index_state(settings, table)
-    if n == 0:
+    whole, beside = _candidates(
+        gallery, table, state, settings, refit=refit, compact=compact, only_beside=only_beside,
+        progress=progress,
+    )  # fmt: skip
+    made = whole or beside
+    if compact or tidy:
+        size = made.index.size_to_save if made else 0
+        table.compact(everything=compact, beside=lambda: size)
+    if made is None:
         table.write_settings(without_index(settings))
         return _published(gallery, table, state, settings.without_index(), settings.files)
-    beside = whole = None
+    made, built, changed = _save_one_of(gallery, table, state, whole, beside, must=compact)
+    table.write_settings(without_index(settings))  # now that there is an index for them
+    now = _state_of(table, settings, made, built, changed)
+    update = {"index": now} | ({"calibration": None} if made.anew else {})
+    return _published(gallery, table, state, settings.model_copy(update=update), settings.files)
+
+
+def _candidates(
+    gallery: Gallery,
+    table: ImageTable,
+    state: IndexState | None,
+    settings: Settings,
+    *,
+    refit: bool,
+    compact: bool,
+    only_beside: bool,
+    progress: Progress | None,
+) -> tuple[Candidate | None, Candidate | None]:
+    """Make the index whole where that is due and has room, and the one that grew beside its file.
+
+    Neither is made of no row. Raises GalleryWriteError where the whole one is needed and does not
+    fit.
+    """
+    n, whole, beside = table.count(INDEXED), None, None
+    if n == 0:
+        return None, None
     if (
         state is not None
         and not refit
-        and not _needs_fit(state, settings, table, n, only_beside=only_beside)
+        and not _needs_fit(gallery, state, settings, table, n, only_beside=only_beside)
     ):
         beside = _grown(gallery, table, state, progress)
+    room = Room(gallery, table, merges=compact, must=compact or beside is None)
     if state is None or beside is None:
-        whole = _built(table, settings, n, progress)
-    elif (
-        not only_beside
-        and is_due(beside.index, compact=compact)
-        and fits_merged(gallery, beside.index, must=compact)
-    ):
-        one = merge_parts(gallery, state, beside.index)
-        whole = replace(beside, index=one) if one else _built(table, settings, n, progress)
-    table.write_settings(without_index(settings))  # now that they are known to work
-    made, built, changed = _save_one_of(gallery, table, state, whole, beside, must=compact)
+        whole = built_anew(table, settings, n, room, progress)
+    elif not only_beside and is_due(beside.index, compact=compact):
+        whole = _as_one(state, settings, beside, room, progress)
+    if whole is not None and not room.holds(whole.index.size_to_save):
+        whole = None
+    return whole, beside
+
+
+def _state_of(
+    table: ImageTable, settings: Settings, made: Candidate, built: int, changed: int
+) -> IndexState:
     main, added, removed = made.index.facts
-    now = IndexState(
+    return IndexState(
         table=table.name,
         version=table.version,
         built=built,
@@ -191,8 +231,6 @@ def _bring_up_index(
         added=added,
         removed=removed,
     )
-    update = {"index": now} | ({"calibration": None} if made.anew else {})
-    return _published(gallery, table, state, settings.model_copy(update=update), settings.files)
 
 
 def _published(
@@ -220,30 +258,6 @@ def without_index(settings: Settings) -> str:
     return write_text(settings.without_derived())
 
 
-def build_index(
-    table: ImageTable, settings: Settings, n: int, progress: Progress | None = None
-) -> tuple[GrowingIndex, str]:
-    """Fit the requested transform to a table's n usable rows, index and augment them.
-
-    Its kind stays what the index before had, where n is near the limit. Gives the index and the
-    transform as it was fitted.
-    """
-    if progress:
-        progress("fitting", 0, None)
-    table.check_finite()
-    wanted = transforms.resolve_spec(settings.transform, n, table.dim)
-    fitted = transforms.fit(wanted, *_sample(table, n, labels=transforms.sees_labels(wanted)))
-    present = str(settings.index.settings.get("kind")) if settings.index else None
-    kind = choose_kind(n, present)
-    index = Index.build(fitted, table.embeddings, n, kind=kind, progress=progress)
-    augment = settings.refinement.augment
-    if augment:
-        if progress:
-            progress("augmenting", 0, None)
-        index.augment(augment)
-    return GrowingIndex(index), fitted.spec
-
-
 def fitted_anew(before: IndexState | None, now: IndexState | None) -> str | None:
     """Say that a transform was fitted anew; None if it is the one there was."""
     if now is None or now.transform == "none":
@@ -265,13 +279,19 @@ def fitted_anew(before: IndexState | None, now: IndexState | None) -> str | None
 
 
 def _needs_fit(
-    state: IndexState, settings: Settings, table: ImageTable, n: int, *, only_beside: bool
+    gallery: Gallery,
+    state: IndexState,
+    settings: Settings,
+    table: ImageTable,
+    n: int,
+    *,
+    only_beside: bool,
 ) -> bool:
     asked = settings.transform
     if state.asked != asked or state.augment != settings.augment:
         return True
-    if state.augment != "none" and state.version != table.version:  # new rows change old vectors
-        return True
+    if state.augment != "none" and rows_changed(gallery, table, state):
+        return True  # new rows change old vectors
     if only_beside:
         return False
     if state.transform == "none":
@@ -283,24 +303,6 @@ def load_index(gallery: Gallery, state: IndexState) -> GrowingIndex:
     """Load the published index. Raises GalleryError if a file of it is damaged."""
     files = gallery.index_files_of(state)
     return GrowingIndex.load(files, state.settings, state.added, state.removed)
-
-
-def index_need(
-    gallery: Gallery, table: ImageTable, settings: Settings, *, anew: bool = False
-) -> int:
-    """Estimate the bytes of the index file that compacting writes beside the one that is there.
-
-    anew: whether a transform is fitted anew, too.
-    """
-    n, state = table.count(INDEXED), gallery.index_state(settings, table)
-    index = None
-    with contextlib.suppress(GalleryError):
-        index = load_index(gallery, state) if state else None
-    if index is None or state is None:
-        return n * (4 * min(table.dim, USUAL_WIDTH) + 8)
-    if state.version == table.version and not index.has_delta and not anew:
-        return 0
-    return index.size_as_one(n)
 
 
 def _grown(
@@ -315,9 +317,22 @@ def _grown(
     return Candidate(index, state.transform, state.fitted_on, anew=False) if index else None
 
 
-def _built(table: ImageTable, settings: Settings, n: int, progress: Progress | None) -> Candidate:
-    index, transform = build_index(table, settings, n, progress)
-    return Candidate(index, transform, n, anew=True)
+def _as_one(
+    state: IndexState,
+    settings: Settings,
+    beside: Candidate,
+    room: Room,
+    progress: Progress | None,
+) -> Candidate | None:
+    """Make one index of a grown one, merged or built anew; None where it has to wait for room."""
+    table, n = room.table, beside.index.ntotal
+    if not beside.index.main.suits(n):
+        if not room.holds(size_of_built(table, settings, n)):
+            return None
+    elif not room.holds(beside.index.size_as_one(n)):
+        return None
+    one = merge_parts(room.gallery, state, beside.index)
+    return replace(beside, index=one) if one else built_anew(table, settings, n, room, progress)
 
 
 def _save_one_of(
@@ -331,7 +346,7 @@ def _save_one_of(
 ) -> tuple[Candidate, int, int]:
     """Write one index: whole, or what lies beside the large file where that cannot be written.
 
-    must: raise there. Gives it, and the versions that both parts of it are written for.
+    must: raise there. Gives it, and the numbers of both its parts.
     """
     if whole is not None:
         try:
@@ -348,30 +363,23 @@ def _save_one_of(
 def _save(
     gallery: Gallery, table: ImageTable, state: IndexState | None, index: GrowingIndex
 ) -> tuple[int, int]:
-    """Write what changed; return the versions that both parts of the index are written for."""
+    """Write what changed; return the numbers of both parts of the index."""
     gallery.check_place()
     table.check_place()
-    built, changed = (state.built, state.changed) if state else (table.version, table.version)
+    number = _free_number(gallery, table)
+    built, changed = (state.built, state.changed) if state else (number, number)
     if index.main.changed:
-        built = table.version
+        built = number
         index.main.save(gallery.index_files(built, changed).main)
     if index.changed:
-        changed = table.version
+        changed = number
         index.save_delta(gallery.index_files(built, changed))
     return built, changed
 
 
-def _sample(
-    table: ImageTable, n: int, *, labels: bool
-) -> tuple[np.ndarray, list[str | None] | None]:
-    """At most FIT_ROWS embeddings, evenly drawn, and their labels where they are wanted."""
-    chosen = evenly_drawn(n, transforms.FIT_ROWS)
-    embeddings = np.empty((len(chosen), table.dim), np.float32)
-    names: list[str | None] = []
-    columns: tuple[Column, ...] = ("embedding", "label") if labels else ("embedding",)
-    for place, part, block in table.blocks_of(chosen, *columns):
-        embeddings[place] = block.embeddings[part]
-        if labels:
-            column = block.labels
-            names += [column[i] for i in part]
-    return embeddings, names if labels else None
+def _free_number(gallery: Gallery, table: ImageTable) -> int:
+    """The number of a new index: the published files stay until it is published in their place."""
+    number = table.version
+    while any(map(is_there, astuple(gallery.index_files(number, number)))):
+        number += 1
+    return number

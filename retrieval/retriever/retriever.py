@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, get_args
 
@@ -16,7 +15,7 @@ from retrieval.images import DEFAULT_MAX_PIXELS
 from retrieval.progress import Progress
 from retrieval.retriever.encoders import EncoderChoice
 from retrieval.retriever.forked import in_own_process
-from retrieval.retriever.publish import bring_up_index, index_need, open_to_write
+from retrieval.retriever.publish import bring_up_index, open_to_write
 from retrieval.retriever.searcher import Searcher
 from retrieval.words import (
     EMBEDDING,
@@ -319,8 +318,6 @@ class Retriever(Searcher):
         self.gallery.check_exists()
         with self._writing():
             settings, table = open_to_write(self.gallery, progress)
-            need = partial(index_need, self.gallery, table, settings)
-            table.compact(everything=True, beside=need)
             bring_up_index(self.gallery, table, settings, compact=True, progress=progress)
             tell_if_read(self.gallery, table)
 

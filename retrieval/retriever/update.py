@@ -6,7 +6,6 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 from retrieval.errors import DataError, GalleryError
 from retrieval.gallery import Gallery, ImageTable, Settings, read_one_state
@@ -17,7 +16,7 @@ from retrieval.retriever.encoders import EncoderChoice
 from retrieval.retriever.gone import check_missing
 from retrieval.retriever.info import estimate
 from retrieval.retriever.plan import Plan
-from retrieval.retriever.publish import bring_up_index, fitted_anew, index_need, open_to_write
+from retrieval.retriever.publish import bring_up_index, fitted_anew, open_to_write
 from retrieval.retriever.reembed import reembed_rows
 from retrieval.retriever.removal import tell_if_read
 from retrieval.retriever.reports import IndexEstimate, IndexReport
@@ -75,11 +74,10 @@ class Update:
         settings = settings.with_passed_over(list(plan.searched), kinds)
         writer.finish(plan, [] if refused else [row.id for row in plan.gone.values()])
         settings = settings.with_relabelled(writer.tally.relabelled)
-        need = partial(index_need, self.gallery, table, settings, anew=refit)
-        table.compact(everything=compact, beside=need)
         now = bring_up_index(
-            self.gallery, table, settings, refit=refit, compact=compact, progress=request.progress
-        )
+            self.gallery, table, settings, refit=refit, compact=compact, tidy=True,
+            progress=request.progress,
+        )  # fmt: skip
         if compact:
             tell_if_read(self.gallery, table)
         if refused:

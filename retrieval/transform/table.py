@@ -161,6 +161,20 @@ def resolve_spec(spec: str, n: int, d: int) -> str:
     return str(replace(asked, components=kind.width(asked.components, n, d)))
 
 
+def fitted_width(spec: str, n: int, d: int) -> int | None:
+    """Return the width of what is fitted to n embeddings of width d; None where the fit finds it.
+
+    >>> [fitted_width(spec, 5000, 1280) for spec in ("none", "pca:8", "auto", "lda")]
+    [1280, 8, 512, None]
+    """
+    seen = WITHOUT_LABELS if parse_spec(spec).name == "auto" else spec
+    asked = parse_spec(resolve_spec(seen, n, d))
+    kind = KINDS[asked.name]
+    if kind.width is not None:
+        return asked.components
+    return None if kind.takes else d
+
+
 def sees_labels(spec: str) -> bool:
     """Tell whether labels take part in fitting a transform."""
     return KINDS[parse_spec(spec).name].labels != "none"

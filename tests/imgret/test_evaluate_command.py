@@ -13,7 +13,13 @@ import pytest
 from PIL import Image
 
 from tests.conftest import Command
-from tests.samples import command_environment, command_line, picture, save_pictures
+from tests.samples import (
+    command_environment,
+    command_line,
+    no_room_for,
+    picture,
+    save_pictures,
+)
 
 
 @pytest.fixture
@@ -274,3 +280,35 @@ def test_index_keeps_pooling_views_and_refinement(
     other = imgret("index", pictures, "--pool", "gem")
     assert other.returncode == 2
     assert "--reembed" in other.stderr
+
+
+@pytest.mark.usefixtures("indexed")
+def test_evaluate_shows_its_figures_where_nothing_beside_them_can_be_written(
+    imgret: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_room_for(monkeypatch, "gallery.toml")
+    done = imgret("evaluate")
+    assert done.returncode == 0
+    assert "The calibration was not kept: " in done.stderr
+    assert "gallery.toml cannot be written (No space left on device). Free some" in done.stderr
+    assert "precision@1" in done.stdout
+    no_room_for(monkeypatch, "e.html")
+    done = imgret("evaluate", "--report", "e.html")
+    assert done.returncode == 2
+    assert "e.html cannot be written (No space left on device). Free some" in done.stderr
+    assert "precision@1" in done.stdout
+
+
+def test_compare_and_tune_show_what_they_found_where_it_cannot_be_written(
+    imgret: Command, pictures: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_room_for(monkeypatch, "*.json", "c.html", "t.toml")
+    compared = imgret("compare", pictures, "--backbone", weights, "--report", "c.html")
+    assert compared.returncode == 2
+    assert "c.html cannot be written (No space left on device). Free some" in compared.stderr
+    assert "experiment" in compared.stdout
+    tuned = imgret("tune", pictures, "--backbone", weights, "--minutes", "0.02", "--out", "t.toml")
+    assert tuned.returncode == 2
+    assert "t.toml cannot be written (No space left on device). Free some" in tuned.stderr
+    assert "held-out images that chose nothing" in tuned.stdout
+    assert "written" not in tuned.stdout

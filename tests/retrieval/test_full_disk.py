@@ -12,8 +12,9 @@ import pytest
 from retrieval.errors import GalleryWriteError
 from retrieval.index import GrowingIndex, delta
 from retrieval.retriever import Retriever
+from retrieval.words import SettingsAsked
 from tests.retrieval.stored import faults, save_small, small_disk
-from tests.samples import files_of_at_most
+from tests.samples import files_of_at_most, no_room_for
 
 NOT_MERGED = "its index is not merged now"
 NEEDS = r"and the index needs [67]\.\d MB of disk, and 1\.0 MB are free"
@@ -210,3 +211,79 @@ def grow(patch: pytest.MonkeyPatch) -> None:
     """Keep what changes beside the index, as in a large gallery."""
     patch.setattr(delta, "SMALL", 0)
     patch.setattr(delta, "MERGED_FROM", 9)
+
+
+@pytest.mark.parametrize("compact", [False, True])
+@pytest.mark.parametrize("how", ["no room", "no large file"])
+@pytest.mark.parametrize("asked", ["another transform", "augmented"])
+def test_an_index_of_other_settings_that_does_not_fit_changes_nothing(
+    asked: str, how: str, compact: bool, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other: SettingsAsked = {"augment": "3"} if asked == "augmented" else {"transform": "rca"}
+    if asked != "augmented":  # from one of 80 kB to one of 6 MB
+        Retriever(home / "g.imgret", transform="none").index(home / "p")
+    save_small(home / "p", "new.png", first=50)
+    Retriever(home / "g.imgret").index(home / "p" / "new.png")
+    before = published(home)
+    with monkeypatch.context() as patch, contextlib.ExitStack() as held:
+        if how == "no room":
+            nearly_full(patch, FREE)
+        else:
+            held.enter_context(files_of_at_most(FREE))
+        with pytest.raises(GalleryWriteError, match=r"Free some space|cannot be written"):
+            Retriever(home / "g.imgret", **other).index(home / "p", compact=compact)
+    if how == "no room":
+        assert published(home) == before
+    assert asked_for(home) == before[0]
+    assert found(home, "new.png")
+    assert faults(home / "g.imgret") == []
+    Retriever(home / "g.imgret", **other).index(home / "p", compact=compact)
+    assert asked_for(home) != before[0]
+    assert len(data_files(home)) == (1 if compact else 2)
+
+
+def test_compact_tells_the_room_of_the_index_that_it_will_make(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Retriever(home / "g.imgret", transform="none").index(home / "p")
+    phases: list[str] = []
+    nearly_full(monkeypatch, FREE)
+    with pytest.raises(GalleryWriteError, match=r"its index needs 6\.9 MB of disk, and 1\.0 MB"):
+        Retriever(home / "g.imgret", transform="rca").index(
+            home / "p", compact=True, progress=lambda phase, *_: phases.append(phase)
+        )
+    assert "fitting" not in phases
+
+
+@pytest.mark.parametrize("refit", [False, True])
+def test_an_index_that_cannot_be_published_leaves_the_one_that_was(
+    refit: bool, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_small(home / "p", "new.png", first=50)
+    Retriever(home / "g.imgret").index(home / "p")  # merged, so that a new fit gives another
+    before = asked_for(home), main_file(home).read_bytes()
+    other: SettingsAsked = {} if refit else {"transform": "none"}
+    with monkeypatch.context() as patch:
+        no_room_for(patch, "gallery.toml")
+        with pytest.raises(GalleryWriteError, match=r"gallery\.toml cannot be written"):
+            Retriever(home / "g.imgret", **other).index(home / "p", refit=refit)
+    assert (asked_for(home), main_file(home).read_bytes()) == before
+    assert Retriever(home / "g.imgret").info().index.startswith("exact")
+    assert found(home, "03.png")
+    Retriever(home / "g.imgret", **other).index(home / "p", refit=refit)
+    assert faults(home / "g.imgret") == []
+
+
+def published(home: Path) -> tuple[tuple[str, str], dict[str, int], bytes, list[str]]:
+    """All that tells whether a command changed anything; of the large files, when."""
+    gallery = home / "g.imgret"
+    large = {file.name: file.stat().st_mtime_ns for file in gallery.glob("index-*")}
+    return asked_for(home), large, (gallery / "gallery.toml").read_bytes(), data_files(home)
+
+
+def asked_for(home: Path) -> tuple[str, str]:
+    """The transform and the augmentation of what is searched."""
+    settings = Retriever(home / "g.imgret").gallery.settings()
+    assert settings.index is not None
+    assert (settings.index.asked, settings.index.augment) == (settings.transform, settings.augment)
+    return settings.transform, settings.augment
