@@ -178,8 +178,7 @@ def repair(
         repaired += [f"gallery.toml written again: {problem}" for problem in problems]
     gallery.published.keep_copies(settings.files)
     table.sums = settings.files
-    files = {file.relative_to(gallery.path).as_posix() for file in table.files()}
-    wrong = gallery.published.check({n: s for n, s in settings.files.items() if n in files})
+    wrong = gallery.published.check(settings.files)
     damage = check_rows(table, reading, _sound_files(gallery, settings, table, wrong))
     again = _Again(gallery, settings, table, encoders, reading)
     repaired += again.pieces(damage)
@@ -189,9 +188,11 @@ def repair(
     if missing:
         repaired.append(f"rows dropped since their files are gone: {missing:,}")
     repaired += again.rows(damage.damaged, damage.roots)
-    if wrong and not damage.paths and not damage.lost:
+    files = {file.relative_to(gallery.path).as_posix() for file in table.files()}
+    of_table = [problem for name, problem in wrong.items() if name in files]
+    if of_table and not damage.paths and not damage.lost:
         table.become(table)  # in new files, from rows whose checksums are right
-        repaired += [f"written anew: {problem}" for problem in wrong.values()]
+        repaired += [f"written anew: {problem}" for problem in of_table]
     if wrong or index_problems or missing or damage.sentences():
         bring_up_index(gallery, table, settings.without_index())
     else:
