@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from retrieval.gallery.versions import data_files_of
+
 PIECES_KEPT = 16  # small ones
 BYTES_A_PIECE, BYTES_BESIDE = 1 << 28, 300  # of a full piece; of a row beside its embedding
 MOST_DELETED = 0.2  # of a piece's rows
@@ -25,8 +27,7 @@ class Compaction:
 
     def files(self, table: Path) -> list[Path]:
         """The files of these pieces."""
-        files = (file.path for piece in self.pieces for file in piece.metadata.files)
-        return [table / "data" / file for file in files]
+        return [file for piece in self.pieces for file in data_files_of(table, piece)]
 
     def size(self, table: Path) -> int:
         """The bytes of these pieces, which the new ones need beside them."""

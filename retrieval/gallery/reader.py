@@ -18,7 +18,7 @@ from retrieval.gallery.filter import INDEXED, Filter, with_ids
 from retrieval.gallery.lease import Lease
 from retrieval.gallery.places import rows_at
 from retrieval.gallery.rows import IDS_FROM, SETTINGS_KEY, TABLE, as_matrix
-from retrieval.gallery.versions import files_of, is_superseded, manifest_of
+from retrieval.gallery.versions import data_files_of, files_of, is_superseded, manifest_of
 
 FEW_OF, ROWS_TAKEN = 0.2, 4096  # of all rows are read alone; at a time
 COLUMNS_EMBEDDED = ("id", "embedding")
@@ -120,8 +120,7 @@ class TableReader:
 
     def files_of_piece(self, number: int) -> list[Path]:
         """List the files that hold the rows of a piece."""
-        metadata = self._dataset.get_fragment(number).metadata
-        return [self._path / "data" / file.path for file in metadata.files]
+        return data_files_of(self._path, self._dataset.get_fragment(number))
 
     def files(self) -> list[Path]:
         """List the files that this version consists of."""

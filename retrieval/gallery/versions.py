@@ -96,10 +96,15 @@ def files_of(table: Path, dataset: Any) -> list[Path]:
     files = []
     for fragment in dataset.get_fragments():
         facts = fragment.metadata
-        files += [table / "data" / data.path for data in facts.files]
+        files += data_files_of(table, fragment)
         if facts.deletion_file is not None:
             files.append(table / facts.deletion_file.path(fragment.fragment_id))
     return files
+
+
+def data_files_of(table: Path, fragment: Any) -> list[Path]:
+    """List the files that hold the rows of one piece."""
+    return [table / "data" / data.path for data in fragment.metadata.files]
 
 
 def damaged_file(files: Iterable[Path], sums: Mapping[str, str]) -> Path | None:

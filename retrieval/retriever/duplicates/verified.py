@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from retrieval.index import GrowingIndex
+from retrieval.retriever.duplicates.copies import chunks
 from retrieval.retriever.duplicates.embeddings import RawEmbeddings, unit_rows
 from retrieval.sorted_ids import IdPlaces
 
@@ -81,9 +82,7 @@ class VerifiedCandidates:
         """Cosine similarities of (q, d) raw embeddings and (q, k) places; -inf for -1."""
         queries, flat = unit_rows(embeddings), near.ravel()
         scores = np.full(len(flat), -np.inf, np.float32)
-        pairs_there = np.flatnonzero(flat >= 0)
-        for start in range(0, len(pairs_there), VERIFIED_AT_ONCE):
-            pairs = pairs_there[start : start + VERIFIED_AT_ONCE]
+        for pairs in chunks(np.flatnonzero(flat >= 0), VERIFIED_AT_ONCE):
             wanted, back = np.unique(flat[pairs], return_inverse=True)
             others = unit_rows(self.embeddings[wanted])
             asked = queries[pairs // near.shape[1]]
