@@ -16,7 +16,7 @@ from retrieval.retriever.plan import Plan, check_paths, make_plan
 from retrieval.retriever.writer import Reading
 
 if TYPE_CHECKING:
-    from retrieval.gallery import Gallery, ImageTable
+    from retrieval.gallery import Gallery, ImageTable, Settings
     from retrieval.gallery.stored_rows import StoredRows
 
 
@@ -87,6 +87,10 @@ class IndexRequest:
     def reading(self) -> Reading:
         """How images are read."""
         return Reading.asked(self.batch_size, self.workers, self.max_pixels, self.progress)
+
+    def labels_for(self, settings: Settings | None) -> str:
+        """Return where labels come from: as asked, else as the settings say, else the folder."""
+        return str(self.labels or (settings.labels if settings else "folder"))
 
     def plan(
         self, gallery: Gallery, rows: StoredRows, labels: str, table: ImageTable | None

@@ -54,7 +54,7 @@ class Update:
         request = self.request
         anew = request.reembed or not self.gallery.exists()
         settings, table = self._opened()
-        asked = str(request.labels or (settings.labels if settings else "folder"))
+        asked = request.labels_for(settings)
         rows = StoredRows.read(table)
         plan = request.plan(self.gallery, rows, asked, table)
         if not request.keep_missing and not request.drop_missing:
@@ -96,7 +96,7 @@ class Update:
         if settings and table:
             leases.enter_context(table.lease())
             self._check_labels(settings, table)
-        asked = str(request.labels or (settings.labels if settings else "folder"))
+        asked = request.labels_for(settings)
         rows = StoredRows.read(table)
         if settings and request.reembed:
             settings = self._new_settings(settings.labels, settings)
