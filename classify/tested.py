@@ -18,6 +18,7 @@ from classify.data import (
     find_labelled,
     find_tested,
     listing,
+    overwritten,
     read_kept,
 )
 from classify.evaluation import ClassifierReport, judge, softmax
@@ -162,17 +163,28 @@ def _changes(found: FoundKept) -> tuple[str, ...]:
 
 
 def _other_files(run: Run) -> str | None:
-    """Say so where the folder that a run was trained on holds other files now."""
+    """Say so where the folder that a run was trained on holds other files or other images now."""
     folder, then = Path(run.facts.data), run.facts.files
     try:
         now, listed = listing(folder)
     except (DataError, OSError):
         return None  # told by what of it is gone
     if listed == run.facts.listing:
-        return None
+        return _overwritten(run)
     return (
         f"{folder} holds other images than when {run.name} was trained: {counted(now, 'file')}, "
         f"then {then:,}. Only held-out images of then are judged. Give --data to judge others."
+    )
+
+
+def _overwritten(run: Run) -> str | None:
+    """Say so where files of a run still have their names and sizes, but other bytes."""
+    count = overwritten(run.folder / SPLIT, Path(run.facts.data))
+    if not count:
+        return None
+    return (
+        f"In {run.facts.data}, {counted(count, 'training image')} changed after {run.name} was "
+        "trained. Train again to learn from them as they are now."
     )
 
 

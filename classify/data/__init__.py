@@ -16,6 +16,7 @@ from classify.data.kept import (
     kept_of,
     kept_unread,
     listing,
+    overwritten,
     read_kept,
     write_kept,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "kept_of",
     "kept_unread",
     "listing",
+    "overwritten",
     "read_kept",
     "write_kept",
 ]

@@ -75,6 +75,21 @@ def listing(folder: Path) -> tuple[int, str]:
     return count, digest.hexdigest()
 
 
+def overwritten(file: Path, folder: Path) -> int:
+    """Count the training images of a file of write_kept() that hold something else now.
+
+    folder: their data folder. Only images that were written after the file are read. Raises
+    RunError if the file cannot be read.
+    """
+    trained_on = [image for image in read_kept(file) if image.split == "train"]
+    then, count = file.stat().st_mtime_ns, 0
+    for kept in trained_on:
+        image = _file(folder / kept.path, folder)
+        if image.mtime_ns > then:
+            count += content_of(image) != kept.sha256
+    return count
+
+
 def read_kept(file: Path) -> list[KeptImage]:
     """Read what write_kept() wrote. Raises RunError if that cannot be read."""
     instead = "so the held-out images are unknown. Name images with --data, or train again."
@@ -156,10 +171,10 @@ def _by_content(folders: Iterable[Path]) -> Mapping[str, ImageFile]:
 
 def _file(path: Path, folder: Path) -> ImageFile:
     try:
-        size = path.stat().st_size
+        stat = path.stat()
     except (OSError, ValueError):
-        size = 0
-    return ImageFile(path, folder, size, 0)
+        return ImageFile(path, folder, 0, 0)
+    return ImageFile(path, folder, stat.st_size, stat.st_mtime_ns)
 
 
 def _kept(

@@ -98,6 +98,17 @@ def test_images_that_moved_to_another_class_are_told(data: Path, tmp_path: Path)
     assert evaluate_run(run).notes[0].startswith("8 of 12")
 
 
+def test_an_image_overwritten_at_the_same_size_is_told(data: Path, tmp_path: Path) -> None:
+    run = trained(data, tmp_path / "run")
+    kept = next(i for i in read_kept(run / "split.jsonl") if i.split == "train")
+    content = (data / kept.path).read_bytes()
+    (data / kept.path).write_bytes(content)  # written anew, as it was
+    assert evaluate_run(run).notes == ()
+    (data / kept.path).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    (note,) = evaluate_run(run).notes
+    assert note.startswith(f"In {data.resolve()}, 1 training image changed after run was trained.")
+
+
 def test_other_files_than_it_was_trained_on_are_told(data: Path, tmp_path: Path) -> None:
     run = trained(data, tmp_path / "run", "data.validation=0.4")
     image = next(data.rglob("*.png"))
