@@ -76,7 +76,8 @@ def find_layout(folder: Path, how: ClassFolders = "auto") -> Layout:
     empty = [name for name in _empty_in(folder, shapes) if split_of(name)]
     if len(shapes) == 1 and not empty:  # a folder around it all
         (name, only), *_ = shapes.items()
-        if only.below and not only.direct:
+        is_loose = how == "auto" and len(only.below) > 1  # images beside the classes; one is none
+        if only.below and (is_loose or not only.direct):
             return find_layout(folder / name, how)
     found = _splits_in(shapes)
     trains = [name for name, split in found.items() if split == "train"]

@@ -97,6 +97,15 @@ def test_a_loose_image_does_not_make_a_class_of_a_split(tmp_path: Path) -> None:
     )
 
 
+def test_a_loose_image_does_not_make_a_class_of_the_only_split(tmp_path: Path) -> None:
+    train = tmp_path / "data" / "train"
+    save_blobs(train, 4)
+    shutil.copy(next((train / "red").iterdir()), train / "0.png")
+    splits = find_splits(train.parent, DataSettings(), seed=0)
+    assert splits.train.classes == ("blue", "green", "red")
+    assert f"Images in {train} itself are not used: they have no class." in splits.notes
+
+
 @pytest.mark.parametrize("name", ["train", "test", "freight train", "dev"])
 def test_a_class_may_be_called_train(tmp_path: Path, name: str) -> None:
     save_blobs(tmp_path, 3)
