@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from classify import recipe as recipes
 from classify.recipe import Recipe
+from retrieval.arguments import path_of
 from retrieval.backbones.configuration import FITS_OF_TIMM
 from retrieval.errors import RunError
 from retrieval.files import read_bounded, replaced, scratch_folder, write_atomically
@@ -78,7 +79,7 @@ class RunFacts(Plain):
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Plain):
     """The folder that a training wrote, and what its run.json says.
 
     The properties read its files, and raise RunError where one is missing or damaged.
@@ -88,8 +89,9 @@ class Run:
     facts: RunFacts
 
     @classmethod
-    def read(cls, folder: Path) -> Run:
+    def read(cls, folder: Path | str) -> Run:
         """Read the run in a folder. Raises RunError if it is not a run, or of another version."""
+        folder = path_of("folder", folder)
         if not is_run(folder):
             raise not_a_run(folder, RUN_FACTS)
         document = _read_json(folder / RUN_FACTS)

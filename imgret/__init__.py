@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     )
     from retrieval.evaluation.protocols import Measured
     from retrieval.gallery.filter import Filter
+    from retrieval.refinement import Neighbourhood, Refinement, Reranking
     from retrieval.retriever import (
         DuplicateGroup,
         DuplicateMember,
@@ -98,6 +99,7 @@ _PLACES = {  # module -> the public names that are loaded from it on first use
     ],
     "retrieval.evaluation.protocols": ["Measured"],
     "retrieval.gallery.filter": ["Filter"],
+    "retrieval.refinement": ["Neighbourhood", "Refinement", "Reranking"],
     "retrieval.retriever": [
         "DuplicateGroup", "DuplicateMember", "DuplicateReport", "GalleryInfo", "IndexEstimate",
         "IndexReport", "Match", "QueryResult", "Retriever", "VerifyReport",
@@ -142,6 +144,7 @@ __all__ = [
     "Metric",
     "NamedExperiment",
     "Neighbour",
+    "Neighbourhood",
     "PairedTest",
     "PerQuery",
     "Point",
@@ -153,7 +156,9 @@ __all__ = [
     "RankedQuery",
     "Recipe",
     "RecipeError",
+    "Refinement",
     "ReliabilityBin",
+    "Reranking",
     "Retriever",
     "Run",
     "RunError",

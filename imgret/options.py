@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from imgret.ranges import DecimalNumber, WholeNumber
+from retrieval.arguments import is_address
 from retrieval.files import check_can_make, check_folder, is_a_file, is_a_folder
 from retrieval.suggestion import did_you_mean
 from retrieval.text import listed, unwritable
@@ -38,12 +39,14 @@ PAGES = (".html", ".htm")
 
 
 class NamedPath(click.Path):
-    """A path that is not "": an unset shell variable must not stand for the working directory."""
+    """A path that is no address, and not "": an unset variable is not the working directory."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path as click.Path does."""
         if value == "":
             self.fail("The path is empty. Give a path.", param, ctx)
+        if is_address(value):
+            self.fail(f"{value} is an address. Give a path on this machine.", param, ctx)
         if not self.dir_okay and is_a_folder(value):
             self.fail(f"{value} is a folder. Name a file.", param, ctx)
         if not self.file_okay and is_a_file(value):

@@ -21,7 +21,7 @@ class WholeNumber(click.IntRange):
 
 
 class DecimalNumber(click.FloatRange):
-    """A number within bounds, not NaN; a wrong one is told what it may be."""
+    """A finite number within bounds, if any; a wrong one is told what it may be."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -31,7 +31,7 @@ class DecimalNumber(click.FloatRange):
             number = float(super().convert(value, None, None))
         except click.BadParameter:
             number = math.nan
-        if math.isnan(number):  # within all bounds, as click compares
+        if not math.isfinite(number):  # NaN is within all bounds, as click compares
             self.fail(_told(self, value, "number", float), param, ctx)
         return number
 
@@ -39,16 +39,18 @@ class DecimalNumber(click.FloatRange):
 def _told(of: click.IntRange | click.FloatRange, value: Any, what: str, kind: type) -> str:
     """Say what is wrong with a value, and what to give."""
     try:
-        is_number = not math.isnan(kind(value))
+        is_number = math.isfinite(kind(value))
     except ValueError:
         is_number = False
     wrong = f"{value} is out of range" if is_number else f"{value!r} is not a {what}"
-    return f"{wrong}. Give a {what} {_bounds(of)}."
+    return f"{wrong}. Give a {what}{_bounds(of)}."
 
 
 def _bounds(of: click.IntRange | click.FloatRange) -> str:
+    if of.min is None:
+        return ""
     if of.max is None:
-        return f"above {of.min:,}" if of.min_open else f"of {of.min:,} or more"
+        return f" above {of.min:,}" if of.min_open else f" of {of.min:,} or more"
     if of.min_open:
-        return f"above {of.min:,} and below {of.max:,}"
-    return f"from {of.min:,} to {of.max:,}"
+        return f" above {of.min:,} and below {of.max:,}"
+    return f" from {of.min:,} to {of.max:,}"

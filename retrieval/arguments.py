@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import operator
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from retrieval.errors import ArgumentError
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 Paths: TypeAlias = str | Path | Sequence[str | Path]
 
@@ -57,14 +60,27 @@ def prior_of(prior_known: float) -> float:
     return prior
 
 
+def is_address(text: object) -> bool:
+    """Tell whether a text is an address, and no path.
+
+    >>> is_address("s3://pictures/a.jpg"), is_address("pictures/a.jpg")
+    (True, False)
+    """
+    return isinstance(text, str) and _ADDRESS.match(text) is not None
+
+
 def path_of(name: str, value: Any) -> Path:
-    """Return a path that is not "", as an unset variable is. Raises ArgumentError.
+    """Return a path that is neither "", as an unset variable is, nor an address.
+
+    Raises ArgumentError.
 
     >>> path_of("gallery", "cars").name
     'cars'
     """
     if not value or not isinstance(value, str | os.PathLike):
         raise ArgumentError(f"{name} is {value!r}. Give a path.")
+    if is_address(value):
+        raise ArgumentError(f"{name} is {value!r}, an address. Give a path on this machine.")
     return Path(value)
 
 
@@ -74,7 +90,7 @@ def as_name(name: str, value: Any) -> str:
     >>> as_name("recipe", "parts/cnn")
     'parts/cnn'
     """
-    if not isinstance(value, str | os.PathLike):
+    if not value or not isinstance(value, str | os.PathLike):
         raise ArgumentError(f"{name} is {value!r}. Give a name or a path.")
     return os.fspath(value)
 
@@ -88,6 +104,25 @@ def as_paths(paths: Paths) -> list[Path]:
     several = isinstance(paths, Iterable) and not isinstance(paths, str | os.PathLike)
     listed: list[Any] = list(paths) if several else [paths]  # type: ignore[arg-type]
     return [path_of("a path", path) for path in listed]
+
+
+def check_text(name: str, value: Any) -> None:
+    """Raise ArgumentError unless a value is text."""
+    if not isinstance(value, str):
+        raise ArgumentError(f"{name} is {value!r}. Give text, or leave it out.")
+
+
+def as_texts(name: str, value: Any) -> list[str]:
+    """Return one text or several as a list. Raises ArgumentError for anything else.
+
+    >>> as_texts("exclude", "*.png"), as_texts("exclude", ["*.png", "*.gif"])
+    (['*.png'], ['*.png', '*.gif'])
+    """
+    several = isinstance(value, Iterable) and not isinstance(value, str | bytes)
+    listed = list(value) if several else [value]
+    if not all(isinstance(text, str) for text in listed):
+        raise ArgumentError(f"{name} is {value!r}. Give text, or several in a list.")
+    return listed
 
 
 def box(name: str, value: Any) -> tuple[int, int, int, int]:

@@ -8,7 +8,7 @@
     ├── DataError          folders of images, their labels or their splits do not serve the purpose
     ├── GalleryError       a gallery is missing, locked, of another format, or damaged
     │   └── GalleryChangedError    another command rewrote it while it was read
-    ├── ImageError         one image cannot be used: the message is the reason, without the path
+    ├── ImageError         one image cannot be used, and why
     ├── ProcessError       a process that works for this one has ended
     ├── RecipeError        a recipe cannot be read, or has a wrong key or value
     ├── RunError           a run of `imgret train` cannot be read, resumed or used
@@ -64,7 +64,7 @@ class GalleryChangedError(GalleryError):
 
 
 class ImageError(ImgretError):
-    """One image cannot be used; the message is the reason, without the path."""
+    """One image cannot be used, and why; a search puts the path before the reason."""
 
 
 class ProcessError(ImgretError):

@@ -63,13 +63,24 @@ _NESTED = re.compile(
 )
 
 
-def advised(reason: str) -> str:
-    """Add what to do to the reason of a file that somebody named, where that is known.
+_ADVICE = {  # by words of a reason
+    NOT_THERE: "Check its spelling.",
+    "--max-pixels": "Raise that, or give a smaller image.",
+    "Permission denied": "Get the right to read it.",
+    "truncated": "Copy it here again, or give another image.",
+}
 
-    >>> advised("nothere.jpg: does not exist"), advised("empty file")
-    ('nothere.jpg: does not exist. Check its spelling.', 'empty file')
+
+def advised(reason: str) -> str:
+    """Add what to do to the reason of an image that somebody named; behind a semicolon it is said.
+
+    >>> advised("nothere.jpg: does not exist"), advised("a.jpg: empty file")
+    ('nothere.jpg: does not exist. Check its spelling.', 'a.jpg: empty file. Give another image.')
     """
-    return f"{reason}. Check its spelling." if reason.endswith(NOT_THERE) else reason
+    if "; " in reason:
+        return f"{reason}."
+    advice = (advice for words, advice in _ADVICE.items() if words in reason)
+    return f"{reason}. {next(advice, 'Give another image.')}"
 
 
 def composed(name: str) -> str:

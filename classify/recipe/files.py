@@ -13,8 +13,8 @@ import tomli_w
 from pydantic import ValidationError
 
 from classify.recipe.schema import Recipe
-from retrieval.arguments import as_name
-from retrieval.errors import ArgumentError, RecipeError
+from retrieval.arguments import as_name, as_texts
+from retrieval.errors import RecipeError, first_fault
 from retrieval.recipe_files import SUFFIX, document_of, faulty, text_of
 
 
@@ -35,16 +35,14 @@ def recipe_names() -> list[str]:
     return list(_known())
 
 
-def read_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+def read_recipe(name: str, overrides: str | Sequence[str] = ()) -> Recipe:
     """Read a recipe of the package by its name or the row it reproduces, or a user's file.
 
-    overrides: KEY=VALUE, see with_overrides(). Raises RecipeError, naming file and key, and
-    ArgumentError for what is no name or no list.
+    overrides: one KEY=VALUE or several, see with_overrides(). Raises RecipeError, naming file and
+    key, and ArgumentError for what is no name or no text.
     """
-    if isinstance(overrides, str):
-        raise ArgumentError(f"overrides is {overrides!r}. Give a list, such as [{overrides!r}].")
     name = as_name("name", name)
-    return parse_recipe(_text(name), name, overrides)
+    return parse_recipe(_text(name), name, as_texts("overrides", overrides))
 
 
 def _text(name: str) -> str:
@@ -70,7 +68,13 @@ def _text(name: str) -> str:
 
 def parse_recipe(text: str, source: str, overrides: Sequence[str] = ()) -> Recipe:
     """Parse a recipe from TOML. Raises RecipeError, naming source and the key."""
-    return check(with_overrides(document_of(text, source), overrides), source)
+    document = with_overrides(document_of(text, source), overrides)
+    try:
+        return Recipe.model_validate(document)
+    except ValidationError as error:
+        wrong = first_fault(error)[0]
+        is_set = wrong in {override.partition("=")[0].strip() for override in overrides}
+        raise faulty("--set" if is_set else source, error, Recipe) from error
 
 
 def check(document: dict[str, Any], source: str) -> Recipe:

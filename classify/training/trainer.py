@@ -51,6 +51,7 @@ from retrieval.encoder import keep_freed_memory
 from retrieval.errors import ArgumentError, DataError, RunError, WriteError
 from retrieval.files import check_can_make, make_folder, write_atomically
 from retrieval.loader import default_workers
+from retrieval.plain import Plain
 from retrieval.progress import Progress
 from retrieval.text import unwritable
 
@@ -58,7 +59,7 @@ DIVERGED = "the loss was not a number"
 
 
 @dataclass(frozen=True)
-class Trained:
+class Trained(Plain):
     """A trained run.
 
     best: the epoch whose weights were kept, None if there is none. failed: images that were left

@@ -86,7 +86,11 @@ Examples:
 @click.option(
     "--where", metavar="FILTER", help="Search only rows that pass the filter; see the example."
 )
-@click.option("--min-score", type=float, help="Leave out matches with a lower cosine similarity.")
+@click.option(
+    "--min-score",
+    type=DecimalNumber(),
+    help="Leave out matches with a lower cosine similarity.",
+)
 @click.option(
     "--min-confidence",
     type=DecimalNumber(0, 1),

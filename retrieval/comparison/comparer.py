@@ -68,11 +68,13 @@ def compare(
 
     cache: folder where embeddings and results are kept, so that one more experiment costs that
     experiment alone. measured: which k, and how many neighbours vote; see Measured. Raises
-    ArgumentError for a wrong value of it, and a child of ImgretError when an experiment cannot be
+    ArgumentError for wrong arguments, and a child of ImgretError when an experiment cannot be
     run; the results before it stay in the cache.
     """
+    if not isinstance(data, ComparedFolders):
+        raise ArgumentError(f"data is {data!r}. Give ComparedFolders.")
     asked, place = measured or Measured(), path_of("cache", cache)
-    measured = measured_of(asked.ks, asked.vote, asked.most_queries, asked.interval_over)
+    measured = measured_of(asked.k, asked.vote, asked.most_queries, asked.interval_over)
     queries = None if data.queries is None else path_of("queries", data.queries)
     data = replace(data, gallery=path_of("gallery", data.gallery), queries=queries)
     check_contradictions(
@@ -81,8 +83,10 @@ def compare(
         labels=data.query_labels,
         labels_name="query_labels",
     )
-    if not experiments:
-        raise ArgumentError(f"experiments is {experiments!r}. Give one or more.")
+    if not experiments or not all(isinstance(named, NamedExperiment) for named in experiments):
+        raise ArgumentError(
+            f"experiments is {experiments!r}. Give a list of what read_experiment() returns."
+        )
     for folder, labels in ((data.gallery, data.labels), (queries, data.query_labels)):
         if folder is not None:
             check_labelled([folder], find_images([folder]), labels_from(labels))
@@ -186,7 +190,7 @@ def _evaluated(
 ) -> Evaluation:
     facts = [
         RESULTS_FORMAT, gallery.version, queries.version if queries else None, data.zero_shot,
-        recipe.search.model_dump(), measured.ks, measured.vote, measured.most_queries,
+        recipe.search.model_dump(), measured.k, measured.vote, measured.most_queries,
         measured.interval_over, __version__,
     ]  # fmt: skip
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]

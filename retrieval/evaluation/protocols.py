@@ -79,25 +79,25 @@ class SearchMethod:
 class Measured:
     """The figures to measure.
 
-    ks: numbers of neighbours, ascending. vote: number of neighbours that vote. most_queries: of
+    k: numbers of neighbours, ascending. vote: number of neighbours that vote. most_queries: of
     more, a random sample is evaluated. interval_over: what intervals are for, other "queries" or
     other "classes"; those of zero-shot are always for classes.
     """
 
-    ks: tuple[int, ...] = (1, 5, 10)
+    k: tuple[int, ...] = (1, 5, 10)
     vote: int = 5
     most_queries: int = MOST_QUERIES
     interval_over: IntervalOver = "queries"
 
     @property
-    def k(self) -> int:
-        """The k of figures that have only one: 5, or else the middle of ks."""
-        return 5 if 5 in self.ks else self.ks[len(self.ks) // 2]
+    def shown_k(self) -> int:
+        """The k of figures that have only one: 5, or else the middle one."""
+        return 5 if 5 in self.k else self.k[len(self.k) // 2]
 
     @property
     def depth(self) -> int:
         """Number of neighbours kept of each query: metrics at other k need none of them."""
-        return max(self.k, self.vote, MATCHES_SHOWN)
+        return max(self.shown_k, self.vote, MATCHES_SHOWN)
 
 
 def check_contradictions(
@@ -145,7 +145,7 @@ def evaluate(
         ranked,
         protocol=protocol,
         gallery=len(gallery),
-        k=measured.k,
+        k=measured.shown_k,
         vote=measured.vote,
         names=label_names(gallery, queries),
         query_paths=[asking.paths[i] for i in rows],
@@ -285,7 +285,7 @@ class _Run:
         return rank(
             queries,
             gallery,
-            ks=self.measured.ks,
+            ks=self.measured.k,
             depth=self.measured.depth,
             refinement=self.method.refinement,
             progress=self.progress,

@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from PIL import Image, ImageFile
 
-from retrieval.errors import ImageError
+from retrieval.errors import ImageError, QueryError
 from retrieval.images.formats import (
     HEADER_BYTES,
     MAX_FILE_BYTES,
@@ -22,7 +22,7 @@ class BinaryFile(Protocol):
     """A file that is open for reading bytes."""
 
     def read(self, size: int = -1, /) -> bytes:
-        """Up to size bytes."""
+        """Return up to size bytes, or all."""
 
 
 Source: TypeAlias = (
@@ -31,19 +31,23 @@ Source: TypeAlias = (
 """Torch tensors too: they are not named here, so that nothing imports torch."""
 
 TAKEN = (
-    "give a path, an image file's bytes, a file opened in binary mode, a PIL image, or uint8 as an "
+    "a path, an image file's bytes, a file opened in binary mode, a PIL image, or uint8 as an "
     "array or tensor of (height, width, 3)"
 )
 
 
 def open_source(source: Any, max_pixels: int) -> Opened:
-    """Open a picture, however it is given. Raises ImageError, naming the type of anything else.
+    """Open a picture, however it is given.
+
+    Raises ImageError, and QueryError, naming the type, for anything that can be none.
 
     Arrays are (h, w) or (h, w, 1) grey, (h, w, 3) RGB or (h, w, 4) RGBA, uint8; grey may be uint16.
     Tensors may have the channels first, as torch has them. An image that PIL has opened and not
     yet decoded is read as its file is; a decoded one is turned by the EXIF that it still carries.
     A file is read from its beginning where it can seek, and left at the place where it was.
     """
+    if isinstance(source, str) and not source:
+        raise QueryError("The query is ''. Give a path.")
     if isinstance(source, str | os.PathLike):
         return open_bytes(read_bytes(Path(source))[0], max_pixels)
     if isinstance(source, bytes | bytearray | memoryview):
@@ -59,7 +63,7 @@ def open_source(source: Any, max_pixels: int) -> Opened:
         return open_loaded(_from_array(source, max_pixels))
     if hasattr(source, "read"):
         return open_bytes(_read(source), max_pixels)
-    raise ImageError(f"{_a(type(source).__name__)} is not a picture; {TAKEN}")
+    raise QueryError(f"{_a(type(source).__name__)} is not a picture. Give {TAKEN}.")
 
 
 def as_sent(source: Any) -> Any:
@@ -122,7 +126,7 @@ def _part(file: Any, most: int) -> bytes:
         raise ImageError("a file opened as text is not a picture; open it in binary mode, 'rb'")
     if not isinstance(part, bytes | bytearray | memoryview):
         kinds = f"{type(file).__name__} whose read() gives {type(part).__name__}"
-        raise ImageError(f"{_a(kinds)} is not a picture; {TAKEN}")
+        raise ImageError(f"{_a(kinds)} is not a picture; give {TAKEN}")
     return bytes(part)
 
 
@@ -151,13 +155,13 @@ def _from_tensor(tensor: Any) -> np.ndarray:
     if not str(tensor.dtype).endswith(".uint8"):  # numpy does not know all of torch's types
         raise ImageError(
             f"a tensor of shape {tuple(tensor.shape)} and type {tensor.dtype} is not a picture; "
-            f"{TAKEN}"
+            f"give {TAKEN}"
         )
     try:
         array: np.ndarray = tensor.detach().cpu().numpy()  # not yet copied: it may be too large
     except (RuntimeError, NotImplementedError, TypeError) as error:  # it is sparse, or has no data
         raise ImageError(
-            f"a tensor of layout {tensor.layout} on {tensor.device} is not a picture; {TAKEN}"
+            f"a tensor of layout {tensor.layout} on {tensor.device} is not a picture; give {TAKEN}"
         ) from error
     first = array.ndim == 3 and array.shape[0] in (1, 3, 4)
     return np.moveaxis(array, 0, 2) if first else array

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -41,13 +41,13 @@ FAILURES_NAMED = 5
 
 
 def measured_of(
-    k: Sequence[int], vote: int, most_queries: int, interval_over: IntervalOver = "queries"
+    k: int | Sequence[int], vote: int, most_queries: int, interval_over: IntervalOver = "queries"
 ) -> Measured:
     """Check arguments of evaluate(). Raises ArgumentError."""
-    several = isinstance(k, Iterable) and not isinstance(k, str | bytes) and len(k) > 0
-    if not several:
-        raise ArgumentError(f"k is {k!r}. Give one number or more in a list, such as [1, 5].")
-    ks = {whole("k", one, most=MOST_NEIGHBOURS) for one in k}
+    several: list[Any] = list(k) if isinstance(k, Iterable) and not isinstance(k, str) else [k]
+    ks = {whole("k", one, most=MOST_NEIGHBOURS) for one in several}
+    if not ks:
+        raise ArgumentError(f"k is {k!r}. Give one number or more, such as [1, 5].")
     vote = whole("vote", vote, most=MOST_NEIGHBOURS)
     one_of("interval_over", interval_over, get_args(IntervalOver))
     most = whole("most_queries", most_queries)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from retrieval.arguments import Paths, as_paths
+from retrieval.arguments import Paths, as_paths, as_texts
 from retrieval.errors import ArgumentError
 from retrieval.images import DEFAULT_MAX_PIXELS
 from retrieval.progress import Progress
@@ -24,17 +24,17 @@ class IndexOptions(TypedDict, total=False):
     """Which files index() looks at, and how it reads them.
 
     labels: "folder" (the name of the folder that holds the image), "none", or a CSV file with the
-    columns path and label; None: what the gallery had. exclude: globs of paths to leave out.
-    include_hidden: enter hidden folders, too. keep_missing: keep the rows of files that are gone.
-    drop_missing: drop them even where so many are gone that a drive may not be mounted, which is
-    refused otherwise. checksum: compare the content of files whose size and time are unchanged.
-    reembed: embed all stored images again, with the backbone, size or fit of the Retriever.
-    batch_size: images encoded at a time; workers: decoding threads; None chooses. max_pixels: an
-    image with more is not decoded.
+    columns path and label; None: what the gallery had. exclude: a glob of paths to leave out, or
+    several. include_hidden: enter hidden folders, too. keep_missing: keep the rows of files that
+    are gone. drop_missing: drop them even where so many are gone that a drive may not be mounted,
+    which is refused otherwise. checksum: compare the content of files whose size and time are
+    unchanged. reembed: embed all stored images again, with the backbone, size or fit of the
+    Retriever. batch_size: images encoded at a time; workers: decoding threads; None chooses.
+    max_pixels: an image with more is not decoded.
     """
 
     labels: str | Path | None
-    exclude: Sequence[str]
+    exclude: str | Sequence[str]
     include_hidden: bool
     keep_missing: bool
     drop_missing: bool
@@ -79,6 +79,7 @@ class IndexRequest:
             )
         folders = as_paths(paths)
         check_paths(folders)
+        options["exclude"] = as_texts("exclude", options.get("exclude", ()))
         request = cls(tuple(folders), progress, **options)
         _ = request.reading  # raises ArgumentError
         return request

@@ -132,7 +132,7 @@ class Retriever(Searcher):
         *,
         labels: str = "folder",
         zero_shot: bool = False,
-        k: Sequence[int] = (1, 5, 10),
+        k: int | Sequence[int] = (1, 5, 10),
         vote: int = 5,
         most_queries: int = MOST_QUERIES,
         interval_over: IntervalOver = "queries",

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, TypeVar, Unpack, overload
 import numpy as np
 
 from retrieval import transform as transforms
-from retrieval.arguments import Paths, as_paths, box, number, prior_of, whole
+from retrieval.arguments import Paths, as_paths, box, check_text, number, prior_of, whole
 from retrieval.encoder import Encoder, normalise
 from retrieval.errors import GalleryChangedError, GalleryError, ImageError, QueryError
 from retrieval.gallery import Filter, Gallery, Settings, read_one_state
@@ -229,8 +229,7 @@ class Searcher:
     def _check_asked(self) -> None:
         self._encoder.check_asked()
         for name, value in self._asked.items():
-            if not isinstance(value, str):
-                raise QueryError(f"{name} is {value!r}. Give text, or leave it out.")
+            check_text(name, value)
         asked = SearchSettings(**self._asked)
         transforms.parse_spec(asked.transform)
         _ = asked.refinement  # raises ArgumentError

@@ -241,7 +241,8 @@ def test_a_broken_query_never_stands_among_the_results(imgret: Command, folder: 
     done = imgret("query", "pictures/broken.jpg", "pictures/class 1/04.jpg", "--format", "json")
     assert done.returncode == 2
     assert [r["query"] for r in json.loads(done.stdout)] == ["pictures/class 1/04.jpg"]
-    assert done.stderr == "imgret: pictures/broken.jpg: not an image this program reads\n"
+    reason = "not an image this program reads. Give another image."
+    assert done.stderr == f"imgret: pictures/broken.jpg: {reason}\n"
 
 
 def test_crop_and_exclude_self(imgret: Command, folder: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from imgret import Retriever
 from imgret.cli import cli
-from retrieval.errors import BackboneError, GalleryError, ImageError
+from retrieval.errors import BackboneError, GalleryError, QueryError
 from tests.conftest import Command
 from tests.samples import save_pictures
 
@@ -22,6 +22,14 @@ SAID = [
     (("query", "x", "--crop", "0,0,0,0"), "W is 0 in '0,0,0,0'. Give 1 or more."),
     (("query", "x", "--crop", "0,0,5"), "'0,0,5' is not X,Y,W,H in whole pixels. Write it like"),
     (("query", "nothere.jpg"), "imgret: nothere.jpg: does not exist. Check its spelling."),
+    (("query", "empty.jpg"), "imgret: empty.jpg: empty file. Give another image."),
+    (("query", "https://a.org/b.jpg"), "https://a.org/b.jpg is an address. Give a path on"),
+    (("index", "s3://a/b"), "s3://a/b is an address. Give a path on this machine."),
+    (("query", "nothere.jpg", "--min-score", "nan"), "'nan' is not a number. Give a number."),
+    (
+        ("train", "pictures", "--out", "run", "--set", "training.epochs=0"),
+        "imgret: --set: training.epochs: it takes 1 or more, not 0. Correct this key.",
+    ),
     (("query", "nothere.jpg", "--mean"), "nothere.jpg: does not exist. Check its spelling."),
     (("sample", "file"), "imgret: file is a file. Name a new or empty folder."),
     (("info", "--gallery", "file"), "file is a file. Name a folder."),
@@ -72,6 +80,7 @@ SAID = [
 @pytest.fixture
 def folder(inline: Command, tmp_path: Path) -> Path:
     (tmp_path / "file").touch()
+    (tmp_path / "empty.jpg").touch()
     (tmp_path / "folder.html").mkdir()
     save_pictures(tmp_path / "pictures")
     return tmp_path
@@ -84,6 +93,7 @@ def test_a_wrong_value_is_told_in_plain_words(
     if arguments[:2] in (
         ("query", "pictures"),
         ("query", "nothere.jpg"),
+        ("query", "empty.jpg"),
         ("duplicates", "--where"),
     ):
         Retriever(folder / ".imgret", transform="none").index(folder / "pictures" / "class0")
@@ -148,8 +158,10 @@ def test_a_file_is_no_gallery_of_the_api(folder: Path) -> None:
 def test_what_is_no_picture_has_its_article(folder: Path) -> None:
     Retriever(folder / "g", transform="none").index(folder / "pictures" / "class0")
     wrong: object = 5
-    with pytest.raises(ImageError, match="an int is not a picture"):
+    with pytest.raises(QueryError, match="an int is not a picture"):
         Retriever(folder / "g").search(wrong)  # type: ignore[call-overload]
+    with pytest.raises(QueryError, match=r"The query is ''\. Give a path\."):
+        Retriever(folder / "g").search("")
 
 
 @pytest.mark.parametrize("offline", [True, False])

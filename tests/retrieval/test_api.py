@@ -125,7 +125,7 @@ def test_a_forked_child_takes_every_kind_of_picture_and_ends_with_its_helper(
 ) -> None:
     code = (
         "import io, numpy as np, torch\nfrom PIL import Image\n"
-        "from retrieval.errors import ImageError\n"
+        "from retrieval.errors import ImageError, QueryError\n"
         "def main():\n"
         "    os.chdir(folder / 'pictures/class1')\n"  # relative paths are the child's
         "    image = Image.open('05.png'); array = np.asarray(image); data = open('05.png', 'rb')\n"
@@ -136,7 +136,7 @@ def test_a_forked_child_takes_every_kind_of_picture_and_ends_with_its_helper(
         "    print(len(r.search((one for one in given), k=np.int64(2))), len(r.encode(given)))\n"
         "    for wrong in (None, torch.zeros(3), io.StringIO('x'), 'nothing.png'):\n"
         "        try: r.search(wrong)\n"
-        "        except ImageError as error: print(type(wrong).__name__, error)\n"
+        "        except (ImageError, QueryError) as error: print(type(wrong).__name__, error)\n"
         "    (found,) = r.search_files([Path('05.png')], k=2)\n"
         "    print(found.query, len(found.matches))\n"
         "    print(Path(f'/proc/{os.getpid()}/task/{os.getpid()}/children').read_text())\n"
@@ -265,6 +265,7 @@ def test_numpys_integers_are_integers_wherever_one_is_taken(
     ks = np.array([1, 5], np.dtype(number))
     said = r.evaluate(k=ks, vote=number(3), most_queries=np.int64(100), max_pixels=many)
     assert said.to_dict() == r.evaluate(k=(1, 5), vote=3, most_queries=100).to_dict()
+    assert r.evaluate(k=5, vote=3).to_dict() == r.evaluate(k=[5], vote=3).to_dict()
     assert len(r.map(most_images=number(20), seed=number(1)).points) == 20
     assert r.duplicates(max_pixels=many).images == N
 

@@ -109,9 +109,31 @@ def test_part_of_a_text_is_not_one_of_its_words() -> None:
     [
         (lambda: read_recipe(5), "name is 5. Give a name or a path."),  # type: ignore[arg-type]
         (lambda: read_experiment(5), "name is 5. Give a name or a path."),  # type: ignore[arg-type]
+        (lambda: read_recipe(""), "name is ''. Give a name or a path."),
+        (lambda: read_experiment(""), "name is ''. Give a name or a path."),
         (
-            lambda: read_recipe("parts/cnn", "training.epochs=5"),
-            "overrides is 'training.epochs=5'. Give a list, such as ['training.epochs=5'].",
+            lambda: read_recipe("parts/cnn", 5),  # type: ignore[arg-type]
+            "overrides is 5. Give text, or several in a list.",
+        ),
+        (
+            lambda: compare(5, [], cache="cache"),  # type: ignore[arg-type]
+            "data is 5. Give ComparedFolders.",
+        ),
+        (
+            lambda: compare(ComparedFolders(Path("cars")), ["R1"], cache="cache"),  # type: ignore[list-item]
+            "experiments is ['R1']. Give a list of what read_experiment() returns.",
+        ),
+        (
+            lambda: Retriever("g").index("tests", exclude=5),  # type: ignore[arg-type]
+            "exclude is 5. Give text, or several in a list.",
+        ),
+        (
+            lambda: Retriever("s3://cars"),
+            "gallery is 's3://cars', an address. Give a path on this machine.",
+        ),
+        (
+            lambda: Retriever("g", transform=3).index("cars"),  # type: ignore[arg-type]
+            "transform is 3. Give text, or leave it out.",
         ),
         (
             lambda: train("parts", "parts/cnn", "run"),  # type: ignore[arg-type]
@@ -119,7 +141,7 @@ def test_part_of_a_text_is_not_one_of_its_words() -> None:
         ),
         (
             lambda: compare(ComparedFolders(Path("cars")), [], cache="cache"),
-            "experiments is []. Give one or more.",
+            "experiments is []. Give a list of what read_experiment() returns.",
         ),
     ],
 )

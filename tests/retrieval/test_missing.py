@@ -211,6 +211,7 @@ def test_files_that_are_excluded_now_are_there_and_dropped(
     retriever: Retriever, home: Path
 ) -> None:
     assert retriever.index(home / "p", exclude=["big/*"]).removed == 30
+    assert retriever.index(home / "q", exclude="small/*").removed == 0  # one text is one glob
     assert retriever.index(home / "q", exclude=["*.png"]).removed == 25
     assert len(rows(home / "g.imgret")) == 4
 

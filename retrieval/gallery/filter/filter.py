@@ -58,7 +58,9 @@ class Filter:
         raise QueryError(f"where is {shorten(repr(where), 200)}. Give text or a Filter.")
 
     def __and__(self, other: Filter) -> Filter:
-        return Filter(And((self._tree, other._tree)))
+        return (
+            Filter(And((self._tree, other._tree))) if isinstance(other, Filter) else NotImplemented
+        )
 
     def __str__(self) -> str:
         """Print SQL as a user writes it; parse() gives the same filter again."""
