@@ -53,6 +53,8 @@ def command(word: str | None, every: bool, output: str) -> int:
         print_table(LISTED_COLUMNS, [_row(backbone) for backbone in listed.backbones])
     if listed.lacks:
         say(how_to_install(listed.lacks, by="Any other backbone"))
+    if not listed.backbones and listed.lacks:
+        return 1
     if not listed.backbones:
         say(f"imgret: {_none_of(word or '')}")
         return 1

@@ -39,7 +39,13 @@ from retrieval.errors import BackboneError, first_fault
 from retrieval.files import sha256_of
 from retrieval.libraries import how_to_install, is_installed
 from retrieval.suggestion import nearest
-from retrieval.words import EmbeddingOptions, EmbeddingSettings
+from retrieval.words import (
+    DEFAULT_POOL,
+    DEFAULT_VIEWS,
+    EmbeddingOptions,
+    EmbeddingSettings,
+    is_own,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -58,7 +64,8 @@ def load_backbone(name: str | BackboneName, **options: Unpack[EmbeddingOptions])
     when the name, its weights or the size cannot be used, or where there is no torch.
     """
     name = parse_name(name)
-    _check_installed(str(name))
+    own = is_own(options.get("pool", DEFAULT_POOL), options.get("views", DEFAULT_VIEWS))
+    _check_installed(str(name), is_own=own)
     if name.source == "random":
         return with_random_weights(name.id, **options)
     asked = _checked(name, options)
@@ -132,11 +139,14 @@ def load_classifier(folder: Path) -> Classifier:
     return Classifier(network, preprocessing_of(str(folder), network, None, fit), tuple(classes))
 
 
-def _check_installed(name: str) -> None:
-    """Raise BackboneError if torch is not installed, as in imgret-light."""
+def _check_installed(name: str, *, is_own: bool = True) -> None:
+    """Raise BackboneError if torch is not installed, as in imgret-light.
+
+    is_own: whether its embedding is asked for as the network gives it, of one view.
+    """
     by = f"The backbone {name}"
     if name == MINI:  # itself it runs without
-        by = f"{MINI} on an engine of torch, exported, or with another --pool or --views,"
+        by += " on an engine of torch, or exported," if is_own else " with other --pool or --views"
     for library in ("torch", "timm"):
         if not is_installed(library):
             raise BackboneError(how_to_install(library, by=by))

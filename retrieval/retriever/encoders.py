@@ -15,6 +15,7 @@ from retrieval.encoder import Encoder, cache_folder, exported_encoder, open_enco
 from retrieval.errors import ArgumentError, GalleryError
 from retrieval.gallery import Settings
 from retrieval.gallery.settings import BackboneState
+from retrieval.libraries import is_installed
 from retrieval.words import (
     DEFAULT_BACKBONE,
     ENGINES,
@@ -27,10 +28,9 @@ from retrieval.words import (
     Engine,
 )
 
-LIMITS = (
-    "Backbone: mini, imgret's own small encoder, which works offline; --backbone mobilenetv2 or a "
-    "folder of weights finds better matches (docs/mini.md)."
-)
+LIMITS = "Backbone: mini, imgret's own small encoder, which works offline; "
+BETTER = "--backbone mobilenetv2 or a folder of weights finds better matches (docs/mini.md)."
+BETTER_WITHOUT_TORCH = "with torch there are better ones (docs/light.md)."
 
 
 class EncoderChoice:
@@ -130,7 +130,8 @@ class EncoderChoice:
         if self.current is None:
             return None
         is_default = self.backbone is None and self.current.spec.name == DEFAULT_BACKBONE
-        said = [LIMITS] if anew and is_default else []
+        better = BETTER if is_installed("torch") else BETTER_WITHOUT_TORCH
+        said = [LIMITS + better] if anew and is_default else []
         said += [self.current.notice] if self.current.notice else []
         return " ".join(said) or None
 

@@ -11,30 +11,42 @@ from typing import Any
 import numpy as np
 
 from retrieval.transform.lda import LEAST_VARIANCE
-from retrieval.transform.spec import Spec
 
 
-def fit_chain(asked: Spec, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Fit StandardScaler and PCA, as the name says, as one matrix and bias in float64."""
+def fit_standard(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Fit StandardScaler to (n, d) rows: a (d, d) matrix and a (d,) bias, float64."""
+    scale, shift, _ = _scaled(x)
+    return np.diag(scale), shift
+
+
+def fit_standard_pca(x: np.ndarray, components: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Fit StandardScaler and then PCA: a (components, d) matrix and a bias, float64."""
+    scale, shift, x = _scaled(x)
+    matrix, bias = fit_pca(x, components)
+    return matrix * scale, bias + matrix @ shift
+
+
+def fit_pca(
+    x: np.ndarray, components: int | None, power: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fit PCA: a (components, d) matrix, divided by deviations to a power, and a bias, float64."""
     from sklearn.decomposition import PCA
-    from sklearn.preprocessing import StandardScaler
 
-    name = asked.name
-    scale, shift = np.ones(x.shape[1]), np.zeros(x.shape[1])
-    if name.startswith("standard"):
-        scaler = StandardScaler().fit(x)
-        x = scaler.transform(x)
-        scale, shift = 1 / scaler.scale_, -scaler.mean_ / scaler.scale_
-    if name == "standard":
-        return np.diag(scale), shift
     # centred here: scikit-learn takes the mean out of the covariance, where float32 cancels
     centre = x.mean(axis=0, dtype=np.float64)
     x = x - centre.astype(x.dtype)
     # the covariance is exact enough in float32 and much faster, but needs more rows than columns
     solver = "covariance_eigh" if len(x) > x.shape[1] else "full"
-    pca = PCA(asked.components, svd_solver=solver).fit(x)
-    matrix, bias = _fold_pca(pca, power=(asked.power or 1.0) if name == "whiten" else 0.0)
-    return matrix * scale, bias + matrix @ (shift - centre)
+    matrix, bias = _fold_pca(PCA(components, svd_solver=solver).fit(x), power)
+    return matrix, bias - matrix @ centre
+
+
+def _scaled(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what StandardScaler multiplies by and adds, (d,) float64, and the rows scaled."""
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(x)
+    return 1 / scaler.scale_, -scaler.mean_ / scaler.scale_, scaler.transform(x)
 
 
 def _fold_pca(pca: Any, power: float) -> tuple[np.ndarray, np.ndarray]:

@@ -1,23 +1,4 @@
-"""Transforms of embeddings: fitted in scikit-learn, applied as one affine map and an L2 norm.
-
-none              the L2 norm alone
-standard          StandardScaler
-standard+pca:N    StandardScaler, then PCA to N components
-pca:N             PCA to N components
-whiten:N[:P]      PCA to N components, each divided by its deviation to the power P: of unit
-                  variance with P = 1.0, the default; less shrinks what whitening does to rare
-                  directions (Jégou and Chum 2012, "Negative evidences and co-occurrences in image
-                  retrieval: the benefit of PCA and whitening")
-lda[:N][:P]       linear discriminant analysis with the labels, at most classes - 1 components; the
-                  covariance within classes shrunk by P towards a multiple of the identity
-                  (Friedman 1989, "Regularized discriminant analysis")
-wccn[:N][:P]      whitening by the covariance within classes, shrunk by P towards a multiple of the
-                  identity, and the N widest directions of it (within.py)
-rca[:N][:P]       the same without labels, within pairs of nearest neighbours
-auto              wccn where labels say something of what images show, rca otherwise
-
-N is a whole number; P is above 0 and at most 1, and has a decimal point where no N is given.
-"""
+"""Transforms of embeddings: fitted in scikit-learn, applied as one affine map and an L2 norm."""
 
 from __future__ import annotations
 

@@ -1,8 +1,25 @@
 """The transforms, one entry each: what it takes, whether it needs labels, how it is fitted.
 
-To add one, add an entry to KINDS, and a line to the lists in fitted.py and docs/guide/tune.md;
-docs/design.md walks through it. Everything else (specs, messages, galleries, evaluation by fifths)
-reads this table.
+To add one, add an entry to KINDS and a line here; docs/design.md walks through it. Everything else
+(specs, messages, galleries, evaluation by fifths) reads this table.
+
+none              the L2 norm alone
+standard          StandardScaler
+standard+pca:N    StandardScaler, then PCA to N components
+pca:N             PCA to N components
+whiten:N[:P]      PCA to N components, each divided by its deviation to the power P: of unit
+                  variance with P = 1.0, the default; less shrinks what whitening does to rare
+                  directions (Jégou and Chum 2012, "Negative evidences and co-occurrences in image
+                  retrieval: the benefit of PCA and whitening")
+lda[:N][:P]       linear discriminant analysis with the labels, at most classes - 1 components; the
+                  covariance within classes shrunk by P towards a multiple of the identity
+                  (Friedman 1989, "Regularized discriminant analysis")
+wccn[:N][:P]      whitening by the covariance within classes, shrunk by P towards a multiple of the
+                  identity, and the N widest directions of it (within.py)
+rca[:N][:P]       the same without labels, within pairs of nearest neighbours
+auto              wccn where labels say something of what images show, rca otherwise
+
+N is a whole number; P is above 0 and at most 1, and has a decimal point where no N is given.
 """
 
 from __future__ import annotations
@@ -15,7 +32,7 @@ import numpy as np
 
 from retrieval.errors import ArgumentError
 from retrieval.suggestion import did_you_mean
-from retrieval.transform.chain import fit_chain
+from retrieval.transform.chain import fit_pca, fit_standard, fit_standard_pca
 from retrieval.transform.lda import fit_lda
 from retrieval.transform.spec import Spec
 from retrieval.transform.within import fit_within, tell_something
@@ -41,7 +58,8 @@ class TransformKind:
     (components,) bias, float64; None for "none". width: N as asked for, n and d -> N; None where
     the fit finds it. labels: "none", "needed", or "used" where there are some. usual_lengths:
     whether rows that are many times longer than most are left out, which would be the mean alone.
-    tried: specs that `imgret tune` tries, in this order.
+    tried: specs that `imgret tune` tries, in this order. stands_for: the one that is fitted where
+    labels say nothing, for one that chooses.
     """
 
     name: str
@@ -51,6 +69,7 @@ class TransformKind:
     labels: str = "none"
     usual_lengths: bool = False
     tried: tuple[str, ...] = ()
+    stands_for: str = ""
 
 
 def _below_rows(asked: int | None, n: int, d: int) -> int:
@@ -61,9 +80,25 @@ def _all_or_512(asked: int | None, n: int, d: int) -> int:
     return min(asked or (d if n < NARROW_FROM else COMPONENTS), d)
 
 
-def _chain(asked: Spec, x: np.ndarray, labels: np.ndarray | None, seed: int) -> Fitted:
+def _standard(asked: Spec, x: np.ndarray, labels: np.ndarray | None, seed: int) -> Fitted:
     del labels, seed
-    return (asked, *fit_chain(asked, x))
+    return (asked, *fit_standard(x))
+
+
+def _standard_pca(asked: Spec, x: np.ndarray, labels: np.ndarray | None, seed: int) -> Fitted:
+    del labels, seed
+    return (asked, *fit_standard_pca(x, asked.components))
+
+
+def _pca(asked: Spec, x: np.ndarray, labels: np.ndarray | None, seed: int) -> Fitted:
+    del labels, seed
+    return (asked, *fit_pca(x, asked.components))
+
+
+def _whiten(asked: Spec, x: np.ndarray, labels: np.ndarray | None, seed: int) -> Fitted:
+    del labels, seed
+    power = 1.0 if asked.power is None else asked.power
+    return (asked, *fit_pca(x, asked.components, power))
 
 
 def _lda(asked: Spec, x: np.ndarray, labels: np.ndarray | None, seed: int) -> Fitted:
@@ -92,14 +127,16 @@ KINDS = {
     kind.name: kind
     for kind in (
         TransformKind("none", tried=("none",)),
-        TransformKind("standard", "", _chain, tried=("standard",)),
-        TransformKind("standard+pca", ":N", _chain, _below_rows),
-        TransformKind("pca", ":N", _chain, _below_rows),
-        TransformKind("whiten", ":N[:P]", _chain, _below_rows, tried=_WHITENING),
+        TransformKind("standard", "", _standard, tried=("standard",)),
+        TransformKind("standard+pca", ":N", _standard_pca, _below_rows),
+        TransformKind("pca", ":N", _pca, _below_rows),
+        TransformKind("whiten", ":N[:P]", _whiten, _below_rows, tried=_WHITENING),
         TransformKind("lda", "[:N][:P]", _lda, labels="needed", tried=_LDA),
         TransformKind("wccn", "[:N][:P]", _wccn, _all_or_512, labels="needed", usual_lengths=True),
         TransformKind("rca", "[:N][:P]", _rca, _all_or_512, usual_lengths=True),
-        TransformKind("auto", "", _auto, labels="used", usual_lengths=True),
+        TransformKind(
+            "auto", "", _auto, labels="used", usual_lengths=True, stands_for=WITHOUT_LABELS
+        ),
     )
 }
 _USAGE = [kind.name + kind.takes for kind in KINDS.values()]
@@ -167,7 +204,7 @@ def fitted_width(spec: str, n: int, d: int) -> int | None:
     >>> [fitted_width(spec, 5000, 1280) for spec in ("none", "pca:8", "auto", "lda")]
     [1280, 8, 512, None]
     """
-    seen = WITHOUT_LABELS if parse_spec(spec).name == "auto" else spec
+    seen = KINDS[parse_spec(spec).name].stands_for or spec
     asked = parse_spec(resolve_spec(seen, n, d))
     kind = KINDS[asked.name]
     if kind.width is not None:

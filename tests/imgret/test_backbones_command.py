@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +147,22 @@ def test_a_word_is_found_by_the_library_too(cache: Path) -> None:
     assert listed.others == 0
     assert len(list_backbones(cache, every=True).backbones) > len(known_backbones())
     assert {b.weights for b in list_backbones(cache).backbones} <= {*HERE, None}
+
+
+def test_without_torch_no_other_backbone_is_suggested(
+    inline: Command, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("torch", "timm"):
+        monkeypatch.setitem(sys.modules, name, None)
+    done = inline("backbones", "resnet50")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Any other backbone needs torch, which is not installed. Run `")
+    assert "Did you mean" not in done.stderr
+    done = inline("index", pictures, "--gallery", "g")
+    assert "with torch there are better ones" in done.stderr
+    assert "mobilenetv2" not in done.stderr
+    done = inline("index", pictures, "--gallery", "g2", "--views", "flip")
+    assert done.returncode == 2
+    assert (
+        "imgret: The backbone mini with other --pool or --views needs torch, which" in done.stderr
+    )

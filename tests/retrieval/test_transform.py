@@ -13,8 +13,16 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 from retrieval.errors import ImgretError
-from retrieval.transform import KINDS, Spec, Transform, fit, parse_spec, resolve_spec, sees_labels
-from retrieval.transform import fitted as fitted_transforms
+from retrieval.transform import (
+    KINDS,
+    Spec,
+    Transform,
+    fit,
+    parse_spec,
+    resolve_spec,
+    sees_labels,
+    table,
+)
 from retrieval.transform.table import TransformKind
 from tests.pages import DOCS
 
@@ -421,9 +429,7 @@ def test_a_transform_is_added_by_one_entry(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_lists_for_readers_name_every_transform() -> None:
-    listed = re.findall(
-        r"^([a-z+]+)[:\[\w\]]*(?= {2})", fitted_transforms.__doc__ or "", re.MULTILINE
-    )
+    listed = re.findall(r"^([a-z+]+)[:\[\w\]]*(?= {2})", table.__doc__ or "", re.MULTILINE)
     _, _, guide = (DOCS / "guide/tune.md").read_text(encoding="utf-8").partition("## Transforms\n")
     cells = re.findall(r"^\| (`.*?) \|", guide.partition("\n## ")[0], re.MULTILINE)
     specs = [spec for cell in cells for spec in re.findall(r"`([a-z+]+)", cell)]
