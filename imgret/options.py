@@ -15,15 +15,18 @@ from retrieval.files import check_can_make, check_folder, is_a_file, is_a_folder
 from retrieval.suggestion import did_you_mean
 from retrieval.text import listed, unwritable
 from retrieval.words import (
+    BY_FOLDER,
     DEFAULT_MAX_PIXELS,
     ENGINES,
     FITS,
     LEAST_SIZE,
+    MEASURED_K,
     MOST_NEIGHBOURS,
     MOST_SIZE,
     POOLS,
     PRIOR_KNOWN,
     VIEWS,
+    VOTERS,
 )
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -203,7 +206,7 @@ def check_protocol(*, queries: bool, zero_shot: bool, labels: str, labels_option
     """Raise UsageError for options of a measurement that contradict each other."""
     if queries and zero_shot:
         raise click.UsageError("--zero-shot evaluates the gallery itself. Leave out --queries.")
-    if not queries and labels != "folder":
+    if not queries and labels != BY_FOLDER:
         raise click.UsageError(
             f"{labels_option} labels the images of --queries. Give --queries, or leave it out."
         )
@@ -326,6 +329,24 @@ def figures_option(function: Function) -> Function:
         metavar="FOLDER",
         help="Write the figures to this folder as PNG and SVG.",
     )(function)
+
+
+def neighbours_options(function: Function) -> Function:
+    """Add --k and --vote."""
+    vote = click.option(
+        "--vote",
+        type=WholeNumber(1, MOST_NEIGHBOURS),
+        default=VOTERS,
+        show_default=True,
+        help="Number of neighbours that vote for a label.",
+    )
+    return click.option(
+        "--k",
+        type=Whole(),
+        default=",".join(map(str, MEASURED_K)),
+        show_default=True,
+        help="Numbers of neighbours.",
+    )(vote(function))
 
 
 def prior_option(default: float | None = PRIOR_KNOWN) -> Callable[[Function], Function]:

@@ -35,7 +35,7 @@ def project(vectors: np.ndarray, method: ProjectionMethod, seed: int = 0) -> np.
     """
     if method == "umap" and not has_umap():
         raise ArgumentError(
-            f'UMAP needs umap-learn. Run `pip install "{distribution()}[map]"`, or use '
+            f"UMAP needs umap-learn. Run `pip install '{distribution()}[map]'`, or use "
             "--method tsne."
         )
     n = len(vectors)

@@ -38,9 +38,12 @@ def document_of(text: str, source: str) -> dict[str, Any]:
     """Parse a recipe's keys. Raises RecipeError, naming source."""
     try:
         check_nesting(text)
-        return tomllib.loads(text)
+        document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise RecipeError(f"{source} is not valid TOML ({error}). Correct it.") from error
+    if not document:
+        raise RecipeError(f"{source} has no keys. Give a TOML file that sets some.")
+    return document
 
 
 def faulty(source: str, error: ValidationError, recipe: type[BaseModel]) -> RecipeError:

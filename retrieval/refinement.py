@@ -75,7 +75,8 @@ def _neighbourhood(name: str, spec: str | None) -> Neighbourhood | None:
     found = MEAN.fullmatch(str(spec))
     if not found:
         raise ArgumentError(
-            f"{name} is {spec!r}. Give none, N or N:ALPHA, such as 3:1.0, with N from 1 to 999."
+            f"{name} is {spec!r}. Give none, N or N:ALPHA, such as 3:1.0, with N from 1 to 999 "
+            "and ALPHA below 1000, with up to 4 decimals."
         )
     return Neighbourhood(int(found[1]), float(found[2] or ALPHA))
 
@@ -86,8 +87,8 @@ def _reranking(spec: str | None) -> Reranking | None:
     found = RERANK.fullmatch(str(spec))
     if not found or (found[4] and float(found[4]) > 1):
         raise ArgumentError(
-            f"rerank is {spec!r}. Give none, M or M:K1:K2:WEIGHT, such as 100:20:6:0.3, with "
-            "whole numbers from 1 to 999 and a weight between 0 and 1."
+            f"rerank is {spec!r}. Give none, M or M:K1:K2:W, such as 100:20:6:0.3, with "
+            "whole numbers from 1 to 999, and W between 0 and 1."
         )
     if found[2] is None:
         return Reranking(int(found[1]))

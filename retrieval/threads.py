@@ -39,7 +39,7 @@ class _Job(Generic[Result]):
         self._cpu_before = 0.0
 
     def run(self) -> None:
-        """Do it, in the thread that calls this."""
+        """Run the task in the thread that calls this."""
         self._clock = _own_clock()
         self._cpu_before = _read(self._clock)
         self.started = time.monotonic()

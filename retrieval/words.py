@@ -38,10 +38,15 @@ DEFAULT_BACKBONE = "mini"
 DEFAULT_FIT: Fit = "squash"
 DEFAULT_POOL: Pool = "own"
 DEFAULT_VIEWS: Views = "none"
+DEFAULT_TRANSFORM = "auto"
+BY_FOLDER = "folder"  # where labels come from: the folder that holds an image
 DEFAULT_MAX_PIXELS = 200_000_000  # of an image; one with more is not decoded
 LEAST_SIZE, MOST_SIZE = 16, 4096  # pixels of a side that a backbone is fed
 PRIOR_KNOWN = 0.9  # share of queries assumed to have an answer, where nobody says
 MOST_NEIGHBOURS = 10_000  # that one figure is of, or that vote
+MEASURED_K = (1, 5, 10)  # numbers of neighbours that figures are of
+VOTERS = 5  # neighbours that vote for a label
+MOST_ON_MAP = 5_000  # images; of more, a sample
 MOST_QUERIES = 10_000  # that are evaluated; of more, a random sample
 CONSIDERED = 32  # neighbours of a query that tell whether its matches are right
 MOST_PICTURES = 200  # that a calibration without labels learns from
@@ -77,7 +82,7 @@ class SearchSettings(Frozen):
     retrieval/refinement.py does.
     """
 
-    transform: str = "auto"
+    transform: str = DEFAULT_TRANSFORM
     expand: str = "none"
     augment: str = "none"
     rerank: str = "none"

@@ -22,7 +22,7 @@ from imgret.options import (
 )
 from imgret.ranges import WholeNumber
 from imgret.streams import say, tell
-from retrieval.words import ANSWER_KINDS
+from retrieval.words import ANSWER_KINDS, MOST_PICTURES
 
 if TYPE_CHECKING:
     from retrieval.evaluation import Calibration
@@ -50,7 +50,8 @@ Examples:
 @click.option(
     "--most-pictures",
     type=WholeNumber(min=20),
-    help="Number of pictures to alter and search for, by default 200; implies --by picture.",
+    help=f"Number of pictures to alter and search for, by default {MOST_PICTURES}; implies --by "
+    "picture.",
 )
 @max_pixels_option
 @format_option("text", "json")

@@ -13,19 +13,23 @@ from imgret.command import Command
 from imgret.experiment import find_experiment
 from imgret.options import (
     NamedPath,
-    Whole,
     check_protocol,
     checksum_option,
     engine_option,
     figures_option,
     format_option,
     interval_option,
+    neighbours_options,
     report_option,
     settings_options,
 )
-from imgret.ranges import WholeNumber
 from imgret.streams import say, tell
-from retrieval.words import EMBEDDING, MOST_NEIGHBOURS, SEARCH, IntervalOver
+from retrieval.words import (
+    BY_FOLDER,
+    EMBEDDING,
+    SEARCH,
+    IntervalOver,
+)
 
 if TYPE_CHECKING:
     from retrieval.comparison import Comparison, ExperimentResult, NamedExperiment
@@ -60,14 +64,14 @@ Examples:
 )
 @click.option(
     "--labels",
-    default="folder",
+    default=BY_FOLDER,
     show_default=True,
     metavar="folder|FILE.csv",
     help="Labels of the images in FOLDER, as for `imgret index`.",
 )
 @click.option(
     "--query-labels",
-    default="folder",
+    default=BY_FOLDER,
     show_default=True,
     metavar="folder|FILE.csv",
     help="Labels of the queries.",
@@ -93,16 +97,7 @@ Examples:
     is_flag=True,
     help="Use random weights where no others exist: for shape and cost, not for matches.",
 )
-@click.option(
-    "--k", type=Whole(), default="1,5,10", show_default=True, help="Numbers of neighbours."
-)
-@click.option(
-    "--vote",
-    type=WholeNumber(1, MOST_NEIGHBOURS),
-    default=5,
-    show_default=True,
-    help="Number of neighbours that vote for a label.",
-)
+@neighbours_options
 @interval_option
 @engine_option
 @click.option(

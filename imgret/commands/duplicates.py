@@ -22,6 +22,7 @@ from imgret.options import (
 )
 from imgret.ranges import DecimalNumber
 from imgret.streams import say
+from retrieval.words import TIERS
 
 if TYPE_CHECKING:
     from retrieval.retriever import DuplicateGroup, DuplicateReport
@@ -55,7 +56,7 @@ Examples:
 )
 @click.option(
     "--tier",
-    type=OneOf(["bytes", "picture", "copy", "similar"]),
+    type=OneOf(TIERS),
     default="similar",
     show_default=True,
     help="The most lenient tier: the same bytes; a picture that looks the same; a copy that was "

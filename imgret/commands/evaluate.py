@@ -11,13 +11,13 @@ import click
 from imgret.command import Command
 from imgret.options import (
     NamedPath,
-    Whole,
     check_protocol,
     existing_gallery,
     format_option,
     gallery_option,
     interval_option,
     max_pixels_option,
+    neighbours_options,
     prior_option,
     report_option,
     settings_options,
@@ -27,7 +27,7 @@ from imgret.options import (
 from imgret.ranges import WholeNumber
 from imgret.streams import say, tell
 from retrieval.text import counted
-from retrieval.words import MOST_NEIGHBOURS, MOST_QUERIES, SEARCH
+from retrieval.words import BY_FOLDER, MOST_QUERIES, SEARCH
 
 if TYPE_CHECKING:
     from retrieval.evaluation import Evaluation
@@ -62,7 +62,7 @@ Examples:
 )
 @click.option(
     "--labels",
-    default="folder",
+    default=BY_FOLDER,
     show_default=True,
     metavar="folder|FILE.csv",
     help="Labels of the queries, as for `imgret index`.",
@@ -72,16 +72,7 @@ Examples:
     is_flag=True,
     help="Evaluate on half of the classes, with the transform fitted on the other half.",
 )
-@click.option(
-    "--k", type=Whole(), default="1,5,10", show_default=True, help="Numbers of neighbours."
-)
-@click.option(
-    "--vote",
-    type=WholeNumber(1, MOST_NEIGHBOURS),
-    default=5,
-    show_default=True,
-    help="Number of neighbours that vote for a label.",
-)
+@neighbours_options
 @settings_options(*SEARCH, helps={"transform": "By default the gallery's own."})
 @click.option(
     "--most-queries",

@@ -122,7 +122,7 @@ def command(
         for e in made
         for model in e.models
     ]
-    print_table(["image", "model", "predicted", "probability", "class"], rows)
+    print_table(["image", "run", "predicted", "probability", "label"], rows)
     for file in written:
         say(f"Written: {file}")
     return 0

@@ -21,7 +21,7 @@ from imgret.options import (
 from imgret.ranges import WholeNumber
 from imgret.streams import say
 from retrieval.projection import has_umap
-from retrieval.words import ProjectionMethod
+from retrieval.words import MOST_ON_MAP, ProjectionMethod
 
 
 @click.command(
@@ -51,7 +51,7 @@ Examples:
 @click.option(
     "--most-images",
     type=WholeNumber(1, 100_000),
-    default=5_000,
+    default=MOST_ON_MAP,
     show_default=True,
     help="Draw at most this many images, chosen at random.",
 )

@@ -22,7 +22,7 @@ from imgret.options import (
 from imgret.ranges import DecimalNumber, WholeNumber
 from imgret.streams import say, tell
 from retrieval.text import counted, unwritable
-from retrieval.words import MOST_NEIGHBOURS
+from retrieval.words import BY_FOLDER, MOST_NEIGHBOURS
 
 if TYPE_CHECKING:
     from retrieval.comparison.tuner import Step, Tuning
@@ -58,7 +58,7 @@ Examples:
 @click.option("--no-labels", is_flag=True, help="Fit no transform to labels; only measure by them.")
 @click.option(
     "--labels",
-    default="folder",
+    default=BY_FOLDER,
     show_default=True,
     metavar="folder|FILE.csv",
     help="Labels of the images in FOLDER, as for `imgret index`.",

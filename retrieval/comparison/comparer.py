@@ -30,7 +30,7 @@ from retrieval.images import find_images
 from retrieval.progress import Progress
 from retrieval.retriever.labelled import check_labelled, measured_of
 from retrieval.retriever.labels import labels_from
-from retrieval.words import Engine
+from retrieval.words import BY_FOLDER, Engine
 
 RESULTS_FORMAT = 2
 ALL_PAIRS_UP_TO = 6
@@ -49,8 +49,8 @@ class ComparedFolders:
 
     gallery: Path
     queries: Path | None = None
-    labels: str = "folder"
-    query_labels: str = "folder"
+    labels: str = BY_FOLDER
+    query_labels: str = BY_FOLDER
     zero_shot: bool = False
     checksum: bool = False
 

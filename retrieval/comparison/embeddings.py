@@ -26,7 +26,7 @@ from retrieval.libraries import is_installed
 from retrieval.progress import Progress
 from retrieval.retriever import Retriever
 from retrieval.retriever.usable import read_images
-from retrieval.words import EmbeddingSettings, Engine
+from retrieval.words import BY_FOLDER, EmbeddingSettings, Engine
 
 COST = "cost.json"
 MAX_COST_BYTES = 1 << 12
@@ -49,7 +49,7 @@ def embed_folder(
     encoding: EmbeddingSettings,
     cache: Path,
     *,
-    labels: str = "folder",
+    labels: str = BY_FOLDER,
     most: int | None = None,
     checksum: bool = False,
     engine: Engine | None = None,

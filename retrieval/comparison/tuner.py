@@ -27,7 +27,7 @@ from retrieval.errors import ArgumentError, BackboneError, DataError
 from retrieval.evaluation.protocols import Images, Measured, SearchMethod, rank_images
 from retrieval.plain import Plain
 from retrieval.progress import Progress
-from retrieval.words import MOST_NEIGHBOURS, Engine
+from retrieval.words import BY_FOLDER, MOST_NEIGHBOURS, Engine
 
 HELD_OUT = 0.3
 TOLD_BY = 3  # one of so many held-out images
@@ -90,7 +90,7 @@ def tune(
     cache: Path | str,
     start: Experiment | None = None,
     use_labels: bool = True,
-    labels: str = "folder",
+    labels: str = BY_FOLDER,
     k: int = 5,
     most_images: int = MOST_IMAGES,
     checksum: bool = False,

@@ -36,7 +36,14 @@ from retrieval.evaluation.vectors import (
 )
 from retrieval.progress import Progress
 from retrieval.refinement import Refinement
-from retrieval.words import MOST_QUERIES, IntervalOver
+from retrieval.words import (
+    BY_FOLDER,
+    DEFAULT_TRANSFORM,
+    MEASURED_K,
+    MOST_QUERIES,
+    VOTERS,
+    IntervalOver,
+)
 
 FOLDS = 5
 MATCHES_SHOWN = 10  # neighbours of each query that are kept at least
@@ -65,7 +72,7 @@ class SearchMethod:
     fitted: applied in place of fitting the spec, where it is fitted already.
     """
 
-    transform: str = "auto"
+    transform: str = DEFAULT_TRANSFORM
     refinement: Refinement = field(default_factory=Refinement)
     fitted: Apply | None = None
 
@@ -84,8 +91,8 @@ class Measured:
     other "classes"; those of zero-shot are always for classes.
     """
 
-    k: tuple[int, ...] = (1, 5, 10)
-    vote: int = 5
+    k: tuple[int, ...] = MEASURED_K
+    vote: int = VOTERS
     most_queries: int = MOST_QUERIES
     interval_over: IntervalOver = "queries"
 
@@ -109,7 +116,7 @@ def check_contradictions(
     """
     if queries and zero_shot:
         raise ArgumentError("zero_shot evaluates the gallery itself. Leave out queries.")
-    if not queries and labels != "folder":
+    if not queries and labels != BY_FOLDER:
         raise ArgumentError(
             f"{labels_name} labels the images of queries. Give queries, or leave it out."
         )

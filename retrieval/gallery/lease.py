@@ -36,7 +36,7 @@ class Lease:
 
     @classmethod
     def take(cls, manifest: Path) -> Lease | None:
-        """Take one on the version of a manifest; None where that is gone, or just being deleted."""
+        """Lease the version of a manifest; None where that is gone, or just being deleted."""
         try:
             handle = os.open(manifest, os.O_RDONLY | NO_WAIT)
         except FileNotFoundError:

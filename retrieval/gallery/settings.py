@@ -16,6 +16,7 @@ from retrieval.files import read_bounded, sha256_of_bytes
 from retrieval.images import Preprocessing
 from retrieval.text import check_nesting
 from retrieval.words import (
+    BY_FOLDER,
     DEFAULT_POOL,
     DEFAULT_VIEWS,
     MOST_SIZE,
@@ -178,7 +179,7 @@ class Settings(SearchSettings):
     format: Literal[2] = GALLERY_FORMAT
     backbone: BackboneState
     engine: Engine
-    labels: str = "folder"
+    labels: str = BY_FOLDER
     index: IndexState | None = None
     calibration: CalibrationState | None = None
     files: dict[str, Sha256] = Field(default={}, max_length=100_000)

@@ -157,7 +157,7 @@ class TiffFile(TiffImagePlugin.TiffImageFile):
     inverted = False
 
     def getexif(self) -> Image.Exif:
-        """Only the orientation, which Pillow applies in load(): other tags may be broken."""
+        """Return the orientation, which Pillow applies in load(): other tags may be broken."""
         exif = Image.Exif()
         orientation = self.tag_v2.get(ExifTags.Base.Orientation)
         xmp = self.info.get("xmp")

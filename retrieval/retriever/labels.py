@@ -14,6 +14,7 @@ from retrieval.errors import DataError
 from retrieval.files import opened
 from retrieval.gallery import storable
 from retrieval.text import composed, one_sentence
+from retrieval.words import BY_FOLDER
 
 MAX_LABELS_BYTES = 1 << 30
 MOST_LABELS, MOST_OF_A_STRANGER = 50_000_000, 1_000_000
@@ -26,8 +27,8 @@ def labels_from(source: str, most: int = MOST_LABELS) -> Labels:
     Unicode counts as equal are one label. most: rows
     that it may have. Raises DataError where it cannot be read.
     """
-    if source in ("folder", "none"):
-        return Labels(by_folder=source == "folder")
+    if source in (BY_FOLDER, "none"):
+        return Labels(by_folder=source == BY_FOLDER)
     return Labels(by_path=_read_csv(Path(source), most))
 
 

@@ -14,6 +14,7 @@ from retrieval.progress import Progress
 from retrieval.retriever.labels import MOST_OF_A_STRANGER, Labels, labels_from
 from retrieval.retriever.plan import Plan, check_paths, make_plan
 from retrieval.retriever.writer import Reading
+from retrieval.words import BY_FOLDER
 
 if TYPE_CHECKING:
     from retrieval.gallery import Gallery, ImageTable, Settings
@@ -91,7 +92,7 @@ class IndexRequest:
 
     def labels_for(self, settings: Settings | None) -> str:
         """Return where labels come from: as asked, else as the settings say, else the folder."""
-        return str(self.labels or (settings.labels if settings else "folder"))
+        return str(self.labels or (settings.labels if settings else BY_FOLDER))
 
     def plan(
         self, gallery: Gallery, rows: StoredRows, labels: str, table: ImageTable | None

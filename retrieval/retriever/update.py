@@ -22,7 +22,7 @@ from retrieval.retriever.removal import tell_if_read
 from retrieval.retriever.reports import IndexEstimate, IndexReport
 from retrieval.retriever.request import IndexRequest
 from retrieval.retriever.writer import Writer, run_tasks
-from retrieval.words import SEARCH
+from retrieval.words import BY_FOLDER, SEARCH
 
 MOST_KINDS = 100  # suffixes of files that are passed over, kept with the gallery
 
@@ -148,7 +148,7 @@ class Update:
         """Raise GalleryError if an untrusted gallery names a file of labels outside of it."""
         if self.request.labels is not None:
             return
-        named = settings.labels not in ("folder", "none")
+        named = settings.labels not in (BY_FOLDER, "none")
         if named and not table.is_ours and self.gallery.leads_outside(settings.labels):
             raise GalleryError(
                 f"{self.gallery.path} names the labels {settings.labels}, outside of its folder, "

@@ -33,7 +33,7 @@ TABLES = {  # the command whose file prints tables -> how it is asked, and the t
         ["class", "queries", "precision@5", "F1"],
     ]),
     "explain": (("explain", "run", RED), [
-        ["image", "model", "predicted", "probability", "class"],
+        ["image", "run", "predicted", "probability", "label"],
     ]),
     "info": (("info", "--failed"), [["image", "reason"]]),
     "leaderboard": (("leaderboard", "run"), [["run", "model", "parameters"]]),

@@ -31,6 +31,8 @@ SAID = [
         "imgret: --set: training.epochs: it takes 1 or more, not 0. Correct this key.",
     ),
     (("query", "nothere.jpg", "--mean"), "nothere.jpg: does not exist. Check its spelling."),
+    (("index", "pictures", "--recipe", "empty.jpg"),
+     "imgret: empty.jpg has no keys. Give a TOML file that sets some."),
     (("sample", "file"), "imgret: file is a file. Name a new or empty folder."),
     (("info", "--gallery", "file"), "file is a file. Name a folder."),
     (("query", "x", "--gallery", "file"), "file is a file. Name a folder."),

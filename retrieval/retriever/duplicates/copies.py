@@ -74,7 +74,7 @@ class Look:
         return Look(without(self.grey, sides), np.stack(tints), self.detailed)
 
     def turned(self, turn: int) -> Look:
-        """Turn it by one of TURNS."""
+        """Return the look of the picture turned by one of TURNS."""
         tints = [turned(tint, GRID_TURNS[turn]) for tint in self.tints]
         return Look(turned(self.grey, GRID_TURNS[turn]), np.stack(tints), self.detailed)
 

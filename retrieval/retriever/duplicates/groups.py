@@ -233,7 +233,7 @@ class _Search:
     def _above(
         self, places: np.ndarray, least: float, local: np.ndarray, near: np.ndarray
     ) -> Found:
-        """For grouping: what scores enough; near: all the places that are asked for by and by."""
+        """Return what scores enough to be grouped. near: all places that are asked for."""
         self._tell("grouping", int(np.searchsorted(near, places[-1])) + 1, len(near))
         for row, ids, scores in self.search.down_to(places, np.minimum(local[places], least)):
             enough = _enough(scores, least, local[places[row]], local[ids])

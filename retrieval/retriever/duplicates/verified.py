@@ -59,7 +59,7 @@ class VerifiedCandidates:
         return best_first(self._scores(embeddings, near), near)
 
     def near(self, embeddings: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the same of (q, d) raw embeddings of any images."""
+        """Return the k nearest of (q, d) raw embeddings of any images, as above."""
         near = self._named(embeddings, k)
         return best_first(self._scores(embeddings, near), near)
 
