@@ -113,15 +113,13 @@ def test_numbers_from_1_to_999_are_taken_and_the_bounds_are_told(n: int, k: int)
     if 1 <= n <= 999:
         assert Refinement.of(expand=f"{n}:2").expand == Neighbourhood(n, 2.0)
     else:
-        with pytest.raises(
-            ImgretError, match=rf"^expand is '{n}:2'\..* with N from 1 to 999 and ALPHA"
-        ):
+        with pytest.raises(ImgretError, match=rf"^expand is '{n}:2'\..* N from 1 to 999 and A"):
             Refinement.of(expand=f"{n}:2")
     spec = f"{n}:{k}:{k}:1"
     if 1 <= min(n, k) <= max(n, k) <= 999:
         assert Refinement.of(rerank=spec).rerank == Reranking(n, k, k, 1.0)
     else:
-        with pytest.raises(ImgretError, match=r"^rerank is .* whole numbers from 1 to 999 and"):
+        with pytest.raises(ImgretError, match=r"^rerank is .* whole numbers from 1 to 999, and"):
             Refinement.of(rerank=spec)
 
 
