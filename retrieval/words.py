@@ -48,6 +48,7 @@ MEASURED_K = (1, 5, 10)  # numbers of neighbours that figures are of
 VOTERS = 5  # neighbours that vote for a label
 MOST_ON_MAP = 5_000  # images; of more, a sample
 MOST_QUERIES = 10_000  # that are evaluated; of more, a random sample
+NO_LABEL = -1  # the number of the class of an image that has none
 CONSIDERED = 32  # neighbours of a query that tell whether its matches are right
 MOST_PICTURES = 200  # that a calibration without labels learns from
 

@@ -156,6 +156,7 @@ def command(
             say(f"imgret: {result.query}: {advised(result.error)}")
     good = [result for result in found if result.error is None]
     _warn_of_doubt(good, options["min_confidence"])
+    _warn_of_unlabelled(good)
     _warn_of_missing(good)
     _warn_of_strangers(good)
     _print(good, output, null=null, distinct=bool(options["distinct"]))
@@ -186,6 +187,17 @@ def _warn_of_doubt(results: Sequence[QueryResult], least: float | None) -> None:
                 f"imgret: {result.query}: No match is likely to be right (the best has a "
                 f"probability of {max(probabilities):.2g})."
             )
+
+
+def _warn_of_unlabelled(results: Sequence[QueryResult]) -> None:
+    """Say how many matches have no probability, among others that have one by their label."""
+    matches = [match for result in results for match in result.matches]
+    lacking = sum(match.label is None and match.probability is None for match in matches)
+    if lacking and any(match.probability is not None for match in matches):
+        say(
+            f"imgret: {lacking:,} of the {len(matches):,} matches have no label, so it is unknown "
+            "how likely they are right. `imgret calibrate --by picture` needs no labels."
+        )
 
 
 def _warn_of_missing(results: Sequence[QueryResult]) -> None:

@@ -31,6 +31,7 @@ FEWEST_TRIALS = 10  # queries with an answer, and as many without one
 STRENGTH = 0.3  # of the evidence beside an L2 penalty on standardised weights
 LEAST_DEVIATION = 1e-4  # of evidence, which lies in [-2, 2]; below it tells nothing
 SURE_ODDS = 8.0  # log-odds that a match is right where none was ever wrong
+SURE_MARGIN = 0.02  # by which another class is nearer where these odds are even
 
 
 @dataclass(frozen=True)
@@ -122,8 +123,9 @@ def _fitted(trials: Trials) -> Confidence | None:
     rank = np.broadcast_to(1.0 / np.arange(1, there.shape[1] + 1), there.shape)
     used = there & known[:, None]
     right = trials.right[used]
-    if right.all():
-        is_right = np.array([0.0, 0.0, 0.0, SURE_ODDS])
+    if right.all():  # so another class is right only where it is nearer
+        of_margin = SURE_ODDS / SURE_MARGIN if e.is_class.any() else 0.0
+        is_right = np.array([0.0, of_margin, 0.0, SURE_ODDS])
     else:
         is_right = _logistic(e.of_matches()[used], right, rank[used], free=(2,))
     least = float(e.scores[used][right].min())

@@ -7,7 +7,8 @@ density  mean score of the best match to the ten best neighbours of its own
 
 The last two tell a high score in a crowded place from the same score in an empty one, as distances
 relative to those of the neighbours do (Breunig et al. 2000, "LOF"; Sun et al. 2022, "Out-of-
-distribution detection with deep nearest neighbors").
+distribution detection with deep nearest neighbors"). A neighbour without a label is of no class,
+and a rival of each.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from retrieval.words import CONSIDERED
+from retrieval.words import CONSIDERED, NO_LABEL
 
 SUPPORTING, NEAR = 3, 10
 CELLS_AT_ONCE = 1 << 22
@@ -26,8 +27,11 @@ CELLS_AT_ONCE = 1 << 22
 class Evidence:
     """The evidence for m matches of q queries, float64.
 
-    scores, support, margin: (q, m), -inf in scores where a match is not there. top_support,
-    top_margin, near: (q,), of the best neighbour and of all neighbours.
+    scores, support, margin: (q, m), -inf in scores where a match is not there or has no class.
+    top_support, top_margin, near: (q,), of the best neighbour that has a class, and of all
+    neighbours. is_class: (q, CONSIDERED) bool, the best neighbour of each class, where a query can
+    be of one class only; class_support, class_margin: (q, CONSIDERED), of those. place: (q, m)
+    int, which of them is the class of a match, or -1.
     """
 
     scores: np.ndarray
@@ -36,6 +40,10 @@ class Evidence:
     top_support: np.ndarray
     top_margin: np.ndarray
     near: np.ndarray
+    is_class: np.ndarray
+    class_support: np.ndarray
+    class_margin: np.ndarray
+    place: np.ndarray
 
     def of_query(self, density: np.ndarray) -> np.ndarray:
         """Support, margin, near and density of each query's best neighbour, (q, 4)."""
@@ -43,8 +51,15 @@ class Evidence:
 
     def of_matches(self) -> np.ndarray:
         """Support, margin and near of each match, (q, m, 3)."""
-        near = np.broadcast_to(self.near[:, None], self.support.shape)
-        return np.stack([self.support, self.margin, near], axis=2)
+        return self._with_near(self.support, self.margin)
+
+    def of_classes(self) -> np.ndarray:
+        """Support, margin and near of the class of each neighbour, (q, CONSIDERED, 3)."""
+        return self._with_near(self.class_support, self.class_margin)
+
+    def _with_near(self, support: np.ndarray, margin: np.ndarray) -> np.ndarray:
+        near = np.broadcast_to(self.near[:, None], support.shape)
+        return np.stack([support, margin, near], axis=2)
 
     def rows(self, rows: np.ndarray) -> Evidence:
         """Take some of the queries."""
@@ -52,21 +67,57 @@ class Evidence:
 
 
 def evidence(
-    matches: tuple[np.ndarray, np.ndarray], neighbours: tuple[np.ndarray, np.ndarray]
+    matches: tuple[np.ndarray, np.ndarray],
+    neighbours: tuple[np.ndarray, np.ndarray],
+    *,
+    one_class: bool = True,
 ) -> Evidence:
     """Return the evidence for matches among the neighbours of their queries.
 
     Each: (q, n) cosine similarities, best first, -inf where there is nothing, and (q, n) classes,
-    whole numbers, equal where two are of one class. Of the neighbours the first CONSIDERED count,
-    so that a match means the same however many were asked for, and whatever they were chosen by.
+    whole numbers, equal where two are of one class, and NO_LABEL for none. Of the neighbours the
+    first CONSIDERED count, so that a match means the same however many were asked for, and whatever
+    they were chosen by. one_class: whether only one class can be right.
     """
-    scores, classes = matches[0].astype(np.float64), matches[1]
-    around, theirs = neighbours[0].astype(np.float64), neighbours[1]
-    around, theirs = around[:, :CONSIDERED], theirs[:, :CONSIDERED]
+    classes = matches[1]
+    scores = np.where(classes == NO_LABEL, -np.inf, matches[0].astype(np.float64))
+    around, theirs = _padded(*neighbours)
     support, margin = _of_class(scores, classes, around, theirs)
-    top_support, top_margin = _of_class(around[:, :1], theirs[:, :1], around, theirs)
-    near = mean_of_best(around, NEAR)
-    return Evidence(scores, support, margin, top_support[:, 0], top_margin[:, 0], near)
+    of_class, of_margin = _of_class(around, theirs, around, theirs)
+    top = np.argmax(theirs != NO_LABEL, axis=1)[:, None]  # the first, where none has a class
+    top_support, top_margin = (
+        np.where((theirs == NO_LABEL).all(axis=1), -1.0, np.take_along_axis(of, top, 1)[:, 0])
+        for of in (of_class, of_margin)
+    )
+    same = (classes[:, :, None] == theirs[:, None, :]) & (theirs != NO_LABEL)[:, None, :]
+    is_class = _first_of_its_class(theirs) & one_class
+    place = np.where(same.any(axis=2) & one_class, same.argmax(axis=2), -1)
+    return Evidence(
+        scores, support, margin, top_support, top_margin, mean_of_best(around, NEAR),
+        is_class, of_class, of_margin, place,
+    )  # fmt: skip
+
+
+def _padded(scores: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """CONSIDERED neighbours, of which the last may not be there."""
+    there = np.isfinite(scores[:, :CONSIDERED])
+    width = ((0, 0), (0, CONSIDERED - there.shape[1]))
+    around = np.where(there, scores[:, :CONSIDERED].astype(np.float64), -np.inf)
+    theirs = np.where(there, classes[:, :CONSIDERED], NO_LABEL)
+    return (
+        np.pad(around, width, constant_values=-np.inf),
+        np.pad(theirs, width, constant_values=NO_LABEL),
+    )
+
+
+def _first_of_its_class(classes: np.ndarray) -> np.ndarray:
+    """Tell which of (q, n) are the first of their class in their row."""
+    order = np.argsort(classes, axis=1, kind="stable")
+    of = np.take_along_axis(classes, order, 1)
+    new = np.concatenate([np.ones((len(of), 1), bool), of[:, 1:] != of[:, :-1]], axis=1)
+    first = np.empty(classes.shape, bool)
+    np.put_along_axis(first, order, new & (of != NO_LABEL), 1)
+    return first
 
 
 def mean_of_best(scores: np.ndarray, n: int) -> np.ndarray:
@@ -86,6 +137,7 @@ def _of_class(
     for start in range(0, len(scores), step):
         rows = slice(start, start + step)
         same = classes[rows, :, None] == theirs[rows, None, :]
+        same &= theirs[rows, None, :] != NO_LABEL
         near = around[rows, None, :]
         own = np.where(same, near, -np.inf)
         others = np.where(same, -np.inf, near).max(axis=2)

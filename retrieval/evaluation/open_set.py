@@ -36,7 +36,7 @@ from retrieval.evaluation.vectors import (
     vectors_of,
 )
 from retrieval.progress import Progress
-from retrieval.words import CONSIDERED
+from retrieval.words import CONSIDERED, NO_LABEL
 
 CLASS_FOLDS = 10
 FEWEST_CLASSES = 3  # of two, one left out leaves nothing to mistake the other for
@@ -56,7 +56,7 @@ def trials_by_class(
     """Make trials of labelled images, searched by a method; None if there are too few classes.
 
     The transform and the augmentation are made anew in each fold, without the classes and the
-    images that are left out. Images without a label, which may show anything, take no part.
+    images that are left out. Images without a label stay in it, as neighbours of no class.
     bounds: of the memory that vectors and scores take.
     """
     bounds = bounds or Bounds()
@@ -75,7 +75,7 @@ def trials_by_class(
         if progress:
             progress("calibrating", n, CLASS_FOLDS)
         out = left_out == n % parts_of_classes
-        inside = np.flatnonzero(labelled & ~out & (image_fold != n))
+        inside = np.flatnonzero(~out & (image_fold != n))
         taken = [np.flatnonzero(labelled & ~out & (image_fold == n))]
         if n < parts_of_classes:  # each class is left out again and again, but asked for once
             taken.append(np.flatnonzero(labelled & out))
@@ -119,11 +119,13 @@ def _tried(
     queries: Labelled, gallery: Labelled, method: SearchMethod, fold: int, bounds: Bounds
 ) -> Trials:
     scores, rows = nearest_rows(queries, gallery, CONSIDERED, method.refinement, bounds)
-    labels = np.where(rows >= 0, gallery.labels[rows], -1)
-    right = (labels == queries.labels[:, None])[:, :MATCHES]
-    first, place = np.unique(np.maximum(rows[:, 0], 0), return_inverse=True)
+    labels = np.where(rows >= 0, gallery.labels[rows], NO_LABEL)
+    matches = np.argsort(labels == NO_LABEL, axis=1, kind="stable")[:, :MATCHES]
+    best, theirs, of = (np.take_along_axis(a, matches, 1) for a in (scores, labels, rows))
+    right = theirs == queries.labels[:, None]
+    first, place = np.unique(np.maximum(of[:, 0], 0), return_inverse=True)
     return Trials(
-        evidence((scores[:, :MATCHES], labels[:, :MATCHES]), (scores, labels)),
+        evidence((best, theirs), (scores, labels)),
         density(gallery.vectors[first], gallery.vectors, first, bounds)[place],
         right,
         np.isin(queries.labels, gallery.labels),

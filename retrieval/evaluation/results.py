@@ -108,14 +108,30 @@ class Confidence(Plain):
         """Return how likely the m matches of q queries are right: (q, m) float64 in [0, 1].
 
         It is 0 for a match that is not there, or that scores less than `least` by more than engines
-        round differently. e: the evidence. density: (q,) of the best match. prior_known: share of
-        queries that have an answer.
+        round differently. Of several classes each has at most what the likelier ones leave. e: the
+        evidence. density: (q,) of the best match. prior_known: share of queries that have an
+        answer.
         """
         odds = e.of_query(density) @ np.array(self.has_answer[:-1]) + self.has_answer[-1]
         odds = odds + math.log(prior_known / (1 - prior_known))
-        given = e.of_matches() @ np.array(self.is_right[:-1]) + self.is_right[-1]
-        both = _sigmoid(odds)[:, None] * _sigmoid(given)
+        given = _sigmoid(e.of_matches() @ np.array(self.is_right[:-1]) + self.is_right[-1])
+        classes = _sigmoid(e.of_classes() @ np.array(self.is_right[:-1]) + self.is_right[-1])
+        shares, rest = _shared(np.where(e.is_class, classes, 0.0))
+        share = np.where(e.place < 0, rest[:, None], np.take_along_axis(shares, e.place, 1))
+        both = _sigmoid(odds)[:, None] * np.minimum(given, share)
         return np.where(e.scores >= self.least - ROUNDING, both, 0.0)
+
+
+def _shared(given: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cap (q, n) probabilities of classes, the likeliest first, so that they sum to 1 at most.
+
+    Return them, and (q,) what is left of 1.
+    """
+    order = np.argsort(-given, axis=1, kind="stable")
+    taken = np.minimum(np.cumsum(np.take_along_axis(given, order, 1), axis=1), 1.0)
+    shares = np.empty_like(given)
+    np.put_along_axis(shares, order, np.diff(taken, axis=1, prepend=0.0), 1)
+    return shares, 1.0 - taken[:, -1]
 
 
 @dataclass(frozen=True)

@@ -261,7 +261,7 @@ def _found(
     scores, ids = snapshot.neighbours(embeddings, depth, excluded=left_out)
     classes = snapshot.classes(ids, "picture")
     return Trials(
-        evidence((scores[:, :MATCHES], classes[:, :MATCHES]), (scores, classes)),
+        evidence((scores[:, :MATCHES], classes[:, :MATCHES]), (scores, classes), one_class=False),
         snapshot.density(ids[:, 0]),
         np.isin(ids[:, :MATCHES], same) & (ids[:, :MATCHES] >= 0),
         np.full(len(embeddings), left_out is None),

@@ -17,9 +17,8 @@ from retrieval.refinement import Refinement, k_reciprocal_distances, weighted_me
 from retrieval.retriever.distinct import search_distinct
 from retrieval.retriever.results import Match
 from retrieval.sorted_ids import IdPlaces
-from retrieval.words import CONSIDERED, AnswerKind
+from retrieval.words import CONSIDERED, NO_LABEL, AnswerKind
 
-NO_LABEL = -1
 FILTERS_KEPT = 4
 FEW_VECTORS = 32  # a row alone takes Lance 3 ms
 DEEPER_BY_FILTER, FARTHEST = 4, 1024  # a likely match lies no farther than this
@@ -209,13 +208,9 @@ class Snapshot:
         (scores, ids), (near, theirs) = matches, around
         both = self.classes(np.concatenate([ids, theirs], axis=1), known.kind)
         classes, others = both[:, : ids.shape[1]], both[:, ids.shape[1] :]
-        near = np.where(others == NO_LABEL, -np.inf, near)
-        order = np.argsort(-near, axis=1, kind="stable")
-        near, others, theirs = (np.take_along_axis(a, order, 1) for a in (near, others, theirs))
-        found = evidence((scores, classes), (near, others))
-        p = confidence.probability(
-            found, self.density(theirs[:, 0]), prior_known or known.prior_known
-        )
+        found = evidence((scores, classes), (near, others), one_class=known.kind == "class")
+        best = np.take_along_axis(theirs, np.argmax(others != NO_LABEL, axis=1)[:, None], 1)[:, 0]
+        p = confidence.probability(found, self.density(best), prior_known or known.prior_known)
         return np.where(classes == NO_LABEL, np.nan, p)
 
     def classes(self, ids: np.ndarray, kind: AnswerKind) -> np.ndarray:
