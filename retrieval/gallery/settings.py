@@ -141,7 +141,8 @@ class CalibrationState(Frozen):
     method: the search whose scores they are; of another one they say nothing. kind: what an answer
     is, an image of the same "class" or the same "picture". queries, error: those that it was
     learnt from, and the expected calibration error. images, labels: how many there were, and where
-    their labels came from. relabelled: how many times an image got another label since.
+    their labels came from. relabelled: how many times an image got another label since. removed:
+    how many of them were removed or overwritten since, or of those that came after.
     """
 
     method: str
@@ -155,6 +156,7 @@ class CalibrationState(Frozen):
     images: int = Field(ge=0)
     labels: str
     relabelled: int = Field(default=0, ge=0)
+    removed: int = Field(default=0, ge=0)
 
 
 class PassedOver(Frozen):
@@ -197,22 +199,29 @@ class Settings(SearchSettings):
     def calibration_of(self, images: int) -> CalibrationState | None:
         """Return the calibration, if it still fits this search, these labels and the gallery.
 
-        images: how many there are now; of more than twice or less than half as many it says little.
-        By class it says little, too, once more than a tenth of the labels are others.
+        images: how many there are now; of more than twice or less than half as many it says little,
+        and once more than half of them were removed. By class it says little, too, once more than a
+        tenth of the labels are others.
         """
         known = self.calibration
         if known is None or known.method != self.method or known.labels != self.labels:
             return None
         if known.kind == "class" and known.relabelled > MOST_RELABELLED * known.images:
             return None
+        if 2 * known.removed > known.images:
+            return None
         return known if known.images <= 2 * images and images <= 2 * known.images else None
 
-    def with_relabelled(self, images: int) -> Settings:
-        """Count images that got another label since the calibration."""
-        if self.calibration is None or not images:
+    def with_changes(self, *, relabelled: int = 0, removed: int = 0) -> Settings:
+        """Count images that got another label, or were removed, since the calibration."""
+        known = self.calibration
+        if known is None or not relabelled + removed:
             return self
-        counted = {"relabelled": self.calibration.relabelled + images}
-        return self.model_copy(update={"calibration": self.calibration.model_copy(update=counted)})
+        counted = {
+            "relabelled": known.relabelled + relabelled,
+            "removed": known.removed + removed,
+        }
+        return self.model_copy(update={"calibration": known.model_copy(update=counted)})
 
     def without_derived(self) -> Settings:
         """Return what the table stores: all but the index and what was learnt or counted since."""

@@ -41,6 +41,7 @@ def remove_rows(
     version = table.version
     table.remove(list(gone))
     if table.version != version:
+        settings = settings.with_changes(removed=len(gone))
         settings = bring_up_index(gallery, table, settings, progress=progress)
     forget_staged(gallery, table)
     try:

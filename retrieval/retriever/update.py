@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from retrieval import transform as transforms
 from retrieval.errors import DataError, GalleryError
 from retrieval.gallery import Gallery, ImageTable, Settings, read_one_state
 from retrieval.gallery.contents import Contents
-from retrieval.gallery.settings import BackboneState
+from retrieval.gallery.filter import INDEXED
+from retrieval.gallery.settings import BackboneState, CalibrationState
 from retrieval.gallery.stored_rows import StoredRow, StoredRows
 from retrieval.retriever.encoders import EncoderChoice
 from retrieval.retriever.gone import check_missing
@@ -25,6 +27,35 @@ from retrieval.retriever.writer import Writer, run_tasks
 from retrieval.words import BY_FOLDER, SEARCH
 
 MOST_KINDS = 100  # suffixes of files that are passed over, kept with the gallery
+
+
+@dataclass(frozen=True)
+class _Before:
+    """A gallery before the run. known: its calibration, None where there was none that fitted."""
+
+    settings: Settings
+    known: CalibrationState | None
+
+    @classmethod
+    def of(cls, settings: Settings, table: ImageTable) -> _Before:
+        is_calibrated = settings.calibration is not None
+        return cls(
+            settings, settings.calibration_of(table.count(INDEXED)) if is_calibrated else None
+        )
+
+    def had_other_labels(self, settings: Settings) -> bool:
+        """Tell whether labels came from elsewhere where they may have chosen the transform."""
+        chosen = transforms.KINDS[transforms.parse_spec(settings.transform).name].stands_for
+        return bool(chosen) and settings.labels != self.settings.labels
+
+    def told(self, now: Settings, table: ImageTable) -> str | None:
+        """Say that a calibration does not fit any more."""
+        if self.known is None or now.calibration_of(table.count(INDEXED)) is not None:
+            return None
+        return (
+            "The calibration was learnt from other images, labels or scores, so matches have no "
+            "probability. Run `imgret calibrate` again."
+        )
 
 
 class Update:
@@ -53,7 +84,9 @@ class Update:
         """
         request = self.request
         anew = request.reembed or not self.gallery.exists()
+        had = None if anew else self.gallery.settings()
         settings, table = self._opened()
+        before = _Before.of(had, table) if had and table else None
         asked = request.labels_for(settings)
         rows = StoredRows.read(table)
         plan = request.plan(self.gallery, rows, asked, table)
@@ -73,7 +106,10 @@ class Update:
         kinds = dict(plan.passed_over_by_kind[:MOST_KINDS])
         settings = settings.with_passed_over(list(plan.searched), kinds)
         writer.finish(plan, [] if refused else [row.id for row in plan.gone.values()])
-        settings = settings.with_relabelled(writer.tally.relabelled)
+        settings = settings.with_changes(
+            relabelled=writer.tally.relabelled, removed=len(plan.gone) + writer.tally.changed
+        )
+        refit = refit or (before is not None and before.had_other_labels(settings))
         now = bring_up_index(
             self.gallery, table, settings, refit=refit, compact=compact, tidy=True,
             progress=request.progress,
@@ -83,6 +119,7 @@ class Update:
         if refused:
             raise refused
         said = [self._encoder.notice(anew=anew), fitted_anew(settings.index, now.index)]
+        said += [before.told(now, table)] if before else []
         return self._report(plan, writer, settings, " ".join(filter(None, said)) or None)
 
     def estimate(self) -> IndexEstimate:

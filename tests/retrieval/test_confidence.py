@@ -507,6 +507,27 @@ def test_a_calibration_by_class_is_forgotten_once_the_labels_are_others(
     assert Retriever(path).search(files[0])[0].probability is not None
 
 
+def test_a_calibration_ends_with_the_images_that_it_was_learnt_from(
+    gallery: tuple[Path, Path],
+) -> None:
+    path, folder = gallery
+    retriever = Retriever(path, transform="none")
+    retriever.calibrate()
+    before = sorted(folder.rglob("*.png"))
+    for n, file in enumerate(before):
+        drawn(1000 + n, 64, 64).save(file.with_name(f"new{n}.png"))
+    assert retriever.index(folder).notice is None  # twice as many
+    retriever.remove(before[: len(before) // 2])
+    assert retriever.info().confidence
+    for file in before[: len(before) // 2 + 1]:
+        file.unlink()
+    told = retriever.index(folder).notice
+    assert told is not None
+    assert told.startswith("The calibration was learnt from other images, labels or scores, so")
+    assert retriever.info().confidence == ""
+    assert retriever.index(folder).notice is None  # told once
+
+
 def test_images_that_move_to_other_classes_end_a_calibration(gallery: tuple[Path, Path]) -> None:
     path, folder = gallery
     Retriever(path).calibrate()

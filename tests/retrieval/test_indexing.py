@@ -293,6 +293,11 @@ def test_auto_says_when_labels_took_part(pictures: Path, tmp_path: Path, weights
         report.notice
     )
     assert retriever.index(tmp_path / "two").notice is None
+    report = retriever.index(tmp_path / "two", labels="none")
+    assert (report.encoded, retriever.info().transform) == (0, "rca:1024")
+    assert "(before: wccn:1024), so scores have another scale than before" in str(report.notice)
+    retriever.index(tmp_path / "two", labels="folder")
+    assert retriever.info().transform == "wccn:1024"
     without = Retriever(tmp_path / "h", backbone=str(weights), transform="rca")
     assert without.index(tmp_path / "two").notice is None
 
