@@ -133,10 +133,16 @@ def preprocessing_of(
 def patch_size(network: torch.nn.Module) -> int:
     """Return the side of the patches that a network cuts a picture into, in pixels; else 1.
 
-    Where timm gives a number instead of a pair, convolutions make the tokens, of any size.
+    Where timm gives a number instead of a pair, convolutions make the tokens, of any size; so they
+    do where patches overlap.
     """
-    sides = getattr(getattr(network, "patch_embed", None), "patch_size", 1)
-    return int(sides[0]) if isinstance(sides, (tuple, list)) else 1
+    embedding = getattr(network, "patch_embed", None)
+    sides = getattr(embedding, "patch_size", 1)
+    if not isinstance(sides, (tuple, list)):
+        return 1
+    cut = getattr(embedding, "proj", getattr(embedding, "conv", None))
+    steps = getattr(cut, "stride", sides)
+    return int(sides[0]) if tuple(steps) == tuple(sides) else 1
 
 
 def preprocessing_from(

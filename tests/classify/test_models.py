@@ -292,6 +292,8 @@ def test_weights_made_for_one_size_start_a_network_of_another(tmp_path: Path) ->
     [
         (100, {"backbone": "vit_tiny_patch16_224"}, "patches of 16 px"),
         (16, {"backbone": "resnetv2_18", "drop_path": 0.1}, None),
+        (96, {"backbone": "pvt_v2_b0"}, None),  # of overlapping patches
+        (72, {"backbone": "pit_ti_224"}, None),
         (64, {"backbone": "vgg11", "drop_path": 0.1}, r"for 64 px.*Set model\.drop_path = 0"),
         (100, {"backbone": "levit_128s"}, "gives no scores for 100 px"),
         (80, {"backbone": "test_maxvit"}, "80 px"),

@@ -154,6 +154,13 @@ def test_a_transformer_takes_another_size(tmp_path: Path) -> None:
         load_backbone(str(folder), size=100)
 
 
+@pytest.mark.parametrize(("name", "size"), [("pvt_v2_b0", 96), ("pit_ti_224", 72)])
+def test_a_network_of_overlapping_patches_takes_any_size(name: str, size: int) -> None:
+    backbone = load_backbone(f"random:{name}", size=size)
+    expected = backbone.network(torch.zeros(1, 3, size, size)).shape
+    assert expected == (1, backbone.spec.dim)
+
+
 def test_every_part_of_a_spec_but_the_name_is_in_its_fingerprint(weights: Path, copy: Path) -> None:
     one = load_backbone(str(weights)).spec.fingerprint
     assert load_backbone(str(copy)).spec.fingerprint == one
