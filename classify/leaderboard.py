@@ -86,7 +86,7 @@ class Entry:
     """A run on the leaderboard: its row, its epochs and its last test, if there was any.
 
     name: as in the row; read_entries() gives no two folders the same. chosen_by: the content of
-    the images of its validation, "" where that is unknown.
+    the images of its validation, "" where that is unknown. validation_loss: what that is.
     """
 
     name: str
@@ -95,6 +95,7 @@ class Entry:
     history: tuple[Epoch, ...]
     tested: KeptTest | None
     chosen_by: str = ""
+    validation_loss: str = "cross-entropy"
 
 
 def read_entries(folders: Sequence[Path]) -> tuple[list[Entry], list[str]]:
@@ -105,7 +106,8 @@ def read_entries(folders: Sequence[Path]) -> tuple[list[Entry], list[str]]:
             run = Run.read(folder)
             found = row(run, name)
             content = content_of_split(run.folder / SPLIT, "validation")
-            entries.append(Entry(name, run, found, tuple(run.history), read_tested(run), content))
+            history, kind = tuple(run.history), run.recipe.validation_loss
+            entries.append(Entry(name, run, found, history, read_tested(run), content, kind))
         except ImgretError as error:
             refused.append(str(error))
     entries.sort(key=lambda entry: -_accuracy(entry.row))
@@ -134,7 +136,7 @@ def row(run: Run, name: str = "") -> LeaderboardRow:
         optimiser=" then ".join(
             dict.fromkeys(recipe.settings(n).optimiser for n in range(len(recipe.phases)))
         ),
-        loss_name=recipe.loss.name,
+        loss_name=recipe.training_loss,
         loss=best.loss if best else None,
         validation_accuracy=best.validation_accuracy if best else None,
         test_accuracy=tested.top1 if tested else None,

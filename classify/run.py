@@ -43,13 +43,13 @@ HISTORY, RECIPE, RUN_FACTS, REPORT = "history.jsonl", "recipe.toml", "run.json",
 @dataclass(frozen=True)
 class Epoch(Plain):
     """The figures of one epoch. Accuracies are shares; images_per_second counts training images;
-    validation figures are None without validation images."""
+    accuracy is None where nothing was classified, validation figures without validation images."""
 
     epoch: int
     phase: int
     lr: float
     loss: float
-    accuracy: float
+    accuracy: float | None
     validation_loss: float | None
     validation_accuracy: float | None
     images_per_second: float

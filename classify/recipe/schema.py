@@ -330,6 +330,28 @@ class Recipe(Frozen):
             raise ValueError("loss.metric cannot be combined with mixup or cutmix")
         return self
 
+    @model_validator(mode="after")
+    def _layers_apart_learn_no_labels(self) -> Recipe:
+        if self.distillation is None or not self.distillation.apart:
+            return self
+        if self.loss != Loss() or self.distillation.labels:
+            raise ValueError("layers that are trained apart learn no labels, and take no loss")
+        return self
+
+    @property
+    def training_loss(self) -> str:
+        """What is made small, such as "focal + proxy-anchor", or "distillation"."""
+        taught, metric = self.distillation, self.loss.metric
+        parts = ["distillation"] if taught else []
+        parts += [self.loss.name] if taught is None or taught.labels else []
+        parts += [metric.name] if metric else []
+        return " + ".join(parts)
+
+    @property
+    def validation_loss(self) -> str:
+        """What is measured on validation images; figures of different ones do not compare."""
+        return "1 - cosine to the teacher" if self.distillation else "cross-entropy"
+
     def settings(self, phase: int) -> TrainingSettings:
         """The settings of a phase: its own, and the rest from training."""
         own = self.phases[phase].model_dump(exclude={"open"}, exclude_none=True)

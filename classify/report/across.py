@@ -12,12 +12,12 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from classify.explain import Explained, Explanation, explain
 from classify.leaderboard import Entry, KeptTest
 from classify.predictor import Predictor
-from classify.report.figures import BEST_CLASSES
+from classify.report.figures import BEST_CLASSES, whole_epochs
 from classify.report.pictures import explained_figure
 from classify.run import Epoch
 from retrieval.errors import ImgretError
@@ -171,18 +171,26 @@ def _curves(entries: Sequence[Entry]) -> Figure:
     grid = figure.subplots(2 * bands, columns, squeeze=False)
     losses, accuracies = grid[0::2].ravel(), grid[1::2].ravel()
     scale = _loss_scale(entries)
+    alike = all({e.row.loss_name, e.validation_loss} == {"cross-entropy"} for e in entries)
     keys = ("accuracy", "validation_accuracy")
     accuracy = [v for e in entries for key in keys for _, v in _points(e.history, key)]
     for place, entry in enumerate(entries):
         above, below = losses[place], accuracies[place]
         _course(above, entry.history, "loss")
         _course(below, entry.history, "accuracy")
-        above.set_title(short(entry.name, 22), fontsize=7)
+        kinds = "" if alike else f"\n{entry.row.loss_name} / {entry.validation_loss}"
+        above.set_title(short(entry.name, 22) + kinds, fontsize=7)
         above.set(**scale)
+        if "yscale" in scale:
+            above.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            above.yaxis.set_minor_formatter(NullFormatter())
+        if not entry.history:
+            above.text(0.5, 0.5, "no epoch is kept", ha="center", transform=above.transAxes,
+                       color=INK, fontsize=7)  # fmt: skip
         below.set(ylim=(0, _share_limit(accuracy)), xlabel="epoch")
         above.tick_params(labelbottom=False)
         if place % columns == 0:
-            above.set_ylabel("loss (nats)")
+            above.set_ylabel("loss (nats)" if alike else "loss")
             below.set_ylabel("accuracy")
         else:
             above.tick_params(labelleft=False)
@@ -210,7 +218,7 @@ def _course(axes: Axes, history: Sequence[Epoch], name: str) -> None:
     best = next((epoch for epoch in reversed(history) if epoch.is_best), None)
     if best is not None:
         axes.axvline(best.epoch, color=SOFT, linewidth=0.8, linestyle=":", label="kept epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+    whole_epochs(axes, [epoch.epoch for epoch in history], most=4)
 
 
 def _loss_scale(entries: Sequence[Entry]) -> dict[str, object]:
@@ -242,15 +250,19 @@ def _points(history: Sequence[Epoch], key: str) -> list[tuple[int, float]]:
 
 def _compared(entries: Sequence[Entry], key: str) -> Figure:
     figure, axes = new_figure(height=2.4 + 0.13 * len(entries))
+    loss, epochs = key.endswith("loss"), [0]
+    kinds = {entry.validation_loss for entry in entries if _points(entry.history, key)}
     for place, entry in enumerate(entries):
+        epochs += [epoch for epoch, _ in _points(entry.history, key)]
         points = _points(entry.history, key)
         if points:
             looks = styled(place) | {"markevery": max(1, len(points) // 8), "markersize": 3}
-            axes.plot(*zip(*points, strict=True), label=one_line(entry.name, 26), linewidth=1.1,
-                      **looks)  # fmt: skip
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    loss = key.endswith("loss")
-    axes.set(xlabel="epoch", ylabel="validation loss (nats)" if loss else "validation accuracy")
+            label = one_line(entry.name, 26)
+            label += f" ({entry.validation_loss})" * (loss and len(kinds) > 1)
+            axes.plot(*zip(*points, strict=True), label=label, linewidth=1.1, **looks)
+    whole_epochs(axes, epochs[1:])
+    kind = f" ({kinds.pop()})" if len(kinds) == 1 else ", of several kinds"
+    axes.set(xlabel="epoch", ylabel=f"validation loss{kind}" if loss else "validation accuracy")
     handles, names = axes.get_legend_handles_labels()
     if handles:
         figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False)

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from classify.evaluation import ClassifierReport, ClassReport
+from classify.recipe import Recipe
 from classify.run import Epoch
 from retrieval.report.style import (
     COLOURS,
@@ -33,14 +34,16 @@ NAMED_UP_TO = 20  # classes whose names a matrix shows
 BEST_CLASSES = 20
 LISTED_UP_TO = 400  # classes with a row each, in up to LISTS columns
 LISTS, LEAST_ROWS = 3, 34
+CURVES = ("training, augmented", "validation")
 
 
-def run_figures(history: Sequence[Epoch]) -> dict[str, Figure]:
+def run_figures(history: Sequence[Epoch], recipe: Recipe) -> dict[str, Figure]:
     """Draw loss, accuracy and learning rate by epoch; training against validation."""
+    kinds = (recipe.training_loss, recipe.validation_loss)
     with mpl.rc_context(STYLE):
         return {
-            "loss": _curve(history, "loss", "loss (cross-entropy, nats)"),
-            "accuracy": _curve(history, "accuracy", "accuracy"),
+            "loss": _curve(history, "loss", *_loss_labels(kinds)),
+            "accuracy": _curve(history, "accuracy", "accuracy", CURVES),
             "learning-rate": _rates(history),
         }
 
@@ -59,12 +62,17 @@ def report_figures(evaluation: ClassifierReport) -> dict[str, Figure]:
         }
 
 
-def _curve(history: Sequence[Epoch], name: str, title: str) -> Figure:
+def _loss_labels(kinds: tuple[str, str]) -> tuple[str, tuple[str, str]]:
+    """Name the axis of losses, and the curves by what each measures where that is not the same."""
+    if kinds[0] == kinds[1]:
+        return f"loss ({kinds[0]}, nats)", CURVES
+    return "loss", (f"{CURVES[0]}: {kinds[0]}", f"{CURVES[1]}: {kinds[1]}")
+
+
+def _curve(history: Sequence[Epoch], name: str, title: str, labels: tuple[str, str]) -> Figure:
     figure, axes = new_figure()
     epochs = [epoch.epoch for epoch in history]
-    for place, (key, label) in enumerate(
-        [(name, "training, augmented"), (f"validation_{name}", "validation")]
-    ):
+    for place, (key, label) in enumerate(zip((name, f"validation_{name}"), labels, strict=True)):
         values = [getattr(epoch, key) for epoch in history]
         if any(value is not None for value in values):
             looks = styled(place) | {"marker": "o" if len(epochs) == 1 else "none"}
@@ -81,7 +89,7 @@ def _curve(history: Sequence[Epoch], name: str, title: str) -> Figure:
             va="bottom",
             fontsize=7,
         )
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    whole_epochs(axes, [epoch.epoch for epoch in history])
     axes.set(xlabel="epoch", ylabel=title)
     if name == "accuracy":
         axes.set_ylim(0, 1)
@@ -89,6 +97,14 @@ def _curve(history: Sequence[Epoch], name: str, title: str) -> Figure:
         axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
     return figure
+
+
+def whole_epochs(axes: Axes, epochs: Sequence[int], most: int = 9) -> None:
+    """Mark whole epochs alone, most at a time: of one epoch matplotlib would mark hundredths."""
+    if len(set(epochs)) == 1:
+        axes.set_xticks([epochs[0]])
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=most, integer=True))
 
 
 def _mark_phases(axes: Axes, history: Sequence[Epoch]) -> None:
@@ -103,7 +119,7 @@ def _rates(history: Sequence[Epoch]) -> Figure:
     figure, axes = new_figure()
     looks = styled(0) | {"marker": "o" if len(history) == 1 else "none"}
     axes.plot([e.epoch for e in history], [e.lr for e in history], linewidth=1.2, **looks)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    whole_epochs(axes, [epoch.epoch for epoch in history])
     axes.set(xlabel="epoch", ylabel="learning rate at the end")
     axes.set_ylim(bottom=0)
     return figure
@@ -153,7 +169,7 @@ def _confused(evaluation: ClassifierReport) -> Figure:
 
 def _per_class(evaluation: ClassifierReport) -> Figure:
     """Precision, recall, F1 and support, the best F1 first."""
-    ranked = sorted(evaluation.classes, key=lambda c: (-c.f1, c.label))
+    ranked = sorted(_seen(evaluation), key=lambda c: (-c.f1, c.label))
     if len(ranked) <= NAMED_UP_TO:
         return _class_bars(ranked)
     half = LISTED_UP_TO // 2
@@ -208,7 +224,8 @@ def _class_list(axes: Axes, classes: Sequence[ClassReport], rows: int) -> None:
 
 
 def _classes(evaluation: ClassifierReport) -> Figure:
-    best = sorted(evaluation.classes, key=lambda c: (-c.f1, c.label))[:BEST_CLASSES]
+    seen = _seen(evaluation)
+    best = sorted(seen, key=lambda c: (-c.f1, c.label))[:BEST_CLASSES]
     figure, axes = new_figure(height=0.9 + 0.2 * len(best))
     places = np.arange(len(best))
     axes.barh(places, [c.f1 for c in best], color=COLOURS[0], edgecolor=INK, linewidth=0.5)
@@ -216,10 +233,15 @@ def _classes(evaluation: ClassifierReport) -> Figure:
     axes.set_ylim(len(best) - 0.4, -0.6)
     axes.set_xlim(0, 1)
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel(
-        "F1" if len(best) == len(evaluation.classes) else f"F1, {len(best)} best classes"
-    )
+    unseen = len(evaluation.classes) - len(seen)
+    said = "F1" if len(best) == len(seen) else f"F1, {len(best)} best classes"
+    axes.set_xlabel(f"{said}; without the {unseen} of no image" if unseen else said)
     return figure
+
+
+def _seen(evaluation: ClassifierReport) -> list[ClassReport]:
+    """Return the classes that have images: of others there are no figures."""
+    return [c for c in evaluation.classes if c.support]
 
 
 def _reliability(evaluation: ClassifierReport) -> Figure:

@@ -63,7 +63,7 @@ def report_run(folder: Path, progress: Progress | None = None) -> None:
     evaluation = None
     if run.facts.validated_on:
         evaluation = evaluate_run(folder, progress=progress, validation=True)
-    figures = run_figures(run.history)
+    figures = run_figures(run.history, run.recipe)
     samples = _samples(run, preprocessing)
     page = render_page(
         "run.html.jinja",

@@ -17,7 +17,7 @@ from classify.evaluation import ClassifierReport, Mistake, Sample
 from classify.explain import Explained, Explanation, draw_grid
 from retrieval.errors import ImageError
 from retrieval.images import thumbnail
-from retrieval.report.style import SOFT, STYLE, WIDTH, one_line, short
+from retrieval.report.style import SOFT, STYLE, WIDTH, one_line, short, told_apart
 from retrieval.threads import default_workers, map_ahead
 
 PICTURE_SIDE = 128  # of a picture, pixels
@@ -85,8 +85,9 @@ def _mistakes(mistakes: Sequence[Mistake], pictures: Thumbnails) -> Figure:
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes, mistake in zip(grid.flat, mistakes, strict=False):
         _picture(axes, pictures[mistake.path])
-        said = f"{one_line(mistake.predicted, 17)} {mistake.probability:.2f}"
-        axes.set_title(f"✗ {said}\ntrue: {one_line(mistake.label, 18)}", fontsize=5.5)
+        predicted, true = told_apart(mistake.predicted, mistake.label, 17)
+        said = f"✗ {predicted} {mistake.probability:.2f}\ntrue: {true}"
+        axes.set_title(said, fontsize=5.5)
     for axes in grid.flat[len(mistakes) :]:
         axes.set_visible(False)
     return figure

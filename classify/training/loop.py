@@ -56,7 +56,7 @@ class Place:
     phase_best: float | None = None
     gains: list[bool] = field(default_factory=list)
     loss_sum: float = 0.0
-    correct: float = 0.0
+    correct: float | None = 0.0
     seen: int = 0
     seconds: float = 0.0
     total_seconds: float = 0.0
@@ -244,7 +244,8 @@ class Loop:
         if state.ema is not None:
             state.ema.update(self.network, step=self._steps_of_phase)
         self.place.loss_sum += value * len(places)
-        self.place.correct += loss.correct
+        right = loss.correct
+        self.place.correct = None if right is None else (self.place.correct or 0.0) + right
         self.place.seen += len(places)
 
     def _close_epoch(self, on_best: Callable[[nn.Module], None]) -> Epoch:
@@ -274,7 +275,7 @@ class Loop:
             phase=place.phase + 1,
             lr=self._state.rate.set(self._steps_of_phase - 1, place.gains),
             loss=place.loss_sum / place.seen,
-            accuracy=place.correct / place.seen,
+            accuracy=None if place.correct is None else place.correct / place.seen,
             validation_loss=loss,
             validation_accuracy=accuracy,
             images_per_second=place.seen / max(place.seconds, 1e-9),
@@ -283,7 +284,7 @@ class Loop:
         )
         place.gains.append(gained)
         place.epoch, place.step = place.epoch + 1, 0
-        place.loss_sum = place.correct = place.seconds = 0.0
+        place.loss_sum = place.seconds = place.correct = 0.0
         place.seen = 0
         place.total_seconds += spent
         return epoch

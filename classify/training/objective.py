@@ -34,10 +34,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class StepLoss:
-    """The loss of a step, (), and how many of its pictures were classified right."""
+    """The loss of a step, (), and how many of its pictures were classified right, if any were."""
 
     value: torch.Tensor
-    correct: float = 0.0
+    correct: float | None = None
 
 
 class Objective(Protocol):

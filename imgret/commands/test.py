@@ -123,7 +123,11 @@ def _print_text(evaluation: ClassifierReport) -> None:
     )
     tell()
     rows = [
-        [c.label, f"{c.precision:.3f}", f"{c.recall:.3f}", f"{c.f1:.3f}", str(c.support)]
+        [
+            c.label,
+            *(f"{v:.3f}" if c.support else "-" for v in (c.precision, c.recall, c.f1)),
+            str(c.support),
+        ]
         for c in e.classes
     ]
     for a in e.averages:

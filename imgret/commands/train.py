@@ -143,7 +143,8 @@ def _reporter(recipe: Recipe) -> Callable[[Epoch], None]:
         line = f"epoch {epoch.epoch} of {sum(lengths)}"
         if len(lengths) > 1:
             line += f", phase {epoch.phase}"
-        line += f": loss {epoch.loss:.4f}, accuracy {epoch.accuracy:.4f}"
+        line += f": loss {epoch.loss:.4f}"
+        line += "" if epoch.accuracy is None else f", accuracy {epoch.accuracy:.4f}"
         if epoch.validation_loss is not None and epoch.validation_accuracy is not None:
             line += f"; validation loss {epoch.validation_loss:.4f}, "
             line += f"accuracy {epoch.validation_accuracy:.4f}{' *' if epoch.is_best else ''}"

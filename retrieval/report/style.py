@@ -109,6 +109,22 @@ def one_line(name: str, width: int = 30) -> str:
     return f"{text[: width - end - 1].rstrip()}…{text[len(text) - end :].lstrip()}"
 
 
+def told_apart(one: str, other: str, width: int = 30) -> tuple[str, str]:
+    """Shorten two names to one line each, which differ where the names do.
+
+    >>> told_apart("a long name, first of its series", "a long name, third of its series", 17)
+    ('…me, first of it…', '…me, third of it…')
+    """
+    short_one, short_other = one_line(one, width), one_line(other, width)
+    if short_one != short_other or one == other:
+        return short_one, short_other
+    texts = visible(one), visible(other)
+    same = next((n for n, (a, b) in enumerate(zip(*texts, strict=False)) if a != b), 0)
+    start = max(0, same - width // 4)
+    cut = [f"…{text[start : start + width - 2]}…" for text in texts]
+    return cut[0], cut[1]
+
+
 def grouped_bars(
     axes: Axes, groups: Mapping[str, Sequence[float]], *, digits: int = 3, first: int = 0
 ) -> None:

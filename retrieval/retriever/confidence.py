@@ -46,8 +46,8 @@ LEAST_AREA = 0.5  # of chance: below it, probabilities mislead
 SAMPLED_FOR_CHANCE, MOST_VERSIONS = 1000, 256
 PICTURE_FOLDS = 5
 TOO_FEW_BY_CLASS = (
-    "There is too little to calibrate by class, which needs three classes or more, some 20 labelled "
-    "images that are not copies, and a right match."
+    "There is too little to calibrate by class, which needs three classes or more, some 20 "
+    "labelled images that are not copies, and a right match."
 )
 
 

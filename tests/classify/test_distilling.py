@@ -225,6 +225,7 @@ def test_layers_apart_learn_what_the_teachers_give(blobs: Path, run: Path, tmp_p
     trained = train(blobs, distilled(run, *apart, "training.epochs=40"), tmp_path / "run")
     first, last = trained.history[0], trained.history[-1]
     assert last.loss < first.loss / 2
+    assert last.accuracy is None  # nothing was classified
     assert last.validation_loss is not None
     assert first.validation_loss is not None
     assert last.validation_loss < 0.85 * first.validation_loss  # of the whole, never run as one
@@ -284,6 +285,10 @@ def test_a_mixed_picture_has_no_teacher(run: Path) -> None:
     [
         (("distillation.apart=true", "distillation.layers=[]"), "apart needs layers"),
         (("distillation.apart=true", "distillation.size=24"), "a teacher of the same size"),
+        (
+            ("distillation.apart=true", 'distillation.layers=["backbone"]', "loss.name=focal"),
+            "learn no labels, and take no loss",
+        ),
     ],
 )
 def test_layers_apart_need_what_they_need(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from classify.leaderboard import (
     untested,
     write_tested,
 )
+from classify.recipe import Loss
 from classify.report import (
     report_run,
     write_explanations,
@@ -40,12 +42,12 @@ from classify.report.across import (
     leaderboard_figures,
     no_best_classes,
 )
-from classify.report.figures import report_figures
+from classify.report.figures import report_figures, run_figures
 from classify.report.pictures import explained_figure, picture_figures
 from classify.run import Epoch, Run
 from classify.tested import evaluate_run
 from classify.training import train
-from retrieval.report.style import STYLE, one_line, save_figures
+from retrieval.report.style import STYLE, one_line, save_figures, told_apart
 from tests.classify.blobs import blob, tiny
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -202,9 +204,58 @@ def test_losses_that_are_far_apart_share_a_logarithmic_axis(entries: list[Entry]
         shown = [scaled(entries[0], 1.0), scaled(entries[1], factor)]
         axes = leaderboard_figures(shown)["curves"].axes[0]
         assert axes.get_yscale() == scale
+        ticks = [axes.yaxis.get_major_formatter()(y) for y in (1.0, 10.0)]
+        assert ticks == (["1", "10"] if scale == "log" else ticks)
+        assert "mathdefault" not in "".join(ticks)
         assert axes.get_ylim()[1] > factor
     broken = scaled(entries[0], float("nan"))
     assert leaderboard_figures([broken])["curves"].axes[0].get_lines()
+
+
+def test_losses_of_several_kinds_are_named(entries: list[Entry]) -> None:
+    row = dataclasses.replace(entries[1].row, loss_name="distillation")
+    taught = dataclasses.replace(entries[1], row=row, validation_loss="1 - cosine to the teacher")
+    figures = leaderboard_figures([entries[0], taught])
+    above = figures["curves"].axes[0]
+    assert above.get_ylabel() == "loss"
+    titles = [axes.get_title() for axes in figures["curves"].axes[:2]]
+    assert titles[0].endswith("\ncross-entropy / cross-entropy")
+    assert titles[1].endswith("\ndistillation / 1 - cosine to the teacher")
+    (axes,) = figures["validation-loss"].axes
+    assert axes.get_ylabel() == "validation loss, of several kinds"
+    said = {str(line.get_label()) for line in axes.get_lines()}
+    assert any(label.endswith("(1 - cosine to the teacher)") for label in said)
+    figures = leaderboard_figures(entries)
+    assert figures["curves"].axes[0].get_ylabel() == "loss (nats)"
+    assert figures["validation-loss"].axes[0].get_ylabel() == "validation loss (cross-entropy)"
+
+
+@pytest.mark.parametrize("name", ["focal", "cross-entropy"])
+def test_the_curves_of_a_run_say_what_they_measure(run: Path, name: str) -> None:
+    loss = Loss(name=name)  # type: ignore[arg-type]
+    recipe = Run.read(run).recipe.model_copy(update={"loss": loss})
+    (axes,) = run_figures(Run.read(run).history[:1], recipe)["loss"].axes
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    if name == "focal":
+        assert labels == ["training, augmented: focal", "validation: cross-entropy"]
+        assert axes.get_ylabel() == "loss"
+    else:
+        assert labels == ["training, augmented", "validation"]
+        assert axes.get_ylabel() == "loss (cross-entropy, nats)"
+    assert axes.get_xticks().tolist() == [1]  # of one epoch alone
+
+
+def test_a_class_without_test_images_has_no_figures(tmp_path: Path) -> None:
+    p = np.eye(3)[[0, 1, 1]] * 0.8 + 0.05
+    seen = judge(p, np.array([0, 1, 1]), ["a", "b", "never"], [Path("x.png")] * 3, model="m",
+                 data="d", parameters=1)  # fmt: skip
+    figures = report_figures(seen)
+    assert names(figures["classes"].axes[0]) == ["a", "b"]
+    assert "without the 1 of no image" in figures["classes"].axes[0].get_xlabel()
+    assert len(names(figures["per-class"].axes[0])) == 2
+    write_report(tmp_path / "page.html", seen)
+    page = (tmp_path / "page.html").read_text()
+    assert re.search(r"<td>never</td>(<td class=\"n\">-</td>){3}<td class=\"n\">0</td>", page)
 
 
 def test_many_runs_are_drawn_in_bands(entries: list[Entry]) -> None:
@@ -295,7 +346,7 @@ def test_samples_and_mistakes_are_grids_of_pictures(tmp_path: Path) -> None:
     first = evaluation.mistakes[0]
     title = figures["mistakes"].axes[0].get_title()
     assert f"{one_line(first.predicted, 17)} {first.probability:.2f}" in title
-    assert one_line(first.label, 18) in title
+    assert one_line(first.label, 17) in title
 
 
 def test_samples_are_spread_over_classes_and_images() -> None:
@@ -399,3 +450,13 @@ def test_an_epoch_without_validation_draws_no_line(entries: list[Entry]) -> None
     figures = leaderboard_figures([entry])
     assert not figures["validation-loss"].axes[0].get_lines()
     assert "no validation" in figures["validation-loss"].axes[0].texts[0].get_text()
+
+
+def test_names_that_differ_in_their_middle_alone_stay_apart() -> None:
+    one, other = (f"class number {n} of one very long series" for n in (3, 4))
+    assert one_line(one, 17) == one_line(other, 17)
+    shown = told_apart(one, other, 17)
+    assert len(set(shown)) == 2
+    assert max(map(len, shown)) <= 17
+    assert told_apart("a", "b") == ("a", "b")
+    assert told_apart(one, one, 17) == (one_line(one, 17),) * 2
