@@ -178,8 +178,8 @@ def _curves(entries: Sequence[Entry]) -> Figure:
         above, below = losses[place], accuracies[place]
         _course(above, entry.history, "loss")
         _course(below, entry.history, "accuracy")
-        kinds = "" if alike else f"\n{entry.row.loss_name} / {entry.validation_loss}"
-        above.set_title(short(entry.name, 22) + kinds, fontsize=7)
+        kinds = "" if alike else f"\n{entry.row.loss_name} /\n{entry.validation_loss}"
+        above.set_title(short(entry.name, 22) + kinds, fontsize=7 if alike else 6)
         above.set(**scale)
         if "yscale" in scale:
             above.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))

@@ -219,8 +219,8 @@ def test_losses_of_several_kinds_are_named(entries: list[Entry]) -> None:
     above = figures["curves"].axes[0]
     assert above.get_ylabel() == "loss"
     titles = [axes.get_title() for axes in figures["curves"].axes[:2]]
-    assert titles[0].endswith("\ncross-entropy / cross-entropy")
-    assert titles[1].endswith("\ndistillation / 1 - cosine to the teacher")
+    assert titles[0].endswith("\ncross-entropy /\ncross-entropy")
+    assert titles[1].endswith("\ndistillation /\n1 - cosine to the teacher")
     (axes,) = figures["validation-loss"].axes
     assert axes.get_ylabel() == "validation loss, of several kinds"
     said = {str(line.get_label()) for line in axes.get_lines()}
