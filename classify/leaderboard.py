@@ -225,18 +225,32 @@ def differences(entries: Sequence[Entry]) -> list[str]:
 
 def untested(entries: Sequence[Entry]) -> list[str]:
     """Say which runs have no figures on test images, if there are any."""
-    missing = [entry for entry in entries if entry.tested is None]
+    lacking = [entry for entry in entries if entry.tested is None]
+    unusable = [entry for entry in lacking if (entry.run.folder / TESTED).exists()]
+    missing = [entry for entry in lacking if entry not in unusable]
+    said = _unusable(unusable) if unusable else []
     if not missing:
-        return []
+        return said
     names = ", ".join(entry.name for entry in missing)
     return [
+        *said,
         f"The figures of test images lack {names}: no test of it is kept, so its place is that of "
         "its validation accuracy. Run `imgret test` on it, with --data where it held no test "
         "images out."
         if len(missing) == 1
         else f"The figures of test images lack {names}: no tests of them are kept, so their places "
         "are those of their validation accuracy. Run `imgret test` on each, with --data where it "
-        "held no test images out."
+        "held no test images out.",
+    ]
+
+
+def _unusable(entries: Sequence[Entry]) -> list[str]:
+    """Say that the kept tests of runs are not shown."""
+    names = ", ".join(entry.name for entry in entries)
+    return [
+        f"The figures of test images lack {names}: what is kept as test.json is damaged, or of "
+        "other weights than the run has now. Its place is that of its validation accuracy, if it "
+        "has one. Run `imgret test` on it again."
     ]
 
 

@@ -17,6 +17,7 @@ Below1 = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 RAND = re.compile(r"rand(-(m|n|inc|mmax)\d+|-(p|mstd)\d+(\.\d+)?|-t\w+)*")
+ClassWeight = Annotated[float, Field(ge=1e-6, le=1e6)]
 Width = Annotated[int, Field(ge=1, le=16384)]
 
 
@@ -191,7 +192,7 @@ class Loss(Frozen):
     smoothing: Below1 = 0.0
     gamma: NotNegative = 2.0
     alpha: Positive = 0.25
-    class_weights: Literal["none", "balanced"] | dict[str, Positive] = "none"
+    class_weights: Literal["none", "balanced"] | dict[str, ClassWeight] = "none"
     metric: MetricLearning | None = None
 
 

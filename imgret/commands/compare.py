@@ -162,6 +162,9 @@ def command(
             engine=engine,
             progress=progress,
         )
+    for left_out in dict.fromkeys(r.evaluation.left_out for r in comparison.experiments):
+        if left_out:
+            say(f"imgret: {left_out}")
     for result in comparison.experiments:
         for notice in result.evaluation.notices:
             say(f"imgret: {result.name}: {notice}")

@@ -150,4 +150,5 @@ def needs_image_size(name: str, cfg: Mapping[str, Any] | None) -> bool:
 
 def reason(error: BaseException) -> str:
     """Return what an error says, on one line."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    unknown = "nothing is known as " * isinstance(error, KeyError)  # which shows the key alone
+    return unknown + " ".join(str(error).split())[:300] or type(error).__name__

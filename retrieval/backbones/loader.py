@@ -162,6 +162,7 @@ def _load_folder(
             "model.safetensors as timm writes them, or the name of a timm model."
         )
     architecture = config["architecture"]
+    check_architecture(architecture, f"Correct {folder / 'config.json'}.")
     arguments = _arguments_in(folder, config) | {"num_classes": num_classes}
     said = config.get("pretrained_cfg", config) | {"num_classes": config.get("num_classes", 1000)}
     cfg = {k: v for k, v in (defaults(architecture) | said).items() if k in CONFIG_KEYS}

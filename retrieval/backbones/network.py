@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 MAX_SIDE, LEAST_STD = 4096, 1e-6
+MOST_PREFIXES = 100  # of names in a file, that are tried
 
 
 def create_backbone(
@@ -44,6 +45,8 @@ def create_backbone(
                 name, pretrained=weights is not None, pretrained_cfg=cfg, **arguments
             )
     except Exception as error:  # timm and safetensors raise all kinds on a bad file
+        if weights:
+            _check_unprefixed(weights, _keys_of(name, arguments))
         raise BackboneError(
             f"The backbone {weights.parent if weights else name} cannot be loaded "
             f"({reason(error)}). Use weights and a config.json of the same timm architecture."
@@ -104,10 +107,40 @@ def _check_complete(
         if tensor.data_ptr() not in places and not key.endswith("num_batches_tracked")
     ]
     if lacking:
+        _check_unprefixed(weights, network.state_dict().keys())
         raise BackboneError(
             f"{weights} lacks {len(lacking)} of the network's weights, such as {lacking[0]}. "
             "Use weights and a config.json of the same timm architecture."
         )
+
+
+def _keys_of(name: str, arguments: Mapping[str, Any]) -> Collection[str]:
+    """Name the weights of a network, which is not filled; none where it cannot be made."""
+    import timm
+    import torch
+
+    with contextlib.suppress(Exception), torch.device("meta"):  # the first error is told
+        return timm.create_model(name, **arguments).state_dict().keys()
+    return ()
+
+
+def _check_unprefixed(weights: Path, wanted: Collection[str]) -> None:
+    """Raise BackboneError where a file has the wanted names behind a prefix, as of a wrapper."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(weights, "numpy") as file:
+            keys = set(file.keys())
+    except (OSError, SafetensorError):
+        return
+    parts = (key.split(".") for key in keys)
+    prefixes = {".".join(of[:n]) + "." for of in parts for n in range(1, min(len(of), 4))}
+    for prefix in sorted(prefixes)[:MOST_PREFIXES]:
+        if 2 * sum(prefix + name in keys for name in wanted) > len(wanted):
+            raise BackboneError(
+                f"{weights} has {prefix!r} before the names of the network's weights. Save them "
+                "without it."
+            )
 
 
 def preprocessing_of(

@@ -36,6 +36,7 @@ from retrieval.evaluation.vectors import (
 )
 from retrieval.progress import Progress
 from retrieval.refinement import Refinement
+from retrieval.text import counted
 from retrieval.words import (
     BY_FOLDER,
     DEFAULT_TRANSFORM,
@@ -176,6 +177,11 @@ def rank_images(
     names = label_names(gallery, queries)
     searched, asking = coded(gallery, names), coded(queries or gallery, names)
     rows, notices = _chosen(asking.labels, measured.most_queries)
+    if max(measured.k) > len(gallery):
+        notices.append(
+            f"The gallery has {counted(len(gallery), 'image')}, so figures of "
+            f"{max(measured.k):,} neighbours count places with none."
+        )
     run = _Run(gallery, searched, method, measured, progress, bounds or Bounds())
     if queries is not None:
         _check_shared(searched, asking)

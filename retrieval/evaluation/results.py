@@ -12,6 +12,7 @@ from retrieval.errors import ArgumentError
 from retrieval.evaluation.evidence import Evidence
 from retrieval.plain import Plain
 from retrieval.suggestion import did_you_mean
+from retrieval.text import counted
 from retrieval.words import AnswerKind, IntervalOver
 
 ROUNDING = 1e-3  # of a score: bfloat16 against float32, and a product against itself
@@ -214,6 +215,14 @@ class Evaluation(Plain):
     calibration: Calibration | None = None
     interval_over: IntervalOver = "queries"
     notices: tuple[str, ...] = ()
+
+    @property
+    def left_out(self) -> str | None:
+        """Say how many queries have no relevant image; None where each has one."""
+        if not self.without_relevant:
+            return None
+        count = counted(self.without_relevant, "query", "queries")
+        return f"Left out, since no image has their class: {count}."
 
     def metric(self, name: str) -> Metric:
         """Return one of the metrics by its name. Raises ArgumentError."""

@@ -29,7 +29,7 @@ def comparison_page(comparison: Comparison) -> str:
     k = results[0].evaluation.k
     columns = [m.name for m in results[0].evaluation.metrics if _is_shown(m.name, k)]
     best = _best(comparison)
-    notices = {n for r in results for n in r.evaluation.notices}
+    notices = {n for r in results for n in (*r.evaluation.notices, r.evaluation.left_out) if n}
     figures = comparison_figures(comparison)
     return render_page(
         "comparison.html.jinja",

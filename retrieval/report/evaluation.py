@@ -11,7 +11,6 @@ from retrieval.evaluation import Evaluation, Metric, RankedQuery
 from retrieval.report.figures import evaluation_figures
 from retrieval.report.pages import render_page, thumbnails, write_page
 from retrieval.report.style import as_svg
-from retrieval.text import counted
 
 CLASSES_LISTED = 10
 FAILED_SIDE = 128  # of a thumbnail, pixels
@@ -91,7 +90,4 @@ def _lead(e: Evaluation) -> str:
         )
     text = f"{how} Of its first {e.k} matches {p.value:.1%} have its class "
     text += f"{interval_told(p, e.interval_over)}."
-    if e.without_relevant:
-        left_out = counted(e.without_relevant, "query", "queries")
-        text += f" Left out, since no image has their class: {left_out}."
-    return text
+    return f"{text} {e.left_out}" if e.left_out else text

@@ -90,7 +90,7 @@ def test_a_key_that_is_like_none_is_not_guessed_at() -> None:
 
 
 def test_a_recipe_that_does_not_exist_says_where_to_look(tmp_path: Path) -> None:
-    for name in ("no/such", ""):
+    for name in ("no/such", "such"):
         with pytest.raises(RecipeError, match="imgret recipes"):
             recipes.read_recipe(name)
 
@@ -113,7 +113,7 @@ def test_values_are_overridden_as_toml_or_text() -> None:
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("loss.class_weights={red = 0}", "loss.class_weights.red: it takes more than 0.0, not 0."),
+        ("loss.class_weights={red = 0}", "loss.class_weights.red: it takes 1e-06 or more, not 0."),
         ("loss.class_weights=rare", "loss.class_weights: it takes 'none' or 'balanced' or a table"),
         ("phases=[{open = 0}]", "phases.0.open: it takes 'head' or 'all' or 1 or more, not 0."),
         ("model.head.dropout=[0, 0, 2]", "model.head.dropout.2: it takes less than 1.0, not 2."),
@@ -198,7 +198,7 @@ def test_an_override_that_leads_nowhere_is_said(override: str) -> None:
     ("key", "named"), [("training.epoch", "training.epoch"), ("input.sise", "input.sise")]
 )
 def test_an_unknown_key_that_is_set_is_named(key: str, named: str) -> None:
-    with pytest.raises(RecipeError, match=f"tiny.toml: {named}: "):
+    with pytest.raises(RecipeError, match=f"^--set: {named}: there is no such key"):
         tiny(f"{key}=3")
 
 

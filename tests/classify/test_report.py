@@ -116,6 +116,14 @@ def test_runs_are_sorted_named_apart_and_told_where_they_lack_a_test(
     assert rows["tiny2"].dropout == 0.1
 
 
+def test_a_kept_test_that_is_damaged_or_outdated_is_told(entries: list[Entry]) -> None:
+    lost = dataclasses.replace(entries[0], tested=None)
+    (said,) = untested([lost, *(e for e in entries[1:] if e.tested)])
+    assert said.startswith(
+        f"The figures of test images lack {lost.name}: what is kept as test.json"
+    )
+
+
 def test_names_are_told_apart_by_the_folders_above() -> None:
     folders = [Path("/a/x/r"), Path("/b/x/r"), Path("/c/r"), Path("/c/r")]
     assert distinct_names(folders) == ["a/x/r", "b/x/r", "c/r", "c/r"]  # one of them twice

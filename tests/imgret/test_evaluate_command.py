@@ -199,6 +199,23 @@ def test_calibrate_tells_how_far_off_it_is_and_needs_no_labels(
         assert "--prior-known" in refused.stderr
 
 
+def test_compare_says_which_queries_it_leaves_out(
+    imgret: Command, pictures: Path, weights: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(pictures / "class0", tmp_path / "asked" / "class0")
+    shutil.copytree(pictures / "class1", tmp_path / "asked" / "unknown")
+    done = imgret(
+        "compare", pictures, "--queries", tmp_path / "asked", "--backbone", weights,
+        "--transform", "none", "--cache", tmp_path / "c", "--report", tmp_path / "page.html",
+        "--k", "5000",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = "Left out, since no image has their class: 8 queries."
+    assert f"imgret: {said}\n" in done.stderr
+    assert said in (tmp_path / "page.html").read_text()
+    assert "The gallery has 24 images, so figures of 5,000 neighbours count places" in done.stderr
+
+
 def test_compare_spans_a_grid_writes_page_and_figures_and_remembers(
     imgret: Command, pictures: Path, weights: Path, tmp_path: Path
 ) -> None:
