@@ -138,8 +138,8 @@ def _check_unprefixed(weights: Path, wanted: Collection[str]) -> None:
     for prefix in sorted(prefixes)[:MOST_PREFIXES]:
         if 2 * sum(prefix + name in keys for name in wanted) > len(wanted):
             raise BackboneError(
-                f"{weights} has {prefix!r} before the names of the network's weights. Save them "
-                "without it."
+                f"{weights} has {prefix!r} before the names of the network's weights. Remove it "
+                "from each name."
             )
 
 
