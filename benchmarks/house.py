@@ -49,7 +49,7 @@ def public_names(tree: ast.Module) -> set[str]:
             for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
                 parts = target.elts if isinstance(target, ast.Tuple) else [target]
                 found |= {part.id for part in parts if isinstance(part, ast.Name)}
-    return {name for name in found if not name.startswith("_") and name != "command"}
+    return {name for name in found if not name.startswith("_")}
 
 
 def lines(files: list[Path]) -> int:

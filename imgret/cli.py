@@ -57,9 +57,9 @@ class LazyGroup(click.Group):
         """Import and return one command."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(
-            f"imgret.commands.{cmd_name.replace('-', '_')}"
-        ).command
+        name = cmd_name.replace("-", "_")
+        module = import_module(f"imgret.commands.{name}")
+        command: click.Command = getattr(module, f"{name}_command")
         return command
 
     def resolve_command(

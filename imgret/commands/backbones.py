@@ -30,7 +30,7 @@ Examples:
 @click.argument("word", required=False)
 @click.option("--all", "every", is_flag=True, help="Also list all backbones of timm.")
 @format_option("text", "json")
-def command(word: str | None, every: bool, output: str) -> int:
+def backbones_command(word: str | None, every: bool, output: str) -> int:
     """List the backbones that have WORD in their names.
 
     Without WORD: imgret's own, those with a short name, and those with weights on this machine.

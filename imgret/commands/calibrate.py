@@ -55,7 +55,7 @@ Examples:
 )
 @max_pixels_option
 @format_option("text", "json")
-def command(gallery: Path | None, output: str, **options: Any) -> int:
+def calibrate_command(gallery: Path | None, output: str, **options: Any) -> int:
     """Learn how likely a match is right, and that a query may have no answer at all.
 
     From then on `imgret query` shows a probability beside each score, says when no match is likely

@@ -110,7 +110,7 @@ Examples:
 @report_option("figures and matches")
 @figures_option
 @format_option("text", "json", "csv")
-def command(
+def compare_command(
     images: Path,
     queries: Path | None,
     zero_shot: bool,

@@ -74,7 +74,7 @@ Examples:
 @click.option("-0", "--null", is_flag=True, help="With --format paths: end each path with NUL.")
 @max_pixels_option
 @format_option("text", "json", "csv", "paths")
-def command(
+def duplicates_command(
     gallery: Path | None, report: Path | None, null: bool, output: str, **options: Any
 ) -> int:
     """Find groups of near-identical images. Nothing is deleted or changed.

@@ -87,7 +87,7 @@ Examples:
 @report_option("figures, classes and failed queries")
 @max_pixels_option
 @format_option("text", "json", "csv")
-def command(
+def evaluate_command(
     gallery: Path | None,
     queries: tuple[Path, ...],
     zero_shot: bool,

@@ -65,7 +65,7 @@ Examples:
     show_default=True,
     help="Most images to show.",
 )
-def command(
+def explain_command(
     run: Path,
     images: tuple[Path, ...],
     beside: tuple[Path, ...],

@@ -29,7 +29,7 @@ Examples:
     help="File to write: .parquet or .npz.",
 )
 @gallery_option
-def command(out: Path, gallery: Path | None) -> int:
+def export_command(out: Path, gallery: Path | None) -> int:
     """Write ids, paths, labels, embeddings and transformed embeddings to .parquet or .npz."""
     from retrieval.retriever import Retriever
 

@@ -29,7 +29,7 @@ Examples:
     help="New file .onnx, which needs the extra onnx, or new folder for OpenVINO's files.",
 )
 @settings_options("size", "pool", "views")
-def command(name: str, out: str, **asked: Any) -> int:
+def export_backbone_command(name: str, out: str, **asked: Any) -> int:
     """Write a backbone as ONNX or as OpenVINO's files: pixels in, embeddings out.
 
     NAME is what --backbone of `imgret index` takes. The input `pixels` is n x size x size x 3,

@@ -99,7 +99,7 @@ Examples:
     "--dry-run", is_flag=True, help="Count images and estimate time and disk space; store nothing."
 )
 @format_option("text", "json")
-def command(
+def index_command(
     paths: tuple[Path, ...],
     gallery: Path | None,
     recipe: str | None,

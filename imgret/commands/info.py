@@ -32,7 +32,7 @@ Examples:
     "--failed", is_flag=True, help="List the images that failed or have a flaw, with the reason."
 )
 @format_option("text", "json")
-def command(gallery: Path | None, failed: bool, output: str) -> int:
+def info_command(gallery: Path | None, failed: bool, output: str) -> int:
     """Show what a gallery holds and how it was made.
 
     Exit codes: 0 shown, 1 --failed has nothing to list, 2 an error.

@@ -38,7 +38,7 @@ Examples:
     help="Draw in the report and the figures what each run looks at in this image.",
 )
 @format_option("text", "json", "csv")
-def command(
+def leaderboard_command(
     runs: tuple[Path, ...],
     report: Path | None,
     figures: Path | None,

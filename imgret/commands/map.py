@@ -61,7 +61,7 @@ Examples:
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Another seed gives another map."
 )
-def command(
+def map_command(
     file: Path,
     gallery: Path | None,
     method: ProjectionMethod | None,

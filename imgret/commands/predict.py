@@ -36,7 +36,7 @@ Examples:
     help="Number of classes to show.",
 )
 @format_option("text", "json", "csv")
-def command(run: Path, images: tuple[Path, ...], top: int, output: str) -> int:
+def predict_command(run: Path, images: tuple[Path, ...], top: int, output: str) -> int:
     """Predict the classes of IMAGES (files or folders) by RUN, the most probable first.
 
     Exit codes: 0 some were predicted, 1 there is no image, 2 an error, or no image can be used.

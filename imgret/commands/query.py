@@ -108,7 +108,7 @@ Examples:
 @engine_option
 @max_pixels_option
 @format_option("text", "json", "csv", "paths")
-def command(
+def query_command(
     images: tuple[str, ...],
     gallery: Path | None,
     mean: bool,

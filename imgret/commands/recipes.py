@@ -21,7 +21,7 @@ Examples:
 )
 @click.argument("name", required=False)
 @format_option("text", "json")
-def command(name: str | None, output: str) -> int:
+def recipes_command(name: str | None, output: str) -> int:
     """List recipes of classifiers and experiments of retrieval, or print the file of NAME.
 
     Each row shows the name, the row that it reproduces, data, model and parameters. It ends with

@@ -22,7 +22,7 @@ Examples:
 )
 @click.argument("paths", nargs=-1, required=True, type=NamedPath(path_type=Path))
 @gallery_option
-def command(paths: tuple[Path, ...], gallery: Path | None) -> int:
+def remove_command(paths: tuple[Path, ...], gallery: Path | None) -> int:
     """Drop images, and all images below folders, from a gallery; their files stay.
 
     They come back with the next `imgret index` of a folder that holds them: leave them out there

@@ -41,7 +41,7 @@ Examples:
     "--seed", type=WholeNumber(min=0), default=0, show_default=True,
     metavar="N", help="Another seed gives other pictures.",
 )  # fmt: skip
-def command(folder: Path, train: int, test: int, size: int, seed: int) -> int:
+def sample_command(folder: Path, train: int, test: int, size: int, seed: int) -> int:
     """Write pictures of rendered bolts, nuts, washers, carton boxes and cement bags to FOLDER.
 
     FOLDER must be new or empty, or come from an earlier run with the same size and seed. Such a

@@ -34,7 +34,7 @@ Example:
     show_default=True,
     help="Number of classes to show.",
 )
-def command(run: Path, port: int, top: int) -> int:
+def serve_command(run: Path, port: int, top: int) -> int:
     """Open a page on this machine that shows the classes that RUN predicts for a dropped image.
 
     Nothing is stored, and other machines cannot reach the page. Press Ctrl-C to end it.

@@ -39,7 +39,7 @@ Examples:
 @report_option("figures, classes and mistakes")
 @figures_option
 @format_option("text", "json", "csv")
-def command(
+def test_command(
     runs: tuple[Path, ...],
     data: Path | None,
     ensemble: bool,

@@ -69,7 +69,7 @@ Examples:
     help="Keep near copies (bursts, crops, pictures saved again) on the same side of a split.",
 )
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")
-def command(
+def train_command(
     images: Path,
     recipe: str | None,
     out: Path | None,

@@ -79,7 +79,7 @@ Examples:
 )
 @checksum_option
 @format_option("text", "json")
-def command(
+def tune_command(
     images: Path,
     minutes: float,
     out: Path,

@@ -33,7 +33,7 @@ Examples:
     is_flag=True,
     help="With --repair: drop rows even if so many files are gone that imgret would refuse.",
 )
-def command(gallery: Path | None, repair: bool, drop_missing: bool) -> int:
+def verify_command(gallery: Path | None, repair: bool, drop_missing: bool) -> int:
     """Check every stored byte, that the index agrees with the rows, and that the files exist.
 
     Exit code 2 says that something is wrong.

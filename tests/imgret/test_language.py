@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from importlib import import_module
 from pathlib import Path
 
 import click
 import pytest
 
-from imgret.cli import COMMANDS
+from imgret.cli import COMMANDS, cli
 from imgret.command import Command as Once
 from retrieval.backbones import load_backbone
 from retrieval.errors import BackboneError
@@ -18,7 +17,7 @@ from tests.conftest import Command
 
 
 def made(name: str) -> click.Command:
-    found = import_module(f"imgret.commands.{name.replace('-', '_')}").command
+    found = cli.get_command(click.Context(cli), name)
     assert isinstance(found, click.Command)
     return found
 

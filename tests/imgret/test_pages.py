@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 
 import click
@@ -48,7 +47,8 @@ def command_lines(page: Path) -> Iterator[list[str]]:
 
 def check(tokens: list[str]) -> None:
     """Raises click's UsageError where a command does not take these words."""
-    command: click.Command = import_module(f"imgret.commands.{tokens[0].replace('-', '_')}").command
+    command = cli.get_command(click.Context(cli), tokens[0])
+    assert command is not None
     parent = click.Context(cli, **cli.context_settings)
     context = click.Context(command, info_name=tokens[0], parent=parent)
     given, left, _ = command.make_parser(context).parse_args(list(tokens[1:]))

@@ -214,7 +214,7 @@ def test_a_page_is_served_where_and_with_as_many_classes_as_it_was_asked_for(
     assert done.returncode == 2
     assert f"Port {server.server_port} cannot be used" in done.stderr
     assert "Choose another --port" in done.stderr
-    assert {option.name for option in serve.command.params} >= {"port", "top"}
+    assert {option.name for option in serve.serve_command.params} >= {"port", "top"}
 
 
 @pytest.mark.parametrize(
