@@ -156,7 +156,9 @@ def query_command(
             say(f"imgret: {result.query}: {advised(result.error)}")
     good = [result for result in found if result.error is None]
     _warn_of_doubt(good, options["min_confidence"])
-    _warn_of_unlabelled(good)
+    known = retriever.gallery.settings().calibration
+    if known is not None and known.kind == "class":
+        _warn_of_unlabelled(good)
     _warn_of_missing(good)
     _warn_of_strangers(good)
     _print(good, output, null=null, distinct=bool(options["distinct"]))
@@ -190,10 +192,10 @@ def _warn_of_doubt(results: Sequence[QueryResult], least: float | None) -> None:
 
 
 def _warn_of_unlabelled(results: Sequence[QueryResult]) -> None:
-    """Say how many matches have no probability, among others that have one by their label."""
+    """Say how many matches have no probability for want of a label."""
     matches = [match for result in results for match in result.matches]
     lacking = sum(match.label is None and match.probability is None for match in matches)
-    if lacking and any(match.probability is not None for match in matches):
+    if lacking:
         say(
             f"imgret: {lacking:,} of the {len(matches):,} matches have no label, so it is unknown "
             "how likely they are right. `imgret calibrate --by picture` needs no labels."

@@ -8,7 +8,7 @@ density  mean score of the best match to the ten best neighbours of its own
 The last two tell a high score in a crowded place from the same score in an empty one, as distances
 relative to those of the neighbours do (Breunig et al. 2000, "LOF"; Sun et al. 2022, "Out-of-
 distribution detection with deep nearest neighbors"). A neighbour without a label is of no class,
-and a rival of each.
+and a rival of the best of these, as what a query shows may be what it shows.
 """
 
 from __future__ import annotations
@@ -82,13 +82,18 @@ def evidence(
     classes = matches[1]
     scores = np.where(classes == NO_LABEL, -np.inf, matches[0].astype(np.float64))
     around, theirs = _padded(*neighbours)
-    support, margin = _of_class(scores, classes, around, theirs)
-    of_class, of_margin = _of_class(around, theirs, around, theirs)
+    labelled = np.where(theirs == NO_LABEL, -np.inf, around)
+    support, margin = _of_class(scores, classes, labelled, theirs)
+    of_class, of_margin = _of_class(labelled, theirs, labelled, theirs)
     top = np.argmax(theirs != NO_LABEL, axis=1)[:, None]  # the first, where none has a class
-    top_support, top_margin = (
+    best, top_support, top_margin = (
         np.where((theirs == NO_LABEL).all(axis=1), -1.0, np.take_along_axis(of, top, 1)[:, 0])
-        for of in (of_class, of_margin)
+        for of in (around, of_class, of_margin)
     )
+    unknown = np.where(theirs == NO_LABEL, around, -np.inf).max(axis=1)
+    rivalled = np.isfinite(unknown) & (theirs != NO_LABEL).any(axis=1)
+    unlabelled = best - np.where(rivalled, unknown, 0.0)
+    top_margin = np.where(rivalled, np.minimum(top_margin, unlabelled), top_margin)
     same = (classes[:, :, None] == theirs[:, None, :]) & (theirs != NO_LABEL)[:, None, :]
     is_class = _first_of_its_class(theirs) & one_class
     place = np.where(same.any(axis=2) & one_class, same.argmax(axis=2), -1)

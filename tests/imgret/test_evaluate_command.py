@@ -175,6 +175,22 @@ def test_query_shows_probabilities_and_can_say_that_nothing_matches(
     assert none.stdout == ""
 
 
+def test_matches_without_a_label_have_no_probability_and_are_told(
+    imgret: Command, told_apart: Path, tmp_path: Path
+) -> None:
+    files = sorted(told_apart.rglob("*.jpg"))
+    rows = [f"{file},{file.parent.name}" for file in files[1:]]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    assert imgret("index", "pictures", "--labels", "labels.csv").returncode == 0
+    assert imgret("calibrate", "--by", "class").returncode == 0
+    done = imgret("query", files[0], "--k", "2", "--format", "json")
+    first, second = json.loads(done.stdout)[0]["matches"]
+    assert (first["label"], first["probability"]) == (None, None)
+    assert second["probability"] is not None
+    assert "1 of the 2 matches have no label, so it is unknown how likely" in done.stderr
+    assert "no label" not in imgret("query", files[0], "--k", "2", "--exclude-self").stderr
+
+
 def test_calibrate_tells_how_far_off_it_is_and_needs_no_labels(
     imgret: Command, told_apart: Path
 ) -> None:

@@ -77,11 +77,11 @@ def test_evidence_is_what_one_counts_by_hand() -> None:
     assert (far.support[0, 0], far.margin[0, 0]) == pytest.approx((0.2, 0.2 - 0.9))
 
 
-def test_a_neighbour_without_a_label_is_a_rival_of_all_and_no_match() -> None:
+def test_a_neighbour_without_a_label_is_a_rival_of_the_best_and_no_match() -> None:
     scores, classes = np.array([[0.9, 0.8, 0.7]]), np.array([[-1, A, B]])
     found = evidence((scores, classes), (scores, classes))
     assert found.scores.tolist() == [[NOT_THERE, 0.8, 0.7]]
-    assert found.margin[0, 1:] == pytest.approx([0.8 - 0.9, 0.7 - 0.9])
+    assert found.margin[0, 1:] == pytest.approx([0.8 - 0.7, 0.7 - 0.8])  # of those with one
     assert (found.top_support[0], found.top_margin[0]) == pytest.approx((0.8, 0.8 - 0.9))
     assert found.near[0] == pytest.approx(0.8)
     none = evidence((scores, np.full((1, 3), -1)), (scores, np.full((1, 3), -1)))
@@ -373,7 +373,7 @@ def test_without_labels_versions_of_a_picture_are_told_from_its_neighbours(tmp_p
     retriever.index(folder, labels="none")
     with pytest.raises(ImgretError, match="imgret calibrate"):
         retriever.evaluate()
-    with pytest.raises(ImgretError, match="at least three classes"):
+    with pytest.raises(ImgretError, match="three classes or more"):
         retriever.calibrate("class")
     told = retriever.calibrate(most_pictures=30)
     assert (told.kind, told.known, told.unknown) == ("picture", 90, 90)
