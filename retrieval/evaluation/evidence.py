@@ -94,9 +94,8 @@ def evidence(
     rivalled = np.isfinite(unknown) & (theirs != NO_LABEL).any(axis=1)
     unlabelled = best - np.where(rivalled, unknown, 0.0)
     top_margin = np.where(rivalled, np.minimum(top_margin, unlabelled), top_margin)
-    same = (classes[:, :, None] == theirs[:, None, :]) & (theirs != NO_LABEL)[:, None, :]
     is_class = _first_of_its_class(theirs) & one_class
-    place = np.where(same.any(axis=2) & one_class, same.argmax(axis=2), -1)
+    place = np.where(one_class, _places_of(classes, theirs), -1)
     return Evidence(
         scores, support, margin, top_support, top_margin, mean_of_best(around, NEAR),
         is_class, of_class, of_margin, place,
@@ -113,6 +112,18 @@ def _padded(scores: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.nda
         np.pad(around, width, constant_values=-np.inf),
         np.pad(theirs, width, constant_values=NO_LABEL),
     )
+
+
+def _places_of(classes: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """The (q, m) places of the first neighbour of each class, or -1, some queries at a time."""
+    places = np.empty(classes.shape, np.int64)
+    step = max(1, CELLS_AT_ONCE // max(1, classes.shape[1] * theirs.shape[1]))
+    for start in range(0, len(classes), step):
+        rows = slice(start, start + step)
+        same = classes[rows, :, None] == theirs[rows, None, :]
+        same &= classes[rows, :, None] != NO_LABEL
+        places[rows] = np.where(same.any(axis=2), same.argmax(axis=2), -1)
+    return places
 
 
 def _first_of_its_class(classes: np.ndarray) -> np.ndarray:
