@@ -249,8 +249,8 @@ def _unusable(entries: Sequence[Entry]) -> list[str]:
     names = ", ".join(entry.name for entry in entries)
     return [
         f"The figures of test images lack {names}: what is kept as test.json is damaged, or of "
-        "other weights than the run has now. Its place is that of its validation accuracy, if it "
-        "has one. Run `imgret test` on it again."
+        "other weights than the run has now. A run without such figures has the place of its "
+        "validation accuracy, if any. Run `imgret test` again."
     ]
 
 

@@ -20,8 +20,24 @@ class WholeNumber(click.IntRange):
         return number
 
 
+class FiniteNumber(click.types.FloatParamType):
+    """A number of any size, but not NaN or infinite."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number."""
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a number. Give a number.", param, ctx)
+        return number
+
+
 class DecimalNumber(click.FloatRange):
-    """A finite number within bounds, if any; a wrong one is told what it may be."""
+    """A finite number within bounds; a wrong one is told what it may be."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -43,14 +59,12 @@ def _told(of: click.IntRange | click.FloatRange, value: Any, what: str, kind: ty
     except ValueError:
         is_number = False
     wrong = f"{value} is out of range" if is_number else f"{value!r} is not a {what}"
-    return f"{wrong}. Give a {what}{_bounds(of)}."
+    return f"{wrong}. Give a {what} {_bounds(of)}."
 
 
 def _bounds(of: click.IntRange | click.FloatRange) -> str:
-    if of.min is None:
-        return ""
     if of.max is None:
-        return f" above {of.min:,}" if of.min_open else f" of {of.min:,} or more"
+        return f"above {of.min:,}" if of.min_open else f"of {of.min:,} or more"
     if of.min_open:
-        return f" above {of.min:,} and below {of.max:,}"
-    return f" from {of.min:,} to {of.max:,}"
+        return f"above {of.min:,} and below {of.max:,}"
+    return f"from {of.min:,} to {of.max:,}"

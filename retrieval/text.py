@@ -77,9 +77,10 @@ def advised(reason: str) -> str:
     >>> advised("nothere.jpg: does not exist"), advised("a.jpg: empty file")
     ('nothere.jpg: does not exist. Check its spelling.', 'a.jpg: empty file. Give another image.')
     """
-    if "; " in reason:
+    said = reason.rpartition(": ")[2]  # behind the path
+    if "; " in said:
         return f"{reason}."
-    advice = (advice for words, advice in _ADVICE.items() if words in reason)
+    advice = (advice for words, advice in _ADVICE.items() if words in said)
     return f"{reason}. {next(advice, 'Give another image.')}"
 
 

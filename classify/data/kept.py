@@ -86,7 +86,7 @@ def overwritten(file: Path, folder: Path) -> int:
     for kept in trained_on:
         image = _file(folder / kept.path, folder)
         if image.mtime_ns > then:
-            count += content_of(image) != kept.sha256
+            count += content_of(image) not in ("", kept.sha256)
     return count
 
 
@@ -174,7 +174,8 @@ def _file(path: Path, folder: Path) -> ImageFile:
         stat = path.stat()
     except (OSError, ValueError):
         return ImageFile(path, folder, 0, 0)
-    return ImageFile(path, folder, stat.st_size, stat.st_mtime_ns)
+    changed = max(stat.st_mtime_ns, stat.st_ctime_ns)  # a copy may keep the time of its content
+    return ImageFile(path, folder, stat.st_size, changed)
 
 
 def _kept(

@@ -76,7 +76,7 @@ def find_layout(folder: Path, how: ClassFolders = "auto") -> Layout:
     empty = [name for name in _empty_in(folder, shapes) if split_of(name)]
     if len(shapes) == 1 and not empty:  # a folder around it all
         (name, only), *_ = shapes.items()
-        is_loose = how == "auto" and len(only.below) > 1  # images beside the classes; one is none
+        is_loose = how == "auto" and len(only.below) > 1 and split_of(name)  # and it is no class
         if only.below and (is_loose or not only.direct):
             return find_layout(folder / name, how)
     found = _splits_in(shapes)
@@ -120,7 +120,8 @@ def find_tested(folder: Path, classes: Sequence[str]) -> Path:
         return folder
     if len(shapes) == 1:
         (name, only), *_ = shapes.items()
-        if only.below and not only.direct:  # a folder around it all, of whatever name
+        is_loose = len(only.below) > 1 and split_of(name)
+        if only.below and (is_loose or not only.direct):  # around it all, of whatever name
             return find_tested(folder / name, classes)
     found = _splits_in(shapes)
     tests = [name for name, split in found.items() if split == "test"]

@@ -73,7 +73,8 @@ def parse_recipe(text: str, source: str, overrides: Sequence[str] = ()) -> Recip
         return Recipe.model_validate(document)
     except ValidationError as error:
         wrong = first_fault(error)[0]
-        is_set = wrong in {override.partition("=")[0].strip() for override in overrides}
+        keys = [override.partition("=")[0].strip() for override in overrides]
+        is_set = any(f"{key}.".startswith(f"{wrong}." * bool(wrong)) for key in keys)
         raise faulty("--set" if is_set else source, error, Recipe) from error
 
 

@@ -261,7 +261,7 @@ def _compared(entries: Sequence[Entry], key: str) -> Figure:
             label += f" ({entry.validation_loss})" * (loss and len(kinds) > 1)
             axes.plot(*zip(*points, strict=True), label=label, linewidth=1.1, **looks)
     whole_epochs(axes, epochs[1:])
-    kind = f" ({kinds.pop()})" if len(kinds) == 1 else ", of several kinds"
+    kind = ", of several kinds" if len(kinds) > 1 else "".join(f" ({one})" for one in kinds)
     axes.set(xlabel="epoch", ylabel=f"validation loss{kind}" if loss else "validation accuracy")
     handles, names = axes.get_legend_handles_labels()
     if handles:

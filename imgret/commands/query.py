@@ -26,7 +26,7 @@ from imgret.options import (
     trusted,
 )
 from imgret.process import importing
-from imgret.ranges import DecimalNumber, WholeNumber
+from imgret.ranges import DecimalNumber, FiniteNumber, WholeNumber
 from imgret.standard_input import HERE, named_images, shown
 from imgret.streams import say
 from retrieval.text import advised
@@ -88,7 +88,7 @@ Examples:
 )
 @click.option(
     "--min-score",
-    type=DecimalNumber(),
+    type=FiniteNumber(),
     help="Leave out matches with a lower cosine similarity.",
 )
 @click.option(

@@ -101,7 +101,11 @@ def _print_csv(evaluation: ClassifierReport) -> None:
     print_csv(
         ["class", "precision", "recall", "F1", "support"],
         [
-            [name, *(Number(f"{v:.6f}") for v in (of.precision, of.recall, of.f1)), images]
+            [
+                name,
+                *(Number(f"{v:.6f}") if images else "" for v in (of.precision, of.recall, of.f1)),
+                images,
+            ]
             for name, of, images in kinds
         ],
     )

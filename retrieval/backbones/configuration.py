@@ -150,5 +150,7 @@ def needs_image_size(name: str, cfg: Mapping[str, Any] | None) -> bool:
 
 def reason(error: BaseException) -> str:
     """Return what an error says, on one line."""
-    unknown = "nothing is known as " * isinstance(error, KeyError)  # which shows the key alone
-    return unknown + " ".join(str(error).split())[:300] or type(error).__name__
+    is_key = isinstance(error, KeyError) and bool(error.args)  # which says nothing else
+    return (
+        "nothing is known as " * is_key + " ".join(str(error).split())[:300] or type(error).__name__
+    )

@@ -135,7 +135,7 @@ def _check_unprefixed(weights: Path, wanted: Collection[str]) -> None:
         return
     parts = (key.split(".") for key in keys)
     prefixes = {".".join(of[:n]) + "." for of in parts for n in range(1, min(len(of), 4))}
-    for prefix in sorted(prefixes)[:MOST_PREFIXES]:
+    for prefix in sorted(prefixes, key=len)[:MOST_PREFIXES]:
         if 2 * sum(prefix + name in keys for name in wanted) > len(wanted):
             raise BackboneError(
                 f"{weights} has {prefix!r} before the names of the network's weights. Remove it "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -83,6 +83,7 @@ def compare(
         labels=data.query_labels,
         labels_name="query_labels",
     )
+    experiments = list(experiments) if isinstance(experiments, Iterable) else [experiments]
     if not experiments or not all(isinstance(named, NamedExperiment) for named in experiments):
         raise ArgumentError(
             f"experiments is {experiments!r}. Give a list of what read_experiment() returns."

@@ -177,11 +177,6 @@ def rank_images(
     names = label_names(gallery, queries)
     searched, asking = coded(gallery, names), coded(queries or gallery, names)
     rows, notices = _chosen(asking.labels, measured.most_queries)
-    if max(measured.k) > len(gallery):
-        notices.append(
-            f"The gallery has {counted(len(gallery), 'image')}, so figures of "
-            f"{max(measured.k):,} neighbours count places with none."
-        )
     run = _Run(gallery, searched, method, measured, progress, bounds or Bounds())
     if queries is not None:
         _check_shared(searched, asking)
@@ -199,7 +194,8 @@ def rank_images(
             "was searched for among the other four, with both fitted anew."
         )
         return ranked, "leave-one-out", rows, notices + run.notices
-    return run.leave_one_out(rows), "leave-one-out", rows, notices
+    ranked = run.leave_one_out(rows)
+    return ranked, "leave-one-out", rows, notices + run.notices
 
 
 def label_names(gallery: Images, queries: Images | None = None) -> list[str]:
@@ -230,6 +226,7 @@ class _Run:
         self.progress = progress
         self.bounds = bounds
         self.notices: list[str] = []
+        self._told: set[str] = set()
 
     def queries(self, images: Images, queries: Labelled, rows: np.ndarray) -> Ranked:
         whole = np.arange(len(self.images))
@@ -240,7 +237,7 @@ class _Run:
     def leave_one_out(self, rows: np.ndarray) -> Ranked:
         whole = np.arange(len(self.images))
         gallery = self._gallery(whole, self._fit(whole))
-        return self._rank(gallery.rows(rows), gallery)
+        return self._rank(gallery.rows(rows), gallery, own=True)
 
     def by_fifths(self, rows: np.ndarray) -> tuple[Ranked, np.ndarray]:
         """Search for each fifth of the images among the others."""
@@ -276,7 +273,7 @@ class _Run:
         inside = np.flatnonzero(self.gallery.labels >= first)
         gallery = self._gallery(inside, self._fit(seen, anew=True))
         mine = rows[self.gallery.labels[rows] >= first]
-        part = self._rank(gallery.rows(np.searchsorted(inside, mine)), gallery)
+        part = self._rank(gallery.rows(np.searchsorted(inside, mine)), gallery, own=True)
         return _renumbered(part, inside), mine
 
     def _fit(self, rows: np.ndarray, *, anew: bool = False) -> Apply:
@@ -291,7 +288,9 @@ class _Run:
         vectors = vectors_of(self.images.embeddings, rows, apply, self.bounds)
         return replace(self.gallery.rows(rows), vectors=vectors)
 
-    def _rank(self, queries: Labelled, gallery: Labelled) -> Ranked:
+    def _rank(self, queries: Labelled, gallery: Labelled, *, own: bool = False) -> Ranked:
+        """Rank a gallery, own: of which the queries are a part."""
+        self._tell_k(len(gallery) - own)
         if self.method.refinement.augment:
             self._tell_memory(gallery)
             gallery = augmented(gallery, self.method.refinement.augment, self.bounds)
@@ -305,10 +304,21 @@ class _Run:
             bounds=self.bounds,
         )
 
+    def _tell_k(self, searched: int) -> None:
+        """Say that some figures are of more neighbours than there are."""
+        most = max(self.measured.k)
+        if most > searched and "k" not in self._told:
+            self._told.add("k")
+            self.notices.append(
+                f"{counted(searched, 'image')} can be found for a query, so figures of {most:,} "
+                "neighbours count places with none."
+            )
+
     def _tell_memory(self, gallery: Labelled) -> None:
         """Say what an augmentation will take where the vectors were not held."""
-        if self.notices or isinstance(gallery.vectors, np.ndarray):
+        if "memory" in self._told or isinstance(gallery.vectors, np.ndarray):
             return
+        self._told.add("memory")
         need = memory_to_augment(gallery) / 1e9
         self.notices.append(f"The augmentation holds all vectors: {need:.1f} GB of memory.")
         if self.progress:

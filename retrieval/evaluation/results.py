@@ -15,6 +15,7 @@ from retrieval.suggestion import did_you_mean
 from retrieval.text import counted
 from retrieval.words import AnswerKind, IntervalOver
 
+SUREST, MOST_POWER, HALVINGS = 1 - 1e-6, 1e8, 40  # to share a probability among classes
 ROUNDING = 1e-3  # of a score: bfloat16 against float32, and a product against itself
 
 
@@ -109,7 +110,7 @@ class Confidence(Plain):
         """Return how likely the m matches of q queries are right: (q, m) float64 in [0, 1].
 
         It is 0 for a match that is not there, or that scores less than `least` by more than engines
-        round differently. Of several classes each has at most what the likelier ones leave. e: the
+        round differently. The probabilities of the classes of a query sum to 1 at most. e: the
         evidence. density: (q,) of the best match. prior_known: share of queries that have an
         answer.
         """
@@ -117,22 +118,27 @@ class Confidence(Plain):
         odds = odds + math.log(prior_known / (1 - prior_known))
         given = _sigmoid(e.of_matches() @ np.array(self.is_right[:-1]) + self.is_right[-1])
         classes = _sigmoid(e.of_classes() @ np.array(self.is_right[:-1]) + self.is_right[-1])
-        shares, rest = _shared(np.where(e.is_class, classes, 0.0))
-        share = np.where(e.place < 0, rest[:, None], np.take_along_axis(shares, e.place, 1))
-        both = _sigmoid(odds)[:, None] * np.minimum(given, share)
+        power = _power_to_one(np.where(e.is_class, classes, 0.0))  # as one class alone is right
+        both = _sigmoid(odds)[:, None] * np.minimum(given, SUREST) ** power[:, None]
         return np.where(e.scores >= self.least - ROUNDING, both, 0.0)
 
 
-def _shared(given: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cap (q, n) probabilities of classes, the likeliest first, so that they sum to 1 at most.
+def _power_to_one(given: np.ndarray) -> np.ndarray:
+    """Return the (q,) powers of 1 or more by which (q, n) probabilities sum to 1 at most.
 
-    Return them, and (q,) what is left of 1.
+    Equal ones stay equal, and one that is sure keeps most of what it has (Clarke, Kovalchik and
+    Ingram 2017, "Adjusting bookmaker's odds to allow for overround").
     """
-    order = np.argsort(-given, axis=1, kind="stable")
-    taken = np.minimum(np.cumsum(np.take_along_axis(given, order, 1), axis=1), 1.0)
-    shares = np.empty_like(given)
-    np.put_along_axis(shares, order, np.diff(taken, axis=1, prepend=0.0), 1)
-    return shares, 1.0 - taken[:, -1]
+    found = np.ones(len(given))
+    over = given.sum(axis=1) > 1
+    some = np.minimum(given[over], SUREST)
+    low, high = np.zeros(len(some)), np.full(len(some), math.log(MOST_POWER))
+    for _ in range(HALVINGS if len(some) else 0):
+        middle = (low + high) / 2
+        still = (some ** np.exp(middle)[:, None]).sum(axis=1) > 1
+        low, high = np.where(still, middle, low), np.where(still, high, middle)
+    found[over] = np.exp(high)
+    return found
 
 
 @dataclass(frozen=True)

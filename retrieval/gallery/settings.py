@@ -141,8 +141,8 @@ class CalibrationState(Frozen):
     method: the search whose scores they are; of another one they say nothing. kind: what an answer
     is, an image of the same "class" or the same "picture". queries, error: those that it was
     learnt from, and the expected calibration error. images, labels: how many there were, and where
-    their labels came from. relabelled: how many times an image got another label since. removed:
-    how many of them were removed or overwritten since, or of those that came after.
+    their labels came from. relabelled: how many times an image got another label since. next_id:
+    the least id of what came later. left: how many of the images are still there, unchanged.
     """
 
     method: str
@@ -156,7 +156,20 @@ class CalibrationState(Frozen):
     images: int = Field(ge=0)
     labels: str
     relabelled: int = Field(default=0, ge=0)
-    removed: int = Field(default=0, ge=0)
+    next_id: int = Field(ge=0)
+    left: int = Field(ge=0)
+
+
+def same_labels(one: str, other: str) -> bool:
+    """Tell whether labels come from the same place, however a file is spelled.
+
+    >>> same_labels("a.csv", "./a.csv"), same_labels("folder", "none")
+    (True, False)
+    """
+    words = (BY_FOLDER, "none")
+    if one in words or other in words:
+        return one == other
+    return Path(one).absolute() == Path(other).absolute()
 
 
 class PassedOver(Frozen):
@@ -204,24 +217,31 @@ class Settings(SearchSettings):
         tenth of the labels are others.
         """
         known = self.calibration
-        if known is None or known.method != self.method or known.labels != self.labels:
+        if (
+            known is None
+            or known.method != self.method
+            or not same_labels(known.labels, self.labels)
+        ):
             return None
         if known.kind == "class" and known.relabelled > MOST_RELABELLED * known.images:
             return None
-        if 2 * known.removed > known.images:
+        if 2 * known.left < known.images:
             return None
         return known if known.images <= 2 * images and images <= 2 * known.images else None
 
-    def with_changes(self, *, relabelled: int = 0, removed: int = 0) -> Settings:
-        """Count images that got another label, or were removed, since the calibration."""
+    def with_relabelled(self, images: int) -> Settings:
+        """Count images that got another label since the calibration."""
         known = self.calibration
-        if known is None or not relabelled + removed:
-            return self
-        counted = {
-            "relabelled": known.relabelled + relabelled,
-            "removed": known.removed + removed,
-        }
-        return self.model_copy(update={"calibration": known.model_copy(update=counted)})
+        return self._recalibrated({"relabelled": known.relabelled + images}) if known else self
+
+    def with_left(self, images: int) -> Settings:
+        """Note how many images of the calibration are still there."""
+        return self._recalibrated({"left": images})
+
+    def _recalibrated(self, changes: dict[str, int]) -> Settings:
+        known = self.calibration
+        new = known and known.model_copy(update=changes)
+        return self.model_copy(update={"calibration": new})
 
     def without_derived(self) -> Settings:
         """Return what the table stores: all but the index and what was learnt or counted since."""
@@ -232,6 +252,10 @@ class Settings(SearchSettings):
             "passed_over": (),
         }
         return self.model_copy(update=none)
+
+    def without_calibration(self) -> Settings:
+        """Return the settings as if the gallery had never been calibrated."""
+        return self.model_copy(update={"calibration": None})
 
     def without_index(self) -> Settings:
         """Return the settings with no index published."""

@@ -119,7 +119,9 @@ def told_apart(one: str, other: str, width: int = 30) -> tuple[str, str]:
     if short_one != short_other or one == other:
         return short_one, short_other
     texts = visible(one), visible(other)
-    same = next((n for n, (a, b) in enumerate(zip(*texts, strict=False)) if a != b), 0)
+    same = next(
+        (n for n, (a, b) in enumerate(zip(*texts, strict=False)) if a != b), min(map(len, texts))
+    )
     start = max(0, same - width // 4)
     cut = [f"…{text[start : start + width - 2]}…" for text in texts]
     return cut[0], cut[1]

@@ -155,6 +155,8 @@ def keep_calibration(snapshot: Snapshot, calibration: Calibration) -> None:
         error=calibration.error,
         images=images,
         labels=used.labels,
+        next_id=snapshot.table.next_id,
+        left=images,
     )
     with gallery.lock():
         settings, _ = open_to_write(gallery)

@@ -44,7 +44,9 @@ def measured_of(
     k: int | Sequence[int], vote: int, most_queries: int, interval_over: IntervalOver = "queries"
 ) -> Measured:
     """Check arguments of evaluate(). Raises ArgumentError."""
-    several: list[Any] = list(k) if isinstance(k, Iterable) and not isinstance(k, str) else [k]
+    several: list[Any] = (
+        list(k) if isinstance(k, Iterable) and not isinstance(k, str | bytes) else [k]
+    )
     ks = {whole("k", one, most=MOST_NEIGHBOURS) for one in several}
     if not ks:
         raise ArgumentError(f"k is {k!r}. Give one number or more, such as [1, 5].")

@@ -13,7 +13,7 @@ from retrieval import transform as transforms
 from retrieval.errors import GalleryError, GalleryWriteError, ImgretError
 from retrieval.files import is_there, sync
 from retrieval.gallery import Gallery, ImageTable, IndexState, Settings, make_distinct
-from retrieval.gallery.filter import INDEXED
+from retrieval.gallery.filter import INDEXED, ids_below
 from retrieval.gallery.settings import write_text
 from retrieval.index import GrowingIndex
 from retrieval.progress import Progress
@@ -175,8 +175,16 @@ def _bring_up_index(
     made, built, changed = _save_one_of(gallery, table, state, whole, beside, must=compact)
     table.write_settings(without_index(settings))  # now that there is an index for them
     now = _state_of(table, settings, made, built, changed)
-    update = {"index": now} | ({"calibration": None} if made.anew else {})
-    return _published(gallery, table, state, settings.model_copy(update=update), settings.files)
+    settings = settings.model_copy(update={"index": now})
+    settings = settings.without_calibration() if made.anew else _with_left(table, settings)
+    return _published(gallery, table, state, settings, settings.files)
+
+
+def _with_left(table: ImageTable, settings: Settings) -> Settings:
+    known = settings.calibration
+    if known is None:
+        return settings
+    return settings.with_left(table.count(INDEXED & ids_below(known.next_id)))
 
 
 def _candidates(
@@ -258,14 +266,17 @@ def without_index(settings: Settings) -> str:
     return write_text(settings.without_derived())
 
 
-def fitted_anew(before: IndexState | None, now: IndexState | None) -> str | None:
-    """Say that a transform was fitted anew; None if it is the one there was."""
+def fitted_anew(
+    before: IndexState | None, now: IndexState | None, *, refit: bool = False
+) -> str | None:
+    """Say that a transform was fitted anew; None if it is the one there was.
+
+    refit: whether it was fitted whatever it was.
+    """
     if now is None or now.transform == "none":
         return None
-    if before is not None and (before.transform, before.fitted_on) == (
-        now.transform,
-        now.fitted_on,
-    ):
+    fits = [(state.transform, state.fitted_on) for state in (before, now) if state]
+    if before is not None and fits[0] == fits[1] and not refit:
         return None
     labels = transforms.sees_labels(now.transform)
     if before is None and not labels:  # nothing that was there before, nor anything of the user's

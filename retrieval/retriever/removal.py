@@ -8,6 +8,7 @@ from pathlib import Path
 
 from retrieval.errors import GalleryError, GalleryWriteError
 from retrieval.gallery import Gallery, ImageTable, Settings, storable
+from retrieval.gallery.filter import INDEXED
 from retrieval.progress import Progress
 from retrieval.retriever.publish import bring_up_index, open_to_write
 from retrieval.retriever.reembed import forget_staged
@@ -19,6 +20,10 @@ KEPT_IN_FILES = (
 KEPT_FOR_READERS = (
     "%s: another command still reads the rows as they were, so these stay on the disk until the "
     "next command that writes, such as `imgret index --compact`."
+)
+CALIBRATION_ENDED = (
+    "The calibration was learnt from other images, labels or scores, so matches have no "
+    "probability. Run `imgret calibrate` again."
 )
 NOT_ERASED = (
     "%s: what was removed is found no more, but its embeddings stay in files that cannot be "
@@ -37,11 +42,11 @@ def remove_rows(
     """
     before = published_rows(gallery, paths)
     settings, table = open_to_write(gallery, progress)
+    was_calibrated = _is_calibrated(settings, table)
     gone = rows_below(gallery, table, paths)
     version = table.version
     table.remove(list(gone))
     if table.version != version:
-        settings = settings.with_changes(removed=len(gone))
         settings = bring_up_index(gallery, table, settings, progress=progress)
     forget_staged(gallery, table)
     try:
@@ -51,7 +56,15 @@ def remove_rows(
     else:
         if gone:
             tell_if_kept(gallery, table, settings)
+    if was_calibrated and not _is_calibrated(settings, table):
+        _log.warning("%s: %s", gallery.path, CALIBRATION_ENDED)
     return before | gone
+
+
+def _is_calibrated(settings: Settings, table: ImageTable) -> bool:
+    if settings.calibration is None:
+        return False
+    return settings.calibration_of(table.count(INDEXED)) is not None
 
 
 def _erased(

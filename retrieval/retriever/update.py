@@ -12,7 +12,7 @@ from retrieval.errors import DataError, GalleryError
 from retrieval.gallery import Gallery, ImageTable, Settings, read_one_state
 from retrieval.gallery.contents import Contents
 from retrieval.gallery.filter import INDEXED
-from retrieval.gallery.settings import BackboneState, CalibrationState
+from retrieval.gallery.settings import BackboneState, CalibrationState, same_labels
 from retrieval.gallery.stored_rows import StoredRow, StoredRows
 from retrieval.retriever.encoders import EncoderChoice
 from retrieval.retriever.gone import check_missing
@@ -20,7 +20,7 @@ from retrieval.retriever.info import estimate
 from retrieval.retriever.plan import Plan
 from retrieval.retriever.publish import bring_up_index, fitted_anew, open_to_write
 from retrieval.retriever.reembed import reembed_rows
-from retrieval.retriever.removal import tell_if_read
+from retrieval.retriever.removal import CALIBRATION_ENDED, tell_if_read
 from retrieval.retriever.reports import IndexEstimate, IndexReport
 from retrieval.retriever.request import IndexRequest
 from retrieval.retriever.writer import Writer, run_tasks
@@ -46,16 +46,12 @@ class _Before:
     def had_other_labels(self, settings: Settings) -> bool:
         """Tell whether labels came from elsewhere where they may have chosen the transform."""
         chosen = transforms.KINDS[transforms.parse_spec(settings.transform).name].stands_for
-        return bool(chosen) and settings.labels != self.settings.labels
+        return bool(chosen) and not same_labels(settings.labels, self.settings.labels)
 
     def told(self, now: Settings, table: ImageTable) -> str | None:
         """Say that a calibration does not fit any more."""
-        if self.known is None or now.calibration_of(table.count(INDEXED)) is not None:
-            return None
-        return (
-            "The calibration was learnt from other images, labels or scores, so matches have no "
-            "probability. Run `imgret calibrate` again."
-        )
+        is_lost = self.known and now.calibration_of(table.count(INDEXED)) is None
+        return CALIBRATION_ENDED if is_lost else None
 
 
 class Update:
@@ -83,8 +79,8 @@ class Update:
         compact: leave no removed row in any file, and nothing beside the index.
         """
         request = self.request
-        anew = request.reembed or not self.gallery.exists()
-        had = None if anew else self.gallery.settings()
+        had = self.gallery.settings() if self.gallery.exists() else None
+        anew = request.reembed or had is None
         settings, table = self._opened()
         before = _Before.of(had, table) if had and table else None
         asked = request.labels_for(settings)
@@ -106,9 +102,7 @@ class Update:
         kinds = dict(plan.passed_over_by_kind[:MOST_KINDS])
         settings = settings.with_passed_over(list(plan.searched), kinds)
         writer.finish(plan, [] if refused else [row.id for row in plan.gone.values()])
-        settings = settings.with_changes(
-            relabelled=writer.tally.relabelled, removed=len(plan.gone) + writer.tally.changed
-        )
+        settings = settings.with_relabelled(writer.tally.relabelled)
         refit = refit or (before is not None and before.had_other_labels(settings))
         now = bring_up_index(
             self.gallery, table, settings, refit=refit, compact=compact, tidy=True,
@@ -118,7 +112,10 @@ class Update:
             tell_if_read(self.gallery, table)
         if refused:
             raise refused
-        said = [self._encoder.notice(anew=anew), fitted_anew(settings.index, now.index)]
+        said = [
+            self._encoder.notice(anew=anew),
+            fitted_anew(settings.index, now.index, refit=refit),
+        ]
         said += [before.told(now, table)] if before else []
         return self._report(plan, writer, settings, " ".join(filter(None, said)) or None)
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from classify.data import find_labelled, find_layout, find_splits
-from classify.data.layout import split_of
+from classify.data.layout import find_tested, split_of
 from classify.recipe import DataSettings
 from retrieval.errors import ImgretError
 from tests.classify.blobs import save_blobs
@@ -104,6 +104,15 @@ def test_a_loose_image_does_not_make_a_class_of_the_only_split(tmp_path: Path) -
     splits = find_splits(train.parent, DataSettings(), seed=0)
     assert splits.train.classes == ("blue", "green", "red")
     assert f"Images in {train} itself are not used: they have no class." in splits.notes
+    assert find_tested(train.parent, splits.train.classes) == train
+
+
+def test_a_lone_class_with_folders_in_it_is_no_split(tmp_path: Path) -> None:
+    save_blobs(tmp_path / "data" / "animals", 4)
+    image = next((tmp_path / "data" / "animals" / "red").iterdir())
+    shutil.copy(image, tmp_path / "data" / "animals" / "0.png")
+    with pytest.raises(ImgretError, match="has only one class, 'animals'"):
+        find_splits(tmp_path / "data", DataSettings(), seed=0)
 
 
 @pytest.mark.parametrize("name", ["train", "test", "freight train", "dev"])

@@ -202,6 +202,13 @@ def test_an_unknown_key_that_is_set_is_named(key: str, named: str) -> None:
         tiny(f"{key}=3")
 
 
+def test_a_value_that_is_set_is_blamed_where_a_table_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"^--set: augmentation: rand must be a policy"):
+        tiny("augmentation.rand=zz")
+    with pytest.raises(RecipeError, match=r"^--set: distillation cannot be combined with mixup"):
+        tiny("augmentation.mixup=0.2", 'distillation={teacher="resnet18"}')
+
+
 def network(name: str, classes: int) -> Any:
     """The network of a recipe without memory for its weights, and the side of its input."""
     recipe = recipes.read_recipe(name, ["model.weights=random"])

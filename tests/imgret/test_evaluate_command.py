@@ -229,7 +229,7 @@ def test_compare_says_which_queries_it_leaves_out(
     said = "Left out, since no image has their class: 8 queries."
     assert f"imgret: {said}\n" in done.stderr
     assert said in (tmp_path / "page.html").read_text()
-    assert "The gallery has 24 images, so figures of 5,000 neighbours count places" in done.stderr
+    assert "24 images can be found for a query, so figures of 5,000 neighbours count" in done.stderr
 
 
 def test_compare_spans_a_grid_writes_page_and_figures_and_remembers(

@@ -397,6 +397,14 @@ def test_tuning_needs_a_neighbour(tmp_path: Path) -> None:
         tune(tmp_path, minutes=1, cache=tmp_path / "cache", k=0)
 
 
+def test_experiments_may_come_from_a_generator_or_alone(pictures: Path, tmp_path: Path) -> None:
+    one = NamedExperiment("one", Experiment.model_validate({"search": {"transform": "none"}}))
+    data, cache = ComparedFolders(pictures), tmp_path / "c"
+    found = compare(data, [one], cache=cache).to_dict()
+    assert compare(data, (named for named in [one]), cache=cache).to_dict() == found  # type: ignore[arg-type]
+    assert compare(data, one, cache=cache).to_dict() == found  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("measured", [Measured(()), Measured((0,)), Measured((1,), vote=0)])
 def test_a_comparison_measures_something(tmp_path: Path, measured: Measured) -> None:
     with pytest.raises(ImgretError, match=r"(k|vote) is .*Give"):

@@ -51,6 +51,16 @@ def plain(gallery: Images, queries: Images | None = None, **options: object) -> 
     return evaluate(gallery, queries, method=SearchMethod("none"), **options)  # type: ignore[arg-type]
 
 
+def test_more_neighbours_than_there_are_is_told() -> None:
+    gallery = images(20)
+    for k, said in ((19, False), (20, True)):
+        notices = plain(gallery, measured=Measured((1, k))).notices
+        assert any("19 images can be found for a query" in n for n in notices) == said
+        assert any("neighbours count places" in n for n in notices) == said
+    fifths = evaluate(gallery, method=SearchMethod("lda"), measured=Measured((1, 18)))
+    assert any("images can be found for a query" in notice for notice in fifths.notices)
+
+
 def test_queries_are_ranked_as_brute_force_ranks_them() -> None:
     gallery, queries = images(seed=0), images(40, seed=1)
     known = NearestNeighbors(n_neighbors=5, metric="cosine").fit(gallery.embeddings)

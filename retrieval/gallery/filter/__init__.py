@@ -7,7 +7,8 @@ from retrieval.gallery.filter.named import (
     LABELLED,
     NOTED,
     UNSETTLED,
+    ids_below,
     with_ids,
 )
 
-__all__ = ["FAILED", "INDEXED", "LABELLED", "NOTED", "UNSETTLED", "Filter", "with_ids"]
+__all__ = ["FAILED", "INDEXED", "LABELLED", "NOTED", "UNSETTLED", "Filter", "ids_below", "with_ids"]

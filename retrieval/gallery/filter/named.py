@@ -35,3 +35,8 @@ UNSETTLED = Filter(
 def with_ids(ids: Iterable[int]) -> Filter:
     """Select the rows of these ids."""
     return Filter(Membership("id", (*ids, -1)))
+
+
+def ids_below(end: int) -> Filter:
+    """Select the rows of ids that are less."""
+    return Filter(Relation("id", "<", end))
