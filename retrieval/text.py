@@ -78,6 +78,8 @@ def advised(reason: str) -> str:
     ('nothere.jpg: does not exist. Check its spelling.', 'a.jpg: empty file. Give another image.')
     """
     said = reason.rpartition(": ")[2]  # behind the path
+    if reason.endswith("."):
+        return reason
     if "; " in said:
         return f"{reason}."
     advice = (advice for words, advice in _ADVICE.items() if words in said)

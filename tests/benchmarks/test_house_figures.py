@@ -85,7 +85,6 @@ A = B = 1
 C, _E = 1, 2
 F: int = 4
 _hidden = 5
-command = 6
 x.attribute = 7
 def g(): h = 8
 class I: j = 9

@@ -127,18 +127,18 @@ def test_ctrl_c_saves_and_resume_ends_as_an_unbroken_run(
         (["data", "--recipe", "P3", "--weights", "nowhere"], "There is no folder nowhere for "),
         (["data", "--recipe", "P1", "--weights", "./nowhere"], "There is no folder ./nowhere for "),
         (["data", "--recipe", "R1"], "R1 is an experiment of retrieval, not a recipe to train by."),
-        (["data", "--recipe", "P1", "--set", "foo.bar=1"], "P1: foo: there is no such key."),
+        (["data", "--recipe", "P1", "--set", "foo.bar=1"], "--set: foo: there is no such key."),
         (
             ["data", "--recipe", "P1", "--set", "training.epochs=x"],
-            "P1: training.epochs: it takes a whole number, not 'x'. Correct this key.",
+            "--set: training.epochs: it takes a whole number, not 'x'. Correct this key.",
         ),
         (
             ["data", "--recipe", "P1", "--set", "training.epochs=0"],
-            "P1: training.epochs: it takes 1 or more, not 0. Correct this key.",
+            "--set: training.epochs: it takes 1 or more, not 0. Correct this key.",
         ),
         (
             ["data", "--recipe", "P1", "--set", "input.fit=x"],
-            "P1: input.fit: it takes 'squash', 'crop' or 'pad', not 'x'. Correct this key.",
+            "--set: input.fit: it takes 'squash', 'crop' or 'pad', not 'x'. Correct this key.",
         ),
         (["data/train/red"], "no class folders"),
     ],
@@ -262,7 +262,7 @@ def test_explain_draws_several_models_side_by_side(
     runs = [trained / "runs" / name for name in ("good", "poor")]
     done = imgret("explain", runs[0], file, "--beside", runs[1], "--out", "cam.png")
     assert done.returncode == 0, done.stderr
-    assert [line.split("\t")[1] for line in done.stdout.splitlines()] == ["model", "good", "poor"]
+    assert [line.split("\t")[1] for line in done.stdout.splitlines()] == ["run", "good", "poor"]
     with Image.open(tmp_path / "cam.png") as drawn:
         assert drawn.width > 300
     wrong = imgret("explain", runs[0], trained / "data" / "test", "--show", "correct",

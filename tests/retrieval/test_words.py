@@ -49,9 +49,9 @@ def test_what_index_may_be_asked_for_is_said_once() -> None:
 @pytest.mark.parametrize(
     ("command", "names"),
     [
-        (index.command, {*EMBEDDING, *SEARCH}),
-        (compare.command, {*EMBEDDING, *SEARCH}),
-        (evaluate.command, {*SEARCH}),
+        (index.index_command, {*EMBEDDING, *SEARCH}),
+        (compare.compare_command, {*EMBEDDING, *SEARCH}),
+        (evaluate.evaluate_command, {*SEARCH}),
     ],
 )
 def test_commands_have_the_options(command: click.Command, names: set[str]) -> None:
