@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from retrieval.arguments import is_address
 from retrieval.errors import RecipeError, first_fault
 from retrieval.files import read_bounded
 from retrieval.suggestion import did_you_mean
@@ -23,6 +24,8 @@ def text_of(name: str, instead: str, known: Iterable[str] = ()) -> str:
 
     instead: what else to give. known: our recipes, of which one may be meant.
     """
+    if is_address(name):
+        raise RecipeError(f"{name} is an address. Give a recipe's file on this machine.")
     file = Path(name)
     try:
         return read_bounded(file, MAX_RECIPE_BYTES, is_named=True).decode(errors="replace")

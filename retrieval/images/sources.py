@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from PIL import Image, ImageFile
 
+from retrieval.arguments import is_address
 from retrieval.errors import ImageError, QueryError
 from retrieval.images.formats import (
     HEADER_BYTES,
@@ -48,6 +49,8 @@ def open_source(source: Any, max_pixels: int) -> Opened:
     """
     if isinstance(source, str) and not source:
         raise QueryError("The query is ''. Give a path.")
+    if is_address(source):
+        raise QueryError(f"The query {source} is an address. Give a file on this machine.")
     if isinstance(source, str | os.PathLike):
         return open_bytes(read_bytes(Path(source))[0], max_pixels)
     if isinstance(source, bytes | bytearray | memoryview):

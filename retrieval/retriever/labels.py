@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from retrieval.arguments import is_address
 from retrieval.errors import DataError
 from retrieval.files import opened
 from retrieval.gallery import storable
@@ -24,11 +25,12 @@ def labels_from(source: str, most: int = MOST_LABELS) -> Labels:
     """Return labels by "folder" (the name of the folder that holds an image), "none", or a CSV.
 
     A CSV file has the columns path and label; its paths are relative to its own folder. Names that
-    Unicode counts as equal are one label. most: rows
-    that it may have. Raises DataError where it cannot be read.
+    Unicode counts as equal are one label. most: rows that it may have. Raises DataError where it cannot be read.
     """
     if source in (BY_FOLDER, "none"):
         return Labels(by_folder=source == BY_FOLDER)
+    if is_address(source):
+        raise DataError(f"{source} is an address. Give a CSV file on this machine.")
     return Labels(by_path=_read_csv(Path(source), most))
 
 

@@ -24,6 +24,8 @@ SAID = [
     (("query", "nothere.jpg"), "imgret: nothere.jpg: does not exist. Check its spelling."),
     (("query", "empty.jpg"), "imgret: empty.jpg: empty file. Give another image."),
     (("query", "https://a.org/b.jpg"), "https://a.org/b.jpg is an address. Give a path on"),
+    (("index", "pictures", "--recipe", "https://a.org/r.toml"), "a.org/r.toml is an address."),
+    (("index", "pictures", "--labels", "https://a.org/l.csv"), "a.org/l.csv is an address."),
     (("index", "s3://a/b"), "s3://a/b is an address. Give a path on this machine."),
     (("query", "nothere.jpg", "--min-score", "nan"), "'nan' is not a number. Give a number."),
     (
@@ -162,6 +164,8 @@ def test_what_is_no_picture_has_its_article(folder: Path) -> None:
     wrong: object = 5
     with pytest.raises(QueryError, match="an int is not a picture"):
         Retriever(folder / "g").search(wrong)  # type: ignore[call-overload]
+    with pytest.raises(QueryError, match=r"The query s3://a/b is an address\. Give a file on"):
+        Retriever(folder / "g").search("s3://a/b")
     with pytest.raises(QueryError, match=r"The query is ''\. Give a path\."):
         Retriever(folder / "g").search("")
 
