@@ -25,7 +25,8 @@ def labels_from(source: str, most: int = MOST_LABELS) -> Labels:
     """Return labels by "folder" (the name of the folder that holds an image), "none", or a CSV.
 
     A CSV file has the columns path and label; its paths are relative to its own folder. Names that
-    Unicode counts as equal are one label. most: rows that it may have. Raises DataError where it cannot be read.
+    Unicode counts as equal are one label. most: rows that it may have. Raises DataError where it
+    cannot be read.
     """
     if source in (BY_FOLDER, "none"):
         return Labels(by_folder=source == BY_FOLDER)
