@@ -48,6 +48,16 @@ class _Before:
         chosen = transforms.KINDS[transforms.parse_spec(settings.transform).name].stands_for
         return bool(chosen) and not same_labels(settings.labels, self.settings.labels)
 
+    def kept_fit(self, now: Settings) -> str | None:
+        """Say that a transform stays which was fitted to labels that have changed."""
+        was, state = self.settings.index, now.index
+        if state is None or was is None or was.built != state.built:
+            return None
+        kind = transforms.KINDS[transforms.parse_spec(state.asked).name]
+        if kind.labels != "needed" or same_labels(now.labels, self.settings.labels):
+            return None
+        return f"The transform {state.asked} is still that of the labels before. Give --refit."
+
     def told(self, now: Settings, table: ImageTable) -> str | None:
         """Say that a calibration does not fit any more."""
         is_lost = self.known and now.calibration_of(table.count(INDEXED)) is None
@@ -116,7 +126,7 @@ class Update:
             self._encoder.notice(anew=anew),
             fitted_anew(settings.index, now.index, refit=refit),
         ]
-        said += [before.told(now, table)] if before else []
+        said += [before.kept_fit(now), before.told(now, table)] if before else []
         return self._report(plan, writer, settings, " ".join(filter(None, said)) or None)
 
     def estimate(self) -> IndexEstimate:

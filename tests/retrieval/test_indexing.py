@@ -302,6 +302,21 @@ def test_auto_says_when_labels_took_part(pictures: Path, tmp_path: Path, weights
     assert without.index(tmp_path / "two").notice is None
 
 
+def test_a_transform_that_keeps_the_labels_of_before_is_told(
+    pictures: Path, tmp_path: Path, weights: Path
+) -> None:
+    rows = [f"{file},{int(file.stem) % 2}" for file in sorted(pictures.rglob("*.jpg"))]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    retriever = Retriever(tmp_path / "g", backbone=str(weights), transform="lda")
+    retriever.index(pictures)
+    said = "The transform lda is still that of the labels before. Give --refit."
+    assert said in str(retriever.index(pictures, labels=tmp_path / "labels.csv").notice)
+    assert retriever.index(pictures).notice is None  # once
+    refitted = str(retriever.index(pictures, refit=True).notice)
+    assert "fitted to 24 images and their labels" in refitted
+    assert said not in refitted
+
+
 def test_another_transform_reads_no_image(retriever: Retriever, pictures: Path) -> None:
     for spec, dim in (("standard+pca:8", 8), ("lda", 2), ("none", 1024)):
         report = Retriever(retriever.gallery.path, transform=spec).index(pictures)
