@@ -228,7 +228,7 @@ def untested(entries: Sequence[Entry]) -> list[str]:
     lacking = [entry for entry in entries if entry.tested is None]
     unusable = [entry for entry in lacking if (entry.run.folder / TESTED).exists()]
     missing = [entry for entry in lacking if entry not in unusable]
-    said = _unusable(unusable) if unusable else []
+    said = [_unusable(unusable)] if unusable else []
     if not missing:
         return said
     names = ", ".join(entry.name for entry in missing)
@@ -244,14 +244,14 @@ def untested(entries: Sequence[Entry]) -> list[str]:
     ]
 
 
-def _unusable(entries: Sequence[Entry]) -> list[str]:
+def _unusable(entries: Sequence[Entry]) -> str:
     """Say that the kept tests of runs are not shown."""
     names = ", ".join(entry.name for entry in entries)
-    return [
+    return (
         f"The figures of test images lack {names}: what is kept as test.json is damaged, or of "
         "other weights than the run has now. A run without such figures has the place of its "
         "validation accuracy, if any. Run `imgret test` again."
-    ]
+    )
 
 
 def distinct_names(folders: Sequence[Path]) -> list[str]:

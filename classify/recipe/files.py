@@ -68,7 +68,14 @@ def _text(name: str) -> str:
 
 def parse_recipe(text: str, source: str, overrides: Sequence[str] = ()) -> Recipe:
     """Parse a recipe from TOML. Raises RecipeError, naming source and the key."""
-    document = with_overrides(document_of(text, source), overrides)
+    return check(with_overrides(document_of(text, source), overrides), source, overrides)
+
+
+def check(document: dict[str, Any], source: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Check a recipe from its parsed file. Raises RecipeError, naming source and the key.
+
+    overrides: those in the document already; --set is named where one of them is wrong.
+    """
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
@@ -76,14 +83,6 @@ def parse_recipe(text: str, source: str, overrides: Sequence[str] = ()) -> Recip
         keys = [override.partition("=")[0].strip() for override in overrides]
         is_set = any(f"{key}.".startswith(f"{wrong}." * bool(wrong)) for key in keys)
         raise faulty("--set" if is_set else source, error, Recipe) from error
-
-
-def check(document: dict[str, Any], source: str) -> Recipe:
-    """Check a recipe from its parsed file. Raises RecipeError, naming source and the key."""
-    try:
-        return Recipe.model_validate(document)
-    except ValidationError as error:
-        raise faulty(source, error, Recipe) from error
 
 
 def with_overrides(document: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

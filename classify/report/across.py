@@ -250,17 +250,15 @@ def _points(history: Sequence[Epoch], key: str) -> list[tuple[int, float]]:
 
 def _compared(entries: Sequence[Entry], key: str) -> Figure:
     figure, axes = new_figure(height=2.4 + 0.13 * len(entries))
-    loss, epochs = key.endswith("loss"), [0]
-    kinds = {entry.validation_loss for entry in entries if _points(entry.history, key)}
-    for place, entry in enumerate(entries):
-        epochs += [epoch for epoch, _ in _points(entry.history, key)]
-        points = _points(entry.history, key)
+    loss, drawn = key.endswith("loss"), [_points(entry.history, key) for entry in entries]
+    kinds = {e.validation_loss for e, points in zip(entries, drawn, strict=True) if points}
+    for place, (entry, points) in enumerate(zip(entries, drawn, strict=True)):
         if points:
             looks = styled(place) | {"markevery": max(1, len(points) // 8), "markersize": 3}
             label = one_line(entry.name, 26)
             label += f" ({entry.validation_loss})" * (loss and len(kinds) > 1)
             axes.plot(*zip(*points, strict=True), label=label, linewidth=1.1, **looks)
-    whole_epochs(axes, epochs[1:])
+    whole_epochs(axes, [epoch for points in drawn for epoch, _ in points])
     kind = ", of several kinds" if len(kinds) > 1 else "".join(f" ({one})" for one in kinds)
     axes.set(xlabel="epoch", ylabel=f"validation loss{kind}" if loss else "validation accuracy")
     handles, names = axes.get_legend_handles_labels()

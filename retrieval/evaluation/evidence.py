@@ -30,8 +30,7 @@ class Evidence:
     scores, support, margin: (q, m), -inf in scores where a match is not there or has no class.
     top_support, top_margin, near: (q,), of the best neighbour that has a class, and of all
     neighbours. is_class: (q, CONSIDERED) bool, the best neighbour of each class, where a query can
-    be of one class only; class_support, class_margin: (q, CONSIDERED), of those. place: (q, m)
-    int, which of them is the class of a match, or -1.
+    be of one class only; class_support, class_margin: (q, CONSIDERED), of those.
     """
 
     scores: np.ndarray
@@ -43,7 +42,6 @@ class Evidence:
     is_class: np.ndarray
     class_support: np.ndarray
     class_margin: np.ndarray
-    place: np.ndarray
 
     def of_query(self, density: np.ndarray) -> np.ndarray:
         """Support, margin, near and density of each query's best neighbour, (q, 4)."""
@@ -95,10 +93,9 @@ def evidence(
     unlabelled = best - np.where(rivalled, unknown, 0.0)
     top_margin = np.where(rivalled, np.minimum(top_margin, unlabelled), top_margin)
     is_class = _first_of_its_class(theirs) & one_class
-    place = np.where(one_class, _places_of(classes, theirs), -1)
     return Evidence(
         scores, support, margin, top_support, top_margin, mean_of_best(around, NEAR),
-        is_class, of_class, of_margin, place,
+        is_class, of_class, of_margin,
     )  # fmt: skip
 
 
@@ -112,18 +109,6 @@ def _padded(scores: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.nda
         np.pad(around, width, constant_values=-np.inf),
         np.pad(theirs, width, constant_values=NO_LABEL),
     )
-
-
-def _places_of(classes: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """The (q, m) places of the first neighbour of each class, or -1, some queries at a time."""
-    places = np.empty(classes.shape, np.int64)
-    step = max(1, CELLS_AT_ONCE // max(1, classes.shape[1] * theirs.shape[1]))
-    for start in range(0, len(classes), step):
-        rows = slice(start, start + step)
-        same = classes[rows, :, None] == theirs[rows, None, :]
-        same &= classes[rows, :, None] != NO_LABEL
-        places[rows] = np.where(same.any(axis=2), same.argmax(axis=2), -1)
-    return places
 
 
 def _first_of_its_class(classes: np.ndarray) -> np.ndarray:

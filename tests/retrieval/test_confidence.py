@@ -55,9 +55,8 @@ def alone(scores: np.ndarray, classes: np.ndarray) -> Evidence:
 
 def without_classes(*of: np.ndarray) -> Evidence:
     """Evidence for matches of which several may be right."""
-    q, m = of[0].shape
-    none = np.zeros((q, CONSIDERED))
-    return Evidence(*of, none > 0, none, none, np.full((q, m), -1))
+    none = np.zeros((len(of[0]), CONSIDERED))
+    return Evidence(*of, none > 0, none, none)
 
 
 def test_evidence_is_what_one_counts_by_hand() -> None:
