@@ -74,11 +74,9 @@ def find_layout(folder: Path, how: ClassFolders = "auto") -> Layout:
     """
     shapes = _shapes(folder)
     empty = [name for name in _empty_in(folder, shapes) if split_of(name)]
-    if len(shapes) == 1 and not empty:  # a folder around it all
-        (name, only), *_ = shapes.items()
-        is_loose = how == "auto" and len(only.below) > 1 and split_of(name)  # and it is no class
-        if only.below and (is_loose or not only.direct):
-            return find_layout(folder / name, how)
+    around = None if empty else _around_it_all(shapes, may_hold_images=how == "auto")
+    if around:
+        return find_layout(folder / around, how)
     found = _splits_in(shapes)
     trains = [name for name, split in found.items() if split == "train"]
     if not trains:
@@ -118,11 +116,8 @@ def find_tested(folder: Path, classes: Sequence[str]) -> Path:
     named = {part for name in classes for part in (name, name.partition("/")[0])}
     if any(composed(name) in named and not split_of(name) for name in shapes):
         return folder
-    if len(shapes) == 1:
-        (name, only), *_ = shapes.items()
-        is_loose = len(only.below) > 1 and split_of(name)
-        if only.below and (is_loose or not only.direct):  # around it all, of whatever name
-            return find_tested(folder / name, classes)
+    if around := _around_it_all(shapes, may_hold_images=True):
+        return find_tested(folder / around, classes)
     found = _splits_in(shapes)
     tests = [name for name, split in found.items() if split == "test"]
     if len(tests) == 1:
@@ -271,12 +266,20 @@ def _taken(of_split: Mapping[Split, str]) -> str:
 
 def _innermost(folder: Path) -> Path:
     """Return the folder of class folders inside of a split's folder."""
-    shapes = _shapes(folder)
-    if len(shapes) == 1:
-        (name, only), *_ = shapes.items()
-        if only.below and not only.direct:
-            return _innermost(folder / name)
-    return folder
+    around = _around_it_all(_shapes(folder), may_hold_images=False)
+    return _innermost(folder / around) if around else folder
+
+
+def _around_it_all(shapes: Mapping[str, _Shape], *, may_hold_images: bool) -> str | None:
+    """Name the only folder, where it holds folders instead of images.
+
+    may_hold_images: a split of several classes is taken, too, though images lie beside these.
+    """
+    if len(shapes) != 1:
+        return None
+    (name, only), *_ = shapes.items()
+    is_split = may_hold_images and len(only.below) > 1 and split_of(name) is not None
+    return name if only.below and (is_split or not only.direct) else None
 
 
 def _empty_in(folder: Path, shapes: Mapping[str, _Shape]) -> list[str]:

@@ -42,7 +42,7 @@ def remove_rows(
     """
     before = published_rows(gallery, paths)
     settings, table = open_to_write(gallery, progress)
-    was_calibrated = _is_calibrated(settings, table)
+    was_calibrated = is_calibrated(settings, table)
     gone = rows_below(gallery, table, paths)
     version = table.version
     table.remove(list(gone))
@@ -56,12 +56,13 @@ def remove_rows(
     else:
         if gone:
             tell_if_kept(gallery, table, settings)
-    if was_calibrated and not _is_calibrated(settings, table):
+    if was_calibrated and not is_calibrated(settings, table):
         _log.warning("%s: %s", gallery.path, CALIBRATION_ENDED)
     return before | gone
 
 
-def _is_calibrated(settings: Settings, table: ImageTable) -> bool:
+def is_calibrated(settings: Settings, table: ImageTable) -> bool:
+    """Tell whether there is a calibration that fits the images, the labels and the search."""
     if settings.calibration is None:
         return False
     return settings.calibration_of(table.count(INDEXED)) is not None

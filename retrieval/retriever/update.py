@@ -11,8 +11,7 @@ from retrieval import transform as transforms
 from retrieval.errors import DataError, GalleryError
 from retrieval.gallery import Gallery, ImageTable, Settings, read_one_state
 from retrieval.gallery.contents import Contents
-from retrieval.gallery.filter import INDEXED
-from retrieval.gallery.settings import BackboneState, CalibrationState, same_labels
+from retrieval.gallery.settings import BackboneState, same_labels
 from retrieval.gallery.stored_rows import StoredRow, StoredRows
 from retrieval.retriever.encoders import EncoderChoice
 from retrieval.retriever.gone import check_missing
@@ -20,7 +19,7 @@ from retrieval.retriever.info import estimate
 from retrieval.retriever.plan import Plan
 from retrieval.retriever.publish import bring_up_index, fitted_anew, open_to_write
 from retrieval.retriever.reembed import reembed_rows
-from retrieval.retriever.removal import CALIBRATION_ENDED, tell_if_read
+from retrieval.retriever.removal import CALIBRATION_ENDED, is_calibrated, tell_if_read
 from retrieval.retriever.reports import IndexEstimate, IndexReport
 from retrieval.retriever.request import IndexRequest
 from retrieval.retriever.writer import Writer, run_tasks
@@ -31,17 +30,10 @@ MOST_KINDS = 100  # suffixes of files that are passed over, kept with the galler
 
 @dataclass(frozen=True)
 class _Before:
-    """A gallery before the run. known: its calibration, None where there was none that fitted."""
+    """A gallery before the run. was_calibrated: by a calibration that fitted."""
 
     settings: Settings
-    known: CalibrationState | None
-
-    @classmethod
-    def of(cls, settings: Settings, table: ImageTable) -> _Before:
-        is_calibrated = settings.calibration is not None
-        return cls(
-            settings, settings.calibration_of(table.count(INDEXED)) if is_calibrated else None
-        )
+    was_calibrated: bool
 
     def had_other_labels(self, settings: Settings) -> bool:
         """Tell whether labels came from elsewhere where they may have chosen the transform."""
@@ -60,7 +52,7 @@ class _Before:
 
     def told(self, now: Settings, table: ImageTable) -> str | None:
         """Say that a calibration does not fit any more."""
-        is_lost = self.known and now.calibration_of(table.count(INDEXED)) is None
+        is_lost = self.was_calibrated and not is_calibrated(now, table)
         return CALIBRATION_ENDED if is_lost else None
 
 
@@ -92,7 +84,7 @@ class Update:
         had = self.gallery.settings() if self.gallery.exists() else None
         anew = request.reembed or had is None
         settings, table = self._opened()
-        before = _Before.of(had, table) if had and table else None
+        before = _Before(had, is_calibrated(had, table)) if had and table else None
         asked = request.labels_for(settings)
         rows = StoredRows.read(table)
         plan = request.plan(self.gallery, rows, asked, table)
