@@ -25,7 +25,7 @@ from retrieval import backbones
 from retrieval.backbones import Backbone, BackboneName, parse_name
 from retrieval.errors import BackboneError, RecipeError
 from retrieval.images import Preprocessing
-from retrieval.text import one_sentence
+from retrieval.text import counted, one_sentence
 
 DEFAULT_SIZE = 224
 RANDOM_WEIGHTS, PRETRAINED = "random", "pretrained"
@@ -216,7 +216,7 @@ def _load(network: nn.Module, spec: ModelSpec, state: Mapping[str, torch.Tensor]
     ]
     if lacking:
         raise BackboneError(
-            f"{spec.weights} lacks {len(lacking)} weights of {spec.backbone}, such as "
+            f"{spec.weights} lacks {counted(len(lacking), 'weight')} of {spec.backbone}, such as "
             f"{lacking[0]}. Give the weights of the same architecture."
         )
 

@@ -32,6 +32,7 @@ from classify.training.optimiser import (
 from classify.training.precision import autocast
 from classify.training.validation import Validate, device
 from retrieval.progress import Progress
+from retrieval.text import counted
 
 SECONDS_BETWEEN_SAVES = 300.0
 NORMS_STEP = 2**31  # no step of an epoch: its own random numbers
@@ -154,7 +155,7 @@ class Loop:
                 on_epoch(history[-1])
                 self._save()
             if self._out_of_patience():
-                why = f"{self.settings.patience} epochs without gain"
+                why = f"{counted(self.settings.patience, 'epoch')} without gain"
         return why
 
     def begin(self) -> None:

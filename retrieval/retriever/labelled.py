@@ -34,7 +34,7 @@ from retrieval.retriever.confidence import (
 from retrieval.retriever.snapshot import Snapshot
 from retrieval.retriever.usable import read_images
 from retrieval.retriever.writer import Reading, encode_batches
-from retrieval.text import one_sentence, remedy
+from retrieval.text import counted, one_sentence, remedy
 from retrieval.words import MOST_NEIGHBOURS, PRIOR_KNOWN, IntervalOver
 
 FAILURES_NAMED = 5
@@ -153,7 +153,9 @@ def encode_labelled(
     if failures:
         named = "; ".join(failures[:FAILURES_NAMED])
         more = f" and {len(failures) - FAILURES_NAMED} more" * (len(failures) > FAILURES_NAMED)
-        notices.append(f"{len(failures)} queries could not be read: {named}{more}.")
+        notices.append(
+            f"{counted(len(failures), 'query', 'queries')} could not be read: {named}{more}."
+        )
     if not loaded:
         names = ", ".join(map(str, folders))
         raise DataError(f"No image below {names} can be read. Give another folder.")

@@ -38,6 +38,7 @@ from retrieval.retriever.publish import (
 )
 from retrieval.retriever.reports import VerifyReport
 from retrieval.retriever.writer import Reading, Writer, run_tasks
+from retrieval.text import counted
 
 NAMED_BY: tuple[Column, ...] = ("id", "path", "root", "label")
 SAMPLED_ROWS = 100
@@ -87,7 +88,7 @@ class Damage:
         if self.paths:
             said.append(f"rows that are damaged: {len(self.paths):,}")
         if self.lost:
-            said.append(f"{self.lost:,} rows cannot be read, nor their names")
+            said.append(f"rows that cannot be read, nor their names: {self.lost:,}")
         return said
 
 
@@ -303,7 +304,7 @@ def _check_index(gallery: Gallery, settings: Settings, table: ImageTable) -> lis
         index.check_content(gallery.index_files_of(state))
         stored = table.ids(INDEXED)
         if not np.array_equal(np.sort(index.ids), np.sort(stored)):
-            return [f"the index holds {index.ntotal} images, the table {usable}"]
+            return [f"the index holds {counted(index.ntotal, 'image')}, the table {usable:,}"]
         chosen = np.sort(stored)[evenly_drawn(len(stored), SAMPLED_ROWS)]
         for ids, embeddings in table.embeddings(chosen):
             x = index.transform(embeddings.astype(np.float32))

@@ -58,7 +58,7 @@ def estimate_threshold(scores: np.ndarray, pictures: int, images: int) -> Thresh
     0.95
     """
     if pictures < FEWEST_SCORES:
-        how = f"assumed: {pictures} different pictures are too few to estimate it from"
+        how = f"assumed: too few different pictures ({pictures:,}) to estimate it from"
         return Threshold(ASSUMED, how)
     found = score_by_chance(scores, images)
     score = round(min(max(found, LEAST_THRESHOLD), MOST_THRESHOLD), 4)
