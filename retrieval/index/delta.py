@@ -17,6 +17,7 @@ import numpy as np
 from retrieval.errors import GalleryError, GalleryWriteError
 from retrieval.files import IndexFiles, read_bounded, sha256_of_bytes, write_atomically
 from retrieval.index.files import IndexFacts, check_content
+from retrieval.index.gathered import ReadVectors
 from retrieval.index.index import Index
 from retrieval.index.selection import Selection
 from retrieval.index.steps import NormAlone
@@ -232,10 +233,10 @@ class GrowingIndex:
         """Transform (n, d_in) raw embeddings to (n, d_out) float32 of unit length."""
         return self.main.transform(embeddings)
 
-    def allow(self, ids: np.ndarray) -> Allowed:
-        """Make (n,) ids that it holds ready to be searched among."""
+    def allow(self, ids: np.ndarray, read: ReadVectors | None = None) -> Allowed:
+        """Make (n,) ids that it holds ready to be searched among. read: see GatheredVectors."""
         beside = np.isin(ids, self._added_ids)
-        return Allowed(Selection.of(ids[~beside]), Selection.of(ids[beside]))
+        return Allowed(Selection.of(ids[~beside], read), Selection.of(ids[beside]))
 
     @cached_property
     def _all(self) -> Selection | None:

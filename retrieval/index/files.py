@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -50,9 +51,14 @@ def read_index(path: Path, flags: int) -> Any:
 
 
 def sha256_of_head(path: Path, head: int) -> str:
-    """Hash a file's first bytes; vectors and ids follow, and hashing them would read it all."""
+    """Hash a file's first bytes; vectors and ids follow, and hashing them would read it all.
+
+    The kernel is told not to read beyond them either.
+    """
     sha256 = hashlib.sha256()
     with path.open("rb") as file:
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
         while head > 0 and (chunk := file.read(min(head, 1 << 20))):
             sha256.update(chunk)
             head -= len(chunk)

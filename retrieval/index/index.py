@@ -16,7 +16,7 @@ import math
 import threading
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import faiss
 import numpy as np
@@ -36,9 +36,10 @@ from retrieval.index.files import (
     steps_of,
 )
 from retrieval.index.gpu import GpuCopy
+from retrieval.index.kind import Kind, choose_kind
 from retrieval.index.reach import Reach
 from retrieval.index.search import search_index
-from retrieval.index.selection import Selection
+from retrieval.index.selection import Selection, compares_most
 from retrieval.index.size import size_as_file
 from retrieval.index.steps import AffineMap, apply, chain_of, float32
 from retrieval.index.stored import StoredVectors
@@ -47,10 +48,6 @@ from retrieval.progress import Progress
 from retrieval.refinement import Neighbourhood, weighted_mean
 from retrieval.text import one_sentence, unwritable
 
-Kind = Literal["exact", "ivf"]
-
-EXACT_UP_TO = 100_000
-STAYS_EXACT, STAYS_IVF = 1.25, 0.8  # times that: a few more or fewer build nothing anew
 TUNED_ON, SETTLED_ON = 1000, 200  # vectors that recall is measured on, at first and later
 MOST_EFFORT = 4.0  # times the cells searched at first; then an index that is built anew is faster
 LEAST_EFFORT = 8.0  # cells; so few take no time that building would spare
@@ -213,7 +210,7 @@ class Index:
     @cached_property
     def stored(self) -> StoredVectors:
         """The vectors as they are stored, until the next change."""
-        return StoredVectors(self._inner)
+        return StoredVectors(self._inner, mapped=self._mapped)
 
     def suits(self, n: int) -> bool:
         """Tell whether its kind is still the right one for n vectors."""
@@ -329,6 +326,8 @@ class Index:
         self, x: np.ndarray, k: int, among: Selection | None, least: float
     ) -> tuple[np.ndarray, np.ndarray]:
         if self._facts["kind"] == "exact":
+            if compares_most(among, self.ntotal):
+                self.stored.read_ahead()
             return search_index(self._inner, x, k, None, among)
         gathered = None if among is None else among.gathered
         if gathered and (few := gathered.index(self.stored, len(x))) is not None:
@@ -386,15 +385,3 @@ class Index:
     @property
     def _ivf(self) -> Any:
         return faiss.extract_index_ivf(self._index)
-
-
-def choose_kind(n: int, present: str | None = None) -> Kind:
-    """Choose the kind for n vectors: exact up to 100,000, or the present one a little further.
-
-    >>> choose_kind(110_000), choose_kind(110_000, "exact"), choose_kind(90_000, "ivf")
-    ('ivf', 'exact', 'ivf')
-    """
-    if present == "ivf":
-        return "ivf" if n >= STAYS_IVF * EXACT_UP_TO else "exact"
-    limit = EXACT_UP_TO * (STAYS_EXACT if present == "exact" else 1)
-    return "exact" if n <= limit else "ivf"

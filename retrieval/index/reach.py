@@ -46,17 +46,9 @@ class Reach:
         """
         order = np.argsort(-scores, kind="stable")
         scores, ranks = scores[order], ranks[order]
-        middles: list[float] = []
-        cells: list[int] = []
-        start, size = 0, float(FIRST_BIN)
-        while start < len(scores) and len(cells) < MOST_BINS:
-            wide = int(np.searchsorted(-scores, BIN_WIDTH - scores[start], side="right"))
-            end = min(len(scores), start + int(size), max(wide, start + LEAST_BIN))
-            cells.append(int(np.quantile(ranks[start:end], PAIRS_FOUND, method="higher")))
-            middles.append(round(float(scores[(start + end) // 2]), 4))
-            start, size = end, size * NEXT_BIN
-        rising = np.maximum.accumulate(cells).tolist() if cells else []
-        return cls(tuple(middles), tuple(rising), nlist)
+        bins = _bins(scores)
+        middles = [round(float(scores[(start + end) // 2]), 4) for start, end in bins]
+        return cls(tuple(middles), tuple(_rising_cells(ranks, bins)), nlist)
 
     def cells_for(self, scores: np.ndarray) -> np.ndarray:
         """Return in how many cells to search for what beats (q,) scores: int64."""
@@ -100,3 +92,35 @@ class Reach:
     def is_all(self) -> bool:
         """Whether every cell is searched for any score."""
         return not self.cells or self.cells[0] >= self.nlist
+
+
+def _bins(scores: np.ndarray) -> list[tuple[int, int]]:
+    """Start and end of the bins of falling scores."""
+    bins: list[tuple[int, int]] = []
+    start, size = 0, float(FIRST_BIN)
+    while start < len(scores) and len(bins) < MOST_BINS:
+        wide = int(np.searchsorted(-scores, BIN_WIDTH - scores[start], side="right"))
+        end = min(len(scores), start + int(size), max(wide, start + LEAST_BIN))
+        bins.append((start, end))
+        start, size = end, size * NEXT_BIN
+    return bins
+
+
+def _rising_cells(ranks: np.ndarray, bins: list[tuple[int, int]]) -> list[int]:
+    """The cells that hold the share wanted of the pairs of each bin, never fewer than before.
+
+    Bins in the wrong order are one (pool adjacent violators; Robertson and Wright 1980, "Algorithms
+    in order restricted statistical inference and the Cauchy mean value property", for quantiles):
+    a burst of pictures in one far cell would raise all bins behind its own.
+    """
+    pools: list[tuple[int, int, int, int]] = []  # start, end, cells, bins
+    for start, end in bins:
+        pools.append((start, end, _cells_of(ranks[start:end]), 1))
+        while len(pools) > 1 and pools[-2][2] > pools[-1][2]:
+            (first, _, _, before), (_, last, _, behind) = pools[-2:]
+            pools[-2:] = [(first, last, _cells_of(ranks[first:last]), before + behind)]
+    return [cells for _, _, cells, count in pools for _ in range(count)]
+
+
+def _cells_of(ranks: np.ndarray) -> int:
+    return int(np.quantile(ranks, PAIRS_FOUND, method="higher"))

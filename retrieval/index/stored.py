@@ -9,19 +9,23 @@ from typing import Any
 import faiss
 import numpy as np
 
+from retrieval.index.ahead import ReadAhead
 from retrieval.sorted_ids import IdPlaces
 
 VECTORS_A_READ = 4096
+EVERYTHING = np.zeros(1, np.int64)  # the one cell of flat vectors
 
 
 class StoredVectors:
     """The vectors and ids of one FAISS index, as they are now: another one after a change.
 
-    index: an IndexIDMap of flat vectors, or an IndexIVFScalarQuantizer in float16.
+    index: an IndexIDMap of flat vectors, or an IndexIVFScalarQuantizer in float16. mapped: whether
+    they lie in a file that is mapped.
     """
 
-    def __init__(self, index: Any) -> None:
+    def __init__(self, index: Any, *, mapped: bool = False) -> None:
         self.index = index
+        self._mapped = mapped
         self.d = int(index.d)
         self._is_flat = type(index) is faiss.IndexIDMap
 
@@ -74,6 +78,22 @@ class StoredVectors:
     def cells_of(self, ids: np.ndarray) -> np.ndarray:
         """Return the cell of each of some ids that it holds, of any shape: int64."""
         return self._cells_at(self._places.of(ids))
+
+    def read_ahead(self, cells: np.ndarray = EVERYTHING) -> None:
+        """Have the kernel read cells of any shape that are about to be searched; -1 is none.
+
+        Flat vectors are one cell.
+        """
+        if self._mapped:
+            self._ahead.read(cells)
+
+    @cached_property
+    def _ahead(self) -> ReadAhead:
+        if self._is_flat:
+            flat = faiss.downcast_index(self.index.index)
+            return ReadAhead(int(flat.get_xb()), np.array([flat.codes.size()]))
+        first = int(np.argmax(self.cell_sizes > 0))
+        return ReadAhead(int(self.index.invlists.get_codes(first)), self.cell_sizes * self.row_size)
 
     def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Give all ids and vectors, some thousand at a time."""

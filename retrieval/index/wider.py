@@ -14,7 +14,7 @@ import numpy as np
 
 from retrieval.index.reach import Reach
 from retrieval.index.search import search_index, threads_for
-from retrieval.index.selection import Selection
+from retrieval.index.selection import Selection, compares_most
 from retrieval.index.stored import StoredVectors
 
 WIDER = 3  # times as many cells as in the round before, at most
@@ -52,6 +52,7 @@ class _Search:
     ) -> None:
         self._stored, self._x, self._k = stored, x, k
         self._own: dict[str, Any] = {} if among is None else {"sel": among.selector}
+        self._whole = compares_most(among, int(stored.index.ntotal))
         self.scores = np.full((len(x), k), -np.inf, np.float32)
         self.ids = np.full((len(x), k), -1, np.int64)
         self.cells = np.zeros(len(x), np.int64)
@@ -87,6 +88,8 @@ class _Search:
 
         centres, cells: (rows, n); -1 stands for none.
         """
+        if self._whole:
+            self._stored.read_ahead(cells)
         x = np.ascontiguousarray(self._x[rows])
         cells, centres = (np.ascontiguousarray(a) for a in (cells, centres))
         near = np.empty((len(x), self._k), np.float32)

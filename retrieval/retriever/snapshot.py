@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,11 @@ from retrieval.errors import GalleryError, QueryError
 from retrieval.gallery import Gallery, ImageTable, Settings
 from retrieval.gallery.filter import Filter
 from retrieval.gallery.settings import CalibrationState
-from retrieval.index import Allowed, GrowingIndex
+from retrieval.index import Allowed, GrowingIndex, ReadVectors
 from retrieval.refinement import Refinement, k_reciprocal_distances, weighted_mean
 from retrieval.retriever.distinct import search_distinct
 from retrieval.retriever.results import Match
-from retrieval.sorted_ids import IdPlaces
+from retrieval.retriever.row_vectors import RowVectors
 from retrieval.words import CONSIDERED, NO_LABEL, AnswerKind
 
 FILTERS_KEPT = 4
@@ -34,17 +34,16 @@ class Snapshot:
         self.table = table
         self.index = index
         self.settings = settings
+        self._row_vectors = RowVectors(gallery.path, table, index)
+        augment = (settings.index or settings).augment  # then the index has other vectors
+        self._few_vectors = self._row_vectors.of if augment == "none" else None
         # remembered, since the rows of a version do not change; without self, which it would keep
-        self._allowed = lru_cache(FILTERS_KEPT)(lambda where: index.allow(table.ids_passing(where)))
+        allowed = partial(_allowed, table, index, self._few_vectors)
+        self._allowed = lru_cache(FILTERS_KEPT)(allowed)
         if self.index.d_in != self.table.dim:
             raise GalleryError(
                 f"The index of {gallery.path} does not fit its rows. Run `imgret verify --repair`."
             )
-
-    @cached_property
-    def _places(self) -> IdPlaces:
-        """The place of each id in the table."""
-        return IdPlaces(self.table.ids())
 
     def search(
         self,
@@ -158,13 +157,11 @@ class Snapshot:
         in its file, which would be read whole for them.
         """
         wanted, places = np.unique(ids, return_inverse=True)
-        augment = (self.settings.index or self.settings).augment
-        if self.index.finds_vectors or augment != "none" or len(wanted) > FEW_VECTORS:
+        if self.index.finds_vectors or self._few_vectors is None or len(wanted) > FEW_VECTORS:
             return self.index.vectors(ids)
         there = wanted >= 0
         vectors = np.zeros((len(wanted), self.index.d_out), np.float32)
-        embeddings = self.table.embeddings_at(self._places_of(wanted[there]))
-        vectors[there] = self.index.transform(embeddings)
+        vectors[there] = self._few_vectors(wanted[there])
         return vectors[places.reshape(np.shape(ids))]
 
     def _calibration(self, refinement: Refinement) -> CalibrationState | None:
@@ -274,18 +271,15 @@ class Snapshot:
 
     def _read(self, ids: np.ndarray, columns: list[str]) -> list[dict[str, Any]]:
         """Some columns of the rows of ids, in their order."""
-        places = self._places_of(ids)
+        places = self._row_vectors.places_of(ids)
         return self.table.take(places.tolist(), columns) if len(ids) else []
 
-    def _places_of(self, ids: np.ndarray) -> np.ndarray:
-        """The places of ids in the table's columns. Raises GalleryError for an unknown id."""
-        places = self._places.of(ids)
-        if (places < 0).any():
-            raise GalleryError(
-                f"The index of {self.gallery.path} names rows that do not exist. "
-                "Run `imgret verify --repair`."
-            )
-        return places
+
+def _allowed(
+    table: ImageTable, index: GrowingIndex, read: ReadVectors | None, where: Filter
+) -> Allowed:
+    """Whatever passes a filter, ready to be searched among."""
+    return index.allow(table.ids_passing(where), read)
 
 
 def _plain(probabilities: np.ndarray | None, row: int, place: int) -> float | None:

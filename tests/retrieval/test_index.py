@@ -15,7 +15,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from retrieval.errors import GalleryError
 from retrieval.index import Batches, Index, IndexFacts, Kind, choose_kind, gathered
-from retrieval.index import index as index_module
+from retrieval.index import kind as kind_module
 from retrieval.index.selection import Selection
 from retrieval.transform import Transform, fit
 
@@ -372,7 +372,7 @@ def test_threads_get_the_answers_that_one_gets(ivf: Index, points: np.ndarray) -
 
 
 def test_an_index_grows_out_of_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index_module, "EXACT_UP_TO", 100)
+    monkeypatch.setattr(kind_module, "EXACT_UP_TO", 100)
     small = build(clustered(90))
     assert small.suits(125)  # an image more or less at 100 builds nothing anew
     assert not small.suits(126)

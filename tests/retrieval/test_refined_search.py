@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from retrieval.index import GrowingIndex, Index
-from retrieval.index import index as index_module
+from retrieval.index import kind as kind_module
 from retrieval.refinement import (
     Neighbourhood,
     Reranking,
@@ -114,7 +114,7 @@ def test_the_vectors_of_a_large_gallery_come_from_its_rows(
     gallery: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, folder = gallery
-    monkeypatch.setattr(index_module, "EXACT_UP_TO", 20)
+    monkeypatch.setattr(kind_module, "EXACT_UP_TO", 20)
     Retriever(path).index(folder, refit=True)
     snapshot = Retriever(path)._current()
     assert snapshot.index.kind.startswith("ivf")
@@ -127,6 +127,25 @@ def test_the_vectors_of_a_large_gallery_come_from_its_rows(
     assert len(Retriever(path, expand="5", rerank="20").search(query, k=9)) == 9
 
 
+@pytest.mark.parametrize("augment", ["none", "3"])
+def test_a_narrow_filter_of_a_large_gallery_is_searched_without_its_cells(
+    augment: str, gallery: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, folder = gallery
+    monkeypatch.setattr(kind_module, "EXACT_UP_TO", 20)
+    Retriever(path, augment=augment).index(folder, refit=True)
+    query = folder / "class0" / "00.png"
+    among_all = {m.path.name: m.score for m in Retriever(path).search(query, k=60)}
+    where = "path like '%/00.png' or path like '%/03.png' or path like '%/10.png'"
+    if augment == "none":  # else the index has other vectors than the rows give
+        monkeypatch.setattr("retrieval.index.index.search_wider", None)
+    found = Retriever(path).search(query, k=5, where=where)
+    assert [m.path.name for m in found] == ["00.png", "03.png", "10.png"]
+    assert [m.score for m in found] == pytest.approx(
+        [among_all[m.path.name] for m in found], abs=2e-3
+    )
+
+
 @pytest.mark.parametrize(
     ("limits", "kind"), [([50], "exact"), ([40, 70], "ivf"), ([40, 80], "exact")]
 )
@@ -135,7 +154,7 @@ def test_a_refit_keeps_the_kind_of_an_index_near_the_limit(
 ) -> None:
     path, folder = gallery
     for limit in limits:
-        monkeypatch.setattr(index_module, "EXACT_UP_TO", limit)
+        monkeypatch.setattr(kind_module, "EXACT_UP_TO", limit)
         Retriever(path).index(folder, refit=True)
     assert Retriever(path).info().images == 60
     assert Retriever(path)._current().index.kind.startswith(kind)

@@ -1,0 +1,40 @@
+"""Transformed vectors of a few rows, made from their embeddings instead of read from the index."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from retrieval.errors import GalleryError
+from retrieval.gallery import ImageTable
+from retrieval.index import GrowingIndex
+from retrieval.sorted_ids import IdPlaces
+
+
+class RowVectors:
+    """Where the rows of one version of a gallery stand, and their vectors. path: of the gallery."""
+
+    def __init__(self, path: Path, table: ImageTable, index: GrowingIndex) -> None:
+        self._path = path
+        self._table = table
+        self._index = index
+
+    @cached_property
+    def _places(self) -> IdPlaces:
+        return IdPlaces(self._table.ids())
+
+    def places_of(self, ids: np.ndarray) -> np.ndarray:
+        """Return the places of ids in the table's columns. Raises GalleryError for one unknown."""
+        places = self._places.of(ids)
+        if (places < 0).any():
+            raise GalleryError(
+                f"The index of {self._path} names rows that do not exist. "
+                "Run `imgret verify --repair`."
+            )
+        return places
+
+    def of(self, ids: np.ndarray) -> np.ndarray:
+        """Return the (n, d_out) float32 vectors of (n,) ids of usable rows."""
+        return self._index.transform(self._table.embeddings_at(self.places_of(ids)))
