@@ -193,22 +193,23 @@ class TableReader:
     def ids_of_files(self, files: Sequence[FileIdentity]) -> list[np.ndarray]:
         """Return (n,) int64 ids of the rows with the path or the content of each file.
 
-        The long column of hashes is read only where sizes are equal.
+        Hashes are read only where sizes are equal. All paths are read only for a file whose own row
+        is not among those; a path has one row.
         """
         import pyarrow.compute as pc
 
-        columns = self.columns(["id", "size", "path"])
-        ids, sizes = columns["id"].to_numpy(), columns["size"].to_numpy()
-        paths = pa.array([file.path for file in files], pa.string())
-        named = np.flatnonzero(pc.is_in(columns["path"], value_set=paths).to_numpy())
-        alike = np.flatnonzero(np.isin(sizes, [file.size for file in files]))
+        columns = self.columns(["id", "size"])
+        ids = columns["id"].to_numpy()
+        alike = np.flatnonzero(np.isin(columns["size"].to_numpy(), [f.size for f in files]))
         found: dict[str, list[int]] = {}
-        for keys, places in (
-            (columns["path"].take(named).to_pylist(), named),
-            (self._sha256_at(alike), alike),
-        ):
-            for key, place in zip(keys, places.tolist(), strict=True):
-                found.setdefault(key, []).append(int(ids[place]))
+        for (sha256, path), place in zip(self._names_at(alike), alike.tolist(), strict=True):
+            found.setdefault(sha256, []).append(int(ids[place]))
+            found[path] = [int(ids[place])]
+        if others := sorted({f.path for f in files if f.path} - found.keys()):
+            paths = self.columns(["path"])["path"]
+            asked = pa.array(others, pa.string())
+            for place in np.flatnonzero(pc.is_in(paths, value_set=asked).to_numpy()).tolist():
+                found[paths[place].as_py()] = [int(ids[place])]
         return [
             np.unique(np.array([*found.get(f.path, ()), *found.get(f.sha256, ())], np.int64))
             for f in files
@@ -233,10 +234,12 @@ class TableReader:
         below = columns.filter(found)
         return dict(zip(below["id"].to_pylist(), below["path"].to_pylist(), strict=True))
 
-    def _sha256_at(self, places: np.ndarray) -> list[str]:
-        if len(places) > FEW_OF * self.count():
-            return list(self.columns(["sha256"])["sha256"].take(places).to_pylist())
-        return [row["sha256"] for row in self.take(places.tolist(), ["sha256"])]
+    def _names_at(self, places: np.ndarray) -> list[tuple[str, str]]:
+        """The hash and the path of rows by their place in columns()."""
+        names = ["sha256", "path"]
+        few = len(places) <= FEW_OF * self.count()
+        rows = self._rows_at(places, names) if few else self.columns(names).take(places)
+        return list(zip(*(rows[name].to_pylist() for name in names), strict=True))
 
     def batches(
         self, names: Sequence[str], where: Filter | None = INDEXED, rows: int = 4096

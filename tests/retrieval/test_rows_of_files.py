@@ -58,3 +58,22 @@ def test_they_are_those_that_a_look_at_each_row_finds(
         for f in files
     ]
     assert [ids.tolist() for ids in table.ids_of_files(files)] == expected
+
+
+def test_paths_are_read_only_for_a_file_that_its_size_does_not_find(
+    table: ImageTable, rows: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    columns = type(table).columns
+
+    def recorded(self: ImageTable, names: list[str], *rest: object) -> object:
+        read.extend(names)
+        return columns(self, names, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(table), "columns", recorded)
+    monkeypatch.setattr("retrieval.gallery.reader.FEW_OF", 1)  # a quarter has that size
+    own = FileIdentity(rows[3].path, rows[3].size, rows[3].sha256)
+    assert 103 in table.ids_of_files([own])[0]
+    assert "path" not in read
+    assert table.ids_of_files([FileIdentity(rows[3].path, 77, "e" * 64)])[0].tolist() == [103]
+    assert "path" in read
