@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,9 +24,14 @@ _SPLITS: dict[str, Split] = {
     **dict.fromkeys(("test", "testing", "testdev", "tst", "holdout", "held", "heldout"), "test"),
 }
 _EVALUATION = ("eval", "evaluation")  # for choosing, unless another folder is
-_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_EXTRAS = re.compile(  # other pictures of the classes of splits, for other purposes
+    r"(?<![a-z])(query|queries|gallery|extra|pred(ict(ion)?)?|unlabell?ed|samples?|demo)s?(?![a-z])",
+    re.IGNORECASE,
+)
+_WORDS, _RUNS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+"), re.compile(r"[A-Za-z]+")
 _SUFFIX = re.compile(r"(?<=.)(sets?|data|images?|imgs?|split|folder|dir)$")
 NAMES_SHOWN = 4
+MOST_NAMED = 4  # one in so many classes may be named as a split; where more are, they may be splits
 NOT_SPLITS = "folders with the names of splits and no classes in them"
 
 
@@ -53,10 +59,12 @@ def split_of(name: str) -> Split | Literal["evaluation"] | None:
 
     >>> split_of("seg_train"), split_of("Testing"), split_of("VAL2017"), split_of("trainset")
     ('train', 'test', 'validation', 'train')
-    >>> split_of("latest") is None
-    True
+    >>> split_of("latest"), split_of("TESTing"), split_of("hold_out")
+    (None, 'test', 'test')
     """
-    for word in map(str.lower, _WORDS.findall(name)):
+    words = _WORDS.findall(name)
+    pairs = [first + second for first, second in itertools.pairwise(words)]
+    for word in map(str.lower, [*words, *_RUNS.findall(name), *pairs]):
         stem = _SUFFIX.sub("", word)
         if stem in _EVALUATION:
             return "evaluation"
@@ -86,7 +94,7 @@ def find_layout(folder: Path, how: ClassFolders = "auto") -> Layout:
                 "folders with images there."
             )
         if how == "auto":
-            _check_no_split(folder, shapes)
+            return Layout(folder, notes=_classes_named_as_splits(folder, shapes))
         return Layout(folder)
     unused = [name for name in shapes if name not in found]
     of_split = {split: name for name, split in found.items()}
@@ -97,12 +105,14 @@ def find_layout(folder: Path, how: ClassFolders = "auto") -> Layout:
             raise _unclear(folder, shapes, "folders of several kinds")
         note = f"{trains[0]}/ is not taken as a split: folders beside it hold classes too."
         return Layout(folder, notes=(note,))
+    if how == "auto" and _of_the_same(shapes, found, unused):
+        raise _unclear(folder, shapes, "folders of several kinds")
     notes = [_taken(of_split)] if len(found) > 1 or trains[0] != "train" else []
-    notes += [f"{folder / name} is not used: it holds no class folders." for name in unused]
+    notes += [f"{folder / name} is not used: {_why_unused(shapes[name])}" for name in unused]
     notes += [f"{folder / name} is not used: it holds no images." for name in empty]
     inside = {split: _innermost(folder / name) for split, name in of_split.items()}
-    if len(found) == 1 and how == "auto":
-        _check_no_split(inside["train"], _shapes(inside["train"]))
+    if how == "auto":
+        notes += _check_inside(inside)
     return Layout(inside["train"], inside.get("validation"), inside.get("test"), tuple(notes))
 
 
@@ -176,15 +186,56 @@ def _may_be_classes(shapes: Sequence[_Shape]) -> bool:
     return any(shape.below for shape in shapes) or sum(shape.direct for shape in shapes) > 1
 
 
-def _check_no_split(folder: Path, shapes: Mapping[str, _Shape]) -> None:
-    """Raise DataError where folders that would be classes are named as splits of several kinds,
-    or where there is a split to hold out beside them."""
-    kinds = {split_of(name) for name in shapes} - {None}
-    if len(kinds) > 1 and any(shapes[name].direct and split_of(name) for name in shapes):
-        raise _unclear(folder, shapes, NOT_SPLITS)
+def _of_the_same(
+    shapes: Mapping[str, _Shape], found: Mapping[str, Split], unused: Sequence[str]
+) -> bool:
+    """Tell whether folders beside splits hold folders of the same names, so that all are classes.
+
+    What is named as other pictures of these classes (query/) is no class.
+    """
+    inside = {below for name in found for below in shapes[name].below}
+    return any(
+        inside & set(shapes[name].below) and not _EXTRAS.search(name) and not split_of(name)
+        for name in unused
+    )
+
+
+def _why_unused(shape: _Shape) -> str:
+    if shape.below:
+        return "its name is not that of a split. Rename it train/, val/ or test/ if it is one."
+    return "it holds no class folders."
+
+
+def _check_inside(inside: Mapping[Split, Path]) -> tuple[str, ...]:
+    """Raise DataError where a folder of class folders has a split among them, of the same classes.
+
+    The only split is looked at as a folder without any. Returns what is to be said.
+    """
+    if len(inside) == 1:
+        return _classes_named_as_splits(inside["train"], _shapes(inside["train"]))
+    for folder in inside.values():
+        shapes = _shapes(folder)
+        for name, shape in shapes.items():
+            if split_of(name) and len(set(shape.below) & (shapes.keys() - {name})) > 1:
+                raise _unclear(folder, shapes, "folders of several kinds")
+    return ()
+
+
+def _classes_named_as_splits(folder: Path, shapes: Mapping[str, _Shape]) -> tuple[str, ...]:
+    """Say which classes have the name of a split, where that is plain from many others.
+
+    Raises DataError where few others are, or where there is a split to hold out beside classes.
+    """
+    named = [name for name in shapes if split_of(name)]
+    notes: tuple[str, ...] = ()
+    if len({split_of(name) for name in named}) > 1 and any(shapes[name].direct for name in named):
+        if MOST_NAMED * len(named) >= len(shapes):
+            raise _unclear(folder, shapes, NOT_SPLITS)
+        notes = (f"{_listed(named)} are classes, as the other folders of {folder} are.",)
     found = _splits_in(shapes)
     if found and "train" not in found.values() and len(found) < len(shapes):
         raise _unclear(folder, shapes, "folders of several kinds")
+    return notes
 
 
 def _check_plain(folder: Path, shapes: Mapping[str, _Shape]) -> None:

@@ -11,6 +11,7 @@ import click
 
 from imgret.command import Command
 from imgret.experiment import find_experiment
+from imgret.intervals import INTERVALS
 from imgret.options import (
     NamedPath,
     check_protocol,
@@ -207,11 +208,14 @@ def _write(comparison: Comparison, report: Path | None, figures: Path | None) ->
 
 
 def _print_text(comparison: Comparison) -> None:
-    from imgret.output import as_figure, print_table
+    from imgret.output import as_figure, print_facts, print_table
 
     shown = _shown(comparison.experiments[0].evaluation)
     columns = ["experiment", "width", *shown, "distance", "vote F1", "ms/image", "to beat"]
     print_table(columns, [_row(result, shown) for result in comparison.experiments])
+    tell()
+    intervals = INTERVALS[comparison.experiments[0].evaluation.interval_over]
+    print_facts([("intervals", intervals)])
     if comparison.tests:
         tell()
         tell(f"{METRIC_TESTED}, difference in pairs (permutation test, Holm)")
@@ -257,8 +261,9 @@ def _print_csv(comparison: Comparison) -> None:
 
     names = [m.name for m in comparison.experiments[0].evaluation.metrics]
     columns = [
-        "experiment", "settings", "random_weights", "width", "queries", "milliseconds",
-        "reference_precision@5", *[f"{n}{s}" for n in names for s in ("", " low", " high")],
+        "experiment", "settings", "random_weights", "width", "queries", "interval_over",
+        "milliseconds", "reference_precision@5",
+        *[f"{n}{s}" for n in names for s in ("", " low", " high")],
         "vote_precision_macro", "vote_recall_macro", "vote_f1_macro",
     ]  # fmt: skip
     rows = []
@@ -267,7 +272,7 @@ def _print_csv(comparison: Comparison) -> None:
         figures = [x for n in names for x in _interval(e.metric(n))]
         rows.append(
             [r.name, "; ".join(f"{k}={v}" for k, v in r.settings), r.is_random, r.dim, e.queries,
-             _number(r.milliseconds), _number(r.reference), *map(_number, figures),
+             e.interval_over, _number(r.milliseconds), _number(r.reference), *map(_number, figures),
              *map(_number, (vote.precision_macro, vote.recall_macro, vote.f1_macro))]
         )  # fmt: skip
     print_csv(columns, rows)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imgret.command import Command
+from imgret.intervals import INTERVALS
 from imgret.options import (
     NamedPath,
     check_protocol,
@@ -33,10 +34,6 @@ if TYPE_CHECKING:
     from retrieval.evaluation import Evaluation
 
 WORST_SHOWN = 5
-INTERVALS = {
-    "queries": "95 %, for other queries of these classes",
-    "classes": "95 %, for other classes than these",
-}
 
 
 @click.command(
@@ -161,9 +158,10 @@ def _print_csv(evaluation: Evaluation) -> None:
     def cell(value: float) -> str:
         return "" if math.isnan(value) else Number(f"{value:.6f}")
 
-    rows = [[m.name, *map(cell, _values(m))] for m in evaluation.metrics]
-    rows += [[name, cell(value), "", ""] for name, value in _vote_lines(evaluation)]
-    print_csv(["metric", "value", "low", "high"], rows)
+    over = evaluation.interval_over
+    rows = [[m.name, *map(cell, _values(m)), over] for m in evaluation.metrics]
+    rows += [[name, cell(value), "", "", ""] for name, value in _vote_lines(evaluation)]
+    print_csv(["metric", "value", "low", "high", "interval_over"], rows)
 
 
 def _values(metric: Any) -> tuple[float, float, float]:

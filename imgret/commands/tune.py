@@ -11,6 +11,7 @@ import click
 
 from imgret.command import Command
 from imgret.experiment import find_experiment
+from imgret.intervals import INTERVALS
 from imgret.options import (
     FileToWrite,
     NamedPath,
@@ -144,6 +145,7 @@ def _print(tuning: Tuning, output: str, out: Path | None) -> None:
     if output == "json":
         document = dataclasses.asdict(tuning) | {"recipe": tuning.recipe.model_dump()}
         document["steps"] = [s for s in document["steps"] if not s["skipped"]]
+        document["interval_over"] = "queries"
         print_json(document)
         return
     kept = [step for step in tuning.steps if step.kept]
@@ -159,6 +161,7 @@ def _print(tuning: Tuning, output: str, out: Path | None) -> None:
             f"{tuning.before:.4f} before, {tuning.after:.4f}{interval} after, of "
             f"{tuning.fresh:,} held-out images that chose nothing",
         ),
+        *([("interval", INTERVALS["queries"])] if interval else []),
         ("tried", f"{sum(not s.skipped for s in tuning.steps)} changes, {len(kept)} kept"),
     ]
     if out is not None:

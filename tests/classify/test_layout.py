@@ -17,11 +17,12 @@ from tests.classify.blobs import save_blobs
 
 NAMED = {
     "train": ["train", "Training", "TRAIN", "seg_train", "parts_train", "train2017", "trainset",
-              "Train Images", "x-train", "my.training.data", "TrainingData", "trainval"],
+              "Train Images", "x-train", "my.training.data", "TrainingData", "trainval", "TrAiN"],
     "validation": ["val", "VALID", "Validation", "validation_set", "dev", "val2017", "ValImages",
                    "devel", "minival"],
     "test": ["test", "Testing", "TEST", "seg_test", "parts_test", "test-images", "TestSet",
-             "held-out", "HeldOut", "holdout", "testdev"],
+             "held-out", "HeldOut", "holdout", "testdev", "hold_out", "Hold Out", "HoldOut",
+             "hold-out", "TESTing", "TeSt"],
 }  # fmt: skip
 
 
@@ -31,7 +32,7 @@ def test_usual_names_of_splits_are_known(split: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["latest", "contest", "devil", "retrained", "valley", "withheld", ""]
+    "name", ["latest", "contest", "devil", "retrained", "valley", "withheld", "de vil", "hold", ""]
 )
 def test_what_only_holds_the_letters_is_no_split(name: str) -> None:
     assert split_of(name) is None
@@ -161,6 +162,33 @@ def test_test_images_without_classes_are_not_used(tmp_path: Path) -> None:
             "train/ (diesel/, steam/), boat/ (images), bus/ (images), car/ (images) and 1 more",
         ),
         (["test/cat/*", "test/dog/*", "cat/*", "dog/*", "owl/*"], "folders of several kinds"),
+        (
+            [
+                "test_tube/top/*",
+                "test_tube/side/*",
+                "train/top/*",
+                "train/side/*",
+                "cup/top/*",
+                "cup/side/*",
+            ],
+            "folders of several kinds",
+        ),
+        (
+            [
+                "Training/cat/*",
+                "Training/dog/*",
+                "Test/cat/*",
+                "Test/dog/*",
+                "Validierung/cat/*",
+                "Validierung/dog/*",
+            ],
+            "Validierung/ (cat/, dog/)",
+        ),
+        (
+            ["cat/*", "dog/*", "val/cat/*", "val/dog/*"],  # a split among the classes of another
+            "val/ (cat/, dog/)",
+        ),
+        (["train/*", "test/*", "a/*", "b/*", "c/*", "d/*", "e/*", "f/*"], "names of splits"),
     ],
 )
 def test_what_is_not_plain_is_shown_and_not_trained_on(
@@ -206,6 +234,37 @@ def test_one_folder_of_images_beside_train_is_told_and_not_used(tmp_path: Path) 
     assert splits.train.classes == ("blue", "green", "red")
     for name in ("sample", "test", "val"):
         assert f"{tmp_path / name} is not used: it holds no class folders." in splits.notes
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_split_inside_of_a_split_is_no_class(tmp_path: Path, split: str) -> None:
+    for place, name in enumerate(("train", "test", f"{split}/val")):
+        save_blobs(tmp_path / name, 2, first=100 * place)
+    with pytest.raises(ImgretError, match=r"several kinds, .*: val/ \(blue/, green/, red/\)"):
+        find_layout(tmp_path)
+
+
+def test_few_of_many_classes_may_have_the_names_of_splits(tmp_path: Path) -> None:
+    save_blobs(tmp_path / "blobs", 2)
+    names = ["bullet_train", "test_tube", *(f"class-{n}" for n in range(7))]
+    for name in names:
+        shutil.copytree(tmp_path / "blobs" / "red", tmp_path / "d" / name)
+    layout = find_layout(tmp_path / "d")
+    assert layout.train == tmp_path / "d"
+    assert layout.notes == (
+        f"bullet_train/ and test_tube/ are classes, as the other folders of {tmp_path / 'd'} are.",
+    )
+
+
+def test_what_is_to_be_predicted_is_told_by_what_it_holds(tmp_path: Path) -> None:
+    for place, name in enumerate(("bounding_box_train", "bounding_box_test", "query")):
+        save_blobs(tmp_path / name, 2, first=100 * place)
+    layout = find_layout(tmp_path)
+    assert layout.test == tmp_path / "bounding_box_test"
+    assert layout.notes[1:] == (
+        f"{tmp_path / 'query'} is not used: its name is not that of a split. Rename it train/, "
+        "val/ or test/ if it is one.",
+    )
 
 
 def test_two_folders_of_one_split_are_named(tmp_path: Path) -> None:

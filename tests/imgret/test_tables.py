@@ -95,3 +95,27 @@ def test_of_no_rows_a_pipe_gets_nothing(inline: Command, made: Path, tmp_path: P
     shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     done = inline("query", RED, "--min-score", 1.5)
     assert (done.returncode, done.stdout) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("evaluate",), "intervals  95 %, for other queries of these classes"),
+        (("evaluate", "--by", "class"), "intervals  95 %, for other classes than these"),
+        (("compare", TRAIN, "--cache", "c"), "intervals  95 %, for other queries of these classes"),
+        (("compare", TRAIN, "--cache", "c", "--by", "class"), "95 %, for other classes than these"),
+        (
+            ("tune", TRAIN, "--minutes", 0.01, "--cache", "c", "--out", "t.toml"),
+            "95 %, for other queries of these classes",
+        ),
+        (("evaluate", "--format", "csv"), ",interval_over\r\n"),
+        (("compare", TRAIN, "--cache", "c", "--format", "csv"), ",queries,interval_over,"),
+    ],
+)
+def test_it_is_said_what_intervals_are_of(
+    inline: Command, made: Path, tmp_path: Path, command: tuple[object, ...], said: str
+) -> None:
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    done = inline(*command)
+    assert done.returncode == 0, done.stderr
+    assert said in done.stdout or said.replace("\r", "") in done.stdout
