@@ -30,8 +30,13 @@ SPREAD = 0.15  # norm of the noise; embeddings have one of about 1
 
 
 def gallery_of(n: int, *, quick: bool = False) -> Path:
-    """A folder of n files and one photograph, with its gallery in `.imgret`; kept in the cache."""
+    """A folder of n files and one photograph, with its gallery in `.imgret`; kept in the cache.
+
+    A quick one is made anew: with another cache of imgret's, what was kept is a stranger's.
+    """
     folder = CACHE / f"growth-{n}{'-quick' if quick else ''}"
+    if quick:
+        shutil.rmtree(folder, ignore_errors=True)
     if folder.is_dir():
         return folder
     making = folder.with_name(f"{folder.name}.making")
