@@ -65,7 +65,8 @@ def prepare(
     else:
         loop = _distilled_loop(recipe, created, teacher, train, validation, out, progress)
     loop.begin()
-    notes = _not_validated(splits.validation, validation, broken)
+    notes = _single(splits.train, train, broken)
+    notes += _not_validated(splits.validation, validation, broken)
     return Prepared(loop, created, validation, failed, tuple(notes))
 
 
@@ -142,16 +143,19 @@ def _check_usable(
     """Raise DataError for a class that too few images are left of, now that they are decoded.
 
     It needs one to train on and one to hold out, as find_splits() asks of the files; copies count
-    as one. Where nothing is held out, one is enough.
+    as one. Where nothing is held out of the training images, one is enough.
     """
-    needed = 2 if len(splits.validation) else 1
+    needed = 2 if len(splits.validation) and not splits.has_validation_folder else 1
+    after = f" after {splits.after}" if splits.after else ""
     for label, reasons in sorted(broken.items()):
         name = splits.train.classes[label]
         groups = [part.images.groups[part.images.labels == label] for part in (train, validation)]
         usable = len(np.unique(np.concatenate(groups)))
         if 0 < usable < needed:
+            parts = splits.train, splits.validation
+            count = sum(int((part.labels == label).sum()) for part in parts)
             raise DataError(
-                f"The class {name!r} has one readable image left of {len(reasons) + 1:,} "
+                f"The class {name!r} has one readable image left of {count:,}{after} "
                 f"({reasons[0]}). It needs 2 or more that are not copies: one to train on and one "
                 "to hold out. Add images or remove the class."
             )
@@ -160,6 +164,22 @@ def _check_usable(
                 f"No training image of the class {name!r} can be used ({reasons[0]}). Give it "
                 "other images, or remove it."
             )
+
+
+def _single(
+    images: LabelledImages, usable: Pixels, broken: Mapping[int, Sequence[str]]
+) -> list[str]:
+    """Say of which classes broken images leave one to train on."""
+    notes = []
+    for label in sorted(broken):
+        count = int((images.labels == label).sum())
+        readable = usable.images.labels == label
+        if readable.sum() < count and len(np.unique(usable.images.groups[readable])) == 1:
+            notes.append(
+                f"{visible(images.classes[label])} has one readable training image left of "
+                f"{count:,} ({broken[label][0]}). Add images to train on more."
+            )
+    return notes
 
 
 def _not_validated(
