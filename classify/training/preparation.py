@@ -13,6 +13,7 @@ from torch import nn
 
 from classify.augmentation import Augmenter, kept_side, mixer
 from classify.data import LabelledImages, Pixels, Splits, decode_all
+from classify.losses import class_weights
 from classify.models import Created, create_network
 from classify.recipe import Recipe
 from classify.training.distillation import Distilled, validate_agreement
@@ -46,8 +47,10 @@ def prepare(
     """Load the networks of a recipe and decode the images, for a run in the folder out.
 
     Raises DataError for images that cannot be trained on, RecipeError for networks that do not
-    fit one another, BackboneError for weights that cannot be had.
+    fit one another and for weights of classes that are not there, BackboneError for weights that
+    cannot be had.
     """
+    class_weights(recipe.loss, splits.train.labels, splits.train.classes)  # that it names no other
     torch.manual_seed(recipe.training.seed)
     created = create_network(recipe.model, recipe.input, len(splits.train.classes))
     pixels, teacher = created.preprocessing, None

@@ -45,6 +45,7 @@ from classify.run import (
     write_history,
 )
 from classify.training.loop import DivergedError, Place
+from classify.training.optimiser import check_optimisers
 from classify.training.preparation import Prepared, prepare
 from retrieval.arguments import path_of
 from retrieval.encoder import keep_freed_memory
@@ -106,6 +107,7 @@ def train(
             return _finished(run)
     else:
         _check_new(out)
+    check_optimisers(recipe)
     splits = find_splits(folder, recipe.data, recipe.training.seed, progress)
     if resume and fingerprint(splits) != run.facts.fingerprint:
         raise _other_images(folder, out)
