@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from classify.augmentation import Augmenter, kept_side, mixer
-from classify.data import LabelledImages, Pixels, Splits, decode_all
+from classify.data import LabelledImages, Pixels, Splits, decode_all, verify_all
 from classify.losses import class_weights
 from classify.models import Created, create_network
 from classify.recipe import Recipe
@@ -30,13 +30,14 @@ from retrieval.text import visible
 class Prepared:
     """A loop and what it was made of.
 
-    failed: images that were left out, and why. notes: sentences on classes that lost all of theirs
-    on one side.
+    test_contents: SHA-256 of each test image, "" of those that cannot be read. failed: images of
+    any split that cannot be used, and why. notes: sentences on classes that lost theirs.
     """
 
     loop: Loop
     created: Created
     validation: Pixels
+    test_contents: tuple[str, ...]
     failed: tuple[tuple[Path, str], ...]
     notes: tuple[str, ...]
 
@@ -60,8 +61,8 @@ def prepare(
     side = kept_side(recipe.augmentation, largest)
     train = decode_all(splits.train, replace(pixels, size=side), progress, purpose="training")
     validation = decode_all(splits.validation, pixels, progress, purpose="validation")
-    failed = train.failed + validation.failed
-    broken = _broken(splits, failed)
+    parts = splits.train, splits.validation
+    broken = _broken(parts, train.failed + validation.failed)
     _check_usable(splits, train, validation, broken)
     if teacher is None:
         loop = supervised_loop(recipe, created, train, validation, out)
@@ -69,8 +70,11 @@ def prepare(
         loop = _distilled_loop(recipe, created, teacher, train, validation, out, progress)
     loop.begin()
     notes = _single(splits.train, train, broken)
-    notes += _not_validated(splits.validation, validation, broken)
-    return Prepared(loop, created, validation, failed, tuple(notes))
+    notes += _without_figure(splits.validation, validation.failed, "validation")
+    test = verify_all(splits.test, progress)
+    notes += _without_figure(splits.test, test.failed, "test")
+    failed = train.failed + validation.failed + test.failed
+    return Prepared(loop, created, validation, test.contents, failed, tuple(notes))
 
 
 def supervised_loop(
@@ -126,9 +130,10 @@ def _moved(network: nn.Module) -> nn.Module:
     return network.to(device()).to(memory_format=torch.channels_last)
 
 
-def _broken(splits: Splits, failed: Sequence[tuple[Path, str]]) -> dict[int, list[str]]:
-    """Say which files of each class cannot be used, and why: those of training come first."""
-    parts = splits.train, splits.validation
+def _broken(
+    parts: Sequence[LabelledImages], failed: Sequence[tuple[Path, str]]
+) -> dict[int, list[str]]:
+    """Say which files of each class cannot be used, and why, in the order in which they failed."""
     label_of = {
         file.path: int(label)
         for part in parts
@@ -185,13 +190,17 @@ def _single(
     return notes
 
 
-def _not_validated(
-    images: LabelledImages, usable: Pixels, broken: Mapping[int, Sequence[str]]
+def _without_figure(
+    images: LabelledImages, failed: Sequence[tuple[Path, str]], what: str
 ) -> list[str]:
-    """Say of which classes validation has images, but none that can be read."""
-    lost = np.setdiff1d(images.labels, usable.images.labels)
+    """Say of which classes there are images to validate or test with, but none can be read."""
+    if failed and len(failed) == len(images):
+        path, reason = failed[0]
+        return [f"There is no {what} figure: no {what} image can be read ({path}: {reason})."]
+    counts = np.bincount(images.labels, minlength=len(images.classes))
     return [
-        f"No validation figure is of {visible(images.classes[label])}: none of its validation "
-        f"images can be read ({broken[label][-1]})."
-        for label in lost.tolist()
+        f"No {what} figure is of {visible(images.classes[label])}: none of its {what} images can "
+        f"be read ({reasons[-1]})."
+        for label, reasons in sorted(_broken([images], failed).items())
+        if len(reasons) == counts[label]
     ]
