@@ -105,7 +105,7 @@ def read_entries(folders: Sequence[Path]) -> tuple[list[Entry], list[str]]:
         try:
             run = Run.read(folder)
             found = row(run, name)
-            content = content_of_split(run.folder / SPLIT, "validation")
+            content = content_of_split(run.folder / SPLIT, "validation", run.facts.validated_on)
             history, kind = tuple(run.history), run.recipe.validation_loss
             entries.append(Entry(name, run, found, history, read_tested(run), content, kind))
         except ImgretError as error:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from classify.data import Split
+
 RUN_FORMAT = 3
 MAX_RUN_BYTES = 64 << 20
 RUN_WEIGHTS, CONFIG, LAST_STATE = "model.safetensors", "config.json", "last.safetensors"
@@ -60,8 +62,9 @@ class Epoch(Plain):
 @dataclass(frozen=True)
 class RunFacts(Plain):
     """What run.json says. data: the folder. ended: why training stopped, "" before that.
-    best_epoch: whose weights are kept, from 1. failed: images that were left out. files, listing:
-    see classify.data.listing(), of when it began."""
+    best_epoch: whose weights are kept, from 1. failed: images that cannot be used. files, listing:
+    see classify.data.listing(), of when it began. held_out: how many images were set apart to test
+    on, None in runs of before."""
 
     format: int
     data: str
@@ -76,6 +79,7 @@ class RunFacts(Plain):
     ended: str
     seconds: float
     machine: str
+    held_out: int | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ class Run(Plain):
                 f"{RUN_FORMAT}. Use the version of imgret that made it, or train again."
             )
         names = {field.name for field in dataclasses.fields(RunFacts)}
-        if set(document) != names:
+        if set(document) | {"held_out"} != names:
             raise RunError(f"{folder / RUN_FACTS} is damaged. Train again.")
         return cls(folder, RunFacts(**document))
 
@@ -109,6 +113,13 @@ class Run(Plain):
     def name(self) -> str:
         """The folder's name."""
         return self.folder.resolve().name
+
+    @property
+    def counts(self) -> dict[Split, int]:
+        """How many images split.jsonl has of each split, as far as run.json says it."""
+        facts = self.facts
+        known: dict[Split, int] = {"train": facts.trained_on, "validation": facts.validated_on}
+        return known if facts.held_out is None else {**known, "test": facts.held_out}
 
     @property
     def recipe(self) -> Recipe:

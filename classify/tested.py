@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from classify.predictor import Predictor
 from classify.run import SPLIT, Run
 from retrieval.errors import DataError, RunError
 from retrieval.progress import Progress
-from retrieval.text import counted
+from retrieval.text import counted, listed
 
 
 @dataclass(frozen=True)
@@ -126,10 +126,11 @@ def _held_out(runs: Sequence[Run], classes: Sequence[str], validation: bool) -> 
     if not len(found.images):
         raise DataError(
             f"None of the {found.gone:,} images that {_names(runs)} held out is still in "
-            f"{runs[0].facts.data}. Bring them back, or name other images with --data."
+            f"{_folders(folder for _, folder in tests)}. Bring them back, or name other images "
+            "with --data."
         )
     kind = "validation" if is_validation else "test"
-    where = f"{runs[0].facts.data} ({kind} images)"
+    where = f"{_folders(file.root for file in found.images.files)} ({kind} images)"
     notes = _changes(found) + tuple(filter(None, map(_other_files, runs)))
     return _Tested(found.images, where, is_validation, notes)
 
@@ -166,10 +167,10 @@ def _other_files(run: Run) -> str | None:
     """Say so where the folder that a run was trained on holds other files or other images now."""
     folder, then = Path(run.facts.data), run.facts.files
     try:
-        now, listed = listing(folder)
+        now, names = listing(folder)
     except (DataError, OSError):
         return None  # told by what of it is gone
-    if listed == run.facts.listing:
+    if names == run.facts.listing:
         return _overwritten(run)
     return (
         f"{folder} holds other images than when {run.name} was trained: {counted(now, 'file')}, "
@@ -189,7 +190,7 @@ def _overwritten(run: Run) -> str | None:
 
 
 def _kept(run: Run) -> list[KeptImage]:
-    return read_kept(run.folder / SPLIT)
+    return read_kept(run.folder / SPLIT, run.counts)
 
 
 def _nothing_held_out(runs: Sequence[Run]) -> str:
@@ -199,6 +200,10 @@ def _nothing_held_out(runs: Sequence[Run]) -> str:
         f"Each image that one of {_names(runs)} held out was trained on by another of them. Name "
         "other images with --data."
     )
+
+
+def _folders(folders: Iterable[Path]) -> str:
+    return listed([str(folder) for folder in dict.fromkeys(folders)], "and")
 
 
 def _names(runs: Sequence[Run]) -> str:
@@ -213,8 +218,8 @@ def _trained_on(runs: Sequence[Run], contents: Sequence[str]) -> list[str]:
             seen = {image.sha256 for image in _kept(run) if image.split == "train"}
         except RunError:
             notes.append(
-                f"{run.folder / SPLIT} cannot be read, so it is unknown whether {run.name} was "
-                "trained on these images."
+                f"{run.folder / SPLIT} is missing or damaged, so it is unknown whether {run.name} "
+                "was trained on these images."
             )
             continue
         count = sum(content in seen for content in contents)

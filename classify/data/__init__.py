@@ -14,7 +14,6 @@ from classify.data.kept import (
     content_of_split,
     find_kept,
     kept_of,
-    kept_unread,
     listing,
     overwritten,
     read_kept,
@@ -24,8 +23,10 @@ from classify.data.labelled import LabelledImages, find_labelled
 from classify.data.layout import Split, find_layout, find_tested
 from classify.data.pixels import (
     Pixels,
+    Verified,
     batches,
     decode_all,
+    verify_all,
 )
 from classify.data.splits import Splits, find_splits, fingerprint
 from classify.words import ClassFolders
@@ -40,6 +41,7 @@ __all__ = [
     "Progress",
     "Split",
     "Splits",
+    "Verified",
     "batches",
     "content_of_split",
     "decode_all",
@@ -50,9 +52,9 @@ __all__ = [
     "find_tested",
     "fingerprint",
     "kept_of",
-    "kept_unread",
     "listing",
     "overwritten",
     "read_kept",
+    "verify_all",
     "write_kept",
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -18,12 +19,11 @@ import numpy as np
 from classify.data.groups import content_of
 from classify.data.labelled import LabelledImages
 from classify.data.layout import Split
-from classify.data.pixels import Pixels
 from retrieval.errors import RunError
 from retrieval.files import read_bounded, write_atomically
 from retrieval.images import ImageFile, find_images
 from retrieval.plain import records
-from retrieval.text import composed, one_sentence
+from retrieval.text import composed, counted, one_sentence
 
 MAX_KEPT_BYTES = 1 << 32  # some ten million images
 
@@ -48,15 +48,15 @@ class FoundKept:
     moved: int
 
 
-def kept_of(pixels: Pixels, split: Split, folder: Path) -> list[KeptImage]:
-    """Record what was decoded of a split."""
-    return _kept(pixels.images, pixels.contents, split, folder)
-
-
-def kept_unread(images: LabelledImages, split: Split, folder: Path) -> list[KeptImage]:
-    """Record a split that is not decoded yet; leave out what cannot be read."""
-    found = _kept(images, [content_of(file) for file in images.files], split, folder)
-    return [image for image in found if image.sha256]
+def kept_of(
+    images: LabelledImages, contents: Sequence[str], split: Split, folder: Path
+) -> list[KeptImage]:
+    """Record the images of a split. contents: their SHA-256; those without one are left out."""
+    return [
+        KeptImage(split, images.classes[label], content, file.path.relative_to(folder).as_posix())
+        for file, label, content in zip(images.files, images.labels, contents, strict=True)
+        if content
+    ]
 
 
 def write_kept(file: Path, images: Iterable[KeptImage]) -> None:
@@ -90,23 +90,35 @@ def overwritten(file: Path, folder: Path) -> int:
     return count
 
 
-def read_kept(file: Path) -> list[KeptImage]:
-    """Read what write_kept() wrote. Raises RunError if that cannot be read."""
+def read_kept(file: Path, expected: Mapping[Split, int] | None = None) -> list[KeptImage]:
+    """Read what write_kept() wrote. expected: how many images of some splits there must be.
+
+    Raises RunError if it cannot be read, or has lost images.
+    """
     instead = "so the held-out images are unknown. Name images with --data, or train again."
     try:
         text = read_bounded(file, MAX_KEPT_BYTES).decode(errors="replace")
     except (OSError, ValueError) as error:
         raise RunError(f"{file} cannot be read ({one_sentence(error)}), {instead}") from error
     try:
-        return records(text, lambda line: _checked(KeptImage(**line)))
+        kept = records(text, lambda line: _checked(KeptImage(**line)))
     except ValueError as error:
         raise RunError(f"{file} is {error}, {instead}") from error
+    counts = Counter(image.split for image in kept)
+    for split, count in (expected or {}).items():
+        if counts[split] != count:
+            what = f"{'training' if split == 'train' else split} image"
+            raise RunError(
+                f"{file} is damaged: it has {counted(counts[split], what)}, but the run had "
+                f"{count:,}, {instead}"
+            )
+    return kept
 
 
-def content_of_split(file: Path, split: Split) -> str:
+def content_of_split(file: Path, split: Split, count: int) -> str:
     """Return a SHA-256 of all images of a split, from a file of write_kept().
 
-    "" where there is none, or the file cannot be read.
+    count: of its images. "" where there is none, or the file cannot be read or has lost some.
     """
     try:
         text = read_bounded(file, MAX_KEPT_BYTES).decode(errors="replace")
@@ -115,7 +127,7 @@ def content_of_split(file: Path, split: Split) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         return ""
     digest = hashlib.sha256("\n".join(contents).encode(errors="replace"))
-    return digest.hexdigest() if contents else ""
+    return digest.hexdigest() if contents and len(contents) == count else ""
 
 
 def find_kept(images: Sequence[tuple[KeptImage, Path]], classes: Sequence[str]) -> FoundKept:
@@ -176,12 +188,3 @@ def _file(path: Path, folder: Path) -> ImageFile:
         return ImageFile(path, folder, 0, 0)
     changed = max(stat.st_mtime_ns, stat.st_ctime_ns)  # a copy may keep the time of its content
     return ImageFile(path, folder, stat.st_size, changed)
-
-
-def _kept(
-    images: LabelledImages, contents: Sequence[str], split: Split, folder: Path
-) -> list[KeptImage]:
-    return [
-        KeptImage(split, images.classes[label], content, file.path.relative_to(folder).as_posix())
-        for file, label, content in zip(images.files, images.labels, contents, strict=True)
-    ]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from classify.data.groups import content_of
 from classify.data.labelled import LabelledImages
 from retrieval.errors import DataError
 from retrieval.images import Preprocessing
@@ -18,6 +19,7 @@ from retrieval.loader import load_images
 from retrieval.progress import Progress
 
 MEMORY_SHARE, DISK_SHARE = 0.5, 0.9  # of what is there that pixels may take
+_SMALL = Preprocessing(size=32, mean=(0.5,) * 3, std=(0.5,) * 3)  # JPEGs decode fast to this
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,18 @@ class Pixels:
 
     pixels: np.ndarray
     images: LabelledImages
+    contents: tuple[str, ...]
+    failed: tuple[tuple[Path, str], ...]
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What reading images once has shown.
+
+    contents: SHA-256 of each file, hex, "" where it cannot be read. failed: files that cannot be
+    used, and why.
+    """
+
     contents: tuple[str, ...]
     failed: tuple[tuple[Path, str], ...]
 
@@ -71,6 +85,19 @@ def decode_all(
         )
     usable = images.subset(np.array(kept, np.int64))
     return Pixels(pixels[: len(kept)], usable, tuple(contents), tuple(failed))
+
+
+def verify_all(images: LabelledImages, progress: Progress | None = None) -> Verified:
+    """Decode all images and keep no pixels: which of them can be used later, and their contents."""
+    contents: list[str] = []
+    failed: list[tuple[Path, str]] = []
+    for place, loaded in enumerate(load_images(images.files, _SMALL)):
+        if loaded.pixels is None:
+            failed.append((loaded.file.path, loaded.error or "it cannot be used"))
+        contents.append(loaded.sha256 or content_of(loaded.file))
+        if progress:
+            progress("reading", place + 1, len(images))
+    return Verified(tuple(contents), tuple(failed))
 
 
 def batches(n: int, size: int, order: np.ndarray | None = None) -> Iterator[np.ndarray]:

@@ -24,13 +24,37 @@ from retrieval.text import counted, listed, visible
 class Splits:
     """The images to train on, to stop and choose by, and to only test on (may be empty).
 
-    notes: sentences on what was taken for what, and on copies.
+    notes: sentences on what was taken for what, on copies, and on classes of one training image.
+    has_validation_folder: whether validation has a folder of its own, so that training gives it no
+    image. after: the settings that took images from training, such as "data.fraction = 0.1".
     """
 
     train: LabelledImages
     validation: LabelledImages
     test: LabelledImages
     notes: tuple[str, ...] = ()
+    has_validation_folder: bool = False
+    after: str = ""
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """The images that training begins with. taken: settings that took some of them so far."""
+
+    folder: Path
+    images: LabelledImages
+    taken: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def after(self) -> str:
+        """The settings, as they are said behind "after"."""
+        return " and ".join(f"{key} = {value:g}" for key, value in self.taken)
+
+    @property
+    def instead(self) -> str:
+        """What leaves more images."""
+        sizes = {"data.test": "smaller", "data.fraction": "larger"}
+        return listed([f"a {sizes[key]} {key}" for key, _ in self.taken], "or")
 
 
 def find_splits(
@@ -68,13 +92,19 @@ def find_splits(
     notes += _absent(layout.validation, validation, "validation")
     notes += _absent(layout.test, test, "test")
     _check(train, folder, layout, data.classes)
+    whole = _Whole(folder, train)
     if not layout.test and data.test:
-        train, test = _split(train, data.test, seed + 1, folder, data)
+        train, test = _split(train, data.test, seed + 1, whole)
+        whole = replace(whole, taken=(("data.test", data.test),))
     if data.fraction < 1:
         train = train.subset(_stratified(train, data.fraction, seed + 2))
-    if not layout.validation:
-        train, validation = _split(train, data.validation, seed, folder, data)
-    return Splits(train, validation, test, tuple(notes))
+        whole = replace(whole, taken=(*whole.taken, ("data.fraction", data.fraction)))
+    if not layout.validation and data.validation:
+        train, validation = _split(train, data.validation, seed, whole)
+    else:
+        notes += _single(train, whole)
+    has_folder = layout.validation is not None
+    return Splits(train, validation, test, tuple(notes), has_folder, whole.after)
 
 
 def fingerprint(splits: Splits) -> str:
@@ -132,9 +162,7 @@ def _absent(folder: Path | None, images: LabelledImages, what: str) -> list[str]
     absent = np.setdiff1d(np.arange(len(images.classes)), images.labels)
     if folder is None or not len(images) or not len(absent):
         return []
-    names = [visible(images.classes[label]) for label in absent[:NAMES_SHOWN]]
-    more = [f"{len(absent) - NAMES_SHOWN:,} more"] * (len(absent) > NAMES_SHOWN)
-    told = listed(names + more, "and")
+    told = _named(images.classes, absent)
     return [f"No {what} figure is of {told}: {visible(folder)} has no image of it."]
 
 
@@ -175,38 +203,62 @@ def _without(images: LabelledImages, *others: LabelledImages) -> tuple[LabelledI
 
 
 def _split(
-    images: LabelledImages, share: float, seed: int, folder: Path, data: DataSettings
+    images: LabelledImages, share: float, seed: int, whole: _Whole
 ) -> tuple[LabelledImages, LabelledImages]:
     """Split images into the rest and a share of each class."""
-    if not share:
-        return images, images.subset(np.array([], np.int64))
-    for label, name in enumerate(images.classes):
-        groups = images.groups[images.labels == label]
-        if len(np.unique(groups)) == 1:
-            has = (
-                "has one image" if len(groups) == 1 else f"has {len(groups):,} copies of one image"
-            )
-            raise DataError(
-                f"The class {name!r} in {folder} {has}{_left(data)}. It needs 2 or more "
-                "that are not copies: one to train on and one to hold out. Add images or remove "
-                "the class."
-            )
+    single = np.flatnonzero(_distinct(images) == 1)
+    if len(single):
+        raise _too_few(images, int(single[0]), whole)
     held_out = _stratified(images, share, seed)
     kept = np.setdiff1d(np.arange(len(images)), held_out)
     lost = set(np.unique(images.labels)) - set(np.unique(images.labels[kept]))
     if lost:
         raise DataError(
-            f"All images of the class {images.classes[min(lost)]!r} in {folder} are copies of "
-            "images of other classes. Remove one of the classes."
+            f"All images of the class {images.classes[min(lost)]!r} in {whole.folder} are copies "
+            "of images of other classes. Remove one of the classes."
         )
     return images.subset(kept), images.subset(held_out)
 
 
-def _left(data: DataSettings) -> str:
-    """Say why a class may have fewer images than its folder."""
-    taken = [f"data.test = {data.test:g}"] * bool(data.test)
-    taken += [f"data.fraction = {data.fraction:g}"] * (data.fraction < 1)
-    return f" left after {' and '.join(taken)}" if taken else ""
+def _too_few(images: LabelledImages, label: int, whole: _Whole) -> DataError:
+    """Make the error for a class of one image, of which one would be held out."""
+    count = int((images.labels == label).sum())
+    has = "one image" if count == 1 else f"{count:,} copies of one image"
+    instead = ""
+    if _distinct(whole.images)[label] > 1:
+        has += f" left after {whole.after}"
+        instead = f", or set {whole.instead}"
+    return DataError(
+        f"The class {images.classes[label]!r} in {whole.folder} has {has}. It needs 2 or more "
+        "that are not copies: one to train on and one to hold out. Add images or remove the "
+        f"class{instead}."
+    )
+
+
+def _single(images: LabelledImages, whole: _Whole) -> list[str]:
+    """Say which classes settings left one image to train on, where none of them is held out."""
+    single = np.flatnonzero((_distinct(images) == 1) & (_distinct(whole.images) > 1))
+    if not len(single):
+        return []
+    verb = "has" if len(single) == 1 else "have"
+    aside = ", not counting copies," * bool(np.isin(images.labels, single).sum() > len(single))
+    return [
+        f"{_named(images.classes, single)} {verb} one training image{' each' * (len(single) > 1)} "
+        f"left{aside} after {whole.after}. Set {whole.instead} to train on more."
+    ]
+
+
+def _distinct(images: LabelledImages) -> np.ndarray:
+    """Count the images of each class, (classes,) int64; copies count as one."""
+    pairs = np.unique(np.stack([images.labels, images.groups]), axis=1)
+    return np.bincount(pairs[0], minlength=len(images.classes))
+
+
+def _named(classes: Sequence[str], labels: np.ndarray) -> str:
+    """Name the first few of some classes, and say how many more there are."""
+    names = [visible(classes[label]) for label in labels[:NAMES_SHOWN]]
+    more = [f"{len(labels) - NAMES_SHOWN:,} more"] * (len(labels) > NAMES_SHOWN)
+    return listed(names + more, "and")
 
 
 def _stratified(images: LabelledImages, share: float, seed: int) -> np.ndarray:

@@ -68,7 +68,7 @@ class RecipeClassifier(nn.Module):
             raise RecipeError(f"model: {first_fault(error)[1]}. Correct the layout.") from error
         self.num_classes = num_classes
         self.backbone = make_backbone(spec, size)
-        self.num_features, side = _map_shape(self.backbone, size)
+        self.num_features, side = _map_shape(self.backbone, spec, size)
         self.head = ClassifierHead(spec.head, self.num_features, side, num_classes)
         self.head_hidden_size = self.head.width
 
@@ -230,7 +230,7 @@ def _give_bias(backbone: nn.Module) -> None:
             module.bias = nn.Parameter(torch.zeros(module.out_channels))
 
 
-def _map_shape(backbone: nn.Module, size: int) -> tuple[int, int]:
+def _map_shape(backbone: nn.Module, spec: ModelSpec, size: int) -> tuple[int, int]:
     was = backbone.training
     try:
         with torch.inference_mode():
@@ -242,11 +242,21 @@ def _map_shape(backbone: nn.Module, size: int) -> tuple[int, int]:
         ) from error
     backbone.train(was)
     if not isinstance(found, torch.Tensor) or found.ndim != 4 or found.shape[2] != found.shape[3]:
-        raise RecipeError(
+        raise _no_map(spec)
+    return int(found.shape[1]), int(found.shape[2])
+
+
+def _no_map(spec: ModelSpec) -> RecipeError:
+    if spec.is_timm:
+        return RecipeError(
             "model.head: this backbone gives no square map to pool. Set pool = own, or use another "
             "backbone."
         )
-    return int(found.shape[1]), int(found.shape[2])
+    return RecipeError(
+        f"model.backbone: {spec.backbone} gives no square map of channels first, which each head "
+        "here pools, since only timm's networks keep their own. Use a network of timm, or another "
+        "one of torchvision."
+    )
 
 
 def _dropout(p: float) -> list[nn.Module]:

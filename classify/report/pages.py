@@ -175,7 +175,7 @@ def _rows(samples: Sequence[Sample]) -> list[dict[str, Any]]:
 
 def _training_samples(run: Run) -> list[Sample]:
     """Some images of each class that the run was trained on, of those that are there still."""
-    kept = [image for image in read_kept(run.folder / SPLIT) if image.split == "train"]
+    kept = [image for image in read_kept(run.folder / SPLIT, run.counts) if image.split == "train"]
     labels = np.unique([image.label for image in kept], return_inverse=True)[1]
     data = Path(run.facts.data)
     chosen = [(kept[n], data) for places in sample_places(labels) for n in places.tolist()]
@@ -190,7 +190,7 @@ def _training_samples(run: Run) -> list[Sample]:
 def _samples(run: Run, preprocessing: Preprocessing) -> list[dict[str, Any]]:
     """Training pictures, one class after the other, each with what augmentation makes of it."""
     recipe = run.recipe
-    kept = [image for image in read_kept(run.folder / SPLIT) if image.split == "train"]
+    kept = [image for image in read_kept(run.folder / SPLIT, run.counts) if image.split == "train"]
     firsts = list({image.label: image for image in reversed(kept)}.values())
     firsts.sort(key=lambda image: image.label)
     shown_places = np.unique(np.linspace(0, len(firsts) - 1, SAMPLES).astype(int))

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from timm.optim import create_optimizer_v2
+from timm.optim import create_optimizer_v2, list_optimizers
 from timm.scheduler import CosineLRScheduler, StepLRScheduler
 from timm.scheduler.scheduler import Scheduler
 from torch import nn
 
 from classify.models import head_parameters, layers_of
-from classify.recipe import Phase, TrainingSettings
+from classify.recipe import Phase, Recipe, TrainingSettings
+from classify.training.checkpoint import check_can_save
+from classify.training.validation import device
 from retrieval.errors import RecipeError
+from retrieval.text import one_sentence
 
 NEVER = 10**9  # steps
+
+
+def check_optimisers(recipe: Recipe) -> None:
+    """Raise RecipeError for an optimiser that takes no step here, or that no run could resume."""
+    names = [recipe.settings(phase).optimiser for phase in range(len(recipe.phases))]
+    with torch.random.fork_rng(devices=[]):  # what follows is as if nothing had been tried
+        for name in dict.fromkeys(names):
+            with warnings.catch_warnings(action="ignore"):
+                _try(name)
 
 
 def open_layers(network: nn.Module, phase: Phase) -> None:
@@ -32,7 +47,8 @@ def make_optimiser(
 ) -> torch.optim.Optimizer:
     """Make timm's optimiser of that name. extra: proxies of a metric loss, at the head's rate.
 
-    Biases and batch norms have no weight decay. Raises RecipeError for a name that timm lacks.
+    Biases and batch norms have no weight decay. Raises RecipeError for one that timm lacks, or
+    that cannot be made here.
     """
     heads = {id(p) for p in head_parameters(network)} | {id(p) for p in extra}
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
@@ -48,19 +64,53 @@ def make_optimiser(
         }
         for (is_head, decays), parameters in sorted(groups.items(), reverse=True)
     ]
-    name = settings.optimiser
-    try:
-        optimiser = create_optimizer_v2(described, opt=name, lr=settings.lr)
-    except (ValueError, AssertionError) as error:
+    return _of_timm(settings.optimiser, described, settings.lr)
+
+
+def _of_timm(
+    name: str, described: Sequence[dict[str, Any]], lr: float = 1e-3
+) -> torch.optim.Optimizer:
+    """Make timm's optimiser of a name for groups of parameters. Raises RecipeError."""
+    if name.lower().removeprefix("lookahead_") not in list_optimizers():
         raise RecipeError(
             f"training.optimiser: timm has no optimiser {name!r}. Use adam, adamw, sgd or lamb."
-        ) from error
+        )
+    try:
+        optimiser: torch.optim.Optimizer = create_optimizer_v2(described, opt=name, lr=lr)
+    except Exception as error:  # whatever one raises that needs what is not here
+        raise _not_here(name, error) from error
     if getattr(optimiser, "is_second_order", False):
         raise RecipeError(
             f"training.optimiser: {name} needs second derivatives, which are not computed here. "
             "Use adam, adamw, sgd or lamb."
         )
     return optimiser
+
+
+def _try(name: str) -> None:
+    """Take a step with an optimiser and look at its state, in a network of a few weights."""
+    network = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(2, 2)).to(device())
+    optimiser = _of_timm(name, [{"params": list(network.parameters())}])
+    network(torch.ones(1, 3, 3, 3, device=device())).sum().backward()
+    try:
+        with _uncompiled():
+            optimiser.step()
+        check_can_save(optimiser)
+    except Exception as error:  # whatever one raises, or a compiler that is not here
+        raise _not_here(name, error) from error
+
+
+def _uncompiled() -> contextlib.AbstractContextManager[object]:
+    """Run what an optimiser would have compiled as it is, for a step: compiling takes minutes."""
+    stance = getattr(torch.compiler, "set_stance", None)  # torch 2.6
+    return stance("force_eager") if stance else contextlib.nullcontext()
+
+
+def _not_here(name: str, error: Exception) -> RecipeError:
+    return RecipeError(
+        f"training.optimiser: {name} cannot be used here ({one_sentence(error)}). Use adam, "
+        "adamw, sgd or lamb."
+    )
 
 
 class Rate:

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from classify.augmentation import Augmenter, kept_side, mixer
-from classify.data import LabelledImages, Pixels, Splits, decode_all
+from classify.data import LabelledImages, Pixels, Splits, decode_all, verify_all
+from classify.losses import class_weights
 from classify.models import Created, create_network
 from classify.recipe import Recipe
 from classify.training.distillation import Distilled, validate_agreement
@@ -29,13 +30,14 @@ from retrieval.text import visible
 class Prepared:
     """A loop and what it was made of.
 
-    failed: images that were left out, and why. notes: sentences on classes that lost all of theirs
-    on one side.
+    test_contents: SHA-256 of each test image, "" of those that cannot be read. failed: images of
+    any split that cannot be used, and why. notes: sentences on classes that lost theirs.
     """
 
     loop: Loop
     created: Created
     validation: Pixels
+    test_contents: tuple[str, ...]
     failed: tuple[tuple[Path, str], ...]
     notes: tuple[str, ...]
 
@@ -46,8 +48,10 @@ def prepare(
     """Load the networks of a recipe and decode the images, for a run in the folder out.
 
     Raises DataError for images that cannot be trained on, RecipeError for networks that do not
-    fit one another, BackboneError for weights that cannot be had.
+    fit one another and for weights of classes that are not there, BackboneError for weights that
+    cannot be had.
     """
+    class_weights(recipe.loss, splits.train.labels, splits.train.classes)  # that it names no other
     torch.manual_seed(recipe.training.seed)
     created = create_network(recipe.model, recipe.input, len(splits.train.classes))
     pixels, teacher = created.preprocessing, None
@@ -57,16 +61,20 @@ def prepare(
     side = kept_side(recipe.augmentation, largest)
     train = decode_all(splits.train, replace(pixels, size=side), progress, purpose="training")
     validation = decode_all(splits.validation, pixels, progress, purpose="validation")
-    failed = train.failed + validation.failed
-    broken = _broken(splits, failed)
+    parts = splits.train, splits.validation
+    broken = _broken(parts, train.failed + validation.failed)
     _check_usable(splits, train, validation, broken)
     if teacher is None:
         loop = supervised_loop(recipe, created, train, validation, out)
     else:
         loop = _distilled_loop(recipe, created, teacher, train, validation, out, progress)
     loop.begin()
-    notes = _not_validated(splits.validation, validation, broken)
-    return Prepared(loop, created, validation, failed, tuple(notes))
+    notes = _single(splits.train, train, broken)
+    notes += _without_figure(splits.validation, validation.failed, "validation")
+    test = verify_all(splits.test, progress)
+    notes += _without_figure(splits.test, test.failed, "test")
+    failed = train.failed + validation.failed + test.failed
+    return Prepared(loop, created, validation, test.contents, failed, tuple(notes))
 
 
 def supervised_loop(
@@ -122,9 +130,10 @@ def _moved(network: nn.Module) -> nn.Module:
     return network.to(device()).to(memory_format=torch.channels_last)
 
 
-def _broken(splits: Splits, failed: Sequence[tuple[Path, str]]) -> dict[int, list[str]]:
-    """Say which files of each class cannot be used, and why: those of training come first."""
-    parts = splits.train, splits.validation
+def _broken(
+    parts: Sequence[LabelledImages], failed: Sequence[tuple[Path, str]]
+) -> dict[int, list[str]]:
+    """Say which files of each class cannot be used, and why, in the order in which they failed."""
     label_of = {
         file.path: int(label)
         for part in parts
@@ -142,16 +151,19 @@ def _check_usable(
     """Raise DataError for a class that too few images are left of, now that they are decoded.
 
     It needs one to train on and one to hold out, as find_splits() asks of the files; copies count
-    as one. Where nothing is held out, one is enough.
+    as one. Where nothing is held out of the training images, one is enough.
     """
-    needed = 2 if len(splits.validation) else 1
+    needed = 2 if len(splits.validation) and not splits.has_validation_folder else 1
+    after = f" after {splits.after}" if splits.after else ""
     for label, reasons in sorted(broken.items()):
         name = splits.train.classes[label]
         groups = [part.images.groups[part.images.labels == label] for part in (train, validation)]
         usable = len(np.unique(np.concatenate(groups)))
         if 0 < usable < needed:
+            parts = splits.train, splits.validation
+            count = sum(int((part.labels == label).sum()) for part in parts)
             raise DataError(
-                f"The class {name!r} has one readable image left of {len(reasons) + 1:,} "
+                f"The class {name!r} has one readable image left of {count:,}{after} "
                 f"({reasons[0]}). It needs 2 or more that are not copies: one to train on and one "
                 "to hold out. Add images or remove the class."
             )
@@ -162,13 +174,33 @@ def _check_usable(
             )
 
 
-def _not_validated(
+def _single(
     images: LabelledImages, usable: Pixels, broken: Mapping[int, Sequence[str]]
 ) -> list[str]:
-    """Say of which classes validation has images, but none that can be read."""
-    lost = np.setdiff1d(images.labels, usable.images.labels)
+    """Say of which classes broken images leave one to train on."""
+    notes = []
+    for label in sorted(broken):
+        count = int((images.labels == label).sum())
+        readable = usable.images.labels == label
+        if readable.sum() < count and len(np.unique(usable.images.groups[readable])) == 1:
+            notes.append(
+                f"{visible(images.classes[label])} has one readable training image left of "
+                f"{count:,} ({broken[label][0]}). Add images to train on more."
+            )
+    return notes
+
+
+def _without_figure(
+    images: LabelledImages, failed: Sequence[tuple[Path, str]], what: str
+) -> list[str]:
+    """Say of which classes there are images to validate or test with, but none can be read."""
+    if failed and len(failed) == len(images):
+        path, reason = failed[0]
+        return [f"There is no {what} figure: no {what} image can be read ({path}: {reason})."]
+    counts = np.bincount(images.labels, minlength=len(images.classes))
     return [
-        f"No validation figure is of {visible(images.classes[label])}: none of its validation "
-        f"images can be read ({broken[label][-1]})."
-        for label in lost.tolist()
+        f"No {what} figure is of {visible(images.classes[label])}: none of its {what} images can "
+        f"be read ({reasons[-1]})."
+        for label, reasons in sorted(_broken([images], failed).items())
+        if len(reasons) == counts[label]
     ]

@@ -20,7 +20,6 @@ from classify.data import (
     find_splits,
     fingerprint,
     kept_of,
-    kept_unread,
     listing,
     read_kept,
     write_kept,
@@ -45,6 +44,7 @@ from classify.run import (
     write_history,
 )
 from classify.training.loop import DivergedError, Place
+from classify.training.optimiser import check_optimisers
 from classify.training.preparation import Prepared, prepare
 from retrieval.arguments import path_of
 from retrieval.encoder import keep_freed_memory
@@ -62,8 +62,8 @@ DIVERGED = "the loss was not a number"
 class Trained(Plain):
     """A trained run.
 
-    best: the epoch whose weights were kept, None if there is none. failed: images that were left
-    out, and why. is_random: whether the backbone began with random weights.
+    best: the epoch whose weights were kept, None if there is none. failed: images that cannot
+    be used, and why. is_random: whether the backbone began with random weights.
     """
 
     run: Run
@@ -89,7 +89,7 @@ def train(
     out: folder of the run, which is made. resume: continue the run in out, to the same result as
     if it had never stopped; its own recipe then replaces recipe. A finished run is returned as it
     is. on_epoch: told each epoch. on_split: told in sentences which folders were taken for what,
-    before an image is decoded, and then which classes lack readable images to validate with.
+    before an image is decoded, and then which classes lack readable images.
     should_stop: asked after each step; True saves the state and ends.
 
     Tells glibc to keep freed memory, in the whole process. Raises DataError for data that cannot be
@@ -106,6 +106,7 @@ def train(
             return _finished(run)
     else:
         _check_new(out)
+    check_optimisers(recipe)
     splits = find_splits(folder, recipe.data, recipe.training.seed, progress)
     if resume and fingerprint(splits) != run.facts.fingerprint:
         raise _other_images(folder, out)
@@ -121,7 +122,7 @@ def train(
         if not resume:
             _write_beginning(out, recipe, folder, splits, prepared, facts)
         else:
-            _check_same(out, folder, splits, prepared)
+            _check_same(run, folder, splits, prepared)
             if (out / LAST_STATE).is_file():
                 loop.resume(Place.read(out / LAST_STATE))
         history = history[: loop.place.epoch]
@@ -185,6 +186,7 @@ def _facts(folder: Path, splits: Splits, prepared: Prepared) -> RunFacts:
         ended="",
         seconds=0.0,
         machine=machine(),
+        held_out=sum(map(bool, prepared.test_contents)),
     )
 
 
@@ -203,15 +205,17 @@ def _write_beginning(
 
 
 def _kept(folder: Path, splits: Splits, prepared: Prepared) -> list[KeptImage]:
-    kept = kept_of(prepared.loop.train, "train", folder)
-    kept += kept_of(prepared.validation, "validation", folder)
-    return kept + kept_unread(splits.test, "test", folder)
+    trained_on, validated_on = prepared.loop.train, prepared.validation
+    kept = kept_of(trained_on.images, trained_on.contents, "train", folder)
+    kept += kept_of(validated_on.images, validated_on.contents, "validation", folder)
+    return kept + kept_of(splits.test, prepared.test_contents, "test", folder)
 
 
-def _check_same(out: Path, folder: Path, splits: Splits, prepared: Prepared) -> None:
+def _check_same(run: Run, folder: Path, splits: Splits, prepared: Prepared) -> None:
     """Raise DataError where an image has other content than when a run began, at the same size."""
-    if set(read_kept(out / SPLIT)) != set(_kept(folder, splits, prepared)):
-        raise _other_images(folder, out)
+    began_with = set(read_kept(run.folder / SPLIT, run.counts))
+    if began_with != set(_kept(folder, splits, prepared)):
+        raise _other_images(folder, run.folder)
 
 
 def _other_images(folder: Path, out: Path) -> DataError:

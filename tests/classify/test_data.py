@@ -13,7 +13,7 @@ from classify.data import pixels as data
 from classify.recipe import DataSettings
 from retrieval.errors import ImgretError
 from retrieval.images import Preprocessing
-from tests.classify.blobs import save_blobs
+from tests.classify.blobs import blob, save_blobs
 
 PLAIN = Preprocessing(size=16, mean=(0.5,) * 3, std=(0.5,) * 3)
 
@@ -99,6 +99,56 @@ def test_a_fraction_keeps_the_shares_of_the_classes(tmp_path: Path) -> None:
     save_blobs(tmp_path, 20)
     splits = find_splits(tmp_path, DataSettings(validation=0.2, fraction=0.5), seed=0)
     assert np.bincount(splits.train.labels).tolist() == [8, 8, 8]
+
+
+@pytest.mark.parametrize(
+    ("data", "validation", "said"),
+    [
+        (DataSettings(fraction=0.1), "val", "red has one training image left after data.fraction "
+         "= 0.1. Set a larger data.fraction to train on more."),
+        (DataSettings(test=0.9), "val", "red has one training image left after data.test = 0.9. "
+         "Set a smaller data.test to train on more."),
+        (DataSettings(fraction=0.1, validation=0), "", "red has one training image left after "
+         "data.fraction = 0.1. Set a larger data.fraction to train on more."),
+        (DataSettings(test=0.2, fraction=0.2, validation=0), "", "red has one training image left "
+         "after data.test = 0.2 and data.fraction = 0.2. Set a smaller data.test or a larger "
+         "data.fraction to train on more."),
+        (DataSettings(fraction=0.8), "val", ""),
+        (DataSettings(validation=0), "", ""),
+    ],
+)  # fmt: skip
+def test_a_class_that_settings_leave_one_training_image_is_told(
+    tmp_path: Path, data: DataSettings, validation: str, said: str
+) -> None:
+    save_blobs(tmp_path / "train", 20)
+    for file in sorted((tmp_path / "train" / "red").iterdir())[5:]:
+        file.unlink()
+    if validation:
+        save_blobs(tmp_path / validation, 2, first=100)
+    notes = find_splits(tmp_path, data, seed=0).notes
+    assert [note for note in notes if "training image" in note] == [said] * bool(said)
+
+
+def test_many_classes_of_one_training_image_are_told_in_one_sentence(tmp_path: Path) -> None:
+    for n in range(7):
+        (tmp_path / f"c{n}").mkdir()
+        for k in range(3):
+            blob((30 * n, 0, 0), 10 * n + k).save(tmp_path / f"c{n}" / f"{k}.png")
+    (note,) = find_splits(tmp_path, DataSettings(fraction=0.1, validation=0), seed=0).notes
+    assert note.startswith("c0, c1, c2, c3 and 3 more have one training image each left after")
+
+
+def test_settings_are_no_reason_of_a_class_of_one_image(tmp_path: Path) -> None:
+    save_blobs(tmp_path / "train", 5)
+    for file in sorted((tmp_path / "train" / "red").iterdir())[1:]:
+        file.unlink()
+    for how in (DataSettings(test=0.2), DataSettings(fraction=0.8)):
+        with pytest.raises(ImgretError, match=r"has one image\. .*Add images or remove the class"):
+            find_splits(tmp_path, how, seed=0)
+    save_blobs(tmp_path / "test", 2, first=100)
+    (tmp_path / "train" / "red" / "other.png").write_bytes(b"another")
+    with pytest.raises(ImgretError, match=r"'blue' .* one image left after data.fraction = 0.1\."):
+        find_splits(tmp_path, DataSettings(test=0.2, fraction=0.1), seed=0)
 
 
 def test_a_class_of_the_test_images_that_training_lacks_is_named(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from classify.report import report_run
 from classify.run import Run
 from classify.tested import evaluate_ensemble, evaluate_run
 from classify.training import train
-from retrieval.errors import DataError, ImgretError
+from retrieval.errors import DataError, ImgretError, RunError
 from tests.classify.blobs import save_blobs, tiny
 
 TESTED_RIGHT = """{"data": "d", "content": "", "images": 9, "top1": 1.0, "top5": 1.0, "loss": 0.1,
@@ -147,7 +147,8 @@ def test_an_ensemble_is_judged_on_what_no_run_was_trained_on(
 
 def test_runs_that_saw_all_images_make_no_ensemble(data: Path, tmp_path: Path) -> None:
     half = shutil.copytree(data, tmp_path / "half")
-    runs = [trained(data, tmp_path / "a"), trained(half, tmp_path / "b")]
+    of_half = "data.validation=0.5"
+    runs = [trained(data, tmp_path / "a", of_half), trained(half, tmp_path / "b", of_half)]
     kept = read_kept(runs[1] / "split.jsonl")
     swapped = [
         KeptImage("train" if image.split == "validation" else "validation", *astuple(image)[1:])
@@ -236,6 +237,57 @@ def test_a_damaged_or_hostile_split_is_one_sentence(data: Path, tmp_path: Path, 
         (run / "split.jsonl").write_bytes(b"\xff\n")
     with pytest.raises(ImgretError, match=r"split\.jsonl is damaged in line 1, so .*--data"):
         evaluate_run(run)
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_a_split_that_lost_lines_is_damaged(data: Path, tmp_path: Path, split: str) -> None:
+    run = trained(data, tmp_path / "run", "data.test=0.2")
+    other = shutil.copytree(run, tmp_path / "other")
+    kept = read_kept(run / "split.jsonl")
+    write_kept(run / "split.jsonl", [image for image in kept if image.split != split])
+    what = "training" if split == "train" else split
+    said = rf"run.split\.jsonl is damaged: it has 0 {what} images, but the run had \d+, .*--data"
+    with pytest.raises(RunError, match=said):
+        evaluate_run(run)
+    with pytest.raises(RunError, match=said):
+        evaluate_ensemble([other, run])
+    first = next(image for image in kept if image.split == split)
+    write_kept(run / "split.jsonl", [image for image in kept if image != first])
+    with pytest.raises(RunError, match=r"is damaged"):
+        evaluate_run(run)
+
+
+def test_an_empty_split_is_not_a_run_that_was_trained_on_nothing(
+    data: Path, tmp_path: Path
+) -> None:
+    run = trained(data, tmp_path / "run")
+    (run / "split.jsonl").write_text("")
+    with pytest.raises(RunError, match="has 0 training images, but the run had 24"):
+        evaluate_run(run)
+    (said,) = evaluate_run(run, data).notes
+    assert "it is unknown whether run was trained on these images" in said
+    with pytest.raises(RunError, match="has 0 training images"):
+        report_run(run)
+
+
+def test_a_run_that_does_not_say_how_many_it_held_out_is_tested(data: Path, tmp_path: Path) -> None:
+    run = trained(data, tmp_path / "run", "data.test=0.2")
+    facts = json.loads((run / "run.json").read_text())
+    assert facts.pop("held_out") == 6
+    (run / "run.json").write_text(json.dumps(facts))
+    assert evaluate_run(run).images == 6
+
+
+def test_an_ensemble_names_all_folders_of_its_images(data: Path, tmp_path: Path) -> None:
+    other = save_blobs(tmp_path / "other", 10, first=300)
+    runs = [trained(data, tmp_path / "a"), trained(other, tmp_path / "b")]
+    found = evaluate_ensemble([*runs, trained(data, tmp_path / "c")])
+    assert found.data == f"{data.resolve()} and {other.resolve()} (validation images)"
+    assert found.images == 12
+    for folder in (data, other):
+        shutil.rmtree(folder)
+    with pytest.raises(ImgretError, match=f"still in {data.resolve()} and {other.resolve()}"):
+        evaluate_ensemble(runs)
 
 
 def test_a_report_shows_pictures_that_were_trained_on(data: Path, tmp_path: Path) -> None:
@@ -359,6 +411,26 @@ def test_a_resumed_run_notices_images_of_other_content_and_the_same_size(tmp_pat
     other.write_bytes(one.read_bytes())
     one.write_bytes(was)
     assert train(data, recipe, out, resume=True).run.facts.ended
+
+
+def test_a_resumed_run_refuses_one_image_overwritten_at_the_same_size(
+    data: Path, tmp_path: Path
+) -> None:
+    out, recipe, ended = tmp_path / "run", tiny("training.epochs=4"), []
+    train(data, recipe, out, on_epoch=ended.append, should_stop=lambda: bool(ended))
+    image = data / next(i.path for i in read_kept(out / "split.jsonl") if i.split == "train")
+    was = image.read_bytes()
+    image.write_bytes(was[:-1] + bytes([was[-1] ^ 1]))
+    with pytest.raises(DataError, match=r"does not hold the images that .* was started with"):
+        train(data, recipe, out, resume=True)
+
+
+def test_a_resumed_run_tells_a_damaged_split_from_other_images(data: Path, tmp_path: Path) -> None:
+    out, recipe, ended = tmp_path / "run", tiny("training.epochs=4"), []
+    train(data, recipe, out, on_epoch=ended.append, should_stop=lambda: bool(ended))
+    (out / "split.jsonl").write_text("")
+    with pytest.raises(RunError, match=r"split\.jsonl is damaged: it has 0 training images"):
+        train(data, recipe, out, resume=True)
 
 
 def test_the_leaderboard_tells_of_validations_on_other_images(data: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 
 from classify.models import create_network, embed_features, head_parameters, layers_of, parameters
 from classify.models.cnn import ConvNet, Residual
-from classify.recipe import Input, ModelSpec
+from classify.recipe import Head, Input, ModelSpec
 from classify.run import save_model
 from retrieval.backbones import BackboneName, load_classifier
 from retrieval.errors import BackboneError, RecipeError
@@ -319,3 +319,11 @@ def test_layers_that_share_weights_are_saved_and_read_again(tmp_path: Path) -> N
     x = torch.randn(2, 3, 32, 32)
     loaded = load_classifier(tmp_path)
     torch.testing.assert_close(loaded.network(x), created.network.eval()(x))
+
+
+@pytest.mark.parametrize("pool", ["own", "avg"])
+def test_a_network_of_torchvision_without_a_square_map_is_told_why(pool: str) -> None:
+    spec = ModelSpec(backbone="torchvision:swin_t", head=Head(pool=pool))
+    with pytest.raises(RecipeError, match=r"torchvision:swin_t gives no square map") as error:
+        create_network(spec, Input(size=64), 3)
+    assert "pool = own" not in str(error.value)

@@ -25,7 +25,13 @@ from classify.recipe import Input, ModelSpec, Phase, Recipe, TrainingSettings
 from classify.run import RUN_FORMAT, Epoch, Run
 from classify.training import train
 from classify.training.norms import training_mode
-from classify.training.optimiser import Rate, is_out_of_patience, make_optimiser, open_layers
+from classify.training.optimiser import (
+    Rate,
+    check_optimisers,
+    is_out_of_patience,
+    make_optimiser,
+    open_layers,
+)
 from retrieval import backbones
 from retrieval.errors import ImgretError, RecipeError
 from retrieval.images import Preprocessing
@@ -139,6 +145,17 @@ def test_an_interrupted_run_ends_as_an_unbroken_one(
     assert timeless(resumed.history) == timeless(unbroken.history)
     assert same(tmp_path / "run", tmp_path / "unbroken")
     assert resumed.run.facts.ended == unbroken.run.facts.ended
+
+
+@pytest.mark.parametrize("name", ["lamb", "adan"])
+def test_an_optimiser_that_counts_steps_by_group_is_resumed(
+    blobs: Path, tmp_path: Path, name: str
+) -> None:
+    recipe = tiny(f"training.optimiser={name}", "training.epochs=2")
+    train(blobs, recipe, tmp_path / "unbroken")
+    train(blobs, recipe, tmp_path / "run", should_stop=after(4))
+    train(blobs, recipe, tmp_path / "run", resume=True)
+    assert same(tmp_path / "run", tmp_path / "unbroken")
 
 
 class Killed(Exception):
@@ -535,6 +552,36 @@ def test_an_optimiser_that_timm_lacks_is_refused_before_anything_is_written(
     with pytest.raises(RecipeError, match=r"training\.optimiser"):
         train(blobs, tiny("training.optimiser=nothing"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("training.optimiser=foo", "timm has no optimiser 'foo'"),
+        ("training.optimiser=lbfgs", "timm has no optimiser 'lbfgs'"),
+        ("training.optimiser=adahessian", "second derivatives"),
+        ("training.optimiser=fusedadam", r"fusedadam cannot be used here \(.+\)"),
+        ("training.optimiser=kron", r"kron cannot be used here \(a run cannot save its state\)"),
+        ("phases.1.optimiser=foo", "timm has no optimiser 'foo'"),
+        ("loss.class_weights.purple=2", "the data has no class 'purple'"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_before_an_image_is_read(
+    blobs: Path, tmp_path: Path, key: str, said: str
+) -> None:
+    read: list[tuple[str, int, int]] = []
+    with pytest.raises(RecipeError, match=rf"{said}.*\. (Use|Correct) .*\.$"):
+        train(blobs, two_phases(key), tmp_path / "run", progress=lambda *how: read.append(how))
+    assert not read
+    assert not (tmp_path / "run").exists()
+
+
+def test_looking_at_an_optimiser_changes_no_chance() -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    check_optimisers(tiny("training.optimiser=lookahead_adam"))
+    assert torch.equal(torch.rand(4), expected)
 
 
 def test_a_run_that_is_there_is_not_written_over(run: Path, blobs: Path) -> None:
