@@ -1,6 +1,7 @@
 """A recipe and labelled images -> a run.
 
 trainer.py     what is trained, on what, where; continues a run that was interrupted
+lock.py        the one process that trains a run
 preparation.py networks and pixels of a recipe -> a loop that is ready to run
 loop.py        the one loop: phases, epochs, steps
 objective.py   what a network is trained for: pictures and their loss; the labels

@@ -43,6 +43,7 @@ from classify.run import (
     write_facts,
     write_history,
 )
+from classify.training.lock import only_trainer
 from classify.training.loop import DivergedError, Place
 from classify.training.optimiser import check_optimisers
 from classify.training.preparation import Prepared, prepare
@@ -73,6 +74,27 @@ class Trained(Plain):
     is_random: bool
 
 
+@dataclass(frozen=True)
+class _Told:
+    """Who is told what, and asked whether to stop; see train()."""
+
+    progress: Progress | None
+    on_epoch: Callable[[Epoch], None] | None
+    on_split: Callable[[Sequence[str]], object]
+    should_stop: Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A run that can go on. history: of the epochs that are done; the loop adds to it."""
+
+    out: Path
+    splits: Splits
+    prepared: Prepared
+    facts: RunFacts
+    history: list[Epoch]
+
+
 def train(
     folder: Path | str,
     recipe: Recipe,
@@ -95,57 +117,77 @@ def train(
     Tells glibc to keep freed memory, in the whole process. Raises DataError for data that cannot be
     trained on or is not the run's. Raises RecipeError for a network or an optimiser that cannot be
     used, and BackboneError for weights that cannot be loaded. Raises WriteError, and RunError where
-    out already has a run, or when the loss becomes NaN (the best weights are kept).
+    out already has a run, where another process trains it, or when the loss becomes NaN (the best
+    weights are kept).
     """
     folder, out = path_of("folder", folder), path_of("out", out)
     _check_recipe(recipe)
-    if resume:
-        run = Run.read(out)
-        recipe = run.recipe
-        if run.facts.ended:
-            return _finished(run)
-    else:
+    told = _Told(progress, on_epoch, on_split, should_stop)
+    if not resume:
         _check_new(out)
+        return _train(folder, recipe, out, None, told)
+    if (run := Run.read(out)).facts.ended:
+        return _finished(run)
+    with only_trainer(out):
+        run = Run.read(out)  # another process may have ended it
+        return _finished(run) if run.facts.ended else _train(folder, run.recipe, out, run, told)
+
+
+def _train(folder: Path, recipe: Recipe, out: Path, run: Run | None, told: _Told) -> Trained:
+    """Train a run that begins, or one that was interrupted."""
     check_optimisers(recipe)
-    splits = find_splits(folder, recipe.data, recipe.training.seed, progress)
-    if resume and fingerprint(splits) != run.facts.fingerprint:
+    splits = find_splits(folder, recipe.data, recipe.training.seed, told.progress)
+    if run and fingerprint(splits) != run.facts.fingerprint:
         raise _other_images(folder, out)
-    on_split(splits.notes)
+    told.on_split(splits.notes)
     keep_freed_memory()
-    prepared = prepare(recipe, splits, out, progress)
-    on_split(prepared.notes)
-    loop, is_random = prepared.loop, prepared.created.is_random
+    prepared = prepare(recipe, splits, out, told.progress)
+    told.on_split(prepared.notes)
     with _writing(out):
         make_folder(out)
-        history = read_history(out / HISTORY) if resume else []
-        facts = _facts(folder, splits, prepared)
-        if not resume:
-            _write_beginning(out, recipe, folder, splits, prepared, facts)
-        else:
-            _check_same(run, folder, splits, prepared)
-            if (out / LAST_STATE).is_file():
-                loop.resume(Place.read(out / LAST_STATE))
-        history = history[: loop.place.epoch]
+        with contextlib.nullcontext() if run else only_trainer(out):
+            return _trained(_begun(folder, recipe, out, run, splits, prepared), told)
 
-        def note(epoch: Epoch) -> None:
-            write_history(out / HISTORY, history)
-            if on_epoch:
-                on_epoch(epoch)
 
-        try:
-            why = loop.run(
-                history,
-                on_best=lambda network: _save_best(out, network, prepared, splits),
-                on_epoch=note,
-                restore_best=lambda network: _restore(network, out),
-                should_stop=should_stop,
-                progress=progress,
-            )
-        except DivergedError as error:
-            raise _diverged(out, loop.place, facts) from error
-        seconds = round(loop.place.total_seconds, 1)
-        best = loop.place.best_epoch
-        write_facts(out, replace(facts, best_epoch=best, ended=why, seconds=seconds))
+def _begun(
+    folder: Path, recipe: Recipe, out: Path, run: Run | None, splits: Splits, prepared: Prepared
+) -> _Begun:
+    """Write the beginning of a run, or read where it was interrupted."""
+    facts = _facts(folder, splits, prepared)
+    history: list[Epoch] = []
+    if run:
+        _check_same(run, folder, splits, prepared)
+        history = read_history(out / HISTORY)
+        if (out / LAST_STATE).is_file():
+            prepared.loop.resume(Place.read(out / LAST_STATE))
+    else:
+        _check_new(out)  # another process may have begun it
+        _write_beginning(out, recipe, folder, splits, prepared, facts)
+    return _Begun(out, splits, prepared, facts, history[: prepared.loop.place.epoch])
+
+
+def _trained(begun: _Begun, told: _Told) -> Trained:
+    out, prepared, loop = begun.out, begun.prepared, begun.prepared.loop
+
+    def note(epoch: Epoch) -> None:
+        write_history(out / HISTORY, begun.history)
+        if told.on_epoch:
+            told.on_epoch(epoch)
+
+    try:
+        why = loop.run(
+            begun.history,
+            on_best=lambda network: _save_best(out, network, prepared, begun.splits),
+            on_epoch=note,
+            restore_best=lambda network: _restore(network, out),
+            should_stop=told.should_stop,
+            progress=told.progress,
+        )
+    except DivergedError as error:
+        raise _diverged(out, loop.place, begun.facts) from error
+    seconds, best = round(loop.place.total_seconds, 1), loop.place.best_epoch
+    write_facts(out, replace(begun.facts, best_epoch=best, ended=why, seconds=seconds))
+    history, is_random = begun.history, prepared.created.is_random
     return Trained(Run.read(out), tuple(history), with_best(history), prepared.failed, is_random)
 
 

@@ -24,6 +24,7 @@ from classify.models import create_network, layers_of
 from classify.recipe import Input, ModelSpec, Phase, Recipe, TrainingSettings
 from classify.run import RUN_FORMAT, Epoch, Run
 from classify.training import train
+from classify.training.lock import only_trainer
 from classify.training.norms import training_mode
 from classify.training.optimiser import (
     Rate,
@@ -33,7 +34,7 @@ from classify.training.optimiser import (
     open_layers,
 )
 from retrieval import backbones
-from retrieval.errors import ImgretError, RecipeError
+from retrieval.errors import ImgretError, RecipeError, RunError
 from retrieval.images import Preprocessing
 from tests.classify.blobs import TINY, save_blobs, tiny
 from tests.conftest import ROOT
@@ -702,3 +703,17 @@ def test_a_full_disk_is_one_sentence(blobs: Path, tmp_path: Path) -> None:
     )
     assert "cannot be written" in done.stdout
     assert "--resume" in done.stdout
+
+
+def test_two_processes_do_not_train_one_run(blobs: Path, tmp_path: Path) -> None:
+    out, recipe = tmp_path / "run", tiny("training.epochs=2")
+    out.mkdir()
+    with only_trainer(out), pytest.raises(RunError, match=r"run is being trained by another"):
+        train(blobs, recipe, out)
+    stops = iter([False, True])
+    train(blobs, recipe, out, should_stop=lambda: next(stops, True))
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+    with only_trainer(out), pytest.raises(RunError, match=r"Wait until it is done or stop it"):
+        train(blobs, recipe, out, resume=True)
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+    assert train(blobs, recipe, out, resume=True).run.facts.ended == "all epochs are done"
