@@ -236,16 +236,25 @@ def _too_few(images: LabelledImages, label: int, whole: _Whole) -> DataError:
 
 
 def _single(images: LabelledImages, whole: _Whole) -> list[str]:
-    """Say which classes settings left one image to train on, where none of them is held out."""
-    single = np.flatnonzero((_distinct(images) == 1) & (_distinct(whole.images) > 1))
-    if not len(single):
-        return []
-    verb = "has" if len(single) == 1 else "have"
-    aside = ", not counting copies," * bool(np.isin(images.labels, single).sum() > len(single))
-    return [
-        f"{_named(images.classes, single)} {verb} one training image{' each' * (len(single) > 1)} "
-        f"left{aside} after {whole.after}. Set {whole.instead} to train on more."
-    ]
+    """Say which classes have one image to train on, where none of them is held out, and why."""
+    single = _distinct(images) == 1
+    taken = single & (_distinct(whole.images) > 1)
+    notes = []
+    if (single & ~taken).any():
+        notes.append(f"{_with_one(images, single & ~taken)}. Add images to train on more.")
+    if taken.any():
+        left = f"{_with_one(images, taken, ' left')} after {whole.after}"
+        notes.append(f"{left}. Set {whole.instead} to train on more.")
+    return notes
+
+
+def _with_one(images: LabelledImages, single: np.ndarray, left: str = "") -> str:
+    """Name the classes of one training image. single: of each class whether it is one, bool."""
+    labels = np.flatnonzero(single)
+    verb, each = ("has", "") if len(labels) == 1 else ("have", " each")
+    has_copies = np.isin(images.labels, labels).sum() > len(labels)
+    aside = ", not counting copies" + "," * bool(left) if has_copies else ""
+    return f"{_named(images.classes, labels)} {verb} one training image{each}{left}{aside}"
 
 
 def _distinct(images: LabelledImages) -> np.ndarray:

@@ -138,6 +138,19 @@ def test_many_classes_of_one_training_image_are_told_in_one_sentence(tmp_path: P
     assert note.startswith("c0, c1, c2, c3 and 3 more have one training image each left after")
 
 
+def test_a_class_of_one_training_image_beside_its_own_validation_is_told(tmp_path: Path) -> None:
+    save_blobs(tmp_path / "train", 5)
+    save_blobs(tmp_path / "val", 2, first=100)
+    first, *others = sorted((tmp_path / "train" / "red").iterdir())
+    for file in others:
+        file.unlink()
+    note = find_splits(tmp_path, DataSettings(), seed=0).notes[-1]
+    assert note == "red has one training image. Add images to train on more."
+    shutil.copy(first, first.with_name("copy.png"))
+    note = find_splits(tmp_path, DataSettings(), seed=0).notes[-1]
+    assert note == "red has one training image, not counting copies. Add images to train on more."
+
+
 def test_settings_are_no_reason_of_a_class_of_one_image(tmp_path: Path) -> None:
     save_blobs(tmp_path / "train", 5)
     for file in sorted((tmp_path / "train" / "red").iterdir())[1:]:
