@@ -113,7 +113,8 @@ def find_layout(folder: Path, how: ClassFolders = "auto") -> Layout:
     inside = {split: _innermost(folder / name) for split, name in of_split.items()}
     if how == "auto":
         notes += _check_inside(inside)
-    return Layout(inside["train"], inside.get("validation"), inside.get("test"), tuple(notes))
+    paths = {split: path for split, (path, _) in inside.items()}
+    return Layout(paths["train"], paths.get("validation"), paths.get("test"), tuple(notes))
 
 
 def find_tested(folder: Path, classes: Sequence[str]) -> Path:
@@ -206,15 +207,16 @@ def _why_unused(shape: _Shape) -> str:
     return "it holds no class folders."
 
 
-def _check_inside(inside: Mapping[Split, Path]) -> tuple[str, ...]:
+def _check_inside(
+    inside: Mapping[Split, tuple[Path, Mapping[str, _Shape]]],
+) -> tuple[str, ...]:
     """Raise DataError where a folder of class folders has a split among them, of the same classes.
 
     The only split is looked at as a folder without any. Returns what is to be said.
     """
     if len(inside) == 1:
-        return _classes_named_as_splits(inside["train"], _shapes(inside["train"]))
-    for folder in inside.values():
-        shapes = _shapes(folder)
+        return _classes_named_as_splits(*inside["train"])
+    for folder, shapes in inside.values():
         for name, shape in shapes.items():
             if split_of(name) and len(set(shape.below) & (shapes.keys() - {name})) > 1:
                 raise _unclear(folder, shapes, "folders of several kinds")
@@ -315,10 +317,11 @@ def _taken(of_split: Mapping[Split, str]) -> str:
     return f"{', '.join(parts)}."
 
 
-def _innermost(folder: Path) -> Path:
-    """Return the folder of class folders inside of a split's folder."""
-    around = _around_it_all(_shapes(folder), may_hold_images=False)
-    return _innermost(folder / around) if around else folder
+def _innermost(folder: Path) -> tuple[Path, dict[str, _Shape]]:
+    """Return the folder of class folders inside of a split's folder, and what it holds."""
+    shapes = _shapes(folder)
+    around = _around_it_all(shapes, may_hold_images=False)
+    return _innermost(folder / around) if around else (folder, shapes)
 
 
 def _around_it_all(shapes: Mapping[str, _Shape], *, may_hold_images: bool) -> str | None:
