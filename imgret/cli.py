@@ -29,6 +29,7 @@ COMMANDS = {
     "test": "Measure how good a trained classifier is.",
     "explain": "Show what a classifier looks at.",
     "serve": "Open a page that predicts the class of dropped images.",
+    "mcp": "Offer a gallery to agents, as tools of the Model Context Protocol.",
     "leaderboard": "Compare trained classifiers side by side.",
     "info": "Show what a gallery holds and how it was made.",
     "remove": "Drop images from a gallery; their files stay.",
