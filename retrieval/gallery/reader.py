@@ -16,7 +16,7 @@ from retrieval.gallery.block import Block, Column
 from retrieval.gallery.dataset import changed, damage_as_gallery_errors
 from retrieval.gallery.filter import INDEXED, Filter, with_ids
 from retrieval.gallery.lease import Lease
-from retrieval.gallery.places import rows_at
+from retrieval.gallery.places import places_of_few, rows_at
 from retrieval.gallery.rows import IDS_FROM, SETTINGS_KEY, TABLE, as_matrix
 from retrieval.gallery.versions import data_files_of, files_of, is_superseded, manifest_of
 
@@ -170,6 +170,11 @@ class TableReader:
         """Return (n,) int64 ids of the usable rows that pass a filter."""
         return self.ids(where & INDEXED)
 
+    def places_of_few(self, ids: np.ndarray) -> np.ndarray | None:
+        """Find the places of (n,) ids in columns(); None where ids() tells more cheaply."""
+        with self._reading():
+            return places_of_few(self._dataset, ids)
+
     def take(self, offsets: Sequence[int], names: Sequence[str]) -> list[dict[str, Any]]:
         """Return rows by their place in columns(), as dicts."""
         return list(self._rows_at(np.array(offsets, np.int64), names).to_pylist())
@@ -198,18 +203,17 @@ class TableReader:
         """
         import pyarrow.compute as pc
 
-        columns = self.columns(["id", "size"])
-        ids = columns["id"].to_numpy()
-        alike = np.flatnonzero(np.isin(columns["size"].to_numpy(), [f.size for f in files]))
+        sizes = self.columns(["size"])["size"].to_numpy()
+        alike = np.flatnonzero(np.isin(sizes, [f.size for f in files]))
         found: dict[str, list[int]] = {}
-        for (sha256, path), place in zip(self._names_at(alike), alike.tolist(), strict=True):
-            found.setdefault(sha256, []).append(int(ids[place]))
-            found[path] = [int(ids[place])]
+        for sha256, path, id_ in self._identities_at(alike):
+            found.setdefault(sha256, []).append(id_)
+            found[path] = [id_]
         if others := sorted({f.path for f in files if f.path} - found.keys()):
             paths = self.columns(["path"])["path"]
-            asked = pa.array(others, pa.string())
-            for place in np.flatnonzero(pc.is_in(paths, value_set=asked).to_numpy()).tolist():
-                found[paths[place].as_py()] = [int(ids[place])]
+            passing = pc.is_in(paths, value_set=pa.array(others, pa.string()))
+            for _, path, id_ in self._identities_at(np.flatnonzero(passing.to_numpy())):
+                found[path] = [id_]
         return [
             np.unique(np.array([*found.get(f.path, ()), *found.get(f.sha256, ())], np.int64))
             for f in files
@@ -234,9 +238,9 @@ class TableReader:
         below = columns.filter(found)
         return dict(zip(below["id"].to_pylist(), below["path"].to_pylist(), strict=True))
 
-    def _names_at(self, places: np.ndarray) -> list[tuple[str, str]]:
-        """The hash and the path of rows by their place in columns()."""
-        names = ["sha256", "path"]
+    def _identities_at(self, places: np.ndarray) -> list[tuple[str, str, int]]:
+        """The hash, the path and the id of rows by their place in columns()."""
+        names = ["sha256", "path", "id"]
         few = len(places) <= FEW_OF * self.count()
         rows = self._rows_at(places, names) if few else self.columns(names).take(places)
         return list(zip(*(rows[name].to_pylist() for name in names), strict=True))

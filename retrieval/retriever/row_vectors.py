@@ -12,6 +12,8 @@ from retrieval.gallery import ImageTable
 from retrieval.index import GrowingIndex
 from retrieval.sorted_ids import IdPlaces
 
+ASKED_FIRST = 4  # times, before all ids are read once and kept
+
 
 class RowVectors:
     """Where the rows of one version of a gallery stand, and their vectors. path: of the gallery."""
@@ -20,6 +22,7 @@ class RowVectors:
         self._path = path
         self._table = table
         self._index = index
+        self._asked = 0
 
     @cached_property
     def _places(self) -> IdPlaces:
@@ -27,6 +30,10 @@ class RowVectors:
 
     def places_of(self, ids: np.ndarray) -> np.ndarray:
         """Return the places of ids in the table's columns. Raises GalleryError for one unknown."""
+        self._asked += 1
+        few = self._table.places_of_few(ids) if self._asked <= ASKED_FIRST else None
+        if few is not None:
+            return few
         places = self._places.of(ids)
         if (places < 0).any():
             raise GalleryError(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
+from typing import Any
 
 import lance
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval.errors import GalleryWriteError
 from retrieval.gallery import ImageTable, Row
-from retrieval.gallery.places import rows_at
+from retrieval.gallery.places import places_of_few, rows_at
 
 FRAGMENTS, ROWS_EACH = 4, 10
 NAMES = ["id", "path", "embedding"]
@@ -69,3 +72,49 @@ def test_a_commit_that_fails_says_what_to_do_about_its_cause(
 ) -> None:
     with pytest.raises(GalleryWriteError, match=f"is lost. {advice}"), table._committing():
         raise cause
+
+
+def written(folder: Path, pieces: list[list[int]], removed: list[int]) -> Any:
+    """A dataset of ids in pieces, of which some were removed later."""
+    for ids in pieces:
+        lance.write_dataset(pa.table({"id": pa.array(ids, pa.int64())}), folder, mode="append")
+    dataset = lance.dataset(folder)
+    if removed:
+        dataset.delete(f"id IN ({', '.join(map(str, removed))})")
+    return lance.dataset(folder)
+
+
+@pytest.mark.parametrize("removed", [[], [1_000, 1_005, 90_001, 7]])
+def test_a_few_ids_are_found_without_all_being_read(tmp_path: Path, removed: list[int]) -> None:
+    pieces = [list(range(1_000, 9_000)), [*range(90_000, 91_000), *range(200_000, 200_900)], [7, 8]]
+    dataset = written(tmp_path / "x", pieces, removed)
+    every = dataset.to_table()["id"].to_numpy()
+    asked = np.array([8_999, 200_899, 90_500, 8, 1_001, 200_000])
+    found = places_of_few(dataset, asked)
+    assert found is not None
+    assert every[found].tolist() == asked.tolist()
+
+
+def test_ids_that_follow_no_order_or_are_not_there_are_left_to_whoever_reads_all(
+    tmp_path: Path,
+) -> None:
+    mixed = [*range(100, 200), *range(50, 60), *range(300, 302)]
+    dataset = written(tmp_path / "x", [mixed], [])
+    assert places_of_few(dataset, np.array([250])) is None
+    assert places_of_few(dataset, np.array([], np.int64)) is None
+    for id_ in (55, 150, 301):  # either right or left
+        found = places_of_few(dataset, np.array([id_]))
+        assert found is None or mixed[int(found[0])] == id_
+
+
+def test_of_a_large_table_little_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = np.concatenate([np.arange(n * 100_000, n * 100_000 + 3_000) for n in range(100)])
+    dataset = written(tmp_path / "x", [ids.tolist()], [])
+    read: list[int] = []
+    monkeypatch.setattr(
+        "retrieval.gallery.places.rows_at",
+        lambda dataset, places, names: read.append(len(places)) or rows_at(dataset, places, names),
+    )
+    asked = ids[[5, 123_456, 299_999]]
+    assert places_of_few(dataset, asked).tolist() == [5, 123_456, 299_999]
+    assert sum(read) < len(ids) / 4
