@@ -25,4 +25,5 @@ def rows_at(dataset: Any, places: np.ndarray, names: Sequence[str]) -> pa.Table:
             own = (asked[first:last] - start).tolist()  # Lance takes them ascending
             parts.append(fragment.take(own, columns=list(names)))
         start = end
-    return pa.concat_tables(parts).take(pa.array(order))
+    rows = pa.array(order.tolist(), pa.int64())  # of an array, Arrow would import numpy.ma to look
+    return pa.concat_tables(parts).take(rows)
