@@ -12,15 +12,18 @@ from tests.conftest import ROOT
 from tests.samples import command_environment, save_pictures
 
 NOT_TO_SEARCH = {
-    "classify", "filelock", "imgret.calibrated", "matplotlib",
-    "pyarrow.parquet", "retrieval.comparison", "retrieval.evaluation", "retrieval.metrics",
-    "retrieval.projection", "retrieval.report", "retrieval.retriever.altered",
+    "annotated_types", "argparse", "classify", "filelock", "imgret.calibrated",
+    "importlib.metadata", "matplotlib", "numpy.ma", "openvino.frontend.tensorflow",
+    "openvino.tools.ovc.convert", "pyarrow.parquet", "pydantic", "pydantic_core",
+    "retrieval.comparison", "retrieval.evaluation", "retrieval.metrics", "retrieval.projection",
+    "retrieval.report", "retrieval.retriever.altered",
     "retrieval.retriever.confidence", "retrieval.retriever.duplicates",
     "retrieval.retriever.export", "retrieval.retriever.info", "retrieval.retriever.labelled",
-    "retrieval.retriever.map", "retrieval.retriever.reembed", "retrieval.retriever.removal",
-    "retrieval.retriever.reports", "retrieval.retriever.request", "retrieval.retriever.update",
-    "retrieval.retriever.usable", "retrieval.retriever.verification", "rich", "scipy", "sklearn",
-    "timm", "torch",
+    "retrieval.retriever.map", "retrieval.retriever.plan",
+    "retrieval.retriever.reembed", "retrieval.retriever.removal", "retrieval.retriever.reports",
+    "retrieval.retriever.request", "retrieval.retriever.update", "retrieval.retriever.usable",
+    "retrieval.retriever.verification", "retrieval.retriever.writer", "retrieval.settings", "rich",
+    "scipy", "sklearn", "timm", "torch",
 }  # fmt: skip
 ENDING = """
 import atexit, sys, threading, time

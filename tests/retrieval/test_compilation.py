@@ -15,7 +15,7 @@ from retrieval.backbones.packaged import packaged_spec
 from retrieval.encoder import exported_encoder, open_encoder, precision_of
 from retrieval.encoder.compilation import LARGEST_KEPT, open_compiled
 from retrieval.encoder.openvino_cpu import read_network
-from retrieval.words import EmbeddingSettings
+from retrieval.settings import EmbeddingSettings
 from tests.samples import picture
 
 PIXELS = np.stack([np.asarray(picture(n, 152, 152)) for n in range(3)])
