@@ -93,3 +93,23 @@ def test_in_development_mode_all_is_freed() -> None:
         0,
         ["thread done", "called at the end", "freed"],
     )
+
+
+@pytest.mark.parametrize(("there", "then"), [(None, "16"), ("20", "20")])
+def test_a_command_keeps_the_threads_of_blas_from_spinning(
+    there: str | None, then: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENBLAS_THREAD_TIMEOUT", raising=False)
+    if there:
+        monkeypatch.setenv("OPENBLAS_THREAD_TIMEOUT", there)
+    code = (
+        "import os, sys, imgret.process\n"
+        "def told(): print(os.environ.get('OPENBLAS_THREAD_TIMEOUT'), LEFT_OUT in sys.modules)\n"
+        "from imgret.process import LEFT_OUT\n"
+        "told(); sys.argv = ['imgret', '--version']\n"
+        "try: imgret.process.run_command()\n"
+        "except SystemExit: told()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    before, _, after = done.stdout.splitlines()
+    assert (before, after) == (f"{there} False", f"{then} True")  # an import alone does neither
