@@ -5,7 +5,6 @@ pydantic does that too, but its import and its models take a tenth of the time o
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -109,7 +108,7 @@ def takes_number(
     def check(value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise refusal("a number", value)
-        if not math.isfinite(value) or not least <= value <= most or value in without:
+        if not least <= value <= most or value in without:  # as NaN is not
             excluded = f" without {' and '.join(f'{n:g}' for n in without)}" if without else ""
             raise refusal(f"a number from {least:g} to {most:g}{excluded}", value)
         return float(value)
@@ -156,7 +155,10 @@ def fact(value: Any) -> int | float | str | bool:
 
 def refusal(takes: str, given: Any) -> Fault:
     """Return the error of a value that is not taken."""
-    shown = repr(given)
+    try:
+        shown = repr(given)
+    except ValueError:  # a whole number of thousands of digits is in it
+        shown = "what is too long to be shown"
     if len(shown) > LONGEST_SHOWN:
         shown = f"{shown[:LONGEST_SHOWN]}..."
     return Fault(f"it takes {takes}, not {shown}")

@@ -89,6 +89,7 @@ def put(value: Any, *keys: str) -> Callable[[dict[str, Any]], None]:
         (put([{"roots": "a", "kinds": {}}], "passed_over"), "passed_over.0.roots: it takes a list"),
         (put({str(n): "0" * 64 for n in range(100_001)}, "files"),
          "files: it takes at most 100000 values"),
+        (put(10**400, "calibration", "least"), "calibration.least: it takes a number from -1.1 to"),
         (put("x" * 500, "backbone", "std"), f"backbone.std: it takes a list, not '{'x' * 79}...."),
     ],
 )  # fmt: skip
@@ -98,6 +99,12 @@ def test_a_wrong_value_is_refused(change: Callable[[dict[str, Any]], Any], messa
     with pytest.raises(GalleryError, match="^" + re.escape(f"gallery.toml: {message}")) as caught:
         read_text(tomli_w.dumps(document), SOURCE)
     assert "verify --repair" in str(caught.value)
+
+
+def test_a_number_of_too_many_digits_to_be_shown_is_refused() -> None:
+    text = tomli_w.dumps(FULL.as_table()).replace("dim = 512", f"dim = 0x{'f' * 5000}")
+    with pytest.raises(GalleryError, match="dim: it takes at most 65536, not what is too long"):
+        read_text(text, SOURCE)
 
 
 def test_a_whole_number_is_a_number() -> None:
