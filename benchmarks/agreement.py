@@ -35,7 +35,7 @@ def agreement(folder: Path, encoders: dict[str, dict[str, object]], judge: str) 
 
 def _embeddings(folder: Path, setting: dict[str, object]) -> np.ndarray:
     from retrieval.comparison.embeddings import embed_folder
-    from retrieval.words import EmbeddingSettings
+    from retrieval.settings import EmbeddingSettings
 
     found = embed_folder(folder, EmbeddingSettings(**setting), CACHE / "experiments").images  # type: ignore[arg-type]
     return np.asarray(found.embeddings, np.float32)

@@ -26,7 +26,8 @@ from retrieval.evaluation.evidence import evidence
 from retrieval.evaluation.open_set import density, trials_by_class
 from retrieval.evaluation.protocols import Images, SearchMethod
 from retrieval.metrics import expected_calibration_error
-from retrieval.words import CONSIDERED, PRIOR_KNOWN, EmbeddingSettings
+from retrieval.settings import EmbeddingSettings
+from retrieval.words import CONSIDERED, PRIOR_KNOWN
 
 DRAWS = 5
 HELD_OUT = 0.2

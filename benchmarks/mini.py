@@ -78,7 +78,7 @@ def _matches(sets: dict[str, Path]) -> Table:
 def _images(folder: Path, setting):  # type: ignore[no-untyped-def]
     """Labelled embeddings of a folder; of no backbone, colours and HOG."""
     from retrieval.comparison.embeddings import embed_folder
-    from retrieval.words import EmbeddingSettings
+    from retrieval.settings import EmbeddingSettings
 
     encoding = EmbeddingSettings(**(setting or ENCODERS["mini"]))
     images = embed_folder(folder, encoding, CACHE / "experiments").images

@@ -17,7 +17,7 @@ from benchmarks.table import Table
 from retrieval import transform as transforms
 from retrieval.comparison.embeddings import embed_folder
 from retrieval.encoder import cache_folder
-from retrieval.words import EmbeddingSettings
+from retrieval.settings import EmbeddingSettings
 
 SIZES = (50, 100, 300, 1000, 5000)
 SEEDS = {50: 6, 100: 4, 300: 3}  # small galleries differ most

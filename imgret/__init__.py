@@ -74,7 +74,7 @@ if TYPE_CHECKING:
     )
     from retrieval.retriever.duplicates.threshold import Threshold
     from retrieval.retriever.map import GalleryMap, Point
-    from retrieval.words import EmbeddingSettings, SearchSettings
+    from retrieval.settings import EmbeddingSettings, SearchSettings
 
 _PLACES = {  # module -> the public names that are loaded from it on first use
     "classify.predictor": ["Prediction", "Predictor"],
@@ -106,7 +106,7 @@ _PLACES = {  # module -> the public names that are loaded from it on first use
     ],
     "retrieval.retriever.duplicates.threshold": ["Threshold"],
     "retrieval.retriever.map": ["GalleryMap", "Point"],
-    "retrieval.words": ["EmbeddingSettings", "SearchSettings"],
+    "retrieval.settings": ["EmbeddingSettings", "SearchSettings"],
 }  # fmt: skip
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
 

@@ -1,4 +1,7 @@
-"""Sets of ids as sorted arrays: numpy's own hash them, which takes seconds for a million."""
+"""Sets of ids as sorted arrays: numpy's own hash them, which takes seconds for a million.
+
+Besides, numpy's import numpy.ma on first use, which takes longer than a query's ids.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings of embeddings and of searches, defined once.
+"""The settings of embeddings and of searches, defined once: their values, defaults and names.
 
 fit     squash   the picture is stretched to the square; nothing of it is lost
         crop     the middle is cut out, as timm and torchvision evaluate
@@ -11,11 +11,7 @@ answer kind      what counts as an answer to a query: an image of its class, or 
 from __future__ import annotations
 
 from os import PathLike
-from typing import Annotated, Any, Literal, TypedDict, get_args
-
-from pydantic import BaseModel, ConfigDict, Field
-
-from retrieval.refinement import Refinement
+from typing import Any, Literal, TypedDict, get_args
 
 Fit = Literal["squash", "crop", "pad"]
 Pool = Literal["own", "avg", "max", "gem", "avg+max", "avg+gem"]
@@ -52,46 +48,10 @@ NO_LABEL = -1  # the number of the class of an image that has none
 CONSIDERED = 32  # neighbours of a query that tell whether its matches are right
 MOST_PICTURES = 200  # that a calibration without labels learns from
 
-Side = Annotated[int, Field(ge=LEAST_SIZE, le=MOST_SIZE)]
-
-
-class Frozen(BaseModel):
-    """Values from files of others: every key is known, and nothing changes afterwards."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class EmbeddingSettings(Frozen):
-    """What decides an embedding. size: side of the input in pixels; None: the backbone's own."""
-
-    backbone: str = DEFAULT_BACKBONE
-    size: Side | None = None
-    fit: Fit = DEFAULT_FIT
-    pool: Pool = DEFAULT_POOL
-    views: Views = DEFAULT_VIEWS
-
 
 def is_own(pool: Pool, views: Views) -> bool:
     """Tell whether an embedding is what the network gives, of one view."""
     return (pool, views) == (DEFAULT_POOL, DEFAULT_VIEWS)
-
-
-class SearchSettings(Frozen):
-    """What decides the matches, given the embeddings.
-
-    transform: a spec as retrieval/transform/ reads it. expand, augment, rerank: as
-    retrieval/refinement.py does.
-    """
-
-    transform: str = DEFAULT_TRANSFORM
-    expand: str = "none"
-    augment: str = "none"
-    rerank: str = "none"
-
-    @property
-    def refinement(self) -> Refinement:
-        """What follows the first search. Raises ArgumentError for a wrong spec."""
-        return Refinement.of(self.expand, self.augment, self.rerank)
 
 
 class EmbeddingOptions(TypedDict, total=False):
@@ -125,8 +85,8 @@ class SettingsAsked(TypedDict, total=False):
     rerank: str | None
 
 
-EMBEDDING = tuple(EmbeddingSettings.model_fields)
-SEARCH = tuple(SearchSettings.model_fields)
+EMBEDDING = ("backbone", "size", "fit", "pool", "views")
+SEARCH = ("transform", "expand", "augment", "rerank")
 
 
 def given(asked: SettingsAsked, names: tuple[str, ...]) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from pydantic import Field, model_validator
 from classify.words import ClassFolders
 from retrieval.backbones.names import BackboneName, parse_name
 from retrieval.errors import RecipeError
-from retrieval.words import DEFAULT_FIT, Fit, Frozen
+from retrieval.settings import Frozen
+from retrieval.words import DEFAULT_FIT, Fit
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Below1 = Annotated[float, Field(ge=0, lt=1)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +115,8 @@ def check_architecture(name: str, instead: str = "Correct config.json.") -> None
 
     instead: what to do about it.
     """
+    from importlib import metadata  # which takes a while, and a query needs no timm
+
     import timm
 
     name = name.partition(".")[0]

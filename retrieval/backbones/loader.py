@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from pydantic import ValidationError
-
 from retrieval.backbones.configuration import (
     FITS_OF_TIMM,
     check_architecture,
@@ -43,12 +41,13 @@ from retrieval.words import (
     DEFAULT_POOL,
     DEFAULT_VIEWS,
     EmbeddingOptions,
-    EmbeddingSettings,
     is_own,
 )
 
 if TYPE_CHECKING:
     import torch
+
+    from retrieval.settings import EmbeddingSettings
 
 CONFIG_KEYS = {  # what a stranger's config may say of preprocessing and layout; never where to load
     "input_size", "fixed_input_size", "min_input_size", "interpolation", "crop_pct", "crop_mode",
@@ -94,6 +93,10 @@ def with_random_weights(
 
 def _checked(name: BackboneName, options: EmbeddingOptions) -> EmbeddingSettings:
     """Check how a backbone is to be loaded. Raises BackboneError for a wrong value."""
+    from pydantic import ValidationError
+
+    from retrieval.settings import EmbeddingSettings
+
     try:
         return EmbeddingSettings(backbone=str(name), **options)
     except ValidationError as error:

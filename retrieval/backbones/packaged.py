@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from retrieval.backbones.configuration import read_config, reason, weights_digest
 from retrieval.backbones.names import MINI, parse_name
 from retrieval.backbones.network import preprocessing_from
 from retrieval.backbones.spec import BackboneSpec
 from retrieval.errors import BackboneError
-from retrieval.words import EmbeddingSettings, is_own
+from retrieval.words import is_own
+
+if TYPE_CHECKING:
+    from retrieval.settings import EmbeddingSettings
 
 PACKAGED_NETWORK = "model.onnx"
 LAST_LAYER = "conv_head.weight"  # (dim, channels, 1, 1)

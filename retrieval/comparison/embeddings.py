@@ -26,7 +26,8 @@ from retrieval.libraries import is_installed
 from retrieval.progress import Progress
 from retrieval.retriever import Retriever
 from retrieval.retriever.usable import read_images
-from retrieval.words import BY_FOLDER, EmbeddingSettings, Engine
+from retrieval.settings import EmbeddingSettings
+from retrieval.words import BY_FOLDER, Engine
 
 COST = "cost.json"
 MAX_COST_BYTES = 1 << 12

@@ -16,13 +16,8 @@ from retrieval import transform as transforms
 from retrieval.arguments import as_name
 from retrieval.errors import ImgretError, RecipeError
 from retrieval.recipe_files import SUFFIX, document_of, faulty, text_of
-from retrieval.words import (
-    EMBEDDING,
-    MOST_NEIGHBOURS,
-    EmbeddingSettings,
-    Frozen,
-    SearchSettings,
-)
+from retrieval.settings import EmbeddingSettings, Frozen, SearchSettings
+from retrieval.words import EMBEDDING, MOST_NEIGHBOURS
 
 
 class Figures(Frozen):

@@ -24,7 +24,6 @@ from retrieval.backbones.packaged import packaged_parameters
 from retrieval.encoder.exports import Export, find_exports
 from retrieval.errors import BackboneError
 from retrieval.libraries import is_installed
-from retrieval.words import EmbeddingSettings
 
 LICENCE = "apache-2.0"  # imgret's, and so its own encoder's
 WeightsPlace = Literal["package", "hub cache", "exported"]
@@ -95,6 +94,8 @@ def _rows(cache: Path) -> Iterator[ListedBackbone]:
 
 
 def _own() -> ListedBackbone:
+    from retrieval.settings import EmbeddingSettings
+
     spec = packaged_spec(EmbeddingSettings(backbone=MINI))
     if spec is None:
         raise BackboneError(f"This installation lacks the encoder {MINI}. Install imgret again.")

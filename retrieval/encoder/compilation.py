@@ -25,20 +25,27 @@ DIGEST = hashlib.sha256().digest_size
 
 
 def open_compiled(
-    read: Callable[[], Any], precision: str, files: Sequence[Path], kept: Path, identity: str = ""
+    read: Callable[[], Any],
+    precision: str,
+    files: Sequence[Path],
+    kept: Path,
+    identity: str = "",
+    *,
+    by_time: bool = False,
 ) -> Runner:
     """Open the compiled network that is kept for this processor; else compile and keep it.
 
     read: gives what to compile, an openvino.Model or an .xml file, which is made of files and of
-    what identity names. kept: where, without a suffix. A kept one that is damaged, or was made of
-    something else or by another OpenVINO, is replaced. Where nothing can be written, or files are
-    large, nothing is kept. Raises OSError, and what read and compile_network() raise.
+    what identity names. kept: where, without a suffix. by_time: whether files are told from others
+    by their sizes and times, which is quicker than by their content. A kept one that is damaged, or
+    was made of something else or by another OpenVINO, is replaced. Where nothing can be written, or
+    files are large, nothing is kept. Raises OSError, and what read and compile_network() raise.
     """
     if sum(file.stat().st_size for file in files) > LARGEST_KEPT:
         return compiled(read(), precision)
     here = processor()
-    digests = " ".join(map(sha256_of, files))
-    made_of = f"{openvino().__version__} {here} {precision} {digests} {identity}".encode()
+    told = " ".join(map(_stamp if by_time else sha256_of, files))
+    made_of = f"{openvino().__version__} {here} {precision} {told} {identity}".encode()
     place = Path(f"{kept}-{hashlib.sha256(here.encode()).hexdigest()[:16]}.blob")
     network = _kept(place, made_of, precision)
     if network is None:
@@ -47,17 +54,21 @@ def open_compiled(
     return runner(network)
 
 
+def _stamp(file: Path) -> str:
+    found = file.stat()
+    return f"{found.st_size} {found.st_mtime_ns}"
+
+
 def _kept(file: Path, made_of: bytes, precision: str) -> Any:
     """The compiled network of a file; None where there is none, or one that is not to be used."""
     try:
-        content = read_bounded(file, LARGEST_KEPT)
+        content = memoryview(read_bounded(file, LARGEST_KEPT))
     except (OSError, ValueError):
         return None
-    digest, blob = content[:DIGEST], content[DIGEST:]
-    if digest != hashlib.sha256(made_of + blob).digest():
+    if content[:DIGEST] != _digest(made_of, content[DIGEST:]):
         return None
     try:
-        return import_network(blob, precision)
+        return import_network(content[DIGEST:], precision)
     except RuntimeError:  # made for a processor or by an OpenVINO that only seems to be this one
         return None
 
@@ -68,4 +79,10 @@ def _keep(file: Path, made_of: bytes, network: Any) -> None:
         with replaced(file, durable=False) as made:
             network.export_model(exported := BytesIO())
             blob = exported.getvalue()
-            made.write_bytes(hashlib.sha256(made_of + blob).digest() + blob)
+            made.write_bytes(_digest(made_of, blob) + blob)
+
+
+def _digest(made_of: bytes, blob: bytes | memoryview) -> bytes:
+    found = hashlib.sha256(made_of)
+    found.update(blob)
+    return found.digest()

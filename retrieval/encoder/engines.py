@@ -15,6 +15,7 @@ from retrieval.encoder.compilation import open_compiled
 from retrieval.encoder.encoder import Encoder
 from retrieval.encoder.exports import (
     CONVERSIONS,
+    EXPORTED_WEIGHTS,
     NETWORK,
     check_writable,
     export_encoder,
@@ -95,7 +96,7 @@ def _opened(spec: BackboneSpec, precision: str, cache: Path) -> Encoder | None:
     if not is_whole(folder):
         return None
     try:
-        return _exported(spec, folder, precision)
+        return _kept_encoder(spec, folder, precision)
     except RuntimeError:  # what OpenVINO raises on a damaged file
         shutil.rmtree(folder, ignore_errors=True)
         return None
@@ -153,11 +154,22 @@ def _exported_encoder(
 
 def _packaged_encoder(spec: BackboneSpec, network: Path, precision: str, cache: Path) -> Encoder:
     """The encoder of imgret's own network, whose ONNX file takes longer to compile than exports."""
-    size, place = spec.preprocessing.size, export_folder(spec, precision, cache)
-    kept = place.parent.with_name("compiled") / place.name
+    size, kept = spec.preprocessing.size, _place_of_kept(export_folder(spec, precision, cache))
     read = partial(read_network, network, size)
     run = open_compiled(read, precision, [network], kept, f"{spec.weights_sha256} {size}")
     return Encoder(spec, _engine(precision), run)
+
+
+def _kept_encoder(spec: BackboneSpec, folder: Path, precision: str) -> Encoder:
+    """The encoder of an export, which the first one to open it compiles for all that follow."""
+    network = folder / NETWORK
+    files, kept = [network, folder / EXPORTED_WEIGHTS], _place_of_kept(folder)
+    run = open_compiled(lambda: network, precision, files, kept, by_time=True)
+    return Encoder(spec, _engine(precision), run)
+
+
+def _place_of_kept(folder: Path) -> Path:
+    return folder.parent.with_name("compiled") / folder.name
 
 
 def _exported(spec: BackboneSpec, folder: Path, precision: str) -> Encoder:

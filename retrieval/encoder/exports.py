@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 
 from retrieval.backbones import Backbone, BackboneSpec
-from retrieval.encoder.openvino_cpu import openvino
+from retrieval.encoder.openvino_cpu import converter, openvino
 from retrieval.encoder.torch_runners import normalised
 from retrieval.files import put_in_place, read_bounded, scratch_folder, sync, sync_tree
 
@@ -97,7 +97,7 @@ def traced(network: torch.nn.Module, example: torch.Tensor) -> Any:
     shape = openvino().PartialShape([-1, *example.shape[1:]])
     with _root_logger_kept(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.jit is deprecated; exported() does without
-        return openvino().convert_model(network, example_input=example, input=[shape])
+        return converter()(network, example_input=example, input=[shape])
 
 
 def exported(network: torch.nn.Module, example: torch.Tensor) -> Any:
@@ -110,7 +110,7 @@ def exported(network: torch.nn.Module, example: torch.Tensor) -> Any:
     batch = torch.export.Dim("batch", min=1, max=4096)
     program = torch.export.export(network, (example,), dynamic_shapes=({0: batch},), strict=False)
     with _root_logger_kept():
-        model = openvino().convert_model(program)
+        model = converter()(program)
     model.reshape([-1, *example.shape[1:]])
     return model
 

@@ -9,7 +9,6 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from retrieval.words import Engine
 
 HINTS = {"bf16": "bf16", "fp32": "f32"}
 CAPABILITIES = "OPTIMIZATION_CAPABILITIES"
+CONVERTER = "openvino.tools.ovc"
 
 
 def openvino() -> Any:
@@ -33,6 +33,17 @@ def openvino() -> Any:
         import openvino
 
     return openvino
+
+
+def converter() -> Any:
+    """Import openvino.convert_model, which a command leaves out until it is needed."""
+    openvino()
+    with _telemetry_missing():
+        if sys.modules.get(CONVERTER, ...) is None:
+            del sys.modules[CONVERTER]
+        from openvino.tools.ovc import convert_model
+
+    return convert_model
 
 
 def read_network(file: Path, size: int) -> Any:
@@ -81,9 +92,10 @@ def compile_network(model: Any, precision: str) -> Any:
     return openvino().Core().compile_model(model, "CPU", _hints(precision))
 
 
-def import_network(blob: bytes, precision: str) -> Any:
+def import_network(blob: bytes | memoryview, precision: str) -> Any:
     """Return the compiled network that exported these bytes. Raises RuntimeError."""
-    return openvino().Core().import_model(BytesIO(blob), "CPU", _hints(precision))
+    content = openvino().Tensor(np.frombuffer(blob, np.uint8))  # a stream would be read in pieces
+    return openvino().Core().import_model(content, "CPU", _hints(precision))
 
 
 def runner(network: Any) -> Runner:

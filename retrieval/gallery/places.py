@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from retrieval.sorted_ids import distinct
+
 FEW_IDS = 1_000  # whose places are sought without reading all ids
 PARTS = 16  # of a piece in which ids have gaps
 MOST_READ = 1 << 17  # ids of parts with gaps, which are read whole
@@ -29,7 +31,8 @@ def rows_at(dataset: Any, places: np.ndarray, names: Sequence[str]) -> pa.Table:
             own = (asked[first:last] - start).tolist()  # Lance takes them ascending
             parts.append(fragment.take(own, columns=list(names)))
         start = end
-    return pa.concat_tables(parts).take(pa.array(order))
+    rows = pa.array(order.tolist(), pa.int64())  # of an array, Arrow would import numpy.ma to look
+    return pa.concat_tables(parts).take(rows)
 
 
 def places_of_few(dataset: Any, ids: np.ndarray) -> np.ndarray | None:
@@ -38,7 +41,7 @@ def places_of_few(dataset: Any, ids: np.ndarray) -> np.ndarray | None:
     All ids of a million rows are 8 MB. But those of a commit follow each other, and so do commits
     in a piece. So a few ids of each piece tell where an id must be, and it is looked at there.
     """
-    wanted = np.unique(ids)
+    wanted = distinct(ids)
     if not 0 < len(wanted) <= FEW_IDS:
         return None
     sizes = np.array([fragment.count_rows() for fragment in dataset.get_fragments()], np.int64)

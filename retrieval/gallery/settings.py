@@ -4,31 +4,50 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import tomli_w
-from pydantic import Field, ValidationError
 
 from retrieval.backbones import BackboneSpec
-from retrieval.errors import GalleryError, first_fault
+from retrieval.errors import GalleryError
 from retrieval.files import read_bounded, sha256_of_bytes
+from retrieval.gallery.checks import (
+    Checked,
+    Fault,
+    fact,
+    takes_list,
+    takes_number,
+    takes_one_of,
+    takes_record,
+    takes_table,
+    takes_text,
+    takes_whole,
+)
 from retrieval.images import Preprocessing
+from retrieval.refinement import Refinement
 from retrieval.text import check_nesting
 from retrieval.words import (
+    ANSWER_KINDS,
     BY_FOLDER,
     DEFAULT_POOL,
+    DEFAULT_TRANSFORM,
     DEFAULT_VIEWS,
+    ENGINES,
+    FITS,
     MOST_SIZE,
+    POOLS,
+    VIEWS,
     AnswerKind,
-    EmbeddingSettings,
     Engine,
     Fit,
-    Frozen,
     Pool,
-    SearchSettings,
     Views,
 )
+
+if TYPE_CHECKING:
+    from retrieval.settings import EmbeddingSettings
 
 GALLERY_FORMAT: Literal[2] = 2
 MAX_SETTINGS_BYTES = 1 << 20
@@ -36,27 +55,29 @@ MOST_RELABELLED = 0.1  # of the images that a calibration by class was learnt fr
 HEADER = "# Written by imgret; change it with the options of `imgret index`, not by hand.\n"
 SUM = "# SHA-256 of what follows: "
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
-Mean = Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)]
-Std = Annotated[float, Field(ge=1e-4, le=1e4, allow_inf_nan=False)]
+_SHA256 = takes_text(r"[0-9a-f]{64}")
+_VERSION = takes_whole(1, (1 << 62) - 1)
+_WEIGHT = takes_number(-1e6, 1e6)
+_FACTS = takes_table({"check": fact})
 
 
-class BackboneState(Frozen):
+@dataclass(frozen=True, kw_only=True)
+class BackboneState(Checked):
     """A BackboneSpec as it is stored."""
 
-    name: str
-    architecture: str
-    weights_sha256: Sha256
-    dim: int = Field(ge=1, le=1 << 16)
-    size: int = Field(ge=1, le=MOST_SIZE)
-    mean: tuple[Mean, Mean, Mean]
-    std: tuple[Std, Std, Std]
-    interpolation: Interpolation
-    fit: Fit
-    crop_pct: float = Field(gt=0, le=1)
-    pool: Pool = DEFAULT_POOL
-    views: Views = DEFAULT_VIEWS
+    name: str = field(metadata=takes_text())
+    architecture: str = field(metadata=takes_text())
+    weights_sha256: str = field(metadata=_SHA256)
+    dim: int = field(metadata=takes_whole(1, 1 << 16))
+    size: int = field(metadata=takes_whole(1, MOST_SIZE))
+    mean: tuple[float, float, float] = field(metadata=takes_list(takes_number(-10, 10), exactly=3))
+    std: tuple[float, float, float] = field(metadata=takes_list(takes_number(1e-4, 1e4), exactly=3))
+    interpolation: Interpolation = field(metadata=takes_one_of(get_args(Interpolation)))
+    fit: Fit = field(metadata=takes_one_of(FITS))
+    crop_pct: float = field(metadata=takes_number(0, 1, without=(0,)))
+    pool: Pool = field(default=DEFAULT_POOL, metadata=takes_one_of(POOLS))
+    views: Views = field(default=DEFAULT_VIEWS, metadata=takes_one_of(VIEWS))
 
     @classmethod
     def of(cls, spec: BackboneSpec) -> BackboneState:
@@ -80,6 +101,8 @@ class BackboneState(Frozen):
     @property
     def embedding(self) -> EmbeddingSettings:
         """The settings that give this backbone."""
+        from retrieval.settings import EmbeddingSettings
+
         return EmbeddingSettings(
             backbone=self.name, size=self.size, fit=self.fit, pool=self.pool, views=self.views
         )
@@ -107,10 +130,10 @@ class BackboneState(Frozen):
 
 
 Facts = dict[str, int | float | str | bool]
-Version = Annotated[int, Field(ge=1, lt=1 << 62)]
 
 
-class IndexState(Frozen):
+@dataclass(frozen=True, kw_only=True)
+class IndexState(Checked):
     """Which index files belong to which version of which table, and how they were built.
 
     built, changed: the numbers in the names of the main file and of what lies beside it: versions
@@ -119,23 +142,21 @@ class IndexState(Frozen):
     augment: of its vectors. settings, added, removed: what is known of each file.
     """
 
-    table: str
-    version: Version
-    built: Version
-    changed: Version
-    asked: str
-    transform: str
-    fitted_on: int = Field(ge=0)
-    augment: str = "none"
-    settings: Facts
-    added: Facts = Field(default={})
-    removed: Facts = Field(default={})
+    table: str = field(metadata=takes_text())
+    version: int = field(metadata=_VERSION)
+    built: int = field(metadata=_VERSION)
+    changed: int = field(metadata=_VERSION)
+    asked: str = field(metadata=takes_text())
+    transform: str = field(metadata=takes_text())
+    fitted_on: int = field(metadata=takes_whole(0))
+    augment: str = field(default="none", metadata=takes_text())
+    settings: Facts = field(metadata=_FACTS)
+    added: Facts = field(default_factory=dict, metadata=_FACTS)
+    removed: Facts = field(default_factory=dict, metadata=_FACTS)
 
 
-Weight = Annotated[float, Field(allow_inf_nan=False, ge=-1e6, le=1e6)]
-
-
-class CalibrationState(Frozen):
+@dataclass(frozen=True, kw_only=True)
+class CalibrationState(Checked):
     """What is stored of a calibration; see Calibration and Confidence.
 
     method: the search whose scores they are; of another one they say nothing. kind: what an answer
@@ -145,19 +166,19 @@ class CalibrationState(Frozen):
     the least id of what came later. left: how many of the images are still there, unchanged.
     """
 
-    method: str
-    kind: AnswerKind
-    has_answer: tuple[Weight, Weight, Weight, Weight, Weight]
-    is_right: tuple[Weight, Weight, Weight, Weight]
-    least: Annotated[float, Field(allow_inf_nan=False, ge=-1.1, le=1.1)]
-    prior_known: Annotated[float, Field(gt=0, lt=1)]
-    queries: int = Field(ge=0)
-    error: Annotated[float, Field(ge=0, le=1)]
-    images: int = Field(ge=0)
-    labels: str
-    relabelled: int = Field(default=0, ge=0)
-    next_id: int = Field(ge=0)
-    left: int = Field(ge=0)
+    method: str = field(metadata=takes_text())
+    kind: AnswerKind = field(metadata=takes_one_of(ANSWER_KINDS))
+    has_answer: tuple[float, ...] = field(metadata=takes_list(_WEIGHT, exactly=5))
+    is_right: tuple[float, ...] = field(metadata=takes_list(_WEIGHT, exactly=4))
+    least: float = field(metadata=takes_number(-1.1, 1.1))
+    prior_known: float = field(metadata=takes_number(0, 1, without=(0, 1)))
+    queries: int = field(metadata=takes_whole(0))
+    error: float = field(metadata=takes_number(0, 1))
+    images: int = field(metadata=takes_whole(0))
+    labels: str = field(metadata=takes_text())
+    relabelled: int = field(default=0, metadata=takes_whole(0))
+    next_id: int = field(metadata=takes_whole(0))
+    left: int = field(metadata=takes_whole(0))
 
 
 def same_labels(one: str, other: str) -> bool:
@@ -172,17 +193,19 @@ def same_labels(one: str, other: str) -> bool:
     return Path(one).absolute() == Path(other).absolute()
 
 
-class PassedOver(Frozen):
+@dataclass(frozen=True, kw_only=True)
+class PassedOver(Checked):
     """How many files of unread formats were below some paths, by suffix.
 
     roots: the paths as they are stored, of one run of index.
     """
 
-    roots: tuple[str, ...] = Field(max_length=10_000)
-    kinds: dict[str, Annotated[int, Field(ge=1)]] = Field(max_length=1024)
+    roots: tuple[str, ...] = field(metadata=takes_list(takes_text(), most=10_000))
+    kinds: dict[str, int] = field(metadata=takes_table(takes_whole(1), most=1024))
 
 
-class Settings(SearchSettings):
+@dataclass(frozen=True, kw_only=True)
+class Settings(Checked):
     """Everything that gallery.toml says.
 
     The transform is as asked for, such as "auto". labels: "folder", "none" or a CSV file. index:
@@ -191,14 +214,27 @@ class Settings(SearchSettings):
     passed_over: what the last run of index over each path did not read.
     """
 
-    format: Literal[2] = GALLERY_FORMAT
-    backbone: BackboneState
-    engine: Engine
-    labels: str = BY_FOLDER
-    index: IndexState | None = None
-    calibration: CalibrationState | None = None
-    files: dict[str, Sha256] = Field(default={}, max_length=100_000)
-    passed_over: tuple[PassedOver, ...] = Field(default=(), max_length=10_000)
+    transform: str = field(default=DEFAULT_TRANSFORM, metadata=takes_text())
+    expand: str = field(default="none", metadata=takes_text())
+    augment: str = field(default="none", metadata=takes_text())
+    rerank: str = field(default="none", metadata=takes_text())
+    format: Literal[2] = field(default=GALLERY_FORMAT, metadata=takes_one_of([GALLERY_FORMAT]))
+    backbone: BackboneState = field(metadata=takes_record(BackboneState))
+    engine: Engine = field(metadata=takes_one_of(ENGINES))
+    labels: str = field(default=BY_FOLDER, metadata=takes_text())
+    index: IndexState | None = field(default=None, metadata=takes_record(IndexState))
+    calibration: CalibrationState | None = field(
+        default=None, metadata=takes_record(CalibrationState)
+    )
+    files: dict[str, str] = field(default_factory=dict, metadata=takes_table(_SHA256, most=100_000))
+    passed_over: tuple[PassedOver, ...] = field(
+        default=(), metadata=takes_list(takes_record(PassedOver), most=10_000)
+    )
+
+    @property
+    def refinement(self) -> Refinement:
+        """What follows the first search. Raises ArgumentError for a wrong spec."""
+        return Refinement.of(self.expand, self.augment, self.rerank)
 
     @property
     def method(self) -> str:
@@ -232,45 +268,39 @@ class Settings(SearchSettings):
     def with_relabelled(self, images: int) -> Settings:
         """Count images that got another label since the calibration."""
         known = self.calibration
-        return self._recalibrated({"relabelled": known.relabelled + images}) if known else self
+        return self._recalibrated(relabelled=known.relabelled + images) if known else self
 
     def with_left(self, images: int) -> Settings:
         """Note how many images of the calibration are still there."""
-        return self._recalibrated({"left": images})
+        return self._recalibrated(left=images)
 
-    def _recalibrated(self, changes: dict[str, int]) -> Settings:
+    def _recalibrated(self, **changes: Any) -> Settings:
         known = self.calibration
-        new = known and known.model_copy(update=changes)
-        return self.model_copy(update={"calibration": new})
+        new = replace(known, **changes) if known else None
+        return replace(self, calibration=new)
 
     def without_derived(self) -> Settings:
         """Return what the table stores: all but the index and what was learnt or counted since."""
-        none: dict[str, object] = {
-            "index": None,
-            "calibration": None,
-            "files": {},
-            "passed_over": (),
-        }
-        return self.model_copy(update=none)
+        return replace(self, index=None, calibration=None, files={}, passed_over=())
 
     def without_calibration(self) -> Settings:
         """Return the settings as if the gallery had never been calibrated."""
-        return self.model_copy(update={"calibration": None})
+        return replace(self, calibration=None)
 
     def without_index(self) -> Settings:
         """Return the settings with no index published."""
-        return self.model_copy(update={"index": None, "calibration": None, "files": {}})
+        return replace(self, index=None, calibration=None, files={})
 
     def with_passed_over(self, roots: Sequence[str], kinds: Mapping[str, int]) -> Settings:
         """Return the settings after a run of index over some paths."""
         others = [p for p in self.passed_over if not {*p.roots} & {*roots}]
         new = [PassedOver(roots=tuple(roots), kinds=dict(kinds))] if kinds else []
-        return self.model_copy(update={"passed_over": (*others, *new)})
+        return replace(self, passed_over=(*others, *new))
 
 
 def write_text(settings: Settings) -> str:
     """Write settings as TOML, with a checksum."""
-    text = tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True))
+    text = tomli_w.dumps(settings.as_table())
     return f"{HEADER}{SUM}{_sum(text)}\n{text}"
 
 
@@ -297,10 +327,9 @@ def read_text(text: str, source: Path) -> Settings:
             f"{GALLERY_FORMAT}. Index the images again into a new gallery with --gallery."
         )
     try:
-        return Settings.model_validate(data)
-    except ValidationError as error:
-        key, fault = first_fault(error)
-        raise GalleryError(f"{source}: {key}: {fault}. {_remedy(source)}") from error
+        return Settings.read(data)
+    except Fault as fault:
+        raise GalleryError(f"{source}: {fault}. {_remedy(source)}") from fault
 
 
 def _remedy(source: Path) -> str:

@@ -13,6 +13,8 @@ from typing import cast
 
 import numpy as np
 
+from retrieval.sorted_ids import distinct
+
 MOST_AHEAD = 1 << 28  # bytes a search; what is asked for beyond might push out what is needed now
 PIECE = 1 << 17  # bytes that Linux reads at once by default; it passes by the rest of a longer one
 PAGE = mmap.PAGESIZE
@@ -37,7 +39,7 @@ class ReadAhead:
         new = new[~self._asked[new]]
         if self._advise is None or not len(new):
             return
-        new = np.unique(new)
+        new = distinct(new)
         sizes = self._bytes[new]
         new = new[np.cumsum(sizes) - sizes < MOST_AHEAD]
         self._asked[new] = True

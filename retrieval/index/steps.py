@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import faiss
 import numpy as np
 
+from retrieval.index.search import threads_for
+
 
 class AffineMap(Protocol):
     """What the index needs of a transform: y = matrix @ x + bias, then the norm."""
@@ -51,8 +53,9 @@ def chain_of(transform: AffineMap) -> tuple[list[Any], int]:
 
 def apply(steps: Sequence[Any], x: np.ndarray) -> np.ndarray:
     """Apply all steps to (n, d_in) float32."""
-    for step in steps:
-        x = step.apply(x)
+    with threads_for(len(x)):
+        for step in steps:
+            x = step.apply(x)
     return np.asarray(x)
 
 

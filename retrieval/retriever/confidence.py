@@ -147,8 +147,8 @@ def keep_calibration(snapshot: Snapshot, calibration: Calibration) -> None:
     state = CalibrationState(
         method=used.method,
         kind=calibration.kind,
-        has_answer=calibration.confidence.has_answer,  # type: ignore[arg-type]  # their number is checked
-        is_right=calibration.confidence.is_right,  # type: ignore[arg-type]
+        has_answer=calibration.confidence.has_answer,
+        is_right=calibration.confidence.is_right,
         least=calibration.confidence.least,
         prior_known=calibration.prior_known,
         queries=calibration.known + calibration.unknown,
@@ -165,7 +165,7 @@ def keep_calibration(snapshot: Snapshot, calibration: Calibration) -> None:
                 f"{gallery.path} was changed during calibration, so the calibration was not kept. "
                 "Run `imgret calibrate` again."
             )
-        gallery.publish(settings.model_copy(update={"calibration": state}))
+        gallery.publish(replace(settings, calibration=state))
 
 
 def _check_can_keep(gallery: Gallery) -> None:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from retrieval import backbones
 from retrieval.arguments import one_of, whole
@@ -24,9 +24,11 @@ from retrieval.words import (
     MOST_SIZE,
     POOLS,
     VIEWS,
-    EmbeddingSettings,
     Engine,
 )
+
+if TYPE_CHECKING:
+    from retrieval.settings import EmbeddingSettings
 
 LIMITS = "Backbone: mini, imgret's own small encoder, which works offline; "
 BETTER = "--backbone mobilenetv2 or a folder of weights finds better matches (docs/mini.md)."
@@ -73,6 +75,8 @@ class EncoderChoice:
 
     def new(self, old: BackboneState | None = None) -> Encoder:
         """Open the encoder for embedding anew; what was not requested stays as in old."""
+        from retrieval.settings import EmbeddingSettings
+
         before = old.embedding if old else EmbeddingSettings()
         name = str(backbones.parse_name(self.backbone or before.backbone))
         if name != before.backbone:

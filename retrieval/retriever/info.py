@@ -16,13 +16,14 @@ from retrieval.gallery import Gallery, Settings, read_one_state
 from retrieval.gallery.dataset import changed
 from retrieval.gallery.filter import FAILED, INDEXED, LABELLED, NOTED
 from retrieval.loader import load_images
+from retrieval.retriever.batches import encode_batches
 from retrieval.retriever.current import stamp
 from retrieval.retriever.plan import Plan
 from retrieval.retriever.publish import (
     load_index,
 )
 from retrieval.retriever.reports import GalleryInfo, IndexEstimate
-from retrieval.retriever.writer import Reading, encode_batches
+from retrieval.retriever.writer import Reading
 
 PROBED = 64
 ROW_BYTES = 300  # path, hash, label and what Lance adds, without the embedding
@@ -91,7 +92,10 @@ def _described(gallery: Gallery, leases: ExitStack) -> GalleryInfo:
         labels=table.block("label", where=LABELLED & INDEXED).count_distinct("label"),
         backbone=b.name,
         weights_sha256=b.weights_sha256,
-        **b.embedding.model_dump(exclude={"backbone"}),
+        size=b.size,
+        fit=b.fit,
+        pool=b.pool,
+        views=b.views,
         dim=b.dim,
         engine=settings.engine,
         transform=state.transform if state else "",

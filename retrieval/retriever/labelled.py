@@ -25,6 +25,7 @@ from retrieval.gallery import Settings
 from retrieval.images import ImageFile, find_images
 from retrieval.loader import load_images
 from retrieval.progress import Progress
+from retrieval.retriever.batches import encode_batches
 from retrieval.retriever.confidence import (
     TOO_FEW_BY_CLASS,
     calibrated_by_class,
@@ -33,7 +34,7 @@ from retrieval.retriever.confidence import (
 )
 from retrieval.retriever.snapshot import Snapshot
 from retrieval.retriever.usable import read_images
-from retrieval.retriever.writer import Reading, encode_batches
+from retrieval.retriever.writer import Reading
 from retrieval.text import counted, one_sentence, remedy
 from retrieval.words import MOST_NEIGHBOURS, PRIOR_KNOWN, IntervalOver
 

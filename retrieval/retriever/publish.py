@@ -175,7 +175,7 @@ def _bring_up_index(
     made, built, changed = _save_one_of(gallery, table, state, whole, beside, must=compact)
     table.write_settings(without_index(settings))  # now that there is an index for them
     now = _state_of(table, settings, made, built, changed)
-    settings = settings.model_copy(update={"index": now})
+    settings = replace(settings, index=now)
     settings = settings.without_calibration() if made.anew else _with_left(table, settings)
     return _published(gallery, table, state, settings, settings.files)
 
@@ -254,7 +254,7 @@ def _published(
     """
     same = before is not None and before.version == table.version
     sums = gallery.published.checksums(table, known, same_version=same)
-    settings = settings.model_copy(update={"files": sums})
+    settings = replace(settings, files=sums)
     gallery.published.keep_copies(settings.files)
     gallery.publish(settings)
     drop_superseded(gallery, table, settings)

@@ -7,6 +7,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, Unpack, overload
 
@@ -19,15 +20,16 @@ from retrieval.errors import GalleryChangedError, GalleryError, ImageError, Quer
 from retrieval.gallery import Filter, Gallery, Settings, read_one_state
 from retrieval.images import DEFAULT_MAX_PIXELS, ImageFile, Source, is_tensor
 from retrieval.loader import Loaded, decode_in_time, default_workers, load_images
+from retrieval.refinement import Refinement
 from retrieval.retriever import current
+from retrieval.retriever.batches import encode_batches
 from retrieval.retriever.encoders import EncoderChoice
 from retrieval.retriever.forked import Helper, in_own_process
 from retrieval.retriever.results import Filters, Match, QueryResult
 from retrieval.retriever.selves import as_files, identities, identity_of
 from retrieval.retriever.snapshot import Snapshot
 from retrieval.retriever.vectors import as_embeddings, unit_embeddings
-from retrieval.retriever.writer import encode_batches
-from retrieval.words import SearchSettings
+from retrieval.words import DEFAULT_TRANSFORM
 
 Query: TypeAlias = Source
 _Made = TypeVar("_Made")
@@ -44,7 +46,7 @@ class Searcher:
         self.gallery = gallery
         self.gallery.trusted = encoder.trust
         self._encoder = encoder
-        self._asked = dict(asked)
+        self._asked: dict[str, Any] = dict(asked)
         self.helpers: dict[int, Helper] = {}
         self._snapshot: tuple[tuple[int, ...], Snapshot] | None = None
         self._opening = threading.RLock()
@@ -217,7 +219,7 @@ class Searcher:
 
     def _with_asked(self, settings: Settings) -> Settings:
         """Replace settings by what was requested."""
-        return settings.model_copy(update=self._asked)
+        return replace(settings, **self._asked)
 
     def _checked(self, settings: Settings) -> Settings:
         """A gallery's settings. Raises as index() does where something else was asked for."""
@@ -230,9 +232,8 @@ class Searcher:
         self._encoder.check_asked()
         for name, value in self._asked.items():
             check_text(name, value)
-        asked = SearchSettings(**self._asked)
-        transforms.parse_spec(asked.transform)
-        _ = asked.refinement  # raises ArgumentError
+        transforms.parse_spec(self._asked.get("transform", DEFAULT_TRANSFORM))
+        Refinement.of(*map(self._asked.get, ("expand", "augment", "rerank")))
 
     def _current(self, *, tries: bool = False) -> Snapshot:
         """Return the published state, reopened if another one was published since.

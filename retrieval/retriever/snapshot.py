@@ -17,6 +17,7 @@ from retrieval.refinement import Refinement, k_reciprocal_distances, weighted_me
 from retrieval.retriever.distinct import search_distinct
 from retrieval.retriever.results import Match
 from retrieval.retriever.row_vectors import RowVectors
+from retrieval.sorted_ids import distinct
 from retrieval.words import CONSIDERED, NO_LABEL, AnswerKind
 
 FILTERS_KEPT = 4
@@ -215,7 +216,7 @@ class Snapshot:
 
         UNLABELLED for an image without a label, and where there is none.
         """
-        wanted = np.unique(ids[ids >= 0])
+        wanted = distinct(ids[ids >= 0])
         column = "label" if kind == "class" else "sha256"
         names = [row[column] for row in self._read(wanted, [column])]
         code: dict[str, int] = {}
@@ -243,7 +244,7 @@ class Snapshot:
         keep: np.ndarray,
         probabilities: np.ndarray | None,
     ) -> list[list[Match]]:
-        wanted = np.unique(ids[keep])
+        wanted = distinct(ids[keep])
         rows = self._rows(wanted)
         matches: list[list[Match]] = []
         for row in range(len(ids)):

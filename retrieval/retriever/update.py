@@ -198,13 +198,11 @@ class Update:
         if not self.request.reembed:
             self._encoder.check(settings.backbone, self.gallery.path)
         labels = self.request.labels
-        return self._with_asked(
-            settings.model_copy(update={"labels": str(labels)} if labels else {})
-        )
+        return self._with_asked(replace(settings, labels=str(labels)) if labels else settings)
 
     def _new_settings(self, labels: str, old: Settings | None = None) -> Settings:
         encoder = self._encoder.new(old.backbone if old else None)
-        kept = old.model_dump(include=set(SEARCH)) if old else {}
+        kept = {name: getattr(old, name) for name in SEARCH} if old else {}
         new = Settings(
             backbone=BackboneState.of(encoder.spec), engine=encoder.engine, labels=labels, **kept
         )

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import numpy as np
 
@@ -19,8 +18,8 @@ from retrieval.images import DEFAULT_MAX_PIXELS
 from retrieval.interrupts import interrupts_wait
 from retrieval.loader import Loaded, load_images
 from retrieval.progress import Progress
+from retrieval.retriever.batches import encode_batches
 from retrieval.retriever.plan import Plan, Task
-from retrieval.threads import Background
 
 ROWS_PER_COMMIT = 2048
 SECONDS_PER_COMMIT = 20.0
@@ -69,36 +68,6 @@ class Tally:
     encoded: int = 0
     seconds: float = 0.0
     failures: list[tuple[str, str]] = field(default_factory=list)
-
-
-def encode_batches(
-    loaded: Iterable[Loaded], encoder: Encoder, batch_size: int
-) -> Iterator[list[tuple[Loaded, np.ndarray | None]]]:
-    """Encode what has pixels, batch by batch; other items keep their place, with None."""
-    size = encoder.spec.preprocessing.size
-    pixels = np.empty((batch_size, size, size, 3), np.uint8)
-    waiting: list[Loaded] = []
-    filled = 0
-    background = Background("imgret-encode")  # on Ctrl-C nobody waits for a slow backbone
-
-    def encoded() -> list[tuple[Loaded, np.ndarray | None]]:
-        batch = background.call(partial(encoder.encode, pixels[:filled])) if filled else ()
-        embeddings = iter(batch)
-        return [(item, next(embeddings) if item.pixels is not None else None) for item in waiting]
-
-    try:
-        for item in loaded:
-            waiting.append(item)
-            if item.pixels is not None:
-                pixels[filled] = item.pixels
-                filled += 1
-            if filled == batch_size or len(waiting) >= ROWS_PER_COMMIT:
-                yield encoded()
-                waiting, filled = [], 0
-        if waiting:
-            yield encoded()
-    finally:
-        background.end()
 
 
 class Writer:
@@ -310,7 +279,7 @@ def run_tasks(plan: Plan, writer: Writer, encoder: Encoder, reading: Reading) ->
     )
     tasks, done = iter(plan.tasks), 0
     try:
-        for batch in encode_batches(loaded, encoder, batch_size):
+        for batch in encode_batches(loaded, encoder, batch_size, most=ROWS_PER_COMMIT):
             with interrupts_wait():
                 for item, embedding in batch:
                     writer.take(next(tasks), item, embedding)

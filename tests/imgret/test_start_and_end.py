@@ -12,15 +12,18 @@ from tests.conftest import ROOT
 from tests.samples import command_environment, save_pictures
 
 NOT_TO_SEARCH = {
-    "classify", "filelock", "imgret.calibrated", "matplotlib",
-    "pyarrow.parquet", "retrieval.comparison", "retrieval.evaluation", "retrieval.metrics",
-    "retrieval.projection", "retrieval.report", "retrieval.retriever.altered",
+    "annotated_types", "argparse", "classify", "filelock", "imgret.calibrated",
+    "importlib.metadata", "matplotlib", "numpy.ma", "openvino.frontend.tensorflow",
+    "openvino.tools.ovc.convert", "pyarrow.parquet", "pydantic", "pydantic_core",
+    "retrieval.comparison", "retrieval.evaluation", "retrieval.metrics", "retrieval.projection",
+    "retrieval.report", "retrieval.retriever.altered",
     "retrieval.retriever.confidence", "retrieval.retriever.duplicates",
     "retrieval.retriever.export", "retrieval.retriever.info", "retrieval.retriever.labelled",
-    "retrieval.retriever.map", "retrieval.retriever.reembed", "retrieval.retriever.removal",
-    "retrieval.retriever.reports", "retrieval.retriever.request", "retrieval.retriever.update",
-    "retrieval.retriever.usable", "retrieval.retriever.verification", "rich", "scipy", "sklearn",
-    "timm", "torch",
+    "retrieval.retriever.map", "retrieval.retriever.plan",
+    "retrieval.retriever.reembed", "retrieval.retriever.removal", "retrieval.retriever.reports",
+    "retrieval.retriever.request", "retrieval.retriever.update", "retrieval.retriever.usable",
+    "retrieval.retriever.verification", "retrieval.retriever.writer", "retrieval.settings", "rich",
+    "scipy", "sklearn", "timm", "torch",
 }  # fmt: skip
 ENDING = """
 import atexit, sys, threading, time
@@ -90,3 +93,23 @@ def test_in_development_mode_all_is_freed() -> None:
         0,
         ["thread done", "called at the end", "freed"],
     )
+
+
+@pytest.mark.parametrize(("there", "then"), [(None, "16"), ("20", "20")])
+def test_a_command_keeps_the_threads_of_blas_from_spinning(
+    there: str | None, then: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENBLAS_THREAD_TIMEOUT", raising=False)
+    if there:
+        monkeypatch.setenv("OPENBLAS_THREAD_TIMEOUT", there)
+    code = (
+        "import os, sys, imgret.process\n"
+        "def told(): print(os.environ.get('OPENBLAS_THREAD_TIMEOUT'), LEFT_OUT in sys.modules)\n"
+        "from imgret.process import LEFT_OUT\n"
+        "told(); sys.argv = ['imgret', '--version']\n"
+        "try: imgret.process.run_command()\n"
+        "except SystemExit: told()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    before, _, after = done.stdout.splitlines()
+    assert (before, after) == (f"{there} False", f"{then} True")  # an import alone does neither

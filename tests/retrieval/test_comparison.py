@@ -25,7 +25,7 @@ from retrieval.comparison.tuner import _split, tune
 from retrieval.errors import ImgretError, RecipeError
 from retrieval.evaluation.protocols import Measured
 from retrieval.refinement import Refinement
-from retrieval.words import EmbeddingSettings
+from retrieval.settings import EmbeddingSettings
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from retrieval.backbones import packaged_network
+from retrieval.backbones import load_backbone, packaged_network
 from retrieval.backbones.packaged import packaged_spec
-from retrieval.encoder import exported_encoder, precision_of
+from retrieval.encoder import exported_encoder, open_encoder, precision_of
 from retrieval.encoder.compilation import LARGEST_KEPT, open_compiled
 from retrieval.encoder.openvino_cpu import read_network
-from retrieval.words import EmbeddingSettings
+from retrieval.settings import EmbeddingSettings
 from tests.samples import picture
 
 PIXELS = np.stack([np.asarray(picture(n, 152, 152)) for n in range(3)])
@@ -115,3 +116,24 @@ def test_queries_of_mini_open_what_was_kept(tmp_path: Path) -> None:
     (file,) = (tmp_path / "compiled").iterdir()
     assert file.name.startswith(spec.fingerprint[:32])
     assert np.array_equal(first.encode(PIXELS), again.encode(PIXELS))
+
+
+def test_an_export_is_compiled_once_and_again_when_it_changed(tmp_path: Path) -> None:
+    backbone = load_backbone("random:resnet18", size=32)
+    spec, engine = (
+        backbone.spec,
+        open_encoder(backbone.spec, lambda: backbone, cache=tmp_path).engine,
+    )
+    assert not (tmp_path / "compiled").exists()  # it may be given up, and is compiled for itself
+    (graph,) = tmp_path.glob("encoders/*/model.xml")
+    pixels, found = PIXELS[:, :32, :32], []
+    for _ in range(2):
+        encoder = exported_encoder(spec, engine, tmp_path)
+        assert encoder
+        (kept,) = (tmp_path / "compiled").iterdir()
+        found.append((encoder.encode(pixels), kept.stat().st_mtime_ns))
+    assert np.array_equal(found[0][0], found[1][0])
+    assert found[0][1] == found[1][1]
+    os.utime(graph, ns=(1, 1))
+    exported_encoder(spec, engine, tmp_path)
+    assert kept.stat().st_mtime_ns > found[1][1]

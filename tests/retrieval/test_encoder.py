@@ -266,12 +266,15 @@ def test_threads_share_an_encoder(backbone: Backbone, cache: Path) -> None:
     assert all((a == b).all() for a, b in zip(alone, together, strict=True))
 
 
-def test_openvino_is_kept_from_reporting_home(weights: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("start", ["", "from imgret.process import _start_lean as s; s()\n"])
+def test_openvino_is_kept_from_reporting_home(weights: Path, tmp_path: Path, start: str) -> None:
+    """Whether it is imported with what converts networks, or a command leaves that out at first."""
     code = (
-        "import sys, json; from pathlib import Path\n"
+        f"{start}import sys, json; from pathlib import Path\n"
         "from retrieval.backbones import load_backbone\n"
         "from retrieval.encoder import open_encoder\n"
         "b = load_backbone(sys.argv[1]); open_encoder(b.spec, lambda: b, cache=Path(sys.argv[2]))\n"
+        "assert 'convert_model' in dir(sys.modules['openvino.tools.ovc'])\n"
         "print(json.dumps([m for m in sys.modules if 'openvino_telemetry' in m]))"
     )
     done = subprocess.run(

@@ -166,7 +166,7 @@ def test_near_copies_are_found_however_little_the_transform_keeps(
     labelled: Retriever, transform: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gallery = labelled.gallery
-    asked = gallery.settings().model_copy(update={"transform": transform})
+    asked = replace(gallery.settings(), transform=transform)
     bring_up_index(gallery, gallery.open_table(), asked, refit=True)
     exact = Retriever(gallery.path).duplicates(threshold=0.95)
     monkeypatch.setattr(opened, "LARGE_FROM", 1000)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,8 @@ from retrieval.encoder.openvino_cpu import precision_of, read_network
 from retrieval.errors import BackboneError, GalleryError
 from retrieval.gallery import Gallery
 from retrieval.retriever import Retriever
-from retrieval.words import EmbeddingSettings, Engine
+from retrieval.settings import EmbeddingSettings
+from retrieval.words import Engine
 from tests.samples import picture
 
 
@@ -126,8 +128,8 @@ def test_a_gallery_of_other_weights_of_it_asks_for_reembed(pictures: Path, tmp_p
     retriever = Retriever(tmp_path / "g")
     retriever.index(pictures)
     settings = retriever.gallery.settings().without_derived()
-    old = settings.backbone.model_copy(update={"weights_sha256": "0" * 64})
-    Gallery(tmp_path / "old").create(settings.model_copy(update={"backbone": old}))
+    old = replace(settings.backbone, weights_sha256="0" * 64)
+    Gallery(tmp_path / "old").create(replace(settings, backbone=old))
     for again in (Retriever(tmp_path / "old"), Retriever(tmp_path / "old", backbone="mini")):
         with pytest.raises(GalleryError, match=r"other weights of mini .* --reembed"):
             again.index(pictures)

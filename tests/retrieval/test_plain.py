@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval.plain import Plain, plain
-from retrieval.words import EmbeddingSettings
+from retrieval.settings import EmbeddingSettings
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False).filter(

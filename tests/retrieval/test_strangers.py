@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import pyarrow as pa
 import pytest
 
 from retrieval.errors import GalleryError, ImgretError
-from retrieval.gallery import Gallery, Settings
+from retrieval.gallery import Gallery
 from retrieval.gallery.rows import SETTINGS_KEY, TABLE
 from retrieval.gallery.settings import write_text
 from retrieval.retriever import Retriever
@@ -606,7 +607,7 @@ def test_files_that_only_gallery_toml_names_are_not_waited_for(folder: Path) -> 
     os.mkfifo(folder / ".imgret" / "pipe")
     (folder / ".imgret" / "zero").symlink_to("/dev/zero")
     named = dict.fromkeys(("pipe", "zero", "../../x", "/etc/passwd"), "0" * 64)
-    changed: Settings = settings.model_copy(update={"files": settings.files | named})
+    changed = replace(settings, files=settings.files | named)
     (folder / ".imgret" / "gallery.toml").write_text(write_text(changed))
     problems = Retriever(folder / ".imgret").verify().problems
     assert len(problems) == 4

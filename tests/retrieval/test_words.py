@@ -17,11 +17,11 @@ from retrieval.errors import BackboneError
 from retrieval.retriever import Retriever
 from retrieval.retriever.reports import GalleryInfo
 from retrieval.retriever.request import IndexOptions, IndexRequest
+from retrieval.settings import EmbeddingSettings, SearchSettings
 from retrieval.words import (
     EMBEDDING,
     SEARCH,
     EmbeddingOptions,
-    EmbeddingSettings,
     SettingsAsked,
     given,
 )
@@ -29,6 +29,8 @@ from retrieval.words import (
 
 def test_what_may_be_asked_for_is_what_the_records_have() -> None:
     assert tuple(SettingsAsked.__annotations__) == (*EMBEDDING, *SEARCH)
+    assert tuple(EmbeddingSettings.model_fields) == EMBEDDING
+    assert tuple(SearchSettings.model_fields) == SEARCH
     assert ("backbone", *EmbeddingOptions.__annotations__) == EMBEDDING
     assert set(EMBEDDING) <= {field.name for field in fields(GalleryInfo)}
 

@@ -11,6 +11,7 @@ There are four tiers, each made of what the stricter one left:
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -338,7 +339,7 @@ def _check_comparable(gallery: Gallery, other: Gallery) -> None:
     if gallery.path.resolve() == other.path.resolve():
         raise ArgumentError(f"{gallery.path} cannot be compared with itself. Leave --against out.")
     one, two = gallery.settings().backbone, other.settings().backbone
-    if one.model_copy(update={"name": ""}) != two.model_copy(update={"name": ""}):
+    if replace(one, name="") != replace(two, name=""):
         made = [f"{b.name} ({b.weights_sha256[:8]}, {b.size} px, {b.fit})" for b in (one, two)]
         raise GalleryError(
             f"{gallery.path} was made with {made[0]} and {other.path} with {made[1]}, so they "
