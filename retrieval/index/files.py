@@ -111,11 +111,11 @@ def _ivf_fits(inner: Any) -> bool:
         return False
     quantizer, sq = faiss.downcast_index(inner.quantizer), inner.sq
     lists = faiss.downcast_InvertedLists(inner.invlists)
-    if not _flat_fits(quantizer, inner.d) or type(lists) is not faiss.ArrayInvertedLists:
+    if not _centres_fit(quantizer, inner.d) or type(lists) is not faiss.ArrayInvertedLists:
         return False
-    codes = (sq.d, sq.qtype, sq.code_size, inner.code_size, lists.code_size)
     return (
-        codes == (inner.d, faiss.ScalarQuantizer.QT_fp16, *[2 * inner.d] * 3)
+        _is_half(sq, inner.d)
+        and inner.code_size == lists.code_size == sq.code_size
         and quantizer.ntotal == lists.nlist == inner.nlist
         and inner.direct_map.type == faiss.DirectMap.NoMap
         and sum(lists.list_size(cell) for cell in range(lists.nlist)) == inner.ntotal
@@ -139,6 +139,20 @@ def _flat_fits(flat: Any, d: int) -> bool:
         and _searchable(flat)
         and (flat.d, flat.code_size, flat.codes.size()) == (d, 4 * d, 4 * d * flat.ntotal)
     )
+
+
+def _centres_fit(centres: Any, d: int) -> bool:
+    return (
+        type(centres) is faiss.IndexScalarQuantizer
+        and _searchable(centres)
+        and (centres.d, centres.code_size) == (d, 2 * d)
+        and _is_half(centres.sq, d)
+        and centres.codes.size() == 2 * d * centres.ntotal
+    )
+
+
+def _is_half(sq: Any, d: int) -> bool:
+    return bool((sq.d, sq.qtype, sq.code_size) == (d, faiss.ScalarQuantizer.QT_fp16, 2 * d))
 
 
 def _searchable(index: Any) -> bool:

@@ -24,7 +24,7 @@ import numpy as np
 from retrieval.draw import evenly_drawn
 from retrieval.errors import GalleryError, GalleryWriteError
 from retrieval.files import replaced, sha256_of
-from retrieval.index.cells import Batches, exact_neighbours, sample, trained_ivf
+from retrieval.index.cells import Batches, exact_neighbours, sample, shrink_centres, trained_ivf
 from retrieval.index.effort import RECALL_AT, Known, learnt_effort
 from retrieval.index.files import (
     IndexFacts,
@@ -109,6 +109,7 @@ class Index:
             if progress:
                 progress("indexing", done, n)
         if kind == "ivf":
+            shrink_centres(inner)
             built._tune(batches, n, seed, progress)
         built._added, built._unsettled = [], False
         return built

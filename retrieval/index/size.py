@@ -34,4 +34,4 @@ def size_of_new(n: int, d_in: int, d_out: int, *, kind: str, maps: bool) -> int:
     head = FEW_BYTES + (4 * (d_in + 1) * d_out if maps else 0)
     if kind == "exact":
         return head + n * (4 * d_out + STORED_ID_BYTES)
-    return head + cells_for(n) * (4 * d_out + 8) + n * (2 * d_out + STORED_ID_BYTES)
+    return head + cells_for(n) * (2 * d_out + 8) + n * (2 * d_out + STORED_ID_BYTES)

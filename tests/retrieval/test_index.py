@@ -579,3 +579,16 @@ def test_one_query_begins_no_threads_and_many_do(
     assert done.returncode == 0, done.stderr
     one, many = map(int, done.stdout.split())
     assert (one, many > 0) == (0, True)
+
+
+def test_the_centres_of_cells_take_two_bytes_a_number_and_lose_nothing(tmp_path: Path) -> None:
+    index = build(clustered(4000), "ivf")
+    centres = index.stored.quantizer
+    assert centres.code_size == 2 * index.d_out
+    index.save(tmp_path / "x.faiss")
+    again = Index.load(tmp_path / "x.faiss", index.settings)
+    asked = index.ids[:50]
+    np.testing.assert_array_equal(again.vectors(asked), index.vectors(asked))
+    x = clustered(4000)[(asked - 100) // 3]
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    np.testing.assert_allclose(index.vectors(asked), unit, atol=1e-3)
