@@ -1,34 +1,29 @@
 // The service, as the page asks it. All that the page knows of its answers stands here.
 
+import { folderOf } from "./names";
 import type { Box } from "./state";
 
 export interface Match {
   id: string;
   path: string;
+  folder: string; // as it is shown: relative to the folder that holds the gallery, where it lies there
   score: number | null;
   probability: number | null;
   label: string | null;
-  bytes: number | null;
   width: number | null;
   height: number | null;
-  written: string | null; // mtime_ns
   copies: number;
-  error: string | null;
 }
 
 export interface Gallery {
   name: string;
+  names: string[]; // of all galleries
+  version: string;
   images: number;
   failed: number;
-  labels: number;
-  version: string;
-  backbone: string;
-  transform: string;
   confidence: string; // "" without probabilities
-  classifier: boolean;
-  writable: boolean;
-  names: string[]; // of all galleries
-  progress: Progress | null;
+  canWrite: boolean;
+  canClassify: boolean;
 }
 
 export interface Progress {
@@ -52,7 +47,7 @@ export interface Counts {
   label: Count[];
   folder: Count[];
   date: Count[];
-  size: Count[];
+  size: Count[]; // sizes are not counted
 }
 
 export interface Found {
@@ -66,14 +61,15 @@ export interface Group {
 }
 
 export interface Duplicates {
-  progress: Progress | null;
+  progress: Progress | null; // while they are looked for
   groups: Group[];
+  total: number;
+  next: string | null;
 }
 
 export interface Point {
   id: string;
-  path: string;
-  label: string | null;
+  label: string;
   x: number;
   y: number;
 }
@@ -148,18 +144,17 @@ async function json(path: string, init?: RequestInit): Promise<Raw> {
   return (await (await ask(path, init)).json()) as Raw;
 }
 
+let base = ""; // the folder that holds the gallery
+
 export async function readGallery(name: string): Promise<Gallery> {
   const answer = await json(address("/v1/gallery", { gallery: name }));
-  const all = Array.isArray(answer.galleries) ? (answer.galleries as Raw[]) : [answer];
-  const one = all.find((each) => each.name === name) ?? all[0] ?? {};
+  base = (textOf(answer.path) ?? "").replace(/[^/\\]*[/\\]?$/, "");
   return {
-    name: textOf(one.name) ?? "", images: numberOf(one.images) ?? 0, failed: numberOf(one.failed) ?? 0,
-    labels: numberOf(one.labels) ?? 0, version: String(one.version ?? ""),
-    backbone: textOf(one.backbone) ?? "", transform: textOf(one.transform) ?? "",
-    confidence: textOf(one.confidence) ?? "", classifier: Boolean(answer.classifier ?? one.classifier),
-    writable: (answer.read_only ?? one.read_only) !== true,
-    names: all.map((each) => textOf(each.name) ?? ""),
-    progress: progressOf(one.progress ?? one.indexing),
+    name: textOf(answer.gallery) ?? "",
+    names: Array.isArray(answer.galleries) ? answer.galleries.map(String) : [],
+    version: String(answer.version ?? ""), images: numberOf(answer.images) ?? 0,
+    failed: numberOf(answer.failed) ?? 0, confidence: textOf(answer.confidence) ?? "",
+    canWrite: answer.can_write === true, canClassify: answer.can_classify === true,
   };
 }
 
@@ -169,12 +164,14 @@ export type Given =
   | { kind: "picture"; picture: Blob }
   | { kind: "embedding"; embedding: number[] };
 
+const LESS = 0.5;
+
 export interface Asked {
   gallery: string;
   query: Given | null;
   box: Box | null;
   positive: Given[]; // ids and embeddings
-  negative: Given[];
+  negative: Given[]; // these weigh half
   where: string;
   distinct: boolean;
   k: number;
@@ -191,7 +188,7 @@ export async function search(asked: Asked, signal: AbortSignal): Promise<Found> 
     if (asked.query?.kind === "id") common.ids = [Number(asked.query.id)];
     if (asked.query?.kind === "embedding") common.embeddings = [asked.query.embedding];
     common.positive = asked.positive.map(exampleOf);
-    common.negative = asked.negative.map(exampleOf);
+    common.negative = asked.negative.map((given) => ({ ...exampleOf(given), weight: LESS }));
     init.headers = { "content-type": "application/json" };
     init.body = JSON.stringify(common);
   }
@@ -204,7 +201,9 @@ function formOf(common: Raw, asked: Asked, picture: Blob): FormData {
   for (const [name, value] of Object.entries(common)) form.set(name, String(value));
   if (asked.box) form.set("crop", [asked.box.x, asked.box.y, asked.box.w, asked.box.h].join(","));
   for (const name of ["positive", "negative"] as const) {
-    for (const given of asked[name]) if (given.kind === "id") form.append(name, given.id);
+    for (const given of asked[name]) {
+      if (given.kind === "id") form.append(name, `${given.id}:${name === "negative" ? LESS : 1}`);
+    }
   }
   form.append("picture", picture, "query");
   return form;
@@ -243,15 +242,14 @@ function matchesOf(answer: Raw): Match[] {
   return listOf(result.matches).map(matchOf);
 }
 
+/** Give images in an order: id, path, label, date or size; with a minus, the other way round. */
 export async function browse(
   gallery: string, where: string, order: string, cursor: string | null, limit: number, signal?: AbortSignal,
 ): Promise<Page> {
-  const path = address("/v1/images", { gallery, where, order, cursor, limit });
+  const descending = order.startsWith("-") ? "true" : "";
+  const path = address("/v1/images", { gallery, where, order: order.replace("-", ""), descending, cursor, limit });
   const answer = await json(path, signal ? { signal } : {});
-  return {
-    items: listOf(answer.images ?? answer.items).map(matchOf),
-    next: textOf(answer.next ?? answer.next_cursor ?? answer.cursor), total: numberOf(answer.total),
-  };
+  return { items: listOf(answer.images).map(matchOf), next: textOf(answer.next), total: numberOf(answer.total) };
 }
 
 export async function readImage(gallery: string, id: string): Promise<Raw> {
@@ -276,30 +274,34 @@ export function readCounts(gallery: string, where: string): Promise<Counts> {
   const known = asking.get(path);
   if (known) return known;
   const counts = json(path).then((answer) => ({
-    label: countsOf(answer.labels), folder: countsOf(answer.folders), date: countsOf(answer.dates),
-    size: countsOf(answer.sizes),
+    label: countsOf(answer.labels), folder: countsOf(answer.folders), date: countsOf(answer.months), size: [],
   })).finally(() => setTimeout(() => asking.delete(path), 1000));
   asking.set(path, counts);
   return counts;
 }
 
-export async function readDuplicates(gallery: string): Promise<Duplicates> {
-  const answer = await json(address("/v1/duplicates", { gallery }));
+export async function readDuplicates(gallery: string, tier: string, cursor: string | null): Promise<Duplicates> {
+  const answer = await json(address("/v1/duplicates", { gallery, tier, cursor, limit: 100 }));
   return {
-    progress: progressOf(answer.progress),
+    progress: progressOf(answer), total: numberOf(answer.total) ?? 0, next: textOf(answer.next),
     groups: listOf(answer.groups).map((group) => ({
-      tier: textOf(group.tier) ?? "", items: listOf(group.images ?? group.items ?? group.members).map(matchOf),
+      tier: textOf(group.tier) ?? "", items: listOf(group.images).map(matchOf),
     })),
   };
 }
 
-export async function readMap(gallery: string): Promise<{ progress: Progress | null; points: Point[] }> {
+export interface MapAnswer {
+  progress: Progress | null;
+  points: Point[];
+  total: number;
+}
+
+export async function readMap(gallery: string): Promise<MapAnswer> {
   const answer = await json(address("/v1/map", { gallery }));
   return {
-    progress: progressOf(answer.progress),
-    points: listOf(answer.points).map((point) => ({
-      id: String(point.id), path: textOf(point.path) ?? "", label: textOf(point.label),
-      x: numberOf(point.x) ?? 0, y: numberOf(point.y) ?? 0,
+    progress: progressOf(answer), total: numberOf(answer.total) ?? 0,
+    points: listOf(answer.points).filter((point) => point.id !== null).map((point) => ({
+      id: String(point.id), label: textOf(point.label) ?? "", x: numberOf(point.x) ?? 0, y: numberOf(point.y) ?? 0,
     })),
   };
 }
@@ -317,26 +319,21 @@ export async function classify(picture: Blob, top: number): Promise<ClassGuess[]
 }
 
 export function matchOf(raw: Raw): Match {
-  const size = Array.isArray(raw.size) ? (raw.size as unknown[]) : null;
+  const path = textOf(raw.path) ?? "";
   return {
-    id: String(raw.id), path: textOf(raw.path) ?? "", score: numberOf(raw.score),
-    probability: numberOf(raw.probability), label: textOf(raw.label), bytes: numberOf(raw.bytes ?? raw.size),
-    width: numberOf(raw.width ?? size?.[0]), height: numberOf(raw.height ?? size?.[1]),
-    written: raw.mtime_ns === undefined || raw.mtime_ns === null ? null : String(raw.mtime_ns),
-    copies: numberOf(raw.copies) ?? 1, error: textOf(raw.error),
+    id: String(raw.id), path, folder: folderOf(base && path.startsWith(base) ? path.slice(base.length) : path),
+    score: numberOf(raw.score), probability: numberOf(raw.probability), label: textOf(raw.label),
+    width: numberOf(raw.width), height: numberOf(raw.height), copies: numberOf(raw.copies) ?? 1,
   };
 }
 
-function progressOf(raw: unknown): Progress | null {
-  if (typeof raw !== "object" || raw === null) return null;
-  const { text, phase, done, total } = raw as Raw;
-  return { text: textOf(text ?? phase) ?? "", done: numberOf(done) ?? 0, total: numberOf(total) ?? 0 };
+function progressOf(raw: Raw): Progress | null {
+  if (raw.status !== "running") return null;
+  return { text: textOf(raw.step) ?? "", done: numberOf(raw.done) ?? 0, total: numberOf(raw.total) ?? 0 };
 }
 
 function countsOf(raw: unknown): Count[] {
-  return listOf(raw).map((each) => ({
-    value: textOf(each.value ?? each.name ?? each.label) ?? "", count: numberOf(each.count ?? each.images) ?? 0,
-  }));
+  return listOf(raw).map((each) => ({ value: textOf(each.value) ?? "", count: numberOf(each.images) ?? 0 }));
 }
 
 function listOf(raw: unknown): Raw[] {

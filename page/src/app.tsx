@@ -1,6 +1,6 @@
 // The page: its tabs, its galleries, and the view that the address names.
 
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { readGallery, type Gallery } from "./api";
 import { Classes } from "./classes";
 import { takePictures, searchByFile } from "./drop";
@@ -13,6 +13,7 @@ import { emptyState, type View } from "./state";
 import { TokenForm } from "./token";
 
 const LOOK_AGAIN = 4000;
+const CALM = 15_000;
 
 export function App() {
   const state = useAddress();
@@ -20,6 +21,7 @@ export function App() {
   const [over, setOver] = useState(false);
   const answer = useAnswer(`${state.gallery} ${turn}`, () => readGallery(state.gallery));
   const gallery = answer.value;
+  const grown = useGrowth(gallery);
   useEffect(() => {
     const timer = setInterval(() => document.hidden || setTurn((before) => before + 1), LOOK_AGAIN);
     return () => clearInterval(timer);
@@ -28,20 +30,30 @@ export function App() {
     if (stateNow().view === "classes") dispatchEvent(new CustomEvent("classify", { detail: file }));
     else void searchByFile(file);
   }, setOver), []);
-  if (answer.error?.status === 401 || answer.error?.status === 403) {
-    return <TokenForm error={answer.error} onToken={() => location.reload()} />;
-  }
+  if (answer.error?.status === 401) return <TokenForm error={answer.error} onToken={() => location.reload()} />;
+  const view = answer.error?.status === 404 && !state.gallery ? "classes" : state.view; // served with --model alone
   return (
     <>
-      <Header view={state.view} gallery={gallery} />
-      {gallery?.progress && <Indexing gallery={gallery} />}
-      <main class={state.view}>
-        {answer.error && !gallery && state.view !== "classes" && <p class="wrong-text" role="alert">{answer.error.message}</p>}
-        <ViewOf view={state.view} gallery={gallery} />
+      <Header view={view} gallery={gallery} />
+      {grown > 0 && gallery && <p class="indexing" role="status">Indexing: {numberText(gallery.images)} pictures, {numberText(grown)} of them new</p>}
+      <main class={view}>
+        {answer.error && view !== "classes" && <p class="wrong-text" role="alert">{answer.error.message}</p>}
+        <ViewOf key={state.gallery} view={view} gallery={gallery} />
       </main>
       {over && <div class="over" aria-hidden="true">Drop the picture anywhere</div>}
     </>
   );
+}
+
+/** How many pictures have come since the gallery began to grow; 0 once it has not for a while. */
+function useGrowth(gallery: Gallery | null): number {
+  const past = useRef({ name: "", from: 0, last: 0, at: 0 });
+  if (!gallery) return 0;
+  const now = past.current;
+  if (now.name !== gallery.name) past.current = { name: gallery.name, from: gallery.images, last: gallery.images, at: 0 };
+  else if (gallery.images > now.last) past.current = { ...now, last: gallery.images, at: Date.now() };
+  else if (Date.now() - now.at > CALM) past.current = { ...now, from: gallery.images, last: gallery.images };
+  return past.current.last - past.current.from;
 }
 
 function ViewOf({ view, gallery }: { view: View; gallery: Gallery | null }) {
@@ -55,8 +67,8 @@ function ViewOf({ view, gallery }: { view: View; gallery: Gallery | null }) {
 }
 
 function Header({ view, gallery }: { view: View; gallery: Gallery | null }) {
-  const tabs: [View, string][] = [["search", "Search"], ["duplicates", "Duplicates"], ["map", "Map"]];
-  if (gallery?.classifier || view === "classes") tabs.push(["classes", "Classes"]);
+  const tabs: [View, string][] = gallery || view !== "classes" ? [["search", "Search"], ["duplicates", "Duplicates"], ["map", "Map"]] : [];
+  if (gallery?.canClassify || view === "classes") tabs.push(["classes", "Classes"]);
   return (
     <header class="top">
       <a class="brand" href={`#${gallery && stateNow().gallery ? `gallery=${encodeURIComponent(stateNow().gallery)}` : ""}`} onClick={goHome}>imgret</a>
@@ -91,14 +103,4 @@ function goHome(event: MouseEvent): void {
   event.preventDefault();
   change({ ...emptyState(), gallery: stateNow().gallery });
   scrollTo({ top: 0 });
-}
-
-function Indexing({ gallery }: { gallery: Gallery }) {
-  const { text, done, total } = gallery.progress ?? { text: "", done: 0, total: 0 };
-  return (
-    <p class="indexing" role="status">
-      <span>{text || "Indexing"}: {numberText(done)}{total ? ` of ${numberText(total)}` : ""}</span>
-      <progress value={total ? done : undefined} max={total || undefined} aria-label="Indexing" />
-    </p>
-  );
 }

@@ -4,7 +4,7 @@ import type { Match } from "./api";
 import { fileAddress, thumbnailOf } from "./api";
 import { Mark } from "./marks";
 import { folderWidth } from "./measure";
-import { bytesText, fileOf, folderOf, percentText, visible } from "./names";
+import { fileOf, percentText, visible } from "./names";
 import { Picture } from "./picture";
 import { shortened } from "./rows";
 
@@ -28,7 +28,7 @@ export interface CardProps {
 
 export function Card({ match, index, width, gallery, known, selected, active, actions }: CardProps) {
   const name = visible(fileOf(match.path));
-  const folder = visible(folderOf(match.path));
+  const folder = visible(match.folder);
   const verdict = known === null || match.label === null ? "" : match.label === known ? "right" : "wrong";
   const tab = active ? 0 : -1;
   return (
@@ -64,7 +64,7 @@ export function Card({ match, index, width, gallery, known, selected, active, ac
 
 function Facts({ match }: { match: Match }) {
   const parts = factsOf(match);
-  return <>{parts.map((part, n) => <span key={n}>{part}</span>)}</>;
+  return <>{parts.map((part, n) => <span key={n} title={part}>{part}</span>)}</>;
 }
 
 export function factsOf(match: Match): string[] {
@@ -72,7 +72,6 @@ export function factsOf(match: Match): string[] {
   if (match.probability !== null) parts.push(percentText(match.probability));
   else if (match.score !== null) parts.push(match.score.toFixed(3));
   else if (match.width && match.height) parts.push(`${match.width} × ${match.height}`);
-  else if (match.bytes !== null) parts.push(bytesText(match.bytes));
   if (match.label !== null) parts.push(visible(match.label));
   if (match.copies > 1) parts.push(`${match.copies} copies`);
   return parts.length ? parts : ["\u00a0"];

@@ -3,12 +3,15 @@
 import { useState } from "preact/hooks";
 import { readCounts, type Count } from "./api";
 import { change, useAnswer } from "./hooks";
+import { nameWidth } from "./measure";
 import { numberText, visible } from "./names";
+import { shortened } from "./rows";
 import { FACETS, type Facet, type State } from "./state";
 import { SIZES, whereOf } from "./where";
 
 const TITLES: Record<Facet, string> = { label: "Label", folder: "Folder", size: "Size", date: "Date" };
 const SHOWN = 8;
+const FOLDER_WIDTH = 170; // the end of a folder's name tells more than its middle
 
 export function Facets({ state, version }: { state: State; version: string }) {
   const chosen = FACETS.reduce((sum, facet) => sum + state.chosen[facet].length, 0);
@@ -43,7 +46,7 @@ function OneFacet({ facet, state, version }: { facet: Facet; state: State; versi
           <li key={each.value}>
             <label class="check">
               <input type="checkbox" checked={state.chosen[facet].includes(each.value)} onChange={() => toggle(state, facet, each.value)} />
-              <span class="value" title={visible(each.value)}>{each.value ? visible(each.value) : facet === "label" ? "no label" : "(top)"}</span>
+              <span class="value" title={visible(each.value)}>{each.value ? shownValue(facet, each.value) : "no label"}</span>
               {each.count >= 0 && <span class="number">{numberText(each.count)}</span>}
             </label>
           </li>
@@ -59,6 +62,11 @@ function countsFor(facet: Facet, counts: Count[], chosen: string[]): Count[] {
   if (facet === "size" && !counts.length) counts = Object.keys(SIZES).map((value) => ({ value, count: -1 }));
   const known = new Set(counts.map((each) => each.value));
   return [...counts, ...chosen.filter((value) => !known.has(value)).map((value) => ({ value, count: 0 }))];
+}
+
+function shownValue(facet: Facet, value: string): string {
+  if (facet !== "folder") return visible(value);
+  return value === "." ? "top folder" : shortened(visible(value), FOLDER_WIDTH, nameWidth);
 }
 
 function toggle(state: State, facet: Facet, value: string): void {

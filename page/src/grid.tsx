@@ -10,7 +10,7 @@ import { cardBeside, layRows, linesOf, rowAt, rowOf, type Row } from "./rows";
 
 const GAP = 12;
 const LEAST_WIDTH = 176;
-const BESIDE_NAME = 230; // the frame, the folder, the facts and what is between them: see .card
+const BESIDE_NAME = 238; // the frame, the folder, the facts and what is between them: see .card
 const NAME_LINE = 20;
 const LINE_HEIGHT = 34;
 const PAD = 20; // of a card, left and right

@@ -114,3 +114,15 @@ export function useSource(path: string | null): string | undefined {
   }, [path]);
   return source;
 }
+
+/**
+ * The version of the gallery that is shown. A newer one is taken at once where nobody reads below the
+ * top, else when the user says so: nothing moves below the eyes.
+ */
+export function useVersion(newest: string, isBusy: boolean): [string, boolean, () => void] {
+  const [version, setVersion] = useState(newest);
+  useEffect(() => {
+    if (newest !== version && !isBusy && scrollY < 200) setVersion(newest);
+  }, [newest, isBusy]);
+  return [version, newest !== version, () => setVersion(newest)];
+}

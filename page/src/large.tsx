@@ -59,7 +59,7 @@ export function Large({ id, items, gallery, state, onLabel }: LargeProps) {
         <div class="about">
           {image.error && <p class="wrong-text" role="alert">{image.error.message}</p>}
           <Place path={path} id={id} gallery={state.gallery} />
-          {gallery.writable && <LabelForm id={id} label={match ? match.label : labelOf(image.value)} gallery={state.gallery} onLabel={onLabel} />}
+          {gallery.canWrite && <LabelForm id={id} label={match ? match.label : labelOf(image.value)} gallery={state.gallery} onLabel={onLabel} />}
           <FactsTable match={match} raw={image.value} />
           <Neighbours id={id} gallery={state.gallery} version={gallery.version} />
         </div>
@@ -98,7 +98,7 @@ function LabelForm({ id, label, gallery, onLabel }: { id: string; label: string 
   }, [id, label]);
   async function save(event: Event): Promise<void> {
     event.preventDefault();
-    const given = text.trim() === "" ? null : text.trim();
+    const given = text.trim() || null;
     try {
       await labelImage(gallery, id, given);
       onLabel(id, given);
@@ -122,10 +122,8 @@ function FactsTable({ match, raw }: { match: Match | null; raw: Record<string, u
   if (match?.probability != null) rows.push(["Probability", percentText(match.probability)]);
   if (match?.score != null) rows.push(["Score", match.score.toFixed(4)]);
   for (const [name, value] of Object.entries(raw ?? {})) {
-    if (["path", "label", "thumbnail", "error"].includes(name) && value !== "error") continue;
-    if (value !== null && typeof value === "object") {
-      for (const [inner, each] of Object.entries(value)) if (each !== null && each !== "") rows.push([inner, String(each)]);
-    } else if (value !== null && value !== "") rows.push([name, factText(name, value)]);
+    if (["path", "label", "thumbnail"].includes(name) || value === null || value === "") continue;
+    rows.push([name, factText(name, value)]);
   }
   return (
     <table class="facts-table">
@@ -136,7 +134,7 @@ function FactsTable({ match, raw }: { match: Match | null; raw: Record<string, u
 }
 
 function factText(name: string, value: unknown): string {
-  if (name === "mtime_ns") return dateText(value as number);
+  if (name === "modified") return dateText(String(value));
   if ((name === "size" || name === "bytes") && typeof value === "number") return bytesText(value);
   return typeof value === "number" && name !== "id" ? numberText(value) : String(value);
 }

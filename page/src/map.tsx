@@ -2,19 +2,21 @@
 
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { readMap, thumbnailOf, type Point } from "./api";
-import { change, useAnswer, useWidth } from "./hooks";
+import { change, stateNow, useAnswer, useWidth } from "./hooks";
 import { isWithin, type Spot } from "./lasso";
-import { fileOf, numberText, visible } from "./names";
+import { numberText, visible } from "./names";
 import { Picture } from "./picture";
+import { Progressing } from "./progress";
 import { emptyState } from "./state";
 
 const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a6d3b", "#7a52c7"];
-const MOST_SHOWN = 3000; // ids that an address holds, and a filter takes
+const MOST_SHOWN = 1000; // ids that a filter has room for
 const MARGIN = 14;
 const NEAR = 12;
 const LOOK_AGAIN = 1500;
 
-export function MapView({ name, version }: { name: string; version: string }) {
+export function MapView({ name, version: newest }: { name: string; version: string }) {
+  const [version] = useState(newest); // a map stays as it is while one looks at it
   const [turn, setTurn] = useState(0);
   const answer = useAnswer(`map ${name} ${version} ${turn}`, () => readMap(name));
   const progress = answer.value?.progress ?? null;
@@ -29,13 +31,13 @@ export function MapView({ name, version }: { name: string; version: string }) {
     <div class="content">
       <h1>Map</h1>
       {progress || (answer.waits && !answer.value)
-        ? <p class="indexing" role="status"><span>Drawing the map…</span><progress aria-label="Drawing the map" /></p>
-        : <Points points={points} gallery={name} />}
+        ? <Progressing text="Drawing the map" progress={progress} />
+        : <Points points={points} gallery={name} total={answer.value?.total ?? 0} />}
     </div>
   );
 }
 
-function Points({ points, gallery }: { points: Point[]; gallery: string }) {
+function Points({ points, gallery, total }: { points: Point[]; gallery: string; total: number }) {
   const [box, width] = useWidth<HTMLDivElement>();
   const canvas = useRef<HTMLCanvasElement>(null);
   const [line, setLine] = useState<Spot[]>([]);
@@ -61,9 +63,9 @@ function Points({ points, gallery }: { points: Point[]; gallery: string }) {
   const chosen = near === null ? undefined : points[near];
   return (
     <div ref={box} class="map-box">
-      <p class="soft">{numberText(points.length)} pictures. Draw a line around some to see them as a grid. With keys: arrow keys go from point to point, Enter shows the nearest 50.</p>
+      <p class="soft">{numberText(points.length)}{total > points.length ? ` of ${numberText(total)}` : ""} pictures. Draw a line around some to see them as a grid. With keys: arrow keys go from point to point, Enter shows the nearest 50.</p>
       <canvas
-        ref={canvas} class="map-canvas" style={{ height: `${height}px` }} tabIndex={0} role="application" aria-label={chosen ? `Map, at ${visible(fileOf(chosen.path))}` : "Map"}
+        ref={canvas} class="map-canvas" style={{ height: `${height}px` }} tabIndex={0} role="application" aria-label="Map. Arrow keys go from picture to picture, Enter shows the nearest 50."
         onPointerDown={(event: PointerEvent) => {
           drawing.current = true;
           canvas.current?.setPointerCapture(event.pointerId);
@@ -83,10 +85,11 @@ function Points({ points, gallery }: { points: Point[]; gallery: string }) {
           event.preventDefault();
         }}
       />
+      <span class="unseen" role="status">{chosen ? `Picture ${chosen.id}, ${visible(chosen.label) || "no label"}` : ""}</span>
       {chosen && near !== null && <Hint point={chosen} spot={spots[near] as Spot} width={width} gallery={gallery} />}
       <ul class="legend" aria-label="Labels">
         {labels.map((label, n) => <li key={label}><Dot colour={COLOURS[n] as string} />{visible(label)}</li>)}
-        {points.some((point) => point.label === null || !labels.includes(point.label)) && labels.length > 0 && <li><Dot colour="#888" />others</li>}
+        {points.some((point) => !labels.includes(point.label)) && labels.length > 0 && <li><Dot colour="#888" />others</li>}
       </ul>
     </div>
   );
@@ -101,20 +104,20 @@ function Hint({ point, spot, width, gallery }: { point: Point; spot: Spot; width
   return (
     <div class="hint" style={{ transform: `translate(${left}px, ${spot.y + 14}px)` }} aria-hidden="true">
       <Picture path={thumbnailOf(gallery, point.id, 192)} alt="" large />
-      <span>{visible(fileOf(point.path))}</span>
+      <span>{visible(point.label) || "no label"}</span>
     </div>
   );
 }
 
 function showGrid(points: Point[]): void {
   const ids = points.slice(0, MOST_SHOWN).map((point) => point.id);
-  change({ ...emptyState(), gallery: new URLSearchParams(location.hash.slice(1)).get("gallery") ?? "", ids });
+  change({ ...emptyState(), gallery: stateNow().gallery, ids });
   scrollTo({ top: 0 });
 }
 
 function commonLabels(points: Point[]): string[] {
   const counts = new Map<string, number>();
-  for (const { label } of points) if (label !== null) counts.set(label, (counts.get(label) ?? 0) + 1);
+  for (const { label } of points) if (label) counts.set(label, (counts.get(label) ?? 0) + 1);
   return [...counts].sort((a, b) => b[1] - a[1]).slice(0, COLOURS.length).map(([label]) => label);
 }
 
@@ -171,7 +174,7 @@ function paint(
   pen.globalAlpha = 0.8;
   points.forEach((point, n) => {
     const spot = spots[n] as Spot;
-    pen.fillStyle = COLOURS[labels.indexOf(point.label ?? "\u0000")] ?? "#888";
+    pen.fillStyle = COLOURS[labels.indexOf(point.label)] ?? "#888";
     pen.beginPath();
     pen.arc(spot.x, spot.y, n === near ? radius + 4 : radius, 0, 7);
     pen.fill();

@@ -24,9 +24,9 @@ export function numberText(value: number): string {
   return value.toLocaleString("en-US");
 }
 
-export function dateText(nanoseconds: string | number): string {
-  const date = new Date(Number(nanoseconds) / 1e6);
-  return Number.isNaN(date.getTime()) ? "" : date.toISOString().slice(0, 16).replace("T", " ");
+export function dateText(iso: string): string {
+  const date = new Date(iso);
+  return Number.isNaN(date.getTime()) ? iso : date.toISOString().slice(0, 16).replace("T", " ");
 }
 
 export function percentText(probability: number): string {

@@ -7,7 +7,7 @@ import { embeddingOf, mainOf } from "./examples";
 import { Facets } from "./facets";
 import { FilterBox } from "./filter";
 import { Grid } from "./grid";
-import { change, stateNow, useAnswer } from "./hooks";
+import { change, stateNow, useAnswer, useVersion } from "./hooks";
 import { Large } from "./large";
 import { useMatches, type Shown } from "./matches";
 import { numberText } from "./names";
@@ -18,11 +18,13 @@ import { lineOf, Threshold, valueOf } from "./threshold";
 import { packed } from "./vector";
 
 const ORDERS: [string, string][] = [
-  ["", "as indexed"], ["-date", "newest first"], ["date", "oldest first"], ["name", "by name"], ["label", "by label"],
+  ["", "as indexed"], ["-date", "newest first"], ["date", "oldest first"], ["path", "by name"], ["label", "by label"],
+  ["-size", "largest first"],
 ];
 
 export function Search({ state, gallery }: { state: State; gallery: Gallery }) {
-  const { shown, more, set } = useMatches(state, gallery.version);
+  const [version, isOld, renew] = useVersion(gallery.version, state.open !== null);
+  const { shown, more, set } = useMatches(state, version);
   const isSearch = state.examples.length > 0;
   const items = useMemo(() => (
     isSearch && state.least !== null ? shown.items.filter((match) => valueOf(match) >= (state.least ?? 0)) : shown.items
@@ -40,7 +42,7 @@ export function Search({ state, gallery }: { state: State; gallery: Gallery }) {
   if (gallery.images === 0) return <Empty gallery={gallery} />;
   return (
     <div class="columns">
-      <Facets state={state} version={gallery.version} />
+      <Facets state={state} version={version} />
       <div class="content">
         <Query state={state} />
         <div class="bar">
@@ -48,6 +50,7 @@ export function Search({ state, gallery }: { state: State; gallery: Gallery }) {
           {isSearch ? <Threshold state={state} items={shown.items} /> : <Order state={state} />}
         </div>
         <Count shown={shown} items={items} isSearch={isSearch} state={state} />
+        {isOld && <button class="chip" onClick={renew}>The gallery has changed. Show it as it is now</button>}
         {shown.error
           ? <p class="wrong-text" role="alert">{shown.error.message}</p>
           : <Grid
@@ -94,9 +97,7 @@ function Empty({ gallery }: { gallery: Gallery }) {
   return (
     <section class="empty">
       <h1>The gallery holds no pictures yet</h1>
-      {gallery.progress
-        ? <p>They appear here while they are indexed.</p>
-        : <p>Index a folder of pictures in a terminal. They appear here as they are indexed.</p>}
+      <p>Index a folder of pictures in a terminal. They appear here while they are indexed.</p>
       <pre><code>imgret index PICTURES/</code></pre>
       {gallery.failed > 0 && <p>{numberText(gallery.failed)} files could not be read. <code>imgret info</code> says why.</p>}
     </section>

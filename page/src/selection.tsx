@@ -97,7 +97,7 @@ export function Selection({ selection, items, all, state, gallery, onItems }: Se
         copyText(chosen.map((match) => match.path).join("\n")).then(() => setSaid("Paths copied"), () => setSaid("The browser does not let the page copy."));
       }}>Copy paths</button>
       {chosen.length <= MOST_ZIPPED_FILES && <button class="plain" onClick={() => void zip()}>Zip</button>}
-      {gallery.writable && (label === null
+      {gallery.canWrite && (label === null
         ? <button class="plain" onClick={() => setLabel("")}>Set label</button>
         : <form class="inline" onSubmit={(event) => {
             event.preventDefault();

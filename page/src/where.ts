@@ -13,10 +13,11 @@ export function quote(text: string): string {
   return `'${text.replaceAll("'", "''")}'`;
 }
 
-/** Match paths below a folder; what LIKE would take for a pattern is made ordinary. */
-export function belowFolder(folder: string): string {
-  const plain = folder.replace(/[\\%_]/g, (sign) => `\\${sign}`);
-  return `path LIKE ${quote(plain === "/" ? "/%" : `${plain.replace(/\/$/, "")}/%`)}`;
+/** Match paths in a folder, not in those below it; what LIKE would take for a pattern is made ordinary. */
+export function inFolder(folder: string): string {
+  if (folder === ".") return "NOT path LIKE '%/%'";
+  const plain = folder.replace(/[\\%_]/g, (sign) => `\\${sign}`).replace(/\/$/, "");
+  return `path LIKE ${quote(`${plain}/%`)} AND NOT path LIKE ${quote(`${plain}/%/%`)}`;
 }
 
 /** A date such as 2024, 2024-05 or 2024-05-17 as nanoseconds since 1970: from, and until. */
@@ -33,7 +34,7 @@ export function nanosecondsOf(date: string): [bigint, bigint] | null {
 export function whereOfChosen(chosen: Chosen): string {
   return [
     either(labels(chosen.label)),
-    either(chosen.folder.map(belowFolder)),
+    either(chosen.folder.map(inFolder)),
     either(chosen.size.flatMap((name) => {
       const range = SIZES[name];
       return range ? [`size >= ${range[0]} AND size < ${range[1]}`] : [];
@@ -47,7 +48,7 @@ export function whereOfChosen(chosen: Chosen): string {
 
 export function whereOf(state: State): string {
   const parts = [state.where.trim(), whereOfChosen(state.chosen)].filter(Boolean);
-  if (state.ids.length) parts.push(`id IN (${state.ids.join(", ")})`);
+  if (state.ids.length) parts.push(`id IN (${state.ids.join(",")})`);
   return parts.length > 1 ? parts.map((part) => `(${part})`).join(" AND ") : parts[0] ?? "";
 }
 

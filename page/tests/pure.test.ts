@@ -3,7 +3,7 @@ import { complete } from "../src/completion";
 import { cell, csvOf, fileOf, folderOf, shellWord } from "../src/names";
 import { cardBeside, layRows, linesOf, rowAt, shortened } from "../src/rows";
 import { emptyState, formatState, parseState } from "../src/state";
-import { belowFolder, nanosecondsOf, whereOf } from "../src/where";
+import { inFolder, nanosecondsOf, whereOf } from "../src/where";
 
 const width = (text: string) => text.length;
 
@@ -27,7 +27,7 @@ test("facets become a filter", () => {
   state.where = "width > 5";
   state.chosen.label = ["it's", ""];
   expect(whereOf(state)).toBe("(width > 5) AND (((label IN ('it''s')) OR (label IS NULL)))");
-  expect(belowFolder("a_b/50%")).toBe("path LIKE 'a\\_b/50\\%/%'");
+  expect(inFolder("a_b/50%")).toBe("path LIKE 'a\\_b/50\\%/%' AND NOT path LIKE 'a\\_b/50\\%/%/%'");
   expect(nanosecondsOf("2024-12")).toEqual([1733011200000000000n, 1735689600000000000n]);
 });
 
