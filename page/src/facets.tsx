@@ -3,7 +3,7 @@
 import { useState } from "preact/hooks";
 import { readCounts, type Count } from "./api";
 import { change, useAnswer } from "./hooks";
-import { nameWidth } from "./measure";
+import { textWidth } from "./measure";
 import { numberText, visible } from "./names";
 import { shortened } from "./rows";
 import { FACETS, type Facet, type State } from "./state";
@@ -11,7 +11,7 @@ import { SIZES, whereOf } from "./where";
 
 const TITLES: Record<Facet, string> = { label: "Label", folder: "Folder", size: "Size", date: "Date" };
 const SHOWN = 8;
-const FOLDER_WIDTH = 170; // the end of a folder's name tells more than its middle
+const FOLDER_WIDTH = 165; // the end of a folder's name tells more than its middle
 
 export function Facets({ state, version }: { state: State; version: string }) {
   const chosen = FACETS.reduce((sum, facet) => sum + state.chosen[facet].length, 0);
@@ -66,7 +66,7 @@ function countsFor(facet: Facet, counts: Count[], chosen: string[]): Count[] {
 
 function shownValue(facet: Facet, value: string): string {
   if (facet !== "folder") return visible(value);
-  return value === "." ? "top folder" : shortened(visible(value), FOLDER_WIDTH, nameWidth);
+  return value === "." ? "top folder" : shortened(visible(value), FOLDER_WIDTH, textWidth);
 }
 
 function toggle(state: State, facet: Facet, value: string): void {

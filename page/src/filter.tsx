@@ -9,18 +9,21 @@ import type { State } from "./state";
 
 const FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "HEIF"];
 
-export function FilterBox({ state }: { state: State }) {
+/** What is wrong with the filter in the address, "" where nothing is. */
+export function useFilterError(state: State): string {
+  const check = useAnswer(`check ${state.gallery} ${state.where}`, async (signal) => {
+    if (state.where.trim()) await browse(state.gallery, state.where, "", null, 1, signal);
+  });
+  return check.error?.status === 422 ? check.error.message : "";
+}
+
+export function FilterBox({ state, error }: { state: State; error: string }) {
   const [text, setText] = useState(state.where);
   const [offers, setOffers] = useState<Offer[]>([]);
   const [at, setAt] = useState(-1);
   const input = useRef<HTMLInputElement>(null);
   useEffect(() => setText(state.where), [state.where]);
   const counts = useAnswer(`values ${state.gallery}`, () => readCounts(state.gallery, ""));
-  const check = useAnswer(`check ${state.gallery} ${state.where}`, async (signal) => {
-    if (state.where.trim()) await browse(state.gallery, state.where, "", null, 1, signal);
-  });
-  const error = check.error?.status === 422 || check.error?.status === 400 ? check.error.message : "";
-
   function valuesOf(column: string, typed: string): string[] {
     const all = column === "label" ? counts.value?.label.map((each) => each.value)
       : column === "path" ? counts.value?.folder.map((each) => `${each.value}/%`)

@@ -42,7 +42,7 @@ function Points({ points, gallery, total }: { points: Point[]; gallery: string; 
   const canvas = useRef<HTMLCanvasElement>(null);
   const [line, setLine] = useState<Spot[]>([]);
   const [near, setNear] = useState<number | null>(null);
-  const height = Math.max(320, Math.min(innerHeight - 190, Math.round(width * 0.75)));
+  const height = Math.max(320, Math.min(innerHeight - 230, Math.round(width * 0.75)));
   const labels = useMemo(() => commonLabels(points), [points]);
   const spots = useMemo(() => placed(points, width, height), [points, width, height]);
   useEffect(() => paint(canvas.current, points, spots, labels, line, near), [points, spots, labels, line, near, width]);

@@ -20,3 +20,4 @@ export function measurer(font: string): (text: string) => number {
 const family = "system-ui, sans-serif";
 export const nameWidth = measurer(`600 15px ${family}`);
 export const folderWidth = measurer(`13px ${family}`);
+export const textWidth = measurer(`15px ${family}`);

@@ -5,7 +5,7 @@ import { readImage, type Gallery, type Match } from "./api";
 import { addExample, searchByExample } from "./drop";
 import { embeddingOf, mainOf } from "./examples";
 import { Facets } from "./facets";
-import { FilterBox } from "./filter";
+import { FilterBox, useFilterError } from "./filter";
 import { Grid } from "./grid";
 import { change, stateNow, useAnswer, useVersion } from "./hooks";
 import { Large } from "./large";
@@ -31,6 +31,7 @@ export function Search({ state, gallery }: { state: State; gallery: Gallery }) {
   ), [shown.items, state.least, isSearch]);
   const selection = useSelection(items);
   const known = useKnownLabel(state);
+  const filterError = useFilterError(state);
   const lineAt = useMemo(() => (isSearch ? lineOf(items) : null), [items, isSearch]);
   useAddressOfFile(state, shown);
   const actions = useMemo(() => ({
@@ -46,13 +47,13 @@ export function Search({ state, gallery }: { state: State; gallery: Gallery }) {
       <div class="content">
         <Query state={state} />
         <div class="bar">
-          <FilterBox state={state} />
+          <FilterBox state={state} error={filterError} />
           {isSearch ? <Threshold state={state} items={shown.items} /> : <Order state={state} />}
         </div>
         <Count shown={shown} items={items} isSearch={isSearch} state={state} />
         {isOld && <button class="chip" onClick={renew}>The gallery has changed. Show it as it is now</button>}
         {shown.error
-          ? <p class="wrong-text" role="alert">{shown.error.message}</p>
+          ? shown.error.message !== filterError && <p class="wrong-text" role="alert">{shown.error.message}</p>
           : <Grid
               items={items} gallery={state.gallery} known={known} lineAt={lineAt}
               lineText={lineAt === 0 ? "Nothing here is likely right" : "Below here nothing is likely right"}
@@ -69,7 +70,8 @@ export function Search({ state, gallery }: { state: State; gallery: Gallery }) {
 
 function Count({ shown, items, isSearch, state }: { shown: Shown; items: Match[]; isSearch: boolean; state: State }) {
   let text = "";
-  if (shown.waits) text = shown.items.length ? "" : "Looking…";
+  if (shown.error) text = "";
+  else if (shown.waits) text = shown.items.length ? "" : "Looking…";
   else if (isSearch) text = `${numberText(items.length)}${shown.isWhole || state.least !== null ? "" : "+"} match${items.length === 1 ? "" : "es"}`;
   else if (shown.total !== null) text = `${numberText(shown.total)} picture${shown.total === 1 ? "" : "s"}`;
   else text = `${numberText(items.length)}${shown.isWhole ? "" : "+"} picture${items.length === 1 ? "" : "s"}`;

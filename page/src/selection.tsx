@@ -90,7 +90,7 @@ export function Selection({ selection, items, all, state, gallery, onItems }: Se
   return (
     <div class="selection" role="region" aria-label="Selection">
       <strong>{numberText(selection.ids.size)} selected</strong>
-      <button class="plain" onClick={() => selection.replace(items.map((match) => match.id))}>All {numberText(items.length)}</button>
+      <button class="plain" onClick={() => selection.replace(items.map((match) => match.id))}>All {numberText(items.length)} shown</button>
       <button class="plain" onClick={() => selection.replace([])}>None</button>
       <button class="plain" onClick={() => download("matches.csv", csvOfMatches(chosen), "text/csv")}>CSV</button>
       <button class="plain" onClick={() => {
