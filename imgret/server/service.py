@@ -1,0 +1,135 @@
+"""What all requests share: galleries, encoder, classifier and the threads that work for them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from starlette.requests import Request
+
+from imgret.server.options import ServiceOptions
+from imgret.server.problem import Problem
+from imgret.server.queue import Batcher, Lanes
+from imgret.server.traffic import Traffic
+from retrieval.errors import ImgretError
+from retrieval.images import Preprocessing, memory_needed
+from retrieval.loader import decode_in_time, default_workers
+from retrieval.retriever import Retriever
+from retrieval.text import one_sentence
+
+if TYPE_CHECKING:
+    from classify.predictor import Prediction, Predictor
+
+READERS = 4
+COSTLY_BYTES = 64 << 20  # of memory to decode a picture
+WARM_SECONDS = 2.0
+
+Outcome = TypeVar("Outcome")
+_log = logging.getLogger("imgret")
+
+
+class Service:
+    """Opens what the options name. Raises ImgretError where it cannot be used."""
+
+    def __init__(self, options: ServiceOptions) -> None:
+        self.options = options
+        self.traffic = Traffic(options.log_format)
+        self.not_ready: str | None = "The service is starting. Wait a few seconds."
+        self.galleries = {name: _opened(path, options) for name, path in options.galleries.items()}
+        self.predictor = _predictor(options)
+        self._lanes = Lanes(default_workers(), self.traffic)
+        self._readers = ThreadPoolExecutor(READERS, "imgret-reader")
+        self._classifying: Batcher[tuple[np.ndarray, int], Prediction] = Batcher(
+            "classify", self._classify, lambda _: 64, self.traffic
+        )
+
+    async def read(self, work: Callable[..., Outcome], *arguments: Any) -> Outcome:
+        """Do some reading in a thread."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, partial(work, *arguments))
+
+    async def decode(
+        self,
+        content: bytes,
+        preprocessing: Preprocessing,
+        crop: tuple[int, int, int, int] | None = None,
+    ) -> np.ndarray:
+        """Decode a picture: (size, size, 3) uint8. Raises ImageError."""
+        limits = self.options.limits
+
+        def work() -> np.ndarray:
+            return decode_in_time(
+                content, preprocessing, max_pixels=limits.pixels, crop=crop,
+                cpu_seconds=limits.picture_seconds,
+            ).pixels  # fmt: skip
+
+        return await self.in_lanes(content, work)
+
+    async def in_lanes(self, content: bytes, work: Callable[[], Outcome]) -> Outcome:
+        """Do what decodes a picture, apart from others if it costs much."""
+        most = self.options.limits.pixels
+        return await self._lanes.decode(lambda: memory_needed(content, most) > COSTLY_BYTES, work)
+
+    async def classify(self, content: bytes, top: int) -> Prediction:
+        """Predict the classes of a picture. Raises ImageError, and Problem without a classifier."""
+        if self.predictor is None:
+            raise Problem(404, "There is no classifier. Start with `imgret serve --model RUN`.")
+        pixels = await self.decode(content, self.predictor.preprocessing)
+        return await self._classifying.submit((pixels, top))
+
+    async def keep_warm(self) -> None:
+        """Open everything, and try again where that failed."""
+        while True:
+            self.not_ready = await self.read(self._why_not_ready)
+            if self.not_ready is None:
+                return
+            await asyncio.sleep(WARM_SECONDS)
+
+    def end(self) -> None:
+        """Let all threads end."""
+        self._classifying.end()
+        self._lanes.end()
+        self._readers.shutdown(wait=False, cancel_futures=True)
+
+    def _why_not_ready(self) -> str | None:
+        try:
+            for retriever in self.galleries.values():
+                retriever.search(np.zeros((8, 8, 3), np.uint8), k=1)
+            return None
+        except ImgretError as error:
+            return str(error)
+        except Exception as error:  # noqa: BLE001  it is tried again, and told meanwhile
+            return f"The gallery cannot be opened ({one_sentence(error)}). Try again later."
+
+    def _classify(self, batch: Sequence[tuple[np.ndarray, int]]) -> list[Prediction]:
+        if self.predictor is None:
+            return []
+        most = max(top for _, top in batch)
+        found = self.predictor.predict_pixels(np.stack([pixels for pixels, _ in batch]), top=most)
+        return [each.first(top) for each, (_, top) in zip(found, batch, strict=True)]
+
+
+def service_of(request: Request) -> Service:
+    """Return the service that answers a request."""
+    service: Service = request.app.state.service
+    return service
+
+
+def _opened(path: Path, options: ServiceOptions) -> Retriever:
+    retriever = Retriever(path, trust=options.trust)
+    retriever.gallery.check_exists()
+    return retriever
+
+
+def _predictor(options: ServiceOptions) -> Predictor | None:
+    if options.model is None:
+        return None
+    from classify.predictor import Predictor
+
+    return Predictor.load(options.model)
