@@ -14,12 +14,14 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
+from imgret.server.asked import SEARCH_BODIES
 from imgret.server.classes import CLASSIFY_BODIES, class_routes
 from imgret.server.guard import Guard
 from imgret.server.health import health_routes
 from imgret.server.options import ServiceOptions
 from imgret.server.page import page_routes
 from imgret.server.problem import ProblemDetails, answer_error, problem_responses
+from imgret.server.searches import search_routes
 from imgret.server.service import Service
 
 REFERENCES = "#/components/schemas/{model}"
@@ -54,7 +56,7 @@ def make_app(options: ServiceOptions) -> Guard:
     for kind in (Exception, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, answer_error)
     api = APIRouter(responses=ANYWHERE)
-    for routes in (health_routes, class_routes):
+    for routes in (health_routes, search_routes, class_routes):
         api.include_router(routes)
     app.include_router(api)
     app.include_router(page_routes)
@@ -69,7 +71,9 @@ def _document(app: FastAPI, options: ServiceOptions) -> dict[str, Any]:
             title=app.title, version=app.version, summary=app.summary, routes=app.routes,
             openapi_version="3.1.0",
         )  # fmt: skip
-        models = [(model, "validation") for model in (ProblemDetails, *CLASSIFY_BODIES)]
+        models = [
+            (model, "validation") for model in (ProblemDetails, *SEARCH_BODIES, *CLASSIFY_BODIES)
+        ]
         _, definitions = models_json_schema(models, ref_template=REFERENCES)  # type: ignore[arg-type]
         components = document.setdefault("components", {})
         schemas = components.setdefault("schemas", {})

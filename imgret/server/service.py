@@ -3,30 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from starlette.requests import Request
 
+from imgret.server.download import download_picture
 from imgret.server.options import ServiceOptions
 from imgret.server.problem import Problem
 from imgret.server.queue import Batcher, Lanes
 from imgret.server.traffic import Traffic
+from imgret.server.work import (
+    SEARCHED_AT_ONCE,
+    EncodeWork,
+    Searched,
+    SearchWork,
+    encode_together,
+    search_together,
+)
 from retrieval.errors import ImgretError
 from retrieval.images import Preprocessing, memory_needed
 from retrieval.loader import decode_in_time, default_workers
-from retrieval.retriever import Retriever
+from retrieval.retriever import OpenGallery, Retriever
 from retrieval.text import one_sentence
 
 if TYPE_CHECKING:
     from classify.predictor import Prediction, Predictor
 
-READERS = 4
+READERS, FETCHERS = 4, 8
 COSTLY_BYTES = 64 << 20  # of memory to decode a picture
 WARM_SECONDS = 2.0
 
@@ -45,6 +56,13 @@ class Service:
         self.predictor = _predictor(options)
         self._lanes = Lanes(default_workers(), self.traffic)
         self._readers = ThreadPoolExecutor(READERS, "imgret-reader")
+        self._fetchers = ThreadPoolExecutor(FETCHERS, "imgret-fetcher")
+        self._encoding: Batcher[EncodeWork, np.ndarray] = Batcher(
+            "encode", encode_together, lambda work: work.gallery.encoder.batch_size, self.traffic
+        )
+        self._searching: Batcher[SearchWork, Searched] = Batcher(
+            "search", search_together, lambda _: SEARCHED_AT_ONCE, self.traffic
+        )
         self._classifying: Batcher[tuple[np.ndarray, int], Prediction] = Batcher(
             "classify", self._classify, lambda _: 64, self.traffic
         )
@@ -53,6 +71,54 @@ class Service:
         """Do some reading in a thread."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._readers, partial(work, *arguments))
+
+    def name_of(self, name: str | None) -> str:
+        """Return the name of a gallery, by default the first one's. Raises Problem."""
+        if name is None and self.galleries:
+            return next(iter(self.galleries))
+        if name is None or name not in self.galleries:
+            raise Problem(404, "There is no gallery of that name. `GET /v1/gallery` names them.")
+        return name
+
+    def retriever(self, name: str | None) -> Retriever:
+        """Return the Retriever of a gallery. Raises Problem."""
+        return self.galleries[self.name_of(name)]
+
+    @contextlib.asynccontextmanager
+    async def opened(self, name: str | None) -> AsyncIterator[OpenGallery]:
+        """Hold a gallery open for one request. Raises Problem, GalleryError."""
+        opening = self.retriever(name).open()
+        gallery = await self.read(opening.__enter__)
+        try:
+            yield gallery
+        finally:
+            opening.__exit__(None, None, None)
+
+    async def embed(
+        self, gallery: OpenGallery, content: bytes, crop: tuple[int, int, int, int] | None = None
+    ) -> np.ndarray:
+        """Embed a picture: (d,) float32 of unit length. Raises ImageError."""
+        pixels = await self.decode(content, gallery.encoder.spec.preprocessing, crop)
+        return await self._encoding.submit(EncodeWork(gallery, pixels))
+
+    async def search(
+        self,
+        gallery: OpenGallery,
+        embedding: np.ndarray,
+        k: int,
+        excluded: np.ndarray | None = None,
+        options: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Searched:
+        """Search by a (d,) embedding, together with others that wait."""
+        return await self._searching.submit(SearchWork(gallery, embedding, k, excluded, options))
+
+    async def download(self, url: str) -> bytes:
+        """Fetch a picture. Raises Problem where that is off, and ImageError."""
+        if not self.options.allow_urls:
+            raise Problem(403, "Addresses are not fetched here. Start with --allow-urls.")
+        loop = asyncio.get_running_loop()
+        fetch = partial(download_picture, url, self.options.limits.body)
+        return await loop.run_in_executor(self._fetchers, fetch)
 
     async def decode(
         self,
@@ -93,14 +159,19 @@ class Service:
 
     def end(self) -> None:
         """Let all threads end."""
-        self._classifying.end()
+        for batcher in (self._encoding, self._searching, self._classifying):
+            batcher.end()
         self._lanes.end()
-        self._readers.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._readers, self._fetchers):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     def _why_not_ready(self) -> str | None:
         try:
             for retriever in self.galleries.values():
-                retriever.search(np.zeros((8, 8, 3), np.uint8), k=1)
+                with retriever.open() as gallery:
+                    size = gallery.encoder.spec.preprocessing.size
+                    pixels = np.zeros((gallery.encoder.batch_size, size, size, 3), np.uint8)
+                    gallery.search(gallery.encode(pixels)[:1], 1)
             return None
         except ImgretError as error:
             return str(error)
