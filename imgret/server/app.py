@@ -18,11 +18,14 @@ from imgret.server.asked import SEARCH_BODIES
 from imgret.server.classes import CLASSIFY_BODIES, class_routes
 from imgret.server.guard import Guard
 from imgret.server.health import health_routes
+from imgret.server.images import image_routes
 from imgret.server.options import ServiceOptions
+from imgret.server.overview import overview_routes
 from imgret.server.page import page_routes
 from imgret.server.problem import ProblemDetails, answer_error, problem_responses
 from imgret.server.searches import search_routes
 from imgret.server.service import Service
+from imgret.server.shown import IMAGE_BODIES
 
 REFERENCES = "#/components/schemas/{model}"
 ANYWHERE = problem_responses(400, 401, 403, 404, 405, 408, 413, 421, 422, 429, 500, 503)
@@ -56,7 +59,7 @@ def make_app(options: ServiceOptions) -> Guard:
     for kind in (Exception, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, answer_error)
     api = APIRouter(responses=ANYWHERE)
-    for routes in (health_routes, search_routes, class_routes):
+    for routes in (health_routes, search_routes, image_routes, overview_routes, class_routes):
         api.include_router(routes)
     app.include_router(api)
     app.include_router(page_routes)
@@ -72,7 +75,8 @@ def _document(app: FastAPI, options: ServiceOptions) -> dict[str, Any]:
             openapi_version="3.1.0",
         )  # fmt: skip
         models = [
-            (model, "validation") for model in (ProblemDetails, *SEARCH_BODIES, *CLASSIFY_BODIES)
+            (model, "validation")
+            for model in (ProblemDetails, *SEARCH_BODIES, *IMAGE_BODIES, *CLASSIFY_BODIES)
         ]
         _, definitions = models_json_schema(models, ref_template=REFERENCES)  # type: ignore[arg-type]
         components = document.setdefault("components", {})

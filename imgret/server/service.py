@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -16,10 +17,13 @@ import numpy as np
 from starlette.requests import Request
 
 from imgret.server.download import download_picture
+from imgret.server.jobs import Jobs
 from imgret.server.options import ServiceOptions
 from imgret.server.problem import Problem
 from imgret.server.queue import Batcher, Lanes
+from imgret.server.thumbnails import ThumbnailCache
 from imgret.server.traffic import Traffic
+from imgret.server.uploads import Uploaded, UploadWork, store_together
 from imgret.server.work import (
     SEARCHED_AT_ONCE,
     EncodeWork,
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
     from classify.predictor import Prediction, Predictor
 
 READERS, FETCHERS = 4, 8
+STORED_AT_ONCE = 64
 COSTLY_BYTES = 64 << 20  # of memory to decode a picture
 WARM_SECONDS = 2.0
 
@@ -51,6 +56,7 @@ class Service:
     def __init__(self, options: ServiceOptions) -> None:
         self.options = options
         self.traffic = Traffic(options.log_format)
+        self._turn = threading.Lock()
         self.not_ready: str | None = "The service is starting. Wait a few seconds."
         self.galleries = {name: _opened(path, options) for name, path in options.galleries.items()}
         self.predictor = _predictor(options)
@@ -63,6 +69,12 @@ class Service:
         self._searching: Batcher[SearchWork, Searched] = Batcher(
             "search", search_together, lambda _: SEARCHED_AT_ONCE, self.traffic
         )
+        self._storing: Batcher[UploadWork, Uploaded] = Batcher(
+            "store", self._in_turn(store_together), lambda _: STORED_AT_ONCE, self.traffic
+        )
+        self._writer = ThreadPoolExecutor(1, "imgret-writer")
+        self.thumbnails = ThumbnailCache(self.traffic)
+        self.jobs = Jobs()
         self._classifying: Batcher[tuple[np.ndarray, int], Prediction] = Batcher(
             "classify", self._classify, lambda _: 64, self.traffic
         )
@@ -71,6 +83,24 @@ class Service:
         """Do some reading in a thread."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._readers, partial(work, *arguments))
+
+    async def write(self, work: Callable[..., Outcome], *arguments: Any) -> Outcome:
+        """Do what changes a gallery, one after the other."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._writer, partial(self._in_turn(work), *arguments))
+
+    def _in_turn(self, work: Callable[..., Outcome]) -> Callable[..., Outcome]:
+        """Have work that changes a gallery done while no other does."""
+
+        def done(*arguments: Any) -> Outcome:
+            with self._turn:
+                return work(*arguments)
+
+        return done
+
+    async def store(self, work: UploadWork) -> Uploaded:
+        """Store and index a picture, together with others that wait. Raises ImageError."""
+        return await self._storing.submit(work)
 
     def name_of(self, name: str | None) -> str:
         """Return the name of a gallery, by default the first one's. Raises Problem."""
@@ -159,10 +189,11 @@ class Service:
 
     def end(self) -> None:
         """Let all threads end."""
-        for batcher in (self._encoding, self._searching, self._classifying):
+        for batcher in (self._encoding, self._searching, self._storing, self._classifying):
             batcher.end()
         self._lanes.end()
-        for threads in (self._readers, self._fetchers):
+        self.jobs.end()
+        for threads in (self._readers, self._fetchers, self._writer):
             threads.shutdown(wait=False, cancel_futures=True)
 
     def _why_not_ready(self) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from retrieval.arguments import whole
 from retrieval.encoder import Encoder, normalise
 from retrieval.errors import ArgumentError, QueryError
-from retrieval.gallery import FileIdentity, Filter, Settings
+from retrieval.gallery import FileIdentity, Filter, Settings, storable
 from retrieval.refinement import Refinement
 from retrieval.retriever.facets import Facets, facets_of
 from retrieval.retriever.image_list import ImageOrder, ImagePage, page_of
@@ -66,6 +67,12 @@ class OpenGallery:
     def copies_of(self, sha256: str, size: int) -> np.ndarray:
         """Return the (n,) int64 ids of the images of a content, by its hash and its bytes."""
         return self.state.table.ids_of_files([FileIdentity("", size, sha256)])[0]
+
+    def ids_of_paths(self, paths: Sequence[Path]) -> list[int | None]:
+        """Return the id of the image at each path, None where it is not one of the gallery."""
+        stored = [storable(self.state.gallery.stored(path)) for path in paths]
+        found = self.state.table.ids_of_files([FileIdentity(path, -1, "") for path in stored])
+        return [int(ids[0]) if len(ids) else None for ids in found]
 
     def search(
         self,
