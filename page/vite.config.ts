@@ -5,8 +5,8 @@ export default defineConfig({
   base: "/page/",
   esbuild: { jsx: "automatic", jsxImportSource: "preact", legalComments: "none" },
   build: {
-    outDir: "../imgret/server/page",
-    emptyOutDir: true,
+    outDir: "../imgret/server/pages",
+    emptyOutDir: false, // the page of the API lies there too
     target: "es2022",
     modulePreload: false,
     cssCodeSplit: false,
