@@ -178,7 +178,7 @@ export interface Asked {
 }
 
 export async function search(asked: Asked, signal: AbortSignal): Promise<Found> {
-  const common: Raw = { k: asked.k, exclude_self: asked.query?.kind !== "embedding" && !asked.box };
+  const common: Raw = { k: asked.k, exclude_self: asked.query?.kind !== "picture" && asked.query?.kind !== "embedding" };
   if (asked.where) common.where = asked.where;
   if (asked.distinct) common.distinct = true;
   const init: RequestInit = { method: "POST", signal };
