@@ -92,17 +92,15 @@ function LabelForm({ id, label, gallery, onLabel }: { id: string; label: string 
   const [text, setText] = useState(label ?? "");
   const [said, setSaid] = useState("");
   const counts = useAnswer(`labels ${gallery}`, () => readCounts(gallery, ""));
-  useEffect(() => {
-    setText(label ?? "");
-    setSaid("");
-  }, [id, label]);
+  useEffect(() => setText(label ?? ""), [id, label]);
+  useEffect(() => setSaid(""), [id]);
   async function save(event: Event): Promise<void> {
     event.preventDefault();
     const given = text.trim() || null;
     try {
       await labelImage(gallery, id, given);
       onLabel(id, given);
-      setTimeout(() => setSaid("Saved")); // after the effect of the new label
+      setSaid("Saved");
     } catch (error) {
       setSaid(asRefusal(error).message);
     }

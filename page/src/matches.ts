@@ -7,7 +7,8 @@ import { asRefusal } from "./hooks";
 import { formatState, type State } from "./state";
 import { whereOf } from "./where";
 
-const PAGE = 200;
+const FIRST_PAGE = 200;
+const LATER_PAGE = 1000;
 
 export interface Shown {
   items: Match[];
@@ -86,7 +87,7 @@ async function load(
     const shown = { ...base, items: found.matches, total: null, milliseconds: found.milliseconds, isWhole };
     return { shown, next: isWhole ? null : "more" };
   }
-  const page = await browse(state.gallery, whereOf(state), state.order, next, PAGE, signal);
+  const page = await browse(state.gallery, whereOf(state), state.order, next, next === null ? FIRST_PAGE : LATER_PAGE, signal);
   const shown = { ...base, items: page.items, total: page.total, milliseconds: null, isWhole: page.next === null };
   return { shown, next: page.next };
 }

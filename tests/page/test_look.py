@@ -102,13 +102,15 @@ def test_ten_thousand_pictures_scroll_to_the_end_without_jumps(visit: Visit) -> 
         route.fulfill(body=json.dumps(body), content_type="application/json")
 
     visit.page.route("**/v1/images?*", answer)
-    visit.page.route("**/thumbnail?*", lambda route: route.fulfill(status=404))
+    client = visit.page.context.new_cdp_session(visit.page)
+    client.send("Network.enable")
+    client.send("Network.setBlockedURLs", {"urls": ["*/thumbnail*"]})
     page = visit.open()
     page.locator(".card").first.wait_for()
     slowest = page.evaluate(
         """async () => {
             let slowest = 0, before = performance.now(), still = 0, last = -1;
-            while (still < 40) {
+            while (still < 200) {
                 scrollBy(0, 900);
                 await new Promise(requestAnimationFrame);
                 const now = performance.now();

@@ -30,7 +30,7 @@ def test_a_new_user_drops_crops_filters_asks_for_more_and_reviews_duplicates(
     page.get_by_role("combobox", name="Filter").fill("label = 'nut'")
     page.keyboard.press("Enter")
     page.wait_for_function(
-        "[...document.querySelectorAll('.grid .facts')].length > 0 && "
+        "() => [...document.querySelectorAll('.grid .facts')].length > 0 && "
         "[...document.querySelectorAll('.grid .facts')].every(f => f.textContent.includes('nut'))"
     )
 
