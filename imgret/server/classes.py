@@ -53,7 +53,7 @@ CLASSIFY_BODIES: tuple[type[BaseModel], ...] = (ClassifyOptions,)
     "/classify",
     openapi_extra={
         "requestBody": {
-            "required": True, "content": {MULTIPART: form_schema(ClassifyOptions.__name__)},
+            "required": True, "content": {MULTIPART: form_schema(ClassifyOptions)},
         }
     },
 )  # fmt: skip

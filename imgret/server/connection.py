@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+import struct
+from http import HTTPStatus
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -48,7 +52,7 @@ class Connection(H11Protocol):
         """Drop a client that goes on reading nothing of its answer."""
         super().pause_writing()
         seconds = self.limits.write_seconds
-        self._write_timer = self.loop.call_later(seconds, self.transport.abort)
+        self._write_timer = self.loop.call_later(seconds, self._drop)
 
     def resume_writing(self) -> None:
         """Go on writing: the client has read."""
@@ -66,6 +70,14 @@ class Connection(H11Protocol):
         del msg
         self._say_and_close(Problem(400, "This is not an HTTP request that can be read."))
 
+    def _drop(self) -> None:
+        """Close at once; the system keeps nothing for a client that does not read."""
+        own = self.transport.get_extra_info("socket")
+        if own is not None:
+            with contextlib.suppress(OSError):
+                own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
+
     def _wait_for_header(self) -> None:
         if self._header_timer is None:
             seconds = self.limits.header_seconds
@@ -80,8 +92,8 @@ class Connection(H11Protocol):
     def _say_and_close(self, problem: Problem) -> None:
         response = problem.response()
         response.headers["connection"] = "close"
-        lines = [f"HTTP/1.1 {problem.status} {response.status_code}".encode()]
-        lines = [f"HTTP/1.1 {problem.status} ".encode() + _phrase(problem.status)]
+        phrase = HTTPStatus(problem.status).phrase
+        lines = [f"HTTP/1.1 {problem.status} {phrase}".encode()]
         lines += [name + b": " + value for name, value in response.raw_headers]
         self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + bytes(response.body))
         self.transport.close()
@@ -91,9 +103,3 @@ def connection_with(limits: Limits) -> type[asyncio.Protocol]:
     """Return the protocol with other limits."""
     members: dict[str, Any] = {"limits": limits, "__doc__": Connection.__doc__}
     return type("Connection", (Connection,), members)
-
-
-def _phrase(status: int) -> bytes:
-    from http import HTTPStatus
-
-    return HTTPStatus(status).phrase.encode()

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import BaseModel
 from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from imgret.server.options import Limits
@@ -36,25 +38,31 @@ async def read_form(
         raise Problem(
             415, f"The request is not {MULTIPART}. Send pictures with `curl --form picture=@FILE`."
         )
-    form = request.form(
-        max_files=limits.pictures, max_fields=MOST_FIELDS, max_part_size=MOST_FIELD_BYTES
-    )
+    parser = MultiPartParser(
+        request.headers, request.stream(), max_files=limits.pictures, max_fields=MOST_FIELDS,
+        max_part_size=MOST_FIELD_BYTES,
+    )  # fmt: skip
+    parser.spool_max_size = limits.body  # a temporary file takes longer than all the rest
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise Problem(400, f"The form cannot be read: {error.message.rstrip('.')}.") from error
     pictures: list[SentPicture] = []
     fields: dict[str, Any] = {}
-    async with form as parts:
-        for key, value in parts.multi_items():
-            if isinstance(value, UploadFile):
-                if key != PICTURE:
-                    raise Problem(422, f"A file was sent as {key!r}. Name it {PICTURE}.")
-                pictures.append(SentPicture(value.filename or "", await value.read()))
-            elif key == PICTURE:
-                raise Problem(422, "picture is text. Send a file, as `--form picture=@FILE` does.")
-            elif key in several:
-                fields.setdefault(key, []).append(value)
-            elif key in fields:
-                raise Problem(422, f"{key} was given twice. Give it once.")
-            else:
-                fields[key] = value
+    for key, value in form.multi_items():
+        if isinstance(value, UploadFile):
+            if key != PICTURE:
+                raise Problem(422, f"A file was sent as {key!r}. Name it {PICTURE}.")
+            pictures.append(SentPicture(value.filename or "", await value.read()))
+            await value.close()
+        elif key == PICTURE:
+            raise Problem(422, "picture is text. Send a file, as `--form picture=@FILE` does.")
+        elif key in several:
+            fields.setdefault(key, []).append(value)
+        elif key in fields:
+            raise Problem(422, f"{key} was given twice. Give it once.")
+        else:
+            fields[key] = value
     return pictures, fields
 
 
@@ -63,14 +71,21 @@ def is_multipart(request: Request) -> bool:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower() == MULTIPART
 
 
-def form_schema(*references: str, required: bool = True) -> dict[str, Any]:
-    """Return what the OpenAPI document says of a form. references: schemas of its other fields."""
+def form_schema(model: type[BaseModel] | None = None, **texts: str) -> dict[str, Any]:
+    """Return what the OpenAPI document says of a form. model: of its fields beside the pictures.
+
+    texts: patterns of those that a form writes in another way than JSON; a list is given again.
+    """
     file = {"type": "string", "contentMediaType": "application/octet-stream"}
-    pictures = {
-        "type": "object",
-        "properties": {PICTURE: {"type": "array", "items": file, "minItems": 1, "maxItems": 16}},
-    }
-    if required:
-        pictures["required"] = [PICTURE]
-    parts: list[dict[str, Any]] = [{"$ref": f"#/components/schemas/{r}"} for r in references]
-    return {"schema": {"allOf": [pictures, *parts]} if parts else pictures}
+    schema: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
+    if model is not None:
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schema.pop("$defs", None)
+    fields = schema["properties"]
+    for name, pattern in texts.items():
+        text = {"type": "string", "pattern": f"^{pattern}$"}
+        several = fields[name].get("type") == "array"
+        fields[name] = {"type": "array", "items": text, "maxItems": 32} if several else text
+    fields[PICTURE] = {"type": "array", "items": file, "minItems": 1, "maxItems": 16}
+    schema["required"] = [PICTURE]
+    return {"schema": schema}

@@ -38,6 +38,7 @@ SECURITY_HEADERS = {
     "referrer-policy": "no-referrer",
     "cross-origin-resource-policy": "same-origin",
 }
+DISCARD_SECONDS, DISCARD_BYTES = 0.5, 4 << 20
 HOST_NAME = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::\d{1,5})?")
 
 
@@ -57,8 +58,8 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, answer = time.monotonic(), _Answer(scope, send, self._options)
-        incoming = _Incoming(receive, self._options.limits)
+        began, incoming = time.monotonic(), _Incoming(receive, self._options.limits)
+        answer = _Answer(scope, send, incoming, self._options)
         try:
             await self._answer(scope, incoming, answer)
         except Exception as error:  # noqa: BLE001  a client is told of each as a problem
@@ -79,21 +80,18 @@ class Guard:
             await Response(status_code=204, headers=PREFLIGHT)(scope, incoming, answer)
             return
         self._check_token(scope, headers)
-        incoming.expected = _length(headers, self._options.limits.body)
+        expected = _length(headers, self._options.limits.body)
         if not scope["path"].startswith(API):
             await self._app(scope, incoming, answer)
             return
-        with self._admitted(incoming.expected):
+        with self._admitted(expected):
             async with asyncio.timeout(self._options.limits.seconds):
                 await self._app(scope, incoming, answer)
 
     async def _tell(
         self, problem: Problem, scope: Scope, incoming: _Incoming, answer: _Answer
     ) -> None:
-        response = problem.response()
-        if not incoming.is_read:
-            response.headers["connection"] = "close"
-        await response(scope, incoming, answer)
+        await problem.response()(scope, incoming, answer)
 
     def _check_host(self, headers: Headers) -> None:
         """Refuse a name that is not ours: a page elsewhere may have made it lead here."""
@@ -172,7 +170,6 @@ class _Incoming:
         self._limits = limits
         self._read = 0
         self._until = time.monotonic() + limits.body_seconds
-        self.expected = 0
         self.is_read = False
         self.problem: Problem | None = None
 
@@ -191,15 +188,35 @@ class _Incoming:
         if self._read > self._limits.body:
             self.problem = too_large(self._limits.body)
             raise self.problem
-        self.is_read = message["type"] != "http.request" or not message.get("more_body", False)
+        self._take(message)
         return message
+
+    async def discard(self) -> None:
+        """Read a little of what nobody wants: who is cut off while sending sees no answer."""
+        until, left = time.monotonic() + DISCARD_SECONDS, DISCARD_BYTES
+        while not self.is_read and left > 0 and self._until > time.monotonic():
+            try:
+                async with asyncio.timeout(max(0.0, until - time.monotonic())):
+                    message = await self._receive()
+            except TimeoutError:
+                return
+            left -= len(message.get("body", b""))
+            self._take(message)
+
+    def _take(self, message: Message) -> None:
+        self.is_read = message["type"] != "http.request" or not message.get("more_body", False)
 
 
 class _Answer:
     """What goes out, with the headers that each answer has. status: 0 before it began."""
 
-    def __init__(self, scope: Scope, send: Send, options: ServiceOptions) -> None:
+    def __init__(
+        self, scope: Scope, send: Send, incoming: _Incoming, options: ServiceOptions
+    ) -> None:
         self._send = send
+        self._incoming = incoming
+        names = {name for name, _ in scope["headers"]}
+        self._has_body = bool(names & {b"content-length", b"transfer-encoding"})
         self._began = time.monotonic()
         self._debug = options.debug
         self._path = scope["path"]
@@ -219,6 +236,10 @@ class _Answer:
                 headers["access-control-allow-origin"] = self.origin
                 headers["cross-origin-resource-policy"] = "cross-origin"
                 headers.add_vary_header("Origin")
+            if self._has_body:
+                await self._incoming.discard()
+            if self._has_body and not self._incoming.is_read:
+                headers["connection"] = "close"  # what is still to come is not read
             if self._debug:
                 took = 1000 * (time.monotonic() - self._began)
                 headers["server-timing"] = f"total;dur={took:.1f}"

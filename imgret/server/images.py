@@ -93,7 +93,7 @@ async def list_images(
     responses={200: {"model": UploadAnswer}, **problem_responses(409, 415)},
     openapi_extra={
         "requestBody": {
-            "required": True, "content": {MULTIPART: form_schema(UploadOptions.__name__)},
+            "required": True, "content": {MULTIPART: form_schema(UploadOptions)},
         }
     },
 )  # fmt: skip

@@ -36,6 +36,8 @@ from retrieval.retriever.open_gallery import combined
 from retrieval.text import advised, visible
 
 JSON = "application/json"
+REGION = r"[0-9]{1,9}(,[0-9]{1,9}){3}"
+EXAMPLE = r"[0-9]{1,18}(:[0-9]{1,2}(\.[0-9]{1,4})?)?"
 OPTIONS_OF_SEARCH = (
     "where", "min_score", "min_confidence", "prior_known", "distinct", "expand", "rerank",
 )  # fmt: skip
@@ -55,17 +57,18 @@ class _Asked:
     error: str | None = None
 
 
-def _body(form: str, json: str) -> dict[str, Any]:
+def _body(form: dict[str, Any], json: type[BaseModel]) -> dict[str, Any]:
     """Say what a route takes: a form of pictures, or JSON."""
-    kinds = {MULTIPART: form_schema(form) if form else form_schema()}
-    kinds[JSON] = {"schema": {"$ref": f"#/components/schemas/{json}"}}
-    return {"requestBody": {"required": True, "content": kinds}}
+    reference = {"schema": {"$ref": f"#/components/schemas/{json.__name__}"}}
+    return {"requestBody": {"required": True, "content": {MULTIPART: form, JSON: reference}}}
 
 
 @search_routes.post(
     "/search",
     response_model=SearchAnswer,
-    openapi_extra=_body(SearchOptions.__name__, SearchBody.__name__),
+    openapi_extra=_body(
+        form_schema(SearchOptions, crop=REGION, positive=EXAMPLE, negative=EXAMPLE), SearchBody
+    ),
 )
 async def search_gallery(request: Request, gallery: GalleryName = None) -> Response:
     """Find the images that look like each picture, or like examples."""
@@ -94,7 +97,7 @@ async def search_gallery(request: Request, gallery: GalleryName = None) -> Respo
 
 
 @search_routes.post(
-    "/embed", response_model=EmbedAnswer, openapi_extra=_body("", EmbedBody.__name__)
+    "/embed", response_model=EmbedAnswer, openapi_extra=_body(form_schema(), EmbedBody)
 )
 async def embed_pictures(request: Request, gallery: GalleryName = None) -> Response:
     """Embed pictures as those of a gallery are embedded."""

@@ -117,8 +117,10 @@ class Service:
     @contextlib.asynccontextmanager
     async def opened(self, name: str | None) -> AsyncIterator[OpenGallery]:
         """Hold a gallery open for one request. Raises Problem, GalleryError."""
-        opening = self.retriever(name).open()
-        gallery = await self.read(opening.__enter__)
+        retriever = self.retriever(name)
+        opening = retriever.open()
+        at_once = retriever.is_current()
+        gallery = opening.__enter__() if at_once else await self.read(opening.__enter__)
         try:
             yield gallery
         finally:

@@ -277,6 +277,11 @@ class Searcher:
         with lease:
             yield OpenGallery(state, self._encoder_of(state), self._with_asked(state.settings))
 
+    def is_current(self) -> bool:
+        """Tell whether what is published now is open already, so that open() takes no time."""
+        opened = self._snapshot
+        return opened is not None and opened[0] == current.stamp(self.gallery)
+
     def _leased(self) -> tuple[Snapshot, Lease]:
         """The published state, with the lease that keeps it."""
 

@@ -71,7 +71,7 @@ def wait_until_ready(client: httpx.Client) -> None:
 @contextlib.contextmanager
 def in_thread(options: ServiceOptions, *, ready: bool = True) -> Iterator[httpx.Client]:
     """The same app and the same connections in this process."""
-    listening = socket.socket()
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.bind(("127.0.0.1", 0))
     listening.listen(1024)
     config = uvicorn.Config(

@@ -257,6 +257,15 @@ def test_help_imports_no_library_of_the_service(imgret: Command) -> None:
     assert done.stdout == "set()\n"
 
 
+def test_small_answers_are_sent_at_once(service: Started) -> None:
+    def took() -> float:
+        began = time.monotonic()
+        service.client.get("/healthz")
+        return time.monotonic() - began
+
+    assert min(took() for _ in range(20)) < 0.03  # waiting for an acknowledgement takes 0.04
+
+
 def test_many_connections_at_once_are_answered(service: Started) -> None:
     codes = []
 
