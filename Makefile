@@ -3,6 +3,7 @@
 # make lowest passes the tests on the lowest versions that pyproject.toml allows (minutes; .ci/nightly)
 # make light  builds imgret-light, installs it alone, measures it and goes through its commands
 # make docs   builds the site into build/site, where links that lead nowhere end it
+# make page   builds the page of `imgret serve` from page/ into imgret/server/pages (needs Node)
 # make bench  measures, and writes docs/benchmarks.md and benchmarks/results.json
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ VENV ?= .venv
 LOWEST ?= .venv-lowest
 BIN := $(VENV)/bin
 
-.PHONY: demo test lowest slow light docs lint bench clean
+.PHONY: demo test lowest slow light docs page lint bench clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -52,6 +53,10 @@ docs: $(VENV)/installed
 	$(BIN)/pip install --quiet --editable '.[docs]'
 	$(BIN)/python packaging/commands_page.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+page:
+	@command -v npm >/dev/null || { echo 'make page needs Node 20 or newer with npm' >&2; exit 1; }
+	cd page && npm ci --no-fund --no-audit && npm test && npm run build
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

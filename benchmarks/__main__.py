@@ -23,6 +23,7 @@ from benchmarks import (
     mini,
     quality,
     searching,
+    serving,
     starting,
     training,
 )
@@ -33,6 +34,7 @@ PARTS = {
     "indexing": indexing,
     "durability": durability,
     "searching": searching,
+    "serving": serving,
     "growth": growth,
     "largest": largest,
     "filters": filters,

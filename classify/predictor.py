@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +18,9 @@ from classify.training.validation import device, score_all
 from retrieval import backbones
 from retrieval.arguments import Paths, as_paths, path_of, whole
 from retrieval.encoder import keep_freed_memory
-from retrieval.errors import BackboneError, ImageError
+from retrieval.errors import BackboneError
 from retrieval.images import Preprocessing, find_images
-from retrieval.loader import Loaded, decode_in_time, load_images
+from retrieval.loader import Loaded, load_images
 from retrieval.plain import Plain
 from retrieval.progress import Progress
 from retrieval.text import one_sentence
@@ -36,6 +36,10 @@ class Prediction(Plain):
     classes: tuple[str, ...] = ()
     probabilities: tuple[float, ...] = ()
     error: str | None = None
+
+    def first(self, top: int) -> Prediction:
+        """Return the same with its most probable classes alone."""
+        return replace(self, classes=self.classes[:top], probabilities=self.probabilities[:top])
 
 
 class Predictor:
@@ -110,17 +114,13 @@ class Predictor:
                 progress("classifying", len(predictions) + len(waiting), len(files))
         return predictions + self._predictions(waiting, top)
 
-    def predict_bytes(self, content: bytes, *, top: int = 5) -> Prediction:
-        """Predict the top classes of one encoded image, or say why it cannot be used.
+    def predict_pixels(self, pixels: np.ndarray, *, top: int = 5) -> list[Prediction]:
+        """Predict the top classes of decoded images: (n, size, size, 3) uint8.
 
         Raises ArgumentError for top.
         """
         top = whole("top", top)
-        try:
-            pixels = decode_in_time(content, self.preprocessing).pixels
-        except ImageError as error:
-            return Prediction(Path(), error=str(error))
-        return self._prediction(Path(), softmax(self.scores(pixels[None]))[0], top)
+        return [self._prediction(Path(), each, top) for each in softmax(self.scores(pixels))]
 
     def _check(self, folder: Path) -> None:
         side = self.preprocessing.size

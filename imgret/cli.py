@@ -28,7 +28,7 @@ COMMANDS = {
     "predict": "Predict the classes of images.",
     "test": "Measure how good a trained classifier is.",
     "explain": "Show what a classifier looks at.",
-    "serve": "Open a page that predicts the class of dropped images.",
+    "serve": "Search over HTTP, and on a page in the browser.",
     "mcp": "Offer a gallery to agents, as tools of the Model Context Protocol.",
     "leaderboard": "Compare trained classifiers side by side.",
     "info": "Show what a gallery holds and how it was made.",

@@ -51,6 +51,27 @@ def write_atomically(file: Path, content: bytes) -> None:
         made.write_bytes(content)
 
 
+def write_new(file: Path, content: bytes) -> bool:
+    """Write a file that is not there yet, durably, whole or not at all.
+
+    Returns False, and changes nothing, where there is one. Raises OSError.
+    """
+    made, handle = _new_file(file.parent, file.suffix)
+    try:
+        with contextlib.closing(os.fdopen(handle, "wb", closefd=False)) as stream:
+            stream.write(content)
+        os.fsync(handle)
+        try:
+            file.hardlink_to(made)
+        except FileExistsError:
+            return False
+    finally:
+        os.close(handle)
+        made.unlink(missing_ok=True)
+    sync(file.parent)
+    return True
+
+
 @contextlib.contextmanager
 def replaced(file: Path, *, durable: bool = True) -> Iterator[Path]:
     """Give a new file to write, of the same suffix; at the end it takes the place of `file`.

@@ -36,7 +36,8 @@ __all__ = [
 ]
 
 LARGE_FILE = 1 << 26  # bytes
-TOO_SLOW = f"takes more than {CPU_SECONDS:.0f} seconds to decode; save it again in another format"
+_TOO_SLOW = "takes more than {:.0f} seconds to decode; save it again in another format"
+TOO_SLOW = _TOO_SLOW.format(CPU_SECONDS)
 
 
 def _never(_: str) -> bool:
@@ -131,13 +132,14 @@ def decode_in_time(
     *,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     crop: tuple[int, int, int, int] | None = None,
+    cpu_seconds: float = CPU_SECONDS,
 ) -> Decoded:
     """Decode one picture as `decode` does, with the time limit, and heeding Ctrl-C meanwhile."""
     work = partial(decode, source, preprocessing, max_pixels=max_pixels, crop=crop)
     try:
-        return in_time(work)
+        return in_time(work, cpu_seconds=cpu_seconds)
     except TimeoutError as error:
-        raise ImageError(TOO_SLOW) from error
+        raise ImageError(_TOO_SLOW.format(cpu_seconds)) from error
 
 
 def _room_for(file: ImageFile) -> AbstractContextManager[None]:

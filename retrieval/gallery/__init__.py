@@ -12,6 +12,7 @@ All of it is written under one lock (lock.py), which also says what a failed wri
 Settings also lie in the table itself, so that everything but images.lance can be made again.
 """
 
+from retrieval.gallery.block import Block, Column
 from retrieval.gallery.distinct import make_distinct
 from retrieval.gallery.filter import Filter
 from retrieval.gallery.folder import FOLDER_NAME, Gallery, find_gallery
@@ -25,6 +26,8 @@ from retrieval.gallery.vacancy import check_vacant
 
 __all__ = [
     "FOLDER_NAME",
+    "Block",
+    "Column",
     "FileIdentity",
     "Filter",
     "Gallery",

@@ -114,6 +114,10 @@ class Block:
         """Rows that were known to be damaged when they were written, (n,) bool."""
         return np.asarray(self._rows["checksum"].to_numpy() == DAMAGED_BEFORE)
 
+    def value(self, name: Column, row: int) -> Any:
+        """Return one value of a column."""
+        return self._rows[name][row].as_py()
+
     def at(self, places: np.ndarray) -> Block:
         """Return the rows of (m,) places in this block."""
         return Block(self._rows.take(pa.array(places, pa.int64())))

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from retrieval.gallery import compaction
 from retrieval.gallery.block import Block, Column
+from retrieval.gallery.counts import Counts, counts_of
 from retrieval.gallery.dataset import changed, damage_as_gallery_errors
 from retrieval.gallery.filter import INDEXED, Filter, with_ids
 from retrieval.gallery.lease import Lease
@@ -156,6 +157,21 @@ class TableReader:
             if high > low:
                 yield slice(low, high), places[low:high] - first, block
             first += len(block)
+
+    def ordered(self, name: Column, where: Filter | None, *, descending: bool) -> Block:
+        """Return the ids and a column of the rows that pass a filter, sorted by it and then by id.
+
+        Rows without a value come last.
+        """
+        rows = self.columns(sorted({"id", name}), where)
+        by = [(name, "descending" if descending else "ascending")]
+        by += [("id", "ascending")] * (name != "id")
+        return Block(rows.sort_by(by).combine_chunks())
+
+    def counts(self, where: Filter | None) -> Counts:
+        """Count the rows that pass a filter by label, folder and month."""
+        rows = self.columns(["label", "path", "mtime_ns"], where)
+        return counts_of(rows)
 
     def ids(self, where: Filter | None = None) -> np.ndarray:
         """Return (n,) int64 ids of all rows, or of those that pass a filter."""

@@ -26,7 +26,7 @@ from retrieval.images.pixels import (
     open_image,
     thumbnail,
 )
-from retrieval.images.sources import Source, as_sent, is_tensor
+from retrieval.images.sources import Source, as_sent, is_tensor, memory_needed
 from retrieval.words import DEFAULT_MAX_PIXELS
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "find_images",
     "fit_square",
     "is_tensor",
+    "memory_needed",
     "open_image",
     "read_bytes",
     "sniff",

@@ -16,7 +16,13 @@ from retrieval.images.formats import (
     read_bytes,
     sniff,
 )
-from retrieval.images.opened import Opened, check_pixels, open_bytes, open_loaded
+from retrieval.images.opened import (
+    Opened,
+    check_pixels,
+    decoder_errors_as_image_errors,
+    open_bytes,
+    open_loaded,
+)
 
 
 class BinaryFile(Protocol):
@@ -67,6 +73,15 @@ def open_source(source: Any, max_pixels: int) -> Opened:
     if hasattr(source, "read"):
         return open_bytes(_read(source), max_pixels)
     raise QueryError(f"{_a(type(source).__name__)} is not a picture. Give {TAKEN}.")
+
+
+def memory_needed(content: bytes, max_pixels: int) -> int:
+    """Return the bytes of memory that decoding a file takes, as its header says.
+
+    Raises ImageError where it cannot be used.
+    """
+    with decoder_errors_as_image_errors():
+        return open_bytes(_bounded(content), max_pixels).bytes_needed()
 
 
 def as_sent(source: Any) -> Any:

@@ -11,18 +11,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from retrieval.progress import Progress
     from retrieval.retriever.duplicates import DuplicateGroup, DuplicateMember, DuplicateReport
+    from retrieval.retriever.facets import FacetCount, Facets
+    from retrieval.retriever.image_list import ImagePage
+    from retrieval.retriever.open_gallery import OpenGallery
+    from retrieval.retriever.originals import GalleryImage
+    from retrieval.retriever.queries import Query
     from retrieval.retriever.reports import GalleryInfo, IndexEstimate, IndexReport, VerifyReport
     from retrieval.retriever.results import Match, QueryResult
     from retrieval.retriever.retriever import Retriever
-    from retrieval.retriever.searcher import Query
 
 _PLACES = {  # module -> the names that are loaded from it on first use
     "retrieval.progress": ["Progress"],
     "retrieval.retriever.duplicates": ["DuplicateGroup", "DuplicateMember", "DuplicateReport"],
+    "retrieval.retriever.facets": ["FacetCount", "Facets"],
+    "retrieval.retriever.image_list": ["ImagePage"],
+    "retrieval.retriever.open_gallery": ["OpenGallery"],
+    "retrieval.retriever.originals": ["GalleryImage"],
     "retrieval.retriever.reports": ["GalleryInfo", "IndexEstimate", "IndexReport", "VerifyReport"],
     "retrieval.retriever.results": ["Match", "QueryResult"],
     "retrieval.retriever.retriever": ["Retriever"],
-    "retrieval.retriever.searcher": ["Query"],
+    "retrieval.retriever.queries": ["Query"],
 }
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
 
@@ -30,10 +38,15 @@ __all__ = [
     "DuplicateGroup",
     "DuplicateMember",
     "DuplicateReport",
+    "FacetCount",
+    "Facets",
+    "GalleryImage",
     "GalleryInfo",
+    "ImagePage",
     "IndexEstimate",
     "IndexReport",
     "Match",
+    "OpenGallery",
     "Progress",
     "Query",
     "QueryResult",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
+from retrieval.arguments import number, prior_of
 from retrieval.gallery import Filter
 from retrieval.plain import Plain
 
@@ -24,6 +25,17 @@ class Filters(TypedDict, total=False):
     min_confidence: float | None
     prior_known: float | None
     distinct: bool
+
+
+def checked_filters(filters: Filters) -> dict[str, Any]:
+    """Check filters and parse `where`. Raises FilterError, and ArgumentError for a wrong score."""
+    if filters.get("min_score") is not None:
+        number("min_score", filters["min_score"])
+    if filters.get("min_confidence") is not None:
+        number("min_confidence", filters["min_confidence"], least=0, most=1)
+    if (prior := filters.get("prior_known")) is not None:
+        prior_of(prior)
+    return {**filters, "where": Filter.of(filters.get("where"))}
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, get_args
 
@@ -309,6 +309,19 @@ class Retriever(Searcher):
         for path in without_rows(self.gallery, asked, dropped.values()):
             on_absent(path)
         return len(dropped)
+
+    @in_own_process
+    def relabel(self, labels: Mapping[int, str | None], *, progress: Progress | None = None) -> int:
+        """Set the labels of images, by id; return how many had another one.
+
+        The next index() of their folders reads labels from where the gallery has them, and sets
+        these back where they differ. Raises GalleryError.
+        """
+        from retrieval.retriever.new_labels import relabel_rows
+
+        self.gallery.check_exists()
+        with self._writing():
+            return relabel_rows(self.gallery, labels, progress)
 
     @in_own_process
     def compact(self, *, progress: Progress | None = None) -> None:

@@ -28,6 +28,10 @@ class RowVectors:
     def _places(self) -> IdPlaces:
         return IdPlaces(self._table.ids())
 
+    def found(self, ids: np.ndarray) -> np.ndarray:
+        """Return the places of (n,) ids in the table's columns, -1 for one unknown."""
+        return self._places.of(ids)
+
     def places_of(self, ids: np.ndarray) -> np.ndarray:
         """Return the places of ids in the table's columns. Raises GalleryError for one unknown."""
         self._asked += 1

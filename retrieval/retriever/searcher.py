@@ -6,34 +6,37 @@ import contextlib
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 import numpy as np
 
 from retrieval import transform as transforms
-from retrieval.arguments import Paths, as_paths, box, check_text, number, prior_of, whole
+from retrieval.arguments import Paths, as_paths, box, check_text, whole
 from retrieval.encoder import Encoder, normalise
-from retrieval.errors import GalleryChangedError, GalleryError, ImageError, QueryError
-from retrieval.gallery import Filter, Gallery, Settings, read_one_state
-from retrieval.images import DEFAULT_MAX_PIXELS, ImageFile, Source, is_tensor
-from retrieval.loader import Loaded, decode_in_time, default_workers, load_images
+from retrieval.errors import GalleryChangedError, GalleryError, QueryError
+from retrieval.gallery import Gallery, Settings, read_one_state
+from retrieval.images import DEFAULT_MAX_PIXELS, ImageFile
+from retrieval.loader import Loaded, default_workers, load_images
 from retrieval.refinement import Refinement
 from retrieval.retriever import current
 from retrieval.retriever.batches import encode_batches
 from retrieval.retriever.encoders import EncoderChoice
 from retrieval.retriever.forked import Helper, in_own_process
-from retrieval.retriever.results import Filters, Match, QueryResult
+from retrieval.retriever.queries import Box, Query, as_queries, decode_query, is_one_query
+from retrieval.retriever.results import Filters, Match, QueryResult, checked_filters
 from retrieval.retriever.selves import as_files, identities, identity_of
 from retrieval.retriever.snapshot import Snapshot
 from retrieval.retriever.vectors import as_embeddings, unit_embeddings
 from retrieval.words import DEFAULT_TRANSFORM
 
-Query: TypeAlias = Source
+if TYPE_CHECKING:
+    from retrieval.gallery.lease import Lease
+    from retrieval.retriever.open_gallery import OpenGallery
+
 _Made = TypeVar("_Made")
-Box: TypeAlias = tuple[int, int, int, int]
 
 
 class Searcher:
@@ -84,7 +87,7 @@ class Searcher:
         """
         _check_names("search", filters)
         k, crop, max_pixels = whole("k", k), _box(crop), whole("max_pixels", max_pixels)
-        queries = as_files(_listed(query)) if exclude_self else _listed(query)
+        queries = as_files(as_queries(query)) if exclude_self else as_queries(query)
 
         def made(state: Snapshot) -> tuple[np.ndarray, list[np.ndarray] | None]:
             embeddings = self._encoded(queries, self._encoder_of(state), crop, max_pixels)
@@ -92,7 +95,7 @@ class Searcher:
             return embeddings, selves
 
         found = self._search(made, k, **filters)
-        return found[0] if _is_one(query) else found
+        return found[0] if is_one_query(query) else found
 
     @in_own_process
     def search_embeddings(
@@ -125,7 +128,7 @@ class Searcher:
         """Give a result per file, in order, even for one that cannot be read; see search()."""
         _check_names("search_files", filters)
         k, crop, max_pixels = whole("k", k), _box(crop), whole("max_pixels", max_pixels)
-        chosen = _checked(filters)
+        chosen = checked_filters(filters)
         waiting = deque(as_paths(paths))
         while waiting:
             state = self._current()
@@ -193,7 +196,7 @@ class Searcher:
         crop, max_pixels = _box(crop), whole("max_pixels", max_pixels)
         settings, ours = self._checked(self.gallery.settings()), self.gallery.open_table().is_ours
         encoder = self._encoder.for_queries(settings, ours=ours)
-        return self._encoded(_listed(queries), encoder, crop, max_pixels)
+        return self._encoded(as_queries(queries), encoder, crop, max_pixels)
 
     def _encoded(
         self, queries: Sequence[Query], encoder: Encoder, crop: Box | None, max_pixels: int
@@ -204,7 +207,7 @@ class Searcher:
             part = queries[start : start + encoder.batch_size]
             pixels = np.empty((len(part), size, size, 3), np.uint8)
             for place, query in enumerate(part):
-                pixels[place] = _decode_query(query, encoder, crop, max_pixels)
+                pixels[place] = decode_query(query, encoder, crop, max_pixels)
             embeddings[start : start + len(part)] = encoder.encode(pixels)
         return embeddings
 
@@ -263,6 +266,32 @@ class Searcher:
 
         return read_one_state(once)
 
+    @contextlib.contextmanager
+    def open(self) -> Iterator[OpenGallery]:
+        """Hold what is published now open for several calls, whatever others write meanwhile.
+
+        Raises GalleryError as search() does.
+        """
+        from retrieval.retriever.open_gallery import OpenGallery
+
+        state, lease = self._leased()
+        with lease:
+            yield OpenGallery(state, self._encoder_of(state), self._with_asked(state.settings))
+
+    def is_current(self) -> bool:
+        """Tell whether what is published now is open already, so that open() takes no time."""
+        opened = self._snapshot
+        return opened is not None and opened[0] == current.stamp(self.gallery)
+
+    def _leased(self) -> tuple[Snapshot, Lease]:
+        """The published state, with the lease that keeps it."""
+
+        def once(_: contextlib.ExitStack) -> tuple[Snapshot, Lease]:
+            state = self._current()
+            return state, state.table.lease()
+
+        return read_one_state(once)
+
     def _check_fitted(self, settings: Settings) -> None:
         """Raise GalleryError where other vectors were asked for than those that are indexed."""
         for name in ("transform", "augment"):
@@ -283,7 +312,7 @@ class Searcher:
 
         query: gives (n, d) unit embeddings and the ids that each leaves out, for a state.
         """
-        chosen = _checked(filters)
+        chosen = checked_filters(filters)
 
         def answers(state: Snapshot) -> list[list[Match]]:
             embeddings, excluded = query(state)
@@ -368,33 +397,3 @@ def _check_names(method: str, filters: Filters) -> None:
         raise TypeError(
             f"Retriever.{method}() has no argument {unknown!r}; its filters are {', '.join(known)}."
         )
-
-
-def _checked(filters: Filters) -> dict[str, Any]:
-    """Check filters and parse `where`. Raises FilterError, and ArgumentError for a wrong score."""
-    if filters.get("min_score") is not None:
-        number("min_score", filters["min_score"])
-    if filters.get("min_confidence") is not None:
-        number("min_confidence", filters["min_confidence"], least=0, most=1)
-    if (prior := filters.get("prior_known")) is not None:
-        prior_of(prior)
-    return {**filters, "where": Filter.of(filters.get("where"))}
-
-
-def _is_one(query: Query | Sequence[Query]) -> bool:
-    """Tell whether a query is one object, a picture or not, and not several."""
-    one = isinstance(query, str | bytes | bytearray | memoryview | np.ndarray)
-    return one or is_tensor(query) or hasattr(query, "read") or not isinstance(query, Iterable)
-
-
-def _listed(query: Query | Sequence[Query]) -> list[Query]:
-    return [query] if _is_one(query) else list(query)  # type: ignore[arg-type,list-item]
-
-
-def _decode_query(query: Query, encoder: Encoder, crop: Box | None, max_pixels: int) -> np.ndarray:
-    preprocessing = encoder.spec.preprocessing
-    try:
-        return decode_in_time(query, preprocessing, crop=crop, max_pixels=max_pixels).pixels
-    except ImageError as error:
-        name = os.fspath(query) if isinstance(query, str | os.PathLike) else "The query image"
-        raise ImageError(f"{name}: {error}") from error

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from retrieval.errors import GalleryError, QueryError
-from retrieval.gallery import Gallery, ImageTable, Settings
-from retrieval.gallery.filter import Filter
+from retrieval.gallery import Block, Column, Gallery, ImageTable, Settings
+from retrieval.gallery.filter import INDEXED, Filter
 from retrieval.gallery.settings import CalibrationState
 from retrieval.index import Allowed, GrowingIndex, ReadVectors
 from retrieval.refinement import Refinement, k_reciprocal_distances, weighted_mean
@@ -20,7 +20,7 @@ from retrieval.retriever.row_vectors import RowVectors
 from retrieval.sorted_ids import distinct
 from retrieval.words import CONSIDERED, NO_LABEL, AnswerKind
 
-FILTERS_KEPT = 4
+FILTERS_KEPT, ORDERS_KEPT = 4, 2
 FEW_VECTORS = 32  # a row alone takes Lance 3 ms
 DEEPER_BY_FILTER, FARTHEST = 4, 1024  # a likely match lies no farther than this
 
@@ -41,6 +41,7 @@ class Snapshot:
         # remembered, since the rows of a version do not change; without self, which it would keep
         allowed = partial(_allowed, table, index, self._few_vectors)
         self._allowed = lru_cache(FILTERS_KEPT)(allowed)
+        self.ordered = lru_cache(ORDERS_KEPT)(partial(_ordered, table))
         if self.index.d_in != self.table.dim:
             raise GalleryError(
                 f"The index of {gallery.path} does not fit its rows. Run `imgret verify --repair`."
@@ -257,14 +258,24 @@ class Snapshot:
                         label=rows[int(ids[row, place])]["label"],
                         id=int(ids[row, place]),
                         probability=_plain(probabilities, row, int(place)),
-                        outside=self._leads_outside(rows[int(ids[row, place])]["path"]),
+                        outside=self.leads_outside(rows[int(ids[row, place])]["path"]),
                     )
                     for place in places
                 ]
             )
         return matches
 
-    def _leads_outside(self, path: str) -> bool:
+    def rows_of(self, ids: np.ndarray, columns: Sequence[str]) -> list[dict[str, Any]]:
+        """Return some columns of the rows of those of (n,) ids that there are."""
+        places = self._row_vectors.found(ids)
+        return self.table.take(places[places >= 0].tolist(), columns)
+
+    def embeddings_at(self, ids: np.ndarray) -> np.ndarray:
+        """Return the (n, d) float16 raw embeddings of (n,) ids of usable rows."""
+        return self.table.embeddings_at(self._row_vectors.places_of(ids))
+
+    def leads_outside(self, path: str) -> bool:
+        """Tell whether a stranger's gallery names a file outside of its folder."""
         return not self.table.is_ours and self.gallery.leads_outside(path)
 
     def _rows(self, ids: np.ndarray) -> dict[int, dict[str, Any]]:
@@ -281,6 +292,11 @@ def _allowed(
 ) -> Allowed:
     """Whatever passes a filter, ready to be searched among."""
     return index.allow(table.ids_passing(where), read)
+
+
+def _ordered(table: ImageTable, where: Filter | None, column: Column, down: bool) -> Block:  # noqa: FBT001
+    """Usable rows that pass a filter, sorted."""
+    return table.ordered(column, INDEXED if where is None else where & INDEXED, descending=down)
 
 
 def _plain(probabilities: np.ndarray | None, row: int, place: int) -> float | None:

@@ -41,7 +41,6 @@ def test_a_folder_is_predicted_and_a_bad_image_is_a_row(run: Path, tmp_path: Pat
     (bad,) = [p for p in predictions if p.error is not None]
     assert bad.path.name == "bad.png"
     assert bad.classes == ()
-    assert Predictor.load(run).predict_bytes(b"no image").error is not None
 
 
 def test_paths_may_be_text_and_one_alone(run: Path, blobs: Path) -> None:
@@ -58,7 +57,7 @@ def test_a_number_of_classes_that_is_none_is_refused(run: Path, blobs: Path, top
     with pytest.raises(ImgretError, match=r"top is .*Give"):
         predictor.predict([blobs / "test" / "red"], top=top)
     with pytest.raises(ImgretError, match=r"top is .*Give"):
-        predictor.predict_bytes(b"no image", top=top)
+        predictor.predict_pixels(np.zeros((1, 32, 32, 3), np.uint8), top=top)
 
 
 def test_a_run_is_tested_on_its_test_images_or_those_it_was_chosen_by(run: Path) -> None:

@@ -9,9 +9,6 @@ import shutil
 import signal
 import subprocess
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -318,47 +315,6 @@ def test_a_run_is_a_backbone_of_a_gallery(imgret: Command, trained: Path) -> Non
     query = next((data / "test" / "red").iterdir())
     found = json.loads(imgret("query", query, "--k", 3, "--format", "json").stdout)
     assert [m["label"] for m in found[0]["matches"]] == ["red"] * 3
-
-
-@pytest.fixture
-def address(trained: Path, cache: Path) -> Iterator[str]:
-    """A page that is being served."""
-    with subprocess.Popen(
-        command_line("serve", trained / "runs" / "good"),
-        env=command_environment(cache) | {"PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
-        assert process.stdout is not None
-        try:
-            yield process.stdout.readline().strip()
-            process.send_signal(signal.SIGINT)
-            assert process.wait(timeout=300) == 0
-        finally:
-            process.kill()
-
-
-def answer(url: str, data: bytes | None = None, **headers: str) -> tuple[int, str]:
-    request = urllib.request.Request(url, data, headers)  # noqa: S310  our own server
-    try:
-        with urllib.request.urlopen(request, timeout=300) as response:  # noqa: S310
-            return response.status, response.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-
-
-def test_serve_tells_the_class_of_an_image_to_this_machine_only(
-    address: str, trained: Path
-) -> None:
-    assert "Drop an image" in answer(address)[1]
-    content = (trained / "data" / "train" / "red" / "000.png").read_bytes()
-    status, text = answer(address + "predict", content)
-    assert status == 200
-    assert {label for label, _ in json.loads(text)["classes"]} == {"red", "green", "blue"}
-    assert json.loads(answer(address + "predict", b"no image")[1])["error"]
-    assert answer(address, Host="elsewhere.example")[0] == 404
-    assert answer(address + "../../etc/passwd")[0] == 404
-    too_large = {"Content-Length": str(10**12)}
-    assert answer(address + "predict", b"", **too_large)[0] == 413
 
 
 def test_a_network_of_tokens_goes_through_every_command(imgret: Command, tmp_path: Path) -> None:

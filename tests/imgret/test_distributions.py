@@ -97,7 +97,7 @@ def test_no_torch_extra_names_a_library_that_is_not_told_as_missing() -> None:
         ("test", "run", "--data", "pictures"),
         ("predict", "run", "pictures/class0/00.jpg"),
         ("explain", "run", "pictures/class0/00.jpg", "--out", "cam.png"),
-        ("serve", "run"),
+        ("serve", "--model", "run"),
         ("index", "pictures", "--backbone", "resnet50"),
         ("index", "pictures", "--backbone", "random:resnet18"),
         ("index", "pictures", "--engine", "torch-fp32"),

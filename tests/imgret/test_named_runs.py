@@ -69,6 +69,7 @@ def test_what_is_not_a_run_is_told_everywhere_in_the_same_words(
         "predict": ("predict", name, photo),
         "explain": ("explain", name, photo),
         "beside": ("explain", run, photo, "--beside", name),
+        "serve": ("serve", "--model", name),
     }.get(command, (command, name))
     done = inline(*arguments)
     assert (done.returncode, done.stdout) == (2, "")

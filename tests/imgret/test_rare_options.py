@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 
 from classify.run import Run
-from classify.training import train
-from imgret.commands import serve
 from retrieval.retriever import Retriever
-from tests.classify.blobs import TINY, save_blobs, tiny
+from tests.classify.blobs import TINY, save_blobs
 from tests.conftest import Command
 from tests.retrieval.stored import age, rows, save_small
 from tests.samples import drawn, picture, save_pictures
@@ -199,24 +197,6 @@ def test_near_copies_are_grouped_where_that_is_asked_for(inline: Command, tmp_pa
     assert Run.read(tmp_path / "grouped").recipe.data.group_duplicates
 
 
-def test_a_page_is_served_where_and_with_as_many_classes_as_it_was_asked_for(
-    inline: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from classify.predictor import Predictor
-    from classify.server import PageServer
-
-    save_blobs(tmp_path / "data", 4)
-    train(tmp_path / "data", tiny("training.epochs=1"), tmp_path / "run")
-    with PageServer(Predictor.load(tmp_path / "run"), top=2) as server:
-        content = (tmp_path / "data" / "red" / "000.png").read_bytes()
-        assert len(server.predict(content).classes) == 2
-        done = inline("serve", "run", "--port", server.server_port)
-    assert done.returncode == 2
-    assert f"Port {server.server_port} cannot be used" in done.stderr
-    assert "Choose another --port" in done.stderr
-    assert {option.name for option in serve.serve_command.params} >= {"port", "top"}
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -228,8 +208,7 @@ def test_a_page_is_served_where_and_with_as_many_classes_as_it_was_asked_for(
         (("calibrate", "--prior-known", 1), "--prior-known"),
         (("query", "a.jpg", "--min-confidence", 1.1), "--min-confidence"),
         (("query", "a.jpg", "--crop", "0,0,0,5"), "--crop"),
-        (("serve", "run", "--port", 65_536), "--port"),
-        (("serve", "run", "--top", 0), "--top"),
+        (("serve", "--port", 65_536), "--port"),
     ],
 )
 def test_a_value_out_of_bounds_is_refused_with_the_name_of_its_option(

@@ -1,0 +1,71 @@
+"""Work that takes longer than a request: done once in the background, with progress."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from retrieval.progress import Progress
+
+RESULTS_KEPT = 8
+
+
+class ServiceEndedError(Exception):
+    """The service ends, and so does its work in the background."""
+
+
+@dataclass
+class Job:
+    """One piece of work. step, done, total: how far it is."""
+
+    future: Future[Any]
+    step: str = "waiting"
+    done: int = 0
+    total: int | None = None
+
+
+class Jobs:
+    """One thread for such work, and the last results, by what they are of."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "imgret-jobs")
+        self._jobs: OrderedDict[Hashable, Job] = OrderedDict()
+        self._turn = threading.Lock()
+        self._ended = False
+
+    def ask(self, key: Hashable, work: Callable[[Progress], Any]) -> Job:
+        """Return the job of a key, begun now if it is not there; one that failed is done again."""
+        with self._turn:
+            job = self._jobs.get(key)
+            if job is None:
+                job = Job(Future())
+                self._jobs[key] = job
+                self._thread.submit(self._do, key, job, work)
+            elif job.future.done() and job.future.exception() is not None:
+                del self._jobs[key]
+            while len(self._jobs) > RESULTS_KEPT:
+                self._jobs.popitem(last=False)
+        return job
+
+    def end(self) -> None:
+        """End what runs at its next step."""
+        self._ended = True
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _do(self, key: Hashable, job: Job, work: Callable[[Progress], Any]) -> None:
+        def progress(step: str, done: int, total: int | None) -> None:
+            if self._ended:
+                raise ServiceEndedError
+            job.step, job.done, job.total = step, done, total
+
+        if self._jobs.get(key) is not job:  # nobody asks for it any more
+            job.future.cancel()
+            return
+        try:
+            job.future.set_result(work(progress))
+        except Exception as error:  # noqa: BLE001  told to who asks for it
+            job.future.set_exception(error)

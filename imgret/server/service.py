@@ -1,0 +1,239 @@
+"""What all requests share: galleries, encoder, classifier and the threads that work for them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from starlette.requests import Request
+
+from imgret.server.download import download_picture
+from imgret.server.jobs import Jobs
+from imgret.server.options import ServiceOptions
+from imgret.server.problem import Problem
+from imgret.server.queue import Batcher, Lanes
+from imgret.server.thumbnails import ThumbnailCache
+from imgret.server.traffic import Traffic
+from imgret.server.uploads import Uploaded, UploadWork, store_together
+from imgret.server.work import (
+    SEARCHED_AT_ONCE,
+    EncodeWork,
+    Searched,
+    SearchWork,
+    encode_together,
+    search_together,
+)
+from retrieval.errors import ImgretError
+from retrieval.images import Preprocessing, memory_needed
+from retrieval.loader import decode_in_time, default_workers
+from retrieval.retriever import OpenGallery, Retriever
+from retrieval.text import one_sentence
+
+if TYPE_CHECKING:
+    from classify.predictor import Prediction, Predictor
+
+READERS, FETCHERS = 4, 8
+STORED_AT_ONCE = 64
+COSTLY_BYTES = 64 << 20  # of memory to decode a picture
+WARM_SECONDS = 2.0
+
+Outcome = TypeVar("Outcome")
+_log = logging.getLogger("imgret")
+
+
+class Service:
+    """Opens what the options name. Raises ImgretError where it cannot be used."""
+
+    def __init__(self, options: ServiceOptions) -> None:
+        self.options = options
+        self.traffic = Traffic(options.log_format)
+        self._turn = threading.Lock()
+        self.not_ready: str | None = "The service is starting. Wait a few seconds."
+        self.galleries = {name: _opened(path, options) for name, path in options.galleries.items()}
+        self.predictor = _predictor(options)
+        self._lanes = Lanes(default_workers(), self.traffic)
+        self._readers = ThreadPoolExecutor(READERS, "imgret-reader")
+        self._fetchers = ThreadPoolExecutor(FETCHERS, "imgret-fetcher")
+        self._encoding: Batcher[EncodeWork, np.ndarray] = Batcher(
+            "encode", encode_together, lambda work: work.gallery.encoder.batch_size, self.traffic
+        )
+        self._searching: Batcher[SearchWork, Searched] = Batcher(
+            "search", search_together, lambda _: SEARCHED_AT_ONCE, self.traffic
+        )
+        self._storing: Batcher[UploadWork, Uploaded] = Batcher(
+            "store", self._in_turn(store_together), lambda _: STORED_AT_ONCE, self.traffic
+        )
+        self._writer = ThreadPoolExecutor(1, "imgret-writer")
+        self.thumbnails = ThumbnailCache(self.traffic)
+        self.jobs = Jobs()
+        self._classifying: Batcher[tuple[np.ndarray, int], Prediction] = Batcher(
+            "classify", self._classify, lambda _: 64, self.traffic
+        )
+
+    async def read(self, work: Callable[..., Outcome], *arguments: Any) -> Outcome:
+        """Do some reading in a thread."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, partial(work, *arguments))
+
+    async def write(self, work: Callable[..., Outcome], *arguments: Any) -> Outcome:
+        """Do what changes a gallery, one after the other."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._writer, partial(self._in_turn(work), *arguments))
+
+    def _in_turn(self, work: Callable[..., Outcome]) -> Callable[..., Outcome]:
+        """Have work that changes a gallery done while no other does."""
+
+        def done(*arguments: Any) -> Outcome:
+            with self._turn:
+                return work(*arguments)
+
+        return done
+
+    async def store(self, work: UploadWork) -> Uploaded:
+        """Store and index a picture, together with others that wait. Raises ImageError."""
+        return await self._storing.submit(work)
+
+    def name_of(self, name: str | None) -> str:
+        """Return the name of a gallery, by default the first one's. Raises Problem."""
+        if name is None and self.galleries:
+            return next(iter(self.galleries))
+        if name is None or name not in self.galleries:
+            raise Problem(404, "There is no gallery of that name. `GET /v1/gallery` names them.")
+        return name
+
+    def retriever(self, name: str | None) -> Retriever:
+        """Return the Retriever of a gallery. Raises Problem."""
+        return self.galleries[self.name_of(name)]
+
+    @contextlib.asynccontextmanager
+    async def opened(self, name: str | None) -> AsyncIterator[OpenGallery]:
+        """Hold a gallery open for one request. Raises Problem, GalleryError."""
+        retriever = self.retriever(name)
+        opening = retriever.open()
+        at_once = retriever.is_current()
+        gallery = opening.__enter__() if at_once else await self.read(opening.__enter__)
+        try:
+            yield gallery
+        finally:
+            opening.__exit__(None, None, None)
+
+    async def embed(
+        self, gallery: OpenGallery, content: bytes, crop: tuple[int, int, int, int] | None = None
+    ) -> np.ndarray:
+        """Embed a picture: (d,) float32 of unit length. Raises ImageError."""
+        pixels = await self.decode(content, gallery.encoder.spec.preprocessing, crop)
+        return await self._encoding.submit(EncodeWork(gallery, pixels))
+
+    async def search(
+        self,
+        gallery: OpenGallery,
+        embedding: np.ndarray,
+        k: int,
+        excluded: np.ndarray | None = None,
+        options: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Searched:
+        """Search by a (d,) embedding, together with others that wait."""
+        return await self._searching.submit(SearchWork(gallery, embedding, k, excluded, options))
+
+    async def download(self, url: str) -> bytes:
+        """Fetch a picture. Raises Problem where that is off, and ImageError."""
+        if not self.options.allow_urls:
+            raise Problem(403, "Addresses are not fetched here. Start with --allow-urls.")
+        loop = asyncio.get_running_loop()
+        fetch = partial(download_picture, url, self.options.limits.body)
+        return await loop.run_in_executor(self._fetchers, fetch)
+
+    async def decode(
+        self,
+        content: bytes,
+        preprocessing: Preprocessing,
+        crop: tuple[int, int, int, int] | None = None,
+    ) -> np.ndarray:
+        """Decode a picture: (size, size, 3) uint8. Raises ImageError."""
+        limits = self.options.limits
+
+        def work() -> np.ndarray:
+            return decode_in_time(
+                content, preprocessing, max_pixels=limits.pixels, crop=crop,
+                cpu_seconds=limits.picture_seconds,
+            ).pixels  # fmt: skip
+
+        return await self.in_lanes(content, work)
+
+    async def in_lanes(self, content: bytes, work: Callable[[], Outcome]) -> Outcome:
+        """Do what decodes a picture, apart from others if it costs much."""
+        most = self.options.limits.pixels
+        return await self._lanes.decode(lambda: memory_needed(content, most) > COSTLY_BYTES, work)
+
+    async def classify(self, content: bytes, top: int) -> Prediction:
+        """Predict the classes of a picture. Raises ImageError, and Problem without a classifier."""
+        if self.predictor is None:
+            raise Problem(404, "There is no classifier. Start with `imgret serve --model RUN`.")
+        pixels = await self.decode(content, self.predictor.preprocessing)
+        return await self._classifying.submit((pixels, top))
+
+    async def keep_warm(self) -> None:
+        """Open everything, and try again where that failed."""
+        while True:
+            self.not_ready = await self.read(self._why_not_ready)
+            if self.not_ready is None:
+                return
+            await asyncio.sleep(WARM_SECONDS)
+
+    def end(self) -> None:
+        """Let all threads end."""
+        for batcher in (self._encoding, self._searching, self._storing, self._classifying):
+            batcher.end()
+        self._lanes.end()
+        self.jobs.end()
+        for threads in (self._readers, self._fetchers, self._writer):
+            threads.shutdown(wait=False, cancel_futures=True)
+
+    def _why_not_ready(self) -> str | None:
+        try:
+            for retriever in self.galleries.values():
+                with retriever.open() as gallery:
+                    size = gallery.encoder.spec.preprocessing.size
+                    pixels = np.zeros((gallery.encoder.batch_size, size, size, 3), np.uint8)
+                    gallery.search(gallery.encode(pixels)[:1], 1)
+            return None
+        except ImgretError as error:
+            return str(error)
+        except Exception as error:  # noqa: BLE001  it is tried again, and told meanwhile
+            return f"The gallery cannot be opened ({one_sentence(error)}). Try again later."
+
+    def _classify(self, batch: Sequence[tuple[np.ndarray, int]]) -> list[Prediction]:
+        if self.predictor is None:
+            return []
+        most = max(top for _, top in batch)
+        found = self.predictor.predict_pixels(np.stack([pixels for pixels, _ in batch]), top=most)
+        return [each.first(top) for each, (_, top) in zip(found, batch, strict=True)]
+
+
+def service_of(request: Request) -> Service:
+    """Return the service that answers a request."""
+    service: Service = request.app.state.service
+    return service
+
+
+def _opened(path: Path, options: ServiceOptions) -> Retriever:
+    retriever = Retriever(path, trust=options.trust)
+    retriever.gallery.check_exists()
+    return retriever
+
+
+def _predictor(options: ServiceOptions) -> Predictor | None:
+    if options.model is None:
+        return None
+    from classify.predictor import Predictor
+
+    return Predictor.load(options.model)

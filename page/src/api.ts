@@ -1,0 +1,349 @@
+// The service, as the page asks it. All that the page knows of its answers stands here.
+
+import { folderOf } from "./names";
+import type { Box } from "./state";
+
+export interface Match {
+  id: string;
+  path: string;
+  folder: string; // as it is shown: relative to the folder that holds the gallery, where it lies there
+  score: number | null;
+  probability: number | null;
+  label: string | null;
+  width: number | null;
+  height: number | null;
+  copies: number;
+}
+
+export interface Gallery {
+  name: string;
+  names: string[]; // of all galleries
+  version: string;
+  images: number;
+  failed: number;
+  confidence: string; // "" without probabilities
+  canWrite: boolean;
+  canClassify: boolean;
+}
+
+export interface Progress {
+  text: string;
+  done: number;
+  total: number;
+}
+
+export interface Page {
+  items: Match[];
+  next: string | null;
+  total: number | null;
+}
+
+export interface Count {
+  value: string;
+  count: number;
+}
+
+export interface Counts {
+  label: Count[];
+  folder: Count[];
+  date: Count[];
+  size: Count[]; // sizes are not counted
+}
+
+export interface Found {
+  matches: Match[];
+  milliseconds: number | null; // the server's, with --debug
+}
+
+export interface Group {
+  tier: string;
+  items: Match[];
+}
+
+export interface Duplicates {
+  progress: Progress | null; // while they are looked for
+  groups: Group[];
+  total: number;
+  next: string | null;
+}
+
+export interface Point {
+  id: string;
+  label: string;
+  x: number;
+  y: number;
+}
+
+export interface ClassGuess {
+  label: string;
+  probability: number;
+}
+
+/** What the service has refused, in its words (RFC 9457). */
+export class Refusal extends Error {
+  constructor(readonly status: number, detail: string) {
+    super(detail);
+  }
+}
+
+type Raw = Record<string, unknown>;
+
+const TOKEN = "imgret token";
+let token = sessionStorage.getItem(TOKEN) ?? "";
+
+export function hasToken(): boolean {
+  return token !== "";
+}
+
+export function setToken(given: string): void {
+  token = given;
+  sessionStorage.setItem(TOKEN, given);
+}
+
+export async function ask(path: string, init: RequestInit = {}): Promise<Response> {
+  const headers = new Headers(init.headers);
+  if (token) headers.set("authorization", `Bearer ${token}`);
+  let response: Response;
+  try {
+    response = await fetch(path, { ...init, headers });
+  } catch (error) {
+    if (error instanceof DOMException && error.name === "AbortError") throw error;
+    throw new Refusal(0, "The service does not answer. Look whether `imgret serve` still runs.");
+  }
+  if (!response.ok) throw new Refusal(response.status, await detailOf(response));
+  return response;
+}
+
+async function detailOf(response: Response): Promise<string> {
+  try {
+    const problem = (await response.json()) as Raw;
+    return textOf(problem.detail) ?? `The service answered ${response.status}.`;
+  } catch {
+    return `The service answered ${response.status}.`;
+  }
+}
+
+export function address(path: string, words: Record<string, string | number | null | undefined>): string {
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(words)) {
+    if (value !== null && value !== undefined && value !== "") query.set(name, String(value));
+  }
+  const text = query.toString();
+  return text ? `${path}?${text}` : path;
+}
+
+export function thumbnailOf(gallery: string, id: string, size: number): string {
+  return address(`/v1/images/${id}/thumbnail`, { gallery, size });
+}
+
+export function fileAddress(gallery: string, id: string): string {
+  return address(`/v1/images/${id}/file`, { gallery });
+}
+
+async function json(path: string, init?: RequestInit): Promise<Raw> {
+  return (await (await ask(path, init)).json()) as Raw;
+}
+
+let base = ""; // the folder that holds the gallery
+
+export async function readGallery(name: string): Promise<Gallery> {
+  const answer = await json(address("/v1/gallery", { gallery: name }));
+  base = (textOf(answer.path) ?? "").replace(/[^/\\]*[/\\]?$/, "");
+  return {
+    name: textOf(answer.gallery) ?? "",
+    names: Array.isArray(answer.galleries) ? answer.galleries.map(String) : [],
+    version: String(answer.version ?? ""), images: numberOf(answer.images) ?? 0,
+    failed: numberOf(answer.failed) ?? 0, confidence: textOf(answer.confidence) ?? "",
+    canWrite: answer.can_write === true, canClassify: answer.can_classify === true,
+  };
+}
+
+/** A query or an example in the form that the service takes: a row, a picture, or its embedding. */
+export type Given =
+  | { kind: "id"; id: string }
+  | { kind: "picture"; picture: Blob }
+  | { kind: "embedding"; embedding: number[] };
+
+const LESS = 0.5;
+
+export interface Asked {
+  gallery: string;
+  query: Given | null;
+  box: Box | null;
+  positive: Given[]; // ids and embeddings
+  negative: Given[]; // these weigh half
+  where: string;
+  distinct: boolean;
+  k: number;
+}
+
+export async function search(asked: Asked, signal: AbortSignal): Promise<Found> {
+  const common: Raw = { k: asked.k, exclude_self: asked.query?.kind !== "picture" && asked.query?.kind !== "embedding" };
+  if (asked.where) common.where = asked.where;
+  if (asked.distinct) common.distinct = true;
+  const init: RequestInit = { method: "POST", signal };
+  if (asked.query?.kind === "picture") {
+    init.body = formOf(common, asked, asked.query.picture);
+  } else {
+    if (asked.query?.kind === "id") common.ids = [Number(asked.query.id)];
+    if (asked.query?.kind === "embedding") common.embeddings = [asked.query.embedding];
+    common.positive = asked.positive.map(exampleOf);
+    common.negative = asked.negative.map((given) => ({ ...exampleOf(given), weight: LESS }));
+    init.headers = { "content-type": "application/json" };
+    init.body = JSON.stringify(common);
+  }
+  const response = await ask(address("/v1/search", { gallery: asked.gallery }), init);
+  return { matches: matchesOf((await response.json()) as Raw), milliseconds: serverTime(response) };
+}
+
+function formOf(common: Raw, asked: Asked, picture: Blob): FormData {
+  const form = new FormData();
+  for (const [name, value] of Object.entries(common)) form.set(name, String(value));
+  if (asked.box) form.set("crop", [asked.box.x, asked.box.y, asked.box.w, asked.box.h].join(","));
+  for (const name of ["positive", "negative"] as const) {
+    for (const given of asked[name]) {
+      if (given.kind === "id") form.append(name, `${given.id}:${name === "negative" ? LESS : 1}`);
+    }
+  }
+  form.append("picture", picture, "query");
+  return form;
+}
+
+function exampleOf(given: Given): Raw {
+  if (given.kind === "embedding") return { embedding: given.embedding };
+  return given.kind === "id" ? { id: Number(given.id) } : {};
+}
+
+export async function embed(gallery: string, picture: Blob, signal?: AbortSignal): Promise<number[]> {
+  const form = new FormData();
+  form.append("picture", picture, "query");
+  const init: RequestInit = { method: "POST", body: form };
+  if (signal) init.signal = signal;
+  const answer = await json(address("/v1/embed", { gallery }), init);
+  const result = listOf(answer.results)[0] ?? {};
+  if (!Array.isArray(result.embedding)) throw new Refusal(422, textOf(result.error) ?? "It has no embedding.");
+  return result.embedding as number[];
+}
+
+/** The content of a picture of the gallery. */
+export async function readContent(gallery: string, id: string): Promise<Blob> {
+  return (await ask(fileAddress(gallery, id))).blob();
+}
+
+function serverTime(response: Response): number | null {
+  const found = /dur=([\d.]+)/.exec(response.headers.get("server-timing") ?? "");
+  return found ? Number(found[1]) : null;
+}
+
+function matchesOf(answer: Raw): Match[] {
+  const results = Array.isArray(answer.results) ? (answer.results as Raw[]) : [answer];
+  const result = results[0] ?? {};
+  if (typeof result.error === "string") throw new Refusal(422, result.error);
+  return listOf(result.matches).map(matchOf);
+}
+
+/** Give images in an order: id, path, label, date or size; with a minus, the other way round. */
+export async function browse(
+  gallery: string, where: string, order: string, cursor: string | null, limit: number, signal?: AbortSignal,
+): Promise<Page> {
+  const descending = order.startsWith("-") ? "true" : "";
+  const path = address("/v1/images", { gallery, where, order: order.replace("-", ""), descending, cursor, limit });
+  const answer = await json(path, signal ? { signal } : {});
+  return { items: listOf(answer.images).map(matchOf), next: textOf(answer.next), total: numberOf(answer.total) };
+}
+
+export async function readImage(gallery: string, id: string): Promise<Raw> {
+  return json(address(`/v1/images/${id}`, { gallery }));
+}
+
+export async function neighboursOf(gallery: string, id: string, k: number): Promise<Match[]> {
+  return matchesOf(await json(address(`/v1/images/${id}/neighbours`, { gallery, k })));
+}
+
+export async function labelImage(gallery: string, id: string, label: string | null): Promise<void> {
+  await ask(address(`/v1/images/${id}`, { gallery }), {
+    method: "PATCH", headers: { "content-type": "application/json" }, body: JSON.stringify({ label }),
+  });
+}
+
+const asking = new Map<string, Promise<Counts>>();
+
+/** Count values under a filter. Those who ask for the same at a time share an answer. */
+export function readCounts(gallery: string, where: string): Promise<Counts> {
+  const path = address("/v1/facets", { gallery, where });
+  const known = asking.get(path);
+  if (known) return known;
+  const counts = json(path).then((answer) => ({
+    label: countsOf(answer.labels), folder: countsOf(answer.folders), date: countsOf(answer.months), size: [],
+  })).finally(() => setTimeout(() => asking.delete(path), 1000));
+  asking.set(path, counts);
+  return counts;
+}
+
+export async function readDuplicates(gallery: string, tier: string, cursor: string | null): Promise<Duplicates> {
+  const answer = await json(address("/v1/duplicates", { gallery, tier, cursor, limit: 100 }));
+  return {
+    progress: progressOf(answer), total: numberOf(answer.total) ?? 0, next: textOf(answer.next),
+    groups: listOf(answer.groups).map((group) => ({
+      tier: textOf(group.tier) ?? "", items: listOf(group.images).map(matchOf),
+    })),
+  };
+}
+
+export interface MapAnswer {
+  progress: Progress | null;
+  points: Point[];
+  total: number;
+}
+
+export async function readMap(gallery: string): Promise<MapAnswer> {
+  const answer = await json(address("/v1/map", { gallery }));
+  return {
+    progress: progressOf(answer), total: numberOf(answer.total) ?? 0,
+    points: listOf(answer.points).filter((point) => point.id !== null).map((point) => ({
+      id: String(point.id), label: textOf(point.label) ?? "", x: numberOf(point.x) ?? 0, y: numberOf(point.y) ?? 0,
+    })),
+  };
+}
+
+export async function classify(picture: Blob, top: number): Promise<ClassGuess[]> {
+  const form = new FormData();
+  form.set("picture", picture, "picture");
+  form.set("top", String(top));
+  const answer = await json("/v1/classify", { method: "POST", body: form });
+  const result = listOf(answer.results)[0] ?? {};
+  if (typeof result.error === "string") throw new Refusal(422, result.error);
+  return listOf(result.classes).map((each) => ({
+    label: textOf(each.label) ?? "", probability: numberOf(each.probability) ?? 0,
+  }));
+}
+
+export function matchOf(raw: Raw): Match {
+  const path = textOf(raw.path) ?? "";
+  return {
+    id: String(raw.id), path, folder: folderOf(base && path.startsWith(base) ? path.slice(base.length) : path),
+    score: numberOf(raw.score), probability: numberOf(raw.probability), label: textOf(raw.label),
+    width: numberOf(raw.width), height: numberOf(raw.height), copies: numberOf(raw.copies) ?? 1,
+  };
+}
+
+function progressOf(raw: Raw): Progress | null {
+  if (raw.status !== "running") return null;
+  return { text: textOf(raw.step) ?? "", done: numberOf(raw.done) ?? 0, total: numberOf(raw.total) ?? 0 };
+}
+
+function countsOf(raw: unknown): Count[] {
+  return listOf(raw).map((each) => ({ value: textOf(each.value) ?? "", count: numberOf(each.images) ?? 0 }));
+}
+
+function listOf(raw: unknown): Raw[] {
+  return Array.isArray(raw) ? (raw as Raw[]) : [];
+}
+
+function textOf(raw: unknown): string | null {
+  return typeof raw === "string" ? raw : null;
+}
+
+function numberOf(raw: unknown): number | null {
+  return typeof raw === "number" && Number.isFinite(raw) ? raw : null;
+}

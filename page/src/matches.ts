@@ -1,0 +1,93 @@
+// What the grid shows: the matches of a search, or the gallery page by page.
+
+import { useCallback, useEffect, useRef, useState } from "preact/hooks";
+import { browse, type Match, type Refusal } from "./api";
+import { FIRST, MOST, searchBy } from "./examples";
+import { asRefusal } from "./hooks";
+import { formatState, type State } from "./state";
+import { whereOf } from "./where";
+
+const FIRST_PAGE = 200;
+const LATER_PAGE = 1000;
+
+export interface Shown {
+  items: Match[];
+  total: number | null;
+  waits: boolean;
+  error: Refusal | null;
+  milliseconds: number | null;
+  isWhole: boolean; // whether there is no more
+}
+
+const NOTHING: Shown = { items: [], total: null, waits: true, error: null, milliseconds: null, isWhole: false };
+
+/** The part of the state that says which images are shown. */
+export function keyOfShown(state: State): string {
+  return formatState({ ...state, least: null, open: null, view: "search" });
+}
+
+export function useMatches(state: State, version: string): { shown: Shown; more: () => void; set: (items: Match[]) => void } {
+  const key = `${version} ${keyOfShown(state)}`;
+  const [shown, setShown] = useState<Shown>(NOTHING);
+  const now = useRef({ key, control: new AbortController(), next: null as string | null, busy: false });
+
+  useEffect(() => {
+    const control = new AbortController();
+    now.current.control.abort();
+    const run = { key, control, next: null as string | null, busy: true };
+    now.current = run;
+    setShown((before) => ({ ...before, waits: true, error: null }));
+    load(state, run.next, FIRST, control.signal).then(
+      (got) => {
+        if (control.signal.aborted) return;
+        run.busy = false;
+        run.next = got.next;
+        setShown(got.shown);
+      },
+      (error: unknown) => {
+        if (!control.signal.aborted) setShown({ ...NOTHING, waits: false, isWhole: true, error: asRefusal(error) });
+      },
+    );
+    return () => control.abort();
+  }, [key]);
+
+  const more = useCallback(() => {
+    const run = now.current;
+    if (run.busy || run.next === null) return;
+    run.busy = true;
+    load(state, run.next, MOST, run.control.signal).then(
+      (got) => {
+        if (run.control.signal.aborted) return;
+        run.busy = false;
+        run.next = got.next;
+        setShown((before) => joined(before, got.shown, state.examples.length > 0));
+      },
+      () => undefined, // tried again when one scrolls on
+    ).finally(() => (run.busy = false));
+  }, [key]);
+
+  const set = useCallback((items: Match[]) => setShown((before) => ({ ...before, items })), []);
+  return { shown, more, set };
+}
+
+/** More matches of a search come with those there are; those stay where they stand. */
+function joined(before: Shown, got: Shown, isSearch: boolean): Shown {
+  const known = new Set(before.items.map((match) => match.id));
+  const items = [...before.items, ...got.items.filter((match) => !known.has(match.id))];
+  return { ...got, items, milliseconds: isSearch ? before.milliseconds : got.milliseconds };
+}
+
+async function load(
+  state: State, next: string | null, k: number, signal: AbortSignal,
+): Promise<{ shown: Shown; next: string | null }> {
+  const base = { waits: false, error: null };
+  if (state.examples.length) {
+    const found = await searchBy(state, k, signal);
+    const isWhole = found.matches.length < k || k >= MOST;
+    const shown = { ...base, items: found.matches, total: null, milliseconds: found.milliseconds, isWhole };
+    return { shown, next: isWhole ? null : "more" };
+  }
+  const page = await browse(state.gallery, whereOf(state), state.order, next, next === null ? FIRST_PAGE : LATER_PAGE, signal);
+  const shown = { ...base, items: page.items, total: page.total, milliseconds: null, isWhole: page.next === null };
+  return { shown, next: page.next };
+}

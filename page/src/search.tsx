@@ -1,0 +1,136 @@
+// Search: the query, what narrows it, and the grid of matches; without a query, the gallery.
+
+import { useEffect, useMemo } from "preact/hooks";
+import { readImage, type Gallery, type Match } from "./api";
+import { addExample, searchByExample } from "./drop";
+import { embeddingOf, mainOf } from "./examples";
+import { Facets } from "./facets";
+import { FilterBox, useFilterError } from "./filter";
+import { Grid } from "./grid";
+import { change, stateNow, useAnswer, useVersion } from "./hooks";
+import { Large } from "./large";
+import { useMatches, type Shown } from "./matches";
+import { numberText } from "./names";
+import { Query } from "./query";
+import { Selection, useSelection } from "./selection";
+import type { State } from "./state";
+import { lineOf, Threshold, valueOf } from "./threshold";
+import { packed } from "./vector";
+
+const ORDERS: [string, string][] = [
+  ["", "as indexed"], ["-date", "newest first"], ["date", "oldest first"], ["path", "by name"], ["label", "by label"],
+  ["-size", "largest first"],
+];
+
+export function Search({ state, gallery }: { state: State; gallery: Gallery }) {
+  const [version, isOld, renew] = useVersion(gallery.version, state.open !== null);
+  const { shown, more, set } = useMatches(state, version);
+  const isSearch = state.examples.length > 0;
+  const items = useMemo(() => (
+    isSearch && state.least !== null ? shown.items.filter((match) => valueOf(match) >= (state.least ?? 0)) : shown.items
+  ), [shown.items, state.least, isSearch]);
+  const selection = useSelection(items);
+  const known = useKnownLabel(state);
+  const filterError = useFilterError(state);
+  const lineAt = useMemo(() => (isSearch ? lineOf(items) : null), [items, isSearch]);
+  useAddressOfFile(state, shown);
+  const actions = useMemo(() => ({
+    search: (match: Match) => searchByExample({ kind: "id", key: match.id, sign: 1 }),
+    open: (match: Match) => change({ open: match.id }),
+    ...(isSearch ? { add: (match: Match, sign: 1 | -1) => addExample({ kind: "id", key: match.id, sign }) } : {}),
+    select: selection.toggle,
+  }), [isSearch, selection.toggle]);
+  if (gallery.images === 0) return <Empty gallery={gallery} />;
+  return (
+    <div class="columns">
+      <Facets state={state} version={version} />
+      <div class="content">
+        <Query state={state} />
+        <div class="bar">
+          <FilterBox state={state} error={filterError} />
+          {isSearch ? <Threshold state={state} items={shown.items} /> : <Order state={state} />}
+        </div>
+        <Count shown={shown} items={items} isSearch={isSearch} state={state} />
+        {isOld && <button class="chip" onClick={renew}>The gallery has changed. Show it as it is now</button>}
+        {shown.error
+          ? shown.error.message !== filterError && <p class="wrong-text" role="alert">{shown.error.message}</p>
+          : <Grid
+              items={items} gallery={state.gallery} known={known} lineAt={lineAt}
+              lineText={lineAt === 0 ? "Nothing here is likely right" : "Below here nothing is likely right"}
+              selected={selection.ids} actions={actions} onEnd={more} label={isSearch ? "Matches" : "The gallery"}
+            />}
+      </div>
+      <Selection selection={selection} items={items} state={state} gallery={gallery} onItems={set} all={shown.items} />
+      {state.open !== null && <Large id={state.open} items={items} gallery={gallery} state={state} onLabel={(id, label) => (
+        set(shown.items.map((match) => (match.id === id ? { ...match, label } : match)))
+      )} />}
+    </div>
+  );
+}
+
+function Count({ shown, items, isSearch, state }: { shown: Shown; items: Match[]; isSearch: boolean; state: State }) {
+  let text = "";
+  if (shown.error) text = "";
+  else if (shown.waits) text = shown.items.length ? "" : "Looking…";
+  else if (isSearch) text = `${numberText(items.length)}${shown.isWhole || state.least !== null ? "" : "+"} match${items.length === 1 ? "" : "es"}`;
+  else if (shown.total !== null) text = `${numberText(shown.total)} picture${shown.total === 1 ? "" : "s"}`;
+  else text = `${numberText(items.length)}${shown.isWhole ? "" : "+"} picture${items.length === 1 ? "" : "s"}`;
+  return (
+    <div class="count">
+      <p role="status" aria-live="polite">{text}</p>
+      {state.ids.length > 0 && <button class="chip" onClick={() => change({ ids: [] })}>{numberText(state.ids.length)} of the map ✕</button>}
+      {isSearch && <label class="check"><input type="checkbox" checked={state.distinct} onChange={() => change({ distinct: !state.distinct })} /> copies as one</label>}
+      {shown.milliseconds !== null && <p class="soft">server {shown.milliseconds.toFixed(0)} ms</p>}
+    </div>
+  );
+}
+
+function Order({ state }: { state: State }) {
+  return (
+    <label class="order">Order{" "}
+      <select value={state.order} onChange={(event) => change({ order: (event.target as HTMLSelectElement).value })}>
+        {ORDERS.map(([value, text]) => <option key={value} value={value}>{text}</option>)}
+      </select>
+    </label>
+  );
+}
+
+function Empty({ gallery }: { gallery: Gallery }) {
+  return (
+    <section class="empty">
+      <h1>The gallery holds no pictures yet</h1>
+      <p>Index a folder of pictures in a terminal. They appear here while they are indexed.</p>
+      <pre><code>imgret index PICTURES/</code></pre>
+      {gallery.failed > 0 && <p>{numberText(gallery.failed)} files could not be read. <code>imgret info</code> says why.</p>}
+    </section>
+  );
+}
+
+/** The label of the query, where it is an image of the gallery: then right and wrong can be framed. */
+function useKnownLabel(state: State): string | null {
+  const main = mainOf(state);
+  const id = main?.kind === "id" && !state.box ? main.key : null;
+  const answer = useAnswer(`label ${state.gallery} ${id}`, async () => {
+    if (id === null) return null;
+    const { label } = await readImage(state.gallery, id);
+    return typeof label === "string" ? label : null;
+  });
+  return id === null || answer.waits ? null : answer.value;
+}
+
+/** Put the embedding of a dropped picture into the address, so that it can be shared. */
+function useAddressOfFile(state: State, shown: Shown): void {
+  const main = mainOf(state);
+  const isReady = !shown.waits && !shown.error && main?.kind === "file";
+  const box = JSON.stringify(state.box);
+  useEffect(() => {
+    if (!isReady || !main) return;
+    const timer = setTimeout(async () => {
+      const embedding = await embeddingOf(state, main).catch(() => null);
+      const now = stateNow();
+      if (!embedding || mainOf(now)?.key !== main.key || JSON.stringify(now.box) !== box) return;
+      change({ examples: now.examples.map((each) => (each.key === main.key ? { ...each, embedding: packed(embedding) } : each)) });
+    }, 400);
+    return () => clearTimeout(timer);
+  }, [isReady, main?.key, box]);
+}

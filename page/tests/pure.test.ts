@@ -1,0 +1,69 @@
+import { expect, test } from "vitest";
+import { complete } from "../src/completion";
+import { cell, csvOf, fileOf, folderOf, shellWord } from "../src/names";
+import { cardBeside, layRows, linesOf, rowAt, shortened } from "../src/rows";
+import { emptyState, formatState, parseState } from "../src/state";
+import { inFolder, nanosecondsOf, whereOf } from "../src/where";
+
+const width = (text: string) => text.length;
+
+test("the state comes back from its address", () => {
+  const state = {
+    ...emptyState(), gallery: "cars & parts", where: "label = 'a#b'", least: 0.25, order: "-date", open: "7",
+    examples: [{ kind: "id" as const, key: "12", sign: 1 as const }, { kind: "id" as const, key: "3", sign: -1 as const }],
+    box: { x: 1, y: 2, w: 30, h: 40 }, distinct: true, ids: ["5", "70000", "12345678901234567"],
+    chosen: { label: ["", "x,y"], folder: ["a/b"], size: [], date: ["2024-05"] },
+  };
+  expect(parseState(formatState(state))).toEqual(state);
+});
+
+test("an address that others wrote breaks nothing", () => {
+  const state = parseState("#view=../x&like=file.zz&like=id.-1&box=1,2,x,4&least=nan&open=a&order=';&ids=_");
+  expect(state).toEqual(emptyState());
+});
+
+test("facets become a filter", () => {
+  const state = emptyState();
+  state.where = "width > 5";
+  state.chosen.label = ["it's", ""];
+  expect(whereOf(state)).toBe("(width > 5) AND (((label IN ('it''s')) OR (label IS NULL)))");
+  expect(inFolder("a_b/50%")).toBe("path LIKE 'a\\_b/50\\%/%' AND NOT path LIKE 'a\\_b/50\\%/%/%'");
+  expect(nanosecondsOf("2024-12")).toEqual([1733011200000000000n, 1735689600000000000n]);
+});
+
+test("rows are laid around the line", () => {
+  const { rows, height } = layRows(5, 2, 10, () => 100, 3, 20);
+  expect(rows.map((row) => [row.kind, row.start, row.end, row.top])).toEqual([
+    ["cards", 0, 2, 0], ["cards", 2, 3, 110], ["line", 3, 3, 220], ["cards", 3, 5, 250],
+  ]);
+  expect(height).toBe(350);
+  expect(rowAt(rows, 215)).toBe(2);
+  expect(cardBeside(rows, 1, 1)).toBe(2);
+  expect(cardBeside(rows, 2, 1)).toBe(3);
+});
+
+test("names are broken and folders shortened by their width", () => {
+  expect(linesOf("abcdefghij", 4, width)).toBe(3);
+  expect(shortened("one/two/three/four", 9, width)).toBe("one/…four");
+  expect(fileOf("a/b.jpg")).toBe("b.jpg");
+  expect(folderOf("b.jpg")).toBe("");
+});
+
+test("what leaves the page is quoted", () => {
+  expect(cell("=1+1")).toBe("'=1+1");
+  expect(csvOf(["a"], [['x"y,z']])).toBe('a\r\n"x""y,z"\r\n');
+  expect(shellWord("a'b")).toBe("'a'\\''b'");
+});
+
+test("the filter box offers columns, conditions and values", () => {
+  const values = (column: string, typed: string) =>
+    column === "label" ? ["bolt", "nut's"].filter((value) => value.startsWith(typed)) : [];
+  const texts = (filter: string) => complete(filter, filter.length, values).map((offer) => offer.text);
+  expect(texts("la")).toEqual(["label"]);
+  expect(texts("label ")).toContain("IN (");
+  expect(texts("label = ")).toEqual(["'bolt'", "'nut''s'"]);
+  expect(texts("label = 'nu")).toEqual(["'nut''s'"]);
+  expect(texts("label IN ('bolt', ")).toContain("'nut''s'");
+  expect(texts("label = 'bolt' ")).toEqual(["AND", "OR"]);
+  expect(texts("label = 'bolt' AND wi")).toEqual(["width"]);
+});
