@@ -22,15 +22,15 @@ from retrieval.errors import ImgretError
 from retrieval.retriever import DuplicateMember, Match, Retriever
 from retrieval.words import Tier
 
-MOST_MATCHES, MOST_GROUPS = 1_000, 1_000
+_MOST_MATCHES, _MOST_GROUPS = 1_000, 1_000
 INSTRUCTIONS = (
     "Searches a gallery of images by how they look. Pictures are named by their path on this "
     "machine. Nothing is written or deleted."
 )
 ONLY_READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 
-_K = Annotated[int, Field(ge=1, le=MOST_MATCHES, description="How many matches to give.")]
-_Groups = Annotated[int, Field(ge=1, le=MOST_GROUPS, description="How many groups to give.")]
+_K = Annotated[int, Field(ge=1, le=_MOST_MATCHES, description="How many matches to give.")]
+_Groups = Annotated[int, Field(ge=1, le=_MOST_GROUPS, description="How many groups to give.")]
 _Picture = Annotated[str, Field(max_length=4096, description="The picture's path.")]
 _Where = Annotated[
     str | None,

@@ -11,12 +11,12 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Any, Self
 
 Check = Callable[[Any], Any]
-"""Gives a value as it is kept. Raises Fault for one that it does not take."""
+"""Gives a value as it is kept. Raises BadValue for one that it does not take."""
 
 LONGEST_SHOWN = 80  # characters of a value
 
 
-class Fault(ValueError):
+class BadValue(ValueError):
     """What is wrong with a value, and the keys that lead to it."""
 
     def __init__(self, what: str, *keys: str) -> None:
@@ -38,16 +38,16 @@ class Checked:
 
     @classmethod
     def read(cls, values: Any) -> Self:
-        """Make a record of a table of TOML. Raises Fault."""
+        """Make a record of a table of TOML. Raises BadValue."""
         if not isinstance(values, dict):
             raise refusal("a table", values)
         known = {field.name: field for field in fields(cls)}
         for name, field in known.items():
             if name not in values and field.default is MISSING and field.default_factory is MISSING:
-                raise Fault("this key is missing", name)
+                raise BadValue("this key is missing", name)
         made = {name: value for name, value in values.items() if name in known}
         if len(made) < len(values):
-            raise Fault("there is no such key", next(n for n in values if n not in known))
+            raise BadValue("there is no such key", next(n for n in values if n not in known))
         return cls(**made)
 
     def as_table(self) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def fact(value: Any) -> int | float | str | bool:
     return value
 
 
-def refusal(takes: str, given: Any) -> Fault:
+def refusal(takes: str, given: Any) -> BadValue:
     """Return the error of a value that is not taken."""
     try:
         shown = repr(given)
@@ -161,14 +161,14 @@ def refusal(takes: str, given: Any) -> Fault:
         shown = "what is too long to be shown"
     if len(shown) > LONGEST_SHOWN:
         shown = f"{shown[:LONGEST_SHOWN]}..."
-    return Fault(f"it takes {takes}, not {shown}")
+    return BadValue(f"it takes {takes}, not {shown}")
 
 
 def _below(key: str, check: Check, value: Any) -> Any:
     try:
         return check(value)
-    except Fault as fault:
-        raise Fault(fault.what, key, *fault.keys) from None
+    except BadValue as fault:
+        raise BadValue(fault.what, key, *fault.keys) from None
 
 
 def _plain(value: Any) -> Any:

@@ -14,8 +14,8 @@ from retrieval.backbones import BackboneSpec
 from retrieval.errors import GalleryError
 from retrieval.files import read_bounded, sha256_of_bytes
 from retrieval.gallery.checks import (
+    BadValue,
     Checked,
-    Fault,
     fact,
     takes_list,
     takes_number,
@@ -328,7 +328,7 @@ def read_text(text: str, source: Path) -> Settings:
         )
     try:
         return Settings.read(data)
-    except Fault as fault:
+    except BadValue as fault:
         raise GalleryError(f"{source}: {fault}. {_remedy(source)}") from fault
 
 

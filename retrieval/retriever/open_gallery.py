@@ -85,8 +85,8 @@ class OpenGallery:
     ) -> list[list[Match]]:
         """Find the k images nearest to each of (n, d) unit embeddings, best first.
 
-        excluded: for each, the ids that are not its matches. expand, rerank: specs as the settings have,
-        by default the gallery's. Raises ArgumentError for a wrong argument.
+        excluded: for each, the ids that are not its matches. expand, rerank: specs, by default
+        the gallery's. Raises ArgumentError for a wrong argument.
         """
         own = self._settings
         refinement = Refinement.of(expand or own.expand, own.augment, rerank or own.rerank)
