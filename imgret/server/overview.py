@@ -43,7 +43,7 @@ async def describe_gallery(request: Request, gallery: GalleryName = None) -> Res
     name, options = service.name_of(gallery), service.options
     async with service.opened(gallery) as found:
         version = found.version
-    info = await service.read(service.retriever(gallery).info)
+    info = await service.info(gallery, version)
     return json_response(
         GalleryAnswer(
             gallery=name,
