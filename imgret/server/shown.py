@@ -168,7 +168,7 @@ class MapAnswer(BaseModel):
     points: list[MapPoint]
 
 
-IMAGE_BODIES: tuple[type[BaseModel], ...] = (LabelBody, UploadOptions)
+IMAGE_BODIES: tuple[type[BaseModel], ...] = (LabelBody,)
 
 
 def as_date(modified_ns: int) -> datetime:
