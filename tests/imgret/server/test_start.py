@@ -121,6 +121,9 @@ def test_another_host_or_origin_is_refused(service: Started) -> None:
         answer = client.get("/healthz", headers=headers)
         assert is_problem(answer, 403)
         assert "access-control-allow-origin" not in answer.headers
+    link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    assert client.get("/", headers=link).status_code == 200
+    assert is_problem(client.get("/metrics", headers=link), 403)
 
 
 def test_what_is_not_http_is_told_so(service: Started) -> None:
