@@ -143,7 +143,7 @@ def draw_grid(explanations: Sequence[Explanation]) -> Figure:
                 colour = INK
                 if explanation.label is not None:
                     colour = RIGHT if model.predicted == explanation.label else WRONG
-                _picture(axes, _overlaid(model), colour)
+                _picture(axes, overlaid(model), colour)
                 axes.set_title(_caption(explanation, model), fontsize=7, color=colour)
         if columns > 2:
             for axes, model in zip(grid[0][1:], explanations[0].models, strict=True):
@@ -163,24 +163,39 @@ def _explanation(
     models: list[Explained] = []
     for predictor, pixels in zip(predictors, pictures, strict=True):
         probabilities = softmax(predictor.scores(pixels[None]))[0]
-        best = int(probabilities.argmax())
-        predicted = predictor.classes[best]
+        predicted = predictor.classes[int(probabilities.argmax())]
         if not models and show != "all" and (predicted == label) != (show == "correct"):
             return None
-        target = best if of_class is None else predictor.classes.index(of_class)
-        augmenter = Augmenter(Augmentation(), predictor.preprocessing)
-        x = augmenter.plain(pixels[None], predictor.device)
-        models.append(
-            Explained(
-                model=predictor.name,
-                predicted=predicted,
-                probability=float(probabilities[best]),
-                explained=predictor.classes[target],
-                pixels=pixels,
-                heat=grad_cam(predictor.network, x, target),
-            )
-        )
+        models.append(_explained(predictor, pixels, probabilities, of_class))
     return Explanation(path, label, tuple(models))
+
+
+def explain_picture(predictor: Predictor, pixels: np.ndarray) -> Explained:
+    """Explain the class that is predicted of one decoded picture, (size, size, 3) uint8."""
+    return _explained(predictor, pixels, softmax(predictor.scores(pixels[None]))[0], None)
+
+
+def overlaid(model: Explained) -> np.ndarray:
+    """Return the picture with its heat over it: (size, size, 3) float in [0, 1]."""
+    coloured = mpl.colormaps[HEAT](model.heat)[:, :, :3]
+    return np.asarray((1 - OPACITY) * model.pixels / 255 + OPACITY * coloured)
+
+
+def _explained(
+    predictor: Predictor, pixels: np.ndarray, probabilities: np.ndarray, of_class: str | None
+) -> Explained:
+    best = int(probabilities.argmax())
+    target = best if of_class is None else predictor.classes.index(of_class)
+    augmenter = Augmenter(Augmentation(), predictor.preprocessing)
+    x = augmenter.plain(pixels[None], predictor.device)
+    return Explained(
+        model=predictor.name,
+        predicted=predictor.classes[best],
+        probability=float(probabilities[best]),
+        explained=predictor.classes[target],
+        pixels=pixels,
+        heat=grad_cam(predictor.network, x, target),
+    )
 
 
 def _rank_within_class(labels: np.ndarray) -> np.ndarray:
@@ -189,11 +204,6 @@ def _rank_within_class(labels: np.ndarray) -> np.ndarray:
         places = np.flatnonzero(labels == label)
         ranks[places] = np.arange(len(places))
     return ranks
-
-
-def _overlaid(model: Explained) -> np.ndarray:
-    coloured = mpl.colormaps[HEAT](model.heat)[:, :, :3]
-    return np.asarray((1 - OPACITY) * model.pixels / 255 + OPACITY * coloured)
 
 
 def _picture(axes: mpl.axes.Axes, pixels: np.ndarray, colour: str) -> None:

@@ -14,8 +14,10 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
+from imgret.server.archive import archive_routes
 from imgret.server.asked import SEARCH_BODIES
 from imgret.server.classes import class_routes
+from imgret.server.evaluated import evaluation_routes
 from imgret.server.guard import Guard
 from imgret.server.health import health_routes
 from imgret.server.images import image_routes
@@ -60,7 +62,10 @@ def make_app(options: ServiceOptions) -> Guard:
     for kind in (Exception, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, answer_error)
     api = APIRouter(responses=ANYWHERE)
-    for routes in (health_routes, search_routes, image_routes, overview_routes, class_routes):
+    for routes in (
+        health_routes, search_routes, image_routes, archive_routes, overview_routes,
+        evaluation_routes, class_routes,
+    ):  # fmt: skip
         api.include_router(routes)
     app.include_router(api)
     app.include_router(page_routes)

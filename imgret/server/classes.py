@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
@@ -23,6 +24,10 @@ class ClassifyOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     top: int = Field(5, ge=1, le=MOST_CLASSES, description="Number of classes to give.")
+    heat: bool = Field(
+        default=False,
+        description="Also give what in the picture speaks for its first class (Grad-CAM).",
+    )
 
 
 class FoundClass(BaseModel):
@@ -37,6 +42,7 @@ class ClassifiedPicture(BaseModel):
 
     name: str
     classes: list[FoundClass] = []
+    heat: str | None = Field(default=None, description="A PNG in base64, if asked for.")
     error: str | None = None
 
 
@@ -60,11 +66,12 @@ async def classify_pictures(request: Request) -> ClassifyAnswer:
     if service.predictor is None:
         raise Problem(404, "There is no classifier. Start with `imgret serve --model RUN`.")
     pictures, fields = await read_form(request, service.options.limits)
-    top = ClassifyOptions.model_validate(fields).top
+    options = ClassifyOptions.model_validate(fields)
     if not pictures:
         raise Problem(422, "There is no picture. Send one as `picture`.")
     found = await asyncio.gather(
-        *(service.classify(picture.content, top) for picture in pictures), return_exceptions=True
+        *(service.classify(p.content, options.top, heat=options.heat) for p in pictures),
+        return_exceptions=True,
     )
     results = []
     for picture, each in zip(pictures, found, strict=True):
@@ -74,9 +81,11 @@ async def classify_pictures(request: Request) -> ClassifyAnswer:
         elif isinstance(each, BaseException):
             raise each
         else:
-            pairs = zip(each.classes, each.probabilities, strict=True)
+            told = each.prediction
+            pairs = zip(told.classes, told.probabilities, strict=True)
             classes = [FoundClass(label=label, probability=p) for label, p in pairs]
-            results.append(ClassifiedPicture(name=name, classes=classes))
+            heat = base64.b64encode(each.heat).decode() if each.heat else None
+            results.append(ClassifiedPicture(name=name, classes=classes, heat=heat))
     if all(result.error for result in results):
         raise Problem(422, results[0].error or "It cannot be used.")
     return ClassifyAnswer(results=results)

@@ -26,7 +26,12 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 API = "/v1/"
 OPEN = re.compile(r"/|/healthz|/readyz|/api|/api/docs|/page/[\w.-]+")
-READS = ("/v1/search", "/v1/embed", "/v1/classify")  # although they are sent with POST
+READS = (
+    "/v1/search",
+    "/v1/embed",
+    "/v1/classify",
+    "/v1/archive",
+)  # although they are sent with POST
 SAFE = ("GET", "HEAD", "OPTIONS")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "

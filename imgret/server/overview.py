@@ -110,7 +110,7 @@ async def list_duplicates(
     work = partial(_duplicates, retriever, tier)
     job = service.jobs.ask(("duplicates", name, version, tier), work)
     if not job.future.done():
-        return _progress(job)
+        return progress_response(job)
     report, ids = job.future.result()
     start = _start(cursor, version)
     groups = report.groups[start : start + limit]
@@ -135,7 +135,7 @@ async def draw_map(request: Request, gallery: GalleryName = None) -> Response:
         version = found.version
     job = service.jobs.ask(("map", name, version), partial(_map, service.retriever(gallery)))
     if not job.future.done():
-        return _progress(job)
+        return progress_response(job)
     drawn, ids = job.future.result()
     points = [
         MapPoint(id=ids.get(point.path), x=point.x, y=point.y, label=point.label)
@@ -153,20 +153,22 @@ def _duplicates(
 ) -> tuple[DuplicateReport, dict[Any, int | None]]:
     report = retriever.duplicates(tier=tier, progress=progress)
     paths = [member.path for group in report.groups for member in group.members]
-    return report, _ids_of(retriever, paths)
+    return report, ids_of_files(retriever, paths)
 
 
 def _map(retriever: Retriever, progress: Progress) -> tuple[GalleryMap, dict[Any, int | None]]:
     drawn = retriever.map(progress=progress)
-    return drawn, _ids_of(retriever, [point.path for point in drawn.points])
+    return drawn, ids_of_files(retriever, [point.path for point in drawn.points])
 
 
-def _ids_of(retriever: Retriever, paths: list[Any]) -> dict[Any, int | None]:
+def ids_of_files(retriever: Retriever, paths: list[Any]) -> dict[Any, int | None]:
+    """Return the id of each path, None where no image is of it any more."""
     with retriever.open() as gallery:
         return dict(zip(paths, gallery.ids_of_paths(paths), strict=True))
 
 
-def _progress(job: Job) -> Response:
+def progress_response(job: Job) -> Response:
+    """Answer 202 and how far some work is."""
     progress = JobProgress(step=job.step, done=job.done, total=job.total)
     response = json_response(progress)
     response.status_code = 202

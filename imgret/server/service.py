@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -27,9 +27,12 @@ from imgret.server.uploads import Uploaded, UploadWork, store_together
 from imgret.server.work import (
     LONG_AT_ONCE,
     SEARCHED_AT_ONCE,
+    Classified,
+    ClassifyWork,
     EncodeWork,
     Searched,
     SearchWork,
+    classify_together,
     encode_together,
     search_together,
 )
@@ -40,7 +43,7 @@ from retrieval.retriever import GalleryInfo, OpenGallery, Retriever
 from retrieval.text import one_sentence
 
 if TYPE_CHECKING:
-    from classify.predictor import Prediction, Predictor
+    from classify.predictor import Predictor
 
 READERS, FETCHERS = 4, 8
 STORED_AT_ONCE = 64
@@ -80,8 +83,8 @@ class Service:
         self.thumbnails = ThumbnailCache(self.traffic)
         self.jobs = Jobs()
         self._infos: dict[str, tuple[str, GalleryInfo]] = {}
-        self._classifying: Batcher[tuple[np.ndarray, int], Prediction] = Batcher(
-            "classify", self._classify, lambda _: 64, self.traffic
+        self._classifying: Batcher[ClassifyWork, Classified] = Batcher(
+            "classify", partial(classify_together, self.predictor), lambda _: 64, self.traffic
         )
 
     async def read(self, work: Callable[..., Outcome], *arguments: Any) -> Outcome:
@@ -189,12 +192,15 @@ class Service:
         most = self.options.limits.pixels
         return await self._lanes.decode(lambda: memory_needed(content, most) > COSTLY_BYTES, work)
 
-    async def classify(self, content: bytes, top: int) -> Prediction:
-        """Predict the classes of a picture. Raises ImageError, and Problem without a classifier."""
+    async def classify(self, content: bytes, top: int, *, heat: bool = False) -> Classified:
+        """Predict the classes of a picture. Raises ImageError, and Problem without a classifier.
+
+        heat: whether to show what speaks for the first of them.
+        """
         if self.predictor is None:
             raise Problem(404, "There is no classifier. Start with `imgret serve --model RUN`.")
         pixels = await self.decode(content, self.predictor.preprocessing)
-        return await self._classifying.submit((pixels, top))
+        return await self._classifying.submit(ClassifyWork(pixels, top, heat))
 
     async def keep_warm(self) -> None:
         """Open everything, and try again where that failed."""
@@ -226,13 +232,6 @@ class Service:
             return str(error)
         except Exception as error:  # noqa: BLE001  it is tried again, and told meanwhile
             return f"The gallery cannot be opened ({one_sentence(error)}). Try again later."
-
-    def _classify(self, batch: Sequence[tuple[np.ndarray, int]]) -> list[Prediction]:
-        if self.predictor is None:
-            return []
-        most = max(top for _, top in batch)
-        found = self.predictor.predict_pixels(np.stack([pixels for pixels, _ in batch]), top=most)
-        return [each.first(top) for each, (_, top) in zip(found, batch, strict=True)]
 
 
 def service_of(request: Request) -> Service:

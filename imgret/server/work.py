@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from retrieval.retriever import GalleryImage, Match, OpenGallery
+
+if TYPE_CHECKING:
+    from classify.predictor import Prediction, Predictor
 
 SEARCHED_AT_ONCE, LONG_AT_ONCE = 64, 8
 MANY_MATCHES = 200
@@ -52,6 +56,23 @@ class Searched:
     images: Mapping[int, GalleryImage]
 
 
+@dataclass(frozen=True)
+class ClassifyWork:
+    """A decoded picture, (size, size, 3) uint8, of which `top` classes are told, with the heat."""
+
+    pixels: np.ndarray
+    top: int
+    heat: bool
+
+
+@dataclass(frozen=True)
+class Classified:
+    """The classes of a picture. heat: a PNG of what speaks for the first one, if asked for."""
+
+    prediction: Prediction
+    heat: bytes | None
+
+
 def encode_together(batch: Sequence[EncodeWork]) -> list[np.ndarray | Exception]:
     """Embed the pictures of a batch, those of one encoder at once."""
 
@@ -80,6 +101,31 @@ def _search_alike(pieces: Sequence[SearchWork]) -> Sequence[Searched]:
     ids = {match.id for matches in found for match in matches}
     images = gallery.images(np.array(sorted(ids), np.int64))
     return [Searched(matches, images) for matches in found]
+
+
+def classify_together(
+    predictor: Predictor | None, batch: Sequence[ClassifyWork]
+) -> list[Classified]:
+    """Predict the classes of the pictures of a batch."""
+    if predictor is None:
+        return []
+    most = max(work.top for work in batch)
+    found = predictor.predict_pixels(np.stack([work.pixels for work in batch]), top=most)
+    return [
+        Classified(each.first(work.top), _heat(predictor, work.pixels) if work.heat else None)
+        for each, work in zip(found, batch, strict=True)
+    ]
+
+
+def _heat(predictor: Predictor, pixels: np.ndarray) -> bytes:
+    from PIL import Image
+
+    from classify.explain import explain_picture, overlaid
+
+    shown = overlaid(explain_picture(predictor, pixels))
+    stream = io.BytesIO()
+    Image.fromarray((255 * shown).round().astype(np.uint8)).save(stream, "PNG")
+    return stream.getvalue()
 
 
 def _by_kind(

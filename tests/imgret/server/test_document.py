@@ -54,7 +54,8 @@ def test_every_route_is_described(document: dict[str, Any]) -> None:
         "POST /v1/classify", "GET /v1/images", "POST /v1/images", "GET /v1/images/{id}",
         "DELETE /v1/images/{id}", "PATCH /v1/images/{id}", "GET /v1/images/{id}/neighbours",
         "GET /v1/images/{id}/thumbnail", "GET /v1/images/{id}/file", "GET /v1/gallery",
-        "GET /v1/facets", "GET /v1/duplicates", "GET /v1/map",
+        "GET /v1/facets", "GET /v1/duplicates", "GET /v1/map", "GET /v1/evaluation",
+        "POST /v1/archive",
     }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -265,3 +266,38 @@ def test_pixels_are_bounded_in_what_is_sent(own: Path) -> None:
     with in_thread(options) as client:
         assert is_problem(send(client, encoded(1)), 422)
         assert is_problem(client.post("/v1/search", files={"picture": encoded(1)}), 422)
+
+
+def test_an_evaluation_is_that_of_the_retriever_and_names_the_worst_queries_by_id(
+    client: httpx.Client, stored: Path
+) -> None:
+    told = finished(client, "/v1/evaluation")
+    measured = Retriever(stored / ".imgret").evaluate(calibrate=False)
+    assert {m["name"]: m["value"] for m in told["metrics"]} == pytest.approx(
+        {m.name: m.value for m in measured.metrics}
+    )
+    assert [w["query"]["path"] for w in told["worst"]] == [str(q.path) for q in measured.worst]
+    for worst in told["worst"]:
+        for image in (worst["query"], *worst["neighbours"]):
+            assert client.get(f"/v1/images/{image['id']}").json()["path"] == image["path"]
+
+
+def test_files_are_packed_and_those_that_changed_are_named(writing: httpx.Client) -> None:
+    listed = writing.get("/v1/images").json()["images"][:3]
+    Path(listed[1]["path"]).write_bytes(b"other")
+    answer = writing.post("/v1/archive", json={"ids": [image["id"] for image in listed]})
+    assert answer.headers["content-type"] == "application/zip"
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert len(archive.namelist()) == 3
+        assert Path(listed[1]["path"]).name in archive.read("left-out.txt").decode()
+        name = next(n for n in archive.namelist() if n.endswith(Path(listed[0]["path"]).name))
+        assert archive.read(name) == Path(listed[0]["path"]).read_bytes()
+
+
+def test_an_archive_is_bounded_in_number_and_bytes(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert is_problem(client.post("/v1/archive", json={"ids": list(range(1_001))}), 422)
+    assert is_problem(client.post("/v1/archive", json={"ids": [0]}), 404)
+    monkeypatch.setattr("imgret.server.archive.MOST_PACKED", 10)
+    assert is_problem(client.post("/v1/archive", json={"ids": [first(client)["id"]]}), 413)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import signal
 import socket
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from PIL import Image
 
 from classify.training import train
 from tests.classify.blobs import save_blobs, tiny
@@ -44,7 +47,7 @@ def red(run: Path) -> Path:
 def test_the_page_and_the_api_are_told_where_they_are(service: Started) -> None:
     assert service.address.startswith("http://127.0.0.1:")
     page = service.client.get("/")
-    assert "Drop an image" in page.text
+    assert "<title>imgret</title>" in page.text
     for name in ("page.js", "page.css"):
         assert f"/page/{name}" in page.text
         assert service.client.get(f"/page/{name}").status_code == 200
@@ -79,6 +82,19 @@ def test_a_run_tells_the_classes_of_several_pictures(service: Started, run: Path
     assert (second["classes"], second["name"]) == ([], "b.png")
     assert "not an image" in second["error"]
     assert float(answer.headers["server-timing"].partition("dur=")[2]) > 0
+
+
+def test_what_speaks_for_a_class_is_shown_where_it_is_asked_for(
+    service: Started, run: Path
+) -> None:
+    sent = [("picture", ("a.png", red(run).read_bytes()))]
+    told = service.client.post("/v1/classify", files=sent, data={"heat": "true"}).json()
+    heat = Image.open(io.BytesIO(base64.b64decode(told["results"][0]["heat"])))
+    assert (heat.format, heat.width) == ("PNG", heat.height)
+    assert heat.convert("RGB").getcolors(2) is None
+    plain = service.client.post("/v1/classify", files=sent).json()
+    assert plain["results"][0]["heat"] is None
+    assert plain["results"][0]["classes"] == told["results"][0]["classes"]
 
 
 @pytest.mark.parametrize(
