@@ -18,6 +18,7 @@ from imgret.server.archive import archive_routes
 from imgret.server.asked import SEARCH_BODIES
 from imgret.server.classes import class_routes
 from imgret.server.evaluated import evaluation_routes
+from imgret.server.form import READ_AT_ONCE
 from imgret.server.guard import Guard
 from imgret.server.health import health_routes
 from imgret.server.images import image_routes
@@ -59,6 +60,7 @@ def make_app(options: ServiceOptions) -> Guard:
         swagger_ui_oauth2_redirect_url=None,
     )
     app.state.service = service
+    app.state.places = asyncio.Semaphore(READ_AT_ONCE)
     for kind in (Exception, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, answer_error)
     api = APIRouter(responses=ANYWHERE)

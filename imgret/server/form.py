@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +19,7 @@ from imgret.server.problem import Problem
 PICTURE = "picture"
 MULTIPART = "multipart/form-data"
 MOST_FIELDS, MOST_FIELD_BYTES = 64, 1 << 16
+SMALL_BODY, READ_AT_ONCE, HELD_SECONDS = 1 << 19, 4, 1.0  # bytes; large bodies
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ async def read_form(
     )  # fmt: skip
     parser.spool_max_size = limits.body  # a temporary file takes longer than all the rest
     try:
-        form = await parser.parse()
+        async with in_turn(request):
+            form = await parser.parse()
     except MultiPartException as error:
         raise Problem(400, f"The form cannot be read: {error.message.rstrip('.')}.") from error
     pictures: list[SentPicture] = []
@@ -64,6 +68,33 @@ async def read_form(
         else:
             fields[key] = value
     return pictures, fields
+
+
+@contextlib.asynccontextmanager
+async def in_turn(request: Request) -> AsyncIterator[None]:
+    """Read a large body while few others are read.
+
+    Read all at once, none is complete until nearly all are, and the processors have nothing to
+    do meanwhile. A place is held for HELD_SECONDS, so that a slow client keeps nobody waiting.
+    """
+    if _is_small(request):
+        yield
+        return
+    places: asyncio.Semaphore = request.app.state.places
+    await places.acquire()
+    loop = asyncio.get_running_loop()
+    held = loop.call_later(HELD_SECONDS, places.release)
+    try:
+        yield
+    finally:
+        if loop.time() < held.when():
+            held.cancel()
+            places.release()
+
+
+def _is_small(request: Request) -> bool:
+    said = request.headers.get("content-length", "")
+    return said.isdecimal() and int(said[:18]) <= SMALL_BODY
 
 
 def is_multipart(request: Request) -> bool:

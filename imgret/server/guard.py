@@ -179,7 +179,7 @@ class _Incoming:
         self._receive = receive
         self._limits = limits
         self._read = 0
-        self._until = time.monotonic() + limits.body_seconds
+        self._until: float | None = None  # its turn may come later
         self.is_read = False
         self.problem: Problem | None = None
 
@@ -187,6 +187,8 @@ class _Incoming:
         """Return the next part."""
         if self.is_read:
             return await self._receive()
+        if self._until is None:
+            self._until = time.monotonic() + self._limits.body_seconds
         try:
             async with asyncio.timeout(max(0.0, self._until - time.monotonic())):
                 message = await self._receive()

@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from imgret.server import Limits, ServiceOptions
+from imgret.server.form import READ_AT_ONCE, SMALL_BODY
 from tests.imgret.server.started import in_thread, is_problem
 from tests.samples import picture
 
@@ -204,6 +205,23 @@ def test_a_client_that_does_not_send_its_body_is_told_so(stored: Path) -> None:
         said = read_all(connection)
         assert said.startswith(b"HTTP/1.1 408 ")
         assert b"connection: close" in said.lower()
+
+
+def test_clients_that_send_large_bodies_slowly_keep_nobody_waiting(stored: Path) -> None:
+    start = head("/v1/search", 2 * SMALL_BODY).replace(
+        b"application/json", b"multipart/form-data; boundary=x"
+    )
+    with limited(stored, body_seconds=60) as client, contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(connect(client)) for _ in range(2 * READ_AT_ONCE)]
+        for connection in slow:
+            connection.sendall(start + b"--x\r\n")
+        time.sleep(0.3)
+        files = {"picture": encoded() + b"\0" * 2 * SMALL_BODY}
+        assert client.post("/v1/search", files=files, timeout=50).status_code == 200
+        for connection in slow:  # they are waited for still
+            connection.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                connection.recv(1)
 
 
 def test_a_client_that_reads_nothing_is_dropped(own: Path) -> None:
