@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from classify.explain import Explanation
 
 MISTAKES_SHOWN, MISTAKE_SIDE = 48, 192
-SAMPLES, AUGMENTED, SAMPLE_SIDE = 12, 5, 96
+SAMPLES, AUGMENTED, SAMPLE_SIDE = 12, 5, 128
 # of a leaderboard, beside its figures; all columns follow them
 SHOWN_COLUMNS = ("run", "parameters", "validation accuracy", "test accuracy", "test F1")
 TRAINING_CAPTIONS = {

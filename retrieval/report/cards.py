@@ -11,7 +11,7 @@ from urllib.parse import quote
 from retrieval.retriever.results import is_missing
 from retrieval.text import visible
 
-FOLDER_SHOWN, FOLDER_START = 26, 6  # characters of a folder that fit on one line of a card
+FOLDER_SHOWN, FOLDER_START = 23, 5  # characters of a folder that fit on one line of a card
 ROLE_WORDS = {
     "": "match",
     "query": "query",
@@ -96,7 +96,7 @@ def folded(folder: Path) -> tuple[str, str, str]:
     """Split a folder in its start, the middle that one line has no room for, and its end.
 
     >>> folded(Path("/home/me/pictures/of/cars/BMW M3 Coupe 2012"))
-    ('/home/', 'me/pictures/of/cars/', 'BMW M3 Coupe 2012')
+    ('/home', '/me/pictures/of/cars/', 'BMW M3 Coupe 2012')
     """
     text = visible(folder)
     if len(text) <= FOLDER_SHOWN:

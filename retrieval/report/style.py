@@ -159,7 +159,12 @@ def as_svg(figure: Figure, prefix: str) -> str:
         FigureCanvasSVG(figure)
         with _boxes_told_once():  # a browser has other fonts
             figure.savefig(
-                stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
+                stream,
+                format="svg",
+                transparent=True,
+                bbox_inches="tight",
+                pad_inches=0.02,
+                metadata={"Date": None, "Creator": None},
             )
     return embedded_svg(stream.getvalue().decode(), prefix)
 

@@ -11,6 +11,7 @@ PAGE_COLOURS = {  # of figures -> of pages, which have others in the dark
     "#767676": "var(--soft)",
     "#e8e8e8": "var(--line)",
 }
+TEXT_COLOURS = {"#009e73": "var(--right)", "#d55e00": "var(--wrong)"}  # 4.5:1 on a page
 _TAG = re.compile(r"<[A-Za-z][^<>]*>")
 _STYLE = re.compile(r'\s+style="([^"]*)"')
 _COLOUR = re.compile(rf'="({"|".join(PAGE_COLOURS)})"', re.IGNORECASE)
@@ -31,6 +32,8 @@ def embedded_svg(text: str, prefix: str) -> str:
 def _plain(tag: str, prefix: str) -> str:
     tag = _STYLE.sub(lambda style: _attributes(html.unescape(style[1])), tag)
     tag = _COLOUR.sub(lambda colour: f'="{PAGE_COLOURS[colour[1].lower()]}"', tag)
+    if tag.startswith("<text"):
+        tag = re.sub(r'="(#\w{6})"', lambda c: f'="{TEXT_COLOURS.get(c[1].lower(), c[1])}"', tag)
     tag = re.sub(r'\bid="', f'id="{prefix}-', tag)
     return re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}-", tag)
 
