@@ -44,8 +44,8 @@ def seen(page: Path, folder: Path, width: int) -> tuple[int, list[str]]:
     """
     frame = folder / "frame.html"
     frame.write_text(FRAME.format(page=page.as_uri(), width=width), encoding="utf-8")
-    done = _run(frame.as_uri(), folder / "profile", "--allow-file-access-from-files", "--hide-scrollbars",
-                "--enable-logging=stderr", "--v=0")  # fmt: skip
+    done = _run(frame.as_uri(), folder / "profile", "--allow-file-access-from-files",
+                "--hide-scrollbars", "--enable-logging=stderr", "--v=0")  # fmt: skip
     found = re.search(r"<title>width (\d+)<", done.stdout)
     assert found, done.stdout[-500:]
     return int(found[1]), [line for line in done.stderr.splitlines() if "CONSOLE" in line]
