@@ -19,6 +19,7 @@ from retrieval.report.style import (
     COLOURS,
     INK,
     MARKERS,
+    ON_LIGHT,
     SOFT,
     STYLE,
     WIDTH,
@@ -141,7 +142,7 @@ def _confusion(evaluation: ClassifierReport) -> Figure:
         axes.set_yticks(range(len(names)), names)
         for (i, j), count in np.ndenumerate(counts):
             if count:
-                ink = "white" if shares[i, j] > 0.5 else INK
+                ink = "white" if shares[i, j] > 0.5 else ON_LIGHT
                 axes.text(j, i, f"{count:,}", ha="center", va="center", fontsize=6.5, color=ink)
     axes.set(xlabel="predicted", ylabel="true")
     return figure

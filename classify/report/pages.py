@@ -6,6 +6,7 @@ matplotlib, and what draws with it, is imported where a page is made.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from classify.run import REPORT, SPLIT, Run
 from classify.tested import evaluate_run
 from retrieval.images import Preprocessing
 from retrieval.progress import Progress
+from retrieval.report.cards import card, judged
 from retrieval.report.pages import embedded, render_page, thumbnails, write_page
 
 if TYPE_CHECKING:
@@ -33,8 +35,10 @@ if TYPE_CHECKING:
 
     from classify.explain import Explanation
 
-MISTAKES_SHOWN, MISTAKE_SIDE = 48, 128
-SAMPLES, AUGMENTED, SAMPLE_SIDE = 12, 5, 96
+MISTAKES_SHOWN, MISTAKE_SIDE = 48, 192
+SAMPLES, AUGMENTED, SAMPLE_SIDE = 12, 5, 128
+# of a leaderboard, beside its figures; all columns follow them
+SHOWN_COLUMNS = ("run", "parameters", "validation accuracy", "test accuracy", "test F1")
 TRAINING_CAPTIONS = {
     "loss": "Loss",
     "accuracy": "Accuracy",
@@ -76,8 +80,9 @@ def report_run(folder: Path, progress: Progress | None = None) -> None:
         figures=_drawn(figures),
         augmented=samples,
         class_count=len(run.classes),
-        samples=_rows(_training_samples(run)),
-        evaluated=None if evaluation is None else _evaluated(evaluation),
+        kept=_kept(run),
+        samples=_rows(_training_samples(run), folder),
+        evaluated=None if evaluation is None else _evaluated(evaluation, folder),
     )
     write_page(folder / REPORT, page)
 
@@ -88,7 +93,7 @@ def write_report(file: Path, evaluation: ClassifierReport) -> None:
         "evaluation.html.jinja",
         "classify",
         title=f"{evaluation.model} on {evaluation.data}",
-        evaluated=_evaluated(evaluation),
+        evaluated=_evaluated(evaluation, file.parent),
     )
     write_page(file, page)
 
@@ -105,13 +110,17 @@ def write_leaderboard(
     """
     from classify.report.across import leaderboard_figures
 
+    names, rows = columns(), [cells(entry.row) for entry in entries]
+    places = [names.index(name) for name in SHOWN_COLUMNS]
     page = render_page(
         "leaderboard.html.jinja",
         "classify",
         title="Runs side by side",
         notes=notes,
-        columns=columns(),
-        rows=[cells(entry.row) for entry in entries],
+        columns=names,
+        rows=rows,
+        shown_columns=SHOWN_COLUMNS,
+        shown_rows=[[row[place] for place in places] for row in rows],
         figures=_drawn(leaderboard_figures(entries, explanation)),
     )
     write_page(file, page)
@@ -133,44 +142,96 @@ def write_explanations(file: Path, explanations: Sequence[Explanation]) -> None:
         "explained.html.jinja",
         "classify",
         title="What classifiers look at",
-        explanations=explanations,
+        explanations=[_explained(e, file.parent) for e in explanations],
         figures=_drawn({"explained": figure}),
     )
     write_page(file, page)
 
 
-def _evaluated(e: ClassifierReport) -> dict[str, Any]:
-    pictures = thumbnails([m.path for m in e.mistakes[:MISTAKES_SHOWN]], MISTAKE_SIDE)
+def _evaluated(e: ClassifierReport, beside: Path) -> dict[str, Any]:
+    shown = e.mistakes[:MISTAKES_SHOWN]
+    pictures = thumbnails([m.path for m in shown], MISTAKE_SIDE)
     from classify.report.figures import report_figures
 
     return {
         "e": e,
         "figures": _drawn(report_figures(e)),
-        "samples": _rows(e.samples),
+        "metrics": _metrics(e),
+        "samples": _rows(e.samples, beside),
         "mistakes": [
-            vars(m) | {"thumbnail": pictures[m.path], "name": m.path.name}
-            for m in e.mistakes[:MISTAKES_SHOWN]
+            card(
+                m.path, pictures[m.path], beside=beside, role="wrong", said="misclassified image",
+                facts=[f"{m.probability:.2f}", m.predicted, f"true: {m.label}"],
+            )
+            for m in shown
         ],
-    }
+    }  # fmt: skip
 
 
-def _drawn(figures: Mapping[str, Figure]) -> list[dict[str, Any]]:
-    from retrieval.report.style import WIDTH, as_svg
-
+def _metrics(e: ClassifierReport) -> list[tuple[str, float]]:
+    """The figures of an evaluation for one table: of all images, then the averages of classes."""
     return [
-        {
-            "caption": TRAINING_CAPTIONS[name],
-            "svg": as_svg(figure, name),
-            "wide": figure.get_figwidth() > 1.5 * WIDTH,
-        }
-        for name, figure in figures.items()
+        ("top-1", e.top1),
+        ("top-5", e.top5),
+        ("loss", e.loss),
+        ("calibration error", e.calibration_error),
+        *(
+            (f"{average.name} {name}", getattr(average, name.lower()))
+            for average in e.averages
+            for name in ("precision", "recall", "F1")
+        ),
     ]
 
 
-def _rows(samples: Sequence[Sample]) -> list[dict[str, Any]]:
-    """Samples as the templates want them."""
-    pictures = thumbnails([path for sample in samples for path in sample.paths], SAMPLE_SIDE)
-    return [{"label": s.label, "pictures": [pictures[path] for path in s.paths]} for s in samples]
+def _kept(run: Run) -> list[tuple[str, str]]:
+    """The figures of the epoch whose weights are kept, for the table beside the curves."""
+    epoch = next((e for e in run.history if e.epoch == run.facts.best_epoch), None)
+    if epoch is None:
+        return []
+    figures = {
+        "loss": epoch.loss,
+        "accuracy": epoch.accuracy,
+        "validation loss": epoch.validation_loss,
+        "validation accuracy": epoch.validation_accuracy,
+    }
+    known = [(name, f"{value:.4f}") for name, value in figures.items() if value is not None]
+    return [("epoch", f"{epoch.epoch} of {len(run.history)}"), *known]
+
+
+def _explained(explanation: Explanation, beside: Path) -> dict[str, Any]:
+    label = explanation.label
+    models = [vars(m) | {"role": judged(m.predicted, label)} for m in explanation.models]
+    return {
+        "card": card(explanation.path, None, beside=beside),
+        "label": label,
+        "models": models,
+    }
+
+
+def _drawn(figures: Mapping[str, Figure]) -> dict[str, list[tuple[str, str]]]:
+    """Captions and SVG of figures: those of a column, and the wide ones."""
+    from retrieval.report.style import WIDTH, as_svg
+
+    drawn: dict[str, list[tuple[str, str]]] = {"narrow": [], "wide": []}
+    for name, figure in figures.items():
+        place = "wide" if figure.get_figwidth() > 1.5 * WIDTH else "narrow"
+        drawn[place].append((TRAINING_CAPTIONS[name], as_svg(figure, name)))
+    return drawn
+
+
+def _rows(samples: Sequence[Sample], beside: Path) -> list[dict[str, Any]]:
+    """Samples as the templates want them: the cards of each class."""
+    made = thumbnails([path for sample in samples for path in sample.paths], SAMPLE_SIDE)
+    return [
+        {
+            "label": s.label,
+            "pictures": [
+                replace(card(path, made[path], beside=beside, said="sample"), path="")
+                for path in s.paths
+            ],
+        }
+        for s in samples
+    ]
 
 
 def _training_samples(run: Run) -> list[Sample]:

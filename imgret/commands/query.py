@@ -147,9 +147,12 @@ def query_command(
         found = list(search(paths, **options))
         if report is not None:
             from retrieval.report import write_contact_sheet
+            from retrieval.retriever.labels import known_labels
 
             good = [result for result in found if result.error is None]
-            write_contact_sheet(report, good, names={given: HERE})
+            files = [] if mean else [r.query for r in good if r.query != given]
+            labels = known_labels(retriever.gallery, files)
+            write_contact_sheet(report, good, names={given: HERE}, labels=labels)
     found = [replace(result, query=shown(result.query, given)) for result in found]
     for result in found:
         if result.error is not None:

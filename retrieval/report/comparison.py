@@ -23,8 +23,11 @@ COMPARISON_CAPTIONS = {
 }
 
 
-def comparison_page(comparison: Comparison) -> str:
-    """Make an HTML page of the conclusion, table, figures, tests and a contact sheet."""
+def comparison_page(comparison: Comparison, beside: Path | None = None) -> str:
+    """Make an HTML page of the conclusion, a contact sheet, figures, tables and tests.
+
+    beside: the folder of the page, for its links.
+    """
     results = comparison.experiments
     k = results[0].evaluation.k
     columns = [m.name for m in results[0].evaluation.metrics if _is_shown(m.name, k)]
@@ -41,13 +44,13 @@ def comparison_page(comparison: Comparison) -> str:
         columns=columns,
         rows=[_row(r, columns, is_best=r is best) for r in results],
         figures=[(COMPARISON_CAPTIONS[n].format(k=k), as_svg(f, n)) for n, f in figures.items()],
-        sheets=_sheets(comparison),
+        sheets=_sheets(comparison, beside),
     )
 
 
 def write_comparison(file: Path, comparison: Comparison) -> None:
     """Write comparison_page() to a file, atomically. Raises WriteError when that fails."""
-    write_page(file, comparison_page(comparison))
+    write_page(file, comparison_page(comparison, file.parent))
 
 
 def _is_shown(name: str, k: int) -> bool:
@@ -86,6 +89,7 @@ def _row(r: ExperimentResult, columns: list[str], *, is_best: bool) -> dict[str,
         "name": r.name,
         "settings": ", ".join(f"{name} {value}" for name, value in r.settings),
         "dim": r.dim,
+        "first": r.evaluation.metric(f"precision@{r.evaluation.k}"),
         "metrics": [r.evaluation.metric(name) for name in columns],
         "f1": r.evaluation.vote.f1_macro,
         "ms": f"{r.milliseconds:.1f}" if r.milliseconds else "",
@@ -95,14 +99,14 @@ def _row(r: ExperimentResult, columns: list[str], *, is_best: bool) -> dict[str,
     }
 
 
-def _sheets(comparison: Comparison) -> list[dict[str, Any]]:
+def _sheets(comparison: Comparison, beside: Path | None) -> list[dict[str, Any]]:
     """Queries that every experiment shows, each with its neighbours under each."""
     shown = [{q.path: q for q in r.sheet} for r in comparison.experiments]
     paths = [path for path in shown[0] if all(path in each for each in shown)]
-    pictures = Pictures.make([each[path] for each in shown for path in paths])
+    pictures = Pictures.make([each[path] for each in shown for path in paths], beside)
     return [
         {
-            "query": pictures.query(shown[0][path]),
+            "query": pictures.query(shown[0][path])["query"],
             "experiments": [
                 (r.name, pictures.query(each[path])["neighbours"])
                 for r, each in zip(comparison.experiments, shown, strict=True)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from retrieval.report.cards import ROLE_WORDS, card
 from retrieval.report.pages import render_page, thumbnails, write_page
 from retrieval.retriever import DuplicateGroup, DuplicateMember, DuplicateReport
 from retrieval.words import TIERS
@@ -18,11 +21,13 @@ TIER_WORDS = {
 }
 
 
-def duplicate_sheet(report: DuplicateReport, title: str = "Duplicates") -> str:
+def duplicate_sheet(
+    report: DuplicateReport, title: str = "Duplicates", beside: Path | None = None
+) -> str:
     """Make an HTML page of the groups: the image to keep, the others with tier and score.
 
     Thumbnails are embedded, so the page needs no other file. At most GROUPS groups and MEMBERS
-    images of each are drawn; the page says how many are not.
+    images of each are drawn; the page says how many are not. beside: the folder of the page.
     """
     groups = _drawn(report.groups)
     shown = [member.path for group in groups for member in group.members[: MEMBERS + 1]]
@@ -32,13 +37,13 @@ def duplicate_sheet(report: DuplicateReport, title: str = "Duplicates") -> str:
         title=title,
         report=report,
         words=TIER_WORDS,
-        groups=[_group(group, report, made) for group in groups],
+        groups=[_group(group, report, made, beside) for group in groups],
     )
 
 
 def write_duplicate_sheet(file: Path, report: DuplicateReport, title: str = "Duplicates") -> None:
     """Write duplicate_sheet() to a file, atomically. Raises WriteError when that fails."""
-    write_page(file, duplicate_sheet(report, title))
+    write_page(file, duplicate_sheet(report, title, file.parent))
 
 
 def _drawn(groups: Sequence[DuplicateGroup]) -> list[DuplicateGroup]:
@@ -52,12 +57,16 @@ def _drawn(groups: Sequence[DuplicateGroup]) -> list[DuplicateGroup]:
 
 
 def _group(
-    group: DuplicateGroup, report: DuplicateReport, made: dict[Path, str | None]
+    group: DuplicateGroup,
+    report: DuplicateReport,
+    made: dict[Path, str | None],
+    beside: Path | None,
 ) -> dict[str, object]:
     drawn = [
-        _member(member, report) | {"thumbnail": made[member.path]}
+        _member(member, report, made[member.path], beside)
         for member in group.members[: MEMBERS + 1]
     ]
+    drawn[0]["card"] = replace(drawn[0]["card"], role="keep", said=ROLE_WORDS["keep"])
     return {
         "tier": group.tier,
         "order": TIERS.index(group.tier),
@@ -67,14 +76,18 @@ def _group(
     }
 
 
-def _member(member: DuplicateMember, report: DuplicateReport) -> dict[str, object]:
+def _member(
+    member: DuplicateMember, report: DuplicateReport, picture: str | None, beside: Path | None
+) -> dict[str, Any]:
+    facts = [
+        f"{member.score:.3f}" if member.tier in ("copy", "similar") else "",
+        f"{member.width} × {member.height}",
+        f"{member.size / 1000:,.1f} kB",
+        f"in {member.gallery.name}" if report.against else "",
+        member.label or "",
+    ]
+    said = TIER_WORDS[member.tier] if member.tier else ""
     return {
-        "path": member.path,
-        "label": member.label,
-        "score": member.score,
+        "card": card(member.path, picture, beside=beside, said=said, facts=facts),
         "tier": member.tier,
-        "pixels": f"{member.width} × {member.height}",
-        "bytes": f"{member.size / 1000:,.1f} kB",
-        "gallery": member.gallery.name if report.against else None,
-        "missing": member.missing,
     }

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from retrieval.evaluation import Evaluation, Metric, RankedQuery
+from retrieval.evaluation import Evaluation, Metric, RankedQuery, VoteScores
+from retrieval.report.cards import Card, card
 from retrieval.report.figures import evaluation_figures
 from retrieval.report.pages import render_page, thumbnails, write_page
 from retrieval.report.style import as_svg
 
 CLASSES_LISTED = 10
-FAILED_SIDE = 128  # of a thumbnail, pixels
+FAILED_SIDE = 192  # of a thumbnail, pixels
 EVALUATION_CAPTIONS = {
     "reliability": "Is a predicted probability right that often?",
     "precision-distribution": "Right matches of a query",
@@ -22,10 +23,13 @@ EVALUATION_CAPTIONS = {
 }
 
 
-def evaluation_page(evaluation: Evaluation) -> str:
-    """Make an HTML page of metrics, figures, classes, confusions and failed queries."""
+def evaluation_page(evaluation: Evaluation, beside: Path | None = None) -> str:
+    """Make an HTML page of failed queries, figures, metrics, classes and confusions.
+
+    beside: the folder of the page, for its links.
+    """
     e = evaluation
-    pictures = Pictures.make([*e.worst, *e.sample])
+    pictures = Pictures.make([*e.worst, *e.sample], beside)
     figures = evaluation_figures(e)
     return render_page(
         "evaluation.html.jinja",
@@ -33,6 +37,7 @@ def evaluation_page(evaluation: Evaluation) -> str:
         lead=_lead(e),
         e=e,
         figures=[(EVALUATION_CAPTIONS[n], as_svg(figure, n)) for n, figure in figures.items()],
+        votes=_votes(e.vote),
         worst_classes=e.classes[:CLASSES_LISTED],
         best_classes=e.classes[::-1][:CLASSES_LISTED],
         worst=[pictures.query(q) for q in e.worst],
@@ -42,7 +47,7 @@ def evaluation_page(evaluation: Evaluation) -> str:
 
 def write_evaluation(file: Path, evaluation: Evaluation) -> None:
     """Write evaluation_page() to a file, atomically. Raises WriteError when that fails."""
-    write_page(file, evaluation_page(evaluation))
+    write_page(file, evaluation_page(evaluation, file.parent))
 
 
 def interval_told(metric: Metric, over: str) -> str:
@@ -55,23 +60,35 @@ def interval_told(metric: Metric, over: str) -> str:
 class Pictures:
     """Thumbnails of queries and their neighbours, each made once."""
 
-    def __init__(self, made: Mapping[Path, str | None]) -> None:
-        self._made = made
+    def __init__(self, made: Mapping[Path, str | None], beside: Path | None) -> None:
+        self._made, self._beside = made, beside
 
     @classmethod
-    def make(cls, queries: Sequence[RankedQuery]) -> Pictures:
-        """Read the pictures, and make their thumbnails."""
+    def make(cls, queries: Sequence[RankedQuery], beside: Path | None) -> Pictures:
+        """Read the pictures, and make their thumbnails. beside: the folder of the page."""
         paths = {q.path for q in queries} | {n.path for q in queries for n in q.neighbours}
-        return cls(thumbnails(paths, FAILED_SIDE))
+        return cls(thumbnails(paths, FAILED_SIDE), beside)
 
     def query(self, query: RankedQuery) -> dict[str, Any]:
-        """A query as the templates want it."""
+        """Return a query as the templates want it: its card, and those of its neighbours."""
         return {
-            "name": query.path.name,
-            "label": query.label,
-            "thumbnail": self._made[query.path],
-            "neighbours": [vars(n) | {"thumbnail": self._made[n.path]} for n in query.neighbours],
+            "query": self._card(query.path, "query", [query.label]),
+            "neighbours": [
+                self._card(n.path, "right" if n.right else "wrong", [f"{n.score:.3f}", n.label])
+                for n in query.neighbours
+            ],
         }
+
+    def _card(self, path: Path, role: str, facts: Sequence[str]) -> Card:
+        return card(path, self._made[path], beside=self._beside, role=role, facts=facts)
+
+
+def _votes(vote: VoteScores) -> list[tuple[str, float]]:
+    return [
+        (f"{average} {name}", getattr(vote, f"{name.lower()}_{average}"))
+        for average in ("macro", "weighted")
+        for name in ("precision", "recall", "F1")
+    ]
 
 
 def _lead(e: Evaluation) -> str:

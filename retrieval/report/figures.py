@@ -16,6 +16,7 @@ from retrieval.evaluation import Calibration, ClassScore, Evaluation, PerQuery
 from retrieval.report.style import (
     COLOURS,
     INK,
+    ON_LIGHT,
     SOFT,
     STYLE,
     WIDTH,
@@ -85,7 +86,7 @@ def _named(result: ExperimentResult) -> str:
 def _looks(results: Results) -> dict[str, Any]:
     """Choose how bars look: grey and hatched for random weights."""
     return {
-        "color": ["#d8d8d8" if r.is_random else COLOURS[0] for r in results],
+        "color": ["#a9a9a9" if r.is_random else COLOURS[0] for r in results],
         "hatch": ["////" if r.is_random else "" for r in results],
     }
 
@@ -146,7 +147,7 @@ def _precision_distribution(results: Results, k: int) -> Figure:
         for place in np.flatnonzero(share > 0.07).tolist():
             dark = right < 0.6 * k
             axes.text(left[place] + share[place] / 2, place, str(right), ha="center", va="center",
-                      fontsize=6, color="white" if dark else "black")  # fmt: skip
+                      fontsize=6, color="white" if dark else ON_LIGHT)  # fmt: skip
         left += share
     axes.set_xlim(0, 1)
     axes.set_xlabel(f"share of queries,\nby how many of {k} matches are right")

@@ -15,6 +15,7 @@ from PIL import Image
 from retrieval.errors import ImageError
 from retrieval.files import write_atomically
 from retrieval.images import thumbnail
+from retrieval.report.policy import policy
 from retrieval.text import counted, unwritable, visible
 from retrieval.threads import default_workers, map_ahead
 
@@ -25,12 +26,19 @@ def render_page(template: str, package: str = "retrieval", /, **values: Any) -> 
     """Render a template of a package, or else of retrieval; all values are escaped.
 
     What is hidden in a name, such as a mark that turns the text after it around, is written out.
+    A template names its styles and scripts; page.html.jinja puts them in, and allows nothing else.
     """
+
+    def source(*files: str) -> Markup:
+        """Return files of the templates as they are."""
+        found = [places.get_source(environment, file)[0] for file in files]
+        return Markup("\n".join(found))  # noqa: S704  our own files
+
     places = ChoiceLoader([PackageLoader(name) for name in dict.fromkeys([package, "retrieval"])])
     environment = Environment(
         loader=places, autoescape=True, undefined=StrictUndefined, finalize=_finished
     )
-    environment.globals["counted"] = counted
+    environment.globals |= {"counted": counted, "policy": policy, "source": source}
     page: Any = environment.get_template(template)
     return str(page.render(**values))
 

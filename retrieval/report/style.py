@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
@@ -21,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import get_font_names
 
 from retrieval.files import make_folder, replaced
+from retrieval.report.svg import embedded_svg
 from retrieval.text import unwritable, visible
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("imgret")
 WIDTH, DPI = 3.5, 300  # inches: a column of a two-column page
 INK, SOFT = "#222222", "#767676"
+ON_LIGHT = "#111111"  # on a light area of a figure, which stays light in the dark
 # Okabe and Ito 2008, "Color universal design", in an order that also differs in lightness
 COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
@@ -149,16 +150,23 @@ def grouped_bars(
 
 
 def as_svg(figure: Figure, prefix: str) -> str:
-    """Return a figure as an <svg> element; prefix keeps its ids apart from other figures'."""
+    """Return a figure as an <svg> element for a page, in the page's colours.
+
+    prefix keeps its ids apart from other figures'.
+    """
     stream = BytesIO()
     with mpl.rc_context(STYLE):
         FigureCanvasSVG(figure)
         with _boxes_told_once():  # a browser has other fonts
-            figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-    text = stream.getvalue().decode()
-    text = text[text.index("<svg") :]
-    text = re.sub(r'\bid="', f'id="{prefix}-', text)
-    return re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}-", text)
+            figure.savefig(
+                stream,
+                format="svg",
+                transparent=True,
+                bbox_inches="tight",
+                pad_inches=0.02,
+                metadata={"Date": None, "Creator": None},
+            )
+    return embedded_svg(stream.getvalue().decode(), prefix)
 
 
 @contextlib.contextmanager

@@ -6,14 +6,15 @@ import csv
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from retrieval.arguments import is_address
 from retrieval.errors import DataError
 from retrieval.files import opened
-from retrieval.gallery import storable
+from retrieval.gallery import Gallery, storable
+from retrieval.gallery.filter import with_labels, with_paths
 from retrieval.text import composed, one_sentence
 from retrieval.words import BY_FOLDER
 
@@ -56,6 +57,28 @@ class Labels:
             return lambda _: name or None
         labels, prefix = self.by_path, str(folder.resolve() / "_")[:-1]
         return lambda name: labels.get(prefix + name)
+
+
+def known_labels(gallery: Gallery, files: Iterable[Path]) -> dict[Path, str]:
+    """Return the labels of files that a gallery tells, also of files that it does not hold.
+
+    That is the label of a file's row, or else the name of its folder, where labels are names of
+    folders and the gallery has an image of that label.
+    """
+    table, paths = gallery.open_table(), {gallery.stored(file): file for file in files}
+    if not paths:
+        return {}
+    rows = table.block("path", "label", where=with_paths(paths))
+    found = dict(zip(rows.paths, rows.labels, strict=True))
+    named = {path: Labels(by_folder=True)(file) for path, file in paths.items()}
+    there = {name for name in named.values() if name}
+    if gallery.settings().labels != BY_FOLDER or not there:
+        named = {}
+    else:
+        there &= set(table.block("label", where=with_labels(there)).labels)
+        named = {path: name for path, name in named.items() if name in there}
+    known = {file: found.get(path, named.get(path)) for path, file in paths.items()}
+    return {file: label for file, label in known.items() if label}
 
 
 def _read_csv(file: Path, most: int) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -48,6 +49,7 @@ from classify.run import Epoch, Run
 from classify.tested import evaluate_run
 from classify.training import train
 from retrieval.report.style import STYLE, one_line, save_figures, told_apart
+from tests.browser import browser, check_page, seen
 from tests.classify.blobs import blob, tiny
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -426,6 +428,8 @@ def test_pages_hold_all_and_names_are_text(entries: list[Entry], tmp_path: Path)
     for page in pages.values():
         assert "<img src=x" not in page
         assert "</script" not in page
+    for name in ("e.html", "l.html", "x.html"):
+        check_page(pages[name])
     assert pages["e.html"].count("<svg") == 5
     assert "Samples of 6 of 6 classes" in pages["e.html"]
     assert pages["l.html"].count("<svg") == 6
@@ -439,8 +443,39 @@ def test_a_run_shows_training_samples_of_each_class(entries: list[Entry]) -> Non
     run = next(e.run for e in entries if e.row.epochs == 2)
     report_run(run.folder)
     page = (run.folder / "report.html").read_text()
+    check_page(page)
     assert page.count('alt="sample"') >= 3 * 8
     assert "Training pictures of each class</h2>" in page
+
+
+@pytest.mark.parametrize("width", [390, 1000])
+def test_no_page_scrolls_sideways_or_breaks_its_rules(
+    entries: list[Entry], tmp_path: Path, width: int
+) -> None:
+    browser()
+    write_report(tmp_path / "e.html", judged(30, prefix=HOSTILE * 3, folder=tmp_path))
+    named = [dataclasses.replace(entry, name=f"{n}" * 200) for n, entry in enumerate(entries)]
+    write_leaderboard(tmp_path / "l.html", named, ["A note."])
+    side = np.zeros((32, 32, 3), np.uint8)
+    model = Explained(HOSTILE, HOSTILE, 0.5, HOSTILE, side, np.zeros((32, 32), np.float32))
+    write_explanations(tmp_path / "x.html", [Explanation(Path("x.png"), "a", (model,) * 3)])
+    report_run(entries[0].run.folder)
+    shutil.copy(entries[0].run.folder / "report.html", tmp_path / "r.html")
+    for name in ("e", "l", "x", "r"):
+        assert seen(tmp_path / f"{name}.html", tmp_path, width) == (width, []), name
+
+
+def test_misclassified_pictures_are_framed_named_and_linked(tmp_path: Path) -> None:
+    evaluation = judged(6, folder=tmp_path)
+    first = evaluation.mistakes[0]
+    blob((200, 0, 0), seed=1).save(first.path)
+    write_report(tmp_path / "e.html", evaluation)
+    page = (tmp_path / "e.html").read_text()
+    card = page[page.index('<figure class="card wrong">') :].partition("</figure>")[0]
+    name, folder, facts = map(card.index, (first.path.name, 'class="folder"', "true: "))
+    assert name < folder < facts
+    assert f'href="{first.path.name}"' in card
+    assert '<span class="spoken">wrong</span>' in card
 
 
 def test_names_are_cut_in_the_middle() -> None:

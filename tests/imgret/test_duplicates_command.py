@@ -177,8 +177,8 @@ def test_the_sheet_needs_no_other_file_and_escapes_names(imgret: Command, folder
     assert "90 &lt;b&gt;&#39;&#34;&amp;.webp" in page
     assert "<b>" not in page
     assert 'src="' not in page.replace('src="data:', "")
-    assert "http" not in page
-    assert page.count('<figure class="keep">') == 2
+    assert "http" not in page.replace("http-equiv", "")
+    assert page.count('<figure class="card keep">') == 2
     assert "Left out, since they are gone, changed or unreadable: 1" in page
     assert "gone.jpg: does not exist" in page
 
@@ -193,7 +193,7 @@ def test_the_sheet_counts_what_it_does_not_draw(
     imgret("index", "p", "--backbone", weights)
     assert imgret("duplicates", "--tier", "bytes", "--report", "sheet.html").returncode == 0
     page = (tmp_path / "sheet.html").read_text()
-    assert page.count("<section>") == 200
+    assert page.count("<section ") == 200
     assert "the first 200 of 205 groups" in page
     assert "and 15 more" in page
 

@@ -161,7 +161,7 @@ def test_the_reliability_is_drawn_where_there_is_a_calibration(tmp_path: Path) -
     without = evaluated(tmp_path, n=12)
     assert without.calibration is None
     assert "reliability" not in evaluation_figures(without)
-    assert "<h2>Metrics</h2>" in evaluation_page(without)
+    assert '<h2 id="metrics">Metrics</h2>' in evaluation_page(without)
 
 
 def test_neighbours_that_are_not_there_do_not_spoil_a_figure(tmp_path: Path) -> None:
@@ -175,8 +175,8 @@ def test_pages_show_figures_tables_and_framed_matches(tmp_path: Path) -> None:
     page = (tmp_path / "c.html").read_text()
     assert page.count("<svg") == 7
     assert page.count("<th>second</th>") == 1
-    assert 'class="match right"' in page
-    assert 'class="match wrong"' in page
+    assert 'class="card right"' in page
+    assert 'class="card wrong"' in page
     assert "random weights: shape and cost only" in page
     assert "file is gone" in page
     write_evaluation(tmp_path / "e.html", evaluated(tmp_path))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,7 @@ from retrieval.projection import fair_sample, has_umap, project
 from retrieval.report.map import map_page, write_map
 from retrieval.retriever import Retriever
 from retrieval.retriever.map import GalleryMap, Point
+from tests.browser import browser, opened
 from tests.conftest import Command
 from tests.samples import picture
 
@@ -100,28 +99,6 @@ def test_a_gallery_is_drawn_whole_in_part_or_by_a_filter(gallery: Retriever) -> 
     assert (len(none.points), none.total) == (0, 0)
 
 
-def browser() -> str:
-    found = next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-    )
-    if not found:
-        pytest.skip("needs Chromium or Chrome to open the page")
-    return found
-
-
-def opened(page: Path, profile: Path, hash_: str = "") -> str:
-    """The document after its script has run."""
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-quic",
-               "--disable-background-networking", "--disable-component-update", "--disable-sync",
-               f"--user-data-dir={profile}",
-               "--virtual-time-budget=5000", "--window-size=1200,800"]  # fmt: skip
-    done = subprocess.run(
-        [browser(), *options, "--dump-dom", f"{page.as_uri()}{hash_}"],
-        capture_output=True, text=True, timeout=300, check=True,
-    )  # fmt: skip
-    return done.stdout
-
-
 def status(document: str) -> str:
     found = re.search(r'id="status"[^>]*>([^<]*)<', document)
     return found[1] if found else ""
@@ -136,7 +113,10 @@ def test_the_page_draws_searches_and_shows_an_image_in_a_browser(
     found = opened(tmp_path / "map.html", tmp_path / "p", "#q=class1")
     assert status(found) == "8 of 24 points"
     hovered = opened(tmp_path / "map.html", tmp_path / "p", "#hover=5")
-    assert re.search(r'id="card" style="display: block[^>]*><img[^>]*src="data:image/jpeg', hovered)
+    assert re.search(
+        r'id="card" [^>]*style="left[^>]*><div[^>]*><img[^>]*src="data:image/jp', hovered
+    )
+    assert re.search(r'<a class="name" href="pictures/class[^"]*.jpg">\d+.jpg</a>', hovered)
 
 
 def test_hostile_names_are_text_on_the_page(tmp_path: Path) -> None:

@@ -9,6 +9,9 @@ from retrieval.gallery.filter.named import (
     UNSETTLED,
     ids_below,
     with_ids,
+    with_labels,
+    with_paths,
 )
 
-__all__ = ["FAILED", "INDEXED", "LABELLED", "NOTED", "UNSETTLED", "Filter", "ids_below", "with_ids"]
+__all__ = ["FAILED", "INDEXED", "LABELLED", "NOTED", "UNSETTLED", "Filter", "ids_below", "with_ids",
+           "with_labels", "with_paths"]  # fmt: skip

@@ -37,6 +37,16 @@ def with_ids(ids: Iterable[int]) -> Filter:
     return Filter(Membership("id", (*ids, -1)))
 
 
+def with_paths(paths: Iterable[str]) -> Filter:
+    """Select the rows of these stored paths, which are one or more."""
+    return Filter(Membership("path", tuple(paths)))
+
+
+def with_labels(labels: Iterable[str]) -> Filter:
+    """Select the rows that have one of these labels, which are one or more."""
+    return Filter(Membership("label", tuple(labels)))
+
+
 def ids_below(end: int) -> Filter:
     """Select the rows of ids that are less."""
     return Filter(Relation("id", "<", end))
