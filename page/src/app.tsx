@@ -20,7 +20,10 @@ export function App() {
   const [turn, setTurn] = useState(0);
   const [over, setOver] = useState(false);
   const answer = useAnswer(`${state.gallery} ${turn}`, () => readGallery(state.gallery));
-  const gallery = answer.value;
+  const last = useRef<{ of: string; gallery: Gallery } | null>(null);
+  if (answer.value) last.current = { of: state.gallery, gallery: answer.value };
+  // one that does not answer for a moment is still on show
+  const gallery = answer.value ?? (last.current?.of === state.gallery ? last.current.gallery : null);
   const grown = useGrowth(gallery);
   useEffect(() => {
     const timer = setInterval(() => document.hidden || setTurn((before) => before + 1), LOOK_AGAIN);
@@ -71,6 +74,7 @@ function Header({ view, gallery }: { view: View; gallery: Gallery | null }) {
   if (gallery?.canClassify || view === "classes") tabs.push(["classes", "Classes"]);
   return (
     <header class="top">
+      <button class="plain skip" onClick={() => document.querySelector<HTMLElement>(".card[tabindex='0']")?.focus()}>To the pictures</button>
       <a class="brand" href={`#${gallery && stateNow().gallery ? `gallery=${encodeURIComponent(stateNow().gallery)}` : ""}`} onClick={goHome}>imgret</a>
       <nav aria-label="Views">
         {tabs.map(([name, text]) => (
@@ -94,6 +98,7 @@ function Header({ view, gallery }: { view: View; gallery: Gallery | null }) {
             </select>
           </label>
         : <span class="which">{gallery && `${numberText(gallery.images)} pictures`}</span>}
+      <a class="api" href="/api/docs">API</a>
     </header>
   );
 }

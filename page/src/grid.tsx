@@ -1,5 +1,6 @@
 // A grid of cards that holds only those near the window, so that 10,000 scroll like 10.
 
+import { Component } from "preact";
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Match } from "./api";
 import { Card, type CardActions } from "./card";
@@ -24,6 +25,7 @@ interface GridProps {
   selected: Set<string>;
   actions: CardActions;
   label: string;
+  waits: boolean; // whether what is shown is of the question before
   onEnd?: () => void; // the last cards come near
 }
 
@@ -75,7 +77,7 @@ export function Grid(props: GridProps) {
   if (keptRow && (kept < from || kept >= to)) shown.push({ row: keptRow, n: kept });
   return (
     <div
-      ref={box} class="grid" role="grid" aria-label={props.label} aria-rowcount={laid.rows.length}
+      ref={box} class="grid" role="grid" aria-label={props.label} aria-busy={props.waits} aria-rowcount={laid.rows.length}
       aria-multiselectable={props.actions.select ? true : undefined}
       style={{ height: `${laid.height}px` }} onKeyDown={onKeyDown}
       onFocusIn={(event: FocusEvent) => {
@@ -84,36 +86,46 @@ export function Grid(props: GridProps) {
       }}
     >
       {width > 0 && shown.map(({ row, n }) => (
-        <GridRow key={row.kind === "line" ? "line" : row.start} row={row} n={n} columns={columns} cardWidth={cardWidth} at={at} {...props} />
-      ))}
-    </div>
-  );
-}
-
-interface RowProps extends GridProps {
-  row: Row;
-  n: number;
-  columns: number;
-  cardWidth: number;
-  at: number;
-}
-
-function GridRow({ row, n, columns, cardWidth, at, ...props }: RowProps) {
-  const place = { transform: `translateY(${row.top}px)`, height: `${row.height}px` };
-  if (row.kind === "line") {
-    return <div class="line" role="row" aria-rowindex={n + 1} style={place}><span role="gridcell">{props.lineText}</span></div>;
-  }
-  return (
-    <div class="cards" role="row" aria-rowindex={n + 1} style={{ ...place, gridTemplateColumns: `repeat(${columns}, ${cardWidth}px)` }}>
-      {props.items.slice(row.start, row.end).map((match, k) => (
-        <Card
-          key={match.id} match={match} index={row.start + k} width={cardWidth - PAD} gallery={props.gallery}
-          known={props.known} selected={props.selected.has(match.id)} active={at === row.start + k}
-          actions={props.actions}
+        <GridRow
+          key={row.kind === "line" ? "line" : row.start} row={row} n={n} columns={columns} cardWidth={cardWidth}
+          at={at >= row.start && at < row.end ? at : -1} items={items} gallery={props.gallery} known={props.known}
+          lineText={props.lineText} selected={props.selected} actions={props.actions}
         />
       ))}
     </div>
   );
+}
+
+interface RowProps extends Pick<GridProps, "items" | "gallery" | "known" | "lineText" | "selected" | "actions"> {
+  row: Row;
+  n: number;
+  columns: number;
+  cardWidth: number;
+  at: number; // the card that Tab reaches, -1 where it is in another row
+}
+
+/** A row, drawn again only when something of it is new: scrolling then costs what comes into view. */
+class GridRow extends Component<RowProps> {
+  override shouldComponentUpdate(next: RowProps): boolean {
+    return (Object.keys(next) as (keyof RowProps)[]).some((name) => next[name] !== this.props[name]);
+  }
+
+  override render({ row, n, columns, cardWidth, at, items, gallery, known, lineText, selected, actions }: RowProps) {
+    const place = { transform: `translateY(${row.top}px)`, height: `${row.height}px` };
+    if (row.kind === "line") {
+      return <div class="line" role="row" aria-rowindex={n + 1} style={place}><span role="gridcell">{lineText}</span></div>;
+    }
+    return (
+      <div class="cards" role="row" aria-rowindex={n + 1} style={{ ...place, gridTemplateColumns: `repeat(${columns}, ${cardWidth}px)` }}>
+        {items.slice(row.start, row.end).map((match, k) => (
+          <Card
+            key={match.id} match={match} index={row.start + k} width={cardWidth - PAD} gallery={gallery} known={known}
+            selected={selected.has(match.id)} active={at === row.start + k} actions={actions}
+          />
+        ))}
+      </div>
+    );
+  }
 }
 
 /** The rows in and near the window: the first, and the one after the last. */

@@ -51,13 +51,13 @@ export function Search({ state, gallery }: { state: State; gallery: Gallery }) {
           {isSearch ? <Threshold state={state} items={shown.items} /> : <Order state={state} />}
         </div>
         <Count shown={shown} items={items} isSearch={isSearch} state={state} />
-        {isOld && <button class="chip" onClick={renew}>The gallery has changed. Show it as it is now</button>}
+        {isOld && <button class="chip renew" onClick={renew}>The gallery has changed. Show it as it is now</button>}
         {shown.error
           ? shown.error.message !== filterError && <p class="wrong-text" role="alert">{shown.error.message}</p>
           : <Grid
               items={items} gallery={state.gallery} known={known} lineAt={lineAt}
               lineText={lineAt === 0 ? "Nothing here is likely right" : "Below here nothing is likely right"}
-              selected={selection.ids} actions={actions} onEnd={more} label={isSearch ? "Matches" : "The gallery"}
+              selected={selection.ids} actions={actions} onEnd={more} waits={shown.waits} label={isSearch ? "Matches" : "The gallery"}
             />}
       </div>
       <Selection selection={selection} items={items} state={state} gallery={gallery} onItems={set} all={shown.items} />

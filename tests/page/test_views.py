@@ -35,7 +35,9 @@ def test_a_lasso_on_the_map_shows_a_grid(visit: Visit) -> None:
     canvas.wait_for(timeout=60_000)
     place = canvas.bounding_box()
     corners = [(0.01, 0.01), (0.99, 0.01), (0.99, 0.99), (0.01, 0.99)]
-    points = [(place["x"] + place["width"] * x, place["y"] + place["height"] * y) for x, y in corners]
+    points = [
+        (place["x"] + place["width"] * x, place["y"] + place["height"] * y) for x, y in corners
+    ]
     page.mouse.move(*points[0])
     page.mouse.down()
     for point in points[1:]:
