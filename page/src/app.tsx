@@ -5,6 +5,7 @@ import { readGallery, type Gallery } from "./api";
 import { Classes } from "./classes";
 import { takePictures, searchByFile } from "./drop";
 import { Duplicates } from "./duplicates";
+import { Empty } from "./empty";
 import { addressOf, change, stateNow, useAddress, useAnswer } from "./hooks";
 import { MapView } from "./map";
 import { numberText } from "./names";
@@ -33,14 +34,16 @@ export function App() {
     if (stateNow().view === "classes") dispatchEvent(new CustomEvent("classify", { detail: file }));
     else void searchByFile(file);
   }, setOver), []);
-  if (answer.error?.status === 401) return <TokenForm error={answer.error} onToken={() => location.reload()} />;
+  if (answer.error?.status === 401) return <TokenForm onToken={() => location.reload()} />;
   const view = answer.error?.status === 404 && !state.gallery ? "classes" : state.view; // served with --model alone
+  const isEmpty = !gallery && answer.error?.status === 503 && answer.error.message.includes("imgret index");
   return (
     <>
       <Header view={view} gallery={gallery} />
       {grown > 0 && gallery && <p class="indexing" role="status">Indexing: {numberText(gallery.images)} pictures, {numberText(grown)} of them new</p>}
       <main class={view}>
-        {answer.error && view !== "classes" && <p class="wrong-text" role="alert">{answer.error.message}</p>}
+        {isEmpty && <Empty failed={0} />}
+        {answer.error && !isEmpty && view !== "classes" && <p class="wrong-text" role="alert">{answer.error.message}</p>}
         <ViewOf key={state.gallery} view={view} gallery={gallery} />
       </main>
       {over && <div class="over" aria-hidden="true">Drop the picture anywhere</div>}

@@ -3,6 +3,7 @@
 import { useEffect, useMemo } from "preact/hooks";
 import { readImage, type Gallery, type Match } from "./api";
 import { addExample, searchByExample } from "./drop";
+import { Empty } from "./empty";
 import { embeddingOf, mainOf } from "./examples";
 import { Facets } from "./facets";
 import { FilterBox, useFilterError } from "./filter";
@@ -40,7 +41,7 @@ export function Search({ state, gallery }: { state: State; gallery: Gallery }) {
     ...(isSearch ? { add: (match: Match, sign: 1 | -1) => addExample({ kind: "id", key: match.id, sign }) } : {}),
     select: selection.toggle,
   }), [isSearch, selection.toggle]);
-  if (gallery.images === 0) return <Empty gallery={gallery} />;
+  if (gallery.images === 0) return <Empty failed={gallery.failed} />;
   return (
     <div class="columns">
       <Facets state={state} version={version} />
@@ -92,17 +93,6 @@ function Order({ state }: { state: State }) {
         {ORDERS.map(([value, text]) => <option key={value} value={value}>{text}</option>)}
       </select>
     </label>
-  );
-}
-
-function Empty({ gallery }: { gallery: Gallery }) {
-  return (
-    <section class="empty">
-      <h1>The gallery holds no pictures yet</h1>
-      <p>Index a folder of pictures in a terminal. They appear here while they are indexed.</p>
-      <pre><code>imgret index PICTURES/</code></pre>
-      {gallery.failed > 0 && <p>{numberText(gallery.failed)} files could not be read. <code>imgret info</code> says why.</p>}
-    </section>
   );
 }
 
