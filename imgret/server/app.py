@@ -15,7 +15,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
 from imgret.server.asked import SEARCH_BODIES
-from imgret.server.classes import CLASSIFY_BODIES, class_routes
+from imgret.server.classes import class_routes
 from imgret.server.guard import Guard
 from imgret.server.health import health_routes
 from imgret.server.images import image_routes
@@ -50,6 +50,7 @@ def make_app(options: ServiceOptions) -> Guard:
         summary="Search for images that look like an image.",
         lifespan=lifespan,
         openapi_url=None,
+        generate_unique_id_function=lambda route: route.name,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -75,8 +76,7 @@ def _document(app: FastAPI, options: ServiceOptions) -> dict[str, Any]:
             openapi_version="3.1.0",
         )  # fmt: skip
         models = [
-            (model, "validation")
-            for model in (ProblemDetails, *SEARCH_BODIES, *IMAGE_BODIES, *CLASSIFY_BODIES)
+            (model, "validation") for model in (ProblemDetails, *SEARCH_BODIES, *IMAGE_BODIES)
         ]
         _, definitions = models_json_schema(models, ref_template=REFERENCES)  # type: ignore[arg-type]
         components = document.setdefault("components", {})

@@ -156,4 +156,4 @@ class EmbedAnswer(BaseModel):
     results: list[EmbeddedPicture]
 
 
-SEARCH_BODIES: tuple[type[BaseModel], ...] = (SearchOptions, SearchBody, EmbedBody)
+SEARCH_BODIES: tuple[type[BaseModel], ...] = (SearchBody, EmbedBody)

@@ -46,9 +46,6 @@ class ClassifyAnswer(BaseModel):
     results: list[ClassifiedPicture]
 
 
-CLASSIFY_BODIES: tuple[type[BaseModel], ...] = (ClassifyOptions,)
-
-
 @class_routes.post(
     "/classify",
     openapi_extra={

@@ -76,7 +76,9 @@ def form_schema(model: type[BaseModel] | None = None, **texts: str) -> dict[str,
 
     texts: patterns of those that a form writes in another way than JSON; a list is given again.
     """
-    file = {"type": "string", "contentMediaType": "application/octet-stream"}
+    file = {  # 3.1 has the second key; generators of clients read the first one
+        "type": "string", "format": "binary", "contentMediaType": "application/octet-stream",
+    }  # fmt: skip
     schema: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
     if model is not None:
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")

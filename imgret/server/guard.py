@@ -74,7 +74,7 @@ class Guard:
     async def _answer(self, scope: Scope, incoming: _Incoming, answer: _Answer) -> None:
         headers = Headers(scope=scope)
         self._check_host(headers)
-        origin = self._checked_origin(headers)
+        origin = self._checked_origin(scope, headers)
         answer.origin = origin
         if scope["method"] == "OPTIONS" and origin and "access-control-request-method" in headers:
             await Response(status_code=204, headers=PREFLIGHT)(scope, incoming, answer)
@@ -101,11 +101,15 @@ class Guard:
             return
         raise Problem(421, "This service does not answer to that host. Use its own address.")
 
-    def _checked_origin(self, headers: Headers) -> str | None:
-        """Return the origin of a page of another site that may ask, None for our own page's."""
+    def _checked_origin(self, scope: Scope, headers: Headers) -> str | None:
+        """Return the origin of a page of another site that may ask, None for our own page's.
+
+        A link that leads from elsewhere to our page is no such question.
+        """
         origin = headers.get("origin")
         if origin is None:
-            if headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+            follows = headers.get("sec-fetch-mode") == "navigate" and OPEN.fullmatch(scope["path"])
+            if headers.get("sec-fetch-site") in ("cross-site", "same-site") and not follows:
                 raise Problem(403, "Pages of other sites may not ask. Start with --allow-origin.")
             return None
         if origin in self._options.origins:

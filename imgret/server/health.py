@@ -29,7 +29,10 @@ async def tell_health() -> Health:
 @health_routes.get("/readyz")
 async def tell_readiness(request: Request) -> Health:
     """Tell whether the galleries are open and the encoder is warm; 503 until then."""
-    reason = service_of(request).not_ready
+    service = service_of(request)
+    reason = service.not_ready
+    if any(not retriever.gallery.exists() for retriever in service.galleries.values()):
+        reason = "A gallery is gone. Put it back, or index its images again."
     if reason is not None:
         raise Problem(503, reason, headers={"Retry-After": "2"})
     return Health()

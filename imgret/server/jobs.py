@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from retrieval.progress import Progress
@@ -32,10 +34,12 @@ class Jobs:
     """One thread for such work, and the last results, by what they are of."""
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "imgret-jobs")
+        self._waiting: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._jobs: OrderedDict[Hashable, Job] = OrderedDict()
         self._turn = threading.Lock()
         self._ended = False
+        # a daemon: nobody waits for a map of an hour when the service ends
+        threading.Thread(target=self._work, daemon=True, name="imgret-jobs").start()
 
     def ask(self, key: Hashable, work: Callable[[Progress], Any]) -> Job:
         """Return the job of a key, begun now if it is not there; one that failed is done again."""
@@ -44,7 +48,7 @@ class Jobs:
             if job is None:
                 job = Job(Future())
                 self._jobs[key] = job
-                self._thread.submit(self._do, key, job, work)
+                self._waiting.put(partial(self._do, key, job, work))
             elif job.future.done() and job.future.exception() is not None:
                 del self._jobs[key]
             while len(self._jobs) > RESULTS_KEPT:
@@ -54,7 +58,11 @@ class Jobs:
     def end(self) -> None:
         """End what runs at its next step."""
         self._ended = True
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._waiting.put(lambda: None)
+
+    def _work(self) -> None:
+        while not self._ended:
+            self._waiting.get()()
 
     def _do(self, key: Hashable, job: Job, work: Callable[[Progress], Any]) -> None:
         def progress(step: str, done: int, total: int | None) -> None:

@@ -17,14 +17,16 @@ LogFormat = Literal["text", "json"]
 class Limits:
     """What one request, one client and all together may cost.
 
-    body: bytes of a request. bodies: bytes of all requests that are being answered. pictures: in
-    one request. pixels: of one picture. picture_seconds: of a processor, to decode one picture.
-    waiting: requests that are answered at a time; one more is told to come again. connections: open
-    ones. header_seconds, body_seconds: until a request's header, and the rest of it, is here.
-    write_seconds: for which a client may read nothing of its answer. seconds: of a whole request.
+    body: bytes of a request. json: of one in JSON, which takes longer to read. bodies: bytes of all
+    requests that are being answered. pictures: in one request. pixels: of one picture.
+    picture_seconds: of a processor, to decode one picture. waiting: requests that are answered at
+    a time; one more is told to come again. connections: open ones. header_seconds, body_seconds:
+    until a request's header, and the rest of it, is here. write_seconds: for which a client may
+    read nothing of its answer. seconds: of a whole request.
     """
 
     body: int = 64 << 20
+    json: int = 8 << 20
     bodies: int = 1 << 30
     pictures: int = 16
     pixels: int = 100_000_000

@@ -19,11 +19,13 @@ from imgret.server.shown import (
     DuplicateImages,
     DuplicatesAnswer,
     FacetsAnswer,
+    FilterColumn,
     GalleryAnswer,
     JobProgress,
     MapAnswer,
     MapPoint,
 )
+from retrieval.gallery.filter.columns import KNOWN_COLUMNS
 from retrieval.progress import Progress
 from retrieval.retriever import DuplicateMember, DuplicateReport, Retriever
 from retrieval.retriever.map import GalleryMap
@@ -43,7 +45,7 @@ async def describe_gallery(request: Request, gallery: GalleryName = None) -> Res
     name, options = service.name_of(gallery), service.options
     async with service.opened(gallery) as found:
         version = found.version
-    info = await service.read(service.retriever(gallery).info)
+    info, retriever = await service.info(gallery, version), service.retriever(gallery)
     return json_response(
         GalleryAnswer(
             gallery=name,
@@ -59,6 +61,11 @@ async def describe_gallery(request: Request, gallery: GalleryName = None) -> Res
             index=info.index,
             recall=info.recall,
             confidence=info.confidence,
+            is_written=await service.read(retriever.gallery.is_being_written),
+            columns=[
+                FilterColumn(name=column.name, holds=column.holds)
+                for column in KNOWN_COLUMNS.values()
+            ],
             can_write=not options.read_only,
             can_upload=not options.read_only and options.uploads is not None,
             can_fetch=options.allow_urls,

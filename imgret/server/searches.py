@@ -27,10 +27,12 @@ from imgret.server.asked import (
     SearchOptions,
 )
 from imgret.server.form import MULTIPART, SentPicture, form_schema, is_multipart, read_form
+from imgret.server.guard import too_large
 from imgret.server.problem import Problem, problem_responses
 from imgret.server.service import Service, service_of
 from imgret.server.work import Searched
 from retrieval.errors import ImageError
+from retrieval.refinement import Refinement
 from retrieval.retriever import OpenGallery
 from retrieval.retriever.open_gallery import combined
 from retrieval.text import advised, visible
@@ -38,6 +40,7 @@ from retrieval.text import advised, visible
 JSON = "application/json"
 REGION = r"[0-9]{1,9}(,[0-9]{1,9}){3}"
 EXAMPLE = r"[0-9]{1,18}(:[0-9]{1,2}(\.[0-9]{1,4})?)?"
+MOST_RERANKED, MOST_EXPANDED = 200, 100
 OPTIONS_OF_SEARCH = (
     "where", "min_score", "min_confidence", "prior_known", "distinct", "expand", "rerank",
 )  # fmt: skip
@@ -85,15 +88,14 @@ async def search_gallery(request: Request, gallery: GalleryName = None) -> Respo
         queries = await _queries(service, found, asked, pictures)
         results = await _search(service, found, queries, asked)
         name = service.name_of(gallery)
-        answer = SearchAnswer(
-            gallery=name,
-            version=found.version,
-            results=[
-                _answered(service, name, query, result)
-                for query, result in zip(queries, results, strict=True)
-            ],
-        )
-    return json_response(answer)
+        version = found.version
+
+    def answered() -> Response:
+        pairs = zip(queries, results, strict=True)
+        shown = [_answered(service, name, query, result) for query, result in pairs]
+        return json_response(SearchAnswer(gallery=name, version=version, results=shown))
+
+    return await service.read(answered)
 
 
 @search_routes.post(
@@ -135,7 +137,12 @@ async def read_json(request: Request, model: type[Body]) -> Body:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != JSON:
         raise Problem(415, f"The request is neither {MULTIPART} nor {JSON}. Send one of them.")
-    return model.model_validate_json(await request.body())
+    service, parts = service_of(request), bytearray()
+    async for part in request.stream():
+        parts += part
+        if len(parts) > service.options.limits.json:
+            raise too_large(service.options.limits.json)
+    return await service.read(model.model_validate_json, bytes(parts))
 
 
 def json_response(answer: BaseModel) -> Response:
@@ -254,7 +261,17 @@ async def _search(
             return None
         return await service.search(gallery, query.embedding, asked.k, query.selves, options)
 
+    _check_cost(asked)
     return list(await asyncio.gather(*map(search, queries)))
+
+
+def _check_cost(asked: SearchBody) -> None:
+    """Raise Problem for a refinement that keeps a processor busy for seconds."""
+    given = Refinement.of(asked.expand, None, asked.rerank)
+    if given.rerank and given.rerank.m > MOST_RERANKED:
+        raise Problem(422, f"rerank sorts {given.rerank.m} images. Give {MOST_RERANKED} or less.")
+    if given.expand and given.expand.n > MOST_EXPANDED:
+        raise Problem(422, f"expand takes {given.expand.n} images. Give {MOST_EXPANDED} or less.")
 
 
 def _answered(service: Service, name: str, query: _Asked, result: Searched | None) -> SearchedQuery:

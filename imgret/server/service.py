@@ -25,6 +25,7 @@ from imgret.server.thumbnails import ThumbnailCache
 from imgret.server.traffic import Traffic
 from imgret.server.uploads import Uploaded, UploadWork, store_together
 from imgret.server.work import (
+    LONG_AT_ONCE,
     SEARCHED_AT_ONCE,
     EncodeWork,
     Searched,
@@ -35,7 +36,7 @@ from imgret.server.work import (
 from retrieval.errors import ImgretError
 from retrieval.images import Preprocessing, memory_needed
 from retrieval.loader import decode_in_time, default_workers
-from retrieval.retriever import OpenGallery, Retriever
+from retrieval.retriever import GalleryInfo, OpenGallery, Retriever
 from retrieval.text import one_sentence
 
 if TYPE_CHECKING:
@@ -69,12 +70,16 @@ class Service:
         self._searching: Batcher[SearchWork, Searched] = Batcher(
             "search", search_together, lambda _: SEARCHED_AT_ONCE, self.traffic
         )
+        self._searching_long: Batcher[SearchWork, Searched] = Batcher(
+            "long search", search_together, lambda _: LONG_AT_ONCE, self.traffic
+        )
         self._storing: Batcher[UploadWork, Uploaded] = Batcher(
             "store", self._in_turn(store_together), lambda _: STORED_AT_ONCE, self.traffic
         )
         self._writer = ThreadPoolExecutor(1, "imgret-writer")
         self.thumbnails = ThumbnailCache(self.traffic)
         self.jobs = Jobs()
+        self._infos: dict[str, tuple[str, GalleryInfo]] = {}
         self._classifying: Batcher[tuple[np.ndarray, int], Prediction] = Batcher(
             "classify", self._classify, lambda _: 64, self.traffic
         )
@@ -126,6 +131,15 @@ class Service:
         finally:
             opening.__exit__(None, None, None)
 
+    async def info(self, name: str | None, version: str) -> GalleryInfo:
+        """Describe a gallery; a version once."""
+        name = self.name_of(name)
+        known = self._infos.get(name)
+        if known is None or known[0] != version:
+            known = version, await self.read(self.retriever(name).info)
+            self._infos[name] = known
+        return known[1]
+
     async def embed(
         self, gallery: OpenGallery, content: bytes, crop: tuple[int, int, int, int] | None = None
     ) -> np.ndarray:
@@ -142,7 +156,8 @@ class Service:
         options: Mapping[str, Any] = MappingProxyType({}),
     ) -> Searched:
         """Search by a (d,) embedding, together with others that wait."""
-        return await self._searching.submit(SearchWork(gallery, embedding, k, excluded, options))
+        work = SearchWork(gallery, embedding, k, excluded, options)
+        return await (self._searching_long if work.is_long else self._searching).submit(work)
 
     async def download(self, url: str) -> bytes:
         """Fetch a picture. Raises Problem where that is off, and ImageError."""
@@ -191,7 +206,8 @@ class Service:
 
     def end(self) -> None:
         """Let all threads end."""
-        for batcher in (self._encoding, self._searching, self._storing, self._classifying):
+        searching = (self._searching, self._searching_long)
+        for batcher in (self._encoding, *searching, self._storing, self._classifying):
             batcher.end()
         self._lanes.end()
         self.jobs.end()

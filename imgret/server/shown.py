@@ -85,8 +85,15 @@ class FacetsAnswer(BaseModel):
     months: list[CountedValue]
 
 
+class FilterColumn(BaseModel):
+    """A column that a filter may name, and what it holds."""
+
+    name: str
+    holds: Literal["text", "whole numbers", "true or false"]
+
+
 class GalleryAnswer(BaseModel):
-    """A gallery, and what this service can do with it."""
+    """A gallery, and what this service can do with it. is_written: whether `index` runs now."""
 
     gallery: str
     galleries: list[str]
@@ -101,6 +108,8 @@ class GalleryAnswer(BaseModel):
     index: str
     recall: float | None
     confidence: str
+    is_written: bool
+    columns: list[FilterColumn]
     can_write: bool
     can_upload: bool
     can_fetch: bool
@@ -168,7 +177,7 @@ class MapAnswer(BaseModel):
     points: list[MapPoint]
 
 
-IMAGE_BODIES: tuple[type[BaseModel], ...] = (LabelBody, UploadOptions)
+IMAGE_BODIES: tuple[type[BaseModel], ...] = (LabelBody,)
 
 
 def as_date(modified_ns: int) -> datetime:

@@ -11,7 +11,8 @@ import numpy as np
 
 from retrieval.retriever import GalleryImage, Match, OpenGallery
 
-SEARCHED_AT_ONCE = 64
+SEARCHED_AT_ONCE, LONG_AT_ONCE = 64, 8
+MANY_MATCHES = 200
 NO_IDS = np.empty(0, np.int64)
 
 Work = TypeVar("Work")
@@ -34,6 +35,13 @@ class SearchWork:
     k: int
     excluded: np.ndarray | None
     options: Mapping[str, Any]
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it takes so long that others should not wait for it."""
+        asked = self.options.get
+        deep = asked("distinct") or asked("min_confidence") or asked("rerank")
+        return self.k > MANY_MATCHES or bool(deep)
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,15 @@ export interface Gallery {
   images: number;
   failed: number;
   confidence: string; // "" without probabilities
+  isWritten: boolean; // whether it is indexed now
+  columns: Column[]; // of filters
   canWrite: boolean;
   canClassify: boolean;
+}
+
+export interface Column {
+  name: string;
+  isText: boolean;
 }
 
 export interface Progress {
@@ -154,6 +161,8 @@ export async function readGallery(name: string): Promise<Gallery> {
     names: Array.isArray(answer.galleries) ? answer.galleries.map(String) : [],
     version: String(answer.version ?? ""), images: numberOf(answer.images) ?? 0,
     failed: numberOf(answer.failed) ?? 0, confidence: textOf(answer.confidence) ?? "",
+    isWritten: answer.is_written === true,
+    columns: listOf(answer.columns).map((each) => ({ name: textOf(each.name) ?? "", isText: each.holds === "text" })),
     canWrite: answer.can_write === true, canClassify: answer.can_classify === true,
   };
 }

@@ -40,7 +40,9 @@ export function App() {
   return (
     <>
       <Header view={view} gallery={gallery} />
-      {grown > 0 && gallery && <p class="indexing" role="status">Indexing: {numberText(gallery.images)} pictures, {numberText(grown)} of them new</p>}
+      {gallery && (grown > 0 || gallery.isWritten) && (
+        <p class="indexing" role="status">Indexing: {numberText(gallery.images)} pictures{grown > 0 && `, ${numberText(grown)} of them new`}</p>
+      )}
       <main class={view}>
         {isEmpty && <Empty failed={0} />}
         {answer.error && !isEmpty && view !== "classes" && <p class="wrong-text" role="alert">{answer.error.message}</p>}

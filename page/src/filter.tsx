@@ -1,7 +1,7 @@
 // The box for a filter: it completes columns and values, and shows what is wrong in place.
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import { browse, readCounts } from "./api";
+import { browse, readCounts, type Column } from "./api";
 import { complete, type Offer } from "./completion";
 import { change, useAnswer } from "./hooks";
 import { visible } from "./names";
@@ -17,7 +17,7 @@ export function useFilterError(state: State): string {
   return check.error?.status === 422 ? check.error.message : "";
 }
 
-export function FilterBox({ state, error }: { state: State; error: string }) {
+export function FilterBox({ state, error, columns }: { state: State; error: string; columns: Column[] }) {
   const [text, setText] = useState(state.where);
   const [offers, setOffers] = useState<Offer[]>([]);
   const [at, setAt] = useState(-1);
@@ -33,7 +33,7 @@ export function FilterBox({ state, error }: { state: State; error: string }) {
   }
 
   function look(value: string, place: number): void {
-    setOffers(complete(value, place, valuesOf));
+    setOffers(complete(value, place, columns, valuesOf));
     setAt(-1);
   }
 

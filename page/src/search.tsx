@@ -48,7 +48,7 @@ export function Search({ state, gallery }: { state: State; gallery: Gallery }) {
       <div class="content">
         <Query state={state} />
         <div class="bar">
-          <FilterBox state={state} error={filterError} />
+          <FilterBox state={state} error={filterError} columns={gallery.columns} />
           {isSearch ? <Threshold state={state} items={shown.items} /> : <Order state={state} />}
         </div>
         <Count shown={shown} items={items} isSearch={isSearch} state={state} />

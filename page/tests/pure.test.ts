@@ -58,7 +58,8 @@ test("what leaves the page is quoted", () => {
 test("the filter box offers columns, conditions and values", () => {
   const values = (column: string, typed: string) =>
     column === "label" ? ["bolt", "nut's"].filter((value) => value.startsWith(typed)) : [];
-  const texts = (filter: string) => complete(filter, filter.length, values).map((offer) => offer.text);
+  const columns = [{ name: "label", isText: true }, { name: "width", isText: false }];
+  const texts = (filter: string) => complete(filter, filter.length, columns, values).map((offer) => offer.text);
   expect(texts("la")).toEqual(["label"]);
   expect(texts("label ")).toContain("IN (");
   expect(texts("label = ")).toEqual(["'bolt'", "'nut''s'"]);

@@ -83,7 +83,7 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextlib.contextmanager
 def serving(folder: Path, cache: Path, *arguments: object, **more: str) -> Iterator[str]:
-    """`imgret serve` in a folder, and its address. It logs into a file, since a pipe is full soon."""
+    """The address of `imgret serve` in a folder. It logs into a file: a pipe would soon be full."""
     with (folder / "log").open("w") as log, subprocess.Popen(
         command_line("serve", "--port", 0, *arguments), cwd=folder, stdout=subprocess.PIPE,
         stderr=log, text=True, env=command_environment(cache) | {"OMP_NUM_THREADS": "1"} | more,

@@ -132,6 +132,7 @@ def test_an_upload_beside_another_writer_is_told_to_come_again(own: Path) -> Non
     options = ServiceOptions({"own": own / ".imgret"}, uploads=own / "sent")
     with in_thread(options) as client:
         with Retriever(own / ".imgret").gallery.lock():
+            assert client.get("/v1/gallery").json()["is_written"]
             answer = client.post("/v1/images", files={"picture": encoded(1)})
         assert is_problem(answer, 503)
         assert answer.headers["retry-after"]
@@ -143,5 +144,6 @@ def test_a_gallery_that_is_gone_is_told_and_found_again(own: Path) -> None:
     with in_thread(ServiceOptions({"own": own / ".imgret"})) as client:
         (own / ".imgret").rename(own / "away")
         assert is_problem(client.get("/v1/images"), 503)
+        assert is_problem(client.get("/readyz"), 503)
         (own / "away").rename(own / ".imgret")
         assert client.get("/v1/images").status_code == 200

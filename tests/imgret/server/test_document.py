@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,6 +121,44 @@ def test_no_request_of_many_breaks_the_service(
     service: httpx.Client, document: dict[str, Any]
 ) -> None:
     check(service, document, LONG)
+
+
+USES_THE_CLIENT = """
+import io, sys
+from made import Client
+from made.api.images import list_images, show_image
+from made.api.search import search_gallery
+from made.models import SearchBody, SearchGalleryFilesSearchOptions
+from made.types import File
+
+client = Client(base_url=sys.argv[1])
+first = list_images.sync(client=client, limit=1).images[0]
+assert show_image.sync(first.id, client=client).path == first.path
+by_id = search_gallery.sync(client=client, body=SearchBody(ids=[first.id], k=3))
+with open(first.path, "rb") as file:
+    sent = SearchGalleryFilesSearchOptions(picture=[File(file, "a.jpg", "image/jpeg")], k=3)
+    by_picture = search_gallery.sync(client=client, body=sent)
+for answer in (by_id, by_picture):
+    assert [match.id for match in answer.results[0].matches][0] == first.id, answer
+problem = search_gallery.sync(client=client, body=SearchBody(ids=[5]))
+assert problem.status == 422, problem
+"""
+
+
+def test_a_client_that_is_generated_from_it_searches(
+    service: httpx.Client, document: dict[str, Any], tmp_path: Path
+) -> None:
+    pytest.importorskip("openapi_python_client", reason="needs openapi-python-client")
+    (tmp_path / "api.json").write_text(json.dumps(document))
+    generate = ["-m", "openapi_python_client", "generate", "--meta", "none", "--path", "api.json"]
+    for command in (
+        [*generate, "--output-path", "made"],
+        ["-c", USES_THE_CLIENT, service.base_url],
+    ):
+        done = subprocess.run(
+            [sys.executable, *map(str, command)], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_document_names_the_kinds_of_bodies(document: dict[str, Any], tmp_path: Path) -> None:

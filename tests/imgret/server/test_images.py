@@ -120,6 +120,8 @@ def test_facets_and_the_gallery_are_told(client: httpx.Client) -> None:
     told = client.get("/v1/gallery").json()
     assert (told["images"], told["backbone"], told["galleries"]) == (24, "mini", ["one"])
     assert (told["can_write"], told["can_upload"], told["can_classify"]) == (True, False, False)
+    assert {"name": "label", "holds": "text"} in told["columns"]
+    assert not told["is_written"]
 
 
 def test_several_galleries_are_told_apart(stored: Path, own: Path) -> None:

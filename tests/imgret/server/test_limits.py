@@ -83,6 +83,19 @@ def test_a_body_that_does_not_say_its_size_is_counted(stored: Path) -> None:
         assert is_problem(client.post("/v1/search", content=endless(), headers=sent), 413)
 
 
+def test_json_is_bounded_by_itself(stored: Path) -> None:
+    with limited(stored, json=100) as client:
+        answer = client.post("/v1/search", json={"ids": [1], "where": "x" * 100})
+        assert is_problem(answer, 413)
+
+
+@pytest.mark.parametrize("asked", [{"rerank": "201"}, {"expand": "101"}, {"k": 1001}])
+def test_a_search_that_takes_long_is_bounded(stored: Path, asked: dict[str, object]) -> None:
+    with limited(stored) as client:
+        id = client.get("/v1/images?limit=1").json()["images"][0]["id"]
+        assert is_problem(client.post("/v1/search", json={"ids": [id], **asked}), 422)
+
+
 def test_the_bodies_of_all_requests_are_bounded(stored: Path) -> None:
     with limited(stored, bodies=1000, body=900, body_seconds=5) as client:
         with connect(client) as slow:

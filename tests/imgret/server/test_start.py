@@ -121,6 +121,9 @@ def test_another_host_or_origin_is_refused(service: Started) -> None:
         answer = client.get("/healthz", headers=headers)
         assert is_problem(answer, 403)
         assert "access-control-allow-origin" not in answer.headers
+    link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    assert client.get("/", headers=link).status_code == 200
+    assert is_problem(client.get("/metrics", headers=link), 403)
 
 
 def test_what_is_not_http_is_told_so(service: Started) -> None:
@@ -278,3 +281,14 @@ def test_many_connections_at_once_are_answered(service: Started) -> None:
     for thread in threads:
         thread.join()
     assert codes == [200] * 50
+
+
+def test_it_ends_at_once_while_something_long_runs_in_the_background(
+    stored: Path, cache: Path
+) -> None:
+    with started(stored, cache) as found:
+        assert found.client.get("/v1/map").status_code in (200, 202)
+        found.client.get("/v1/duplicates")
+        began = time.monotonic()
+        assert found.end() == 0
+        assert time.monotonic() - began < 30
