@@ -26,6 +26,8 @@ export function App() {
   // one that does not answer for a moment is still on show
   const gallery = answer.value ?? (last.current?.of === state.gallery ? last.current.gallery : null);
   const grown = useGrowth(gallery);
+  const [written, setWritten] = useState(0); // times in a row; a label is written in less than one
+  useEffect(() => setWritten((before) => (gallery?.isWritten ? before + 1 : 0)), [gallery]);
   useEffect(() => {
     const timer = setInterval(() => document.hidden || setTurn((before) => before + 1), LOOK_AGAIN);
     return () => clearInterval(timer);
@@ -40,7 +42,7 @@ export function App() {
   return (
     <>
       <Header view={view} gallery={gallery} />
-      {gallery && (grown > 0 || gallery.isWritten) && (
+      {gallery && (grown > 0 || written > 1) && (
         <p class="indexing" role="status">Indexing: {numberText(gallery.images)} pictures{grown > 0 && `, ${numberText(grown)} of them new`}</p>
       )}
       <main class={view}>

@@ -19,7 +19,7 @@ import { lineOf, Threshold, valueOf } from "./threshold";
 import { packed } from "./vector";
 
 const ORDERS: [string, string][] = [
-  ["", "as indexed"], ["-date", "newest first"], ["date", "oldest first"], ["path", "by name"], ["label", "by label"],
+  ["", "as indexed"], ["-date", "newest first"], ["date", "oldest first"], ["path", "by path"], ["label", "by label"],
   ["-size", "largest first"],
 ];
 

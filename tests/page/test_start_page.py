@@ -48,7 +48,7 @@ def test_a_token_is_asked_for_and_pictures_are_shown_with_it(
 ) -> None:
     Retriever(tmp_path / ".imgret").index(save_pictures(tmp_path / "pictures"))
     token = "abcdefgh12345678"  # noqa: S105  of this test alone
-    with serving(tmp_path, cache, **{"IMGRET_TOKEN": token}) as address:
+    with serving(tmp_path, cache, IMGRET_TOKEN=token) as address:
         tab.goto(address)
         tab.get_by_label("Token").fill("hgfedcba12345678")
         tab.keyboard.press("Enter")
