@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import re
 import socket
@@ -38,7 +39,7 @@ SECURITY_HEADERS = {
     "referrer-policy": "no-referrer",
     "cross-origin-resource-policy": "same-origin",
 }
-DISCARD_SECONDS, DISCARD_BYTES = 0.5, 4 << 20
+LOOK_SECONDS, LINGER_SECONDS = 0.001, 0.3
 HOST_NAME = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::\d{1,5})?")
 
 
@@ -195,17 +196,11 @@ class _Incoming:
         self._take(message)
         return message
 
-    async def discard(self) -> None:
-        """Read a little of what nobody wants: who is cut off while sending sees no answer."""
-        until, left = time.monotonic() + DISCARD_SECONDS, DISCARD_BYTES
-        while not self.is_read and left > 0 and self._until > time.monotonic():
-            try:
-                async with asyncio.timeout(max(0.0, until - time.monotonic())):
-                    message = await self._receive()
-            except TimeoutError:
-                return
-            left -= len(message.get("body", b""))
-            self._take(message)
+    async def look(self) -> None:
+        """Take what is here already of what nobody asks for."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_SECONDS):
+                self._take(await self._receive())
 
     def _take(self, message: Message) -> None:
         self.is_read = message["type"] != "http.request" or not message.get("more_body", False)
@@ -224,6 +219,7 @@ class _Answer:
         self._began = time.monotonic()
         self._debug = options.debug
         self._path = scope["path"]
+        self._lingers = False
         self.status = 0
         self.origin: str | None = None
 
@@ -240,13 +236,19 @@ class _Answer:
                 headers["access-control-allow-origin"] = self.origin
                 headers["cross-origin-resource-policy"] = "cross-origin"
                 headers.add_vary_header("Origin")
-            if self._has_body:
-                await self._incoming.discard()
             if self._has_body and not self._incoming.is_read:
+                await self._incoming.look()
+                self._lingers = not self._incoming.is_read
+            if self._lingers:
                 headers["connection"] = "close"  # what is still to come is not read
             if self._debug:
                 took = 1000 * (time.monotonic() - self._began)
                 headers["server-timing"] = f"total;dur={took:.1f}"
+        ends = message["type"] == "http.response.body" and not message.get("more_body", False)
+        if self._lingers and ends:  # cut off at once, a client that still sends sees no answer
+            await self._send({**message, "more_body": True})
+            await asyncio.sleep(LINGER_SECONDS)
+            message = {"type": "http.response.body", "body": b""}
         await self._send(message)
 
 

@@ -245,3 +245,14 @@ def test_threads_and_files_do_not_add_up(stored: Path) -> None:
         after = threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
     assert after[0] <= before[0] + 8
     assert after[1] <= before[1] + 8
+
+
+def test_who_is_refused_while_sending_much_sees_why(stored: Path) -> None:
+    with limited(stored, waiting=0) as client, ThreadPoolExecutor(8) as threads:
+        files = {"picture": b"x" * (20 << 20)}
+        began = time.monotonic()
+        answers = list(threads.map(lambda _: client.post("/v1/search", files=files), range(16)))
+        assert all(is_problem(answer, 429) for answer in answers)
+        assert time.monotonic() - began < 30
+        before = client.get("/metrics").text
+        assert "imgret_requests_running 0.0" in before
