@@ -40,13 +40,39 @@ export function Grid(props: GridProps) {
     lineAt, LINE_HEIGHT,
   ), [items, columns, cardWidth, lineAt]);
   const [from, to] = useWindow(box, laid.rows, laid.height);
-  const [active, setActive] = useState(0);
-  const focus = useRef(false);
-  const at = Math.min(active, Math.max(0, items.length - 1));
+  const { at, onKeyDown, onFocusIn } = useCursor(box, laid.rows, columns, items, props.actions);
 
   useEffect(() => {
     if (onEnd && to >= laid.rows.length - 6) onEnd();
   }, [to, laid.rows.length, onEnd]);
+
+  const shown = laid.rows.map((row, n) => ({ row, n })).slice(from, to);
+  const kept = rowOf(laid.rows, at); // stays in the document, so that the focus does
+  const keptRow = laid.rows[kept];
+  if (keptRow && (kept < from || kept >= to)) shown.push({ row: keptRow, n: kept });
+  return (
+    <div
+      ref={box} class="grid" role="grid" aria-label={props.label} aria-busy={props.waits} aria-rowcount={laid.rows.length}
+      aria-multiselectable={props.actions.select ? true : undefined}
+      style={{ height: `${laid.height}px` }} onKeyDown={onKeyDown}
+      onFocusIn={onFocusIn}
+    >
+      {width > 0 && shown.map(({ row, n }) => (
+        <GridRow
+          key={row.kind === "line" ? "line" : row.start} row={row} n={n} columns={columns} cardWidth={cardWidth}
+          at={at >= row.start && at < row.end ? at : -1} items={items} gallery={props.gallery} known={props.known}
+          lineText={props.lineText} selected={props.selected} actions={props.actions}
+        />
+      ))}
+    </div>
+  );
+}
+
+/** The card that the keys are on; Tab reaches this one alone. */
+function useCursor(box: { current: HTMLElement | null }, rows: Row[], columns: number, items: Match[], actions: CardActions) {
+  const [active, setActive] = useState(0);
+  const focus = useRef(false);
+  const at = Math.min(active, Math.max(0, items.length - 1));
 
   useLayoutEffect(() => {
     if (!focus.current || !box.current) return;
@@ -59,7 +85,7 @@ export function Grid(props: GridProps) {
   function onKeyDown(event: KeyboardEvent): void {
     const cell = (event.target as HTMLElement).closest<HTMLElement>("[data-index]");
     if (!cell || event.ctrlKey || event.metaKey || event.altKey) return;
-    const next = reached(event.key, Number(cell.dataset.index), items.length, columns, laid.rows);
+    const next = reached(event.key, Number(cell.dataset.index), items.length, columns, rows);
     if (next !== null) {
       event.preventDefault();
       focus.current = true;
@@ -68,32 +94,13 @@ export function Grid(props: GridProps) {
     }
     if (event.target !== cell) return;
     const match = items[Number(cell.dataset.index)];
-    if (match && act(event, match, Number(cell.dataset.index), props.actions)) event.preventDefault();
+    if (match && act(event, match, Number(cell.dataset.index), actions)) event.preventDefault();
   }
-
-  const shown = laid.rows.map((row, n) => ({ row, n })).slice(from, to);
-  const kept = rowOf(laid.rows, at); // stays in the document, so that the focus does
-  const keptRow = laid.rows[kept];
-  if (keptRow && (kept < from || kept >= to)) shown.push({ row: keptRow, n: kept });
-  return (
-    <div
-      ref={box} class="grid" role="grid" aria-label={props.label} aria-busy={props.waits} aria-rowcount={laid.rows.length}
-      aria-multiselectable={props.actions.select ? true : undefined}
-      style={{ height: `${laid.height}px` }} onKeyDown={onKeyDown}
-      onFocusIn={(event: FocusEvent) => {
-        const cell = (event.target as HTMLElement).closest<HTMLElement>("[data-index]");
-        if (cell) setActive(Number(cell.dataset.index));
-      }}
-    >
-      {width > 0 && shown.map(({ row, n }) => (
-        <GridRow
-          key={row.kind === "line" ? "line" : row.start} row={row} n={n} columns={columns} cardWidth={cardWidth}
-          at={at >= row.start && at < row.end ? at : -1} items={items} gallery={props.gallery} known={props.known}
-          lineText={props.lineText} selected={props.selected} actions={props.actions}
-        />
-      ))}
-    </div>
-  );
+  function onFocusIn(event: FocusEvent): void {
+    const cell = (event.target as HTMLElement).closest<HTMLElement>("[data-index]");
+    if (cell) setActive(Number(cell.dataset.index));
+  }
+  return { at, onKeyDown, onFocusIn };
 }
 
 interface RowProps extends Pick<GridProps, "items" | "gallery" | "known" | "lineText" | "selected" | "actions"> {
