@@ -22,8 +22,15 @@ export interface Gallery {
   images: number;
   failed: number;
   confidence: string; // "" without probabilities
+  isWritten: boolean; // whether it is indexed now
+  columns: Column[]; // of filters
   canWrite: boolean;
   canClassify: boolean;
+}
+
+export interface Column {
+  name: string;
+  isText: boolean;
 }
 
 export interface Progress {
@@ -89,6 +96,7 @@ export class Refusal extends Error {
 type Raw = Record<string, unknown>;
 
 const TOKEN = "imgret token";
+const SHORT_WAIT = 1; // seconds
 let token = sessionStorage.getItem(TOKEN) ?? "";
 
 export function hasToken(): boolean {
@@ -100,7 +108,8 @@ export function setToken(given: string): void {
   sessionStorage.setItem(TOKEN, given);
 }
 
-export async function ask(path: string, init: RequestInit = {}): Promise<Response> {
+/** Ask the service, again where it says that it is busy for a moment. Throws Refusal. */
+export async function ask(path: string, init: RequestInit = {}, tries = 4): Promise<Response> {
   const headers = new Headers(init.headers);
   if (token) headers.set("authorization", `Bearer ${token}`);
   let response: Response;
@@ -109,6 +118,12 @@ export async function ask(path: string, init: RequestInit = {}): Promise<Respons
   } catch (error) {
     if (error instanceof DOMException && error.name === "AbortError") throw error;
     throw new Refusal(0, "The service does not answer. Look whether `imgret serve` still runs.");
+  }
+  const wait = Number(response.headers.get("retry-after") ?? NaN);
+  if ((response.status === 429 || response.status === 503) && wait <= SHORT_WAIT && tries > 1) {
+    await new Promise((resolve) => setTimeout(resolve, 1000 * wait));
+    init.signal?.throwIfAborted();
+    return ask(path, init, tries - 1);
   }
   if (!response.ok) throw new Refusal(response.status, await detailOf(response));
   return response;
@@ -154,6 +169,8 @@ export async function readGallery(name: string): Promise<Gallery> {
     names: Array.isArray(answer.galleries) ? answer.galleries.map(String) : [],
     version: String(answer.version ?? ""), images: numberOf(answer.images) ?? 0,
     failed: numberOf(answer.failed) ?? 0, confidence: textOf(answer.confidence) ?? "",
+    isWritten: answer.is_written === true,
+    columns: listOf(answer.columns).map((each) => ({ name: textOf(each.name) ?? "", isText: each.holds === "text" })),
     canWrite: answer.can_write === true, canClassify: answer.can_classify === true,
   };
 }

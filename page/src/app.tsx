@@ -5,6 +5,7 @@ import { readGallery, type Gallery } from "./api";
 import { Classes } from "./classes";
 import { takePictures, searchByFile } from "./drop";
 import { Duplicates } from "./duplicates";
+import { Empty } from "./empty";
 import { addressOf, change, stateNow, useAddress, useAnswer } from "./hooks";
 import { MapView } from "./map";
 import { numberText } from "./names";
@@ -20,8 +21,13 @@ export function App() {
   const [turn, setTurn] = useState(0);
   const [over, setOver] = useState(false);
   const answer = useAnswer(`${state.gallery} ${turn}`, () => readGallery(state.gallery));
-  const gallery = answer.value;
+  const last = useRef<{ of: string; gallery: Gallery } | null>(null);
+  if (answer.value) last.current = { of: state.gallery, gallery: answer.value };
+  // one that does not answer for a moment is still on show
+  const gallery = answer.value ?? (last.current?.of === state.gallery ? last.current.gallery : null);
   const grown = useGrowth(gallery);
+  const [written, setWritten] = useState(0); // times in a row; a label is written in less than one
+  useEffect(() => setWritten((before) => (gallery?.isWritten ? before + 1 : 0)), [gallery]);
   useEffect(() => {
     const timer = setInterval(() => document.hidden || setTurn((before) => before + 1), LOOK_AGAIN);
     return () => clearInterval(timer);
@@ -30,14 +36,18 @@ export function App() {
     if (stateNow().view === "classes") dispatchEvent(new CustomEvent("classify", { detail: file }));
     else void searchByFile(file);
   }, setOver), []);
-  if (answer.error?.status === 401) return <TokenForm error={answer.error} onToken={() => location.reload()} />;
+  if (answer.error?.status === 401) return <TokenForm onToken={() => location.reload()} />;
   const view = answer.error?.status === 404 && !state.gallery ? "classes" : state.view; // served with --model alone
+  const isEmpty = !gallery && answer.error?.status === 503 && answer.error.message.includes("imgret index");
   return (
     <>
       <Header view={view} gallery={gallery} />
-      {grown > 0 && gallery && <p class="indexing" role="status">Indexing: {numberText(gallery.images)} pictures, {numberText(grown)} of them new</p>}
+      {gallery && (grown > 0 || written > 1) && (
+        <p class="indexing" role="status">Indexing: {numberText(gallery.images)} pictures{grown > 0 && `, ${numberText(grown)} of them new`}</p>
+      )}
       <main class={view}>
-        {answer.error && view !== "classes" && <p class="wrong-text" role="alert">{answer.error.message}</p>}
+        {isEmpty && <Empty failed={0} />}
+        {answer.error && !isEmpty && view !== "classes" && <p class="wrong-text" role="alert">{answer.error.message}</p>}
         <ViewOf key={state.gallery} view={view} gallery={gallery} />
       </main>
       {over && <div class="over" aria-hidden="true">Drop the picture anywhere</div>}
@@ -71,6 +81,7 @@ function Header({ view, gallery }: { view: View; gallery: Gallery | null }) {
   if (gallery?.canClassify || view === "classes") tabs.push(["classes", "Classes"]);
   return (
     <header class="top">
+      <button class="plain skip" onClick={() => document.querySelector<HTMLElement>(".card[tabindex='0']")?.focus()}>To the pictures</button>
       <a class="brand" href={`#${gallery && stateNow().gallery ? `gallery=${encodeURIComponent(stateNow().gallery)}` : ""}`} onClick={goHome}>imgret</a>
       <nav aria-label="Views">
         {tabs.map(([name, text]) => (
@@ -94,6 +105,7 @@ function Header({ view, gallery }: { view: View; gallery: Gallery | null }) {
             </select>
           </label>
         : <span class="which">{gallery && `${numberText(gallery.images)} pictures`}</span>}
+      <a class="api" href="/api/docs">API</a>
     </header>
   );
 }

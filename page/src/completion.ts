@@ -1,9 +1,7 @@
 // What the filter box offers: columns, conditions, and values of the column that came before.
 
-export const COLUMNS = [
-  "label", "path", "root", "width", "height", "size", "mtime_ns", "id", "sha256",
-  "facts.format", "facts.frames", "facts.depth", "facts.alpha", "facts.profile", "facts.note",
-];
+import type { Column } from "./api";
+
 const AFTER_COLUMN = ["=", "!=", "<", "<=", ">", ">=", "IN (", "LIKE", "ILIKE", "BETWEEN", "IS NULL", "IS NOT NULL"];
 const AFTER_VALUE = ["AND", "OR"];
 
@@ -17,8 +15,8 @@ export type ValuesOf = (column: string, typed: string) => string[];
 
 const TOKEN = /'(?:[^']|'')*'?|"(?:[^"]|"")*"?|[A-Za-z_][\w.]*|-?\d+(?:\.\d+)?|<=|>=|!=|<>|[=<>(),]/g;
 
-/** Offer what may stand at a place of a filter. quoted: how text is written in it. */
-export function complete(filter: string, place: number, valuesOf: ValuesOf): Offer[] {
+/** Offer what may stand at a place of a filter. */
+export function complete(filter: string, place: number, columns: Column[], valuesOf: ValuesOf): Offer[] {
   const before = filter.slice(0, place);
   const tokens = [...before.matchAll(TOKEN)].map((found) => ({ text: found[0], at: found.index }));
   const last = tokens.at(-1);
@@ -27,38 +25,35 @@ export function complete(filter: string, place: number, valuesOf: ValuesOf): Off
   const typed = isOpen ? last.text : "";
   const from = isOpen ? last.at : place;
   const past = (isOpen ? tokens.slice(0, -1) : tokens).map((token) => token.text);
-  const offers = candidates(past, typed, valuesOf);
+  const offers = candidates(past, typed, columns, valuesOf);
   return offers.slice(0, 12).map((text) => ({ text, from, to: place }));
 }
 
-function candidates(past: string[], typed: string, valuesOf: ValuesOf): string[] {
+function candidates(past: string[], typed: string, columns: Column[], valuesOf: ValuesOf): string[] {
   const previous = past.at(-1)?.toLowerCase() ?? "";
   const fits = (words: string[]) =>
     words.filter((word) => word.toLowerCase().startsWith(typed.toLowerCase()) && word !== typed);
   if (["", "and", "or", "not"].includes(previous) || (previous === "(" && past.at(-2)?.toLowerCase() !== "in")) {
-    return fits(COLUMNS);
+    return fits(columns.map((each) => each.name));
   }
-  const column = columnBefore(past);
+  const column = columnBefore(past, columns);
   if (column && /^([=<>!]+|like|ilike|between|\(|,)$/.test(previous)) {
     const bare = typed.replace(/^['"]/, "").replaceAll("''", "'");
-    return valuesOf(column, bare)
-      .map((value) => (/^-?\d+(\.\d+)?$|^(true|false)$/.test(value) && !isText(column) ? value : `'${value.replaceAll("'", "''")}'`))
+    return valuesOf(column.name, bare)
+      .map((value) => (column.isText ? `'${value.replaceAll("'", "''")}'` : value))
       .filter((value) => value !== typed);
   }
-  if (COLUMNS.includes(previous)) return fits(AFTER_COLUMN);
+  if (columns.some((each) => each.name === previous)) return fits(AFTER_COLUMN);
   return fits(AFTER_VALUE);
 }
 
-function columnBefore(past: string[]): string | null {
+function columnBefore(past: string[], columns: Column[]): Column | null {
   for (const word of [...past].reverse()) {
-    if (COLUMNS.includes(word.toLowerCase())) return word.toLowerCase();
+    const found = columns.find((each) => each.name === word.toLowerCase());
+    if (found) return found;
     if (/^(and|or)$/i.test(word)) return null;
   }
   return null;
-}
-
-function isText(column: string): boolean {
-  return ["label", "path", "root", "sha256", "facts.format", "facts.profile", "facts.note"].includes(column);
 }
 
 function isClosed(token: string): boolean {

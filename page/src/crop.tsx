@@ -16,9 +16,33 @@ interface Size {
   h: number;
 }
 
-export function Crop({ path, box, drawing, onBox }: CropProps) {
-  const source = useSource(path);
+export function Crop(props: CropProps) {
+  const source = useSource(props.path);
   const [size, setSize] = useState<Size | null>(null);
+  const { area, drawn, handlers } = useDrawn(props, size);
+  return (
+    <div
+      ref={area} class={`crop ${props.drawing ? "drawing" : ""}`} tabIndex={0} role="application"
+      aria-label="Query. Arrow keys draw and move a box, with Shift they resize it; Enter searches by it, Escape removes it."
+      {...handlers}
+    >
+      <img
+        src={source} alt="The query" draggable={false}
+        onLoad={(event: Event) => {
+          const image = event.target as HTMLImageElement;
+          setSize({ w: image.naturalWidth, h: image.naturalHeight });
+        }}
+      />
+      {drawn && size && <div class="box" style={styleOf(drawn, size)} />}
+      <span class="unseen" aria-live="polite">
+        {drawn ? `Box at ${drawn.x}, ${drawn.y}, ${drawn.w} by ${drawn.h} pixels` : ""}
+      </span>
+    </div>
+  );
+}
+
+/** The box while it is drawn, and what draws it. */
+function useDrawn({ box, drawing, onBox }: CropProps, size: Size | null) {
   const [drawn, setDrawn] = useState<Box | null>(box);
   const start = useRef<{ x: number; y: number } | null>(null);
   const area = useRef<HTMLDivElement>(null);
@@ -59,30 +83,14 @@ export function Crop({ path, box, drawing, onBox }: CropProps) {
     event.stopPropagation();
   }
 
-  return (
-    <div
-      ref={area} class={`crop ${drawing ? "drawing" : ""}`} tabIndex={0} role="application"
-      aria-label="Query. Arrow keys draw and move a box, with Shift they resize it; Enter searches by it, Escape removes it."
-      onKeyDown={onKey} onPointerMove={onMove} onPointerUp={onUp} onPointerCancel={() => (start.current = null)}
-      onPointerDown={(event: PointerEvent) => {
-        if (event.button !== 0 || (event.pointerType === "touch" && !drawing)) return;
-        start.current = at(event);
-        area.current?.setPointerCapture(event.pointerId);
-      }}
-    >
-      <img
-        src={source} alt="The query" draggable={false}
-        onLoad={(event: Event) => {
-          const image = event.target as HTMLImageElement;
-          setSize({ w: image.naturalWidth, h: image.naturalHeight });
-        }}
-      />
-      {drawn && size && <div class="box" style={styleOf(drawn, size)} />}
-      <span class="unseen" aria-live="polite">
-        {drawn ? `Box at ${drawn.x}, ${drawn.y}, ${drawn.w} by ${drawn.h} pixels` : ""}
-      </span>
-    </div>
-  );
+  function onDown(event: PointerEvent): void {
+    if (event.button !== 0 || (event.pointerType === "touch" && !drawing)) return;
+    start.current = at(event);
+    area.current?.setPointerCapture(event.pointerId);
+  }
+  const onPointerCancel = () => (start.current = null);
+  const handlers = { onKeyDown: onKey, onPointerMove: onMove, onPointerUp: onUp, onPointerDown: onDown, onPointerCancel };
+  return { area, drawn, handlers };
 }
 
 function between(a: { x: number; y: number }, b: { x: number; y: number }): Box {

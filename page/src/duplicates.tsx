@@ -20,38 +20,9 @@ const TIERS: [string, string][] = [
 type Kept = Map<string, string | null>; // null: all
 
 export function Duplicates({ gallery, name }: { gallery: Gallery; name: string }) {
-  const [turn, setTurn] = useState(0);
   const [tier, setTier] = useState("similar");
   const [kept, setKept] = useState<Kept>(new Map());
-  const [more, setMore] = useState<Group[]>([]);
-  const [next, setNext] = useState<string | null>(null);
-  const [version] = useState(gallery.version); // a review is of one version
-  const answer = useAnswer(`duplicates ${name} ${version} ${tier} ${turn}`, () => readDuplicates(name, tier, null));
-  const first = answer.value;
-  const progress = first?.progress ?? null;
-  useEffect(() => {
-    setMore([]);
-    setNext(first?.next ?? null);
-    if (!progress) return;
-    const timer = setTimeout(() => setTurn(turn + 1), LOOK_AGAIN);
-    return () => clearTimeout(timer);
-  }, [first]);
-  const groups = [...(first?.groups ?? []), ...more];
-
-  /** Read the pages that are left, or one of them. */
-  async function read(isAll: boolean): Promise<Group[]> {
-    const found: Group[] = [];
-    let cursor = next;
-    while (cursor !== null) {
-      const page = await readDuplicates(name, tier, cursor);
-      found.push(...page.groups);
-      cursor = page.next;
-      if (!isAll) break;
-    }
-    setMore([...more, ...found]);
-    setNext(cursor);
-    return [...groups, ...found];
-  }
+  const { answer, first, progress, groups, next, read } = useGroups(gallery, name, tier);
   const write = async (isScript: boolean) => {
     const others = othersOf(await read(true), kept);
     if (isScript) download("remove-duplicates.sh", scriptOf(others), "text/x-shellscript");
@@ -81,6 +52,41 @@ export function Duplicates({ gallery, name }: { gallery: Gallery; name: string }
       {next !== null && <button class="plain" onClick={() => void read(false)}>Show more of {numberText(first?.total ?? 0)}</button>}
     </div>
   );
+}
+
+/** The groups of a kind, a page after the other. */
+function useGroups(gallery: Gallery, name: string, tier: string) {
+  const [turn, setTurn] = useState(0);
+  const [more, setMore] = useState<Group[]>([]);
+  const [next, setNext] = useState<string | null>(null);
+  const [version] = useState(gallery.version); // a review is of one version
+  const answer = useAnswer(`duplicates ${name} ${version} ${tier} ${turn}`, () => readDuplicates(name, tier, null));
+  const first = answer.value;
+  const progress = first?.progress ?? null;
+  useEffect(() => {
+    setMore([]);
+    setNext(first?.next ?? null);
+    if (!progress) return;
+    const timer = setTimeout(() => setTurn(turn + 1), LOOK_AGAIN);
+    return () => clearTimeout(timer);
+  }, [first]);
+  const groups = [...(first?.groups ?? []), ...more];
+
+  /** Read the pages that are left, or one of them. */
+  async function read(isAll: boolean): Promise<Group[]> {
+    const found: Group[] = [];
+    let cursor = next;
+    while (cursor !== null) {
+      const page = await readDuplicates(name, tier, cursor);
+      found.push(...page.groups);
+      cursor = page.next;
+      if (!isAll) break;
+    }
+    setMore([...more, ...found]);
+    setNext(cursor);
+    return [...groups, ...found];
+  }
+  return { answer, first, progress, groups, next, read };
 }
 
 function told(total: number, others: number, isPart: boolean): string {

@@ -2,7 +2,7 @@
 
 import { useState } from "preact/hooks";
 import { readCounts, type Count } from "./api";
-import { change, useAnswer } from "./hooks";
+import { change, useAnswer, useWidth } from "./hooks";
 import { textWidth } from "./measure";
 import { numberText, visible } from "./names";
 import { shortened } from "./rows";
@@ -11,23 +11,24 @@ import { SIZES, whereOf } from "./where";
 
 const TITLES: Record<Facet, string> = { label: "Label", folder: "Folder", size: "Size", date: "Date" };
 const SHOWN = 8;
-const FOLDER_WIDTH = 165; // the end of a folder's name tells more than its middle
+const BESIDE_FOLDER = 75; // the end of a folder's name tells more than its middle
 
 export function Facets({ state, version }: { state: State; version: string }) {
   const chosen = FACETS.reduce((sum, facet) => sum + state.chosen[facet].length, 0);
+  const [aside, width] = useWidth<HTMLElement>();
   const [isOpen, setOpen] = useState(() => matchMedia("(min-width: 60rem)").matches);
   return (
-    <aside class="facets" aria-label="Narrow by">
+    <aside ref={aside} class="facets" aria-label="Narrow by">
       <details open={isOpen} onToggle={(event) => setOpen((event.target as HTMLDetailsElement).open)}>
         <summary>Narrow{chosen ? ` (${chosen})` : ""}</summary>
         {chosen > 0 && <button class="plain" onClick={() => change({ chosen: { label: [], folder: [], size: [], date: [] } })}>Remove all</button>}
-        {FACETS.map((facet) => <OneFacet key={facet} facet={facet} state={state} version={version} />)}
+        {FACETS.map((facet) => <OneFacet key={facet} facet={facet} state={state} version={version} width={width} />)}
       </details>
     </aside>
   );
 }
 
-function OneFacet({ facet, state, version }: { facet: Facet; state: State; version: string }) {
+function OneFacet({ facet, state, version, width }: { facet: Facet; state: State; version: string; width: number }) {
   const [all, setAll] = useState(false);
   const [typed, setTyped] = useState("");
   // what is chosen here does not narrow the list here, else one could not choose a second value
@@ -46,7 +47,7 @@ function OneFacet({ facet, state, version }: { facet: Facet; state: State; versi
           <li key={each.value}>
             <label class="check">
               <input type="checkbox" checked={state.chosen[facet].includes(each.value)} onChange={() => toggle(state, facet, each.value)} />
-              <span class="value" title={visible(each.value)}>{each.value ? shownValue(facet, each.value) : "no label"}</span>
+              <span class="value" title={visible(each.value)}>{each.value ? shownValue(facet, each.value, width - BESIDE_FOLDER) : "no label"}</span>
               {each.count >= 0 && <span class="number">{numberText(each.count)}</span>}
             </label>
           </li>
@@ -61,12 +62,13 @@ function OneFacet({ facet, state, version }: { facet: Facet; state: State; versi
 function countsFor(facet: Facet, counts: Count[], chosen: string[]): Count[] {
   if (facet === "size" && !counts.length) counts = Object.keys(SIZES).map((value) => ({ value, count: -1 }));
   const known = new Set(counts.map((each) => each.value));
-  return [...counts, ...chosen.filter((value) => !known.has(value)).map((value) => ({ value, count: 0 }))];
+  const all = [...chosen.filter((value) => !known.has(value)).map((value) => ({ value, count: 0 })), ...counts];
+  return facet === "size" ? all : [...all].sort((a, b) => Number(chosen.includes(b.value)) - Number(chosen.includes(a.value)));
 }
 
-function shownValue(facet: Facet, value: string): string {
+function shownValue(facet: Facet, value: string, room: number): string {
   if (facet !== "folder") return visible(value);
-  return value === "." ? "top folder" : shortened(visible(value), FOLDER_WIDTH, textWidth);
+  return value === "." ? "top folder" : shortened(visible(value), room, textWidth);
 }
 
 function toggle(state: State, facet: Facet, value: string): void {

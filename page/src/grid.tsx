@@ -1,5 +1,6 @@
 // A grid of cards that holds only those near the window, so that 10,000 scroll like 10.
 
+import { Component } from "preact";
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Match } from "./api";
 import { Card, type CardActions } from "./card";
@@ -24,6 +25,7 @@ interface GridProps {
   selected: Set<string>;
   actions: CardActions;
   label: string;
+  waits: boolean; // whether what is shown is of the question before
   onEnd?: () => void; // the last cards come near
 }
 
@@ -38,13 +40,39 @@ export function Grid(props: GridProps) {
     lineAt, LINE_HEIGHT,
   ), [items, columns, cardWidth, lineAt]);
   const [from, to] = useWindow(box, laid.rows, laid.height);
-  const [active, setActive] = useState(0);
-  const focus = useRef(false);
-  const at = Math.min(active, Math.max(0, items.length - 1));
+  const { at, onKeyDown, onFocusIn } = useCursor(box, laid.rows, columns, items, props.actions);
 
   useEffect(() => {
     if (onEnd && to >= laid.rows.length - 6) onEnd();
   }, [to, laid.rows.length, onEnd]);
+
+  const shown = laid.rows.map((row, n) => ({ row, n })).slice(from, to);
+  const kept = rowOf(laid.rows, at); // stays in the document, so that the focus does
+  const keptRow = laid.rows[kept];
+  if (keptRow && (kept < from || kept >= to)) shown.push({ row: keptRow, n: kept });
+  return (
+    <div
+      ref={box} class="grid" role="grid" aria-label={props.label} aria-busy={props.waits} aria-rowcount={laid.rows.length}
+      aria-multiselectable={props.actions.select ? true : undefined}
+      style={{ height: `${laid.height}px` }} onKeyDown={onKeyDown}
+      onFocusIn={onFocusIn}
+    >
+      {width > 0 && shown.map(({ row, n }) => (
+        <GridRow
+          key={row.kind === "line" ? "line" : row.start} row={row} n={n} columns={columns} cardWidth={cardWidth}
+          at={at >= row.start && at < row.end ? at : -1} items={items} gallery={props.gallery} known={props.known}
+          lineText={props.lineText} selected={props.selected} actions={props.actions}
+        />
+      ))}
+    </div>
+  );
+}
+
+/** The card that the keys are on; Tab reaches this one alone. */
+function useCursor(box: { current: HTMLElement | null }, rows: Row[], columns: number, items: Match[], actions: CardActions) {
+  const [active, setActive] = useState(0);
+  const focus = useRef(false);
+  const at = Math.min(active, Math.max(0, items.length - 1));
 
   useLayoutEffect(() => {
     if (!focus.current || !box.current) return;
@@ -57,7 +85,7 @@ export function Grid(props: GridProps) {
   function onKeyDown(event: KeyboardEvent): void {
     const cell = (event.target as HTMLElement).closest<HTMLElement>("[data-index]");
     if (!cell || event.ctrlKey || event.metaKey || event.altKey) return;
-    const next = reached(event.key, Number(cell.dataset.index), items.length, columns, laid.rows);
+    const next = reached(event.key, Number(cell.dataset.index), items.length, columns, rows);
     if (next !== null) {
       event.preventDefault();
       focus.current = true;
@@ -66,54 +94,45 @@ export function Grid(props: GridProps) {
     }
     if (event.target !== cell) return;
     const match = items[Number(cell.dataset.index)];
-    if (match && act(event, match, Number(cell.dataset.index), props.actions)) event.preventDefault();
+    if (match && act(event, match, Number(cell.dataset.index), actions)) event.preventDefault();
   }
-
-  const shown = laid.rows.map((row, n) => ({ row, n })).slice(from, to);
-  const kept = rowOf(laid.rows, at); // stays in the document, so that the focus does
-  const keptRow = laid.rows[kept];
-  if (keptRow && (kept < from || kept >= to)) shown.push({ row: keptRow, n: kept });
-  return (
-    <div
-      ref={box} class="grid" role="grid" aria-label={props.label} aria-rowcount={laid.rows.length}
-      aria-multiselectable={props.actions.select ? true : undefined}
-      style={{ height: `${laid.height}px` }} onKeyDown={onKeyDown}
-      onFocusIn={(event: FocusEvent) => {
-        const cell = (event.target as HTMLElement).closest<HTMLElement>("[data-index]");
-        if (cell) setActive(Number(cell.dataset.index));
-      }}
-    >
-      {width > 0 && shown.map(({ row, n }) => (
-        <GridRow key={row.kind === "line" ? "line" : row.start} row={row} n={n} columns={columns} cardWidth={cardWidth} at={at} {...props} />
-      ))}
-    </div>
-  );
+  function onFocusIn(event: FocusEvent): void {
+    const cell = (event.target as HTMLElement).closest<HTMLElement>("[data-index]");
+    if (cell) setActive(Number(cell.dataset.index));
+  }
+  return { at, onKeyDown, onFocusIn };
 }
 
-interface RowProps extends GridProps {
+interface RowProps extends Pick<GridProps, "items" | "gallery" | "known" | "lineText" | "selected" | "actions"> {
   row: Row;
   n: number;
   columns: number;
   cardWidth: number;
-  at: number;
+  at: number; // the card that Tab reaches, -1 where it is in another row
 }
 
-function GridRow({ row, n, columns, cardWidth, at, ...props }: RowProps) {
-  const place = { transform: `translateY(${row.top}px)`, height: `${row.height}px` };
-  if (row.kind === "line") {
-    return <div class="line" role="row" aria-rowindex={n + 1} style={place}><span role="gridcell">{props.lineText}</span></div>;
+/** A row, drawn again only when something of it is new: scrolling then costs what comes into view. */
+class GridRow extends Component<RowProps> {
+  override shouldComponentUpdate(next: RowProps): boolean {
+    return (Object.keys(next) as (keyof RowProps)[]).some((name) => next[name] !== this.props[name]);
   }
-  return (
-    <div class="cards" role="row" aria-rowindex={n + 1} style={{ ...place, gridTemplateColumns: `repeat(${columns}, ${cardWidth}px)` }}>
-      {props.items.slice(row.start, row.end).map((match, k) => (
-        <Card
-          key={match.id} match={match} index={row.start + k} width={cardWidth - PAD} gallery={props.gallery}
-          known={props.known} selected={props.selected.has(match.id)} active={at === row.start + k}
-          actions={props.actions}
-        />
-      ))}
-    </div>
-  );
+
+  override render({ row, n, columns, cardWidth, at, items, gallery, known, lineText, selected, actions }: RowProps) {
+    const place = { transform: `translateY(${row.top}px)`, height: `${row.height}px` };
+    if (row.kind === "line") {
+      return <div class="line" role="row" aria-rowindex={n + 1} style={place}><span role="gridcell">{lineText}</span></div>;
+    }
+    return (
+      <div class="cards" role="row" aria-rowindex={n + 1} style={{ ...place, gridTemplateColumns: `repeat(${columns}, ${cardWidth}px)` }}>
+        {items.slice(row.start, row.end).map((match, k) => (
+          <Card
+            key={match.id} match={match} index={row.start + k} width={cardWidth - PAD} gallery={gallery} known={known}
+            selected={selected.has(match.id)} active={at === row.start + k} actions={actions}
+          />
+        ))}
+      </div>
+    );
+  }
 }
 
 /** The rows in and near the window: the first, and the one after the last. */

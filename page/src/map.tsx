@@ -47,6 +47,37 @@ function Points({ points, gallery, total }: { points: Point[]; gallery: string; 
   const spots = useMemo(() => placed(points, width, height), [points, width, height]);
   useEffect(() => paint(canvas.current, points, spots, labels, line, near), [points, spots, labels, line, near, width]);
 
+  const handlers = useLasso({ canvas, points, spots, line, setLine, near, setNear });
+  const chosen = near === null ? undefined : points[near];
+  return (
+    <div ref={box} class="map-box">
+      <p class="soft">{numberText(points.length)}{total > points.length ? ` of ${numberText(total)}` : ""} pictures. Draw a line around some to see them as a grid. With keys: arrow keys go from point to point, Enter shows the nearest 50.</p>
+      <canvas
+        ref={canvas} class="map-canvas" style={{ height: `${height}px` }} tabIndex={0} role="application" aria-label="Map. Arrow keys go from picture to picture, Enter shows the nearest 50."
+        {...handlers}
+      />
+      <span class="unseen" role="status">{chosen ? `Picture ${chosen.id}, ${visible(chosen.label) || "no label"}` : ""}</span>
+      {chosen && near !== null && <Hint point={chosen} spot={spots[near] as Spot} width={width} gallery={gallery} />}
+      <ul class="legend" aria-label="Labels">
+        {labels.map((label, n) => <li key={label}><Dot colour={COLOURS[n] as string} />{visible(label)}</li>)}
+        {points.some((point) => !labels.includes(point.label)) && labels.length > 0 && <li><Dot colour="#888" />others</li>}
+      </ul>
+    </div>
+  );
+}
+
+interface Lasso {
+  canvas: { current: HTMLCanvasElement | null };
+  points: Point[];
+  spots: Spot[];
+  line: Spot[];
+  setLine(line: Spot[] | ((before: Spot[]) => Spot[])): void;
+  near: number | null;
+  setNear(near: number | null): void;
+}
+
+/** What a pointer and the keys do on the map. */
+function useLasso({ canvas, points, spots, line, setLine, near, setNear }: Lasso) {
   const drawing = useRef(false);
   const at = (event: PointerEvent): Spot => {
     const place = (canvas.current as HTMLElement).getBoundingClientRect();
@@ -60,39 +91,28 @@ function Points({ points, gallery, total }: { points: Point[]; gallery: string; 
     if (inside.length) showGrid(inside);
     else if (near !== null) change({ view: "search", open: points[near]?.id ?? null });
   }
-  const chosen = near === null ? undefined : points[near];
-  return (
-    <div ref={box} class="map-box">
-      <p class="soft">{numberText(points.length)}{total > points.length ? ` of ${numberText(total)}` : ""} pictures. Draw a line around some to see them as a grid. With keys: arrow keys go from point to point, Enter shows the nearest 50.</p>
-      <canvas
-        ref={canvas} class="map-canvas" style={{ height: `${height}px` }} tabIndex={0} role="application" aria-label="Map. Arrow keys go from picture to picture, Enter shows the nearest 50."
-        onPointerDown={(event: PointerEvent) => {
-          drawing.current = true;
-          canvas.current?.setPointerCapture(event.pointerId);
-          setLine([at(event)]);
-        }}
-        onPointerMove={(event: PointerEvent) => {
-          const spot = at(event);
-          if (drawing.current) setLine((before) => [...before, spot]);
-          else setNear(nearest(spots, spot, NEAR));
-        }}
-        onPointerUp={onUp} onPointerCancel={() => setLine([])}
-        onKeyDown={(event: KeyboardEvent) => {
-          const direction = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
-          if (direction) setNear(towards(spots, near, direction[0] as number, direction[1] as number));
-          else if (event.key === "Enter" && near !== null) showGrid(around(points, spots, near, 50));
-          else return;
-          event.preventDefault();
-        }}
-      />
-      <span class="unseen" role="status">{chosen ? `Picture ${chosen.id}, ${visible(chosen.label) || "no label"}` : ""}</span>
-      {chosen && near !== null && <Hint point={chosen} spot={spots[near] as Spot} width={width} gallery={gallery} />}
-      <ul class="legend" aria-label="Labels">
-        {labels.map((label, n) => <li key={label}><Dot colour={COLOURS[n] as string} />{visible(label)}</li>)}
-        {points.some((point) => !labels.includes(point.label)) && labels.length > 0 && <li><Dot colour="#888" />others</li>}
-      </ul>
-    </div>
-  );
+  function onDown(event: PointerEvent): void {
+    drawing.current = true;
+    canvas.current?.setPointerCapture(event.pointerId);
+    setLine([at(event)]);
+  }
+  function onMove(event: PointerEvent): void {
+    const spot = at(event); // before the event is over
+    if (drawing.current) setLine((before) => [...before, spot]);
+    else setNear(nearest(spots, spot, NEAR));
+  }
+  function onKeyDown(event: KeyboardEvent): void {
+    const direction = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+    if (direction) setNear(towards(spots, near, direction[0] as number, direction[1] as number));
+    else if (event.key === "Enter" && near !== null) showGrid(around(points, spots, near, 50));
+    else return;
+    event.preventDefault();
+  }
+  const onPointerCancel = () => {
+    drawing.current = false;
+    setLine([]);
+  };
+  return { onPointerDown: onDown, onPointerMove: onMove, onPointerUp: onUp, onPointerCancel, onKeyDown };
 }
 
 function Dot({ colour }: { colour: string }) {

@@ -28,7 +28,8 @@ export function keyOfShown(state: State): string {
 
 export function useMatches(state: State, version: string): { shown: Shown; more: () => void; set: (items: Match[]) => void } {
   const key = `${version} ${keyOfShown(state)}`;
-  const [shown, setShown] = useState<Shown>(NOTHING);
+  const [held, setShown] = useState<Shown & { key: string }>({ ...NOTHING, key: "" });
+  const shown = held.key === key ? held : { ...held, waits: true, error: null };
   const now = useRef({ key, control: new AbortController(), next: null as string | null, busy: false });
 
   useEffect(() => {
@@ -36,16 +37,15 @@ export function useMatches(state: State, version: string): { shown: Shown; more:
     now.current.control.abort();
     const run = { key, control, next: null as string | null, busy: true };
     now.current = run;
-    setShown((before) => ({ ...before, waits: true, error: null }));
     load(state, run.next, FIRST, control.signal).then(
       (got) => {
         if (control.signal.aborted) return;
         run.busy = false;
         run.next = got.next;
-        setShown(got.shown);
+        setShown({ ...got.shown, key });
       },
       (error: unknown) => {
-        if (!control.signal.aborted) setShown({ ...NOTHING, waits: false, isWhole: true, error: asRefusal(error) });
+        if (!control.signal.aborted) setShown({ ...NOTHING, key, waits: false, isWhole: true, error: asRefusal(error) });
       },
     );
     return () => control.abort();
@@ -60,7 +60,7 @@ export function useMatches(state: State, version: string): { shown: Shown; more:
         if (run.control.signal.aborted) return;
         run.busy = false;
         run.next = got.next;
-        setShown((before) => joined(before, got.shown, state.examples.length > 0));
+        setShown((before) => ({ ...joined(before, got.shown, state.examples.length > 0), key }));
       },
       () => undefined, // tried again when one scrolls on
     ).finally(() => (run.busy = false));

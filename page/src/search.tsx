@@ -3,6 +3,7 @@
 import { useEffect, useMemo } from "preact/hooks";
 import { readImage, type Gallery, type Match } from "./api";
 import { addExample, searchByExample } from "./drop";
+import { Empty } from "./empty";
 import { embeddingOf, mainOf } from "./examples";
 import { Facets } from "./facets";
 import { FilterBox, useFilterError } from "./filter";
@@ -18,7 +19,7 @@ import { lineOf, Threshold, valueOf } from "./threshold";
 import { packed } from "./vector";
 
 const ORDERS: [string, string][] = [
-  ["", "as indexed"], ["-date", "newest first"], ["date", "oldest first"], ["path", "by name"], ["label", "by label"],
+  ["", "as indexed"], ["-date", "newest first"], ["date", "oldest first"], ["path", "by path"], ["label", "by label"],
   ["-size", "largest first"],
 ];
 
@@ -40,24 +41,24 @@ export function Search({ state, gallery }: { state: State; gallery: Gallery }) {
     ...(isSearch ? { add: (match: Match, sign: 1 | -1) => addExample({ kind: "id", key: match.id, sign }) } : {}),
     select: selection.toggle,
   }), [isSearch, selection.toggle]);
-  if (gallery.images === 0) return <Empty gallery={gallery} />;
+  if (gallery.images === 0) return <Empty failed={gallery.failed} />;
   return (
     <div class="columns">
       <Facets state={state} version={version} />
       <div class="content">
         <Query state={state} />
         <div class="bar">
-          <FilterBox state={state} error={filterError} />
+          <FilterBox state={state} error={filterError} columns={gallery.columns} />
           {isSearch ? <Threshold state={state} items={shown.items} /> : <Order state={state} />}
         </div>
         <Count shown={shown} items={items} isSearch={isSearch} state={state} />
-        {isOld && <button class="chip" onClick={renew}>The gallery has changed. Show it as it is now</button>}
+        {isOld && <button class="chip renew" onClick={renew}>The gallery has changed. Show it as it is now</button>}
         {shown.error
           ? shown.error.message !== filterError && <p class="wrong-text" role="alert">{shown.error.message}</p>
           : <Grid
               items={items} gallery={state.gallery} known={known} lineAt={lineAt}
               lineText={lineAt === 0 ? "Nothing here is likely right" : "Below here nothing is likely right"}
-              selected={selection.ids} actions={actions} onEnd={more} label={isSearch ? "Matches" : "The gallery"}
+              selected={selection.ids} actions={actions} onEnd={more} waits={shown.waits} label={isSearch ? "Matches" : "The gallery"}
             />}
       </div>
       <Selection selection={selection} items={items} state={state} gallery={gallery} onItems={set} all={shown.items} />
@@ -92,17 +93,6 @@ function Order({ state }: { state: State }) {
         {ORDERS.map(([value, text]) => <option key={value} value={value}>{text}</option>)}
       </select>
     </label>
-  );
-}
-
-function Empty({ gallery }: { gallery: Gallery }) {
-  return (
-    <section class="empty">
-      <h1>The gallery holds no pictures yet</h1>
-      <p>Index a folder of pictures in a terminal. They appear here while they are indexed.</p>
-      <pre><code>imgret index PICTURES/</code></pre>
-      {gallery.failed > 0 && <p>{numberText(gallery.failed)} files could not be read. <code>imgret info</code> says why.</p>}
-    </section>
   );
 }
 

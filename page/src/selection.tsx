@@ -47,69 +47,68 @@ interface SelectionProps {
 
 export function Selection({ selection, items, all, state, gallery, onItems }: SelectionProps) {
   const [said, setSaid] = useState("");
-  const [label, setLabel] = useState<string | null>(null);
   const known = useRef(new Map<string, Match>());
   for (const match of all) if (selection.ids.has(match.id)) known.current.set(match.id, match);
   const chosen = [...selection.ids].flatMap((id) => known.current.get(id) ?? []);
   useEffect(() => setSaid(""), [selection.ids.size]);
   if (!selection.ids.size) return null;
-
-  async function setLabels(): Promise<void> {
-    const given = label === "" ? null : label;
-    try {
-      for (const [n, match] of chosen.entries()) {
-        setSaid(`Label ${n + 1} of ${chosen.length}…`);
-        await labelImage(state.gallery, match.id, given);
-      }
-      onItems(all.map((match) => (selection.ids.has(match.id) ? { ...match, label: given } : match)));
-      setSaid(`${numberText(chosen.length)} labelled`);
-      setLabel(null);
-    } catch (error) {
-      setSaid(asRefusal(error).message);
-    }
-  }
-
-  async function zip(): Promise<void> {
-    try {
-      const files: { name: string; content: Uint8Array }[] = [];
-      let bytes = 0;
-      for (const [n, match] of chosen.slice(0, MOST_ZIPPED_FILES).entries()) {
-        setSaid(`Picture ${n + 1} of ${chosen.length}…`);
-        const content = new Uint8Array(await (await readContent(state.gallery, match.id)).arrayBuffer());
-        bytes += content.length;
-        if (bytes > MOST_ZIPPED_BYTES) throw new Error("These are more than 500 MB. Select fewer.");
-        files.push({ name: `${match.id} ${fileOf(match.path)}`, content });
-      }
-      download("pictures.zip", zipOf(files), "application/zip");
-      setSaid("");
-    } catch (error) {
-      setSaid(asRefusal(error).message);
-    }
-  }
-
+  const says = (work: Promise<string>) => void work.then(setSaid, (error: unknown) => setSaid(asRefusal(error).message));
+  const paths = () => copyText(chosen.map((match) => match.path).join("\n")).then(() => "Paths copied");
+  const label = async (given: string | null) => {
+    const done = await labelAll(state.gallery, chosen, given, setSaid);
+    onItems(all.map((match) => (selection.ids.has(match.id) ? { ...match, label: given } : match)));
+    return done;
+  };
   return (
     <div class="selection" role="region" aria-label="Selection">
       <strong>{numberText(selection.ids.size)} selected</strong>
       <button class="plain" onClick={() => selection.replace(items.map((match) => match.id))}>All {numberText(items.length)} shown</button>
       <button class="plain" onClick={() => selection.replace([])}>None</button>
       <button class="plain" onClick={() => download("matches.csv", csvOfMatches(chosen), "text/csv")}>CSV</button>
-      <button class="plain" onClick={() => {
-        copyText(chosen.map((match) => match.path).join("\n")).then(() => setSaid("Paths copied"), () => setSaid("The browser does not let the page copy."));
-      }}>Copy paths</button>
-      {chosen.length <= MOST_ZIPPED_FILES && <button class="plain" onClick={() => void zip()}>Zip</button>}
-      {gallery.canWrite && (label === null
-        ? <button class="plain" onClick={() => setLabel("")}>Set label</button>
-        : <form class="inline" onSubmit={(event) => {
-            event.preventDefault();
-            void setLabels();
-          }}>
-            <input aria-label="Label" placeholder="none" value={label} ref={focusOnce} onInput={(event) => setLabel((event.target as HTMLInputElement).value)} />
-            <button class="plain">Set</button>
-            <button class="plain" type="button" onClick={() => setLabel(null)}>Cancel</button>
-          </form>)}
+      <button class="plain" onClick={() => says(paths())}>Copy paths</button>
+      {chosen.length <= MOST_ZIPPED_FILES && <button class="plain" onClick={() => says(zipAll(state.gallery, chosen, setSaid))}>Zip</button>}
+      {gallery.canWrite && <LabelMany onLabel={(given) => says(label(given))} />}
       <span role="status">{said}</span>
     </div>
   );
+}
+
+function LabelMany({ onLabel }: { onLabel(label: string | null): void }) {
+  const [label, setLabel] = useState<string | null>(null);
+  if (label === null) return <button class="plain" onClick={() => setLabel("")}>Set label</button>;
+  return (
+    <form class="inline" onSubmit={(event) => {
+      event.preventDefault();
+      onLabel(label.trim() || null);
+      setLabel(null);
+    }}>
+      <input aria-label="Label" placeholder="none" value={label} ref={focusOnce} onInput={(event) => setLabel((event.target as HTMLInputElement).value)} />
+      <button class="plain">Set</button>
+      <button class="plain" type="button" onClick={() => setLabel(null)}>Cancel</button>
+    </form>
+  );
+}
+
+async function labelAll(gallery: string, chosen: Match[], label: string | null, say: (text: string) => void): Promise<string> {
+  for (const [n, match] of chosen.entries()) {
+    say(`Label ${n + 1} of ${chosen.length}…`);
+    await labelImage(gallery, match.id, label);
+  }
+  return `${numberText(chosen.length)} labelled`;
+}
+
+async function zipAll(gallery: string, chosen: Match[], say: (text: string) => void): Promise<string> {
+  const files: { name: string; content: Uint8Array }[] = [];
+  let bytes = 0;
+  for (const [n, match] of chosen.entries()) {
+    say(`Picture ${n + 1} of ${chosen.length}…`);
+    const content = new Uint8Array(await (await readContent(gallery, match.id)).arrayBuffer());
+    bytes += content.length;
+    if (bytes > MOST_ZIPPED_BYTES) throw new Error("These are more than 500 MB. Select fewer.");
+    files.push({ name: `${match.id} ${fileOf(match.path)}`, content });
+  }
+  download("pictures.zip", zipOf(files), "application/zip");
+  return "";
 }
 
 /** The button that opened the field is gone, and the focus with it. */

@@ -1,8 +1,8 @@
 // Where the service asks for a token. It is kept for as long as this tab lives.
 
-import { setToken, type Refusal } from "./api";
+import { hasToken, setToken } from "./api";
 
-export function TokenForm({ error, onToken }: { error: Refusal; onToken(): void }) {
+export function TokenForm({ onToken }: { onToken(): void }) {
   return (
     <main>
       <form class="token" onSubmit={(event) => {
@@ -11,7 +11,8 @@ export function TokenForm({ error, onToken }: { error: Refusal; onToken(): void 
         onToken();
       }}>
         <h1>imgret</h1>
-        <p>{error.message}</p>
+        <p>This service asks for a token. Who runs it can tell you one.</p>
+        {hasToken() && <p class="wrong-text" role="alert">The token is not one of this service.</p>}
         <label>Token <input name="token" type="password" autocomplete="current-password" required /></label>
         <button class="plain">Open</button>
       </form>

@@ -14,14 +14,36 @@ const MOST = 16;
 
 export function Zoom({ path, alt }: { path: string; alt: string }) {
   const source = useSource(path);
-  const [look, setLook] = useState(WHOLE);
+  const looking = useLook(path);
+  const pointers = usePointers(looking);
+  const { look, setLook, area, zoomBy, fromMiddle } = looking;
   const [broken, setBroken] = useState(false);
+  useEffect(() => setBroken(false), [path]);
+  return (
+    <div class="zoom">
+      <div
+        ref={area} class={`stage ${look.scale > 1 ? "near" : ""}`} tabIndex={0} role="application" aria-label="Picture. Plus and minus zoom, 0 shows it whole, arrow keys move it."
+        onKeyDown={(event: KeyboardEvent) => onKey(event, looking)} {...pointers}
+        onDblClick={(event: MouseEvent) => (look.scale > 1 ? setLook(WHOLE) : zoomBy(3, ...fromMiddle(event.clientX, event.clientY)))}
+      >
+        {broken ? <p class="soft">The browser cannot show this file. Open it instead.</p> : (
+          <img src={source} alt={alt} draggable={false} onError={() => source && setBroken(true)} style={{ transform: `translate(${look.x}px, ${look.y}px) scale(${look.scale})` }} />
+        )}
+      </div>
+      <div class="ways">
+        <button class="plain" aria-label="Zoom in" onClick={() => zoomBy(1.5)}>+</button>
+        <button class="plain" aria-label="Zoom out" disabled={look.scale === 1} onClick={() => zoomBy(1 / 1.5)}>−</button>
+        <button class="plain" disabled={look.scale === 1} onClick={() => setLook(WHOLE)}>Whole</button>
+      </div>
+    </div>
+  );
+}
+
+/** How near one looks, and the wheel, fingers and keys that change it. */
+function useLook(path: string) {
+  const [look, setLook] = useState(WHOLE);
   const area = useRef<HTMLDivElement>(null);
-  const fingers = useRef(new Map<number, { x: number; y: number }>());
-  useEffect(() => {
-    setLook(WHOLE);
-    setBroken(false);
-  }, [path]);
+  useEffect(() => setLook(WHOLE), [path]);
 
   function zoomBy(factor: number, x = 0, y = 0): void {
     setLook((before) => {
@@ -47,6 +69,14 @@ export function Zoom({ path, alt }: { path: string; alt: string }) {
     return () => element?.removeEventListener("wheel", wheel);
   }, []);
 
+  return { look, setLook, area, zoomBy, fromMiddle };
+}
+
+type Looking = ReturnType<typeof useLook>;
+
+/** What fingers and the mouse do: one moves the picture, two zoom it. */
+function usePointers({ setLook, area, zoomBy, fromMiddle }: Looking) {
+  const fingers = useRef(new Map<number, { x: number; y: number }>());
   function onMove(event: PointerEvent): void {
     const before = fingers.current.get(event.pointerId);
     if (!before) return;
@@ -61,40 +91,25 @@ export function Zoom({ path, alt }: { path: string; alt: string }) {
     }
   }
 
-  function onKey(event: KeyboardEvent): void {
-    const moves: Record<string, [number, number]> = { ArrowLeft: [60, 0], ArrowRight: [-60, 0], ArrowUp: [0, 60], ArrowDown: [0, -60] };
-    const move = moves[event.key];
-    if (event.key === "+" || event.key === "=") zoomBy(1.4);
-    else if (event.key === "-") zoomBy(1 / 1.4);
-    else if (event.key === "0") setLook(WHOLE);
-    else if (move && look.scale > 1) setLook({ ...look, x: look.x + move[0], y: look.y + move[1] });
-    else return;
-    event.preventDefault();
-    event.stopPropagation();
-  }
+  return {
+    onPointerMove: onMove,
+    onPointerDown: (event: PointerEvent) => {
+      fingers.current.set(event.pointerId, { x: event.clientX, y: event.clientY });
+      area.current?.setPointerCapture(event.pointerId);
+    },
+    onPointerUp: (event: PointerEvent) => fingers.current.delete(event.pointerId),
+    onPointerCancel: (event: PointerEvent) => fingers.current.delete(event.pointerId),
+  };
+}
 
-  return (
-    <div class="zoom">
-      <div
-        ref={area} class={`stage ${look.scale > 1 ? "near" : ""}`} tabIndex={0} role="application" aria-label="Picture. Plus and minus zoom, 0 shows it whole, arrow keys move it."
-        onKeyDown={onKey} onPointerMove={onMove}
-        onPointerDown={(event: PointerEvent) => {
-          fingers.current.set(event.pointerId, { x: event.clientX, y: event.clientY });
-          area.current?.setPointerCapture(event.pointerId);
-        }}
-        onPointerUp={(event: PointerEvent) => fingers.current.delete(event.pointerId)}
-        onPointerCancel={(event: PointerEvent) => fingers.current.delete(event.pointerId)}
-        onDblClick={(event: MouseEvent) => (look.scale > 1 ? setLook(WHOLE) : zoomBy(3, ...fromMiddle(event.clientX, event.clientY)))}
-      >
-        {broken ? <p class="soft">The browser cannot show this file. Open it instead.</p> : (
-          <img src={source} alt={alt} draggable={false} onError={() => source && setBroken(true)} style={{ transform: `translate(${look.x}px, ${look.y}px) scale(${look.scale})` }} />
-        )}
-      </div>
-      <div class="ways">
-        <button class="plain" aria-label="Zoom in" onClick={() => zoomBy(1.5)}>+</button>
-        <button class="plain" aria-label="Zoom out" disabled={look.scale === 1} onClick={() => zoomBy(1 / 1.5)}>−</button>
-        <button class="plain" disabled={look.scale === 1} onClick={() => setLook(WHOLE)}>Whole</button>
-      </div>
-    </div>
-  );
+function onKey(event: KeyboardEvent, { look, setLook, zoomBy }: Looking): void {
+  const moves: Record<string, [number, number]> = { ArrowLeft: [60, 0], ArrowRight: [-60, 0], ArrowUp: [0, 60], ArrowDown: [0, -60] };
+  const move = moves[event.key];
+  if (event.key === "+" || event.key === "=") zoomBy(1.4);
+  else if (event.key === "-") zoomBy(1 / 1.4);
+  else if (event.key === "0") setLook(WHOLE);
+  else if (move && look.scale > 1) setLook({ ...look, x: look.x + move[0], y: look.y + move[1] });
+  else return;
+  event.preventDefault();
+  event.stopPropagation();
 }

@@ -2,7 +2,10 @@ import { expect, test } from "vitest";
 import { complete } from "../src/completion";
 import { cell, csvOf, fileOf, folderOf, shellWord } from "../src/names";
 import { cardBeside, layRows, linesOf, rowAt, shortened } from "../src/rows";
+import { isWithin } from "../src/lasso";
 import { emptyState, formatState, parseState } from "../src/state";
+import { packed, unpacked } from "../src/vector";
+import { checksum, zipOf } from "../src/zip";
 import { inFolder, nanosecondsOf, whereOf } from "../src/where";
 
 const width = (text: string) => text.length;
@@ -58,7 +61,8 @@ test("what leaves the page is quoted", () => {
 test("the filter box offers columns, conditions and values", () => {
   const values = (column: string, typed: string) =>
     column === "label" ? ["bolt", "nut's"].filter((value) => value.startsWith(typed)) : [];
-  const texts = (filter: string) => complete(filter, filter.length, values).map((offer) => offer.text);
+  const columns = [{ name: "label", isText: true }, { name: "width", isText: false }];
+  const texts = (filter: string) => complete(filter, filter.length, columns, values).map((offer) => offer.text);
   expect(texts("la")).toEqual(["label"]);
   expect(texts("label ")).toContain("IN (");
   expect(texts("label = ")).toEqual(["'bolt'", "'nut''s'"]);
@@ -66,4 +70,25 @@ test("the filter box offers columns, conditions and values", () => {
   expect(texts("label IN ('bolt', ")).toContain("'nut''s'");
   expect(texts("label = 'bolt' ")).toEqual(["AND", "OR"]);
   expect(texts("label = 'bolt' AND wi")).toEqual(["width"]);
+});
+
+test("an embedding keeps its direction in an address", () => {
+  const embedding = Array.from({ length: 640 }, (_, n) => Math.sin(n * n));
+  const back = unpacked(packed(embedding));
+  const dot = (a: number[], b: number[]) => a.reduce((sum, value, n) => sum + value * (b[n] ?? 0), 0);
+  expect(packed(embedding)).toMatch(/^[\w-]+$/);
+  expect(dot(embedding, back) / Math.sqrt(dot(embedding, embedding) * dot(back, back))).toBeGreaterThan(0.9999);
+  expect(unpacked("%")).toEqual([]);
+});
+
+test("a zip holds the files as they are", async () => {
+  const content = new TextEncoder().encode("123456789");
+  expect(checksum(content)).toBe(0xcbf43926); // the check value of CRC-32
+  const zip = new Uint8Array(await zipOf([{ name: "a/b.jpg", content }]).arrayBuffer());
+  expect(new TextDecoder().decode(zip.slice(30, 37 + 9))).toBe("a_b.jpg123456789");
+});
+
+test("a lasso holds what lies within it", () => {
+  const line = [{ x: 0, y: 0 }, { x: 10, y: 0 }, { x: 10, y: 10 }, { x: 5, y: 2 }, { x: 0, y: 10 }];
+  expect([{ x: 1, y: 5 }, { x: 5, y: 5 }, { x: 11, y: 1 }].map((spot) => isWithin(line, spot))).toEqual([true, false, false]);
 });

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -80,22 +81,29 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def service(gallery: Path, cache: Path) -> Iterator[Service]:
-    named = ("parts=.imgret", "plain=plain.imgret", "--model", "run", "--debug")
-    with (gallery / "log").open("w") as log, subprocess.Popen(
-        command_line("serve", "--port", 0, *named), cwd=gallery, stdout=subprocess.PIPE,
-        stderr=log, text=True, env=command_environment(cache) | {"OMP_NUM_THREADS": "1"},
+@contextlib.contextmanager
+def serving(folder: Path, cache: Path, *arguments: object, **more: str) -> Iterator[str]:
+    """The address of `imgret serve` in a folder. It logs into a file: a pipe would soon be full."""
+    with (folder / "log").open("w") as log, subprocess.Popen(
+        command_line("serve", "--port", 0, *arguments), cwd=folder, stdout=subprocess.PIPE,
+        stderr=log, text=True, env=command_environment(cache) | {"OMP_NUM_THREADS": "1"} | more,
     ) as process:  # fmt: skip
         try:
             assert process.stdout is not None
             address = process.stdout.readline().strip()
-            assert address, (gallery / "log").read_text()
-            with httpx.Client(base_url=address) as client:
-                wait_until_ready(client)
-            yield Service(gallery, address)
+            assert address, (folder / "log").read_text()
+            yield address
         finally:
             process.terminate()
+
+
+@pytest.fixture(scope="session")
+def service(gallery: Path, cache: Path) -> Iterator[Service]:
+    named = ("parts=.imgret", "plain=plain.imgret", "--model", "run", "--debug")
+    with serving(gallery, cache, *named) as address:
+        with httpx.Client(base_url=address) as client:
+            wait_until_ready(client)
+        yield Service(gallery, address)
 
 
 @pytest.fixture
