@@ -63,9 +63,9 @@ def test_a_token_is_asked_for_and_pictures_are_shown_with_it(
 
 
 def test_a_service_of_a_classifier_alone_shows_classes(
-    tab: Any, service: Service, cache: Path
+    tab: Any, service: Service, tmp_path: Path, cache: Path
 ) -> None:
-    with serving(service.folder / "blobs", cache, "--model", service.folder / "run") as address:
+    with serving(tmp_path, cache, "--model", service.folder / "run") as address:
         tab.goto(address)
         tab.get_by_role("heading", name="Which class is it?").wait_for()
         drop(tab, next((service.folder / "blobs" / "test" / "blue").iterdir()))
