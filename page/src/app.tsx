@@ -28,16 +28,18 @@ export function App() {
   const grown = useGrowth(gallery);
   const [written, setWritten] = useState(0); // times in a row; a label is written in less than one
   useEffect(() => setWritten((before) => (gallery?.isWritten ? before + 1 : 0)), [gallery]);
+  const view = answer.error?.status === 404 && !state.gallery ? "classes" : state.view; // served with --model alone
+  const shown = useRef(view);
+  shown.current = view;
   useEffect(() => {
     const timer = setInterval(() => document.hidden || setTurn((before) => before + 1), LOOK_AGAIN);
     return () => clearInterval(timer);
   }, []);
   useEffect(() => takePictures((file) => {
-    if (stateNow().view === "classes") dispatchEvent(new CustomEvent("classify", { detail: file }));
+    if (shown.current === "classes") dispatchEvent(new CustomEvent("classify", { detail: file }));
     else void searchByFile(file);
   }, setOver), []);
   if (answer.error?.status === 401) return <TokenForm onToken={() => location.reload()} />;
-  const view = answer.error?.status === 404 && !state.gallery ? "classes" : state.view; // served with --model alone
   const isEmpty = !gallery && answer.error?.status === 503 && answer.error.message.includes("imgret index");
   return (
     <>

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from retrieval.retriever import Retriever
-from tests.page.conftest import WAIT, serving
+from tests.page.conftest import WAIT, Service, drop, serving
 from tests.samples import picture, save_pictures
 
 
@@ -60,3 +60,13 @@ def test_a_token_is_asked_for_and_pictures_are_shown_with_it(
         tab.wait_for_function("() => document.querySelector('.card img')?.naturalWidth > 0")
         assert image.get_attribute("src").startswith("blob:")
         assert token not in tab.url
+
+
+def test_a_service_of_a_classifier_alone_shows_classes(
+    tab: Any, service: Service, tmp_path: Path, cache: Path
+) -> None:
+    with serving(tmp_path, cache, "--model", service.folder / "run") as address:
+        tab.goto(address)
+        tab.get_by_role("heading", name="Which class is it?").wait_for()
+        drop(tab, next((service.folder / "blobs" / "test" / "blue").iterdir()))
+        tab.get_by_role("progressbar", name="blue").wait_for()
