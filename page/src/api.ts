@@ -21,6 +21,7 @@ export interface Gallery {
   version: string;
   images: number;
   failed: number;
+  labels: number;
   confidence: string; // "" without probabilities
   isWritten: boolean; // whether it is indexed now
   columns: Column[]; // of filters
@@ -79,6 +80,44 @@ export interface Point {
   label: string;
   x: number;
   y: number;
+}
+
+export interface Metric {
+  name: string;
+  value: number | null;
+  low: number | null; // of its 95 % interval, where it has one
+  high: number | null;
+}
+
+export interface ClassFigures {
+  label: string;
+  queries: number;
+  precision: number;
+  f1: number;
+}
+
+/** Queries of a label of which the neighbours voted for another one: count, of all of that label. */
+export interface Confusion {
+  label: string;
+  voted: string;
+  count: number;
+  queries: number;
+}
+
+export interface Failed {
+  query: Match;
+  neighbours: Match[];
+}
+
+export interface Evaluation {
+  progress: Progress | null;
+  queries: number;
+  k: number; // of the precision of a class
+  metrics: Metric[];
+  classes: ClassFigures[];
+  confused: Confusion[];
+  worst: Failed[];
+  notices: string[];
 }
 
 export interface ClassGuess {
@@ -168,7 +207,7 @@ export async function readGallery(name: string): Promise<Gallery> {
     name: textOf(answer.gallery) ?? "",
     names: Array.isArray(answer.galleries) ? answer.galleries.map(String) : [],
     version: String(answer.version ?? ""), images: numberOf(answer.images) ?? 0,
-    failed: numberOf(answer.failed) ?? 0, confidence: textOf(answer.confidence) ?? "",
+    failed: numberOf(answer.failed) ?? 0, labels: numberOf(answer.labels) ?? 0, confidence: textOf(answer.confidence) ?? "",
     isWritten: answer.is_written === true,
     columns: listOf(answer.columns).map((each) => ({ name: textOf(each.name) ?? "", isText: each.holds === "text" })),
     canWrite: answer.can_write === true, canClassify: answer.can_classify === true,
@@ -323,16 +362,53 @@ export async function readMap(gallery: string): Promise<MapAnswer> {
   };
 }
 
+export async function readEvaluation(gallery: string): Promise<Evaluation> {
+  const answer = await json(address("/v1/evaluation", { gallery }));
+  const number = (value: unknown) => numberOf(value) ?? 0;
+  const text = (value: unknown) => textOf(value) ?? "";
+  const leftOut = textOf(answer.left_out);
+  return {
+    progress: progressOf(answer), queries: number(answer.queries), k: number(answer.k),
+    metrics: listOf(answer.metrics).map(({ name, value, low, high }) => ({
+      name: text(name), value: numberOf(value), low: numberOf(low), high: numberOf(high),
+    })),
+    classes: listOf(answer.classes).map(({ label, queries, precision, f1 }) => ({
+      label: text(label), queries: number(queries), precision: number(precision), f1: number(f1),
+    })),
+    confused: listOf(answer.confused).map(({ label, voted, count, queries }) => ({
+      label: text(label), voted: text(voted), count: number(count), queries: number(queries),
+    })),
+    worst: listOf(answer.worst).map(({ query, neighbours }) => ({ query: query as Raw, neighbours: listOf(neighbours) }))
+      .filter(({ query }) => query.id !== null)
+      .map(({ query, neighbours }) => ({
+        query: matchOf(query), neighbours: neighbours.filter(({ id }) => id !== null).map(matchOf),
+      })),
+    notices: [...(leftOut ? [leftOut] : []), ...(Array.isArray(answer.notices) ? answer.notices.map(String) : [])],
+  };
+}
+
 export async function classify(picture: Blob, top: number): Promise<ClassGuess[]> {
-  const form = new FormData();
-  form.set("picture", picture, "picture");
-  form.set("top", String(top));
-  const answer = await json("/v1/classify", { method: "POST", body: form });
-  const result = listOf(answer.results)[0] ?? {};
-  if (typeof result.error === "string") throw new Refusal(422, result.error);
+  const result = await classified(picture, { top: String(top) });
   return listOf(result.classes).map((each) => ({
     label: textOf(each.label) ?? "", probability: numberOf(each.probability) ?? 0,
   }));
+}
+
+/** What in a picture speaks for its first class (Grad-CAM), as a picture. */
+export async function readHeat(picture: Blob): Promise<Blob> {
+  const { heat } = await classified(picture, { top: "1", heat: "true" });
+  const content = atob(textOf(heat) ?? "");
+  return new Blob([Uint8Array.from(content, (sign) => sign.charCodeAt(0))], { type: "image/png" });
+}
+
+async function classified(picture: Blob, words: Record<string, string>): Promise<Raw> {
+  const form = new FormData();
+  form.set("picture", picture, "picture");
+  for (const [name, value] of Object.entries(words)) form.set(name, value);
+  const answer = await json("/v1/classify", { method: "POST", body: form });
+  const result = listOf(answer.results)[0] ?? {};
+  if (typeof result.error === "string") throw new Refusal(422, result.error);
+  return result;
 }
 
 export function matchOf(raw: Raw): Match {

@@ -6,6 +6,7 @@ import { Classes } from "./classes";
 import { takePictures, searchByFile } from "./drop";
 import { Duplicates } from "./duplicates";
 import { Empty } from "./empty";
+import { EvaluationView } from "./evaluation";
 import { addressOf, change, stateNow, useAddress, useAnswer } from "./hooks";
 import { MapView } from "./map";
 import { numberText } from "./names";
@@ -73,6 +74,7 @@ function ViewOf({ view, gallery }: { view: View; gallery: Gallery | null }) {
   switch (view) {
     case "classes": return <Classes />;
     case "duplicates": return gallery && <Duplicates gallery={gallery} name={state.gallery} />;
+    case "evaluation": return gallery && <EvaluationView gallery={gallery} state={state} />;
     case "map": return gallery && <MapView name={state.gallery} version={gallery.version} />;
     default: return gallery && <Search state={state} gallery={gallery} />;
   }
@@ -80,6 +82,7 @@ function ViewOf({ view, gallery }: { view: View; gallery: Gallery | null }) {
 
 function Header({ view, gallery }: { view: View; gallery: Gallery | null }) {
   const tabs: [View, string][] = gallery || view !== "classes" ? [["search", "Search"], ["duplicates", "Duplicates"], ["map", "Map"]] : [];
+  if (tabs.length && (gallery?.labels || view === "evaluation")) tabs.push(["evaluation", "Evaluation"]);
   if (gallery?.canClassify || view === "classes") tabs.push(["classes", "Classes"]);
   return (
     <header class="top">

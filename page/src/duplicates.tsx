@@ -3,14 +3,13 @@
 import { useEffect, useState } from "preact/hooks";
 import { fileAddress, readDuplicates, thumbnailOf, type Gallery, type Group, type Match } from "./api";
 import { download } from "./files";
-import { useAnswer } from "./hooks";
+import { useJob } from "./hooks";
 import { folderWidth } from "./measure";
 import { fileOf, numberText, shellWord, visible } from "./names";
 import { Picture } from "./picture";
 import { Progressing } from "./progress";
 import { shortened } from "./rows";
 
-const LOOK_AGAIN = 1500;
 const FOLDER_WIDTH = 150;
 const TIERS: [string, string][] = [
   ["bytes", "the same file"], ["picture", "the same pixels"], ["copy", "copies"], ["similar", "nearly alike"],
@@ -56,19 +55,15 @@ export function Duplicates({ gallery, name }: { gallery: Gallery; name: string }
 
 /** The groups of a kind, a page after the other. */
 function useGroups(gallery: Gallery, name: string, tier: string) {
-  const [turn, setTurn] = useState(0);
   const [more, setMore] = useState<Group[]>([]);
   const [next, setNext] = useState<string | null>(null);
   const [version] = useState(gallery.version); // a review is of one version
-  const answer = useAnswer(`duplicates ${name} ${version} ${tier} ${turn}`, () => readDuplicates(name, tier, null));
+  const answer = useJob(`duplicates ${name} ${version} ${tier}`, () => readDuplicates(name, tier, null));
   const first = answer.value;
   const progress = first?.progress ?? null;
   useEffect(() => {
     setMore([]);
     setNext(first?.next ?? null);
-    if (!progress) return;
-    const timer = setTimeout(() => setTurn(turn + 1), LOOK_AGAIN);
-    return () => clearTimeout(timer);
   }, [first]);
   const groups = [...(first?.groups ?? []), ...more];
 

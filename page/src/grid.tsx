@@ -26,13 +26,14 @@ interface GridProps {
   actions: CardActions;
   label: string;
   waits: boolean; // whether what is shown is of the question before
+  columns?: number; // else as many as fit
   onEnd?: () => void; // the last cards come near
 }
 
 export function Grid(props: GridProps) {
   const { items, lineAt, onEnd } = props;
   const [box, width] = useWidth<HTMLDivElement>();
-  const columns = Math.max(width < 420 ? 2 : 1, Math.floor((width + GAP) / (LEAST_WIDTH + GAP)));
+  const columns = props.columns ?? Math.max(width < 420 ? 2 : 1, Math.floor((width + GAP) / (LEAST_WIDTH + GAP)));
   const cardWidth = Math.floor((width - GAP * (columns - 1)) / columns);
   const laid = useMemo(() => layRows(
     items.length, columns, GAP,

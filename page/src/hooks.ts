@@ -1,7 +1,7 @@
 // What several parts of the page use: the address, a measured width, what is asked of the service.
 
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
-import { hasToken, ask, Refusal } from "./api";
+import { hasToken, ask, Refusal, type Progress } from "./api";
 import { formatState, isStep, parseState, type State } from "./state";
 
 let current = parseState(location.hash);
@@ -65,6 +65,20 @@ export function useAnswer<T>(key: string, asking: (signal: AbortSignal) => Promi
     );
     return () => control.abort();
   }, [key]);
+  return answer;
+}
+
+const LOOK_AGAIN = 1500;
+
+/** Ask for what the service works out in the background, again until it is done. */
+export function useJob<T extends { progress: Progress | null }>(key: string, asking: () => Promise<T>): Answer<T> {
+  const [turn, setTurn] = useState(0);
+  const answer = useAnswer(`${key} ${turn}`, asking);
+  useEffect(() => {
+    if (!answer.value?.progress) return;
+    const timer = setTimeout(() => setTurn(turn + 1), LOOK_AGAIN);
+    return () => clearTimeout(timer);
+  }, [answer.value]);
   return answer;
 }
 

@@ -2,7 +2,7 @@
 
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { readMap, thumbnailOf, type Point } from "./api";
-import { change, stateNow, useAnswer, useWidth } from "./hooks";
+import { change, stateNow, useJob, useWidth } from "./hooks";
 import { isWithin, type Spot } from "./lasso";
 import { numberText, visible } from "./names";
 import { Picture } from "./picture";
@@ -13,18 +13,11 @@ const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9
 const MOST_SHOWN = 1000; // ids that a filter has room for
 const MARGIN = 14;
 const NEAR = 12;
-const LOOK_AGAIN = 1500;
 
 export function MapView({ name, version: newest }: { name: string; version: string }) {
   const [version] = useState(newest); // a map stays as it is while one looks at it
-  const [turn, setTurn] = useState(0);
-  const answer = useAnswer(`map ${name} ${version} ${turn}`, () => readMap(name));
+  const answer = useJob(`map ${name} ${version}`, () => readMap(name));
   const progress = answer.value?.progress ?? null;
-  useEffect(() => {
-    if (!progress) return;
-    const timer = setTimeout(() => setTurn(turn + 1), LOOK_AGAIN);
-    return () => clearTimeout(timer);
-  }, [progress, turn]);
   if (answer.error) return <p class="wrong-text" role="alert">{answer.error.message}</p>;
   const points = answer.value?.points ?? [];
   return (
@@ -42,7 +35,7 @@ function Points({ points, gallery, total }: { points: Point[]; gallery: string; 
   const canvas = useRef<HTMLCanvasElement>(null);
   const [line, setLine] = useState<Spot[]>([]);
   const [near, setNear] = useState<number | null>(null);
-  const height = Math.max(320, Math.min(innerHeight - 230, Math.round(width * 0.75)));
+  const height = Math.max(320, Math.min(innerHeight - 230, Math.round(width * (width < 600 ? 1.2 : 0.75))));
   const labels = useMemo(() => commonLabels(points), [points]);
   const spots = useMemo(() => placed(points, width, height), [points, width, height]);
   useEffect(() => paint(canvas.current, points, spots, labels, line, near), [points, spots, labels, line, near, width]);

@@ -34,6 +34,11 @@ export function percentText(probability: number): string {
   return `${percent > 0 && percent < 9.95 ? percent.toFixed(1) : Math.round(percent)} %`;
 }
 
+/** A share with the decimal that figures are compared by. */
+export function shareText(share: number): string {
+  return `${(100 * share).toFixed(1)} %`;
+}
+
 /** Characters that would hide or reorder the rest are shown as escapes. */
 export function visible(text: string): string {
   return text.replace(/[\u0000-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g,

@@ -2,8 +2,8 @@
 //
 // It stands in the fragment, which browsers send to nobody: what one searches for is in no log.
 
-export type View = "search" | "duplicates" | "map" | "classes";
-export const VIEWS: View[] = ["search", "duplicates", "map", "classes"];
+export const VIEWS = ["search", "duplicates", "map", "evaluation", "classes"] as const;
+export type View = (typeof VIEWS)[number];
 
 /** A picture that is searched by: a row of the gallery, or a file that was dropped, by its digest. */
 export interface Example {

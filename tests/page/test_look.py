@@ -14,7 +14,7 @@ from tests.page.conftest import HOSTILE, Visit, names
 FILES = ROOT / "imgret" / "server" / "pages"
 VIEWS = {
     "gallery": "", "matches": "#like=id.0", "large": "#gallery=plain&open=0",
-    "duplicates": "#view=duplicates", "classes": "#view=classes",
+    "duplicates": "#view=duplicates", "evaluation": "#view=evaluation", "classes": "#view=classes",
 }  # fmt: skip
 
 
@@ -33,6 +33,8 @@ def test_axe_finds_nothing_serious(
     page = visit.open()
     fragment = VIEWS[view].replace("id.0", f"id.{first_id(page)}")
     page = visit.open(fragment.replace("open=0", f"open={first_id(page, 'plain')}"))
+    if view == "evaluation":
+        page.locator(".failed .card").first.wait_for(timeout=60_000)
     page.wait_for_timeout(1200)
     found = axe.Axe().run(page).response["violations"]
     serious = [each for each in found if each["impact"] in ("serious", "critical")]
