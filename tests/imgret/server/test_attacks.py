@@ -1,0 +1,176 @@
+"""Requests that are made to break the service, to stop it for others, or to lose their files."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import io
+import json
+import os
+import shutil
+import socket
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from imgret.server import ServiceOptions
+from retrieval.retriever import Retriever
+from tests.imgret.server.started import in_thread, is_problem
+from tests.samples import picture
+
+JSON = {"Content-Type": "application/json"}
+MANY = ",".join(f'"a{n}":1' for n in range(300_000))
+
+
+@pytest.fixture(scope="module")
+def client(stored: Path) -> Iterator[httpx.Client]:
+    with in_thread(ServiceOptions({"one": stored / ".imgret"})) as client:
+        yield client
+
+
+@pytest.fixture
+def both(own: Path) -> Iterator[httpx.Client]:
+    """Two galleries that store what is sent in one folder."""
+    shutil.copytree(own / ".imgret", own / "other.imgret")
+    galleries = {"one": own / ".imgret", "other": own / "other.imgret"}
+    with in_thread(ServiceOptions(galleries, uploads=own / "sent")) as client:
+        yield client
+
+
+def encoded(seed: int = 1) -> bytes:
+    stream = io.BytesIO()
+    picture(seed).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+def send(client: httpx.Client, gallery: str, content: bytes, **fields: str) -> httpx.Response:
+    query = {"gallery": gallery}
+    return client.post("/v1/images", params=query, files={"picture": content}, data=fields)
+
+
+def sent_file(answer: httpx.Response) -> Path:
+    assert answer.status_code == 201, answer.text
+    return Path(answer.json()["results"][0]["image"]["path"])
+
+
+def longest_wait(client: httpx.Client, content: str, path: str) -> float:
+    """For how long others are not answered while this is."""
+    longest = 0.0
+    with ThreadPoolExecutor(1) as thread:
+        answer = thread.submit(client.post, path, content=content, headers=JSON)
+        while not answer.done():
+            began = time.monotonic()
+            assert client.get("/healthz").status_code == 200
+            longest = max(longest, time.monotonic() - began)
+        assert is_problem(answer.result(), 422)
+        assert len(answer.result().content) < 10_000
+    return longest
+
+
+@pytest.mark.parametrize(
+    ("content", "path"),
+    [("{" + MANY + "}", "/v1/search"), ('{"positive":[{' + MANY + "}]}", "/v1/search"),
+     ("{" + MANY + "}", "/v1/archive"), ("{" + MANY + "}", "/v1/embed")],
+)  # fmt: skip
+def test_a_million_faults_keep_nobody_waiting(
+    client: httpx.Client, content: str, path: str
+) -> None:
+    assert longest_wait(client, content, path) < 1
+    answer = client.post(path, content=content, headers=JSON)
+    assert "more than 64 values" in answer.json()["detail"]
+
+
+def test_one_wrong_number_of_an_embedding_is_told(client: httpx.Client) -> None:
+    content = json.dumps({"embeddings": [["x"] * 16_384] * 16})
+    assert longest_wait(client, content, "/v1/search") < 0.5
+    errors = client.post("/v1/search", content=content, headers=JSON).json()["errors"]
+    assert [error["location"] for error in errors[:1]] == ["embeddings.0.0"]
+
+
+def test_what_an_archive_is_asked_is_bounded_as_other_json_is(client: httpx.Client) -> None:
+    answer = client.post("/v1/archive", content=b" " * (9 << 20), headers=JSON)
+    assert is_problem(answer, 413)
+    assert is_problem(client.post("/v1/archive", content=b"\xff", headers=JSON), 422)
+    assert is_problem(client.post("/v1/archive", content=b"{}"), 415)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such names there")
+def test_names_in_an_archive_lead_out_of_no_folder(own: Path) -> None:
+    (own / "pictures" / "class0" / "a\\..\\..\\b.jpg").write_bytes(encoded(70))
+    Retriever(own / ".imgret").index(own / "pictures")
+    with in_thread(ServiceOptions({"own": own / ".imgret"})) as client:
+        ids = [image["id"] for image in client.get("/v1/images").json()["images"]]
+        answer = client.post("/v1/archive", json={"ids": ids})
+        names = zipfile.ZipFile(io.BytesIO(answer.content)).namelist()
+        assert any(name.endswith("a_.._.._b.jpg") for name in names)
+        assert not [name for name in names if "\\" in name or "/" in name]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
+def test_who_leaves_before_an_archive_is_here_leaves_no_file_open(client: httpx.Client) -> None:
+    def unnamed() -> int:
+        links = []
+        for file in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(OSError):
+                links.append(str(file.readlink()))
+        return sum("(deleted)" in link for link in links)
+
+    body = json.dumps({"ids": [i["id"] for i in client.get("/v1/images").json()["images"]]})
+    head = f"POST /v1/archive HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+    before = unnamed()
+    gc.disable()
+    try:
+        for _ in range(20):
+            place = client.base_url.host, client.base_url.port or 80
+            with socket.create_connection(place, timeout=10) as connection:
+                sent = f"{head}Content-Type: application/json\r\n\r\n{body}"
+                connection.sendall(sent.encode())
+        until = time.monotonic() + 10
+        while unnamed() > before + 2 and time.monotonic() < until:
+            time.sleep(0.1)
+        assert unnamed() <= before + 2
+    finally:
+        gc.enable()
+
+
+def test_archives_that_are_on_their_way_are_bounded(
+    stored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def packed(*_: object) -> io.BytesIO:
+        begun.set()
+        assert goes_on.wait(30)
+        return io.BytesIO(b"packed")
+
+    with in_thread(ServiceOptions({"one": stored / ".imgret"})) as client:
+        body = {"ids": [image["id"] for image in client.get("/v1/images").json()["images"]]}
+        monkeypatch.setattr("imgret.server.archive._packed", packed)
+        monkeypatch.setattr("imgret.server.archive.MOST_AT_ONCE", 1)
+        with ThreadPoolExecutor(1) as thread:
+            first = thread.submit(client.post, "/v1/archive", json=body)
+            assert begun.wait(30)
+            answer = client.post("/v1/archive", json=body)
+            assert is_problem(answer, 429)
+            assert answer.headers["retry-after"]
+            goes_on.set()
+            assert first.result().content == b"packed"
+        assert client.post("/v1/archive", json=body).status_code == 200
+
+
+def test_no_room_for_an_archive_is_told(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> io.BytesIO:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("imgret.server.archive._packed", full)
+    id = client.get("/v1/images").json()["images"][0]["id"]
+    for _ in range(2):
+        assert is_problem(client.post("/v1/archive", json={"ids": [id]}), 507)
