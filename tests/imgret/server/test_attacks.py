@@ -100,6 +100,68 @@ def test_what_an_archive_is_asked_is_bounded_as_other_json_is(client: httpx.Clie
     assert is_problem(client.post("/v1/archive", content=b"{}"), 415)
 
 
+def test_a_file_of_one_gallery_survives_what_fails_in_another(
+    both: httpx.Client, own: Path
+) -> None:
+    file = sent_file(send(both, "one", encoded()))
+    with Retriever(own / "other.imgret").gallery.lock():
+        assert is_problem(send(both, "other", encoded()), 503)
+    assert file.read_bytes() == encoded()
+
+
+def test_a_file_of_two_galleries_is_deleted_with_the_last_one(both: httpx.Client) -> None:
+    answers = {name: send(both, name, encoded()) for name in ("one", "other")}
+    file = sent_file(answers["one"])
+    assert file == sent_file(answers["other"])
+    for name, is_left in (("one", True), ("other", False)):
+        id = answers[name].json()["results"][0]["image"]["id"]
+        assert both.delete(f"/v1/images/{id}", params={"gallery": name}).status_code == 204
+        assert file.exists() is is_left
+
+
+def test_what_is_sent_again_while_it_is_removed_is_there(both: httpx.Client) -> None:
+    def remove(id: int) -> None:
+        both.delete(f"/v1/images/{id}")
+
+    for _ in range(4):
+        answer = send(both, "one", encoded())
+        image = answer.json()["results"][0]["image"]
+        thread = threading.Thread(target=remove, args=[image["id"]])
+        thread.start()
+        time.sleep(0.05)
+        again = send(both, "one", encoded())
+        thread.join()
+        if again.status_code == 201:
+            assert sent_file(again).exists()
+
+
+def test_a_gallery_that_is_away_is_not_begun_anew(both: httpx.Client, own: Path) -> None:
+    (own / ".imgret").rename(own / "away")
+    assert is_problem(send(both, "one", encoded()), 503)
+    assert not (own / ".imgret").exists()
+    assert [file for file in (own / "sent").rglob("*") if file.is_file()] == []
+    (own / "away").rename(own / ".imgret")
+    assert send(both, "one", encoded()).status_code == 201
+
+
+def test_a_label_that_is_no_folder_is_told(both: httpx.Client, own: Path) -> None:
+    (own / "sent").mkdir(exist_ok=True)
+    (own / "sent" / "nut").write_text("a file")
+    (own / "sent" / "bolt").symlink_to(own / "nowhere")
+    for label in ("nut", "bolt"):
+        assert is_problem(send(both, "one", encoded(), label=label), 409)
+
+
+def test_a_disk_that_is_full_is_told(both: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(*_: object) -> bool:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("imgret.server.uploads.write_new", write)
+    answer = send(both, "one", encoded())
+    assert is_problem(answer, 507)
+    assert "No space left" in answer.json()["detail"]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="no such names there")
 def test_names_in_an_archive_lead_out_of_no_folder(own: Path) -> None:
     (own / "pictures" / "class0" / "a\\..\\..\\b.jpg").write_bytes(encoded(70))
