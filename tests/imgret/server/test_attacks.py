@@ -100,6 +100,24 @@ def test_what_an_archive_is_asked_is_bounded_as_other_json_is(client: httpx.Clie
     assert is_problem(client.post("/v1/archive", content=b"{}"), 415)
 
 
+@pytest.mark.parametrize("encoding", ["punycode", "undefined", "unicode_escape", "utf-16"])
+def test_a_form_is_utf_8(client: httpx.Client, encoding: str) -> None:
+    form = b'--x\r\nContent-Disposition: form-data; name="k"\r\n\r\na.b\xff\r\n--x--\r\n'
+    kind = f"multipart/form-data; boundary=x; charset={encoding}"
+    answer = client.post("/v1/search", content=form, headers={"Content-Type": kind})
+    assert is_problem(answer, 415)
+    kind = "multipart/form-data; boundary=x; charset=UTF-8"
+    assert is_problem(client.post("/v1/search", content=form, headers={"Content-Type": kind}), 422)
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://[::1", "ftp://{host}", "http://{host}#a"])
+def test_an_origin_that_is_none_is_refused(client: httpx.Client, origin: str) -> None:
+    host = f"{client.base_url.host}:{client.base_url.port}"
+    answer = client.get("/v1/images", headers={"Origin": origin.format(host=host)})
+    assert is_problem(answer, 403)
+    assert client.get("/v1/images", headers={"Origin": f"http://{host}"}).status_code == 200
+
+
 def test_a_file_of_one_gallery_survives_what_fails_in_another(
     both: httpx.Client, own: Path
 ) -> None:
