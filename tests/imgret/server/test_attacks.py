@@ -192,6 +192,34 @@ def test_names_in_an_archive_lead_out_of_no_folder(own: Path) -> None:
         assert not [name for name in names if "\\" in name or "/" in name]
 
 
+def test_pictures_of_addresses_wait_before_they_are_fetched(
+    stored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, most = [0], [0]
+    turn = threading.Lock()
+
+    def download(*_: object) -> bytes:
+        with turn:
+            held[0] += 1
+        return encoded()
+
+    def needed(*_: object) -> int:
+        with turn:
+            most[0] = max(most[0], held[0])
+            held[0] -= 1
+        time.sleep(0.05)
+        return 0
+
+    monkeypatch.setattr("imgret.server.service.download_picture", download)
+    monkeypatch.setattr("imgret.server.service.memory_needed", needed)
+    with in_thread(ServiceOptions({"one": stored / ".imgret"}, allow_urls=True)) as client:
+        body = {"urls": ["http://a.example/"] * 16}
+        with ThreadPoolExecutor(3) as threads:
+            answers = list(threads.map(lambda _: client.post("/v1/search", json=body), range(3)))
+        assert [answer.status_code for answer in answers] == [200] * 3
+    assert most[0] <= 8
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
 def test_who_leaves_before_an_archive_is_here_leaves_no_file_open(client: httpx.Client) -> None:
     def unnamed() -> int:
