@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import io
@@ -12,7 +13,7 @@ import socket
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,6 +21,8 @@ import httpx
 import pytest
 
 from imgret.server import ServiceOptions
+from imgret.server.queue import Batcher
+from imgret.server.traffic import Traffic
 from retrieval.retriever import Retriever
 from tests.imgret.server.started import in_thread, is_problem
 from tests.samples import picture
@@ -190,6 +193,29 @@ def test_names_in_an_archive_lead_out_of_no_folder(own: Path) -> None:
         names = zipfile.ZipFile(io.BytesIO(answer.content)).namelist()
         assert any(name.endswith("a_.._.._b.jpg") for name in names)
         assert not [name for name in names if "\\" in name or "/" in name]
+
+
+def test_a_panic_ends_no_thread() -> None:
+    """What is no Exception, such as a panic in Rust, is told, and what follows is done."""
+
+    class Panic(BaseException):
+        pass
+
+    def run(pieces: Sequence[int]) -> list[int]:
+        if 1 in pieces:
+            raise Panic("index out of bounds")
+        return [2 * piece for piece in pieces]
+
+    async def work() -> int:
+        batcher: Batcher[int, int] = Batcher("test", run, lambda _: 1, Traffic())
+        with pytest.raises(RuntimeError, match="index out of bounds"):
+            await asyncio.wait_for(batcher.submit(1), 5)
+        try:
+            return await asyncio.wait_for(batcher.submit(2), 5)
+        finally:
+            batcher.end()
+
+    assert asyncio.run(work()) == 4
 
 
 def test_pictures_of_addresses_wait_before_they_are_fetched(
