@@ -14,7 +14,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
-from imgret.server.archive import archive_routes
+from imgret.server.archive import ArchiveBody, archive_routes
 from imgret.server.asked import SEARCH_BODIES
 from imgret.server.classes import class_routes
 from imgret.server.evaluated import evaluation_routes
@@ -83,7 +83,8 @@ def _document(app: FastAPI, options: ServiceOptions) -> dict[str, Any]:
             openapi_version="3.1.0",
         )  # fmt: skip
         models = [
-            (model, "validation") for model in (ProblemDetails, *SEARCH_BODIES, *IMAGE_BODIES)
+            (model, "validation")
+            for model in (ProblemDetails, *SEARCH_BODIES, *IMAGE_BODIES, ArchiveBody)
         ]
         _, definitions = models_json_schema(models, ref_template=REFERENCES)  # type: ignore[arg-type]
         components = document.setdefault("components", {})

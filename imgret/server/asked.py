@@ -5,10 +5,18 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import Query
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    model_validator,
+)
 
 MOST_MATCHES, MOST_EXAMPLES, MOST_ASKED = 1000, 32, 16
 MOST_ID = (1 << 63) - 1
+MOST_ENTRIES = 64  # of an object
 ImageId = Annotated[int, Field(ge=0, le=MOST_ID)]
 Where = Annotated[
     str,
@@ -24,7 +32,7 @@ WhereQuery = Annotated[
     str | None,
     Query(max_length=10_000, description="A filter such as `label = 'BMW M3' AND width >= 640`."),
 ]
-Embedding = Annotated[list[FiniteFloat], Field(min_length=1, max_length=16_384)]
+Embedding = Annotated[list[FiniteFloat], Field(min_length=1, max_length=16_384, fail_fast=True)]
 
 
 def _parts(value: Any) -> Any:
@@ -40,10 +48,23 @@ def _example(value: Any) -> Any:
     return {"id": id, "weight": weight} if weight else {"id": id}
 
 
-class Example(BaseModel):
-    """An image to be more or less like, by its id or its embedding."""
+class AskedBody(BaseModel):
+    """What a request holds, without values that are unknown here."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_count(cls, values: Any) -> Any:
+        """Each unknown value is a fault of its own, and to tell a million takes seconds."""
+        if isinstance(values, dict) and len(values) > MOST_ENTRIES:
+            raise ValueError(f"There are more than {MOST_ENTRIES} values")
+        return values
+
+
+class Example(AskedBody):
+    """An image to be more or less like, by its id or its embedding."""
+
     id: ImageId | None = None
     embedding: Embedding | None = None
     weight: FiniteFloat = Field(1.0, gt=0, le=100)
@@ -63,10 +84,9 @@ Region = Annotated[
 ]
 
 
-class SearchOptions(BaseModel):
+class SearchOptions(AskedBody):
     """How to search: which of the nearest images are matches, and in which order."""
 
-    model_config = ConfigDict(extra="forbid")
     k: int = Field(20, ge=1, le=MOST_MATCHES, description="Number of matches.")
     where: Where | None = None
     min_score: float | None = Field(None, ge=-1, le=1, description="Least cosine similarity.")
@@ -99,10 +119,9 @@ class SearchBody(SearchOptions):
     )
 
 
-class EmbedBody(BaseModel):
+class EmbedBody(AskedBody):
     """Addresses of pictures to embed."""
 
-    model_config = ConfigDict(extra="forbid")
     urls: list[Annotated[str, Field(max_length=2048)]] = Field(
         min_length=1, max_length=MOST_ASKED, description="Public addresses, with `--allow-urls`."
     )

@@ -59,7 +59,7 @@ def is_public(address: Address) -> bool:
         inner = address.ipv4_mapped or address.sixtofour
         if address in TRANSLATED:
             inner = ipaddress.IPv4Address(address.packed[-4:])
-        if address.teredo is not None:
+        if address.teredo is not None or address.is_site_local:
             return False
         if inner is not None:
             return is_public(inner)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
@@ -18,6 +19,7 @@ from imgret.server.problem import Problem
 
 PICTURE = "picture"
 MULTIPART = "multipart/form-data"
+ENCODINGS = (b"utf-8", b"utf8", b"us-ascii")
 MOST_FIELDS, MOST_FIELD_BYTES = 64, 1 << 16
 SMALL_BODY, READ_AT_ONCE, HELD_SECONDS = 1 << 19, 4, 1.0  # bytes; large bodies
 
@@ -41,6 +43,7 @@ async def read_form(
         raise Problem(
             415, f"The request is not {MULTIPART}. Send pictures with `curl --form picture=@FILE`."
         )
+    _check_encoding(request)
     parser = MultiPartParser(
         request.headers, request.stream(), max_files=limits.pictures, max_fields=MOST_FIELDS,
         max_part_size=MOST_FIELD_BYTES,
@@ -90,6 +93,13 @@ async def in_turn(request: Request) -> AsyncIterator[None]:
         if loop.time() < held.when():
             held.cancel()
             places.release()
+
+
+def _check_encoding(request: Request) -> None:
+    """Raise Problem for a form in another encoding: Python has some that take hours, or fail."""
+    _, values = parse_options_header(request.headers["content-type"])
+    if values.get(b"charset", ENCODINGS[0]).lower() not in ENCODINGS:
+        raise Problem(415, "The form has another encoding than UTF-8. Send it without a charset.")
 
 
 def _is_small(request: Request) -> bool:

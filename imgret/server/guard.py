@@ -120,7 +120,8 @@ class Guard:
             return None
         if origin in self._options.origins:
             return origin
-        if urlsplit(origin).netloc.lower() == headers.get("host", "").lower() and origin != "null":
+        host = headers.get("host", "").lower()
+        if origin.lower() in (f"http://{host}", f"https://{host}"):
             return None
         raise Problem(403, "Pages of other sites may not ask. Start with --allow-origin.")
 

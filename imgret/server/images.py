@@ -34,7 +34,7 @@ from imgret.server.shown import (
 )
 from imgret.server.thumbnails import draw_thumbnail
 from imgret.server.uploads import UploadWork, checked_label
-from retrieval.errors import ImageError
+from retrieval.errors import GalleryError, ImageError
 from retrieval.files import delete
 from retrieval.retriever import GalleryImage, OpenGallery
 from retrieval.retriever.image_list import ImageOrder
@@ -90,7 +90,7 @@ async def list_images(
     "/images",
     response_model=UploadAnswer,
     status_code=201,
-    responses={200: {"model": UploadAnswer}, **problem_responses(409, 415)},
+    responses={200: {"model": UploadAnswer}, **problem_responses(409, 415, 507)},
     openapi_extra={
         "requestBody": {
             "required": True, "content": {MULTIPART: form_schema(UploadOptions)},
@@ -139,13 +139,9 @@ async def show_image(request: Request, id: Id, gallery: GalleryName = None) -> R
 
 @image_routes.delete("/images/{id}", status_code=204)
 async def remove_image(request: Request, id: Id, gallery: GalleryName = None) -> Response:
-    """Drop an image from the gallery, and its file if that was sent here."""
+    """Drop an image from the gallery, and its file if that was sent here for it alone."""
     service = service_of(request)
-    async with service.opened(gallery) as found:
-        image = await _image(service, found, id)
-    await service.write(service.retriever(gallery).remove, [image.path])
-    if _was_sent(service.options.uploads, image):
-        await service.write(delete, image.path)
+    await service.write(_remove, service, service.name_of(gallery), id)
     return Response(status_code=204)
 
 
@@ -268,8 +264,33 @@ def image_details(service: Service, name: str, image: GalleryImage) -> ImageDeta
     )
 
 
+def _remove(service: Service, name: str, id: int) -> None:
+    """Do all of it in one turn: the same picture may be sent again meanwhile."""
+    retriever = service.retriever(name)
+    with retriever.open() as gallery:
+        image = _known(gallery.image(id), id)
+    retriever.remove([image.path])
+    if _was_sent(service.options.uploads, image) and not _is_held(service, name, image):
+        delete(image.path)
+
+
+def _is_held(service: Service, name: str, image: GalleryImage) -> bool:
+    """Whether a gallery beside that of a name has an image's file, as far as can be told."""
+    for retriever in (service.galleries[other] for other in service.galleries if other != name):
+        try:
+            with retriever.open() as gallery:
+                if gallery.ids_of_paths([image.path]) != [None]:
+                    return True
+        except GalleryError:
+            return True
+    return False
+
+
 async def _image(service: Service, gallery: OpenGallery, id: int) -> GalleryImage:
-    image = await service.read(gallery.image, id)
+    return _known(await service.read(gallery.image, id), id)
+
+
+def _known(image: GalleryImage | None, id: int) -> GalleryImage:
     if image is None:
         raise Problem(404, f"No image has the id {id}. Use one that a search has given.")
     return image

@@ -75,5 +75,6 @@ class Jobs:
             return
         try:
             job.future.set_result(work(progress))
-        except Exception as error:  # noqa: BLE001  told to who asks for it
-            job.future.set_exception(error)
+        except BaseException as error:  # noqa: BLE001  a panic in Rust is no Exception
+            kept = error if isinstance(error, Exception) else RuntimeError(str(error))
+            job.future.set_exception(kept)

@@ -117,7 +117,8 @@ def faults_of(error: RequestValidationError | ValidationError) -> list[Fault]:
     for each in error.errors()[:MOST_FAULTS]:
         place = [str(part) for part in each["loc"] if part not in ("query", "path", "body")]
         message = str(each["msg"]).removeprefix("Value error, ").removesuffix(".")
-        found.append(Fault(location=visible(".".join(place))[:200] or "body", message=message))
+        location = visible(".".join(place)[:200])[:200]
+        found.append(Fault(location=location or "body", message=message))
     return found
 
 

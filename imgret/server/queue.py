@@ -60,8 +60,9 @@ class Batcher(Generic[Piece, Given]):
             self._sizes.observe(len(batch))
             try:
                 results = self._run([piece for piece, _ in batch])
-            except Exception as error:  # noqa: BLE001  raised again where each is waited for
-                results = [error] * len(batch)
+            except BaseException as error:  # noqa: BLE001  a panic in Rust is no Exception
+                kept = error if isinstance(error, Exception) else RuntimeError(str(error))
+                results = [kept] * len(batch)
             with contextlib.suppress(RuntimeError):  # the loop has been closed
                 loop = batch[0][1].get_loop()
                 loop.call_soon_threadsafe(_settle, [future for _, future in batch], results)

@@ -52,8 +52,8 @@ def run_service(options: ServiceOptions, port: int, on_start: Callable[[str], No
     on_start: told the address once it answers. Raises ArgumentError when the port cannot be used,
     and ImgretError for a gallery or a classifier that cannot.
     """
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "asyncio"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # each would write tracebacks
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "asyncio", "python_multipart"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # tracebacks, or what clients send
     with contextlib.closing(_listening(options.host, port)) as listening:
         app = make_app(options)
         config = uvicorn.Config(

@@ -184,11 +184,12 @@ async def _of_picture(
 
 async def _of_url(service: Service, gallery: OpenGallery, asked: SearchBody, url: str) -> _Asked:
     query = _Asked("url", visible(url))
-    try:
-        content = await service.download(url)
-    except ImageError as error:
-        return replace(query, error=str(error))
-    return await _of_content(service, gallery, asked, content, query)
+    async with service.fetching:
+        try:
+            content = await service.download(url)
+        except ImageError as error:
+            return replace(query, error=str(error))
+        return await _of_content(service, gallery, asked, content, query)
 
 
 async def _of_content(

@@ -66,6 +66,9 @@ class Service:
         self.predictor = _predictor(options)
         self._lanes = Lanes(default_workers(), self.traffic)
         self._readers = ThreadPoolExecutor(READERS, "imgret-reader")
+        self.fetching = asyncio.Semaphore(FETCHERS)  # until decoded: each may hold much
+        self._packer = ThreadPoolExecutor(1, "imgret-packer")
+        self.packed = 0  # bytes of archives that are on their way
         self._fetchers = ThreadPoolExecutor(FETCHERS, "imgret-fetcher")
         self._encoding: Batcher[EncodeWork, np.ndarray] = Batcher(
             "encode", encode_together, lambda work: work.gallery.encoder.batch_size, self.traffic
@@ -91,6 +94,11 @@ class Service:
         """Do some reading in a thread."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._readers, partial(work, *arguments))
+
+    async def pack(self, work: Callable[..., Outcome], *arguments: Any) -> Outcome:
+        """Read many files, apart from what others read."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._packer, partial(work, *arguments))
 
     async def write(self, work: Callable[..., Outcome], *arguments: Any) -> Outcome:
         """Do what changes a gallery, one after the other."""
@@ -217,7 +225,7 @@ class Service:
             batcher.end()
         self._lanes.end()
         self.jobs.end()
-        for threads in (self._readers, self._fetchers, self._writer):
+        for threads in (self._readers, self._packer, self._fetchers, self._writer):
             threads.shutdown(wait=False, cancel_futures=True)
 
     def _why_not_ready(self) -> str | None:

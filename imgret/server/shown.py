@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from imgret.server.asked import AskedBody
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -35,10 +37,9 @@ class ImageListAnswer(BaseModel):
     next: str | None
 
 
-class LabelBody(BaseModel):
+class LabelBody(AskedBody):
     """The label to give an image; null for none."""
 
-    model_config = ConfigDict(extra="forbid")
     label: str | None = Field(max_length=500)
 
 

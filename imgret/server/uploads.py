@@ -12,10 +12,10 @@ from typing import Any
 
 from imgret.server.problem import Problem
 from retrieval.errors import GalleryError, ImageError
-from retrieval.files import make_folder, write_new
+from retrieval.files import make_folder, sha256_of, write_new
 from retrieval.images import sniff
 from retrieval.retriever import GalleryImage, Retriever
-from retrieval.text import composed
+from retrieval.text import composed, one_sentence
 
 STORED_SUFFIXES = {  # of the files that are stored, by format
     "JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "AVIF": ".avif", "GIF": ".gif", "BMP": ".bmp",
@@ -77,17 +77,18 @@ def _store(batch: Sequence[UploadWork]) -> list[Uploaded | Exception]:
     retriever = batch[0].retriever
     before = _found(batch)
     written: dict[str, Path] = {}  # by content: a picture that came twice is one file
+    new: set[Path] = set()  # the others were there: they may be of another gallery
     results: dict[int, Uploaded | Exception] = {}
     for n, work in enumerate(batch):
         try:
             if work.sha256 not in before and work.sha256 not in written:
-                written[work.sha256] = _written(work)
+                written[work.sha256] = _written(work, new)
         except (ImageError, OSError, Problem) as error:
             results[n] = error
     try:
         reasons = _index(retriever, batch, written)
     except Exception as error:  # noqa: BLE001  told to all that wait for it
-        for file in written.values():
+        for file in new:
             file.unlink(missing_ok=True)
         return [results.get(n, error) for n in range(len(batch))]
     after = _found(batch)
@@ -99,25 +100,45 @@ def _store(batch: Sequence[UploadWork]) -> list[Uploaded | Exception]:
             results[n] = Uploaded(image, created=work.sha256 in written)
             continue
         if work.sha256 in written:
-            written[work.sha256].unlink(missing_ok=True)
-            _forget(retriever, written[work.sha256])
+            _forget(retriever, written[work.sha256], new)
         results[n] = ImageError(reasons.get(work.sha256, "it cannot be indexed; try it again"))
     return [results[n] for n in range(len(batch))]
 
 
-def _written(work: UploadWork) -> Path:
-    """Write the file of a picture; one of its name that is there has its content."""
+def _written(work: UploadWork, new: set[Path]) -> Path:
+    """Write the file of a picture, add it to the new ones; one that is there has its content."""
     kind = sniff(work.content[:SNIFFED])
     if kind is None:
         raise ImageError("not an image this program reads")
     folder = work.folder / work.label if work.label else work.folder
-    make_folder(folder)
+    _make(folder)
     if not folder.resolve().is_relative_to(work.folder.resolve()):
         raise Problem(409, "The label names a folder that leads elsewhere. Give another label.")
     file = folder / f"{work.sha256}{STORED_SUFFIXES.get(kind, '')}"
-    if not write_new(file, work.content) and file.read_bytes() != work.content:
-        raise Problem(409, "A file of that name has another content. Remove it, and try again.")
+    try:
+        if write_new(file, work.content):
+            new.add(file)
+        elif sha256_of(file) != work.sha256:
+            raise Problem(409, "A file of that name has another content. Remove it, and try again.")
+    except OSError as error:
+        raise _not_stored(error) from error
     return file
+
+
+def _make(folder: Path) -> None:
+    try:
+        make_folder(folder)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise Problem(409, "The label names what is no folder. Give another label.") from error
+    except OSError as error:
+        raise _not_stored(error) from error
+
+
+def _not_stored(error: OSError) -> Problem:
+    return Problem(
+        507, f"The picture cannot be stored ({one_sentence(error)}). Look at the folder of "
+        "--uploads.",
+    )  # fmt: skip
 
 
 def _index(
@@ -126,6 +147,7 @@ def _index(
     """Index the new files, and give those their labels that have another one; why some failed."""
     if not written:
         return {}
+    retriever.gallery.check_exists()  # one that is away for a while is not begun anew
     report = retriever.index(
         sorted(written.values()), keep_missing=True, max_pixels=batch[0].max_pixels
     )
@@ -149,7 +171,9 @@ def _found(batch: Sequence[UploadWork]) -> dict[str, GalleryImage]:
     return found
 
 
-def _forget(retriever: Retriever, file: Path) -> None:
-    """Drop the row of a file that could not be used."""
+def _forget(retriever: Retriever, file: Path, new: set[Path]) -> None:
+    """Drop the row of a file that could not be used, and the file if it is a new one."""
+    if file in new:
+        file.unlink(missing_ok=True)
     with contextlib.suppress(GalleryError):
         retriever.remove([file])

@@ -183,7 +183,7 @@ def test_addresses_are_fetched_only_where_that_is_on(stored: Path, client: httpx
     "address",
     ["127.0.0.1", "10.1.2.3", "192.168.0.1", "172.16.0.1", "169.254.169.254", "0.0.0.1", "::1",
      "fe80::1", "fd00::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "224.0.0.1",
-     "100.64.0.1", "::"],
+     "100.64.0.1", "::", "fec0::1"],
 )  # fmt: skip
 def test_no_address_of_ones_own_network_is_public(address: str) -> None:
     assert not is_public(ipaddress.ip_address(address))
