@@ -30,7 +30,8 @@ class Evidence:
     scores, support, margin: (q, m), -inf in scores where a match is not there or has no class.
     top_support, top_margin, near: (q,), of the best neighbour that has a class, and of all
     neighbours. is_class: (q, CONSIDERED) bool, the best neighbour of each class, where a query can
-    be of one class only; class_support, class_margin: (q, CONSIDERED), of those.
+    be of one class only; class_support, class_margin: (q, CONSIDERED), of those. share: (q, m), how
+    much of what those leave a match of another class may have; 1 for a match of one of those.
     """
 
     scores: np.ndarray
@@ -42,6 +43,7 @@ class Evidence:
     is_class: np.ndarray
     class_support: np.ndarray
     class_margin: np.ndarray
+    share: np.ndarray
 
     def of_query(self, density: np.ndarray) -> np.ndarray:
         """Support, margin, near and density of each query's best neighbour, (q, 4)."""
@@ -95,7 +97,7 @@ def evidence(
     is_class = _first_of_its_class(theirs) & one_class
     return Evidence(
         scores, support, margin, top_support, top_margin, mean_of_best(around, NEAR),
-        is_class, of_class, of_margin,
+        is_class, of_class, of_margin, _shares(classes, theirs, one_class=one_class),
     )  # fmt: skip
 
 
@@ -119,6 +121,19 @@ def _first_of_its_class(classes: np.ndarray) -> np.ndarray:
     first = np.empty(classes.shape, bool)
     np.put_along_axis(first, order, new & (of != NO_LABEL), 1)
     return first
+
+
+def _shares(classes: np.ndarray, theirs: np.ndarray, *, one_class: bool) -> np.ndarray:
+    """Halve what is left with each further class that none of the neighbours has, (q, m)."""
+    shares = np.ones(classes.shape)
+    if not one_class:
+        return shares
+    for row, (own, near) in enumerate(zip(classes, theirs, strict=True)):
+        far = ~np.isin(own, near)
+        if far.any():
+            new = _first_of_its_class(np.where(far, own, NO_LABEL)[None])[0]
+            shares[row] = np.where(far, 0.5 ** np.cumsum(new), 1.0)
+    return shares
 
 
 def mean_of_best(scores: np.ndarray, n: int) -> np.ndarray:

@@ -119,7 +119,11 @@ class Confidence(Plain):
         given = _sigmoid(e.of_matches() @ np.array(self.is_right[:-1]) + self.is_right[-1])
         classes = _sigmoid(e.of_classes() @ np.array(self.is_right[:-1]) + self.is_right[-1])
         power = _power_to_one(np.where(e.is_class, classes, 0.0))  # as one class alone is right
-        both = _sigmoid(odds)[:, None] * np.minimum(given, SUREST) ** power[:, None]
+        answered, power = _sigmoid(odds)[:, None], power[:, None]
+        both = answered * np.minimum(given, SUREST) ** power
+        near = answered * np.where(e.is_class, np.minimum(classes, SUREST) ** power, 0.0)
+        left = np.maximum(0.0, 1 - near.sum(axis=1, keepdims=True))
+        both = np.where(e.share < 1, np.minimum(both, left * e.share), both)
         return np.where(e.scores >= self.least - ROUNDING, both, 0.0)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ def asked(gallery: Path, cache: Path, *calls: tuple[str, dict[str, Any]]) -> lis
                 return list((await client.list_tools()).tools)
             return [await client.call_tool(name, arguments) for name, arguments in calls]
 
-    return asyncio.run(ask())
+    with ThreadPoolExecutor(1) as thread:  # Playwright's loop may be running in this one
+        return thread.submit(asyncio.run, ask()).result()
 
 
 def answer(result: Any) -> Any:

@@ -128,8 +128,8 @@ def test_a_picture_on_standard_input_does_what_a_file_does(folder: Path, cache: 
     assert {row["query"] for row in rows} == {"-"}
     assert "p/3.png" not in {row["path"] for row in rows}
     page = (folder / "sheet.html").read_text()
-    assert 'alt="the query"' in page
-    assert '<span class="path">-</span>' in page
+    assert 'aria-label="query -"' in page
+    assert '<span class="name">-</span>' in page
     mean = from_pipe(folder, cache, content, "-", "p/4.png", "--mean", "--format", "json")
     assert json.loads(mean.stdout)[0]["query"] == "- + p/4.png"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 from scipy.optimize import brentq
@@ -56,7 +56,7 @@ def alone(scores: np.ndarray, classes: np.ndarray) -> Evidence:
 def without_classes(*of: np.ndarray) -> Evidence:
     """Evidence for matches of which several may be right."""
     none = np.zeros((len(of[0]), CONSIDERED))
-    return Evidence(*of, none > 0, none, none)
+    return Evidence(*of, none > 0, none, none, np.ones_like(of[0]))
 
 
 def test_evidence_is_what_one_counts_by_hand() -> None:
@@ -114,6 +114,7 @@ def test_classes_that_are_equally_near_are_equally_likely(bias: float) -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 6), st.floats(-30, 30), st.floats(-9, 9))
+@example(7747, 6, 0.0, 3.0)  # one class is only behind the neighbours that are considered
 def test_the_probabilities_of_classes_never_sum_to_more_than_one(
     seed: int, n: int, weight: float, bias: float
 ) -> None:

@@ -177,6 +177,7 @@ WHOLE = {"replaced", "new_folder", "scratch_folder"}
 ELSEWHERE = {
     ("retrieval/files.py", "write_atomically"),
     ("retrieval/files.py", "new_folder"),
+    ("retrieval/files.py", "write_new"),
     ("retrieval/files.py", "put_in_place"),
     ("retrieval/encoder/onnx_files.py", "share_weights"),  # a file that replaced() gave
     ("retrieval/gallery/table.py", "become"),  # Lance's own commit, and then a sync
