@@ -13,7 +13,7 @@ from imgret.streams import say
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 SIZES_OF_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-MOST_OF_A_PATH = 300  # characters in the log
+MOST_OF_A_PATH, MOST_OF_A_METHOD = 300, 20  # characters in the log
 UNKNOWN_ROUTE = "unknown"
 
 
@@ -54,7 +54,7 @@ class Traffic:
 
     def tell(self, method: str, path: str, route: str, status: int, seconds: float) -> None:
         """Count a request and log it. route: its pattern, which has few values."""
-        path = path[:MOST_OF_A_PATH]
+        method, path = method[:MOST_OF_A_METHOD], path[:MOST_OF_A_PATH]
         known = method if method in ("GET", "POST", "PATCH", "DELETE", "HEAD") else "other"
         self._requests.labels(known, route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
