@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,10 @@ def compile_network(model: Any, precision: str) -> Any:
 def import_network(blob: bytes | memoryview, precision: str) -> Any:
     """Return the compiled network that exported these bytes. Raises RuntimeError."""
     content = openvino().Tensor(np.frombuffer(blob, np.uint8))  # a stream would be read in pieces
-    return openvino().Core().import_model(content, "CPU", _hints(precision))
+    try:
+        return openvino().Core().import_model(content, "CPU", _hints(precision))
+    except TypeError:  # OpenVINO 2025.0 takes streams alone
+        return openvino().Core().import_model(BytesIO(blob), "CPU", _hints(precision))
 
 
 def runner(network: Any) -> Runner:
