@@ -61,6 +61,7 @@ def test_only_lines_that_install_are_not_run() -> None:
     assert indented(README) == []
 
 
-def test_the_picture_is_there_and_small() -> None:
-    (picture,) = re.findall(r"\]\((docs/images/[\w.]+)\)", README)
-    assert (ROOT / picture).stat().st_size <= 150_000
+def test_the_pictures_are_there_and_small() -> None:
+    pictures = re.findall(r"\]\((docs/images/[\w.]+)\)", README)
+    assert pictures[0] == "docs/images/page.webp"
+    assert all((ROOT / picture).stat().st_size <= 150_000 for picture in pictures)
