@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +10,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from imgret.server.asked import GalleryName
-from imgret.server.overview import STILL_RUNNING, ids_of_files, progress_response
+from imgret.server.overview import STILL_RUNNING, ask_job, ids_of_files, progress_response
 from imgret.server.searches import json_response, thumbnail_address
 from imgret.server.service import Service, service_of
 from retrieval.evaluation import Evaluation, RankedQuery
@@ -89,11 +88,7 @@ class EvaluationAnswer(BaseModel):
 async def evaluate_matches(request: Request, gallery: GalleryName = None) -> Response:
     """Measure matches by labels, each image against all others; 202 while that is worked out."""
     service = service_of(request)
-    name = service.name_of(gallery)
-    async with service.opened(gallery) as found:
-        version = found.version
-    work = partial(_evaluated, service.retriever(gallery))
-    job = service.jobs.ask(("evaluation", name, version), work)
+    name, version, job = await ask_job(service, gallery, "evaluation", _evaluated)
     if not job.future.done():
         return progress_response(job)
     measured, ids = job.future.result()

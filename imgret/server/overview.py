@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Annotated, Any
 
@@ -103,12 +104,7 @@ async def list_duplicates(
 ) -> Response:
     """Give groups of near-identical images; 202 and the progress while they are looked for."""
     service = service_of(request)
-    name = service.name_of(gallery)
-    async with service.opened(gallery) as found:
-        version = found.version
-    retriever = service.retriever(gallery)
-    work = partial(_duplicates, retriever, tier)
-    job = service.jobs.ask(("duplicates", name, version, tier), work)
+    name, version, job = await ask_job(service, gallery, "duplicates", _duplicates, tier)
     if not job.future.done():
         return progress_response(job)
     report, ids = job.future.result()
@@ -130,10 +126,7 @@ async def list_duplicates(
 async def draw_map(request: Request, gallery: GalleryName = None) -> Response:
     """Place the images in two dimensions; 202 and the progress while that is worked out."""
     service = service_of(request)
-    name = service.name_of(gallery)
-    async with service.opened(gallery) as found:
-        version = found.version
-    job = service.jobs.ask(("map", name, version), partial(_map, service.retriever(gallery)))
+    name, version, job = await ask_job(service, gallery, "map", _map)
     if not job.future.done():
         return progress_response(job)
     drawn, ids = job.future.result()
@@ -146,6 +139,20 @@ async def draw_map(request: Request, gallery: GalleryName = None) -> Response:
             gallery=name, version=version, method=drawn.method, total=drawn.total, points=points
         )
     )
+
+
+async def ask_job(
+    service: Service, gallery: str | None, kind: str, work: Callable[..., Any], *details: Hashable
+) -> tuple[str, str, Job]:
+    """Begin work on a gallery, once a version: its name, the version and the job.
+
+    work: called with its Retriever, the details and a Progress. Raises Problem, GalleryError.
+    """
+    name = service.name_of(gallery)
+    async with service.opened(gallery) as found:
+        version = found.version
+    begun = partial(work, service.retriever(gallery), *details)
+    return name, version, service.jobs.ask((kind, name, version, *details), begun)
 
 
 def _duplicates(
