@@ -34,7 +34,7 @@ def test_a_picture_is_shown_large_with_its_facts_and_neighbours(
     page.keyboard.press("0")
     page.keyboard.press("Escape")
     dialog.wait_for(state="detached")
-    assert "open=" not in page.url
+    page.wait_for_url(lambda address: "open=" not in address)
 
 
 def test_the_large_view_steps_through_the_matches(visit: Visit) -> None:

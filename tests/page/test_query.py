@@ -51,12 +51,12 @@ def test_back_and_forward_lead_through_the_searches(visit: Visit) -> None:
     page.locator(".card .shot").nth(2).click()
     page.wait_for_function("url => location.href !== url", arg=first)
     page.go_back()
-    assert page.url == first
+    page.wait_for_url(first)
     page.go_back()
     page.get_by_role("grid", name="The gallery").wait_for()
     page.go_forward()
     page.get_by_role("grid", name="Matches").wait_for()
-    assert page.url == first
+    page.wait_for_url(first)
 
 
 def test_an_address_can_be_shared_without_the_picture(

@@ -120,7 +120,7 @@ def test_a_picture_of_the_evaluation_is_shown_large_and_searched_by(visit: Visit
     dialog.wait_for(state="detached")  # another one, of the query, is there
     page.keyboard.press("Escape")
     page.get_by_role("dialog").wait_for(state="detached")
-    assert "view=evaluation" in page.url
+    page.wait_for_url("**view=evaluation*")
     card.locator(".shot").click()
     page.get_by_role("grid", name="Matches").wait_for()
     page.go_back()
