@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from imgret.ranges import DecimalNumber, WholeNumber
-from retrieval.arguments import is_address
 from retrieval.files import check_can_make, check_folder, is_a_file, is_a_folder
+from retrieval.objects import is_address, place_of
 from retrieval.suggestion import did_you_mean
 from retrieval.text import listed, unwritable
 from retrieval.words import (
@@ -42,12 +42,24 @@ PAGES = (".html", ".htm")
 
 
 class NamedPath(click.Path):
-    """A path that is no address, and not "": an unset variable is not the working directory."""
+    """A path that is no address, and not "": an unset variable is not the working directory.
+
+    stores: whether it may be an address in an object store, such as s3://bucket/photos.
+    """
+
+    def __init__(self, *args: Any, stores: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.stores = stores
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path as click.Path does."""
         if value == "":
             self.fail("The path is empty. Give a path.", param, ctx)
+        if is_address(value) and self.stores:
+            try:
+                return place_of(value)
+            except ValueError as error:
+                self.fail(f"{error}.", param, ctx)
         if is_address(value):
             self.fail(f"{value} is an address. Give a path on this machine.", param, ctx)
         if not self.dir_okay and is_a_folder(value):
@@ -260,11 +272,12 @@ def gallery_option(function: Function) -> Function:
     """Add --gallery, which IMGRET_GALLERY may give too; None without either."""
     return click.option(
         "--gallery",
-        type=NamedPath(path_type=Path, file_okay=False),
+        type=NamedPath(path_type=Path, file_okay=False, stores=True),
         metavar="FOLDER",
         envvar="IMGRET_GALLERY",
         show_envvar=True,
-        help="The gallery's folder; by default .imgret here or in the nearest folder above.",
+        help="The gallery's folder, or its address such as s3://bucket/photos.imgret; by default "
+        ".imgret here or in the nearest folder above.",
     )(function)
 
 

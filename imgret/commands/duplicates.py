@@ -50,7 +50,7 @@ Examples:
 @trust_option
 @click.option(
     "--against",
-    type=NamedPath(path_type=Path),
+    type=NamedPath(path_type=Path, stores=True),
     metavar="FOLDER",
     help="Another gallery: find only groups with images of both, and keep its images.",
 )

@@ -46,7 +46,7 @@ Examples:
   imgret index --compact
 """,
 )
-@click.argument("paths", nargs=-1, type=NamedPath(path_type=Path))
+@click.argument("paths", nargs=-1, type=NamedPath(path_type=Path, stores=True))
 @gallery_option
 @trust_option
 @click.option(

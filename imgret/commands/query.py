@@ -76,7 +76,7 @@ Examples:
   imgret query photo.jpg --format paths -0 | xargs -0 cp -t similar/
 """,
 )
-@click.argument("images", nargs=-1, required=True, type=NamedPath())
+@click.argument("images", nargs=-1, required=True, type=NamedPath(stores=True))
 @gallery_option
 @trust_option
 @click.option(

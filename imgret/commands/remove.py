@@ -20,7 +20,7 @@ Examples:
   imgret remove cars/a.jpg cars/b.jpg
 """,
 )
-@click.argument("paths", nargs=-1, required=True, type=NamedPath(path_type=Path))
+@click.argument("paths", nargs=-1, required=True, type=NamedPath(path_type=Path, stores=True))
 @gallery_option
 def remove_command(paths: tuple[Path, ...], gallery: Path | None) -> int:
     """Drop images, and all images below folders, from a gallery; their files stay.

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PORT = 8000
 TOKEN_VARIABLE = "IMGRET_TOKEN"  # noqa: S105  its name
+PLACE = NamedPath(path_type=Path, stores=True)
 NAMED_GALLERY = re.compile(r"([A-Za-z0-9_-]{1,64})=(.+)", re.DOTALL)
 ORIGIN = re.compile(r"https?://[^/?#@\s]+")
 
@@ -42,7 +43,7 @@ Examples:
   IMGRET_TOKEN=$(openssl rand -hex 24) imgret serve --host 0.0.0.0
 """,
 )
-@click.argument("galleries", metavar="[GALLERY | NAME=GALLERY]...", nargs=-1, type=NamedPath())
+@click.argument("galleries", metavar="[GALLERY | NAME=GALLERY]...", nargs=-1)
 @trust_option
 @click.option(
     "--model",
@@ -157,7 +158,7 @@ def _named(galleries: tuple[str, ...], model: Path | None) -> Mapping[str, Path]
     found: dict[str, Path] = {}
     for given in galleries:
         parts = None if Path(given).exists() else NAMED_GALLERY.fullmatch(given)
-        place = Path(parts[2] if parts else given)
+        place = PLACE.convert(parts[2] if parts else given, None, None)
         name = parts[1] if parts else place.stem.lstrip(".") or "gallery"
         if (place / "config.json").is_file() and not (place / "images.lance").is_dir():
             raise click.UsageError(

@@ -34,13 +34,16 @@ def was_used_before_fork() -> bool:
     return bool(_used_in) and _used_in[0] != os.getpid()
 
 
-def open_dataset(path: Path, version: int, *, whole: bool = True) -> Any:
+def open_dataset(path: Path, version: int | None, *, whole: bool = True) -> Any:
     """Open Lance's dataset at a version. Raises one of LANCE_ERRORS if it is incomplete.
+
+    version: in a store None stands for the newest.
 
     whole: whether data files may not be cut short or gone, either.
     """
     note_use()
-    check_manifest(path, version)
+    if version is not None:
+        check_manifest(path, version)
     with panics_as_errors():
         dataset = lance.dataset(str(path), version=version)
         _check_schema(dataset.schema)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from retrieval.errors import DataError
 from retrieval.files import modified_ns
+from retrieval.images.entries import ObjectEntry, object_entries
 from retrieval.images.formats import (
     has_image_suffix,
     os_reason,
@@ -25,6 +26,7 @@ from retrieval.images.formats import (
     unread_content,
     unread_kind,
 )
+from retrieval.objects import ObjectPath
 
 GALLERY_FOLDER = ".imgret"
 # Folders in which machines keep what is theirs: NAS systems thumbnails, macOS what other file
@@ -47,6 +49,7 @@ class FoundFile(NamedTuple):
     size: int
     mtime_ns: int
     error: str | None = None
+    etag: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,8 @@ def subfolders(folder: Path) -> list[Path]:
     return [folder / e.name for e in entries if _leads_to_folder(e) and not skips(e.name, "")]
 
 
-_Folder = tuple[int, int]  # device and inode: the identity of a real folder
+_Folder = tuple[int | str, int]  # device and inode: the identity of a real folder
+_Entry = os.DirEntry[str] | ObjectEntry
 _Skips = Callable[[str, str], bool]  # (name, folder's path below the root) -> leave it out?
 
 
@@ -97,7 +101,7 @@ class _Wants:
     known: Callable[[Path], Collection[str]] | None
     passed_over: Callable[[str], None]
 
-    def __call__(self, entry: os.DirEntry[str], folder: Path) -> bool:
+    def __call__(self, entry: _Entry, folder: Path) -> bool:
         if has_image_suffix(entry.name):
             return True
         kind = unread_kind(entry.name)
@@ -128,7 +132,8 @@ def _find(
             yield from _walk(root, skips, wants, walked, taken)
         elif (place := _place(root)) in given:
             given.remove(place)
-            yield _alone(root, root, _described(root.name, status))
+            etag = root.facts().etag if isinstance(root, ObjectPath) else None
+            yield _alone(root, root, _described(root.name, status, etag))
 
 
 def _walk(
@@ -172,7 +177,7 @@ def _alone(path: Path, root: Path, file: FoundFile) -> FoundFolder:
     return FoundFolder(path.parent, root, (file,))
 
 
-def _look(entries: list[os.DirEntry[str]], folder: Path, wants: _Wants) -> Iterator[FoundFile]:
+def _look(entries: list[_Entry], folder: Path, wants: _Wants) -> Iterator[FoundFile]:
     """Look at the names in a folder that are no folders to enter."""
     for entry in entries:
         name = entry.name
@@ -181,7 +186,7 @@ def _look(entries: list[os.DirEntry[str]], folder: Path, wants: _Wants) -> Itera
                 yield FoundFile(name, 0, 0, _BAD_NAME)
         elif wants(entry, folder):
             try:
-                found = _described(name, entry.stat())
+                found = _described(name, entry.stat(), getattr(entry, "etag", None))
             except OSError as error:
                 broken = isinstance(error, FileNotFoundError) and entry.is_symlink()
                 reason = "a link to a file that does not exist" if broken else os_reason(error)
@@ -189,13 +194,13 @@ def _look(entries: list[os.DirEntry[str]], folder: Path, wants: _Wants) -> Itera
             yield found
 
 
-def _described(name: str, status: os.stat_result) -> FoundFile:
+def _described(name: str, status: os.stat_result, etag: str | None = None) -> FoundFile:
     if not stat.S_ISREG(status.st_mode):
         return FoundFile(name, 0, 0, "not a regular file")
-    return FoundFile(name, status.st_size, modified_ns(status))
+    return FoundFile(name, status.st_size, modified_ns(status), etag=etag)
 
 
-def _header(entry: os.DirEntry[str], folder: Path) -> bytes:
+def _header(entry: _Entry, folder: Path) -> bytes:
     try:
         return read_header(folder / entry.name) if entry.is_file() else b""
     except OSError:
@@ -233,16 +238,20 @@ def _place(path: Path) -> tuple[_Folder, str]:
 
 
 def _identity(folder: Path) -> _Folder:
+    if isinstance(folder, ObjectPath):
+        return str(folder), 0
     status = folder.stat()
     return status.st_dev, status.st_ino
 
 
-def _sorted_entries(folder: Path) -> list[os.DirEntry[str]]:
+def _sorted_entries(folder: Path) -> list[_Entry]:
+    if isinstance(folder, ObjectPath):
+        return [*object_entries(folder)]
     with os.scandir(folder) as entries:
         return sorted(entries, key=lambda entry: entry.name)
 
 
-def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+def _leads_to_folder(entry: _Entry) -> bool:
     """Tell whether an entry of a folder is a folder to enter; a link to one above it is none."""
     try:
         if not entry.is_dir():

@@ -5,9 +5,12 @@ import os
 import re
 import stat
 from pathlib import Path
+from typing import NamedTuple
 
 from retrieval.errors import ImageError
+from retrieval.files import modified_ns
 from retrieval.images import jxl, raws
+from retrieval.objects import ObjectPath
 from retrieval.text import NOT_THERE
 
 MAX_FILE_BYTES = 1 << 30
@@ -105,13 +108,23 @@ def unread_content(header: bytes) -> str | None:
     return next((name for name, begins in _OTHER_SIGNATURES if begins.match(header)), None)
 
 
-def read_bytes(path: Path) -> tuple[bytes, os.stat_result]:
-    """Read one file whole.
+class Stamp(NamedTuple):
+    """When a file was written, in ns since 1970; of an object its etag, which is surer."""
 
-    Returns its bytes and its status from just before they were read. Raises ImageError when it is
-    gone, closed to us, empty, larger than MAX_FILE_BYTES or no regular file. Never waits.
+    mtime_ns: int
+    etag: str | None = None
+
+
+def read_bytes(path: Path) -> tuple[bytes, Stamp]:
+    """Read one file or object whole.
+
+    Returns its bytes and its stamp from just before they were read. Raises ImageError when it is
+    gone, closed to us, empty, larger than MAX_FILE_BYTES or no regular file. Never waits for a
+    pipe.
     """
     try:
+        if isinstance(path, ObjectPath):
+            return _read_object(path)
         with _open_regular(path) as file:
             status = os.fstat(file.fileno())
             if status.st_size > MAX_FILE_BYTES:
@@ -121,12 +134,22 @@ def read_bytes(path: Path) -> tuple[bytes, os.stat_result]:
         raise ImageError(os_reason(error)) from error
     if not data:
         raise ImageError("empty file")
-    return data, status
+    return data, Stamp(modified_ns(status))
+
+
+def _read_object(path: ObjectPath) -> tuple[bytes, Stamp]:
+    """Raises ImageError, ValueError, OSError."""
+    data, facts = path.read_with_facts(MAX_FILE_BYTES)
+    if not data:
+        raise ImageError("empty file")
+    return data, Stamp(facts.mtime_ns, facts.etag)
 
 
 def read_header(path: Path) -> bytes:
     """Read the first bytes of a file; b"" if it cannot be read or is not a regular file."""
     try:
+        if isinstance(path, ObjectPath):
+            return path.read_start(HEADER_BYTES)
         with _open_regular(path) as file:
             return file.read(HEADER_BYTES) or b""
     except (OSError, ValueError, ImageError):

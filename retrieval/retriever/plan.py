@@ -15,7 +15,8 @@ from pathlib import Path
 from retrieval.errors import DataError
 from retrieval.gallery import Gallery, storable
 from retrieval.gallery.stored_rows import StoredRow, StoredRows, folder_of, prefix_of
-from retrieval.images import FoundFile, FoundFolder, ImageFile, find_folders
+from retrieval.images import FoundFile, FoundFolder, ImageFile, find_folders, image_file
+from retrieval.objects import place_of
 from retrieval.progress import Progress
 from retrieval.retriever.labels import Labels
 
@@ -73,7 +74,9 @@ def make_plan(
     checksum: read also the files whose size and time are those stored.
     """
     check_paths(paths)
-    join = _Join(gallery, rows, list(map(Path, paths)), labels, progress, checksum=checksum)
+    join = _Join(
+        gallery, rows, [place_of(path) for path in paths], labels, progress, checksum=checksum
+    )
     folders = find_folders(
         list(join.roots),
         exclude=exclude,
@@ -158,7 +161,7 @@ class _Join:
         """Whether a row is that of the file as it is; its label is all that may change then."""
         rows, plan = self._rows, self.plan
         self._seen[place] = 1
-        if self._checksum or file.error or not rows.is_unchanged(place, file.size, file.mtime_ns):
+        if self._checksum or file.error or not rows.is_unchanged(place, file):
             return False
         if rows.is_usable(place):
             plan.unchanged += 1
@@ -174,7 +177,7 @@ class _Join:
         if file.error is not None:
             self._unread.append(path)
         root, row = folder.root, None if place is None else self._rows.row(place)
-        image = ImageFile(folder.path / file.name, root, file.size, file.mtime_ns, file.error)
+        image = image_file(folder, file)
         self.plan.tasks.append(Task(image, path, self.roots[root], label, row))
 
     def _count(self, roots: Sequence[str], files: int) -> None:
