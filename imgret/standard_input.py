@@ -62,7 +62,9 @@ def _place(name: str) -> Path:
     try:
         return place_of(name)
     except ValueError as error:
-        raise QueryError(f"A name on standard input is no file: {error}.") from error
+        raise QueryError(
+            f"{error}, on standard input. Give names of files or such addresses."
+        ) from error
 
 
 def _is_there(name: Path) -> bool:

@@ -58,33 +58,22 @@ def prior_of(prior_known: float) -> float:
     return prior
 
 
-def path_of(name: str, value: Any) -> Path:
-    """Return a path that is neither "", as an unset variable is, nor an address.
+def path_of(name: str, value: Any, *, stores: bool = False) -> Path:
+    """Return a path that is not "", as an unset variable is.
 
-    Raises ArgumentError.
+    stores: whether it may be an address in an object store. Raises ArgumentError.
 
-    >>> path_of("gallery", "cars").name
-    'cars'
+    >>> path_of("gallery", "cars").name, str(path_of("gallery", "s3://photos/cars", stores=True))
+    ('cars', 's3://photos/cars')
     """
     if not value or not isinstance(value, str | os.PathLike):
         raise ArgumentError(f"{name} is {value!r}. Give a path.")
-    if is_address(value):
+    if is_address(value) and not stores:
         raise ArgumentError(f"{name} is {value!r}, an address. Give a path on this machine.")
-    return value if isinstance(value, Path) else Path(value)
-
-
-def place_named(name: str, value: Any) -> Path:
-    """Return a path, or that of an object store, as path_of() does. Raises ArgumentError.
-
-    >>> str(place_named("gallery", "s3://photos/cars"))
-    's3://photos/cars'
-    """
-    if not is_address(value):
-        return path_of(name, value)
     try:
         return place_of(value)
     except ValueError as error:
-        raise ArgumentError(f"{name} is {value!r}: {error}.") from error
+        raise ArgumentError(f"{name} is wrong: {error}. Give a path or such an address.") from error
 
 
 def as_name(name: str, value: Any) -> str:
@@ -106,7 +95,7 @@ def as_paths(paths: Paths) -> list[Path]:
     """
     several = isinstance(paths, Iterable) and not isinstance(paths, str | os.PathLike)
     listed: list[Any] = list(paths) if several else [paths]  # type: ignore[arg-type]
-    return [place_named("a path", path) for path in listed]
+    return [path_of("a path", path, stores=True) for path in listed]
 
 
 def check_text(name: str, value: Any) -> None:

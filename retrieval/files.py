@@ -26,7 +26,7 @@ from io import BufferedReader, BytesIO
 from pathlib import Path
 
 from retrieval.claims import PREFIX, is_abandoned, lock_file, new_file
-from retrieval.objects import ObjectChangedError, ObjectPath
+from retrieval.objects import ObjectChangedError, ObjectPath, place_of
 
 try:
     import fcntl
@@ -339,7 +339,7 @@ def is_there(path: Path) -> bool:
 def is_a_file(name: str | Path) -> bool:
     """Whether a file has this name; no for what can be no name."""
     try:
-        return Path(name).is_file()
+        return place_of(name).is_file()
     except (OSError, ValueError):  # longer than a name can be, or with NUL in it
         return False
 
@@ -347,7 +347,7 @@ def is_a_file(name: str | Path) -> bool:
 def is_a_folder(name: str | Path) -> bool:
     """Whether a folder has this name; no for what can be no name."""
     try:
-        return Path(name).is_dir()
+        return place_of(name).is_dir()
     except (OSError, ValueError):
         return False
 

@@ -37,8 +37,8 @@ __all__ = [
 ]
 
 LARGE_FILE = 1 << 26  # bytes
-FETCHERS, FETCHED_AHEAD = 48, 192  # threads; objects
-FETCHED_BYTES = 1 << 28  # that wait to be decoded; twice that at most
+OBJECT_FETCHERS, OBJECTS_AHEAD = 48, 192  # threads; objects
+BYTES_AHEAD = 1 << 28  # that wait to be decoded; twice that at most
 _TOO_SLOW = "takes more than {:.0f} seconds to decode; save it again in another format"
 TOO_SLOW = _TOO_SLOW.format(CPU_SECONDS)
 
@@ -109,7 +109,7 @@ def load_images(
     waiting = iter(files)
     first = next(waiting, None)
     if first is None:
-        return (loaded for loaded in ())
+        return _nothing()
     files = chain([first], waiting)
     if isinstance(first.path, ObjectPath):
         return _load_objects(
@@ -141,6 +141,10 @@ def load_images(
     )  # fmt: skip
 
 
+def _nothing() -> Generator[Loaded, None, None]:
+    yield from ()
+
+
 def _load_objects(
     files: Iterable[ImageFile],
     decode: Callable[[Loaded, bytes], Loaded],
@@ -154,8 +158,8 @@ def _load_objects(
     fetched = map_ahead(
         partial(_read, is_known=is_known), files,
         late=lambda file: (Loaded(file, file.size, file.mtime_ns, error=TOO_SLOW), None),
-        workers=FETCHERS, ahead=FETCHED_AHEAD, cpu_seconds=cpu_seconds, name="imgret-fetch",
-        cost=lambda file: file.size, most_cost=FETCHED_BYTES,
+        workers=OBJECT_FETCHERS, ahead=OBJECTS_AHEAD, cpu_seconds=cpu_seconds, name="imgret-fetch",
+        cost=lambda file: file.size, most_cost=BYTES_AHEAD,
     )  # fmt: skip
 
     def work(read: tuple[Loaded, bytes | None]) -> Loaded:
@@ -165,7 +169,7 @@ def _load_objects(
     decoded = map_ahead(
         work, fetched, late=lambda read: replace(read[0], error=TOO_SLOW), workers=workers,
         ahead=ahead, cpu_seconds=cpu_seconds, cost=lambda read: len(read[1] or b""),
-        most_cost=FETCHED_BYTES,
+        most_cost=BYTES_AHEAD,
     )  # fmt: skip
     try:
         yield from decoded

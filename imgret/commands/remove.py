@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from imgret.command import Command
-from imgret.options import NamedPath, existing_gallery, gallery_option
+from imgret.options import existing_gallery, gallery_option
+from imgret.path_types import NamedPath
 from imgret.streams import say, tell
 
 

@@ -16,6 +16,7 @@ from retrieval.errors import GalleryChangedError, GalleryError
 from retrieval.gallery import rows as stored
 from retrieval.gallery.rows import IDS_FROM, SETTINGS_KEY, TABLE
 from retrieval.gallery.versions import check_manifest, check_version_files, is_superseded
+from retrieval.objects import place_of
 from retrieval.text import one_sentence
 
 MOST_DIGITS = 18  # of a number that 64 bits hold, and those that are added to it
@@ -62,7 +63,7 @@ def damage_as_gallery_errors(path: Path | str, dataset: Any = None) -> Iterator[
         with panics_as_errors():
             yield
     except LANCE_ERRORS as error:
-        if dataset is not None and is_superseded(Path(path), dataset):
+        if dataset is not None and is_superseded(place_of(path), dataset):
             raise changed(path) from error
         raise _damaged(path, error) from error
 

@@ -21,6 +21,7 @@ from retrieval.files import (
 )
 from retrieval.gallery.fetched import fetched, forget_fetched
 from retrieval.gallery.lock import is_locked, locked
+from retrieval.gallery.paths import PathsInGallery
 from retrieval.gallery.published import PublishedFiles
 from retrieval.gallery.settings import (
     IndexState,
@@ -32,7 +33,6 @@ from retrieval.gallery.settings import (
     write_text,
 )
 from retrieval.gallery.store_lease import WriterLease, is_leased, leased
-from retrieval.gallery.stored_paths import StoredPaths
 from retrieval.gallery.table import ImageTable
 from retrieval.objects import ObjectChangedError, ObjectPath
 
@@ -55,7 +55,7 @@ def find_gallery(start: Path) -> Path:
     )
 
 
-class Gallery(StoredPaths):
+class Gallery(PathsInGallery):
     """One gallery folder.
 
     path: the folder, or prefix in an object store. trusted: whether the user says that what it
@@ -185,8 +185,8 @@ class Gallery(StoredPaths):
             self._published_etag = self.settings_path.put(text, over=self._published_etag)
         except ObjectChangedError as error:
             raise GalleryError(
-                f"Another writer has published {self.path} meanwhile. What was stored stays; run "
-                "the same command again."
+                f"Another writer has published {self.path} meanwhile, and what was stored stays. "
+                "Run the same command again."
             ) from error
 
     def drop_other_indexes(self, settings: Settings) -> None:

@@ -23,11 +23,11 @@ from retrieval.errors import GalleryError, GalleryWriteError
 from retrieval.objects import ObjectChangedError, ObjectPath
 from retrieval.text import one_sentence, unwritable, visible
 
-NAME = "writer.json"
+LEASE_NAME = "writer.json"
 LASTS, RENEWED_EVERY = 60.0, 15.0  # seconds
 CLOCKS_APART = 20.0  # seconds by which another machine's clock may differ from ours
-MOST_BYTES = 4096
-PAUSE = 0.5
+MOST_OF_A_LEASE = 4096
+ASKED_EVERY = 0.5
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,12 @@ class WriterLease:
     @classmethod
     def take(cls, folder: ObjectPath, wait: float) -> WriterLease:
         """Take the lease of a gallery. Raises GalleryError, naming who holds it, and OSError."""
-        place, deadline = folder / NAME, time.monotonic() + wait
+        place, deadline = folder / LEASE_NAME, time.monotonic() + wait
         me = f"process {os.getpid()} on {socket.gethostname()}"
         while True:
             etag, other = "", None
             with contextlib.suppress(FileNotFoundError, ValueError):
-                content, facts = place.read_with_facts(MOST_BYTES)
+                content, facts = place.read_with_facts(MOST_OF_A_LEASE)
                 etag, other = facts.etag, _Held.read(content)
             if other is None or other.is_over:
                 began, ours = time.monotonic(), _Held(me, secrets.token_hex(8), time.time() + LASTS)
@@ -86,7 +86,7 @@ class WriterLease:
                     f"{folder} is being written by {other.holder}. Wait until it is done, or stop "
                     f"it and wait {left:.0f} seconds; what it has stored stays."
                 )
-            time.sleep(PAUSE)
+            time.sleep(ASKED_EVERY)
 
     def check(self) -> None:
         """Raise GalleryWriteError where the lease was lost, or could not be renewed in time."""
@@ -95,7 +95,7 @@ class WriterLease:
             reason = "it could not be renewed in time"
         if reason is not None:
             raise GalleryWriteError(
-                f"The lease on {self._place.parent} is lost: {reason}. What was stored stays; run "
+                f"The lease on {self._place.parent} is lost: {reason}. What was stored stays. Run "
                 "the same command again."
             )
 
@@ -124,7 +124,7 @@ class WriterLease:
     def _is_ours(self) -> bool:
         """Whether a renewal arrived though its answer did not."""
         with contextlib.suppress(OSError, ValueError):
-            content, facts = self._place.read_with_facts(MOST_BYTES)
+            content, facts = self._place.read_with_facts(MOST_OF_A_LEASE)
             if _Held.read(content).token == self._held.token:
                 self._etag = facts.etag
                 return True
@@ -158,6 +158,6 @@ def leased(folder: ObjectPath, wait: float) -> Iterator[WriterLease]:
 def is_leased(folder: ObjectPath) -> bool:
     """Tell whether somebody holds the lease; False if that cannot be told."""
     try:
-        return not _Held.read((folder / NAME).read_with_facts(MOST_BYTES)[0]).is_over
+        return not _Held.read((folder / LEASE_NAME).read_with_facts(MOST_OF_A_LEASE)[0]).is_over
     except (OSError, ValueError):
         return False

@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from retrieval.errors import GalleryError, GalleryWriteError
+from retrieval.files import disk_use
 from retrieval.gallery import compaction, trust
 from retrieval.gallery import rows as stored
 from retrieval.gallery.dataset import (
@@ -51,8 +52,7 @@ from retrieval.text import one_sentence, remedy, unwritable
 IDS_PER_VERSION = 100_000  # more rows than one commit holds
 ROWS_A_READ = 10_000
 TOLD_FROM, TOLD_BYTES = 0.3, 1 << 27  # of the table's size; at least
-TOO_OLD = timedelta(days=36_500)
-KEPT_IN_STORE = timedelta(days=1)  # for who reads an older version, since stores know no readers
+TOO_OLD, KEPT_IN_STORE = timedelta(days=36_500), timedelta(days=1)  # stores know no readers
 LANCE_FORMAT = "2.2"  # of its files, by every version of Lance; 2.0 loses that facts are null
 STEPPED_BACK = (
     "%s: version %d cannot be read (%s), so version %d is used: images that were removed since are "
@@ -66,10 +66,10 @@ _log = logging.getLogger("imgret")
 class ImageTable(TableReader):
     """The table at one version; writing moves it on to the version written.
 
-    dataset: Lance's. place: of place_of_table(). stepped_back: why a newer version cannot be read, or
-    None. is_read: whether somebody reads versions that drop_old_versions() left. sums: the SHA-256
-    of files as they were published, by their path below the gallery, where known.
-    guard: called before each commit; it raises GalleryError where this may write no more.
+    dataset: Lance's. place: of place_of_table(). stepped_back: why a newer version cannot be read,
+    or None. is_read: whether somebody reads versions that drop_old_versions() left. sums: the
+    SHA-256 of files as they were published, by their path below the gallery, where known. guard:
+    called before each commit; it raises GalleryError where this may write no more.
     """
 
     def __init__(self, dataset: Any, place: object, stepped_back: str | None = None) -> None:
@@ -98,8 +98,8 @@ class ImageTable(TableReader):
         try:
             note_use()
             with new_table(path) as making:
-                empty, place = schema.empty_table(), str(making)
-                lance.write_dataset(empty, place, data_storage_version=LANCE_FORMAT)
+                empty = schema.empty_table()
+                lance.write_dataset(empty, str(making), data_storage_version=LANCE_FORMAT)
         except LANCE_ERRORS as error:
             raise GalleryWriteError(str(unwritable(path, error))) from error
         table = cls.of(lance.dataset(str(path)))
@@ -278,16 +278,11 @@ class ImageTable(TableReader):
             return
         size = found.size(self._path) + beside()
         if has_room(self._path, size, "merging its pieces and the index", must=everything):
-            self._tell_need(size)
+            table = 0 if isinstance(self._path, ObjectPath) else disk_use(self._path)
+            if table and size > max(TOLD_BYTES, TOLD_FROM * table):
+                _log.warning(TOLD, self._path, size / 1e6)
             with self._committing():
                 found.run(self._dataset)
-
-    def _tell_need(self, size: int) -> None:
-        """Tell in the log where much of the disk is needed meanwhile."""
-        if not isinstance(self._path, ObjectPath):
-            table = sum(file.stat().st_size for file in self.files())
-            if size > max(TOLD_BYTES, TOLD_FROM * table):
-                _log.warning(TOLD, self._path, size / 1e6)
 
     def forget_removed(self) -> None:
         """Write the pieces that hold removed rows anew, where they are small.
@@ -385,16 +380,14 @@ class ImageTable(TableReader):
         what none names any more.
         """
         with contextlib.suppress(*LANCE_ERRORS):  # what cannot be deleted now goes next time
-            if isinstance(self._path, ObjectPath):
-                self._dataset.cleanup_old_versions(
-                    older_than=KEPT_IN_STORE, error_if_tagged_old_versions=False
-                )
-                return
-            self._durability.sync()  # who committed this version may have been killed before that
-            tagged = {tag["version"] for tag in self._dataset.tags.list().values()}
-            self.is_read = delete_versions(self._path, before=self.version, but=tagged)
+            in_store = isinstance(self._path, ObjectPath)
+            if not in_store:
+                self._durability.sync()  # who committed this version may have been killed before
+                tagged = {tag["version"] for tag in self._dataset.tags.list().values()}
+                self.is_read = delete_versions(self._path, before=self.version, but=tagged)
+            age = KEPT_IN_STORE if in_store else TOO_OLD
             self._dataset.cleanup_old_versions(
-                older_than=TOO_OLD, delete_unverified=True, error_if_tagged_old_versions=False
+                age, delete_unverified=not in_store, error_if_tagged_old_versions=False
             )
 
 

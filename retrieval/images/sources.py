@@ -107,7 +107,7 @@ def _place(source: str | os.PathLike[str]) -> Path:
     try:
         return place_of(source)
     except ValueError as error:
-        raise QueryError(f"The query is no file: {error}.") from error
+        raise QueryError(f"{error}. Give a file or such an address.") from error
 
 
 def _a(noun: str) -> str:

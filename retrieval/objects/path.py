@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -15,13 +16,19 @@ from pathlib import Path, PosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from retrieval.objects.store import SCHEMES, ObjectChangedError, said_as_os_errors, store_of
+from retrieval.objects.store import (
+    SCHEMES,
+    BadKeyError,
+    ObjectChangedError,
+    said_as_os_errors,
+    store_of,
+)
 
 __all__ = ["ObjectChangedError", "ObjectFacts", "ObjectPath", "is_address", "place_of"]
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _OBJECT = re.compile(rf"({'|'.join(SCHEMES)})://[^/]+(/.*)?", re.DOTALL)
-PART_BYTES = 1 << 24  # of a large object, which is sent in parts
+PART_OF_OBJECT = 1 << 24  # of a large object, which is sent in parts
 CHUNK = 1 << 22
 
 
@@ -178,8 +185,9 @@ class ObjectPath(PosixPath):
 
     def _has_any(self) -> bool:
         store = self._store
-        with said_as_os_errors(str(self)):
+        with contextlib.suppress(BadKeyError), said_as_os_errors(str(self)):
             return any(len(part) > 0 for part in store.list(self._prefix or None, chunk_size=1))
+        return True
 
     # content
 
@@ -242,7 +250,7 @@ class ObjectPath(PosixPath):
         """Write an object that has the content of a file on this machine, in parts."""
         store = self._store
         with said_as_os_errors(str(self)):
-            store.put(self.key, file, chunk_size=PART_BYTES)
+            store.put(self.key, file, chunk_size=PART_OF_OBJECT)
 
     def unlink(self, *_: Any, **__: Any) -> None:
         """Delete an object; stores do not tell whether it was there."""

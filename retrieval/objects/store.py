@@ -19,11 +19,16 @@ from retrieval.libraries import how_to_install, is_installed
 SCHEMES = ("s3", "gs", "az")
 TIMEOUT = "60s"  # of one request
 RETRIES, RETRIED_FOR = 4, timedelta(seconds=60)
+NO_PATH = "Encountered object with invalid path: "
 MOST_SAID = 300  # characters of what a store says
 
 
+class BadKeyError(OSError):
+    """A folder has a key that is no path, such as one with an empty part."""
+
+
 class ObjectChangedError(OSError):
-    """Another writer has changed, made or deleted an object since it was read."""
+    """Raised where another writer has changed, made or deleted an object since it was read."""
 
 
 @lru_cache(maxsize=64)
@@ -53,7 +58,7 @@ def _allows_http() -> bool:
 
 
 def _credentials(scheme: str) -> dict[str, Any]:
-    """Those of the provider's own library where it is installed: profiles, roles, logins."""
+    """The credentials of the provider's own library, if it is there: profiles, roles, logins."""
     if scheme == "s3" and is_installed("boto3"):
         import boto3  # type: ignore[import-untyped]
         from obstore.auth.boto3 import Boto3CredentialProvider
@@ -79,6 +84,8 @@ def said_as_os_errors(name: str) -> Iterator[None]:
         raise PermissionError(errno.EACCES, "the store refuses the credentials", name) from error
     except exceptions.BaseError as error:
         said = _said(error)
+        if said.startswith(NO_PATH):
+            raise BadKeyError(errno.EINVAL, f"{said[len(NO_PATH) :]}; rename it", name) from error
         if "404 Not Found" in said:
             raise FileNotFoundError(errno.ENOENT, "there is no such bucket", name) from error
         raise OSError(errno.EIO, said, name) from error
@@ -88,5 +95,4 @@ def _said(error: BaseException) -> str:
     """What a store says in one line; obstore adds the whole of Rust's error below the first."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = lines[0] if lines else type(error).__name__
-    said = said.removeprefix("Encountered object with invalid path: Error parsing Path ")
     return said.partition(": <?xml")[0][:MOST_SAID]

@@ -17,6 +17,7 @@ from retrieval.gallery.block import Column
 from retrieval.gallery.filter import Filter
 from retrieval.images import PictureFacts
 from retrieval.images.formats import os_reason
+from retrieval.objects import place_of
 
 STORED_COLUMNS: tuple[Column, ...] = (
     "id", "path", "size", "mtime_ns", "sha256", "width", "height", "label", "facts"
@@ -42,7 +43,7 @@ class StoredImage:
     @property
     def path(self) -> Path:
         """The full path."""
-        return Path(self.name)
+        return place_of(self.name)
 
     @property
     def keep_order(self) -> tuple[bool, int, int, bool, int, int, str]:

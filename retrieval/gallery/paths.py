@@ -12,7 +12,7 @@ from retrieval.gallery.table import ImageTable
 from retrieval.objects import ObjectPath, is_address, place_of
 
 
-class StoredPaths:
+class PathsInGallery:
     """Turns paths into stored ones and back.
 
     path: the gallery's. base: what stored paths are relative to, the folder that holds it. What
@@ -76,7 +76,7 @@ class StoredPaths:
 
         A whole path does, wherever it leads: imgret stores none for what lies in that folder.
         """
-        if _is_whole(stored):
+        if is_from_root(stored):
             return True
         try:
             full = self.full(stored)
@@ -120,7 +120,7 @@ class StoredPaths:
 
     def _whole(self, stored: str) -> str:
         """A stored path from the root of the file system; text, since it is asked for each row."""
-        if _is_whole(stored):
+        if is_from_root(stored):
             return stored
         base = self.base.as_posix()
         return base if stored == "." else f"{base.rstrip('/')}/{stored}"
@@ -137,8 +137,8 @@ class StoredPaths:
             return False
 
 
-def _is_whole(stored: str) -> bool:
-    """Whether a stored path is relative to nothing."""
+def is_from_root(stored: str) -> bool:
+    """Tell whether a stored path is relative to nothing: from a root, or an address."""
     return is_address(stored) or PurePath(stored).is_absolute()
 
 
