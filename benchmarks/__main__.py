@@ -21,6 +21,7 @@ from benchmarks import (
     largest,
     matching,
     mini,
+    objects,
     quality,
     searching,
     serving,
@@ -32,6 +33,7 @@ from benchmarks.table import Table, machine
 
 PARTS = {
     "indexing": indexing,
+    "objects": objects,
     "durability": durability,
     "searching": searching,
     "serving": serving,
