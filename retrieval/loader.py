@@ -205,7 +205,7 @@ def _read(file: ImageFile, is_known: Callable[[str], bool]) -> tuple[Loaded, byt
         return Loaded(file, file.size, file.mtime_ns, error=file.error), None
     began = time.time_ns()
     try:
-        data, stamp = read_bytes(file.path)
+        data, stamp = read_bytes(file.path, file.etag)
     except ImageError as error:
         return Loaded(file, file.size, file.mtime_ns, error=str(error)), None
     sha256 = hashlib.sha256(data).hexdigest()

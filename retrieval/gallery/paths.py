@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 from retrieval.errors import GalleryError
 from retrieval.gallery.rows import spelled_back
 from retrieval.gallery.table import ImageTable
+from retrieval.images.shards import holds_member
 from retrieval.objects import ObjectPath, is_address, place_of
 
 
@@ -144,7 +145,8 @@ def is_from_root(stored: str) -> bool:
 
 def _is_gone(path: Path) -> bool:
     try:
-        path.lstat()
+        if not holds_member(path):
+            path.lstat()
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return True
     except OSError:

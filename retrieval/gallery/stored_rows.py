@@ -122,13 +122,30 @@ class StoredRows:
         Not where it was written to no earlier than it was read: the time stamp may hide a later
         change then (git's "racily clean" entries). Nor where reading it may do better by now.
         """
-        if self._sizes[place] != file.size or self._settled[place] != 1:
+        if file.size not in (-1, self._sizes[place]) or self._settled[place] != 1:
             return False
         if file.etag:
             return self._etags is not None and self._etags[place].as_py() == file.etag
         if self._mtimes[place] != file.mtime_ns:
             return False
         return tells_changes_after(file.mtime_ns, self._stored[place])
+
+    def below(self, prefix: str, etag: str) -> list[tuple[str, list[FoundFile]]]:
+        """Return what is stored below a prefix as files by folder, if all of it has one etag."""
+        found = []
+        for each in self._prefixes:
+            if each.startswith(prefix):
+                places = self.places_in(each)
+                if self._etags is None or any(
+                    self._etags[place].as_py() != etag for place in places.values()
+                ):
+                    return []
+                files = [
+                    FoundFile(name, self._sizes[place], 0, None, etag, self.label(place) or "")
+                    for name, place in places.items()
+                ]
+                found.append((each, files))
+        return found
 
     def is_usable(self, place: int) -> bool:
         """Tell whether a row has an embedding."""

@@ -42,7 +42,7 @@ class ObjectEntry:
     def stat(self) -> os.stat_result:
         """Return size and time, without asking the store."""
         return (self.facts or ObjectFacts(self.name, 0, 0, "")).as_status(
-            stat.S_IFREG if self.facts else stat.S_IFDIR
+            stat.S_IFREG if self.facts else stat.S_IFDIR, self.path
         )
 
 

@@ -15,7 +15,7 @@ from fnmatch import translate
 from pathlib import Path
 from typing import NamedTuple
 
-from retrieval.errors import DataError
+from retrieval.errors import DataError, ImageError
 from retrieval.files import modified_ns
 from retrieval.images.entries import ObjectEntry, object_entries
 from retrieval.images.formats import (
@@ -43,13 +43,18 @@ _BAD_NAME = "its name is not valid UTF-8; rename it"
 
 
 class FoundFile(NamedTuple):
-    """A name in a folder: an image, or with an error what cannot be read; then the rest is 0."""
+    """A name in a folder: an image, or with an error what cannot be read; then the rest is 0.
+
+    etag: of an object, or of the shard that an image lies in. size: -1 where only reading tells.
+    label: what a shard or a list says, "" for none; None where neither says anything.
+    """
 
     name: str
     size: int
     mtime_ns: int
     error: str | None = None
     etag: str | None = None
+    label: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,14 +73,17 @@ def find_folders(
     include_hidden: bool = False,
     known: Callable[[Path], Collection[str]] | None = None,
     passed_over: Callable[[str], None] | None = None,
+    as_stored: Callable[[Path, str], Sequence[FoundFolder]] = lambda _, __: (),
 ) -> Iterator[FoundFolder]:
     """Find the images of find_images(), which says what the arguments are, a folder at a time.
+
+    as_stored: gives what is stored of a shard whose etag is the same, so that it is not read.
 
     The files are to be read before the next folder is asked for. One that was given by name, and a
     folder that cannot be listed, come alone, below the folder that holds them.
     """
     roots = [(path, _status(path)) for path in paths]
-    wants = _Wants(known, passed_over or (lambda _: None))
+    wants = _Wants(known, passed_over or (lambda _: None), as_stored)
     return _find(roots, _skips(exclude, include_hidden=include_hidden), wants)
 
 
@@ -100,6 +108,7 @@ class _Wants:
 
     known: Callable[[Path], Collection[str]] | None
     passed_over: Callable[[str], None]
+    as_stored: Callable[[Path, str], Sequence[FoundFolder]]
 
     def __call__(self, entry: _Entry, folder: Path) -> bool:
         if has_image_suffix(entry.name):
@@ -132,8 +141,28 @@ def _find(
             yield from _walk(root, skips, wants, walked, taken)
         elif (place := _place(root)) in given:
             given.remove(place)
+            if (folders := _inside(root, wants)) is not None:
+                yield from folders
+                continue
             etag = root.facts().etag if isinstance(root, ObjectPath) else None
             yield _alone(root, root, _described(root.name, status, etag))
+
+
+def _inside(path: Path, wants: _Wants) -> Iterator[FoundFolder] | None:
+    """The images of a shard or a list that was given by name; None where the file is neither."""
+    from retrieval.images import shards  # which reads files as this does
+    from retrieval.images.shards.lists import is_list, listed_folders
+
+    try:
+        if is_list(path):
+            return listed_folders(path)
+        if not shards.is_shard(path):
+            return None
+        stored = wants.as_stored(path, shards.shard_etag(path))
+        return iter(stored or list(shards.shard_folders(path)))
+    except (ImageError, OSError) as error:
+        reason = str(error) if isinstance(error, ImageError) else os_reason(error)
+        return iter([_alone(path, path, FoundFile(path.name, 0, 0, reason))])
 
 
 def _walk(

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from io import BytesIO
+from io import BufferedReader, BytesIO, RawIOBase
 from pathlib import Path, PosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -29,7 +29,7 @@ __all__ = ["ObjectChangedError", "ObjectFacts", "ObjectPath", "is_address", "pla
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _OBJECT = re.compile(rf"({'|'.join(SCHEMES)})://[^/]+(/.*)?", re.DOTALL)
 PART_OF_OBJECT = 1 << 24  # of a large object, which is sent in parts
-CHUNK = 1 << 22
+CHUNK, RANGE_BYTES = 1 << 22, 1 << 20
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,10 @@ class ObjectFacts:
     mtime_ns: int
     etag: str
 
-    def as_status(self, kind: int) -> os.stat_result:
-        """Return what stat() gives; st_ino stands for the etag. kind: S_IFREG or S_IFDIR."""
-        number = int.from_bytes(hashlib.sha256(self.etag.encode()).digest()[:7], "big")
+    def as_status(self, kind: int, address: str) -> os.stat_result:
+        """Return what stat() gives; st_ino stands for address and etag. kind: S_IFREG, S_IFDIR."""
+        told_by = f"{address}\n{self.etag}".encode(errors="surrogatepass")
+        number = int.from_bytes(hashlib.sha256(told_by).digest()[:7], "big")
         seconds = self.mtime_ns // 10**9
         known = (kind | 0o600, number, 0, 1, 0, 0, self.size, seconds, seconds, seconds)
         return os.stat_result(known, {"st_mtime_ns": self.mtime_ns})
@@ -124,14 +125,14 @@ class ObjectPath(PosixPath):
             return _facts(store.head(self.key))
 
     def stat(self, **_: Any) -> os.stat_result:
-        """Return size and time, as of a file or a folder; st_ino stands for the etag."""
+        """Return size and time, as of a file or a folder; st_ino stands for address and etag."""
         try:
             facts = self.facts()
         except FileNotFoundError:
             if not self._has_any():
                 raise
-            return ObjectFacts(self.name, 0, 0, "").as_status(stat.S_IFDIR)
-        return facts.as_status(stat.S_IFREG)
+            return ObjectFacts(self.name, 0, 0, "").as_status(stat.S_IFDIR, str(self))
+        return facts.as_status(stat.S_IFREG, str(self))
 
     def lstat(self) -> os.stat_result:
         """Return stat()."""
@@ -216,6 +217,23 @@ class ObjectPath(PosixPath):
         with said_as_os_errors(str(self)):
             return bytes(store.get(self.key, options={"range": (0, length)}).bytes())
 
+    def read_range(self, start: int, length: int) -> bytes:
+        """Read some bytes of an object."""
+        store = self._store
+        with said_as_os_errors(str(self)):
+            return bytes(store.get_range(self.key, start=start, length=length)) if length else b""
+
+    def parts_of_content(self, size: int) -> Iterator[bytes]:
+        """Give an object in parts of about so many bytes, from its beginning to its end."""
+        store = self._store
+        with said_as_os_errors(str(self)):
+            for part in store.get(self.key).stream(min_chunk_size=size):
+                yield bytes(part)
+
+    def seekable(self) -> BufferedReader:
+        """Open an object as a file that seeks and reads ranges."""
+        return BufferedReader(_Ranges(self, self.facts().size), RANGE_BYTES)
+
     def open(self, mode: str = "r", *_: Any, **__: Any) -> BytesIO:  # type: ignore[override]
         """Open an object for reading bytes, whole in memory."""
         if mode != "rb":
@@ -224,9 +242,8 @@ class ObjectPath(PosixPath):
 
     def fetch(self, to: Path) -> None:
         """Copy an object to a file on this machine, a part at a time."""
-        store = self._store
-        with said_as_os_errors(str(self)), to.open("wb") as file:
-            for part in store.get(self.key).stream(min_chunk_size=CHUNK):
+        with to.open("wb") as file:
+            for part in self.parts_of_content(CHUNK):
                 file.write(part)
 
     def write_bytes(self, data: Any) -> int:
@@ -272,6 +289,33 @@ class ObjectPath(PosixPath):
 
     def chmod(self, *_: Any, **__: Any) -> None:
         """Do nothing."""
+
+
+class _Ranges(RawIOBase):
+    """An object as a file; each read is a request, so it stands behind a buffer."""
+
+    def __init__(self, path: ObjectPath, size: int) -> None:
+        self._path, self._size, self._place = path, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._place = max(0, offset + (0, self._place, self._size)[whence])
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        length = max(0, min(len(buffer), self._size - self._place))
+        content = self._path.read_range(self._place, length)
+        buffer[: len(content)] = content
+        self._place += len(content)
+        return len(content)
 
 
 def is_address(text: object) -> bool:

@@ -83,6 +83,7 @@ def make_plan(
         include_hidden=include_hidden,
         known=join.places_in,
         passed_over=partial(_count, join.plan.passed_over),
+        as_stored=join.shard_as_stored,
     )
     for folder in folders:
         place = folder.path.absolute()
@@ -128,6 +129,16 @@ class _Join:
         self.stored_folder = lru_cache(4)(lambda at: storable(gallery.stored_folder(at)))
         self.places_in = lru_cache(4)(lambda at: rows.places_in(prefix_of(self.stored_folder(at))))
 
+    def shard_as_stored(self, path: Path, etag: str) -> list[FoundFolder]:
+        """Return the folders of a shard as they are stored, if it is the one that was read."""
+        if self._checksum:
+            return []
+        top = prefix_of(storable(self._gallery.stored_root(path)))
+        return [
+            FoundFolder(path / prefix[len(top) :].rstrip("/"), path, files)
+            for prefix, files in self._rows.below(top, etag)
+        ]
+
     def add(self, folder: FoundFolder) -> None:
         """Sort the files of a folder."""
         at, places = self.stored_folder(folder.path), self.places_in(folder.path)
@@ -137,6 +148,8 @@ class _Join:
             self._tell()
             name = file.name if file.error is None else storable(file.name)
             place, label = places.get(name), label_of(file.name)
+            if file.label is not None and self._labels.by_folder:
+                label = file.label or None
             if place is None or not self._needs_nothing(place, file, label):
                 self._add_task(folder, file, prefix + name, label, place)
             if file.error is None and name not in given:

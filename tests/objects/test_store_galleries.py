@@ -275,6 +275,17 @@ def test_commands_take_addresses(
     assert "does not exist" not in copies.stderr
 
 
+def test_equal_objects_are_duplicates_of_each_other(bucket: ObjectPath, photos: ObjectPath) -> None:
+    first = photos / "class0" / "00.jpg"
+    (photos / "class1" / "copy.jpg").write_bytes(first.read_bytes())
+    retriever = Retriever(str(bucket / "g.imgret"))
+    retriever.index(str(photos))
+    groups = retriever.duplicates(tier="bytes").groups
+    assert [sorted(image.path.name for image in group.images) for group in groups] == [
+        ["00.jpg", "copy.jpg"]
+    ]
+
+
 def test_what_cannot_be_reached_is_one_sentence(bucket: ObjectPath, imgret: Command) -> None:
     for arguments in (
         ("info", "--gallery", "s3://no-such-bucket-here/g.imgret"),
