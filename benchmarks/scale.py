@@ -54,8 +54,8 @@ def _manifests(*, quick: bool) -> tuple[Table, CommitCosts]:
         "Lance's manifest",
         f"A table of imgret's columns ({DIM}-d) of so many fragments, one row each: what is in "
         f"them does not matter here. `commit` appends {AT_ONCE} staged fragments (median of 5), "
-        "`open` opens the newest version, `take` reads one row by its place. `manifest` is the size of "
-        "what each commit writes anew. On this machine's disk.",
+        "`open` opens the newest version, `take` reads one row by its place. `manifest` is the "
+        "size of what each commit writes anew. On this machine's disk.",
         ["fragments", "commit", "open", "take", "manifest", "bytes a fragment"],
     )
     found: list[tuple[int, float, int]] = []
