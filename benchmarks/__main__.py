@@ -27,6 +27,7 @@ from benchmarks import (
     searching,
     serving,
     starting,
+    steady,
     training,
 )
 from benchmarks.photographs import ROOT, SHARED
@@ -38,6 +39,7 @@ PARTS = {
     "durability": durability,
     "searching": searching,
     "serving": serving,
+    "steady": steady,
     "growth": growth,
     "largest": largest,
     "filters": filters,

@@ -120,7 +120,7 @@ def _simulations(costs: CommitCosts, planned: float, *, quick: bool) -> Table:
         Fleet("no failures", **small),
         Fleet("a node lives 1,000 h, the driver 1,000 h", node_life=1e3, driver_life=1e3, **small),
         Fleet("spot: a node 6 h, the driver 100 h", node_life=6, driver_life=100, **small),
-        Fleet("bad: a node 1 h, the driver 1 h", node_life=1, driver_life=1, **small),
+        Fleet("bad: a node 1 h, the driver half an hour", node_life=1, driver_life=0.5, **small),
         Fleet("1 image of 10^7 kills its worker", poisoned=1e-7, **small),
         Fleet("8 cores each, no GPU, spot", rate=500, node_life=6, driver_life=100, **small),
     ]
