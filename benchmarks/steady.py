@@ -25,9 +25,8 @@ def measure(*, quick: bool) -> list[Table]:
     table = Table(
         "Serving for a while",
         f"`imgret serve` with {CLIENTS} clients that send a picture of 0.1 MB each and wait "
-        f"{PAUSE_MS / 1000:g} s between requests (`wrk`), for {minutes:g} minutes. `memory` is what "
-        "is resident at the end of the row, `threads` how many there are, `files` how many are "
-        "open.",
+        f"{PAUSE_MS / 1000:g} s between requests (`wrk`), for {minutes:g} minutes. `memory` is "
+        "resident at the end of the row, `threads` how many there are, `files` how many are open.",
         ["minutes", "requests", "refused", "broken", "memory", "threads", "files"],
     )
     if shutil.which("wrk") is None:
