@@ -33,6 +33,7 @@ __all__ = [
     "default_workers",
     "load_image",
     "load_images",
+    "read_undecoded",
 ]
 
 LARGE_FILE = 1 << 26  # bytes
@@ -124,6 +125,15 @@ def load_images(
         load, files, late=late, workers=workers or default_workers(), ahead=ahead,
         cpu_seconds=cpu_seconds,
     )  # fmt: skip
+
+
+def read_undecoded(file: ImageFile, reason: str) -> Loaded:
+    """Read a file that must not be decoded: what its bytes tell, and the reason as its error.
+
+    A file that cannot be read has its own error. Raises nothing.
+    """
+    read, data = _read(file, _never)
+    return read if data is None else replace(read, error=reason)
 
 
 def decode_in_time(

@@ -20,6 +20,7 @@ from retrieval.files import (
     write_atomically,
 )
 from retrieval.gallery.lock import is_locked, locked
+from retrieval.gallery.plans import PLANS
 from retrieval.gallery.published import PublishedFiles
 from retrieval.gallery.rows import spelled_back
 from retrieval.gallery.settings import (
@@ -335,11 +336,13 @@ class Gallery:
         running writer is making.
         """
         left = [*leftovers(self.path), self.path / STAGING]
+        left += [] if self.is_being_written() else [self.path / PLANS]
         return [(path, disk_use(path)) for path in left if is_there(path)]
 
     def sweep(self) -> None:
         """Delete what killed commands left, except the rows of an interrupted --reembed."""
         sweep(self.path)
+        delete(self.path / PLANS)
         if (self.path / STAGING).is_symlink():  # a stranger's
             delete(self.path / STAGING)
 

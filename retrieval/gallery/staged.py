@@ -74,7 +74,7 @@ def _moved_on(table: ImageTable, ids_from: int) -> bool:
 
 
 class _OvertakenError(Exception):
-    """Another one has reserved ids since the version that was read."""
+    """Ids were reserved by others since the version that was read."""
 
 
 def stage_rows(table: ImageTable, rows: Sequence[Row]) -> StagedRows:

@@ -6,8 +6,11 @@ import re
 
 from retrieval.errors import GalleryError
 from retrieval.gallery.folder import STAGING, Gallery
+from retrieval.gallery.plans import PLANS
 
-_OURS = re.compile(rf"images\.lance|gallery\.toml|copies|lock(-holder)?|index-.*|{STAGING}|\..*")
+_OURS = re.compile(
+    rf"images\.lance|gallery\.toml|copies|lock(-holder)?|index-.*|{STAGING}|{PLANS}|\..*"
+)
 
 
 def check_vacant(gallery: Gallery) -> None:

@@ -1,0 +1,13 @@
+"""Who works: processes of this machine, or of many; what they do is told to them.
+
+workers.py says what workers are: start one, submit a job to it, wait for what any of them tells.
+processes.py has those of this machine. roster.py gives jobs to workers until all are done, and
+replaces workers that are lost.
+"""
+
+from retrieval.cluster.child import start_child
+from retrieval.cluster.processes import Processes
+from retrieval.cluster.roster import work_off
+from retrieval.cluster.workers import Told, Work, Workers
+
+__all__ = ["Processes", "Told", "Work", "Workers", "start_child", "work_off"]

@@ -1,0 +1,165 @@
+"""What a worker does with a part of a plan: read, decode, encode and stage its images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retrieval.cluster.workers import TellDone
+from retrieval.encoder import Encoder
+from retrieval.gallery import ImageTable, Row, Settings
+from retrieval.gallery.contents import StoredContents
+from retrieval.gallery.plans import PlanFile, PlannedFile
+from retrieval.gallery.staged import StagedRows, stage_rows
+from retrieval.images import ImageFile
+from retrieval.loader import Loaded, load_images, read_undecoded
+from retrieval.retriever.batches import encode_batches
+from retrieval.retriever.encoders import EncoderChoice
+from retrieval.retriever.engine_proof import EngineProof
+from retrieval.retriever.probe import find_deadly
+from retrieval.retriever.writer import ROWS_PER_COMMIT, row_of_file
+from retrieval.words import Engine
+
+DEADLY = "ends the process that decodes it; save it again in another format"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Files of a plan, at the places from start to end.
+
+    deaths: workers that ended while they did it. is_probed: whether a child looks first for images
+    that end a process.
+    """
+
+    start: int
+    end: int
+    deaths: int = 0
+    is_probed: bool = False
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+    def halves(self) -> list[Part]:
+        """Return both halves."""
+        middle = (self.start + self.end) // 2
+        return [replace(self, end=middle), replace(self, start=middle)]
+
+
+@dataclass(frozen=True)
+class OddFile:
+    """A file whose row is not simply a new one, for the one who commits to decide on.
+
+    place: in the plan. loaded: without pixels. embedding: (d,) float32, None where not encoded.
+    """
+
+    place: int
+    loaded: Loaded
+    embedding: np.ndarray | None
+
+
+@dataclass
+class PartResult:
+    """What came of a part.
+
+    staged: the rows of new files. odd: files that have a row, or the content of one. encoded: how
+    many went through the backbone for staged rows. failed: places, paths and reasons of new files.
+    """
+
+    staged: StagedRows = field(default_factory=StagedRows)
+    odd: list[OddFile] = field(default_factory=list)
+    encoded: int = 0
+    failed: list[tuple[int, str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class PartWork:
+    """What all parts of a run have in common.
+
+    table, version: of the rows as they were before the run. plan: the folder of the plan. asked,
+    engine, trust: of the EncoderChoice. ours: whether the user wrote the gallery here. batch_size,
+    threads, max_pixels: as in Reading.
+    """
+
+    table: Path
+    version: int
+    plan: Path
+    settings: Settings
+    asked: dict[str, Any]
+    engine: Engine | None
+    trust: bool
+    ours: bool
+    batch_size: int | None
+    threads: int | None
+    max_pixels: int
+
+    def open(self) -> OpenedParts:
+        """Open the encoder and what is stored. Raises BackboneError, GalleryError."""
+        choice = EncoderChoice(self.asked, self.engine, trust=self.trust)
+        encoder = choice.of(self.settings, ours=self.ours)
+        table = ImageTable.open(self.table, self.version)
+        return OpenedParts(self, encoder, table)
+
+
+class OpenedParts:
+    """A worker that is ready to do parts."""
+
+    def __init__(self, work: PartWork, encoder: Encoder, table: ImageTable) -> None:
+        self._work, self._encoder, self._table = work, encoder, table
+        self._plan = PlanFile(work.plan)
+        self._contents = StoredContents.read(table)
+        self.facts = EngineProof.of(encoder)
+
+    def do(self, job: Part, tell: TellDone) -> PartResult:
+        """Do a part. Raises GalleryError where its rows cannot be written."""
+        files, result, rows = self._plan.files(job.start, job.end), PartResult(), []
+        done = 0
+        for place, loaded, embedding in self._encoded(files, probed=job.is_probed):
+            planned = files[place]
+            if planned.is_stored or self._contents.holds(loaded.sha256):
+                odd = OddFile(job.start + place, replace(loaded, pixels=None), embedding)
+                result.odd.append(odd)
+            else:
+                row = row_of_file(planned, loaded, embedding, planned.id)
+                result.encoded += embedding is not None
+                _note_failure(result, job.start + place, row)
+                rows.append(row)
+            done += 1
+            if done % 32 == 0:
+                tell(done)
+        result.staged = stage_rows(self._table, rows)
+        return result
+
+    def _encoded(
+        self, files: list[PlannedFile], *, probed: bool
+    ) -> Iterator[tuple[int, Loaded, np.ndarray | None]]:
+        """Give the files with their places and embeddings, first those that no one may decode."""
+        work, encoder = self._work, self._encoder
+        preprocessing = encoder.spec.preprocessing
+        images = [_image(file) for file in files]
+        deadly = find_deadly(images, preprocessing, work.max_pixels) if probed else set()
+        for place in sorted(deadly):
+            yield place, read_undecoded(images[place], DEADLY), None
+        places = [place for place in range(len(files)) if place not in deadly]
+        batch_size = work.batch_size or encoder.batch_size
+        loaded = load_images(
+            (images[place] for place in places), preprocessing,
+            is_known=self._contents.holds_embedding, max_pixels=work.max_pixels,
+            workers=work.threads, ahead=2 * batch_size + 8,
+        )  # fmt: skip
+        left = iter(places)
+        for batch in encode_batches(loaded, encoder, batch_size, most=ROWS_PER_COMMIT):
+            for item, embedding in batch:
+                yield next(left), item, embedding
+
+
+def _image(file: PlannedFile) -> ImageFile:
+    return ImageFile(file.file, file.file.parent, file.size, file.mtime_ns, file.error)
+
+
+def _note_failure(result: PartResult, place: int, row: Row) -> None:
+    if row.error is not None:
+        result.failed.append((place, row.path, row.error))
