@@ -5,9 +5,9 @@ processes.py has those of this machine. roster.py gives jobs to workers until al
 replaces workers that are lost.
 """
 
-from retrieval.cluster.child import start_child
+from retrieval.cluster.child import start_child, working_folder
 from retrieval.cluster.processes import Processes
 from retrieval.cluster.roster import work_off
 from retrieval.cluster.workers import Told, Work, Workers
 
-__all__ = ["Processes", "Told", "Work", "Workers", "start_child", "work_off"]
+__all__ = ["Processes", "Told", "Work", "Workers", "start_child", "work_off", "working_folder"]

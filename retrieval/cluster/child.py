@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 
 def start_child(
@@ -25,7 +26,7 @@ def start_child(
     """
     module, _, function = place.partition(":")
     code = f"import sys; from {module} import {function}; {function}(int(sys.argv[1]))"
-    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)  # noqa: PTH109
+    path = os.pathsep.join(filter(None, (entry or working_folder() for entry in sys.path)))
     ours, theirs = socket.socketpair()
     try:
         with theirs:
@@ -39,3 +40,11 @@ def start_child(
         ours.close()
         raise
     return process, Connection(ours.detach())
+
+
+def working_folder() -> str:
+    """Return the working directory, "" where it is gone."""
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return ""

@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Sequence
-from itertools import count
+from itertools import count, pairwise
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as ready_of
 from typing import Any, NoReturn
@@ -56,17 +56,14 @@ class Processes:
 
     def wait(self, seconds: float) -> list[Told]:
         """Wait until any worker tells something, for so many seconds at most."""
-        by_connection = {member.connection: n for n, member in self._members.items()}
+        heard = set(ready_of([member.connection for member in self._members.values()], seconds))
         found = []
-        for connection in ready_of(list(by_connection), seconds):
-            number = by_connection[connection]  # type: ignore[index]
-            try:
-                kind, value = connection.recv()  # type: ignore[union-attr]
-            except (EOFError, OSError):
-                kind, value = "lost", None
-            if kind in ("lost", "raised"):
-                self._forget(number)
-            found.append(Told(number, kind, value))
+        for number, member in list(self._members.items()):
+            if member.connection in heard:
+                told = _told(number, member.connection)
+                if told.kind in ("lost", "raised"):
+                    self._forget(number)
+                found.append(told)
         return found
 
     def end(self) -> None:
@@ -101,6 +98,13 @@ class _Member:
         self.process, self.connection, self.share = process, connection, share
 
 
+def _told(number: int, connection: Connection) -> Told:
+    try:
+        return Told(number, *connection.recv())
+    except (EOFError, OSError):
+        return Told(number, "lost")
+
+
 def shares_of_cores(n: int) -> list[list[int]]:
     """Divide the cores that this process may use among n workers; [] each where that is unknown."""
     if not hasattr(os, "sched_getaffinity"):
@@ -109,7 +113,7 @@ def shares_of_cores(n: int) -> list[list[int]]:
     if n >= len(cores):
         return [[cores[place % len(cores)]] for place in range(n)]
     ends = [len(cores) * place // n for place in range(n + 1)]
-    return [cores[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+    return [cores[start:end] for start, end in pairwise(ends)]
 
 
 def serve_jobs(handle: int) -> NoReturn:

@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from retrieval.cluster import Processes, Workers, work_off
 from retrieval.cluster.processes import shares_of_cores

@@ -24,6 +24,7 @@ from retrieval.retriever.probe import find_deadly
 from retrieval.retriever.writer import ROWS_PER_COMMIT, row_of_file
 from retrieval.words import Engine
 
+TOLD_EVERY = 32  # images
 DEADLY = "ends the process that decodes it; save it again in another format"
 
 
@@ -116,8 +117,8 @@ class OpenedParts:
     def do(self, job: Part, tell: TellDone) -> PartResult:
         """Do a part. Raises GalleryError where its rows cannot be written."""
         files, result, rows = self._plan.files(job.start, job.end), PartResult(), []
-        done = 0
-        for place, loaded, embedding in self._encoded(files, probed=job.is_probed):
+        encoded = self._encoded(files, probed=job.is_probed)
+        for done, (place, loaded, embedding) in enumerate(encoded, 1):
             planned = files[place]
             if planned.is_stored or self._contents.holds(loaded.sha256):
                 odd = OddFile(job.start + place, replace(loaded, pixels=None), embedding)
@@ -127,8 +128,7 @@ class OpenedParts:
                 result.encoded += embedding is not None
                 _note_failure(result, job.start + place, row)
                 rows.append(row)
-            done += 1
-            if done % 32 == 0:
+            if done % TOLD_EVERY == 0:
                 tell(done)
         result.staged = stage_rows(self._table, rows)
         return result

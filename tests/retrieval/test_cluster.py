@@ -74,7 +74,7 @@ def stored(gallery: Path) -> dict[str, tuple[Any, ...]]:
 def answers(gallery: Path, folder: Path) -> list[list[tuple[str, float]]]:
     files = sorted(folder.glob("*/*[02468].png"))[::8]
     found = Retriever(gallery).search(files, k=7)
-    return [[(m.path.name, round(m.score, 6)) for m in result.matches] for result in found]
+    return [[(match.path.name, match.score) for match in matches] for matches in found]
 
 
 def children(process: int, of: str) -> list[int]:
@@ -185,7 +185,7 @@ def test_the_same_command_continues_after_its_driver_was_killed(folder: Path, ca
     until(lambda: (several / "images.lance").is_dir() and len(rows(several)) >= 16)
     workers = children(process.pid, "serve_jobs")
     process.kill()
-    process.wait()
+    process.communicate()
     assert len(workers) == 2
     until(lambda: not any(Path(f"/proc/{worker}/cmdline").exists() for worker in workers), 5)
     there = len(rows(several))
