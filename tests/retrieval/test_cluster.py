@@ -20,6 +20,7 @@ from retrieval.retriever import Retriever, driver
 from retrieval.retriever.encoders import EncoderChoice
 from retrieval.retriever.engine_proof import EngineProof
 from retrieval.retriever.parts import DEADLY
+from tests.conftest import Command
 from tests.retrieval.stored import COLUMNS, age, faults, rows, save_small
 from tests.samples import command_environment, picture
 
@@ -302,3 +303,13 @@ def test_a_worker_that_encodes_otherwise_is_refused_before_it_works(
 def test_a_wrong_cluster_is_refused(folder: Path, asked: dict[str, Any]) -> None:
     with pytest.raises(ArgumentError, match="Give"):
         Retriever(folder.parent / "g.imgret").index(folder, **asked)
+
+
+def test_the_command_indexes_with_workers(folder: Path, imgret: Command) -> None:
+    done = imgret("index", "p", "--cluster", "processes", "--cluster-workers", 2)
+    assert (done.returncode, done.stdout.split()[:2]) == (0, ["added", str(PICTURES + 1)])
+    assert "Encoding" in done.stderr
+    assert faults(folder.parent / ".imgret") == []
+    wrong = imgret("index", "p", "--cluster", "slurm")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "cluster is 'slurm'. Give 'processes'" in wrong.stderr
