@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks import (
     augmentation,
+    cluster,
     duplicates,
     durability,
     exporting,
@@ -33,6 +34,7 @@ from benchmarks.table import Table, machine
 PARTS = {
     "indexing": indexing,
     "durability": durability,
+    "cluster": cluster,
     "searching": searching,
     "serving": serving,
     "growth": growth,
