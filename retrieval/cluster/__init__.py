@@ -8,6 +8,6 @@ replaces workers that are lost.
 from retrieval.cluster.child import start_child, working_folder
 from retrieval.cluster.processes import Processes
 from retrieval.cluster.roster import work_off
-from retrieval.cluster.workers import Told, Work, Workers
+from retrieval.cluster.workers import Told, Duty, Workers
 
-__all__ = ["Processes", "Told", "Work", "Workers", "start_child", "work_off", "working_folder"]
+__all__ = ["Processes", "Told", "Duty", "Workers", "start_child", "work_off", "working_folder"]

@@ -16,7 +16,7 @@ from multiprocessing.connection import wait as ready_of
 from typing import Any, NoReturn
 
 from retrieval.cluster.child import start_child
-from retrieval.cluster.workers import Told, Work
+from retrieval.cluster.workers import Told, Duty
 from retrieval.errors import ImgretError, ProcessError
 
 SECONDS_TO_END = 2.0
@@ -31,7 +31,7 @@ class Processes:
     """
 
     def __init__(
-        self, work: Work, shares: Sequence[Sequence[int]], devices: Sequence[str] = ()
+        self, work: Duty, shares: Sequence[Sequence[int]], devices: Sequence[str] = ()
     ) -> None:
         self._work = work
         self._shares = list(shares)
@@ -125,7 +125,7 @@ def serve_jobs(handle: int) -> NoReturn:
         cores = connection.recv()
         if cores and hasattr(os, "sched_setaffinity"):  # before libraries count them
             os.sched_setaffinity(0, cores)
-        work: Work = connection.recv()
+        work: Duty = connection.recv()
         threading.Thread(target=_receive, args=(connection, jobs), daemon=True).start()
         opened = work.open()
         connection.send(("ready", opened.facts))

@@ -10,15 +10,15 @@ from typing import Any, Generic, Literal, TypeVar
 from retrieval.cluster.workers import Told, Workers
 from retrieval.errors import ProcessError
 
-LOOK_SECONDS = 1.0
+SECONDS_A_LOOK = 1.0
 MOST_LOST = 24  # workers in a row, with no job done in between; halving a part needs up to 19
 MOST_UNOPENED = 3  # workers in a row that ended before they were ready
 
-Job = TypeVar("Job")
+Assignment = TypeVar("Assignment")
 
 
 @dataclass(frozen=True)
-class JobNews(Generic[Job]):
+class JobNews(Generic[Assignment]):
     """What has come of a job, or of a worker.
 
     kind: "ready" (value: facts of a worker; job: None), "progress" (value: how much of a job is
@@ -27,13 +27,13 @@ class JobNews(Generic[Job]):
     """
 
     kind: Literal["ready", "progress", "done", "lost", "nothing"]
-    job: Job | None = None
+    job: Assignment | None = None
     value: Any = None
 
 
 def work_off(
-    workers: Workers, jobs: Iterable[Job], *, count: int, again: Callable[[Job], Sequence[Job]]
-) -> Iterator[JobNews[Job]]:
+    workers: Workers, jobs: Iterable[Assignment], *, count: int, again: Callable[[Assignment], Sequence[Assignment]]
+) -> Iterator[JobNews[Assignment]]:
     """Have `count` workers do all jobs; give the news as they come.
 
     again: the jobs to do in place of one whose worker was lost. Raises what a worker raised, and
@@ -42,23 +42,23 @@ def work_off(
     roster = _Roster(workers, deque(jobs), again)
     while roster.has_work:
         roster.fill(count)
-        told = workers.wait(LOOK_SECONDS)
+        told = workers.wait(SECONDS_A_LOOK)
         if not told:
             yield JobNews("nothing")
         for news in told:
             yield roster.heed(news)
 
 
-class _Roster(Generic[Job]):
+class _Roster(Generic[Assignment]):
     """Who does what. todo: jobs that nobody does."""
 
     def __init__(
-        self, workers: Workers, todo: deque[Job], again: Callable[[Job], Sequence[Job]]
+        self, workers: Workers, todo: deque[Assignment], again: Callable[[Assignment], Sequence[Assignment]]
     ) -> None:
         self._workers, self._todo, self._again = workers, todo, again
         self._opening: set[int] = set()
         self._idle: list[int] = []
-        self._busy: dict[int, Job] = {}
+        self._busy: dict[int, Assignment] = {}
         self._lost = self._unopened = 0
 
     @property
@@ -75,7 +75,7 @@ class _Roster(Generic[Job]):
         for _ in range(min(count - there, len(self._todo) - len(self._opening))):
             self._opening.add(self._workers.start())
 
-    def heed(self, told: Told) -> JobNews[Job]:
+    def heed(self, told: Told) -> JobNews[Assignment]:
         """Take in what a worker told. Raises what it raised, and ProcessError."""
         worker = told.worker
         if told.kind == "raised":
@@ -92,7 +92,7 @@ class _Roster(Generic[Job]):
         self._lost = 0 if told.kind == "done" else self._lost
         return JobNews(told.kind, job, told.value)
 
-    def _without(self, worker: int, job: Job | None) -> JobNews[Job]:
+    def _without(self, worker: int, job: Assignment | None) -> JobNews[Assignment]:
         """Do without a worker that has ended."""
         if worker in self._opening:
             self._opening.remove(worker)

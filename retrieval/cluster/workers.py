@@ -10,8 +10,8 @@ TellDone = Callable[[int], None]
 """Called with how much of a job is done."""
 
 
-class OpenedWork(Protocol):
-    """Work that is ready: what it needs is loaded, once for all jobs."""
+class OpenedDuty(Protocol):
+    """A duty that is ready to be done: what it needs is loaded, once for all jobs."""
 
     @property
     def facts(self) -> Any:
@@ -23,10 +23,10 @@ class OpenedWork(Protocol):
         ...
 
 
-class Work(Protocol):
+class Duty(Protocol):
     """What a worker is told at its start. It is sent to the worker, so it is small."""
 
-    def open(self) -> OpenedWork:
+    def open(self) -> OpenedDuty:
         """Load what all jobs need, in the worker."""
         ...
 

@@ -24,7 +24,7 @@ from retrieval.retriever.probe import find_deadly
 from retrieval.retriever.writer import ROWS_PER_COMMIT, row_of_file
 from retrieval.words import Engine
 
-TOLD_EVERY = 32  # images
+IMAGES_A_TELL = 32  # images
 DEADLY = "ends the process that decodes it; save it again in another format"
 
 
@@ -128,7 +128,7 @@ class OpenedParts:
                 result.encoded += embedding is not None
                 _note_failure(result, job.start + place, row)
                 rows.append(row)
-            if done % TOLD_EVERY == 0:
+            if done % IMAGES_A_TELL == 0:
                 tell(done)
         result.staged = stage_rows(self._table, rows)
         return result
