@@ -96,9 +96,9 @@ Examples:
 )
 @click.option(
     "--cluster",
-    metavar="processes",
-    help="Have several processes of this machine read and encode, each with its share of the "
-    "cores; the gallery becomes the same.",
+    metavar="processes|ray|ray://HOST:PORT",
+    help="Have several processes of this machine read and encode, or those of a Ray cluster; the "
+    "gallery becomes the same.",
 )
 @click.option(
     "--cluster-workers",

@@ -16,7 +16,7 @@ from multiprocessing.connection import wait as ready_of
 from typing import Any, NoReturn
 
 from retrieval.cluster.child import start_child
-from retrieval.cluster.workers import Told, Duty
+from retrieval.cluster.workers import Duty, Told
 from retrieval.errors import ImgretError, ProcessError
 
 SECONDS_TO_END = 2.0

@@ -32,7 +32,11 @@ class JobNews(Generic[Assignment]):
 
 
 def work_off(
-    workers: Workers, jobs: Iterable[Assignment], *, count: int, again: Callable[[Assignment], Sequence[Assignment]]
+    workers: Workers,
+    jobs: Iterable[Assignment],
+    *,
+    count: int,
+    again: Callable[[Assignment], Sequence[Assignment]],
 ) -> Iterator[JobNews[Assignment]]:
     """Have `count` workers do all jobs; give the news as they come.
 
@@ -53,7 +57,10 @@ class _Roster(Generic[Assignment]):
     """Who does what. todo: jobs that nobody does."""
 
     def __init__(
-        self, workers: Workers, todo: deque[Assignment], again: Callable[[Assignment], Sequence[Assignment]]
+        self,
+        workers: Workers,
+        todo: deque[Assignment],
+        again: Callable[[Assignment], Sequence[Assignment]],
     ) -> None:
         self._workers, self._todo, self._again = workers, todo, again
         self._opening: set[int] = set()

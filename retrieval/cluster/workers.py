@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -23,11 +23,19 @@ class OpenedDuty(Protocol):
         ...
 
 
+class Helpers(Protocol):
+    """Other processes that compute for a worker."""
+
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        """Apply a function to items there, and give what comes of each, in order."""
+        ...
+
+
 class Duty(Protocol):
     """What a worker is told at its start. It is sent to the worker, so it is small."""
 
-    def open(self) -> OpenedDuty:
-        """Load what all jobs need, in the worker."""
+    def open(self, helpers: Helpers | None = None) -> OpenedDuty:
+        """Load what all jobs need, in the worker. helpers: its own, where it has some."""
         ...
 
 

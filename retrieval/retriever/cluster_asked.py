@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from retrieval.arguments import whole
 from retrieval.errors import ArgumentError
 
-PROCESSES = "processes"
+PROCESSES, RAY = "processes", "ray"
 MOST_WORKERS_ASKED = 1 << 12
 
 
 @dataclass(frozen=True)
 class ClusterAsked:
-    """Who is to work. kind: "processes". workers: how many; None works it out."""
+    """Who is to work.
+
+    kind: "processes" of this machine, "ray" for the Ray cluster that runs on it or a new one there,
+    or the address of a cluster, ray://HOST:PORT. workers: how many; None works it out.
+    """
 
     kind: str
     workers: int | None = None
@@ -25,8 +29,8 @@ class ClusterAsked:
             if workers is not None:
                 raise ArgumentError("cluster_workers belongs to cluster. Give both, or neither.")
             return None
-        if kind != PROCESSES:
-            raise ArgumentError(f"cluster is {kind!r}. Give {PROCESSES!r}.")
+        if kind not in (PROCESSES, RAY) and not str(kind).startswith(f"{RAY}://"):
+            raise ArgumentError(f"cluster is {kind!r}. Give processes, ray or ray://HOST:PORT.")
         if workers is not None:
             workers = whole("cluster_workers", workers, most=MOST_WORKERS_ASKED)
         return cls(kind, workers)

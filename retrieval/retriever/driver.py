@@ -8,13 +8,11 @@ as in a run without workers. So both runs store the same rows.
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from retrieval.cluster import Processes, Workers, work_off
-from retrieval.cluster.processes import shares_of_cores
+from retrieval.cluster import work_off
 from retrieval.cluster.roster import JobNews
 from retrieval.encoder import Encoder
 from retrieval.gallery import Settings
@@ -23,16 +21,13 @@ from retrieval.gallery.staged import StagedRows, commit_staged, reserve_ids
 from retrieval.interrupts import interrupts_wait
 from retrieval.loader import read_undecoded
 from retrieval.retriever.cluster_asked import ClusterAsked
+from retrieval.retriever.crew import open_crew
 from retrieval.retriever.encoders import EncoderChoice
 from retrieval.retriever.engine_proof import EngineProof
 from retrieval.retriever.parts import DEADLY, OddFile, Part, PartResult, PartWork
 from retrieval.retriever.plan import Plan, Task
 from retrieval.retriever.writer import FAILURES_SHOWN, Reading, Writer
-from retrieval.threads import default_workers
 
-MOST_IN_PART, MOST_IN_PART_OF_GPU, LEAST_IN_PART = 4_096, 65_536, 64  # images
-PARTS_A_WORKER = 12  # so that none waits long for the last one
-CORES_A_WORKER = 4  # more threads in one encoder gain less than another encoder does
 ROWS_A_COMMIT, SECONDS_A_COMMIT = 1 << 18, 20.0
 
 
@@ -53,42 +48,28 @@ class Team:
         if not plan.tasks:
             return
         start, table = time.monotonic(), writer.table
-        version, ids = table.version, reserve_ids(table, len(plan.tasks))
-        batch = reading.batch_size or encoder.batch_size
-        count, size = self._divided(len(plan.tasks), encoder, batch)
-        written = PlanFile.write(table.path.parent, _planned(plan.tasks, ids, size))
-        work = PartWork(
-            table=table.path, version=version, plan=written.path, settings=self.settings,
-            asked=self.choice.asked, engine=encoder.engine, trust=self.choice.trust,
-            ours=table.is_ours, batch_size=reading.batch_size, threads=reading.workers,
-            max_pixels=reading.max_pixels,
-        )  # fmt: skip
         driver = _Driver(plan.tasks, writer, EngineProof.of(encoder), reading)
         with contextlib.ExitStack() as ended:
+            crew = ended.enter_context(open_crew(self.asked, encoder, self.choice.engine))
+            version, ids = table.version, reserve_ids(table, len(plan.tasks))
+            size = crew.part_size(len(plan.tasks), reading.batch_size or encoder.batch_size)
+            written = PlanFile.write(table.path.parent, _planned(plan.tasks, ids, size))
             ended.callback(written.delete)
-            workers = self._workers(work, count, encoder)
+            work = PartWork(
+                table=table.path, version=version, plan=written.path, settings=self.settings,
+                asked=self.choice.asked, engine=crew.engine, trust=self.choice.trust,
+                ours=table.is_ours, batch_size=reading.batch_size, threads=reading.workers,
+                max_pixels=reading.max_pixels,
+            )  # fmt: skip
+            workers = crew.workers(work)
             ended.callback(workers.end)
             ended.callback(driver.finish, start)
             parts = _parts(len(plan.tasks), size)
-            for news in work_off(workers, parts, count=count, again=driver.again):
+            for news in work_off(workers, parts, count=crew.count, again=driver.again):
                 with interrupts_wait():
                     driver.heed(news)
             with interrupts_wait():
                 driver.end_suspicion()
-
-    def _divided(self, tasks: int, encoder: Encoder, batch: int) -> tuple[int, int]:
-        """How many workers there are, and how many images a part has."""
-        on_gpu = encoder.engine == "torch-cuda-bf16"
-        count = self.asked.workers or (len(_gpus()) if on_gpu else _worth_starting())
-        most = MOST_IN_PART_OF_GPU if on_gpu else MOST_IN_PART
-        size = max(LEAST_IN_PART, -(-tasks // (PARTS_A_WORKER * count)))
-        size = min(most, -(-size // batch) * batch)
-        return min(count, -(-tasks // size)), size
-
-    def _workers(self, work: PartWork, count: int, encoder: Encoder) -> Workers:
-        devices = _gpus() if encoder.engine == "torch-cuda-bf16" else []
-        devices = [devices[place % len(devices)] for place in range(count)] if devices else []
-        return Processes(work, shares_of_cores(count), devices)
 
 
 class _Driver:
@@ -102,6 +83,7 @@ class _Driver:
     ) -> None:
         self._tasks, self._writer, self._proof = tasks, writer, proof
         self._progress, self._done = reading.progress, 0
+        self._of_workers: EngineProof | None = None
         self._partly: dict[Part, int] = {}
         self._staged: list[StagedRows] = []
         self._failed: list[tuple[int, str, str]] = []
@@ -112,7 +94,7 @@ class _Driver:
     def heed(self, news: JobNews[Part]) -> None:
         """Take in what has come; commit where it is time to."""
         if news.kind == "ready":
-            self._proof.check(news.value)
+            self._check(news.value)
         if news.job is not None:
             self._partly.pop(news.job, None)
             if news.kind == "progress":
@@ -122,6 +104,19 @@ class _Driver:
             self._tell()
         if self._is_due:
             self.commit()
+
+    def _check(self, proof: EngineProof) -> None:
+        """Raise BackboneError unless a worker encodes as the first one does, and that as we do.
+
+        Where only the workers have a GPU, the first one's engine is another than ours.
+        """
+        if self._of_workers is not None:
+            self._of_workers.check(proof)
+        elif proof.engine == self._proof.engine:
+            self._proof.check(proof)
+        else:
+            proof.check_kin(self._proof)
+        self._of_workers = self._of_workers or proof
 
     def again(self, part: Part) -> list[Part]:
         """Say what to do in place of a part whose worker was lost.
@@ -199,18 +194,3 @@ def _planned(tasks: Sequence[Task], ids: range, size: int) -> Iterator[PlannedFi
 
 def _parts(tasks: int, size: int) -> list[Part]:
     return [Part(start, min(start + size, tasks)) for start in range(0, tasks, size)]
-
-
-def _worth_starting() -> int:
-    """How many encoders keep all cores busy."""
-    cores = default_workers()
-    return max(min(cores, 2), cores // CORES_A_WORKER)
-
-
-def _gpus() -> list[str]:
-    """Names of the GPUs as CUDA_VISIBLE_DEVICES has them."""
-    if named := os.environ.get("CUDA_VISIBLE_DEVICES"):
-        return named.split(",")
-    import torch
-
-    return [str(number) for number in range(torch.cuda.device_count())]

@@ -8,6 +8,7 @@ from importlib import metadata
 
 import numpy as np
 
+from retrieval import __version__
 from retrieval.encoder import Encoder
 from retrieval.errors import BackboneError
 
@@ -17,6 +18,9 @@ LEAST_ALIKE = 0.9999
 On one machine they are equal to the bit. Processors that differ sum in another order, which moves
 bf16 by less than 1 in 10,000; bf16 and fp32 differ by 5 (docs/decisions.md).
 """
+LEAST_KIN = 0.99
+"""Least cosine of embeddings of the same pixels by two engines, as where a GPU embeds what a CPU is
+asked for (retrieval/encoder/engines.py)."""
 LIBRARIES = {"openvino": ("openvino",), "torch": ("torch", "timm")}  # by the start of an engine
 
 
@@ -41,9 +45,21 @@ class EngineProof:
             host=socket.gethostname(),
             engine=encoder.engine,
             fingerprint=spec.fingerprint,
-            versions=tuple((name, metadata.version(name)) for name in libraries),
+            versions=(
+                ("imgret", __version__),
+                *((name, metadata.version(name)) for name in libraries),
+            ),
             embedding=encoder.encode(_fixed_picture(spec.preprocessing.size)[None])[0],
         )
+
+    def check_kin(self, other: EngineProof) -> None:
+        """Raise BackboneError unless the other embeds alike, if by another engine."""
+        alike = float(self.embedding @ other.embedding)
+        if self.fingerprint != other.fingerprint or alike < LEAST_KIN:
+            raise BackboneError(
+                f"The worker on {self.host} embeds a fixed picture otherwise than this machine "
+                f"(they agree to {alike:.4f}). Install the same backbone and imgret on both."
+            )
 
     def check(self, other: EngineProof) -> None:
         """Raise BackboneError unless the other encodes as this one does."""

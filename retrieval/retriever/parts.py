@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from retrieval.cluster.workers import TellDone
+from retrieval.cluster.workers import Helpers, TellDone
 from retrieval.encoder import Encoder
+from retrieval.errors import GalleryError
 from retrieval.gallery import ImageTable, Row, Settings
 from retrieval.gallery.contents import StoredContents
 from retrieval.gallery.plans import PlanFile, PlannedFile
 from retrieval.gallery.staged import StagedRows, stage_rows
-from retrieval.images import ImageFile
+from retrieval.images import ImageFile, Preprocessing
 from retrieval.loader import Loaded, load_images, read_undecoded
 from retrieval.retriever.batches import encode_batches
 from retrieval.retriever.encoders import EncoderChoice
@@ -24,7 +28,7 @@ from retrieval.retriever.probe import find_deadly
 from retrieval.retriever.writer import ROWS_PER_COMMIT, row_of_file
 from retrieval.words import Engine
 
-IMAGES_A_TELL = 32  # images
+IMAGES_A_TELL, IMAGES_A_CALL = 32, 16
 DEADLY = "ends the process that decodes it; save it again in another format"
 
 
@@ -97,19 +101,30 @@ class PartWork:
     threads: int | None
     max_pixels: int
 
-    def open(self) -> OpenedParts:
-        """Open the encoder and what is stored. Raises BackboneError, GalleryError."""
+    def open(self, helpers: Helpers | None = None) -> OpenedParts:
+        """Open the encoder and what is stored. Raises BackboneError, GalleryError.
+
+        helpers: processes that decode for this one.
+        """
+        if not self.plan.is_dir():
+            raise GalleryError(
+                f"The gallery {self.table.parent} is not on {socket.gethostname()}, where a worker "
+                "is. Put images and gallery on a disk that all machines have at the same path."
+            )
         choice = EncoderChoice(self.asked, self.engine, trust=self.trust)
         encoder = choice.of(self.settings, ours=self.ours)
         table = ImageTable.open(self.table, self.version)
-        return OpenedParts(self, encoder, table)
+        return OpenedParts(self, encoder, table, helpers)
 
 
 class OpenedParts:
     """A worker that is ready to do parts."""
 
-    def __init__(self, work: PartWork, encoder: Encoder, table: ImageTable) -> None:
+    def __init__(
+        self, work: PartWork, encoder: Encoder, table: ImageTable, helpers: Helpers | None
+    ) -> None:
         self._work, self._encoder, self._table = work, encoder, table
+        self._helpers = helpers
         self._plan = PlanFile(work.plan)
         self._contents = StoredContents.read(table)
         self.facts = EngineProof.of(encoder)
@@ -145,15 +160,34 @@ class OpenedParts:
             yield place, read_undecoded(images[place], DEADLY), None
         places = [place for place in range(len(files)) if place not in deadly]
         batch_size = work.batch_size or encoder.batch_size
-        loaded = load_images(
-            (images[place] for place in places), preprocessing,
-            is_known=self._contents.holds_embedding, max_pixels=work.max_pixels,
-            workers=work.threads, ahead=2 * batch_size + 8,
-        )  # fmt: skip
+        loaded = self._loaded([images[place] for place in places], preprocessing, batch_size)
         left = iter(places)
         for batch in encode_batches(loaded, encoder, batch_size, most=ROWS_PER_COMMIT):
             for item, embedding in batch:
                 yield next(left), item, embedding
+
+    def _loaded(
+        self, images: Sequence[ImageFile], preprocessing: Preprocessing, batch_size: int
+    ) -> Iterator[Loaded]:
+        """Load images here, or have the helpers do it; what is known already has no pixels."""
+        work, known = self._work, self._contents.holds_embedding
+        if self._helpers is None:
+            yield from load_images(
+                images, preprocessing, is_known=known, max_pixels=work.max_pixels,
+                workers=work.threads, ahead=2 * batch_size + 8,
+            )  # fmt: skip
+            return
+        groups = (images[n : n + IMAGES_A_CALL] for n in range(0, len(images), IMAGES_A_CALL))
+        load = partial(load_group, preprocessing=preprocessing, max_pixels=work.max_pixels)
+        for loaded in chain.from_iterable(self._helpers.map(load, groups)):
+            yield replace(loaded, pixels=None) if known(loaded.sha256) else loaded
+
+
+def load_group(
+    images: Sequence[ImageFile], *, preprocessing: Preprocessing, max_pixels: int
+) -> list[Loaded]:
+    """Load a few images in one thread, for a worker elsewhere."""
+    return list(load_images(images, preprocessing, max_pixels=max_pixels, workers=1, ahead=1))
 
 
 def _image(file: PlannedFile) -> ImageFile:

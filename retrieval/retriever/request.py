@@ -33,7 +33,8 @@ class IndexOptions(TypedDict, total=False):
     unchanged. reembed: embed all stored images again, with the backbone, size or fit of the
     Retriever. batch_size: images encoded at a time; workers: decoding threads; None chooses.
     max_pixels: an image with more is not decoded. cluster: "processes" has several processes of
-    this machine read and encode; cluster_workers: how many, None chooses.
+    this machine read and encode, "ray" or "ray://host:port" those of a Ray cluster;
+    cluster_workers: how many, None chooses.
     """
 
     labels: str | Path | None

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from retrieval.errors import ArgumentError, BackboneError, GalleryError, ProcessError
-from retrieval.retriever import Retriever, driver
+from retrieval.retriever import Retriever, crew
 from retrieval.retriever.encoders import EncoderChoice
 from retrieval.retriever.engine_proof import EngineProof
 from retrieval.retriever.parts import DEADLY
@@ -40,15 +40,15 @@ if {where!r} in command:
 """
 DRIVER = """
 import sys
-from retrieval.retriever import Retriever, driver
-driver.MOST_IN_PART, driver.SECONDS_A_COMMIT = 16, 0.0
+from retrieval.retriever import Retriever, crew, driver
+crew.MOST_IN_PART, driver.SECONDS_A_COMMIT = 16, 0.0
 Retriever(sys.argv[1]).index(sys.argv[2], cluster="processes", cluster_workers=2, batch_size=8)
 """
 
 
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "MOST_IN_PART", 16)
+    monkeypatch.setattr(crew, "MOST_IN_PART", 16)
 
 
 @pytest.fixture
@@ -291,7 +291,9 @@ def test_a_worker_that_encodes_otherwise_is_refused_before_it_works(
         "metadata.version = lambda name: '1.0' if name == 'openvino' else real(name)"
     )
     monkeypatch.syspath_prepend(hook)
-    with pytest.raises(BackboneError, match=r"has versions openvino 1.0 instead of openvino "):
+    with pytest.raises(
+        BackboneError, match=r"has versions imgret \S+, openvino 1.0 instead of imgret "
+    ):
         Retriever(folder.parent / "g.imgret").index(folder, **CLUSTER)
     assert rows(folder.parent / "g.imgret") == {}
 
@@ -312,4 +314,4 @@ def test_the_command_indexes_with_workers(folder: Path, imgret: Command) -> None
     assert faults(folder.parent / ".imgret") == []
     wrong = imgret("index", "p", "--cluster", "slurm")
     assert (wrong.returncode, wrong.stdout) == (2, "")
-    assert "cluster is 'slurm'. Give 'processes'" in wrong.stderr
+    assert "cluster is 'slurm'. Give processes, ray" in wrong.stderr
