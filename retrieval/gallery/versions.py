@@ -17,6 +17,7 @@ from retrieval.files import opened, sha256_of, sync
 FOLDERS = ("data", "_deletions", "_transactions", "_versions")  # a manifest after what it names
 MAGIC = b"LANC"
 ARROW_MAGIC = b"ARROW1"
+UNFINISHED = ".tmp"  # begins the name of a file that Lance is writing, until it is whole
 LAST_VERSION = (1 << 64) - 1
 
 
@@ -137,10 +138,12 @@ class Durability:
         """Sync all files that are new, in the order in which one needs the other. Raises OSError.
 
         The first time these are all there are: a process that died may have left them unsynced.
+        What a worker is writing meanwhile is left to it.
         """
         for name in FOLDERS:
             folder = self._table / name
-            new = set(folder.iterdir()) - self._synced if folder.is_dir() else set()
+            found = folder.iterdir() if folder.is_dir() else ()
+            new = {f for f in found if not f.name.startswith(UNFINISHED)} - self._synced
             for file in sorted(new):
                 if file.is_file() and not file.is_symlink():
                     sync(file)

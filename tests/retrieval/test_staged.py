@@ -75,6 +75,22 @@ def test_what_nobody_committed_is_swept_by_the_next_writer_and_what_was_staged_s
     assert data_files(table) == {file.name for file in table.files() if file.suffix == ".lance"}
 
 
+def test_a_commit_leaves_alone_what_another_process_is_writing(
+    table: ImageTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file is renamed at any moment, and then there is none of its first name to sync."""
+    synced = []
+    monkeypatch.setattr("retrieval.gallery.versions.sync", lambda path: synced.append(path.name))
+    staged = stage_rows(table, stored_rows(reserve_ids(table, 2)))
+    (table.path / "data" / ".tmpA1b2C3").write_bytes(b"half")
+    commit_staged(table, [staged])
+    assert data_files(table) - {".tmpA1b2C3"} <= set(synced)
+    assert ".tmpA1b2C3" not in synced
+    monkeypatch.undo()
+    table.drop_old_versions()
+    assert ".tmpA1b2C3" not in data_files(table)
+
+
 @pytest.mark.parametrize("harm", ["short", "gone", "outside", "no json", "other"])
 def test_a_piece_that_is_not_as_it_was_staged_is_refused_and_nothing_is_committed(
     table: ImageTable, harm: str
