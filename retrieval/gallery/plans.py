@@ -18,7 +18,7 @@ import lance
 import pyarrow as pa
 
 from retrieval.errors import GalleryWriteError
-from retrieval.files import delete, make_folder
+from retrieval.files import delete, make_folder, new_folder
 from retrieval.gallery.dataset import LANCE_ERRORS, damage_as_gallery_errors
 from retrieval.gallery.rows import storable
 from retrieval.gallery.table import LANCE_FORMAT
@@ -81,7 +81,8 @@ class PlanFile:
         reader = pa.RecordBatchReader.from_batches(_SCHEMA, _batches(files))
         try:
             make_folder(plans)
-            lance.write_dataset(reader, str(path), data_storage_version=LANCE_FORMAT)
+            with new_folder(path) as making:
+                lance.write_dataset(reader, str(making), data_storage_version=LANCE_FORMAT)
         except LANCE_ERRORS as error:
             raise GalleryWriteError(str(unwritable(path, error))) from error
         return cls(path)
