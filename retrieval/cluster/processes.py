@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import count, pairwise
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as ready_of
@@ -19,7 +20,7 @@ from retrieval.cluster.child import start_child
 from retrieval.cluster.workers import Duty, Told
 from retrieval.errors import ImgretError, ProcessError
 
-SECONDS_TO_END = 2.0
+SECONDS_TO_END, SECONDS_TO_DIE = 2.0, 0.1  # of all that are told to; of one that has said so
 _SERVE = "retrieval.cluster.processes:serve_jobs"
 
 
@@ -61,9 +62,8 @@ class Processes:
         for number, member in list(self._members.items()):
             if member.connection in heard:
                 told = _told(number, member.connection)
-                if told.kind in ("lost", "raised"):
-                    self._forget(number)
-                found.append(told)
+                how = self._forget(number) if told.kind in ("lost", "raised") else None
+                found.append(replace(told, value=how) if told.kind == "lost" else told)
         return found
 
     def end(self) -> None:
@@ -78,15 +78,17 @@ class Processes:
         with contextlib.suppress(OSError):  # it has ended, which wait() tells
             self._members[number].connection.send(message)
 
-    def _forget(self, number: int, until: float = 0.0) -> None:
+    def _forget(self, number: int, until: float = 0.0) -> str:
+        """End a worker, and say how it ended."""
         member = self._members.pop(number)
         member.connection.close()
         try:
-            member.process.wait(max(0.0, until - time.monotonic()))
+            code = member.process.wait(max(SECONDS_TO_DIE, until - time.monotonic()))
         except subprocess.TimeoutExpired:
             member.process.kill()
-            member.process.wait()
+            code = member.process.wait()
         self._free.append(member.share)
+        return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
 class _Member:

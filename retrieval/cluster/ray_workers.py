@@ -138,9 +138,9 @@ class RayWorkers:
         except ray.exceptions.RayTaskError as error:
             self._forget(number)
             return _failed(number, error)
-        except (ray.exceptions.RayError, ConnectionError):
+        except (ray.exceptions.RayError, ConnectionError) as error:
             self._forget(number)
-            return Told(number, "lost")
+            return Told(number, "lost", one_sentence(error))
         if member.slot is None:  # it told where it is
             self._since = None
             member.slot = self._free_slot(value, number)

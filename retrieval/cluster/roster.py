@@ -91,7 +91,7 @@ class _Roster(Generic[Assignment]):
             return JobNews("progress", self._busy[worker], told.value)
         job = self._busy.pop(worker, None)
         if told.kind == "lost":
-            return self._without(worker, job)
+            return self._without(worker, job, told.value)
         if told.kind == "ready":
             self._opening.discard(worker)
         self._idle.append(worker)
@@ -99,7 +99,7 @@ class _Roster(Generic[Assignment]):
         self._lost = 0 if told.kind == "done" else self._lost
         return JobNews(told.kind, job, told.value)
 
-    def _without(self, worker: int, job: Assignment | None) -> JobNews[Assignment]:
+    def _without(self, worker: int, job: Assignment | None, how: str) -> JobNews[Assignment]:
         """Do without a worker that has ended."""
         if worker in self._opening:
             self._opening.remove(worker)
@@ -109,8 +109,8 @@ class _Roster(Generic[Assignment]):
         self._lost += 1
         if self._lost > MOST_LOST or self._unopened > MOST_UNOPENED:
             raise ProcessError(
-                "The workers end by themselves, as they do where memory is short. Give fewer with "
-                "--cluster-workers, or leave --cluster out."
+                f"Workers end again and again ({how}), as they do where memory is short. Give "
+                "fewer with --cluster-workers, or leave --cluster out."
             )
         if job is not None:
             self._todo.extendleft(reversed(self._again(job)))

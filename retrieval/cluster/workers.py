@@ -45,7 +45,7 @@ class Told:
 
     kind: "ready" (value: its facts), "progress" (value: how much of its job is done), "done"
     (value: what came of its job), "raised" (value: an exception; its process has ended) or "lost"
-    (its process has ended, without a word).
+    (its process has ended without a word; value: how, in a few words).
     """
 
     worker: int

@@ -29,6 +29,7 @@ from retrieval.retriever.plan import Plan, Task
 from retrieval.retriever.writer import FAILURES_SHOWN, Reading, Writer
 
 ROWS_A_COMMIT, SECONDS_A_COMMIT = 1 << 18, 20.0
+SECONDS_HELD = 120.0  # that a part may wait for one before it
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class _Driver:
         self._progress, self._done = reading.progress, 0
         self._of_workers: EngineProof | None = None
         self._partly: dict[Part, int] = {}
+        self._held = _Held()
         self._staged: list[StagedRows] = []
         self._failed: list[tuple[int, str, str]] = []
         self._suspected: list[Part] = []  # single images whose worker was lost
@@ -100,8 +102,12 @@ class _Driver:
             if news.kind == "progress":
                 self._partly[news.job] = news.value
             elif news.kind == "done":
-                self._take(news.job, news.value)
+                self._held.add(news.job, news.value)
+                self._done += len(news.job)
+                self.end_suspicion()
             self._tell()
+        for result in self._held.next_ones(late=time.monotonic() - self._last > SECONDS_HELD):
+            self._take(result)
         if self._is_due:
             self.commit()
 
@@ -136,7 +142,7 @@ class _Driver:
         """Give the suspected images their rows: other parts were done, so it is their fault."""
         for suspect in self._suspected:
             loaded = read_undecoded(self._tasks[suspect.start].file, DEADLY)
-            self._take_odd(OddFile(suspect.start, loaded, None))
+            self._held.add(suspect, PartResult(odd=[OddFile(suspect.start, loaded, None)]))
             self._done += 1
         self._suspected = []
 
@@ -150,6 +156,8 @@ class _Driver:
     def finish(self, start: float) -> None:
         """Store what is left, also when the run ends early."""
         with interrupts_wait():
+            for result in self._held.next_ones(late=True):
+                self._take(result)
             self.commit()
             tally = self._writer.tally
             failures = [(path, reason) for _, path, reason in sorted(self._failed)]
@@ -162,7 +170,7 @@ class _Driver:
         late = time.monotonic() - self._last > SECONDS_A_COMMIT
         return waiting >= ROWS_A_COMMIT or self._writer.due or (late and waiting > 0)
 
-    def _take(self, part: Part, result: PartResult) -> None:
+    def _take(self, result: PartResult) -> None:
         tally = self._writer.tally
         tally.encoded += result.encoded
         tally.failed += len(result.failed)
@@ -170,17 +178,37 @@ class _Driver:
         self._failed = sorted(self._failed + result.failed)[:FAILURES_SHOWN]
         self._staged.append(result.staged)
         for odd in result.odd:
-            self._take_odd(odd)
-        self._done += len(part)
-        self.end_suspicion()
-
-    def _take_odd(self, odd: OddFile) -> None:
-        self._writer.take(self._tasks[odd.place], odd.loaded, odd.embedding)
+            self._writer.take(self._tasks[odd.place], odd.loaded, odd.embedding)
 
     def _tell(self) -> None:
         if self._progress:
             done = self._done + sum(self._partly.values())
             self._progress("encoding", done, len(self._tasks))
+
+
+class _Held:
+    """What came of parts, held back until all before them have come.
+
+    So rows lie in the order of the plan, as those of a run without workers do, and answers among
+    equal scores are the same.
+    """
+
+    def __init__(self) -> None:
+        self._results: dict[int, tuple[Part, PartResult]] = {}
+        self._next = 0
+
+    def add(self, part: Part, result: PartResult) -> None:
+        """Hold what came of a part."""
+        self._results[part.start] = part, result
+
+    def next_ones(self, *, late: bool) -> list[PartResult]:
+        """Return those that are next and hold them no more; where it is late, all."""
+        found = []
+        while self._results and (late or min(self._results) <= self._next):
+            part, result = self._results.pop(min(self._results))
+            self._next = max(self._next, part.end)
+            found.append(result)
+        return found
 
 
 def _planned(tasks: Sequence[Task], ids: range, size: int) -> Iterator[PlannedFile]:

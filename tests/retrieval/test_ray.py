@@ -119,7 +119,7 @@ def test_helpers_decode_for_a_worker_on_a_cluster_of_this_machine(
 @pytest.mark.slow
 def test_a_cluster_that_is_not_there_is_told(folder: Path) -> None:
     pytest.importorskip("ray")
-    with pytest.raises(ProcessError, match="Ray cannot be reached at ray://127.0.0.1:1 "):
+    with pytest.raises(ProcessError, match=r"Ray cannot be reached at ray://127\.0\.0\.1:1 "):
         Retriever(folder.parent / "g.imgret").index(folder, cluster="ray://127.0.0.1:1")
 
 
