@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks import (
     augmentation,
+    cluster,
     duplicates,
     durability,
     exporting,
@@ -37,6 +38,7 @@ PARTS = {
     "indexing": indexing,
     "objects": objects,
     "durability": durability,
+    "cluster": cluster,
     "searching": searching,
     "serving": serving,
     "steady": steady,

@@ -158,8 +158,12 @@ def put_in_place(made: Path, place: Path) -> None:
 def new_folder(folder: Path) -> Iterator[Path]:
     """Give a new folder to fill; at the end it is renamed to `folder`, which must not be there.
 
-    After an exception nothing is left. Raises OSError.
+    After an exception nothing is left. In a store it is filled in its place: Lance's tables are
+    there once their last object is. Raises OSError.
     """
+    if isinstance(folder, ObjectPath):
+        yield folder
+        return
     with scratch_folder(folder.parent) as made:
         yield made
         sync_tree(made)

@@ -12,9 +12,14 @@ from importlib import util
 WHOLE, LIGHT = "imgret", "imgret-light"
 NEEDED_TO_TRAIN = ("torch", "timm", "torchvision", "captum", "huggingface_hub")
 EXTRAS = {
-    "mcp": "mcp", "obstore": "objects", "onnx": "onnx", "pillow_jxl": "jxl", "rawpy": "raw",
+    "mcp": "mcp",
+    "obstore": "objects",
+    "onnx": "onnx",
+    "pillow_jxl": "jxl",
+    "rawpy": "raw",
+    "ray": "cluster",
     "umap": "map",
-}  # fmt: skip
+}
 """The extra of pyproject.toml that brings a library."""
 
 

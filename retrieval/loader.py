@@ -34,6 +34,7 @@ __all__ = [
     "default_workers",
     "load_image",
     "load_images",
+    "read_undecoded",
 ]
 
 LARGE_FILE = 1 << 26  # bytes
@@ -159,7 +160,7 @@ def _load_objects(
         partial(_read, is_known=is_known), files,
         late=lambda file: (Loaded(file, file.size, file.mtime_ns, error=TOO_SLOW), None),
         workers=OBJECT_FETCHERS, ahead=OBJECTS_AHEAD, cpu_seconds=cpu_seconds, name="imgret-fetch",
-        cost=lambda file: file.size, most_cost=BYTES_AHEAD,
+        cost=lambda file: max(0, file.size), most_cost=BYTES_AHEAD,
     )  # fmt: skip
 
     def work(read: tuple[Loaded, bytes | None]) -> Loaded:
@@ -176,6 +177,15 @@ def _load_objects(
     finally:
         decoded.close()
         fetched.close()
+
+
+def read_undecoded(file: ImageFile, reason: str) -> Loaded:
+    """Read a file that must not be decoded: what its bytes tell, and the reason as its error.
+
+    A file that cannot be read has its own error. Raises nothing.
+    """
+    read, data = _read(file, _never)
+    return read if data is None else replace(read, error=reason)
 
 
 def decode_in_time(

@@ -42,6 +42,7 @@ Examples:
   imgret index cars/ bikes/photo.jpg --backbone resnet50 --transform standard+pca:512
   imgret index cars/ --backbone runs/my-weights --gallery cars.imgret
   imgret index cars/ --labels labels.csv --exclude '*_thumb.jpg'
+  imgret index cars/ --cluster processes
   imgret index cars/ --dry-run
   imgret index --compact
 """,
@@ -93,6 +94,17 @@ Examples:
     type=WholeNumber(1, 256),
     help="Number of decoding threads; by default one per core.",
 )
+@click.option(
+    "--cluster",
+    metavar="processes|ray|ray://HOST:PORT",
+    help="Have several processes of this machine read and encode, or those of a Ray cluster; the "
+    "gallery becomes the same.",
+)
+@click.option(
+    "--cluster-workers",
+    type=WholeNumber(1, 4096),
+    help="Number of workers of --cluster; by default what keeps the cores busy.",
+)
 @max_pixels_option
 @click.option("--strict", is_flag=True, help="Exit with 2 if any image failed.")
 @click.option(
@@ -120,14 +132,7 @@ def index_command(
     from imgret.output import say_no_images, say_passed_over, shown_progress
     from retrieval.retriever import Retriever
 
-    if not paths and (not compact or _given_beside_compact()):
-        raise click.UsageError(
-            "Only --compact alone needs no PATH. Name the folders or files to index."
-        )
-    if compact and dry_run:
-        raise click.UsageError("Give --compact or --dry-run, which stores nothing, not both.")
-    if options["keep_missing"] and options["drop_missing"]:
-        raise click.UsageError("Give --keep-missing or --drop-missing, not both.")
+    _check_together(paths, compact=compact, dry_run=dry_run, **options)
     settings: dict[str, Any] = {name: options.pop(name) for name in (*EMBEDDING, *SEARCH)}
     if recipe:
         known = find_experiment(recipe).recipe
@@ -154,6 +159,24 @@ def index_command(
         say_no_images(paths)
         return NOTHING
     return ERROR if strict and report.failed else 0
+
+
+def _check_together(
+    paths: tuple[Path, ...], *, compact: bool, dry_run: bool, **options: Any
+) -> None:
+    """Raise UsageError for options that contradict each other, or of which one does nothing."""
+    if not paths and (not compact or _given_beside_compact()):
+        raise click.UsageError(
+            "Only --compact alone needs no PATH. Name the folders or files to index."
+        )
+    if compact and dry_run:
+        raise click.UsageError("Give --compact or --dry-run, which stores nothing, not both.")
+    if options["keep_missing"] and options["drop_missing"]:
+        raise click.UsageError("Give --keep-missing or --drop-missing, not both.")
+    if options["cluster"] and dry_run:
+        raise click.UsageError("Give --cluster or --dry-run, which embeds nothing, not both.")
+    if options["cluster_workers"] and not options["cluster"]:
+        raise click.UsageError("--cluster-workers needs --cluster. Give both, or leave it out.")
 
 
 def _given_beside_compact() -> bool:

@@ -6,6 +6,7 @@
       index-<number>.faiss    derived: the transform and vectors, as they were at that version
       index-<number>-added.faiss, -removed.ids   derived: what changed since
       copies/               second copies of the small files on which all rows depend
+      plans/                what the workers of a run are to embed, while it runs
 
 A filter (filter/) says which rows are meant; only this folder knows what Lance calls that.
 All of it is written under one lock (lock.py), which also says what a failed write means.

@@ -1,14 +1,16 @@
-"""Which rows have which content: found by SHA-256, at 36 bytes a row."""
+"""Which rows have which content: found by SHA-256, at 36 bytes a row; and what of it is stored."""
 
 from __future__ import annotations
 
 import numpy as np
 import pyarrow.compute as pc
 
+from retrieval.gallery.filter import INDEXED, Filter
 from retrieval.gallery.reader import TableReader
 from retrieval.gallery.stored_rows import ROWS_A_BATCH, StoredRows
 
 NONE = np.empty(0, np.int32)
+_HEX = "^[0-9a-f]{64}$"
 
 
 class Contents:
@@ -32,7 +34,7 @@ class Contents:
         """Read the contents of rows, read from this version of the table. Raises GalleryError."""
         digests, ids = [b""], [np.empty(0, np.int64)]
         for batch in table.batches(["id", "sha256"], None, rows=ROWS_A_BATCH):
-            batch = batch.filter(pc.match_substring_regex(batch["sha256"], "^[0-9a-f]{64}$"))
+            batch = batch.filter(pc.match_substring_regex(batch["sha256"], _HEX))
             digests.append(bytes.fromhex("".join(batch["sha256"].to_pylist())))
             ids.append(batch["id"].to_numpy())
         sorter = np.argsort(rows.ids)
@@ -52,3 +54,44 @@ class Contents:
         sums = np.zeros(len(self.rows), "S32")
         sums[self._places] = self._sums
         return sums
+
+
+class StoredContents:
+    """The contents that rows of a table have, at 33 bytes each, for who needs no more of the rows.
+
+    sums: (n,) S32, sorted, each once. usable: (n,) bool, whether a row of it has an embedding.
+    """
+
+    def __init__(self, sums: np.ndarray, usable: np.ndarray) -> None:
+        self._sums, self._usable = sums, usable
+
+    @classmethod
+    def read(cls, table: TableReader) -> StoredContents:
+        """Read the contents of all rows of a version. Raises GalleryError."""
+        every, with_embedding = (_digests(table, where) for where in (None, INDEXED))
+        return cls(every, np.isin(every, with_embedding))
+
+    def holds(self, sha256: str) -> bool:
+        """Tell whether any row has a content, given in hex; False for ""."""
+        return self._place(sha256) is not None
+
+    def holds_embedding(self, sha256: str) -> bool:
+        """Tell whether a row with an embedding has a content, given in hex; False for ""."""
+        place = self._place(sha256)
+        return place is not None and bool(self._usable[place])
+
+    def _place(self, sha256: str) -> int | None:
+        if not sha256:
+            return None
+        wanted = np.array(bytes.fromhex(sha256), self._sums.dtype)
+        place = int(np.searchsorted(self._sums, wanted))
+        return place if place < len(self._sums) and self._sums[place] == wanted else None
+
+
+def _digests(table: TableReader, where: Filter | None) -> np.ndarray:
+    """The (n,) S32 of contents of rows, sorted, each once."""
+    found = [np.empty(0, "S32")]
+    for batch in table.batches(["sha256"], where, rows=ROWS_A_BATCH):
+        read = batch.filter(pc.match_substring_regex(batch["sha256"], _HEX))
+        found.append(np.frombuffer(bytes.fromhex("".join(read["sha256"].to_pylist())), "S32"))
+    return np.unique(np.concatenate(found))

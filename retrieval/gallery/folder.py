@@ -22,6 +22,7 @@ from retrieval.files import (
 from retrieval.gallery.fetched import fetched, forget_fetched
 from retrieval.gallery.lock import is_locked, locked
 from retrieval.gallery.paths import PathsInGallery
+from retrieval.gallery.plans import PLANS
 from retrieval.gallery.published import PublishedFiles
 from retrieval.gallery.settings import (
     IndexState,
@@ -295,11 +296,13 @@ class Gallery(PathsInGallery):
         running writer is making.
         """
         left = [*leftovers(self.path), self.path / STAGING]
+        left += [] if self.is_being_written() else [self.path / PLANS]
         return [(path, disk_use(path)) for path in left if is_there(path)]
 
     def sweep(self) -> None:
         """Delete what killed commands left, except the rows of an interrupted --reembed."""
         sweep(self.path)
+        delete(self.path / PLANS)
         if (self.path / STAGING).is_symlink():  # a stranger's
             delete(self.path / STAGING)
 

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from retrieval.errors import GalleryError, GalleryWriteError
-from retrieval.files import disk_use
+from retrieval.files import disk_use, new_folder
 from retrieval.gallery import compaction, trust
 from retrieval.gallery import rows as stored
 from retrieval.gallery.dataset import (
@@ -41,7 +41,6 @@ from retrieval.gallery.versions import (
     check_folders,
     damaged_file,
     manifest_of,
-    new_table,
     place_of_table,
     versions_of,
 )
@@ -97,7 +96,7 @@ class ImageTable(TableReader):
         schema = stored.schema(dim, settings, uuid.uuid4().hex)
         try:
             note_use()
-            with new_table(path) as making:
+            with new_folder(path) as making:
                 empty = schema.empty_table()
                 lance.write_dataset(empty, str(making), data_storage_version=LANCE_FORMAT)
         except LANCE_ERRORS as error:

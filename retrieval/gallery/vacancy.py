@@ -6,9 +6,10 @@ import re
 
 from retrieval.errors import GalleryError
 from retrieval.gallery.folder import STAGING, Gallery
+from retrieval.gallery.plans import PLANS
 
 _OURS = re.compile(
-    rf"images\.lance|gallery\.toml|copies|lock(-holder)?|writer\.json|plans|index-.*|{STAGING}|\..*"
+    rf"images\.lance|gallery\.toml|copies|lock(-holder)?|writer\.json|index-.*|{STAGING}|{PLANS}|\..*"
 )
 
 

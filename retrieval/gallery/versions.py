@@ -11,16 +11,16 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from retrieval.files import identity, new_folder, opened, sha256_of, sync
+from retrieval.files import identity, opened, sha256_of, sync
 from retrieval.objects import ObjectPath, place_of
 
 FOLDERS = ("data", "_deletions", "_transactions", "_versions")  # a manifest after what it names
 MAGIC = b"LANC"
 ARROW_MAGIC = b"ARROW1"
+UNFINISHED = ".tmp"  # begins the name of a file that Lance is writing, until it is whole
 LAST_VERSION = (1 << 64) - 1
 
 
@@ -38,11 +38,6 @@ def place_of_table(dataset: Any) -> object:
         status = manifest_of(path, int(dataset.version)).stat()
         return identity(path), status.st_ino, status.st_mtime_ns, status.st_size
     return None
-
-
-def new_table(path: Path) -> AbstractContextManager[Path]:
-    """Give the folder to write a new table to; in a store Lance refuses one that is there."""
-    return nullcontext(path) if isinstance(path, ObjectPath) else new_folder(path)
 
 
 def versions_of(table: Path) -> list[int]:
@@ -170,12 +165,14 @@ class Durability:
         """Sync all files that are new, in the order in which one needs the other. Raises OSError.
 
         The first time these are all there are: a process that died may have left them unsynced.
+        What a worker is writing meanwhile is left to it.
         """
         if isinstance(self._table, ObjectPath):
             return
         for name in FOLDERS:
             folder = self._table / name
-            new = set(folder.iterdir()) - self._synced if folder.is_dir() else set()
+            found = folder.iterdir() if folder.is_dir() else ()
+            new = {f for f in found if not f.name.startswith(UNFINISHED)} - self._synced
             for file in sorted(new):
                 if file.is_file() and not file.is_symlink():
                     sync(file)

@@ -19,6 +19,8 @@ from retrieval.libraries import how_to_install, is_installed
 SCHEMES = ("s3", "gs", "az")
 TIMEOUT = "60s"  # of one request
 RETRIES, RETRIED_FOR = 4, timedelta(seconds=60)
+METADATA = ("169.254.169.254", "metadata.google.internal")  # asked where there is nothing else
+NO_CREDENTIALS = "there are no credentials for this store"
 NO_PATH = "Encountered object with invalid path: "
 MOST_SAID = 300  # characters of what a store says
 
@@ -86,6 +88,8 @@ def said_as_os_errors(name: str) -> Iterator[None]:
         said = _said(error)
         if said.startswith(NO_PATH):
             raise BadKeyError(errno.EINVAL, f"{said[len(NO_PATH) :]}; rename it", name) from error
+        if any(place in said for place in METADATA):
+            raise PermissionError(errno.EACCES, NO_CREDENTIALS, name) from error
         if "404 Not Found" in said:
             raise FileNotFoundError(errno.ENOENT, "there is no such bucket", name) from error
         raise OSError(errno.EIO, said, name) from error

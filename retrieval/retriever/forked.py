@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import wraps
@@ -27,8 +24,6 @@ from retrieval.progress import Progress
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
-
-RUN = "import sys; from retrieval.retriever.forked import serve; serve(int(sys.argv[1]))"
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -71,9 +66,11 @@ class Helper:
 
     def call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Retriever.name(*args, **kwargs). Raises what that raises, or what progress raises."""
+        from retrieval.cluster import working_folder
+
         progress: Progress | None = kwargs.get("progress")
         plain = {key: _as_sent(item) for key, item in kwargs.items() if key != "progress"}
-        request = _here(), name, tuple(map(_as_sent, args)), plain, progress is not None
+        request = working_folder(), name, tuple(map(_as_sent, args)), plain, progress is not None
         with self._lock:
             try:
                 kind, value = self._asked_for(request, progress)
@@ -99,17 +96,9 @@ class Helper:
 
     def _started(self) -> Connection:
         if self._connection is None:
-            from multiprocessing.connection import Connection
+            from retrieval.cluster import start_child
 
-            ours, theirs = socket.socketpair()
-            path = os.pathsep.join(filter(None, (entry or _here() for entry in sys.path)))
-            with theirs:
-                subprocess.Popen(  # noqa: S603  our own interpreter, without the folder it is in
-                    [sys.executable, "-P", "-W", "ignore", "-c", RUN, str(theirs.fileno())],
-                    pass_fds=[theirs.fileno()],
-                    env={**os.environ, "PYTHONPATH": path},
-                )
-            self._connection = Connection(ours.detach())
+            _, self._connection = start_child("retrieval.retriever.forked:serve")
             self._connection.send(self._asked)
         return self._connection
 
@@ -140,14 +129,6 @@ def _as_sent(value: Any) -> Any:
         return as_sent(value)
     except ImageError as error:
         raise ImageError(f"The query image: {error}") from error
-
-
-def _here() -> str:
-    """The working directory, "" where it is gone."""
-    try:
-        return str(Path.cwd())
-    except OSError:
-        return ""
 
 
 def serve(handle: int) -> None:

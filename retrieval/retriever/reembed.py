@@ -13,7 +13,7 @@ from retrieval.images import ImageFile
 from retrieval.images.formats import file_facts
 from retrieval.retriever.gone import check_all_there, find_gone
 from retrieval.retriever.plan import Plan, Task
-from retrieval.retriever.writer import Reading, Writer, run_tasks
+from retrieval.retriever.writer import Reading, TaskRunner, Writer, run_tasks
 
 
 def reembed_rows(
@@ -24,6 +24,7 @@ def reembed_rows(
     reading: Reading,
     *,
     drop_missing: bool = False,
+    run: TaskRunner = run_tasks,
 ) -> None:
     """Fill a table beside the old one, then put it in the old one's place in one commit.
 
@@ -40,7 +41,7 @@ def reembed_rows(
         new = staging.create(settings)
     done = _still_there(gallery, table, new)
     plan = Plan(tasks=_tasks(gallery, table, done))
-    run_tasks(plan, Writer.begin(new, Contents.read(new, done)), encoder, reading)
+    run(plan, Writer.begin(new, Contents.read(new, done)), encoder, reading)
     gallery.check_place()
     table.become(new)
     gallery.publish(settings)

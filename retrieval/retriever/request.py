@@ -11,6 +11,7 @@ from retrieval.arguments import Paths, as_paths, as_texts
 from retrieval.errors import ArgumentError
 from retrieval.images import DEFAULT_MAX_PIXELS
 from retrieval.progress import Progress
+from retrieval.retriever.cluster_asked import ClusterAsked
 from retrieval.retriever.labels import MOST_OF_A_STRANGER, Labels, labels_from
 from retrieval.retriever.plan import Plan, check_paths, make_plan
 from retrieval.retriever.writer import Reading
@@ -31,7 +32,9 @@ class IndexOptions(TypedDict, total=False):
     which is refused otherwise. checksum: compare the content of files whose size and time are
     unchanged. reembed: embed all stored images again, with the backbone, size or fit of the
     Retriever. batch_size: images encoded at a time; workers: decoding threads; None chooses.
-    max_pixels: an image with more is not decoded.
+    max_pixels: an image with more is not decoded. cluster: "processes" has several processes of
+    this machine read and encode, "ray" or "ray://host:port" those of a Ray cluster;
+    cluster_workers: how many, None chooses.
     """
 
     labels: str | Path | None
@@ -44,6 +47,8 @@ class IndexOptions(TypedDict, total=False):
     batch_size: int | None
     workers: int | None
     max_pixels: int
+    cluster: str | None
+    cluster_workers: int | None
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,8 @@ class IndexRequest:
     batch_size: int | None = None
     workers: int | None = None
     max_pixels: int = DEFAULT_MAX_PIXELS
+    cluster: str | None = None
+    cluster_workers: int | None = None
 
     @classmethod
     def of(
@@ -82,13 +89,18 @@ class IndexRequest:
         check_paths(folders)
         options["exclude"] = as_texts("exclude", options.get("exclude", ()))
         request = cls(tuple(folders), progress, **options)
-        _ = request.reading  # raises ArgumentError
+        _ = request.reading, request.asked_cluster  # raise ArgumentError
         return request
 
     @property
     def reading(self) -> Reading:
         """How images are read."""
         return Reading.asked(self.batch_size, self.workers, self.max_pixels, self.progress)
+
+    @property
+    def asked_cluster(self) -> ClusterAsked | None:
+        """Who is to work beside this process; None for nobody."""
+        return ClusterAsked.of(self.cluster, self.cluster_workers)
 
     def labels_for(self, settings: Settings | None) -> str:
         """Return where labels come from: as asked, else as the settings say, else the folder."""

@@ -103,8 +103,8 @@ class Retriever(Searcher):
         """Bring the gallery in step with folders and files: embed new images, drop deleted ones.
 
         refit: fit the transform anew. compact: do what compact() does, too. options: labels,
-        exclude, include_hidden, keep_missing, drop_missing, checksum, reembed, batch_size, workers
-        and max_pixels, see IndexOptions.
+        exclude, include_hidden, keep_missing, drop_missing, checksum, reembed, batch_size, workers,
+        max_pixels, cluster and cluster_workers, see IndexOptions.
         Commits as it goes: after an interrupt or a crash the same call continues where it stopped.
         Raises GalleryError (another writer, another backbone), BackboneError, and DataError for
         paths or labels that cannot be read, or where so many files are gone that a drive may not

@@ -22,7 +22,7 @@ from retrieval.retriever.reembed import reembed_rows
 from retrieval.retriever.removal import CALIBRATION_ENDED, is_calibrated, tell_if_read
 from retrieval.retriever.reports import IndexEstimate, IndexReport
 from retrieval.retriever.request import IndexRequest
-from retrieval.retriever.writer import Writer, run_tasks
+from retrieval.retriever.writer import TaskRunner, Writer, run_tasks
 from retrieval.words import BY_FOLDER, SEARCH
 
 MOST_KINDS = 100  # suffixes of files that are passed over, kept with the gallery
@@ -99,7 +99,7 @@ class Update:
         writer = Writer.begin(table, contents, self.gallery.is_gone)
         if plan.tasks:
             encoder = self._encoder.of(settings, ours=table.is_ours)
-            run_tasks(plan, writer, encoder, request.reading)
+            self._runner(settings)(plan, writer, encoder, request.reading)
         refused = self._drop_gone(plan, writer, rows)
         kinds = dict(plan.passed_over_by_kind[:MOST_KINDS])
         settings = settings.with_passed_over(list(plan.searched), kinds)
@@ -176,9 +176,18 @@ class Update:
             encoder = self._encoder.of(settings, ours=True)  # the one just chosen
             reembed_rows(
                 self.gallery, settings, table, encoder, request.reading,
-                drop_missing=request.drop_missing,
+                drop_missing=request.drop_missing, run=self._runner(settings),
             )  # fmt: skip
         return settings, table
+
+    def _runner(self, settings: Settings) -> TaskRunner:
+        """What reads, encodes and commits: this process, or workers that it has."""
+        asked = self.request.asked_cluster
+        if asked is None:
+            return run_tasks
+        from retrieval.retriever.driver import Team
+
+        return Team(asked, settings, self._encoder).run_tasks
 
     def _check_labels(self, settings: Settings, table: ImageTable) -> None:
         """Raise GalleryError if an untrusted gallery names a file of labels outside of it."""

@@ -12,6 +12,7 @@ from retrieval.arguments import whole
 from retrieval.encoder import Encoder
 from retrieval.gallery import ImageTable, Row, facts_of
 from retrieval.gallery.contents import Contents
+from retrieval.gallery.plans import PlannedFile
 from retrieval.gallery.rows import embedding_fits
 from retrieval.gallery.stored_rows import StoredRow, tells_changes_after
 from retrieval.images import DEFAULT_MAX_PIXELS
@@ -119,26 +120,22 @@ class Writer:
         tally, old = self.tally, task.stored
         if self._is_touched(task, loaded) or self._is_moved(task, loaded, embedding):
             return
-        error, half = loaded.error, None
+        row = row_of_file(task, loaded, embedding)
         if embedding is not None:
             tally.encoded += 1
-            with np.errstate(over="ignore"):
-                half = embedding.astype(np.float16)
-            if not np.isfinite(half).all():
-                half, error = None, NOT_FINITE
-        elif error is None:
+        elif row.error is None:
             tally.reused += 1
             self._copies[len(self._rows)] = next(self._usable(loaded.sha256))
-        if error is not None:
+        if row.error is not None:
             tally.failed += 1
             if len(tally.failures) < FAILURES_SHOWN:
-                tally.failures.append((task.path, error))
+                tally.failures.append((task.path, row.error))
         elif old is None:
             tally.added += 1
         else:
             tally.changed += 1
         self._replaces |= old is not None
-        self._rows.append(_row(task, loaded, half, error))
+        self._rows.append(row)
 
     @property
     def due(self) -> bool:
@@ -266,6 +263,10 @@ def _is_news(old: StoredRow, task: Task, loaded: Loaded) -> bool:
     return not trusted and tells_changes_after(loaded.mtime_ns, loaded.read_ns)
 
 
+TaskRunner = Callable[[Plan, Writer, Encoder, Reading], None]
+"""What run_tasks() is: reads, encodes and commits all tasks of a plan."""
+
+
 def run_tasks(plan: Plan, writer: Writer, encoder: Encoder, reading: Reading) -> None:
     """Read, encode and commit all tasks. An interrupt commits what is encoded, then goes on up."""
     batch_size, progress = reading.batch_size or encoder.batch_size, reading.progress
@@ -298,9 +299,21 @@ def run_tasks(plan: Plan, writer: Writer, encoder: Encoder, reading: Reading) ->
             loaded.close()
 
 
-def _row(task: Task, loaded: Loaded, embedding: np.ndarray | None, error: str | None) -> Row:
+def row_of_file(
+    task: Task | PlannedFile, loaded: Loaded, embedding: np.ndarray | None, id_: int = -1
+) -> Row:
+    """Make the row of a file that was read. embedding: (d,) float32, or None for one without.
+
+    An embedding that half precision cannot hold is an error of the row.
+    """
+    error, half = loaded.error, None
+    if embedding is not None:
+        with np.errstate(over="ignore"):
+            half = embedding.astype(np.float16)
+        if not np.isfinite(half).all():
+            half, error = None, NOT_FINITE
     return Row(
-        id=-1,
+        id=id_,
         path=task.path,
         root=task.root,
         size=loaded.size,
@@ -309,7 +322,7 @@ def _row(task: Task, loaded: Loaded, embedding: np.ndarray | None, error: str | 
         width=loaded.width,
         height=loaded.height,
         label=task.label,
-        embedding=embedding,
+        embedding=half,
         error=error,
         facts=loaded.facts,
         stored_ns=loaded.read_ns,

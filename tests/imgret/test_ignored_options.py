@@ -19,6 +19,8 @@ IGNORED = [
     (("compare", "x", "--query-labels", "x.csv"), "--query-labels labels the images of --queries."),
     (("compare", "x", "--zero-shot", "--by", "query"), "--zero-shot works by class."),
     (("calibrate", "--by", "class", "--most-pictures", "50"), "needs --by picture."),
+    (("index", ".", "--cluster-workers", "2"), "--cluster-workers needs --cluster."),
+    (("index", ".", "--cluster", "processes", "--dry-run"), "which embeds nothing, not both."),
     (("verify", "--drop-missing"), "--drop-missing only works with --repair."),
 ]
 

@@ -118,6 +118,17 @@ def test_without_the_library_it_is_said_what_to_install(monkeypatch: pytest.Monk
         ObjectPath("s3://bucket/a").stat()
 
 
+def test_missing_credentials_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("obstore")
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(clients, "RETRIES", 0)
+    with pytest.raises(OSError) as caught:  # noqa: PT011  a machine of a cloud may have some
+        ObjectPath("s3://a-bucket-of-nobody/a").stat()
+    assert "\n" not in str(caught.value.strerror)
+    assert "169.254" not in str(caught.value.strerror)
+
+
 def test_a_store_that_cannot_be_reached_is_one_sentence(
     bucket: ObjectPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:

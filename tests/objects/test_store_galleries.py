@@ -281,7 +281,7 @@ def test_equal_objects_are_duplicates_of_each_other(bucket: ObjectPath, photos: 
     retriever = Retriever(str(bucket / "g.imgret"))
     retriever.index(str(photos))
     groups = retriever.duplicates(tier="bytes").groups
-    assert [sorted(image.path.name for image in group.images) for group in groups] == [
+    assert [sorted(member.path.name for member in group.members) for group in groups] == [
         ["00.jpg", "copy.jpg"]
     ]
 

@@ -1,0 +1,132 @@
+"""A run of index on a Ray cluster: a head and three nodes, of which some die. Minutes long."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from retrieval.cluster.ray_workers import Places
+from retrieval.errors import ProcessError
+from retrieval.retriever import Retriever, crew
+from retrieval.retriever.crew import ON_GPU, ray_places
+from tests.retrieval.stored import faults, rows, save_small
+from tests.retrieval.test_cluster import answers, stored, until
+from tests.samples import command_environment
+
+pytestmark = [  # Ray forks this process to start its own
+    pytest.mark.filterwarnings("ignore:lance is not fork-safe"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+PICTURES, LONG = 320, 600
+NODE = {"num_cpus": 1, "object_store_memory": 80_000_000, "node_ip_address": "127.0.0.1"}
+PATIENT = {  # a machine that is shared may be slow
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_raylet_start_wait_time_s": "300",
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_enable_metrics_collection": "0",
+    "RAY_health_check_initial_delay_ms": "60000",
+    "RAY_health_check_timeout_ms": "30000",
+}
+DRIVER = """
+import sys
+from retrieval.retriever import Retriever, crew, driver
+crew.MOST_IN_PART, driver.SECONDS_A_COMMIT = 16, 0.0
+Retriever(sys.argv[1]).index(sys.argv[2], cluster=sys.argv[3], batch_size=8)
+"""
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A head without cores and three nodes with one each, on this machine's loopback."""
+    pytest.importorskip("ray")
+    for name, value in PATIENT.items():
+        monkeypatch.setenv(name, value)
+    from ray._private import ray_constants
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", False)
+    head = NODE | {"num_cpus": 0, "include_dashboard": False, "ray_client_server_port": 24571}
+    made = Cluster(initialize_head=True, head_node_args=head)
+    made.nodes = [made.add_node(**NODE) for _ in range(3)]
+    yield made
+    made.shutdown()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return save_small(tmp_path / "p", *(f"{'ab'[n % 2]}/{n:03}.png" for n in range(PICTURES)))
+
+
+def start(gallery: Path, folder: Path, cache: Path, address: str, kind: str) -> Any:
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", DRIVER, str(gallery), str(folder), kind],
+        env=command_environment(cache) | {"RAY_ADDRESS": address},
+        stderr=(folder.parent / "driver.txt").open("a"),
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ray", "ray://127.0.0.1:24571"])
+def test_a_lost_node_and_a_killed_driver_lose_and_double_nothing(
+    cluster: Any, folder: Path, cache: Path, kind: str
+) -> None:
+    one, several = folder.parent / "one.imgret", folder.parent / "several.imgret"
+    Retriever(one).index(folder, batch_size=8)
+
+    def there(most: int) -> bool:
+        return (several / "images.lance").is_dir() and len(rows(several)) >= most
+
+    driver = start(several, folder, cache, cluster.address, kind)
+    until(lambda: there(16) or driver.poll() is not None, LONG)
+    cluster.remove_node(cluster.nodes.pop(0), allow_graceful=False)
+    cluster.nodes.append(cluster.add_node(**NODE))
+    after_loss = len(rows(several))
+    until(lambda: there(after_loss + 64) or driver.poll() is not None, LONG)
+    driver.kill()
+    assert driver.wait() == -9, (folder.parent / "driver.txt").read_text()
+    before = len(rows(several))
+    assert 0 < before < PICTURES
+    driver = start(several, folder, cache, cluster.address, kind)
+    assert driver.wait(LONG) == 0, (folder.parent / "driver.txt").read_text()
+    assert stored(several) == stored(one)
+    assert answers(several, folder) == answers(one, folder)
+    assert faults(several) == []
+
+
+@pytest.mark.slow
+def test_helpers_decode_for_a_worker_on_a_cluster_of_this_machine(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for a GPU, but without one."""
+    pytest.importorskip("ray")
+    for name, value in PATIENT.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(crew, "ray_places", lambda *_: (Places(1, 0, 1), 1))
+    one, several = folder.parent / "one.imgret", folder.parent / "several.imgret"
+    (folder / "a" / "broken.png").write_bytes(b"no picture")
+    Retriever(one).index(folder, batch_size=8)
+    report = Retriever(several).index(folder, batch_size=8, cluster="ray")
+    assert (report.added, report.failed) == (PICTURES, 1)
+    assert stored(several) == stored(one)
+    assert faults(several) == []
+
+
+@pytest.mark.slow
+def test_a_cluster_that_is_not_there_is_told(folder: Path) -> None:
+    pytest.importorskip("ray")
+    with pytest.raises(ProcessError, match=r"Ray cannot be reached at ray://127\.0\.0\.1:1 "):
+        Retriever(folder.parent / "g.imgret").index(folder, cluster="ray://127.0.0.1:1")
+
+
+def test_a_gpu_gets_the_cores_that_decode_for_it() -> None:
+    assert ray_places([33, 33], 2, ON_GPU) == (Places(1, 1, 32), 2)
+    assert ray_places([8, 8], 8, ON_GPU) == (Places(1, 1, 1), 8)
+    assert ray_places([0, 1, 1, 1], 0, "openvino-bf16") == (Places(1), 3)
+    assert ray_places([64, 64], 0, "openvino-bf16") == (Places(4), 32)
+    assert ray_places([2], 0, "openvino-fp32") == (Places(1), 2)
+    assert ray_places([], 0, "openvino-fp32") == (Places(4), 1)
