@@ -22,6 +22,7 @@ from retrieval.files import (
 from retrieval.gallery.lock import is_locked, locked
 from retrieval.gallery.published import PublishedFiles
 from retrieval.gallery.rows import spelled_back
+from retrieval.gallery.run_progress import RunProgress, read_note
 from retrieval.gallery.settings import (
     IndexState,
     Settings,
@@ -211,6 +212,10 @@ class Gallery:
     def is_being_written(self) -> bool:
         """Tell whether another process holds the lock; False if that cannot be told."""
         return is_locked(self.path)
+
+    def run_progress(self) -> RunProgress | None:
+        """Tell how far the process is that writes; None if none does, or if it has not said."""
+        return read_note(self.path) if self.is_being_written() else None
 
     @contextlib.contextmanager
     def lock(self, wait: float = 1) -> Iterator[None]:

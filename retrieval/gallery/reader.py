@@ -24,6 +24,7 @@ from retrieval.gallery.versions import data_files_of, files_of, is_superseded, m
 FEW_OF, ROWS_TAKEN = 0.2, 4096  # of all rows are read alone; at a time
 COLUMNS_EMBEDDED = ("id", "embedding")
 ABSOLUTE = "^(/|[A-Za-z]:/)"
+FOLDER_OF_A_PATH = "(?s)^.*/"
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,11 @@ class TableReader:
     def name(self) -> str:
         """A name that tells this table from another in its place."""
         return str(self._dataset.schema.metadata[TABLE].decode())
+
+    @property
+    def state_name(self) -> str:
+        """A text that changes with every commit, and tells this table from others."""
+        return f"{self.name[:8]}-{self.version}"
 
     @property
     def settings(self) -> str:
@@ -158,19 +164,26 @@ class TableReader:
                 yield slice(low, high), places[low:high] - first, block
             first += len(block)
 
-    def ordered(self, name: Column, where: Filter | None, *, descending: bool) -> Block:
+    def ordered(
+        self, name: Column, where: Filter | None, *, descending: bool, last_part: bool = False
+    ) -> Block:
         """Return the ids and a column of the rows that pass a filter, sorted by it and then by id.
 
-        Rows without a value come last.
+        Rows without a value come last. last_part: take of a path what follows its last slash.
         """
         rows = self.columns(sorted({"id", name}), where)
+        if last_part:
+            import pyarrow.compute as pc
+
+            parts = pc.replace_substring_regex(rows[name], FOLDER_OF_A_PATH, "")
+            rows = rows.set_column(rows.schema.get_field_index(name), name, parts)
         by = [(name, "descending" if descending else "ascending")]
         by += [("id", "ascending")] * (name != "id")
         return Block(rows.sort_by(by).combine_chunks())
 
     def counts(self, where: Filter | None) -> Counts:
-        """Count the rows that pass a filter by label, folder and month."""
-        rows = self.columns(["label", "path", "mtime_ns"], where)
+        """Count the rows that pass a filter by label, folder, month and size."""
+        rows = self.columns(["label", "path", "mtime_ns", "size"], where)
         return counts_of(rows)
 
     def ids(self, where: Filter | None = None) -> np.ndarray:

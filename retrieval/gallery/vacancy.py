@@ -7,7 +7,9 @@ import re
 from retrieval.errors import GalleryError
 from retrieval.gallery.folder import STAGING, Gallery
 
-_OURS = re.compile(rf"images\.lance|gallery\.toml|copies|lock(-holder)?|index-.*|{STAGING}|\..*")
+_OURS = re.compile(
+    rf"images\.lance|gallery\.toml|copies|lock(-holder|-progress)?|index-.*|{STAGING}|\..*"
+)
 
 
 def check_vacant(gallery: Gallery) -> None:

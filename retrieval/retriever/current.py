@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from retrieval.errors import GalleryError
+from retrieval.errors import GalleryEmptyError, GalleryError
 from retrieval.gallery import Gallery, IndexState, Settings
 from retrieval.gallery.filter import INDEXED
 from retrieval.gallery.settings import read_text
@@ -32,7 +32,7 @@ def stamp(gallery: Gallery) -> tuple[int, ...]:
 def open_snapshot(gallery: Gallery) -> Snapshot:
     """Open what can be searched now; build a missing or damaged index again.
 
-    Raises GalleryError when there is nothing to search yet.
+    Raises GalleryEmptyError when there is nothing to search yet, and GalleryError.
     """
     while True:
         seen = stamp(gallery)
@@ -61,8 +61,8 @@ def open_snapshot(gallery: Gallery) -> Snapshot:
     return open_published(gallery, settings.index, settings)
 
 
-def _nothing_in(gallery: Gallery) -> GalleryError:
-    return GalleryError(
+def _nothing_in(gallery: Gallery) -> GalleryEmptyError:
+    return GalleryEmptyError(
         f"{gallery.path} holds no embedded image. Run `imgret index FOLDER`, or `imgret info "
         "--failed` to see why images failed."
     )

@@ -11,6 +11,7 @@ from retrieval import transform as transforms
 from retrieval.errors import DataError, GalleryError
 from retrieval.gallery import Gallery, ImageTable, Settings, read_one_state
 from retrieval.gallery.contents import Contents
+from retrieval.gallery.run_progress import noted
 from retrieval.gallery.settings import BackboneState, same_labels
 from retrieval.gallery.stored_rows import StoredRow, StoredRows
 from retrieval.retriever.encoders import EncoderChoice
@@ -80,7 +81,9 @@ class Update:
 
         compact: leave no removed row in any file, and nothing beside the index.
         """
-        request = self.request
+        self.request = request = replace(
+            self.request, progress=noted(self.gallery.path, self.request.progress)
+        )
         had = self.gallery.settings() if self.gallery.exists() else None
         anew = request.reembed or had is None
         settings, table = self._opened()
