@@ -162,7 +162,7 @@ async def remove_image(request: Request, id: Id, gallery: GalleryName = None) ->
     },
 )
 async def label_image(request: Request, id: Id, gallery: GalleryName = None) -> Response:
-    """Set the label of an image, until its folder is indexed again."""
+    """Set the label of an image; it lasts when its folder is indexed again."""
     service = service_of(request)
     label = (await read_json(request, LabelBody)).label
     if label is not None and (not label.strip() or not composed(label).isprintable()):

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from retrieval.errors import GalleryChangedError, GalleryError
 from retrieval.gallery import rows as stored
-from retrieval.gallery.rows import IDS_FROM, SETTINGS_KEY, TABLE
+from retrieval.gallery.rows import IDS_FROM, LABEL_SET, SETTINGS_KEY, TABLE
 from retrieval.gallery.versions import check_manifest, check_version_files, is_superseded
 from retrieval.text import one_sentence
 
@@ -99,7 +99,8 @@ def _check_schema(found: pa.Schema) -> None:
     kind = found.field("embedding").type
     width = kind.list_size if isinstance(kind, pa.FixedSizeListType) else 1
     expected = stored.schema(width, "", "")
-    if {f.name: f.type for f in found} != {f.name: f.type for f in expected}:
+    columns = {f.name: f.type for f in expected}
+    if {LABEL_SET: columns[LABEL_SET]} | {f.name: f.type for f in found} != columns:
         raise ValueError("its columns are not those of imgret")
 
 

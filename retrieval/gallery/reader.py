@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,13 +18,14 @@ from retrieval.gallery.dataset import changed, damage_as_gallery_errors
 from retrieval.gallery.filter import INDEXED, Filter, with_ids
 from retrieval.gallery.lease import Lease
 from retrieval.gallery.places import places_of_few, rows_at
-from retrieval.gallery.rows import IDS_FROM, SETTINGS_KEY, TABLE, as_matrix
+from retrieval.gallery.rows import IDS_FROM, LABEL_SET, SETTINGS_KEY, TABLE, as_matrix
 from retrieval.gallery.versions import data_files_of, files_of, is_superseded, manifest_of
 
 FEW_OF, ROWS_TAKEN = 0.2, 4096  # of all rows are read alone; at a time
 COLUMNS_EMBEDDED = ("id", "embedding")
 ABSOLUTE = "^(/|[A-Za-z]:/)"
 FOLDER_OF_A_PATH = "(?s)^.*/"
+_Rows = TypeVar("_Rows", pa.Table, pa.RecordBatch)
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,21 @@ class TableReader:
 
     def _reading(self) -> AbstractContextManager[None]:
         return damage_as_gallery_errors(self._path, self._dataset)
+
+    @property
+    def holds_labels_set(self) -> bool:
+        """Whether the table has the column label_set; in one that lacks it, no label was set."""
+        return LABEL_SET in self.column_names
+
+    def _there(self, names: Sequence[str]) -> list[str]:
+        return [name for name in names if name != LABEL_SET or self.holds_labels_set]
+
+    def _completed(self, rows: _Rows, names: Sequence[str]) -> _Rows:
+        """Rows with an empty column label_set, where it was asked for and is not there."""
+        if LABEL_SET not in names or LABEL_SET in rows.schema.names:
+            return rows
+        empty = pa.nulls(rows.num_rows, pa.bool_())
+        return rows.append_column(pa.field(LABEL_SET, pa.bool_()), empty).select(list(names))
 
     def count(self, where: Filter | None = None) -> int:
         """Count rows, or those that pass a filter."""
@@ -193,7 +209,8 @@ class TableReader:
     def columns(self, names: Sequence[str], where: Filter | None = None) -> pa.Table:
         """Return whole columns in Arrow, for this package and exports; others take block()."""
         with self._reading():
-            return self._dataset.to_table(columns=list(names), filter=_in_sql(where))
+            found = self._dataset.to_table(columns=self._there(names), filter=_in_sql(where))
+        return self._completed(found, names)
 
     def ids_passing(self, where: Filter) -> np.ndarray:
         """Return (n,) int64 ids of the usable rows that pass a filter."""
@@ -217,7 +234,8 @@ class TableReader:
 
     def _rows_at(self, places: np.ndarray, names: Sequence[str]) -> pa.Table:
         with self._reading():
-            return rows_at(self._dataset, places, names)
+            found = rows_at(self._dataset, places, self._there(names))
+        return self._completed(found, names)
 
     def rows_by_id(self, ids: np.ndarray, names: Sequence[str]) -> dict[int, dict[str, Any]]:
         """Return a few rows by their ids."""
@@ -279,9 +297,11 @@ class TableReader:
     ) -> Iterator[pa.RecordBatch]:
         """Give columns in Arrow, for this package and exports; others take blocks()."""
         with self._reading():
-            yield from self._dataset.to_batches(
-                columns=list(names), filter=_in_sql(where), batch_size=rows
+            batches = self._dataset.to_batches(
+                columns=self._there(names), filter=_in_sql(where), batch_size=rows
             )
+            for batch in batches:
+                yield self._completed(batch, names)
 
     def embeddings(self, ids: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Give batches of (n,) int64 ids and (n, d) float16 embeddings; all, or those of ids.

@@ -8,6 +8,7 @@ import re
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,12 @@ FACTS_TYPE = pa.struct(
 )
 SETTINGS_KEY, TABLE = b"imgret.settings", b"imgret.table"  # keys of the schema's metadata
 IDS_FROM = b"imgret.ids_from"  # another: what is added to the ids that a version gives
-BESIDE = ("embedding", "checksum")  # columns that the lower half of a checksum does not cover
+LABEL_SET = "label_set"  # a column that tables made before it lack
+BESIDE = (
+    "embedding",
+    "checksum",
+    LABEL_SET,
+)  # no values of a checksum's lower half
 DAMAGED_BEFORE = -1  # in the place of a checksum: of a copy whose original did not fit its own
 
 
@@ -42,8 +48,9 @@ class Row:
     size: bytes. mtime_ns: of the file. sha256: of its content, hex; "" where it was not read.
     width, height: upright, in pixels. embedding: (d,) float16, or None with the reason in error.
     facts: what the file tells, where it was decoded. stored_ns: when the file was last read and
-    found to be what the row says, of the clock that mtime_ns is held against. damaged: whether the
-    embedding was copied from a row whose checksum it does not fit.
+    found to be what the row says, of the clock that mtime_ns is held against. label_set: whether a
+    user has set the label of this very row. damaged: whether the embedding was copied from a row
+    whose checksum it does not fit.
     """
 
     id: int
@@ -59,6 +66,7 @@ class Row:
     error: str | None = None
     facts: PictureFacts | None = None
     stored_ns: int = 0
+    label_set: bool = False
     damaged: bool = False
 
 
@@ -80,6 +88,7 @@ def schema(dim: int, settings: str, name: str) -> pa.Schema:
             pa.field("facts", FACTS_TYPE),
             pa.field("stored_ns", pa.int64(), nullable=False),
             pa.field("checksum", pa.int64(), nullable=False),
+            pa.field(LABEL_SET, pa.bool_()),
         ],
         metadata=metadata(settings, name),
     )
@@ -145,12 +154,16 @@ def checksums(rows: pa.Table | pa.RecordBatch) -> np.ndarray:
 
 
 def crcs_of_facts(rows: pa.Table | pa.RecordBatch) -> np.ndarray:
-    """The (n,) int64 CRC-32 of all columns but the embedding, as JSON in the order of names."""
+    """The (n,) int64 CRC-32 of all columns but the embedding, as JSON in the order of names.
+
+    That a label was set is one value more, so that the sums of rows from before the column stay.
+    """
     names = sorted(set(rows.schema.names) - set(BESIDE))
     columns = [_plain(rows[name]) for name in names]
-    return np.array(
-        [zlib.crc32(_as_json(values)) for values in zip(*columns, strict=True)], np.int64
-    ).reshape(-1)
+    by_hand = rows[LABEL_SET].to_pylist() if LABEL_SET in rows.schema.names else repeat(None)
+    each = zip(zip(*columns, strict=True), by_hand, strict=False)
+    sums = [zlib.crc32(_as_json((*values, LABEL_SET) if set_ else values)) for values, set_ in each]
+    return np.array(sums, np.int64).reshape(-1)
 
 
 def with_facts_changed(before: pa.Table, after: pa.Table) -> np.ndarray:
@@ -177,13 +190,14 @@ def facts_of(value: dict[str, Any] | None) -> PictureFacts | None:
 
 def row_of(values: dict[str, Any]) -> Row:
     """Make a Row of what a table gives as a dict."""
-    names = {field.name for field in fields(Row)} - {"embedding", "facts", "damaged"}
+    names = {field.name for field in fields(Row)} - {"embedding", "facts", LABEL_SET, "damaged"}
     vector = values["embedding"]
     embedding = None if vector is None else np.asarray(vector, np.float16)
     return Row(
         **{name: values[name] for name in names},
         embedding=embedding,
         facts=facts_of(values["facts"]),
+        label_set=bool(values.get(LABEL_SET)),
         damaged=not embedding_fits(embedding, values["checksum"]),
     )
 

@@ -186,6 +186,12 @@ class ImageTable(TableReader):
             part = {name: column[start : start + step] for name, column in columns.items()}
             self._update(part, whole=few)
 
+    def hold_labels_set(self) -> None:
+        """Add the column label_set to a table from before it. Raises GalleryError."""
+        if not self.holds_labels_set:
+            with self._committing():
+                self._dataset.add_columns(pa.field(stored.LABEL_SET, pa.bool_()))
+
     def _update(self, columns: dict[str, list[Any]], *, whole: bool) -> None:
         schema = self._dataset.schema
         names = [field.name for field in schema if whole or field.name != "embedding"]
@@ -250,12 +256,9 @@ class ImageTable(TableReader):
         reader = pa.RecordBatchReader.from_batches(schema, source.to_batches())
         with self._committing():
             lance.write_dataset(
-                reader,
-                str(self._path),
-                schema=schema,
-                mode="overwrite",
+                reader, str(self._path), schema=schema, mode="overwrite",
                 data_storage_version=LANCE_FORMAT,
-            )
+            )  # fmt: skip
 
     def compact(self, *, everything: bool = False, beside: Callable[[], int] = int) -> None:
         """Merge small pieces, once there are many, and write those anew that lost many rows.

@@ -133,6 +133,7 @@ def _told(
         notes=tuple((path, f.note) for path, f in pairs if f and f.note),
         passed_over=tuple(passed_over.most_common()),
         confidence=_confidence(settings, usable),
+        labels_set=int(table.block("label_set").labels_set.sum()),
     )
 
 

@@ -90,7 +90,8 @@ class Update:
         before = _Before(had, is_calibrated(had, table)) if had and table else None
         asked = request.labels_for(settings)
         rows = StoredRows.read(table)
-        plan = request.plan(self.gallery, rows, asked, table)
+        keeps = not request.replaces_labels(had)
+        plan = request.plan(self.gallery, rows, asked, table, keeps_set=keeps)
         if not request.keep_missing and not request.drop_missing:
             check_missing(self.gallery, plan, rows, _surely_gone(plan))
         if settings is None or table is None:
@@ -99,7 +100,7 @@ class Update:
             settings = self._new_settings(asked)
             table = self.gallery.create(settings)
         contents = Contents.read(table, rows) if plan.tasks else Contents.none()
-        writer = Writer.begin(table, contents, self.gallery.is_gone)
+        writer = Writer.begin(table, contents, self.gallery.is_gone, keeps_set=keeps)
         if plan.tasks:
             encoder = self._encoder.of(settings, ours=table.is_ours)
             run_tasks(plan, writer, encoder, request.reading)
