@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         DataError,
         FilterError,
         GalleryChangedError,
+        GalleryEmptyError,
         GalleryError,
         GalleryWriteError,
         ImageError,
@@ -77,7 +78,9 @@ if TYPE_CHECKING:
         Retriever,
         VerifyReport,
     )
+    from retrieval.retriever.clusters import ClusterOrder, ClusterPage, ClusterStart
     from retrieval.retriever.duplicates.threshold import Threshold
+    from retrieval.retriever.facets import SizeCount
     from retrieval.retriever.map import GalleryMap, Point
     from retrieval.settings import EmbeddingSettings, SearchSettings
 
@@ -95,8 +98,8 @@ _PLACES = {  # module -> the public names that are loaded from it on first use
     "retrieval.comparison.tuner": ["Step", "Tuning", "tune"],
     "retrieval.errors": [
         "ArgumentError", "BackboneError", "DataError", "FilterError", "GalleryChangedError",
-        "GalleryError", "GalleryWriteError", "ImageError", "ImgretError", "ProcessError",
-        "QueryError", "RecipeError", "RunError", "WriteError",
+        "GalleryEmptyError", "GalleryError", "GalleryWriteError", "ImageError", "ImgretError",
+        "ProcessError", "QueryError", "RecipeError", "RunError", "WriteError",
     ],
     "retrieval.evaluation": [
         "Calibration", "ClassScore", "Confidence", "Confusion", "Evaluation", "Metric", "Neighbour",
@@ -110,7 +113,9 @@ _PLACES = {  # module -> the public names that are loaded from it on first use
         "GalleryImage", "GalleryInfo", "ImagePage", "IndexEstimate", "IndexReport", "Match",
         "OpenGallery", "QueryResult", "Retriever", "VerifyReport",
     ],
+    "retrieval.retriever.clusters": ["ClusterOrder", "ClusterPage", "ClusterStart"],
     "retrieval.retriever.duplicates.threshold": ["Threshold"],
+    "retrieval.retriever.facets": ["SizeCount"],
     "retrieval.retriever.map": ["GalleryMap", "Point"],
     "retrieval.settings": ["EmbeddingSettings", "SearchSettings"],
 }  # fmt: skip
@@ -121,6 +126,9 @@ __all__ = [
     "BackboneError",
     "Calibration",
     "ClassScore",
+    "ClusterOrder",
+    "ClusterPage",
+    "ClusterStart",
     "ComparedFolders",
     "Comparison",
     "Confidence",
@@ -139,6 +147,7 @@ __all__ = [
     "Filter",
     "FilterError",
     "GalleryChangedError",
+    "GalleryEmptyError",
     "GalleryError",
     "GalleryImage",
     "GalleryInfo",
@@ -175,6 +184,7 @@ __all__ = [
     "RunError",
     "RunFacts",
     "SearchSettings",
+    "SizeCount",
     "Step",
     "Threshold",
     "Trained",

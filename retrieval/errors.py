@@ -7,7 +7,8 @@
     ├── BackboneError      a network or its weights cannot be loaded, or do not fit
     ├── DataError          folders of images, their labels or their splits do not serve the purpose
     ├── GalleryError       a gallery is missing, locked, of another format, or damaged
-    │   └── GalleryChangedError    another command rewrote it while it was read
+    │   ├── GalleryChangedError    another command rewrote it while it was read
+    │   └── GalleryEmptyError      it holds no image yet, so there is nothing to search
     ├── ImageError         one image cannot be used, and why
     ├── ProcessError       a process that works for this one has ended
     ├── RecipeError        a recipe cannot be read, or has a wrong key or value
@@ -61,6 +62,10 @@ class GalleryError(ImgretError):
 
 class GalleryChangedError(GalleryError):
     """A gallery was rewritten by another command, which took away what was being read."""
+
+
+class GalleryEmptyError(GalleryError):
+    """A gallery holds no embedded image, so there is nothing to search."""
 
 
 class ImageError(ImgretError):

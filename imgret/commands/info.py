@@ -67,7 +67,7 @@ def _print(info: GalleryInfo) -> None:
             ("gallery", shown_path(info.gallery)),
             ("images", f"{info.images:,}"),
             ("failed", f"{info.failed:,}" + ("; `imgret info --failed`" if info.failed else "")),
-            ("labels", f"{info.labels:,}"),
+            ("labels", f"{info.labels:,}" + _by_hand(info.labels_set)),
             ("backbone", info.backbone),
             ("weights", info.weights_sha256[:16]),
             ("input", f"{info.size} px, {info.fit}, pool {info.pool}, views {info.views}"),
@@ -80,6 +80,10 @@ def _print(info: GalleryInfo) -> None:
             *(("left over", _leftover(path, size)) for path, size in info.leftovers),
         ]
     )
+
+
+def _by_hand(images: int) -> str:
+    return f"; set by hand of {counted(images, 'image')}" if images else ""
 
 
 def _leftover(path: Path, size: int) -> str:

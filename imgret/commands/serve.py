@@ -109,7 +109,8 @@ def serve_command(
             raise click.UsageError(
                 f"{origin!r} is not an origin. Write it like https://example.com, without a path."
             )
-    named = _named(galleries, model)
+    begins = options["uploads"] is not None and not options["read_only"]
+    named = _named(galleries, model, begins=begins)
     from imgret.server import ServiceOptions, run_service
     from imgret.server.options import LOOPBACK
 
@@ -134,10 +135,11 @@ def serve_command(
     return 0
 
 
-def _named(galleries: tuple[str, ...], model: Path | None) -> Mapping[str, Path]:
+def _named(galleries: tuple[str, ...], model: Path | None, *, begins: bool) -> Mapping[str, Path]:
     """Return the galleries by name; that of the working directory where none is given.
 
-    Raises UsageError for what is a run, or for a name that is given twice.
+    begins: whether it may be one that is not there yet. Raises UsageError for what is a run, or
+    for a name that is given twice.
     """
     from retrieval.errors import GalleryError
 
@@ -148,9 +150,11 @@ def _named(galleries: tuple[str, ...], model: Path | None) -> Mapping[str, Path]
                 GALLERY_PATH.convert(variable, None, None) if variable else None
             )
         except GalleryError:
-            if model is None:
+            if model is not None and not begins:
+                return {}
+            if not begins:
                 raise
-            return {}
+            place = Path.cwd() / ".imgret"
         return {place.resolve().parent.name if place.name == ".imgret" else place.stem: place}
     found: dict[str, Path] = {}
     for given in galleries:

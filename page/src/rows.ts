@@ -14,23 +14,24 @@ export interface Rows {
 }
 
 /**
- * Lay cards into rows; a line across the grid stands before the card lineAt.
+ * Lay cards into rows; a line across the grid stands before each card of lines, which ascend.
  * heightOf: of the part of a card that differs, in pixels; a row is as high as its highest card.
  */
 export function layRows(
   count: number, columns: number, gap: number, heightOf: (index: number) => number,
-  lineAt: number | null, lineHeight: number,
+  lines: readonly number[], lineHeight: number,
 ): Rows {
   const rows: Row[] = [];
   let top = 0;
-  for (let start = 0; start < count || start === lineAt;) {
-    if (start === lineAt) {
+  let n = 0;
+  for (let start = 0; start < count || start === lines[n];) {
+    if (start === lines[n]) {
       rows.push({ kind: "line", start, end: start, top, height: lineHeight });
       top += lineHeight + gap;
-      lineAt = null;
+      n++;
       continue;
     }
-    const until = lineAt !== null && lineAt > start ? lineAt : count;
+    const until = Math.min(lines[n] ?? count, count);
     const end = Math.min(start + columns, until);
     let height = 0;
     for (let index = start; index < end; index++) height = Math.max(height, heightOf(index));

@@ -13,7 +13,7 @@ from retrieval.images import PictureFacts
 
 Column = Literal[
     "id", "path", "root", "size", "mtime_ns", "sha256", "width", "height", "label", "embedding",
-    "error", "facts", "stored_ns", "checksum",
+    "error", "facts", "stored_ns", "checksum", "label_set",
 ]  # fmt: skip
 
 
@@ -73,6 +73,12 @@ class Block:
     def labels(self) -> list[str | None]:
         """The labels; None where there is none."""
         return list(self._rows["label"].to_pylist())
+
+    @property
+    def labels_set(self) -> np.ndarray:
+        """Whether a user has set the label of each row, (n,) bool."""
+        column = self._rows["label_set"].fill_null(False)  # noqa: FBT003  Arrow's
+        return np.array(column, bool)
 
     @property
     def contents(self) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from retrieval.errors import GalleryError, GalleryWriteError
 from retrieval.files import make_folder, read_bounded, write_atomically
+from retrieval.gallery.run_progress import forget_note
 from retrieval.text import unwritable
 
 
@@ -41,6 +42,7 @@ def locked(folder: Path, wait: float) -> Iterator[None]:
     try:
         with _failures_as_gallery_errors(folder):
             now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+            forget_note(folder)  # of a writer that was killed
             write_atomically(
                 holder, f"process {os.getpid()} on {socket.gethostname()} since {now}".encode()
             )
@@ -48,6 +50,7 @@ def locked(folder: Path, wait: float) -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):
             holder.unlink(missing_ok=True)
+        forget_note(folder)
         lock.release()
         if handle is not None:
             os.close(handle)

@@ -6,7 +6,7 @@ import contextlib
 import time
 from functools import lru_cache
 
-from retrieval.errors import GalleryError
+from retrieval.errors import GalleryEmptyError, GalleryError
 from retrieval.gallery import Gallery, IndexState, Settings
 from retrieval.gallery.filter import INDEXED
 from retrieval.gallery.settings import read_text
@@ -56,7 +56,7 @@ def _stamp_in_store(address: str, _: int) -> tuple[int, ...]:
 def open_snapshot(gallery: Gallery) -> Snapshot:
     """Open what can be searched now; build a missing or damaged index again.
 
-    Raises GalleryError when there is nothing to search yet.
+    Raises GalleryEmptyError when there is nothing to search yet, and GalleryError.
     """
     while True:
         seen = stamp(gallery)
@@ -85,8 +85,8 @@ def open_snapshot(gallery: Gallery) -> Snapshot:
     return open_published(gallery, settings.index, settings)
 
 
-def _nothing_in(gallery: Gallery) -> GalleryError:
-    return GalleryError(
+def _nothing_in(gallery: Gallery) -> GalleryEmptyError:
+    return GalleryEmptyError(
         f"{gallery.path} holds no embedded image. Run `imgret index FOLDER`, or `imgret info "
         "--failed` to see why images failed."
     )

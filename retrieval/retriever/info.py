@@ -12,9 +12,10 @@ import numpy as np
 from retrieval.encoder import Encoder
 from retrieval.errors import GalleryError
 from retrieval.files import disk_use
-from retrieval.gallery import Gallery, Settings, read_one_state
+from retrieval.gallery import Gallery, ImageTable, IndexState, Settings, read_one_state
 from retrieval.gallery.dataset import changed
 from retrieval.gallery.filter import FAILED, INDEXED, LABELLED, NOTED
+from retrieval.index import GrowingIndex
 from retrieval.loader import load_images
 from retrieval.retriever.batches import encode_batches
 from retrieval.retriever.current import stamp
@@ -23,6 +24,7 @@ from retrieval.retriever.publish import (
     load_index,
 )
 from retrieval.retriever.reports import GalleryInfo, IndexEstimate
+from retrieval.retriever.snapshot import Snapshot
 from retrieval.retriever.writer import Reading
 
 PROBED = 64
@@ -80,6 +82,22 @@ def _described(gallery: Gallery, leases: ExitStack) -> GalleryInfo:
             state = None
     if index is None and stamp(gallery) != seen:  # a writer published another, and deleted this one
         raise changed(gallery.path)
+    return _told(gallery, settings, table, state, index)
+
+
+def describe_state(snapshot: Snapshot) -> GalleryInfo:
+    """Describe one published state, which is open, whatever was written since."""
+    settings = snapshot.settings
+    return _told(snapshot.gallery, settings, snapshot.table, settings.index, snapshot.index)
+
+
+def _told(
+    gallery: Gallery,
+    settings: Settings,
+    table: ImageTable,
+    state: IndexState | None,
+    index: GrowingIndex | None,
+) -> GalleryInfo:
     failures = table.block("path", "error", where=FAILED)
     noted = table.block("path", "facts", where=NOTED)
     pairs = zip(noted.paths, noted.facts, strict=True)
@@ -109,11 +127,13 @@ def _described(gallery: Gallery, leases: ExitStack) -> GalleryInfo:
         bytes_images=disk_use(gallery.table_path),
         bytes_index=sum(file.stat().st_size for file in gallery.path.glob("index-*")),
         version=table.version,
+        state=table.state_name,
         failures=tuple(zip(failures.paths, failures.reasons, strict=True)),
         leftovers=tuple(gallery.leftovers()),
         notes=tuple((path, f.note) for path, f in pairs if f and f.note),
         passed_over=tuple(passed_over.most_common()),
         confidence=_confidence(settings, usable),
+        labels_set=int(table.block("label_set").labels_set.sum()),
     )
 
 

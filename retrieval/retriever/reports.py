@@ -75,7 +75,8 @@ class GalleryInfo(Plain):
     current: whether it has all images. failures: path and reason of each failed image. leftovers:
     what interrupted commands left in the folder, with its bytes. notes: path and flaw of images
     that were read with one. passed_over: as in IndexReport, of all paths together. confidence: what
-    a probability is learnt from, and its error; "" without a calibration.
+    a probability is learnt from, and its error; "" without a calibration. state: of the rows, as
+    OpenGallery.version has it. labels_set: rows whose label a user has set by hand.
     """
 
     gallery: Path
@@ -106,6 +107,8 @@ class GalleryInfo(Plain):
     notes: tuple[tuple[str, str], ...] = ()
     passed_over: tuple[tuple[str, int], ...] = ()
     confidence: str = ""
+    state: str = ""
+    labels_set: int = 0
 
 
 @dataclass(frozen=True)

@@ -316,8 +316,8 @@ class Retriever(Searcher):
     def relabel(self, labels: Mapping[int, str | None], *, progress: Progress | None = None) -> int:
         """Set the labels of images, by id; return how many had another one.
 
-        The next index() of their folders reads labels from where the gallery has them, and sets
-        these back where they differ. Raises GalleryError.
+        They last: index() leaves them, until it takes labels from elsewhere than before. Raises
+        GalleryError.
         """
         from retrieval.retriever.new_labels import relabel_rows
 

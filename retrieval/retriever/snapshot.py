@@ -294,9 +294,16 @@ def _allowed(
     return index.allow(table.ids_passing(where), read)
 
 
-def _ordered(table: ImageTable, where: Filter | None, column: Column, down: bool) -> Block:  # noqa: FBT001
+def _ordered(
+    table: ImageTable,
+    where: Filter | None,
+    column: Column,
+    down: bool,  # noqa: FBT001  private
+    last_part: bool,  # noqa: FBT001  private
+) -> Block:
     """Usable rows that pass a filter, sorted."""
-    return table.ordered(column, INDEXED if where is None else where & INDEXED, descending=down)
+    passing = INDEXED if where is None else where & INDEXED
+    return table.ordered(column, passing, descending=down, last_part=last_part)
 
 
 def _plain(probabilities: np.ndarray | None, row: int, place: int) -> float | None:
