@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         QueryError,
         RecipeError,
         RunError,
+        ServerError,
         WriteError,
     )
     from retrieval.evaluation import (
@@ -96,7 +97,7 @@ _PLACES = {  # module -> the public names that are loaded from it on first use
     "retrieval.errors": [
         "ArgumentError", "BackboneError", "DataError", "FilterError", "GalleryChangedError",
         "GalleryError", "GalleryWriteError", "ImageError", "ImgretError", "ProcessError",
-        "QueryError", "RecipeError", "RunError", "WriteError",
+        "QueryError", "RecipeError", "RunError", "ServerError", "WriteError",
     ],
     "retrieval.evaluation": [
         "Calibration", "ClassScore", "Confidence", "Confusion", "Evaluation", "Metric", "Neighbour",
@@ -175,6 +176,7 @@ __all__ = [
     "RunError",
     "RunFacts",
     "SearchSettings",
+    "ServerError",
     "Step",
     "Threshold",
     "Trained",

@@ -11,7 +11,10 @@ from importlib import util
 
 WHOLE, LIGHT = "imgret", "imgret-light"
 NEEDED_TO_TRAIN = ("torch", "timm", "torchvision", "captum", "huggingface_hub")
-EXTRAS = {"mcp": "mcp", "onnx": "onnx", "pillow_jxl": "jxl", "rawpy": "raw", "umap": "map"}
+EXTRAS = {
+    "mcp": "mcp", "onnx": "onnx", "pillow_jxl": "jxl", "pymilvus": "milvus", "rawpy": "raw",
+    "umap": "map",
+}  # fmt: skip
 """The extra of pyproject.toml that brings a library."""
 
 

@@ -18,7 +18,7 @@ from retrieval.retriever.image_list import ImageOrder, ImagePage, page_of
 from retrieval.retriever.originals import GalleryImage, images_of, read_original
 from retrieval.retriever.results import Filters, Match, checked_filters
 from retrieval.retriever.snapshot import Snapshot
-from retrieval.retriever.vectors import as_embeddings, unit_embeddings
+from retrieval.retriever.vectors import as_embeddings, fitting, unit_embeddings
 
 MOST_LISTED = 1000
 
@@ -44,13 +44,7 @@ class OpenGallery:
 
     def as_queries(self, embeddings: Any) -> np.ndarray:
         """Check embeddings of others: (n, d) float32 of unit length. Raises QueryError."""
-        raw = as_embeddings(embeddings)
-        if raw.shape[1] != self.state.table.dim:
-            raise QueryError(
-                f"The embeddings have a width of {raw.shape[1]}, but those of the gallery have "
-                f"{self.state.table.dim}. Use the gallery's own backbone."
-            )
-        return unit_embeddings(raw)
+        return unit_embeddings(fitting(as_embeddings(embeddings), self.state.table.dim))
 
     def embeddings_of(self, ids: Sequence[int]) -> np.ndarray:
         """Return stored embeddings, (n, d) float32 of unit length, without reading a picture.

@@ -13,7 +13,7 @@ from retrieval.gallery import Filter, Gallery, ImageTable
 from retrieval.gallery.filter import INDEXED
 from retrieval.index import EXACT_UP_TO, GrowingIndex
 from retrieval.progress import Progress
-from retrieval.retriever.current import open_snapshot
+from retrieval.retriever.current import open_indexed
 from retrieval.retriever.duplicates.candidates import IndexedNeighbours
 from retrieval.retriever.duplicates.crowds import CANDIDATES_HELD
 from retrieval.retriever.duplicates.embeddings import (
@@ -134,5 +134,5 @@ def _open(galleries: Sequence[Gallery]) -> tuple[list[ImageTable], GrowingIndex 
     counts = [table.count(INDEXED) for table in tables]
     if not all(counts) or sum(counts) <= LARGE_FROM:
         return tables, None
-    snapshot = open_snapshot(galleries[0])
-    return [snapshot.table, *tables[1:]], snapshot.index
+    first, index, _ = open_indexed(galleries[0])
+    return [first, *tables[1:]], index

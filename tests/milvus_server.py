@@ -1,0 +1,66 @@
+"""The real Milvus server on loopback, of the package `milvus`, as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+STARTS_WITHIN = 180.0  # seconds, on a busy machine
+
+
+class MilvusProcess:
+    """A server whose data lie in a folder. port: where it listens, also after it was killed."""
+
+    def __init__(self, folder: Path) -> None:
+        from milvus import MilvusServerConfig, _initialize_data_files
+
+        self.folder = folder
+        self._config = MilvusServerConfig(data_dir=str(folder))
+        self._config.resolve()
+        self.port = int(self._config.get("proxy_port"))
+        self._health = _free_port()
+        _initialize_data_files(str(folder))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        program = self.folder / "bin" / "milvus"
+        found = {**os.environ, "DEPLOY_MODE": "STANDALONE", "METRICS_PORT": str(self._health)}
+        found["MILVUS_RUN_DIR"] = str(self.folder / "run")
+        found["LD_LIBRARY_PATH"] = f"{program.parent}:{os.environ.get('LD_LIBRARY_PATH', '')}"
+        with (self.folder / "logs" / "output.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [program, "run", "standalone"], cwd=self.folder, env=found, stdout=log, stderr=log
+            )
+        until = time.monotonic() + STARTS_WITHIN
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > until:
+                raise RuntimeError(f"Milvus did not start; see {self.folder / 'logs'}")
+            time.sleep(0.2)
+
+    def kill(self) -> None:
+        """End it at once, as a power cut does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self._health}/healthz", timeout=5
+            ) as answer:
+                return b"OK" in answer.read()
+        except (OSError, urllib.error.URLError):
+            return False
+
+
+def _free_port() -> int:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return int(bound.getsockname()[1])
