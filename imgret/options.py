@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from imgret.galleries import existing_gallery as existing_gallery
+from imgret.galleries import gallery_to_write as gallery_to_write
 from imgret.ranges import DecimalNumber, WholeNumber
 from retrieval.arguments import is_address
 from retrieval.files import check_can_make, check_folder, is_a_file, is_a_folder
+from retrieval.milvus import ServedAddress, is_served
 from retrieval.suggestion import did_you_mean
 from retrieval.text import listed, unwritable
 from retrieval.words import (
@@ -54,6 +57,17 @@ class NamedPath(click.Path):
             self.fail(f"{value} is a folder. Name a file.", param, ctx)
         if not self.file_okay and is_a_file(value):
             self.fail(f"{value} is a file. Name a folder.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class GalleryPlace(NamedPath):
+    """The folder of a gallery as a path, or the address where one was published as text."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path or the address. Raises ArgumentError for a wrong address."""
+        if is_served(value):
+            ServedAddress.parse(value)
+            return value
         return super().convert(value, param, ctx)
 
 
@@ -260,11 +274,12 @@ def gallery_option(function: Function) -> Function:
     """Add --gallery, which IMGRET_GALLERY may give too; None without either."""
     return click.option(
         "--gallery",
-        type=NamedPath(path_type=Path, file_okay=False),
+        type=GalleryPlace(path_type=Path, file_okay=False),
         metavar="FOLDER",
         envvar="IMGRET_GALLERY",
         show_envvar=True,
-        help="The gallery's folder; by default .imgret here or in the nearest folder above.",
+        help="The gallery's folder, by default .imgret here or in the nearest folder above; or "
+        "milvus://HOST:PORT/NAME, where it was published.",
     )(function)
 
 
@@ -370,21 +385,3 @@ def max_pixels_option(function: Function) -> Function:
         show_default=True,
         help="Do not decode images with more pixels than this.",
     )(function)
-
-
-def existing_gallery(gallery: Path | None) -> Path:
-    """Return the named gallery, or the one found from the working directory upwards."""
-    from retrieval.gallery import find_gallery
-
-    return gallery or find_gallery(Path.cwd())
-
-
-def gallery_to_write(gallery: Path | None) -> Path:
-    """Return the existing gallery, or `.imgret` in the working directory if there is none yet."""
-    from retrieval.errors import GalleryError
-    from retrieval.gallery import FOLDER_NAME
-
-    try:
-        return existing_gallery(gallery)
-    except GalleryError:
-        return Path.cwd() / FOLDER_NAME

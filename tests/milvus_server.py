@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -20,10 +21,13 @@ class MilvusProcess:
         from milvus import MilvusServerConfig, _initialize_data_files
 
         self.folder = folder
-        self._config = MilvusServerConfig(data_dir=str(folder))
-        self._config.resolve()
-        self.port = int(self._config.get("proxy_port"))
-        self._health = _free_port()
+        config = MilvusServerConfig(data_dir=str(folder))
+        names = [name for name in config.configurable_items if name.endswith("_port")]
+        ports = dict(zip(names, _free_ports(len(names)), strict=True))
+        config.update(**ports)
+        config.resolve()
+        self.port = ports["proxy_port"]
+        (self._health,) = _free_ports(1)
         _initialize_data_files(str(folder))
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -60,7 +64,13 @@ class MilvusProcess:
             return False
 
 
-def _free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        return int(bound.getsockname()[1])
+def _free_ports(n: int) -> list[int]:
+    """Ports that nobody uses now, none of those that are given to who asks for any."""
+    free: list[int] = []
+    for port in range(20_000 + os.getpid() % 5_000, 32_000):
+        with socket.socket() as bound, contextlib.suppress(OSError):
+            bound.bind(("127.0.0.1", port))
+            free.append(port)
+        if len(free) == n:
+            break
+    return free

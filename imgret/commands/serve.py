@@ -13,6 +13,7 @@ import click
 from imgret.command import Command
 from imgret.options import (
     FolderToWrite,
+    GalleryPlace,
     NamedPath,
     OneOf,
     existing_gallery,
@@ -21,6 +22,7 @@ from imgret.options import (
 )
 from imgret.ranges import WholeNumber
 from imgret.streams import say, tell
+from retrieval.milvus import ServedAddress, is_served
 
 if TYPE_CHECKING:
     from imgret.server import Tokens
@@ -42,7 +44,7 @@ Examples:
   IMGRET_TOKEN=$(openssl rand -hex 24) imgret serve --host 0.0.0.0
 """,
 )
-@click.argument("galleries", metavar="[GALLERY | NAME=GALLERY]...", nargs=-1, type=NamedPath())
+@click.argument("galleries", metavar="[GALLERY | NAME=GALLERY]...", nargs=-1, type=GalleryPlace())
 @trust_option
 @click.option(
     "--model",
@@ -138,7 +140,7 @@ def serve_command(
     return 0
 
 
-def _named(galleries: tuple[str, ...], model: Path | None) -> Mapping[str, Path]:
+def _named(galleries: tuple[str, ...], model: Path | None) -> Mapping[str, Path | str]:
     """Return the galleries by name; that of the working directory where none is given.
 
     Raises UsageError for what is a run, or for a name that is given twice.
@@ -148,18 +150,25 @@ def _named(galleries: tuple[str, ...], model: Path | None) -> Mapping[str, Path]
     if not galleries:
         variable = os.environ.get("IMGRET_GALLERY")
         try:
-            place = existing_gallery(Path(variable) if variable else None)
+            served = variable if variable and is_served(variable) else None
+            place = existing_gallery(served or (Path(variable) if variable else None))
         except GalleryError:
             if model is None:
                 raise
             return {}
+        if isinstance(place, str):
+            return {ServedAddress.parse(place).name: place}
         return {place.resolve().parent.name if place.name == ".imgret" else place.stem: place}
-    found: dict[str, Path] = {}
+    found: dict[str, Path | str] = {}
     for given in galleries:
         parts = None if Path(given).exists() else NAMED_GALLERY.fullmatch(given)
-        place = Path(parts[2] if parts else given)
-        name = parts[1] if parts else place.stem.lstrip(".") or "gallery"
-        if (place / "config.json").is_file() and not (place / "images.lance").is_dir():
+        text = parts[2] if parts else given
+        place = existing_gallery(text) if is_served(text) else Path(text)
+        own = ServedAddress.parse(place).name if isinstance(place, str) else place.stem.lstrip(".")
+        name = parts[1] if parts else own or "gallery"
+        if isinstance(place, str):
+            pass  # it is looked at when it is opened
+        elif (place / "config.json").is_file() and not (place / "images.lance").is_dir():
             raise click.UsageError(
                 f"{place} is a run of `imgret train`, not a gallery. Write `imgret serve --model "
                 f"{place}`."

@@ -248,7 +248,7 @@ def service_of(request: Request) -> Service:
     return service
 
 
-def _opened(path: Path, options: ServiceOptions) -> Retriever:
+def _opened(path: Path | str, options: ServiceOptions) -> Retriever:
     retriever = Retriever(path, trust=options.trust)
     retriever.gallery.check_exists()
     return retriever

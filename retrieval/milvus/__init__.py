@@ -21,7 +21,6 @@ from retrieval.milvus.address import ServedAddress, is_served
 
 if TYPE_CHECKING:
     from retrieval.milvus.collection import Published
-    from retrieval.milvus.kinds import SERVED_KINDS, ServedKind
     from retrieval.milvus.neighbours import MilvusNeighbours, SearchedCollection
     from retrieval.milvus.publication import (
         Publication,
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 
 _PLACES = {  # module -> the names that are loaded from it on first use
     "collection": ["Published"],
-    "kinds": ["SERVED_KINDS", "ServedKind"],
     "neighbours": ["MilvusNeighbours", "SearchedCollection"],
     "publication": ["Publication", "PublishOptions", "publish_rows", "read_published"],
     "rows": ["PublishedRows"],
@@ -45,7 +43,6 @@ _PLACES = {  # module -> the names that are loaded from it on first use
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
 
 __all__ = [
-    "SERVED_KINDS",
     "MilvusNeighbours",
     "MilvusServer",
     "Publication",
@@ -54,7 +51,6 @@ __all__ = [
     "PublishedRows",
     "SearchedCollection",
     "ServedAddress",
-    "ServedKind",
     "StoredTransform",
     "is_served",
     "publish_rows",

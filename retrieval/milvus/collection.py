@@ -16,7 +16,7 @@ from retrieval.gallery.checks import (
     takes_whole,
 )
 from retrieval.milvus.address import ServedAddress
-from retrieval.milvus.kinds import SERVED_KINDS, ServedKind
+from retrieval.words import SERVED_KINDS, ServedKind
 
 PROPERTY, UNFINISHED = "imgret.published", "imgret.unfinished"  # of a collection
 MOST_PROPERTY = 1 << 16  # characters

@@ -10,12 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 from retrieval.index.cells import cells_for
+from retrieval.words import ServedKind
 
-ServedKind = Literal["hnsw", "ivf_sq8", "diskann"]
-SERVED_KINDS: tuple[ServedKind, ...] = get_args(ServedKind)
 HNSW_UP_TO, IVF_UP_TO = 10_000_000, 100_000_000  # vectors
 SEGMENT = 250_000  # vectors that one index of a server is built of, about
 MOST_FOUND = 16_384  # neighbours that a server gives

@@ -16,12 +16,13 @@ from retrieval.errors import GalleryError
 from retrieval.milvus.changes import RowChanges, RowSums, changes_between
 from retrieval.milvus.collection import PROPERTY, UNFINISHED, Collection, Published
 from retrieval.milvus.effort import known_neighbours, learn_served_effort
-from retrieval.milvus.kinds import ServedKind, served_kind_for
+from retrieval.milvus.kinds import served_kind_for
 from retrieval.milvus.neighbours import SearchedCollection
 from retrieval.milvus.rows import PublishedRows
 from retrieval.milvus.server import MilvusServer
 from retrieval.plain import Plain
 from retrieval.progress import Progress
+from retrieval.words import ServedKind
 
 TUNED_ANEW = 0.1  # of the rows changed since the effort was learnt
 ROWS_A_SHARD = 25_000_000

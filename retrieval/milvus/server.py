@@ -20,9 +20,10 @@ from retrieval.errors import GalleryChangedError, ImgretError, ServerError
 from retrieval.libraries import how_to_install, is_installed
 from retrieval.milvus.address import TOKEN_NAME, ServedAddress
 from retrieval.milvus.collection import PROPERTY, UNFINISHED, VECTOR, Collection
-from retrieval.milvus.kinds import INDEXES, MOST_FOUND, ServedKind, build_parameters
+from retrieval.milvus.kinds import INDEXES, MOST_FOUND, build_parameters
 from retrieval.progress import Progress
 from retrieval.text import one_sentence
+from retrieval.words import ServedKind
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -106,7 +107,7 @@ class MilvusServer:
                 state = client.describe_index(name, VECTOR, timeout=ANSWERS_WITHIN)
                 left, total = (int(state[key]) for key in ("pending_index_rows", "total_rows"))
                 if progress and total:
-                    progress("building the index", max(0, total - left), total)
+                    progress("indexing", max(0, total - left), total)
                 if not left:
                     return
                 time.sleep(POLL)

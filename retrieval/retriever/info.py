@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -16,6 +17,7 @@ from retrieval.gallery import Gallery, Settings, read_one_state
 from retrieval.gallery.dataset import changed
 from retrieval.gallery.filter import FAILED, INDEXED, LABELLED, NOTED
 from retrieval.loader import load_images
+from retrieval.milvus import ServedAddress
 from retrieval.retriever.batches import encode_batches
 from retrieval.retriever.current import stamp
 from retrieval.retriever.plan import Plan
@@ -63,9 +65,17 @@ def estimate(plan: Plan, encoder: Encoder | None, reading: Reading) -> IndexEsti
     )
 
 
-def describe(gallery: Gallery) -> GalleryInfo:
-    """Describe a gallery in figures, with the path and reason of each failed row."""
-    return read_one_state(partial(_described, gallery))
+def describe(gallery: Gallery, address: ServedAddress | None = None) -> GalleryInfo:
+    """Describe a gallery in figures, with the path and reason of each failed row.
+
+    address: where it was published, which is described, too.
+    """
+    found = read_one_state(partial(_described, gallery))
+    if address is None:
+        return found
+    from retrieval.retriever.served import describe_served
+
+    return replace(found, served=describe_served(address, gallery))
 
 
 def _described(gallery: Gallery, leases: ExitStack) -> GalleryInfo:

@@ -273,7 +273,7 @@ class Retriever(Searcher):
         """Describe the gallery in figures. Raises GalleryError."""
         from retrieval.retriever.info import describe
 
-        return describe(self.gallery)
+        return describe(self.gallery, self.address)
 
     @in_own_process
     def remove(

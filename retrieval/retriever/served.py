@@ -12,7 +12,6 @@ from retrieval.files import delete
 from retrieval.gallery import Gallery, ImageTable, Settings
 from retrieval.gallery.lock import locked
 from retrieval.milvus import (
-    SERVED_KINDS,
     MilvusNeighbours,
     MilvusServer,
     Publication,
@@ -21,7 +20,6 @@ from retrieval.milvus import (
     PublishOptions,
     SearchedCollection,
     ServedAddress,
-    ServedKind,
     StoredTransform,
     publish_rows,
     read_published,
@@ -29,8 +27,10 @@ from retrieval.milvus import (
 from retrieval.milvus.transform import FOLDER
 from retrieval.progress import Progress
 from retrieval.retriever import current
+from retrieval.retriever.reports import ServedInfo
 from retrieval.retriever.row_vectors import RowVectors
 from retrieval.retriever.snapshot import Snapshot
+from retrieval.words import SERVED_KINDS, ServedKind
 
 MOST_SHARDS, MOST_REPLICAS = 64, 64
 
@@ -125,6 +125,25 @@ def publish_gallery(
                 augmented=(state or settings).augment != "none",
             )  # fmt: skip
             return publish_rows(MilvusServer(address), rows, options, progress)
+
+
+def describe_served(address: ServedAddress, gallery: Gallery) -> ServedInfo | None:
+    """Say what is published at an address; None for nothing. Raises ServerError, GalleryError."""
+    server = MilvusServer(address)
+    said = read_published(server, server.collection(address.name))
+    if said is None:
+        return None
+    table = gallery.open_table()
+    return ServedInfo(
+        address=str(address),
+        version=said.version,
+        images=said.rows,
+        kind=said.kind,
+        effort=said.effort,
+        recall=said.recall,
+        transform=said.spec,
+        current=(said.table, said.version) == (table.name, table.version),
+    )
 
 
 def _table(gallery: Gallery, said: Published) -> ImageTable:
