@@ -12,6 +12,8 @@ import hashlib
 import time
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from retrieval.errors import GalleryError
 from retrieval.milvus.changes import RowChanges, RowSums, changes_between
 from retrieval.milvus.collection import PROPERTY, UNFINISHED, Collection, Published
@@ -88,12 +90,13 @@ def publish_rows(
     fresh = known is None
     if there is None:
         server.create(name, rows.transform.d_out, kind, n, shards)
-    server.load(name, options.replicas)
+    else:
+        server.load(name, options.replicas)
     done = _changed(server, name, there, known, rows, wanted, progress)
     said = _said(rows, wanted, kind, known, len(done))
     if fresh:
         server.settle(name, progress)
-        server.load(name, options.replicas, anew=True)
+        server.load(name, options.replicas, anew=there is not None)
     if fresh or len(done) or known != said:
         again = next(rows.batches(wanted.ids[:1]))  # for a time stamp later than all others
         said = replace(said, written=server.write(name, again))
@@ -192,13 +195,12 @@ def _held(
     rows: PublishedRows,
 ) -> RowSums:
     """The rows that a collection holds: those of the version that it names, else asked for."""
-    if there is not None and known is not None and not there.unfinished:
+    if there is None:
+        return RowSums.of(np.empty(0, np.int64), np.empty(0, np.int64))
+    if known is not None and not there.unfinished:
         before = rows.sums_at(known.version)
-        if (
-            before is not None
-            and before.sha256 == known.held
-            and server.count(name, since=known.written) == len(before)
-        ):
+        same = before is not None and before.sha256 == known.held
+        if before is not None and same and server.count(name) == len(before):
             return before
     return RowSums.of(*server.held(name))
 

@@ -160,8 +160,8 @@ class MilvusServer:
                     checksums.append(np.array([row["checksum"] for row in page], np.int64))
         return np.concatenate(ids), np.concatenate(checksums)
 
-    def count(self, name: str, where: str = "", *, since: int) -> int:
-        """Count the rows that pass an expression. since: see search()."""
+    def count(self, name: str, where: str = "", *, since: int = 0) -> int:
+        """Count the rows that pass an expression. since: see search(); 0 waits for all."""
         with self._asking() as client:
             found = client.query(
                 name, where, output_fields=["count(*)"], timeout=ANSWERS_WITHIN, **_seen(since)
@@ -276,5 +276,10 @@ class MilvusServer:
 
 
 def _seen(since: int) -> dict[str, Any]:
-    """Arguments that have a reader see what was written until a time stamp, without waiting."""
+    """Arguments that have a reader see what was written until a time stamp, without waiting.
+
+    0 stands for now, for which a server waits up to half a second.
+    """
+    if not since:
+        return {"consistency_level": "Strong"}
     return {"consistency_level": "Customized", "guarantee_timestamp": since}

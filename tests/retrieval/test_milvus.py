@@ -61,6 +61,26 @@ def as_told(matches: list[Match]) -> list[tuple[Any, ...]]:
             for m in matches]  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def published(milvus: MilvusProcess, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A gallery of 24 pictures, and where it is published; nothing changes either."""
+    folder = tmp_path_factory.mktemp("published")
+    retriever = Retriever(folder / "photos.imgret")
+    retriever.index(save_pictures(folder / "pictures"))
+    place = f"milvus://127.0.0.1:{milvus.port}/published"
+    done = retriever.publish(place)
+    assert (done.images, done.added, done.anew, done.kind) == (24, 24, True, "hnsw")
+    return retriever.gallery.path, place
+
+
+def both(published: tuple[Path, str], **asked: Any) -> tuple[list[Path], Retriever, Retriever]:
+    """Queries, the gallery, and where it is published."""
+    path, place = published
+    local = Retriever(path, **asked)
+    found = sorted(path.parent.glob("pictures/*/*.jpg"))[::5]
+    return found, local, served(local, place, **asked)
+
+
 @pytest.fixture
 def queries(local: Retriever) -> list[Path]:
     return sorted(local.gallery.base.glob("pictures/*/*.jpg"))[::5]
@@ -72,29 +92,42 @@ def queries(local: Retriever) -> list[Path]:
     {"where": "label = 'none'"}, {"where": "width > 3 and mtime_ns > 0", "exclude_self": True},
 ], ids=str)  # fmt: skip
 def test_the_matches_are_those_of_the_gallery(
-    local: Retriever, place: str, queries: list[Path], how: dict[str, Any]
+    published: tuple[Path, str], how: dict[str, Any]
 ) -> None:
-    shutil.copy(queries[0], queries[0].parent / "copy.jpg")
-    local.index(local.gallery.base / "pictures")
-    done = local.publish(place)
-    assert (done.images, done.added, done.anew, done.kind) == (25, 25, True, "hnsw")
-    both = [r.search(queries, **how) for r in (local, served(local, place))]
-    assert [as_told(m) for m in both[1]] == [as_told(m) for m in both[0]]
+    queries, here, there = both(published)
+    expected = here.search(queries, **how)
+    assert [as_told(m) for m in there.search(queries, **how)] == [as_told(m) for m in expected]
 
 
 @pytest.mark.parametrize("asked", [{"expand": "3"}, {"rerank": "10"},
                                    {"expand": "2", "rerank": "8"}], ids=str)  # fmt: skip
 def test_refinements_and_other_queries_give_the_same(
-    local: Retriever, place: str, queries: list[Path], asked: dict[str, str]
+    published: tuple[Path, str], asked: dict[str, str]
 ) -> None:
-    local.publish(place)
-    here, there = Retriever(local.gallery.path, **asked), served(local, place, **asked)
+    queries, here, there = both(published, **asked)
     assert [as_told(m) for m in there.search(queries)] == [as_told(m) for m in here.search(queries)]
     mean = [next(r.search_mean(queries, k=3, exclude_self=True)) for r in (here, there)]
     assert as_told(list(mean[0].matches)) == as_told(list(mean[1].matches))
     vectors = here.encode(queries)
     found = [r.search_embeddings(vectors, 4) for r in (here, there)]
     assert [as_told(m) for m in found[0]] == [as_told(m) for m in found[1]]
+
+
+def test_copies_are_folded_into_one_match(local: Retriever, place: str) -> None:
+    query = gone_picture(local)
+    for n in range(5):
+        shutil.copy(query, query.with_name(f"copy{n}.jpg"))
+    local.index(local.gallery.base / "pictures")
+    local.publish(place)
+    for exclude_self, k in ((False, 3), (True, 3), (False, 40)):
+        found = [
+            [(m.copies, round(m.score, 4)) for m in r.search(
+                query, k=k, distinct=True, exclude_self=exclude_self
+            )]
+            for r in (local, served(local, place))
+        ]  # fmt: skip
+        assert found[0] == found[1]
+        assert found[1][0][0] == (1 if exclude_self else 6)
 
 
 def test_probabilities_are_those_of_the_gallery(
@@ -117,7 +150,7 @@ def test_probabilities_are_those_of_the_gallery(
 
 def test_what_reads_the_rows_asks_no_server(local: Retriever, tmp_path: Path) -> None:
     there = served(local, "milvus://127.0.0.1:1/photos")
-    assert there.evaluate().images == 24
+    assert there.evaluate().queries == 24
     assert len(there.map().points) == 24
     assert there.duplicates(tier="bytes").groups == ()
     assert there.export(tmp_path / "all.npz") == 24
