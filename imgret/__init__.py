@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     )
     from retrieval.evaluation.protocols import Measured
     from retrieval.gallery.filter import Filter
+    from retrieval.milvus import Publication
     from retrieval.refinement import Neighbourhood, Refinement, Reranking
     from retrieval.retriever import (
         DuplicateGroup,
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
         OpenGallery,
         QueryResult,
         Retriever,
+        ServedInfo,
         VerifyReport,
     )
     from retrieval.retriever.duplicates.threshold import Threshold
@@ -105,11 +107,12 @@ _PLACES = {  # module -> the public names that are loaded from it on first use
     ],
     "retrieval.evaluation.protocols": ["Measured"],
     "retrieval.gallery.filter": ["Filter"],
+    "retrieval.milvus": ["Publication"],
     "retrieval.refinement": ["Neighbourhood", "Refinement", "Reranking"],
     "retrieval.retriever": [
         "DuplicateGroup", "DuplicateMember", "DuplicateReport", "FacetCount", "Facets",
         "GalleryImage", "GalleryInfo", "ImagePage", "IndexEstimate", "IndexReport", "Match",
-        "OpenGallery", "QueryResult", "Retriever", "VerifyReport",
+        "OpenGallery", "QueryResult", "Retriever", "ServedInfo", "VerifyReport",
     ],
     "retrieval.retriever.duplicates.threshold": ["Threshold"],
     "retrieval.retriever.map": ["GalleryMap", "Point"],
@@ -163,6 +166,7 @@ __all__ = [
     "Prediction",
     "Predictor",
     "ProcessError",
+    "Publication",
     "QueryError",
     "QueryResult",
     "RankedQuery",
@@ -176,6 +180,7 @@ __all__ = [
     "RunError",
     "RunFacts",
     "SearchSettings",
+    "ServedInfo",
     "ServerError",
     "Step",
     "Threshold",

@@ -113,9 +113,14 @@ class MilvusServer:
                 time.sleep(POLL)
 
     def say(self, name: str, said: Mapping[str, str]) -> None:
-        """Set properties of a collection, all or none."""
+        """Set properties of a collection, all or none.
+
+        Milvus 2.3.5 stores what was set by the call before the last one: killed after a single
+        call, it starts with the properties as they were. So each is set twice.
+        """
         with self._asking() as client:
-            client.alter_collection_properties(name, dict(said), timeout=WRITES_WITHIN)
+            for _ in range(2):
+                client.alter_collection_properties(name, dict(said), timeout=WRITES_WITHIN)
 
     def switch(self, name: str) -> None:
         """Make the address lead to a collection."""
@@ -227,16 +232,15 @@ class MilvusServer:
     def _connected(self) -> MilvusClient:
         if not is_installed("pymilvus"):
             raise ServerError(how_to_install("pymilvus", by=f"{self.address}"))
-        host, port = self.address.host, self.address.port
-        try:  # pymilvus says nothing of why it cannot
-            socket.create_connection((host.strip("[]"), port), CONNECTS_WITHIN).close()
-        except OSError as error:
-            raise self._unreachable(one_sentence(error)) from error
+        if why := self._why_unreachable():
+            raise self._unreachable(why)
         from pymilvus import MilvusClient
 
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL + 1)  # it logs tracebacks
         return MilvusClient(
-            f"http://{host}:{port}", token=self.address.token, timeout=ANSWERS_WITHIN
+            f"http://{self.address.host}:{self.address.port}",
+            token=self.address.token,
+            timeout=ANSWERS_WITHIN,
         )
 
     @contextlib.contextmanager
@@ -261,12 +265,22 @@ class MilvusServer:
                 f"{self.address} does not let you in. Set {TOKEN_NAME} to USER:PASSWORD, or "
                 "add the host to ~/.netrc."
             )
-        if not isinstance(code, int) or "Retry" in text:
-            return self._unreachable(text)
+        if why := self._why_unreachable():
+            self._known = None
+            return self._unreachable(why)
         return ServerError(
             f"{self.address} refuses ({text}). Try again later, or search the gallery itself with "
             "--gallery PATH."
         )
+
+    def _why_unreachable(self) -> str:
+        """Say why nobody answers there, which pymilvus does not; "" where somebody does."""
+        try:
+            place = self.address.host.strip("[]"), self.address.port
+            socket.create_connection(place, CONNECTS_WITHIN).close()
+        except OSError as error:
+            return one_sentence(error)
+        return ""
 
     def _unreachable(self, why: str) -> ServerError:
         return ServerError(

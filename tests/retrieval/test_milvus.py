@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from benchmarks.milvus_server import MilvusProcess
 from imgret import Filter, FilterError, GalleryError, Match, Retriever
 from retrieval.milvus import MilvusServer, Published, ServedAddress
 from retrieval.milvus.collection import PROPERTY, UNFINISHED
-from tests.milvus_server import MilvusProcess
 from tests.retrieval.filters import ROWS, filters, row
 from tests.samples import picture, save_pictures
 

@@ -12,6 +12,7 @@ import urllib.request
 from pathlib import Path
 
 STARTS_WITHIN = 180.0  # seconds, on a busy machine
+ITS_OWN = 2380  # the port of its etcd, which cannot be another
 
 
 class MilvusProcess:
@@ -21,6 +22,7 @@ class MilvusProcess:
         from milvus import MilvusServerConfig, _initialize_data_files
 
         self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
         config = MilvusServerConfig(data_dir=str(folder))
         names = [name for name in config.configurable_items if name.endswith("_port")]
         ports = dict(zip(names, _free_ports(len(names)), strict=True))
@@ -32,7 +34,9 @@ class MilvusProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start it, if it does not run, and wait until it answers."""
+        if self._process is not None:
+            return
         program = self.folder / "bin" / "milvus"
         found = {**os.environ, "DEPLOY_MODE": "STANDALONE", "METRICS_PORT": str(self._health)}
         found["MILVUS_RUN_DIR"] = str(self.folder / "run")
@@ -46,6 +50,21 @@ class MilvusProcess:
             if self._process.poll() is not None or time.monotonic() > until:
                 raise RuntimeError(f"Milvus did not start; see {self.folder / 'logs'}")
             time.sleep(0.2)
+
+    @property
+    def cpu(self) -> float:
+        """Seconds of CPU that it has taken."""
+        if self._process is None:
+            return 0.0
+        text = Path(f"/proc/{self._process.pid}/stat").read_text()
+        user, system = text.rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+    @staticmethod
+    def runs_elsewhere() -> bool:
+        """Tell whether this machine has another one, beside which none starts."""
+        with socket.socket() as asking:
+            return asking.connect_ex(("127.0.0.1", ITS_OWN)) == 0
 
     def kill(self) -> None:
         """End it at once, as a power cut does."""
