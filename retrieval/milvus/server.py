@@ -32,6 +32,7 @@ CONNECTS_WITHIN, ANSWERS_WITHIN, WRITES_WITHIN = 3.0, 10.0, 60.0  # seconds
 SETTLES_WITHIN = 24 * 3600.0  # an index of 10^9 vectors takes hours
 POLL = 0.5  # seconds
 IDS_A_CALL = 4096
+CONNECT_FAILED = 2
 NOT_FOUND = (100, 1600)  # what Milvus answers for a collection and for an alias
 UNKNOWN_USER = (1400, 1401, 1800)
 METRIC = "IP"
@@ -265,7 +266,8 @@ class MilvusServer:
                 f"{self.address} does not let you in. Set {TOKEN_NAME} to USER:PASSWORD, or "
                 "add the host to ~/.netrc."
             )
-        if why := self._why_unreachable():
+        late = code == CONNECT_FAILED or "DEADLINE" in text.upper()
+        if why := self._why_unreachable() or "it does not answer in time" * late:
             self._known = None
             return self._unreachable(why)
         return ServerError(

@@ -33,7 +33,7 @@ class OpenGallery:
     def __init__(self, state: Snapshot, encoder: Encoder, settings: Settings) -> None:
         self.state = state
         self.encoder = encoder
-        self.version = f"{state.table.name[:8]}-{state.table.version}"
+        self.version = state.version
         self._settings = settings
 
     def encode(self, pixels: np.ndarray) -> np.ndarray:

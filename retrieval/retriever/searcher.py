@@ -305,8 +305,8 @@ class Searcher:
             yield OpenGallery(state, self._encoder_of(state), self._with_asked(state.settings))
 
     def is_current(self) -> bool:
-        """Tell whether what is published now is open already, so that open() takes no time."""
-        return self._searched.is_current()
+        """Tell whether open() takes no time: what is published is open, and no server is asked."""
+        return self.address is None and self._searched.is_current()
 
     def _leased(self) -> tuple[Snapshot, Lease]:
         """The published state, with the lease that keeps it."""

@@ -91,7 +91,12 @@ class ServedState:
         neighbours = MilvusNeighbours(collection, transform)
         row_vectors = RowVectors(gallery.path, table, transform.apply)
         return Snapshot(
-            gallery, table, neighbours, _as_published(settings, said), row_vectors, is_stored=False
+            gallery,
+            table,
+            neighbours,
+            _as_published(settings, said),
+            row_vectors,
+            published=f"-{said.written}",
         )
 
 

@@ -29,7 +29,8 @@ DEEPER_BY_FILTER, FARTHEST = 4, 1024  # a likely match lies no farther than this
 class Snapshot:
     """Rows and index of one version; later writes do not change it.
 
-    is_stored: whether the index is of the gallery's folder, and its rows are those of table.
+    published: of an index that is not in the gallery's folder, what tells it from others; its rows
+    need not be those of table. version: a text that changes with every change.
     """
 
     def __init__(
@@ -40,13 +41,14 @@ class Snapshot:
         settings: Settings,
         row_vectors: RowVectors,
         *,
-        is_stored: bool = True,
+        published: str = "",
     ) -> None:
         self.gallery = gallery
         self.table = table
         self.index = index
         self.settings = settings
-        self.is_stored = is_stored
+        self.version = f"{table.name[:8]}-{table.version}{published}"
+        self._is_stored = not published
         self._row_vectors = row_vectors
         # remembered, since the rows of a version do not change; without self, which it would keep
         self.ordered = lru_cache(ORDERS_KEPT)(partial(_ordered, table))
@@ -261,7 +263,7 @@ class Snapshot:
         What a server says of paths counts for no more than what a stranger's gallery does, unless
         the rows say the same.
         """
-        if self.is_stored:
+        if self._is_stored:
             return {id_ for id_, path in paths.items() if self.leads_outside(path)}
         asked = [id_ for id_, path in paths.items() if self.gallery.leads_outside(path)]
         known = self.rows_of(np.array(asked, np.int64), ["id", "path"]) if asked else []

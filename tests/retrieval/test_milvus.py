@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +15,11 @@ from hypothesis import HealthCheck, given, settings
 
 from benchmarks.milvus_server import MilvusProcess
 from imgret import Filter, FilterError, GalleryError, Match, Retriever
+from imgret.server import ServiceOptions
 from retrieval.milvus import MilvusServer, Published, ServedAddress
 from retrieval.milvus.collection import PROPERTY, UNFINISHED
+from tests.conftest import ROOT, Command
+from tests.imgret.server.started import in_thread
 from tests.retrieval.filters import ROWS, filters, row
 from tests.samples import picture, save_pictures
 
@@ -321,6 +326,38 @@ def test_a_hostile_row_leads_nowhere(local: Retriever, place: str) -> None:
         else:
             with pytest.raises(GalleryError, match="leaves its folder"):
                 served(local, place).search(query, k=2)
+
+
+def test_the_service_answers_from_the_server(published: tuple[Path, str]) -> None:
+    queries, here, _ = both(published)
+    place = f"{published[1]}?gallery={published[0]}"
+    expected = [[m.id for m in found] for found in here.search(queries, k=4)]
+    with in_thread(ServiceOptions({"photos": place})) as client:
+        sent = [("picture", (query.name, query.read_bytes())) for query in queries]
+        answer = client.post("/v1/search", files=sent, data={"k": "4"})
+        assert answer.status_code == 200, answer.text
+        found = answer.json()["results"]
+        assert [[match["id"] for match in each["matches"]] for each in found] == expected
+        image = client.get(f"/v1/images/{expected[0][0]}/original")
+        assert image.content == here.search(queries[0], k=1)[0].path.read_bytes()
+        unreadable = client.post("/v1/search", files=sent[:1], data={"where": "label ilike 'a'"})
+        assert unreadable.status_code == 422
+        assert "Milvus has no ILIKE" in unreadable.text
+
+
+def test_the_commands_of_the_guide_run(
+    milvus: MilvusProcess, tmp_path: Path, inline: Command
+) -> None:
+    page = (ROOT / "docs" / "guide" / "milvus.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^    (imgret .+)$", page, re.MULTILINE)
+    assert [command.split()[1] for command in commands] == ["index", "publish", "query", "info"]
+    save_pictures(tmp_path / "photos")
+    picture(3).save(tmp_path / "photo.jpg")
+    for command in commands:
+        asked = shlex.split(command.replace("localhost:19530", f"127.0.0.1:{milvus.port}"))
+        done = inline(*asked[1:])
+        assert done.returncode == 0, done.stderr
+    assert "recall@10 1.0000" in done.stdout.splitlines()[-1]
 
 
 @pytest.fixture(scope="module")
