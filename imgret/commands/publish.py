@@ -18,7 +18,7 @@ from retrieval.words import SERVED_KINDS
 if TYPE_CHECKING:
     from retrieval.milvus import Publication
 
-RECALL_WANTED = 0.99
+RECALL_TOLD = 0.99  # a lower one is told
 
 
 @click.command(
@@ -65,10 +65,10 @@ def publish_command(address: str, gallery: Path | None, output: str, **options: 
     with shown_progress() as progress:
         retriever = Retriever(existing_gallery(gallery))
         done = retriever.publish(address, progress=progress, **options)
-    if done.recall < RECALL_WANTED:
+    if done.recall < RECALL_TOLD:
         say(
             f"imgret: A search finds {done.recall:.3f} of the ten nearest images, less than "
-            f"{RECALL_WANTED}. Another --kind may find more."
+            f"{RECALL_TOLD}. Another --kind may find more."
         )
     print_json(dataclasses.asdict(done)) if output == "json" else _print(done)
     return 0
