@@ -105,12 +105,16 @@ class MilvusServer:
             client.flush(name, timeout=SETTLES_WITHIN)
             until = time.monotonic() + SETTLES_WITHIN
             while time.monotonic() < until:
-                state = client.describe_index(name, VECTOR, timeout=ANSWERS_WITHIN)
-                left, total = (int(state[key]) for key in ("pending_index_rows", "total_rows"))
+                found = client.describe_index(name, VECTOR, timeout=ANSWERS_WITHIN)
+                done, total = (int(found[key]) for key in ("indexed_rows", "total_rows"))
                 if progress and total:
-                    progress("indexing", max(0, total - left), total)
-                if not left:
-                    return
+                    progress("indexing", min(done, total), total)
+                if str(found["state"]) == "Failed":
+                    raise ServerError(
+                        f"{self.address} could not build the index. Try another --kind."
+                    )
+                if str(found["state"]) == "Finished" and done >= total:
+                    return  # it counts rows as pending even then
                 time.sleep(POLL)
 
     def say(self, name: str, said: Mapping[str, str]) -> None:
