@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         QueryError,
         RecipeError,
         RunError,
+        ServerError,
         WriteError,
     )
     from retrieval.evaluation import (
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     )
     from retrieval.evaluation.protocols import Measured
     from retrieval.gallery.filter import Filter
+    from retrieval.milvus import Publication
     from retrieval.refinement import Neighbourhood, Refinement, Reranking
     from retrieval.retriever import (
         DuplicateGroup,
@@ -76,6 +78,7 @@ if TYPE_CHECKING:
         OpenGallery,
         QueryResult,
         Retriever,
+        ServedInfo,
         VerifyReport,
     )
     from retrieval.retriever.clusters import ClusterOrder, ClusterPage, ClusterStart
@@ -99,7 +102,7 @@ _PLACES = {  # module -> the public names that are loaded from it on first use
     "retrieval.errors": [
         "ArgumentError", "BackboneError", "DataError", "FilterError", "GalleryChangedError",
         "GalleryEmptyError", "GalleryError", "GalleryWriteError", "ImageError", "ImgretError",
-        "ProcessError", "QueryError", "RecipeError", "RunError", "WriteError",
+        "ProcessError", "QueryError", "RecipeError", "RunError", "ServerError", "WriteError",
     ],
     "retrieval.evaluation": [
         "Calibration", "ClassScore", "Confidence", "Confusion", "Evaluation", "Metric", "Neighbour",
@@ -107,11 +110,12 @@ _PLACES = {  # module -> the public names that are loaded from it on first use
     ],
     "retrieval.evaluation.protocols": ["Measured"],
     "retrieval.gallery.filter": ["Filter"],
+    "retrieval.milvus": ["Publication"],
     "retrieval.refinement": ["Neighbourhood", "Refinement", "Reranking"],
     "retrieval.retriever": [
         "DuplicateGroup", "DuplicateMember", "DuplicateReport", "FacetCount", "Facets",
         "GalleryImage", "GalleryInfo", "ImagePage", "IndexEstimate", "IndexReport", "Match",
-        "OpenGallery", "QueryResult", "Retriever", "VerifyReport",
+        "OpenGallery", "QueryResult", "Retriever", "ServedInfo", "VerifyReport",
     ],
     "retrieval.retriever.clusters": ["ClusterOrder", "ClusterPage", "ClusterStart"],
     "retrieval.retriever.duplicates.threshold": ["Threshold"],
@@ -171,6 +175,7 @@ __all__ = [
     "Prediction",
     "Predictor",
     "ProcessError",
+    "Publication",
     "QueryError",
     "QueryResult",
     "RankedQuery",
@@ -184,6 +189,8 @@ __all__ = [
     "RunError",
     "RunFacts",
     "SearchSettings",
+    "ServedInfo",
+    "ServerError",
     "SizeCount",
     "Step",
     "Threshold",

@@ -13,6 +13,7 @@
     ├── ProcessError       a process that works for this one has ended
     ├── RecipeError        a recipe cannot be read, or has a wrong key or value
     ├── RunError           a run of `imgret train` cannot be read, resumed or used
+    ├── ServerError        a server that holds a published gallery cannot be reached, or refuses
     └── WriteError         a file or a stream cannot be written
         └── GalleryWriteError    the same of a gallery, so it is a GalleryError too
 
@@ -82,6 +83,10 @@ class RecipeError(ImgretError):
 
 class RunError(ImgretError):
     """A run of `imgret train` cannot be read, resumed or used."""
+
+
+class ServerError(ImgretError):
+    """A server that holds a published gallery cannot be reached, or refuses."""
 
 
 class WriteError(ImgretError):

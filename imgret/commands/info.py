@@ -15,6 +15,7 @@ from retrieval.text import counted
 
 if TYPE_CHECKING:
     from retrieval.retriever import GalleryInfo
+    from retrieval.retriever.reports import ServedInfo
 
 
 @click.command(
@@ -77,6 +78,7 @@ def _print(info: GalleryInfo) -> None:
             ("recall@10", recall),
             ("confidence", info.confidence or "none yet; `imgret calibrate`"),
             ("disk", disk),
+            *([("published", _published(info.served))] if info.served else []),
             *(("left over", _leftover(path, size)) for path, size in info.leftovers),
         ]
     )
@@ -84,6 +86,12 @@ def _print(info: GalleryInfo) -> None:
 
 def _by_hand(images: int) -> str:
     return f"; set by hand of {counted(images, 'image')}" if images else ""
+
+
+def _published(served: ServedInfo) -> str:
+    held = f"{served.kind}, effort {served.effort}, {counted(served.images, 'image')}"
+    behind = "" if served.current else "; behind the gallery: run `imgret publish` again"
+    return f"{served.address}, {held}, recall@10 {served.recall:.4f}{behind}"
 
 
 def _leftover(path: Path, size: int) -> str:

@@ -45,14 +45,15 @@ class Limits:
 class ServiceOptions:
     """What the service answers from, and to whom.
 
-    galleries: their folders by name; the first is meant where a request names none. trust: as in
-    Retriever. model: the run of a classifier. host: the address to listen on. uploads: the folder
-    that pictures are stored in. read_only: whether nothing may be written. allow_urls: whether
-    pictures may be fetched from addresses. origins: other sites whose pages may ask. log_format:
-    of a line a request. debug: whether each answer says how long it took.
+    galleries: their folders, or where they were published, by name; the first is meant where a
+    request names none. trust: as in Retriever. model: the run of a classifier. host: the address to
+    listen on. uploads: the folder that pictures are stored in. read_only: whether nothing may be
+    written. allow_urls: whether pictures may be fetched from addresses. origins: other sites whose
+    pages may ask. log_format: of a line a request. debug: whether each answer says how long it
+    took.
     """
 
-    galleries: Mapping[str, Path] = field(default_factory=dict)
+    galleries: Mapping[str, Path | str] = field(default_factory=dict)
     trust: bool = False
     model: Path | None = None
     host: str = LOOPBACK[0]

@@ -266,7 +266,7 @@ def service_of(request: Request) -> Service:
     return service
 
 
-def _opened(path: Path, options: ServiceOptions) -> Retriever:
+def _opened(path: Path | str, options: ServiceOptions) -> Retriever:
     retriever = Retriever(path, trust=options.trust)
     gallery = retriever.gallery
     if options.can_begin and not gallery.exists() and not gallery.path.is_file():

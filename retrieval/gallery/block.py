@@ -106,6 +106,11 @@ class Block:
         return as_matrix(self._rows["embedding"])
 
     @property
+    def checksums(self) -> np.ndarray:
+        """The stored checksums, (n,) int64."""
+        return np.asarray(self._rows["checksum"].to_numpy())
+
+    @property
     def damaged(self) -> np.ndarray:
         """Rows with a wrong checksum or no finite embedding, or with no reason why: (n,) bool."""
         embeddings = self._rows["embedding"]
@@ -131,6 +136,10 @@ class Block:
     def as_dicts(self) -> list[dict[str, Any]]:
         """Return each row as a dict of what is stored."""
         return list(self._rows.to_pylist())
+
+    def as_dicts_of(self, *names: Column) -> list[dict[str, Any]]:
+        """Return some columns of each row as a dict."""
+        return list(self._rows.select(list(names)).to_pylist())
 
     def count_distinct(self, name: Column) -> int:
         """Count the different values of a column."""

@@ -12,6 +12,8 @@ from pathlib import Path
 from retrieval.errors import GalleryError, GalleryWriteError
 from retrieval.files import make_folder, read_bounded, write_atomically
 from retrieval.gallery.run_progress import forget_note
+from retrieval.gallery.store_lease import leased
+from retrieval.objects import ObjectPath
 from retrieval.text import unwritable
 
 
@@ -22,6 +24,10 @@ def locked(folder: Path, wait: float) -> Iterator[None]:
     Raises GalleryError, naming the holder, when there is another still after so many seconds, and
     GalleryWriteError where a file of the gallery cannot be written meanwhile.
     """
+    if isinstance(folder, ObjectPath):
+        with leased(folder, wait):
+            yield
+        return
     from filelock import FileLock, Timeout  # who only searches needs neither
 
     lock = FileLock(folder / "lock", timeout=wait)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -17,8 +18,10 @@ from retrieval.gallery.dataset import changed
 from retrieval.gallery.filter import FAILED, INDEXED, LABELLED, NOTED
 from retrieval.index import GrowingIndex
 from retrieval.loader import load_images
+from retrieval.milvus import ServedAddress
 from retrieval.retriever.batches import encode_batches
 from retrieval.retriever.current import stamp
+from retrieval.retriever.file_neighbours import faiss_of
 from retrieval.retriever.plan import Plan
 from retrieval.retriever.publish import (
     load_index,
@@ -65,9 +68,17 @@ def estimate(plan: Plan, encoder: Encoder | None, reading: Reading) -> IndexEsti
     )
 
 
-def describe(gallery: Gallery) -> GalleryInfo:
-    """Describe a gallery in figures, with the path and reason of each failed row."""
-    return read_one_state(partial(_described, gallery))
+def describe(gallery: Gallery, address: ServedAddress | None = None) -> GalleryInfo:
+    """Describe a gallery in figures, with the path and reason of each failed row.
+
+    address: where it was published, which is described, too.
+    """
+    found = read_one_state(partial(_described, gallery))
+    if address is None:
+        return found
+    from retrieval.retriever.served import describe_served
+
+    return replace(found, served=describe_served(address, gallery))
 
 
 def _described(gallery: Gallery, leases: ExitStack) -> GalleryInfo:
@@ -88,7 +99,8 @@ def _described(gallery: Gallery, leases: ExitStack) -> GalleryInfo:
 def describe_state(snapshot: Snapshot) -> GalleryInfo:
     """Describe one published state, which is open, whatever was written since."""
     settings = snapshot.settings
-    return _told(snapshot.gallery, settings, snapshot.table, settings.index, snapshot.index)
+    faiss = faiss_of(snapshot)
+    return _told(snapshot.gallery, settings, snapshot.table, settings.index, faiss)
 
 
 def _told(

@@ -48,7 +48,7 @@ def test_what_looks_alike_stands_together_and_the_most_first(retriever: Retrieve
 def test_within_a_cluster_the_most_typical_is_the_first(retriever: Retriever) -> None:
     with retriever.open() as gallery:
         order = gallery.clusters()
-        vectors = gallery.state.vectors(order.ids[:10])
+        vectors = gallery.state.index.vectors(order.ids[:10])
         likeness = vectors @ vectors.mean(axis=0)
         assert likeness[:3].mean() > likeness[-3:].mean()
 

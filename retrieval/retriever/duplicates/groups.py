@@ -16,6 +16,7 @@ from functools import partial
 
 import numpy as np
 
+from retrieval.arguments import number, one_of, whole
 from retrieval.errors import ArgumentError, GalleryError
 from retrieval.gallery import Filter, Gallery, read_one_state
 from retrieval.progress import Progress
@@ -66,8 +67,10 @@ def find_duplicates(
     embeddings are copied to a scratch file.
     Raises ArgumentError, and GalleryError when the galleries' embeddings cannot be compared.
     """
-    if threshold is not None and not -1 <= threshold <= 1:
-        raise ArgumentError(f"The threshold is {threshold}. Give a cosine similarity from -1 to 1.")
+    one_of("tier", tier, TIERS)
+    if threshold is not None:
+        threshold = number("threshold", threshold, least=-1, most=1)
+    max_pixels = whole("max_pixels", max_pixels)
     if against is not None:
         _check_comparable(gallery, against)
 

@@ -13,7 +13,7 @@ from retrieval.gallery import Filter, Gallery, ImageTable
 from retrieval.gallery.filter import INDEXED
 from retrieval.index import EXACT_UP_TO, GrowingIndex
 from retrieval.progress import Progress
-from retrieval.retriever.current import open_snapshot
+from retrieval.retriever.current import open_indexed
 from retrieval.retriever.duplicates.candidates import IndexedNeighbours
 from retrieval.retriever.duplicates.crowds import CANDIDATES_HELD
 from retrieval.retriever.duplicates.embeddings import (
@@ -30,6 +30,7 @@ from retrieval.retriever.duplicates.stored import (
     read_stored,
 )
 from retrieval.retriever.duplicates.verified import VerifiedCandidates
+from retrieval.retriever.file_neighbours import faiss_of
 from retrieval.retriever.snapshot import Snapshot
 
 LARGE_FROM = EXACT_UP_TO  # images; more are compared through the gallery's index
@@ -150,6 +151,6 @@ def _open(
     if not all(counts) or sum(counts) <= LARGE_FROM:
         return tables, None
     if state is not None and len(galleries) == 1:
-        return tables, state.index
-    snapshot = open_snapshot(galleries[0])
-    return [snapshot.table, *tables[1:]], snapshot.index
+        return tables, faiss_of(state)
+    first, index, _ = open_indexed(galleries[0])
+    return [first, *tables[1:]], index

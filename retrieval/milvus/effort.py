@@ -1,0 +1,64 @@
+"""How hard Milvus has to search: learnt on vectors of the gallery, held against exact search."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from retrieval.draw import evenly_drawn
+from retrieval.index.cells import exact_neighbours, recalls
+from retrieval.index.effort import RECALL_AT, RECALL_WANTED, Known
+from retrieval.milvus.kinds import efforts
+from retrieval.milvus.neighbours import SearchedCollection
+from retrieval.milvus.rows import PublishedRows
+
+QUERIES = 500
+
+
+@dataclass(frozen=True)
+class LearntEffort:
+    """An effort of a search, and the recall@10 that it gave."""
+
+    effort: int
+    recall: float
+
+
+def known_neighbours(rows: PublishedRows, ids: np.ndarray, seed: int = 0) -> Known:
+    """Find the true neighbours of some of the rows of (n,) ids, themselves left out."""
+    asked = ids[evenly_drawn(len(ids), QUERIES, seed=seed)]
+    x = np.empty((len(asked), rows.transform.d_out), np.float32)
+    for place, of, vectors in _those(rows.vectors(), asked):
+        x[place] = vectors[of]
+    return Known(asked, x, *exact_neighbours(x, asked, rows.vectors()))
+
+
+def learn_served_effort(collection: SearchedCollection, known: Known) -> LearntEffort:
+    """Try efforts until one gives the recall wanted, two standard errors above it.
+
+    The most that there is is told with the recall that it gave.
+    """
+    said = collection.published
+    k = min(RECALL_AT + 1, said.rows)
+    learnt = LearntEffort(1, 1.0)
+    for effort in efforts(said.kind, said.rows):
+        tried = replace(collection, published=replace(said, effort=effort))
+        scores, found, _ = tried.search(known.x, k, passing=said.rows)
+        exact = known.exact[:, :RECALL_AT], known.scores[:, :RECALL_AT]
+        each = recalls(scores, found, known.ids, *exact)
+        learnt = LearntEffort(effort, round(float(each.mean()), 5))
+        if each.mean() - 2 * each.std() / math.sqrt(len(each)) >= RECALL_WANTED:
+            break
+    return learnt
+
+
+def _those(
+    batches: Iterator[tuple[np.ndarray, np.ndarray]], asked: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Batches with the places among asked, and in the batch, of the ids that both have."""
+    for ids, vectors in batches:
+        _, place, of = np.intersect1d(asked, ids, assume_unique=True, return_indices=True)
+        if len(place):
+            yield place, of, vectors
