@@ -16,7 +16,7 @@ import numpy as np
 
 from retrieval.errors import GalleryError
 from retrieval.milvus.changes import RowChanges, RowSums, changes_between
-from retrieval.milvus.collection import PROPERTY, HALF_WRITTEN, Collection, Published
+from retrieval.milvus.collection import HALF_WRITTEN, PROPERTY, Collection, Published
 from retrieval.milvus.effort import known_neighbours, learn_served_effort
 from retrieval.milvus.kinds import served_kind_for
 from retrieval.milvus.neighbours import SearchedCollection

@@ -19,7 +19,7 @@ import numpy as np
 from retrieval.errors import GalleryChangedError, ImgretError, ServerError
 from retrieval.libraries import how_to_install, is_installed
 from retrieval.milvus.address import TOKEN_NAME, ServedAddress
-from retrieval.milvus.collection import PROPERTY, HALF_WRITTEN, VECTOR, Collection
+from retrieval.milvus.collection import HALF_WRITTEN, PROPERTY, VECTOR, Collection
 from retrieval.milvus.kinds import INDEXES, MOST_FOUND, build_parameters
 from retrieval.progress import Progress
 from retrieval.text import one_sentence

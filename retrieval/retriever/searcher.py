@@ -281,8 +281,7 @@ class Searcher:
     ) -> _Made:
         """Return what `read` makes of the published state, whose rows stay until it is done.
 
-        It is called again where another command took them away before. stored, tries: see
-        _current().
+        It is called again where another command took them away. stored, tries: of _current().
         """
 
         def once(leases: contextlib.ExitStack) -> _Made:
@@ -302,8 +301,9 @@ class Searcher:
 
         state, lease = self._leased()
         with lease:
-            stored, settings = partial(self._current, stored=True), self._with_asked(state.settings)
-            yield OpenGallery(state, self._encoder_of(state), settings, self.address and stored)
+            stored = partial(self._current, stored=True) if self.address else None
+            how = self._encoder_of(state), self._with_asked(state.settings), stored
+            yield OpenGallery(state, *how)
 
     def is_current(self) -> bool:
         """Tell whether open() takes no time: what is published is open, and no server is asked."""

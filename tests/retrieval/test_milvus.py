@@ -17,7 +17,7 @@ from benchmarks.milvus_server import MilvusProcess
 from imgret import Filter, FilterError, GalleryError, Match, Retriever
 from imgret.server import ServiceOptions
 from retrieval.milvus import MilvusServer, Published, ServedAddress
-from retrieval.milvus.collection import PROPERTY, HALF_WRITTEN
+from retrieval.milvus.collection import HALF_WRITTEN, PROPERTY
 from tests.conftest import ROOT, Command
 from tests.imgret.server.started import in_thread
 from tests.retrieval.filters import ROWS, filters, row
