@@ -21,6 +21,7 @@ from retrieval.errors import ImgretError, ProcessError
 from retrieval.libraries import how_to_install, is_installed
 from retrieval.text import one_sentence
 
+LOOPBACK = "127."
 CALLS_AHEAD = 3  # that wait at each helper, so that it never waits for its worker
 SECONDS_UNPLACED = 60.0  # without any worker, until that is told
 UNPLACED = "Ray has had no place for a worker for %.0f seconds: it waits for %s."
@@ -71,15 +72,22 @@ def _join(address: str | None) -> None:
     if address is not None:
         ray.init(address=address, **quiet)
         return
+    if os.environ.get("RAY_ADDRESS", "").startswith(LOOPBACK):
+        _stay_on_loopback()
     try:
         ray.init(address="auto", **quiet)
     except ConnectionError:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        with contextlib.suppress(ImportError, AttributeError):  # else it asks for the network
-            from ray._private import ray_constants
-
-            ray_constants.ENABLE_RAY_CLUSTER = False
+        _stay_on_loopback()
         ray.init(address="local", _node_ip_address="127.0.0.1", include_dashboard=False, **quiet)
+
+
+def _stay_on_loopback() -> None:
+    """Keep Ray from taking this machine's address in its network for that of its loopback."""
+    with contextlib.suppress(ImportError, AttributeError):
+        from ray._private import ray_constants
+
+        ray_constants.ENABLE_RAY_CLUSTER = False
 
 
 def _nodes() -> list[dict[str, float]]:
