@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -183,7 +184,7 @@ def test_the_same_command_continues_after_its_driver_was_killed(folder: Path, ca
     one, several = folder.parent / "one.imgret", folder.parent / "several.imgret"
     Retriever(one).index(folder, **PLAIN)
     process = start(several, folder, cache)
-    until(lambda: (several / "images.lance").is_dir() and len(rows(several)) >= 16)
+    until(lambda: is_there(several, 16))
     workers = children(process.pid, "serve_jobs")
     process.kill()
     process.communicate()
@@ -202,7 +203,7 @@ def test_the_same_command_continues_after_its_driver_was_killed(folder: Path, ca
 def test_an_interrupt_ends_the_workers_and_keeps_what_is_whole(folder: Path, cache: Path) -> None:
     several = folder.parent / "several.imgret"
     process = start(several, folder, cache)
-    until(lambda: (several / "images.lance").is_dir() and len(rows(several)) >= 16)
+    until(lambda: is_there(several, 16))
     workers = children(process.pid, "serve_jobs")
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
@@ -316,3 +317,37 @@ def test_the_command_indexes_with_workers(folder: Path, imgret: Command) -> None
     wrong = imgret("index", "p", "--cluster", "slurm")
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert "cluster is 'slurm'. Give processes, ray" in wrong.stderr
+
+
+@pytest.mark.slow
+def test_runs_that_are_killed_at_random_moments_end_as_an_undisturbed_one(
+    folder: Path, cache: Path
+) -> None:
+    """The driver, and in between a worker of it; many small commits of small parts."""
+    one, several = folder.parent / "one.imgret", folder.parent / "several.imgret"
+    save_small(folder, *(f"{'ab'[n % 2]}/x{n:03}.png" for n in range(300)), first=1000)
+    Retriever(one).index(folder, **PLAIN)
+    moments, before, kills = random.Random(1), 0, 0  # noqa: S311
+    for _ in range(12):
+        process = start(several, folder, cache)
+        while process.poll() is None and not is_there(several, before + 1):
+            time.sleep(0.02)
+        time.sleep(moments.uniform(0, 0.3))
+        if process.poll() is None and moments.random() < 0.5:
+            os.kill(children(process.pid, "serve_jobs")[0], signal.SIGKILL)
+            time.sleep(moments.uniform(0, 0.5))
+        process.kill()
+        process.communicate()
+        kills += process.returncode == -signal.SIGKILL
+        now = len(rows(several))
+        assert now >= before
+        before = now
+    assert kills >= 4
+    assert Retriever(several).index(folder, **CLUSTER).failed == 1
+    assert stored(several) == stored(one)
+    assert answers(several, folder) == answers(one, folder)
+    assert faults(several) == []
+
+
+def is_there(gallery: Path, most: int) -> bool:
+    return (gallery / "images.lance").is_dir() and len(rows(gallery)) >= most

@@ -84,6 +84,10 @@ def started(gallery: Path, folder: Path, cache: Path, address: str, kind: str) -
 def test_a_lost_node_and_a_killed_driver_lose_and_double_nothing(
     cluster: Any, folder: Path, cache: Path, kind: str
 ) -> None:
+    import ray
+
+    if kind != "ray" and ray.util.get_node_ip_address() != NODE["node_ip_address"]:
+        pytest.skip("Ray's server for clients leaves the loopback, except below `unshare -n`")
     one, several = folder.parent / "one.imgret", folder.parent / "several.imgret"
     Retriever(one).index(folder, batch_size=8)
 
