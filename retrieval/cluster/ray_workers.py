@@ -181,25 +181,27 @@ class _Actor:
 
         self.slot: tuple[str, int] | None = None
         self.group: Any = None
-        needs: dict[str, Any] = {"num_cpus": places.cores, "num_gpus": places.gpus}
-        own: dict[str, Any] = {"scheduling_strategy": "SPREAD"}
         if places.helpers:
-            bundles = [{"CPU": places.cores, "GPU": places.gpus}, *[{"CPU": 1}] * places.helpers]
-            bundles = [{name: n for name, n in bundle.items() if n} for bundle in bundles]
+            first = {"CPU": places.cores, "GPU": places.gpus}
+            bundles = [{name: n for name, n in first.items() if n}, *[{"CPU": 1}] * places.helpers]
             self.group = ray.util.placement_group(bundles, strategy="PACK")
-            own = {"placement_group": self.group, "placement_group_bundle_index": 0}
-        self.actor = (
-            ray.remote(max_restarts=0)(RayHand)
-            .options(**needs, **own)
-            .remote(places.cores if not places.helpers else 0)
+        hand = ray.remote(max_restarts=0)(RayHand).options(
+            num_cpus=places.cores, num_gpus=places.gpus, scheduling_strategy=self._at(0)
         )
+        self.actor = hand.remote(0 if places.helpers else places.cores)
         helper = ray.remote(max_restarts=0)(RayHelper)
         self.helpers = [
-            helper.options(
-                num_cpus=1, placement_group=self.group, placement_group_bundle_index=1 + place
-            ).remote()
+            helper.options(num_cpus=1, scheduling_strategy=self._at(1 + place)).remote()
             for place in range(places.helpers)
         ]
+
+    def _at(self, bundle: int) -> Any:
+        """Where a process is to run: in a bundle of the group, or anywhere."""
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        if self.group is None:
+            return "SPREAD"
+        return PlacementGroupSchedulingStrategy(self.group, placement_group_bundle_index=bundle)
 
     def end(self) -> None:
         import ray

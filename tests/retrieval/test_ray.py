@@ -21,6 +21,7 @@ from tests.samples import command_environment
 
 pytestmark = [  # Ray forks this process to start its own
     pytest.mark.filterwarnings("ignore:lance is not fork-safe"),
+    pytest.mark.filterwarnings("ignore:Ray Client connection timed out"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 PICTURES, LONG = 320, 600
