@@ -16,7 +16,7 @@ from retrieval.errors import ProcessError
 from retrieval.retriever import Retriever, crew
 from retrieval.retriever.crew import ON_GPU, ray_places
 from tests.retrieval.stored import faults, rows, save_small
-from tests.retrieval.test_cluster import answers, stored, until
+from tests.retrieval.test_cluster import check_answers, stored, until
 from tests.samples import command_environment
 
 pytestmark = [  # Ray forks this process to start its own
@@ -109,7 +109,7 @@ def test_a_lost_node_and_a_killed_driver_lose_and_double_nothing(
     with started(several, folder, cache, cluster.address, kind) as driver:
         assert driver.wait(LONG) == 0, said.read_text()
     assert stored(several) == stored(one)
-    assert answers(several, folder) == answers(one, folder)
+    check_answers(several, one, folder)
     assert faults(several) == []
 
 
