@@ -21,7 +21,7 @@ from retrieval.errors import ImgretError, ProcessError
 from retrieval.libraries import how_to_install, is_installed
 from retrieval.text import one_sentence
 
-LOOPBACK = "127."
+LOOPBACK_BEGINS = "127."
 CALLS_AHEAD = 3  # that wait at each helper, so that it never waits for its worker
 SECONDS_UNPLACED = 60.0  # without any worker, until that is told
 UNPLACED = "Ray has had no place for a worker for %.0f seconds: it waits for %s."
@@ -72,7 +72,7 @@ def _join(address: str | None) -> None:
     if address is not None:
         ray.init(address=address, **quiet)
         return
-    if os.environ.get("RAY_ADDRESS", "").startswith(LOOPBACK):
+    if os.environ.get("RAY_ADDRESS", "").startswith(LOOPBACK_BEGINS):
         _stay_on_loopback()
     try:
         ray.init(address="auto", **quiet)
