@@ -22,10 +22,13 @@ from benchmarks import (
     largest,
     matching,
     mini,
+    objects,
     quality,
+    scale,
     searching,
     serving,
     starting,
+    steady,
     training,
 )
 from benchmarks.photographs import ROOT, SHARED
@@ -33,15 +36,18 @@ from benchmarks.table import Table, machine
 
 PARTS = {
     "indexing": indexing,
+    "objects": objects,
     "durability": durability,
     "cluster": cluster,
     "searching": searching,
     "serving": serving,
+    "steady": steady,
     "growth": growth,
     "largest": largest,
     "filters": filters,
     "kinds": kinds,
     "starting": starting,
+    "scale": scale,
     "exporting": exporting,
     "quality": quality,
     "matching": matching,

@@ -88,13 +88,13 @@ def measure(*, quick: bool) -> list[Table]:
 
 
 def _measure_size(table: Table, gallery: Path, size: str, folder: Path, *, quick: bool) -> None:
-    pictures = _pictures(size)
-    script = _script(pictures, folder)
+    pictures = sent_pictures(size)
+    script = made_script(pictures, folder)
     alone = _alone(gallery, pictures, quick=quick)
     table.add(size, "", "Retriever.search", f"{alone:.1f}", "1.00", "", "", "", "", "")
     for clients in QUICK_CLIENTS if quick else CLIENTS:
         for service in ("imgret serve", "plain"):
-            with _service(service, gallery) as (process, address):
+            with running_service(service, gallery) as (process, address):
                 _loaded(script, address, clients, 1, process)
                 load = _loaded(
                     script, address, clients, QUICK_SECONDS if quick else SECONDS, process
@@ -106,7 +106,7 @@ def _measure_size(table: Table, gallery: Path, size: str, folder: Path, *, quick
             )  # fmt: skip
 
 
-def _pictures(size: str) -> list[bytes]:
+def sent_pictures(size: str) -> list[bytes]:
     """Real photographs side by side, of about so many bytes."""
     width, height, wanted = SIZES_SENT[size]
     chance = random.Random(0)
@@ -133,7 +133,7 @@ def _near(image: Image.Image, wanted: int) -> bytes:
     return min(map(encoded, range(40, 100, 3)), key=lambda data: abs(len(data) - wanted))
 
 
-def _script(pictures: list[bytes], folder: Path) -> Path:
+def made_script(pictures: list[bytes], folder: Path) -> Path:
     """Write what wrk sends."""
     folder.mkdir()
     head = b"--wrk\r\nContent-Disposition: form-data; name=picture; filename=a.jpg\r\n"
@@ -158,7 +158,7 @@ def _alone(gallery: Path, pictures: list[bytes], *, quick: bool) -> float:
 
 
 @contextlib.contextmanager
-def _service(name: str, gallery: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+def running_service(name: str, gallery: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from imgret.options import FileToWrite, FolderToWrite, NamedPath
+from imgret.path_types import FileToWrite, FolderToWrite, NamedPath
 from retrieval.files import identity, is_a_file
 
 

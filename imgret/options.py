@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from imgret.path_types import FileToWrite, FolderToWrite, NamedPath
 from imgret.ranges import DecimalNumber, WholeNumber
-from retrieval.arguments import is_address
-from retrieval.files import check_can_make, check_folder, is_a_file, is_a_folder
 from retrieval.suggestion import did_you_mean
-from retrieval.text import listed, unwritable
 from retrieval.words import (
     BY_FOLDER,
     DEFAULT_MAX_PIXELS,
@@ -41,22 +39,6 @@ TRUST = "imgret.trust"
 PAGES = (".html", ".htm")
 
 
-class NamedPath(click.Path):
-    """A path that is no address, and not "": an unset variable is not the working directory."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path as click.Path does."""
-        if value == "":
-            self.fail("The path is empty. Give a path.", param, ctx)
-        if is_address(value):
-            self.fail(f"{value} is an address. Give a path on this machine.", param, ctx)
-        if not self.dir_okay and is_a_folder(value):
-            self.fail(f"{value} is a folder. Name a file.", param, ctx)
-        if not self.file_okay and is_a_file(value):
-            self.fail(f"{value} is a file. Name a folder.", param, ctx)
-        return super().convert(value, param, ctx)
-
-
 class TransformOption(click.Option):
     """--transform; its help lists the table of transforms, which is imported for that alone."""
 
@@ -82,45 +64,6 @@ class OneOf(_Words):
                 ctx,
             )
         return super().convert(value, param, ctx)
-
-
-class FileToWrite(NamedPath):
-    """A file that the command writes at its end; whether it can is checked before the work.
-
-    suffixes: those that it may have, in any case; by default any.
-    """
-
-    def __init__(self, *suffixes: str) -> None:
-        super().__init__(path_type=Path, dir_okay=False)
-        self.suffixes = suffixes
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path. Raises WriteError where its folder is not there."""
-        file = super().convert(value, param, ctx)
-        if self.suffixes and file.suffix.lower() not in self.suffixes:
-            known = listed(self.suffixes, "or")
-            self.fail(f"{file} has an unknown suffix. Use {known}.", param, ctx)
-        try:
-            check_folder(file)
-        except OSError as error:
-            raise unwritable(file, error) from error
-        return file
-
-
-class FolderToWrite(NamedPath):
-    """A folder that the command makes at its end, with those above it."""
-
-    def __init__(self) -> None:
-        super().__init__(path_type=Path, file_okay=False)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path. Raises WriteError where it cannot be made."""
-        folder = super().convert(value, param, ctx)
-        try:
-            check_can_make(folder)
-        except OSError as error:
-            raise unwritable(folder, error) from error
-        return folder
 
 
 class Whole(WholeNumbers):
@@ -260,11 +203,12 @@ def gallery_option(function: Function) -> Function:
     """Add --gallery, which IMGRET_GALLERY may give too; None without either."""
     return click.option(
         "--gallery",
-        type=NamedPath(path_type=Path, file_okay=False),
+        type=NamedPath(path_type=Path, file_okay=False, stores=True),
         metavar="FOLDER",
         envvar="IMGRET_GALLERY",
         show_envvar=True,
-        help="The gallery's folder; by default .imgret here or in the nearest folder above.",
+        help="The gallery's folder, or its address such as s3://bucket/photos.imgret; by default "
+        ".imgret here or in the nearest folder above.",
     )(function)
 
 

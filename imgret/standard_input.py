@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from retrieval.errors import ImageError, QueryError
+from retrieval.objects import place_of
 
 HERE = Path("-")
 HEAD = 4096  # bytes that tell a list of names from something else
@@ -31,7 +32,7 @@ def named_images(images: Sequence[str]) -> Iterator[tuple[list[Path], Path]]:
         given = Path(folder) / "query"
         names: list[Path] = []
         for image in images:
-            names += _of_standard_input(given) if image == "-" else [Path(image)]
+            names += _of_standard_input(given) if image == "-" else [place_of(image)]
         try:
             yield names, given
         except ImageError as error:
@@ -40,7 +41,8 @@ def named_images(images: Sequence[str]) -> Iterator[tuple[list[Path], Path]]:
 
 def shown(query: Path, given: Path) -> Path:
     """Return a query's name (or several), with `-` for the image from standard input."""
-    return Path(str(query).replace(str(given), str(HERE)))
+    text = str(query)
+    return Path(text.replace(str(given), str(HERE))) if str(given) in text else query
 
 
 def _of_standard_input(given: Path) -> list[Path]:
@@ -50,10 +52,19 @@ def _of_standard_input(given: Path) -> list[Path]:
     if sniff(content[:64]):
         given.write_bytes(content)
         return [given]
-    names = [Path(name) for name in _names(content)]
+    names = [_place(name) for name in _names(content)]
     if not (names and _is_there(names[0])):
         _check_names(content[:HEAD])
     return names
+
+
+def _place(name: str) -> Path:
+    try:
+        return place_of(name)
+    except ValueError as error:
+        raise QueryError(
+            f"{error}, on standard input. Give names of files or such addresses."
+        ) from error
 
 
 def _is_there(name: Path) -> bool:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 import operator
 import os
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from retrieval.errors import ArgumentError
-
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+from retrieval.objects import is_address, place_of
 
 Paths: TypeAlias = str | Path | Sequence[str | Path]
 
@@ -60,28 +58,22 @@ def prior_of(prior_known: float) -> float:
     return prior
 
 
-def is_address(text: object) -> bool:
-    """Tell whether a text is an address, and no path.
+def path_of(name: str, value: Any, *, stores: bool = False) -> Path:
+    """Return a path that is not "", as an unset variable is.
 
-    >>> is_address("s3://pictures/a.jpg"), is_address("pictures/a.jpg")
-    (True, False)
-    """
-    return isinstance(text, str) and _ADDRESS.match(text) is not None
+    stores: whether it may be an address in an object store. Raises ArgumentError.
 
-
-def path_of(name: str, value: Any) -> Path:
-    """Return a path that is neither "", as an unset variable is, nor an address.
-
-    Raises ArgumentError.
-
-    >>> path_of("gallery", "cars").name
-    'cars'
+    >>> path_of("gallery", "cars").name, str(path_of("gallery", "s3://photos/cars", stores=True))
+    ('cars', 's3://photos/cars')
     """
     if not value or not isinstance(value, str | os.PathLike):
         raise ArgumentError(f"{name} is {value!r}. Give a path.")
-    if is_address(value):
+    if is_address(value) and not stores:
         raise ArgumentError(f"{name} is {value!r}, an address. Give a path on this machine.")
-    return Path(value)
+    try:
+        return place_of(value)
+    except ValueError as error:
+        raise ArgumentError(f"{name} is wrong: {error}. Give a path or such an address.") from error
 
 
 def as_name(name: str, value: Any) -> str:
@@ -103,7 +95,7 @@ def as_paths(paths: Paths) -> list[Path]:
     """
     several = isinstance(paths, Iterable) and not isinstance(paths, str | os.PathLike)
     listed: list[Any] = list(paths) if several else [paths]  # type: ignore[arg-type]
-    return [path_of("a path", path) for path in listed]
+    return [path_of("a path", path, stores=True) for path in listed]
 
 
 def check_text(name: str, value: Any) -> None:

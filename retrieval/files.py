@@ -1,5 +1,7 @@
 """Files and folders that are replaced whole or not at all, and are on the disk when that is said.
 
+An object of a store is both by itself: the same functions write and read it.
+
 A new file is made beside the old one under a name of ours, synced and renamed, and then its folder
 is synced. A process that dies, or a machine that loses power, leaves the old one or the new one
 (Pillai et al. 2014, "All file systems are not created equal"). While a file is being made its maker
@@ -15,20 +17,22 @@ import os
 import secrets
 import shutil
 import stat
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from io import BufferedReader
+from io import BufferedReader, BytesIO
 from pathlib import Path
+
+from retrieval.claims import PREFIX, is_abandoned, lock_file, new_file
+from retrieval.objects import ObjectChangedError, ObjectPath, place_of
 
 try:
     import fcntl
 except ImportError:  # Windows, which deletes and renames no file that is open
     fcntl = None  # type: ignore[assignment]
 
-PREFIX = ".imgret-part-"
-ABANDONED = 24 * 3600  # seconds; where there are no locks, a file so old is nobody's
 RENAMES_TRIED, PAUSE = (
     6,
     0.1,
@@ -47,6 +51,9 @@ class IndexFiles:
 
 def write_atomically(file: Path, content: bytes) -> None:
     """Replace a file's content so that any crash leaves the old or the new one."""
+    if isinstance(file, ObjectPath):
+        file.put(content)
+        return
     with replaced(file) as made:
         made.write_bytes(content)
 
@@ -56,7 +63,12 @@ def write_new(file: Path, content: bytes) -> bool:
 
     Returns False, and changes nothing, where there is one. Raises OSError.
     """
-    made, handle = _new_file(file.parent, file.suffix)
+    if isinstance(file, ObjectPath):
+        with contextlib.suppress(ObjectChangedError):
+            file.put(content, over="")
+            return True
+        return False
+    made, handle = new_file(file.parent, file.suffix)
     try:
         with contextlib.closing(os.fdopen(handle, "wb", closefd=False)) as stream:
             stream.write(content)
@@ -79,10 +91,14 @@ def replaced(file: Path, *, durable: bool = True) -> Iterator[Path]:
     After an exception the old file is as it was. durable: whether the new one is on the disk when
     this returns; what can be made again at no cost need not be. Raises OSError.
     """
+    if isinstance(file, ObjectPath):
+        with _sent(file) as made:
+            yield made
+        return
     folder = file.parent
     _sweep_once(folder)
     try:
-        made, handle = _new_file(folder, file.suffix)
+        made, handle = new_file(folder, file.suffix)
     except OSError as error:
         error.filename = str(file)  # whoever reads of it knows that name
         raise
@@ -109,6 +125,16 @@ def replaced(file: Path, *, durable: bool = True) -> Iterator[Path]:
             raise
 
 
+@contextlib.contextmanager
+def _sent(file: ObjectPath) -> Iterator[Path]:
+    """Give a file on this machine to write; at the end its content becomes that of an object."""
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
+        made = Path(folder, file.name)
+        made.touch()
+        yield made
+        file.send(made)
+
+
 def put_in_place(made: Path, place: Path) -> None:
     """Rename a file or a folder; a file that is at the place is replaced.
 
@@ -132,8 +158,12 @@ def put_in_place(made: Path, place: Path) -> None:
 def new_folder(folder: Path) -> Iterator[Path]:
     """Give a new folder to fill; at the end it is renamed to `folder`, which must not be there.
 
-    After an exception nothing is left. Raises OSError.
+    After an exception nothing is left. In a store it is filled in its place: Lance's tables are
+    there once their last object is. Raises OSError.
     """
+    if isinstance(folder, ObjectPath):
+        yield folder
+        return
     with scratch_folder(folder.parent) as made:
         yield made
         sync_tree(made)
@@ -143,6 +173,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 def make_folder(folder: Path) -> None:
     """Make a folder, and those above it, where they are not there. Raises OSError."""
+    if isinstance(folder, ObjectPath):
+        return
     folder = folder.absolute()
     missing = [above for above in (folder, *folder.parents) if not above.exists()]
     folder.mkdir(parents=True, exist_ok=True)
@@ -152,6 +184,8 @@ def make_folder(folder: Path) -> None:
 
 def check_folder(file: Path) -> None:
     """Raise OSError unless the folder of a file is there, and takes a name of its length."""
+    if isinstance(file, ObjectPath):
+        return
     if not stat.S_ISDIR(file.absolute().parent.stat().st_mode):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(file))
     with contextlib.suppress(FileNotFoundError):
@@ -160,6 +194,9 @@ def check_folder(file: Path) -> None:
 
 def check_can_make(folder: Path) -> None:
     """Raise OSError unless a folder can be made, or be written to where it is there already."""
+    if isinstance(folder, ObjectPath):
+        folder.is_dir()
+        return
     above = folder.absolute()
     while not is_there(above):
         above = above.parent
@@ -176,7 +213,7 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
     handle = os.open(made, os.O_RDONLY) if fcntl else None
     try:
         if handle is not None:
-            _lock(handle)
+            lock_file(handle)
         yield made
     finally:
         shutil.rmtree(made, ignore_errors=True)
@@ -186,6 +223,8 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
 
 def sync(path: Path) -> None:
     """Have the disk hold a file's content, or a folder's names. Raises OSError for a file."""
+    if isinstance(path, ObjectPath):
+        return
     if path.is_dir():
         with contextlib.suppress(OSError):  # Windows and some network shares know no such thing
             _sync(path, os.O_RDONLY)
@@ -205,11 +244,13 @@ def sync_tree(folder: Path) -> None:
 
 def leftovers(folder: Path) -> list[Path]:
     """List what killed processes were making in a folder, not what is still being made."""
+    if isinstance(folder, ObjectPath):
+        return []
     try:
         names = [entry.name for entry in os.scandir(folder) if entry.name.startswith(PREFIX)]
     except OSError:
         return []
-    return [folder / name for name in sorted(names) if _is_abandoned(folder / name)]
+    return [folder / name for name in sorted(names) if is_abandoned(folder / name)]
 
 
 def sweep(folder: Path) -> None:
@@ -220,6 +261,10 @@ def sweep(folder: Path) -> None:
 
 def delete(path: Path) -> None:
     """Delete a file or a folder and all in it, as far as that goes; a link, not what it names."""
+    if isinstance(path, ObjectPath):
+        with contextlib.suppress(OSError):
+            path.delete_below()
+        return
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -228,12 +273,16 @@ def delete(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def opened(file: Path) -> Iterator[BufferedReader]:
+def opened(file: Path) -> Iterator[BufferedReader | BytesIO]:
     """Open a regular file, or what a link to one names, for reading.
 
     A pipe or a device is not waited for: it may come from a stranger, and never end. Raises
     OSError.
     """
+    if isinstance(file, ObjectPath):
+        with file.open("rb") as stream:
+            yield stream
+        return
     handle = os.open(file, os.O_RDONLY | NO_WAIT)
     with os.fdopen(handle, "rb") as stream:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
@@ -259,6 +308,8 @@ def read_bounded(file: Path, most: int, *, is_named: bool = False) -> bytes:
     Any other may come from a stranger, and never end: a link, a pipe or a device is not opened.
     Raises FileNotFoundError, other OSErrors, and ValueError with a reason.
     """
+    if isinstance(file, ObjectPath):
+        return file.read_with_facts(most)[0]
     if is_named:
         with file.open("rb") as stream:
             content = stream.read(most + 1)
@@ -277,6 +328,8 @@ def read_bounded(file: Path, most: int, *, is_named: bool = False) -> bytes:
 
 def disk_use(path: Path) -> int:
     """Return the bytes of a file, or of all files below a folder."""
+    if isinstance(path, ObjectPath):
+        return sum(facts.size for _, facts in path.all_below())
     if path.is_dir() and not path.is_symlink():
         return sum(f.lstat().st_size for f in path.rglob("*") if not f.is_dir() or f.is_symlink())
     return path.lstat().st_size if is_there(path) else 0
@@ -290,7 +343,7 @@ def is_there(path: Path) -> bool:
 def is_a_file(name: str | Path) -> bool:
     """Whether a file has this name; no for what can be no name."""
     try:
-        return Path(name).is_file()
+        return place_of(name).is_file()
     except (OSError, ValueError):  # longer than a name can be, or with NUL in it
         return False
 
@@ -298,13 +351,18 @@ def is_a_file(name: str | Path) -> bool:
 def is_a_folder(name: str | Path) -> bool:
     """Whether a folder has this name; no for what can be no name."""
     try:
-        return Path(name).is_dir()
+        return place_of(name).is_dir()
     except (OSError, ValueError):
         return False
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """Return what tells a folder or file from all others; None where there is none."""
+    """Return what tells a folder or file from all others; None where there is none.
+
+    A folder of objects is a name alone, which nothing can take the place of.
+    """
+    if isinstance(path, ObjectPath):
+        return None
     try:
         status = path.stat()
     except OSError:
@@ -323,41 +381,6 @@ def modified_ns(status: os.stat_result) -> int:
 @lru_cache(maxsize=4096)
 def _sweep_once(folder: Path) -> None:
     sweep(folder)
-
-
-def _new_file(folder: Path, suffix: str) -> tuple[Path, int]:
-    """An empty file that is ours, and the handle that holds its lock."""
-    while True:
-        made = folder / f"{PREFIX}{secrets.token_hex(6)}{suffix[:32]}"
-        handle = os.open(made, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)  # what the umask leaves
-        _lock(handle)
-        if made.exists():  # else another process swept it in the moment before the lock
-            return made, handle
-        os.close(handle)
-
-
-def _lock(handle: int) -> None:
-    if fcntl:
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def _is_abandoned(path: Path) -> bool:
-    if not fcntl:
-        with contextlib.suppress(OSError):
-            return time.time() - path.lstat().st_mtime > ABANDONED
-        return False
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    finally:
-        os.close(handle)
-    return True
 
 
 def _sync(path: Path, flags: int) -> None:

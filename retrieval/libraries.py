@@ -13,6 +13,7 @@ WHOLE, LIGHT = "imgret", "imgret-light"
 NEEDED_TO_TRAIN = ("torch", "timm", "torchvision", "captum", "huggingface_hub")
 EXTRAS = {
     "mcp": "mcp",
+    "obstore": "objects",
     "onnx": "onnx",
     "pillow_jxl": "jxl",
     "rawpy": "raw",

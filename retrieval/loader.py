@@ -8,11 +8,11 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 
 import numpy as np
 
 from retrieval.errors import ImageError
-from retrieval.files import modified_ns
 from retrieval.images import (
     DEFAULT_MAX_PIXELS,
     Decoded,
@@ -24,6 +24,7 @@ from retrieval.images import (
     file_budget,
     read_bytes,
 )
+from retrieval.objects import ObjectPath
 from retrieval.threads import CPU_SECONDS, default_workers, in_time, map_ahead
 
 __all__ = [
@@ -37,6 +38,8 @@ __all__ = [
 ]
 
 LARGE_FILE = 1 << 26  # bytes
+OBJECT_FETCHERS, OBJECTS_AHEAD = 48, 192  # threads; objects
+BYTES_AHEAD = 1 << 28  # that wait to be decoded; twice that at most
 _TOO_SLOW = "takes more than {:.0f} seconds to decode; save it again in another format"
 TOO_SLOW = _TOO_SLOW.format(CPU_SECONDS)
 
@@ -50,9 +53,9 @@ class Loaded:
     """The outcome of loading one file.
 
     size, mtime_ns: of what was read. sha256: of its content, hex; "" where it could not be read.
-    read_ns: when the reading began, of this machine's clock. width, height: upright, 0 where
-    unknown. pixels: (s, s, 3) uint8, or None where the content was known already or error says why
-    it cannot be used. facts: None where it was not decoded.
+    etag: of an object. read_ns: when the reading began, of this machine's clock. width, height:
+    upright, 0 where unknown. pixels: (s, s, 3) uint8, or None where the content was known already
+    or error says why it cannot be used. facts: None where it was not decoded.
     """
 
     file: ImageFile
@@ -65,6 +68,7 @@ class Loaded:
     error: str | None = None
     facts: PictureFacts | None = None
     read_ns: int = 0
+    etag: str | None = None
 
 
 def load_image(
@@ -100,8 +104,19 @@ def load_images(
 
     workers: decoding threads, by default one a core; Pillow decodes outside Python's lock. What
     takes more than cpu_seconds has an error; nobody waits for it, neither here nor where this is
-    closed.
+    closed. Objects of a store are fetched by many more threads, far enough ahead that decoding
+    does not wait for the network.
     """
+    waiting = iter(files)
+    first = next(waiting, None)
+    if first is None:
+        return _nothing()
+    files = chain([first], waiting)
+    if isinstance(first.path, ObjectPath):
+        return _load_objects(
+            files, partial(_decoded, preprocessing=preprocessing, max_pixels=max_pixels, crop=crop),
+            is_known, workers=workers or default_workers(), ahead=ahead, cpu_seconds=cpu_seconds,
+        )  # fmt: skip
     begun: dict[ImageFile, Loaded] = {}  # what is known of those that are being decoded
 
     def load(file: ImageFile) -> Loaded:
@@ -125,6 +140,43 @@ def load_images(
         load, files, late=late, workers=workers or default_workers(), ahead=ahead,
         cpu_seconds=cpu_seconds,
     )  # fmt: skip
+
+
+def _nothing() -> Generator[Loaded, None, None]:
+    yield from ()
+
+
+def _load_objects(
+    files: Iterable[ImageFile],
+    decode: Callable[[Loaded, bytes], Loaded],
+    is_known: Callable[[str], bool],
+    *,
+    workers: int,
+    ahead: int,
+    cpu_seconds: float,
+) -> Generator[Loaded, None, None]:
+    """Load objects of a store in two steps: fetch by many threads, then decode by one a core."""
+    fetched = map_ahead(
+        partial(_read, is_known=is_known), files,
+        late=lambda file: (Loaded(file, file.size, file.mtime_ns, error=TOO_SLOW), None),
+        workers=OBJECT_FETCHERS, ahead=OBJECTS_AHEAD, cpu_seconds=cpu_seconds, name="imgret-fetch",
+        cost=lambda file: max(0, file.size), most_cost=BYTES_AHEAD,
+    )  # fmt: skip
+
+    def work(read: tuple[Loaded, bytes | None]) -> Loaded:
+        loaded, data = read
+        return loaded if data is None else decode(loaded, data)
+
+    decoded = map_ahead(
+        work, fetched, late=lambda read: replace(read[0], error=TOO_SLOW), workers=workers,
+        ahead=ahead, cpu_seconds=cpu_seconds, cost=lambda read: len(read[1] or b""),
+        most_cost=BYTES_AHEAD,
+    )  # fmt: skip
+    try:
+        yield from decoded
+    finally:
+        decoded.close()
+        fetched.close()
 
 
 def read_undecoded(file: ImageFile, reason: str) -> Loaded:
@@ -163,11 +215,11 @@ def _read(file: ImageFile, is_known: Callable[[str], bool]) -> tuple[Loaded, byt
         return Loaded(file, file.size, file.mtime_ns, error=file.error), None
     began = time.time_ns()
     try:
-        data, stat = read_bytes(file.path)
+        data, stamp = read_bytes(file.path, file.etag)
     except ImageError as error:
         return Loaded(file, file.size, file.mtime_ns, error=str(error)), None
     sha256 = hashlib.sha256(data).hexdigest()
-    read = Loaded(file, len(data), modified_ns(stat), sha256, read_ns=began)
+    read = Loaded(file, len(data), stamp.mtime_ns, sha256, read_ns=began, etag=stamp.etag)
     return read, None if is_known(sha256) else data
 
 

@@ -9,9 +9,9 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from retrieval.arguments import is_address
 from retrieval.errors import RecipeError, first_fault
 from retrieval.files import read_bounded
+from retrieval.objects import is_address
 from retrieval.suggestion import did_you_mean
 from retrieval.text import check_nesting, one_sentence
 

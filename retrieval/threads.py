@@ -115,13 +115,15 @@ def map_ahead(
     ahead: int = 64,
     cpu_seconds: float = CPU_SECONDS,
     name: str = "imgret-decode",
+    cost: Callable[[Item], int] = lambda _: 0,
+    most_cost: int = 0,
 ) -> Generator[Result, None, None]:
     """Apply a function to each item, in order, at most `ahead` of them in advance.
 
     late: what stands in place of a result that takes more than cpu_seconds. What function raises
-    is raised here.
+    is raised here. cost: of an item; no more than most_cost pays for are begun, but one always is.
     """
-    todo = iter(items)
+    todo, begun = iter(items), 0
     waiting: deque[tuple[Item, _Job[object]]] = deque()
     threads = _Threads(workers, name)
 
@@ -130,16 +132,25 @@ def map_ahead(
         waiting.append((item, job))
         threads.submit(job)
 
+    def fill() -> None:
+        nonlocal begun
+        while len(waiting) < ahead and (not waiting or begun <= most_cost):
+            for item in islice(todo, 1):
+                begun += cost(item)
+                start(item)
+                break
+            else:
+                return
+
     try:
-        for item in islice(todo, ahead):
-            start(item)
+        fill()
         while waiting:
             item, job = waiting.popleft()
             in_time = _wait(job, cpu_seconds)
             if not in_time:
                 threads.give_up(job)
-            for following in islice(todo, 1):
-                start(following)
+            begun -= cost(item)
+            fill()
             yield _result(job) if in_time else late(item)  # type: ignore[misc]
     finally:
         for _, job in waiting:

@@ -13,7 +13,6 @@ from imgret.command import Command
 from imgret.experiment import find_experiment
 from imgret.intervals import INTERVALS
 from imgret.options import (
-    NamedPath,
     check_protocol,
     checksum_option,
     engine_option,
@@ -24,6 +23,7 @@ from imgret.options import (
     report_option,
     settings_options,
 )
+from imgret.path_types import NamedPath
 from imgret.streams import say, tell
 from retrieval.words import (
     BY_FOLDER,

@@ -10,7 +10,6 @@ import click
 from imgret.command import Command
 from imgret.exits import FOUND, NOTHING
 from imgret.options import (
-    NamedPath,
     OneOf,
     existing_gallery,
     format_option,
@@ -20,8 +19,10 @@ from imgret.options import (
     trust_option,
     trusted,
 )
+from imgret.path_types import NamedPath
 from imgret.ranges import DecimalNumber
 from imgret.streams import say
+from retrieval.objects import place_of
 from retrieval.words import TIERS
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ Examples:
 @trust_option
 @click.option(
     "--against",
-    type=NamedPath(path_type=Path),
+    type=NamedPath(path_type=Path, stores=True),
     metavar="FOLDER",
     help="Another gallery: find only groups with images of both, and keep its images.",
 )
@@ -111,7 +112,7 @@ def _tell(report: DuplicateReport) -> None:
     from imgret.output import shown_path
 
     for path, reason in report.failures:
-        say(f"imgret: left out: {shown_path(Path(path))}: {reason}")
+        say(f"imgret: left out: {shown_path(place_of(path))}: {reason}")
     if report.approximate:
         say(f"neighbours  {APPROXIMATE}{_recall(report)}")
     if report.threshold is not None:
@@ -177,7 +178,8 @@ def _as_json(report: DuplicateReport) -> dict[str, Any]:
         "approximate": report.approximate,
         "recall": report.recall,
         "left_out": [
-            {"path": shown_path(Path(path)), "reason": reason} for path, reason in report.failures
+            {"path": shown_path(place_of(path)), "reason": reason}
+            for path, reason in report.failures
         ],
         "groups": [
             {"tier": group.tier, "members": [_member(row) for row in _rows(number, group)]}

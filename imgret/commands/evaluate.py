@@ -11,7 +11,6 @@ import click
 from imgret.command import Command
 from imgret.intervals import INTERVALS
 from imgret.options import (
-    NamedPath,
     check_protocol,
     existing_gallery,
     format_option,
@@ -25,6 +24,7 @@ from imgret.options import (
     trust_option,
     trusted,
 )
+from imgret.path_types import NamedPath
 from imgret.ranges import WholeNumber
 from imgret.streams import say, tell
 from retrieval.text import counted

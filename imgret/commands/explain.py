@@ -9,7 +9,8 @@ import click
 
 from imgret.command import Command, check_not_read
 from imgret.exits import ERROR, NOTHING
-from imgret.options import FileToWrite, NamedPath, OneOf, report_option
+from imgret.options import OneOf, report_option
+from imgret.path_types import FileToWrite, NamedPath
 from imgret.ranges import WholeNumber
 from imgret.streams import say
 

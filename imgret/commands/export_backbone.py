@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from imgret.command import Command
-from imgret.options import NamedPath, settings_options
+from imgret.options import settings_options
+from imgret.path_types import NamedPath
 
 
 @click.command(

@@ -12,7 +12,6 @@ from imgret.command import Command
 from imgret.exits import ERROR, NOTHING
 from imgret.experiment import find_experiment
 from imgret.options import (
-    NamedPath,
     checksum_option,
     engine_option,
     format_option,
@@ -24,6 +23,7 @@ from imgret.options import (
     trusted,
     was_given,
 )
+from imgret.path_types import NamedPath
 from imgret.ranges import WholeNumber
 from imgret.streams import say
 from retrieval.text import counted
@@ -47,7 +47,7 @@ Examples:
   imgret index --compact
 """,
 )
-@click.argument("paths", nargs=-1, type=NamedPath(path_type=Path))
+@click.argument("paths", nargs=-1, type=NamedPath(path_type=Path, stores=True))
 @gallery_option
 @trust_option
 @click.option(

@@ -11,7 +11,8 @@ import click
 
 from imgret.command import Command
 from imgret.exits import ERROR, FOUND
-from imgret.options import NamedPath, figures_option, format_option, report_option
+from imgret.options import figures_option, format_option, report_option
+from imgret.path_types import NamedPath
 from imgret.streams import say
 
 if TYPE_CHECKING:

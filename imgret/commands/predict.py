@@ -9,7 +9,8 @@ import click
 
 from imgret.command import Command
 from imgret.exits import ERROR, FOUND, NOTHING
-from imgret.options import NamedPath, format_option
+from imgret.options import format_option
+from imgret.path_types import NamedPath
 from imgret.ranges import WholeNumber
 from imgret.streams import say
 

@@ -12,7 +12,6 @@ import click
 from imgret.command import Command, check_not_read
 from imgret.exits import ERROR, FOUND, NOTHING
 from imgret.options import (
-    NamedPath,
     WholeNumbers,
     engine_option,
     existing_gallery,
@@ -25,6 +24,7 @@ from imgret.options import (
     trust_option,
     trusted,
 )
+from imgret.path_types import NamedPath
 from imgret.process import importing
 from imgret.ranges import DecimalNumber, FiniteNumber, WholeNumber
 from imgret.standard_input import HERE, named_images, shown
@@ -76,7 +76,7 @@ Examples:
   imgret query photo.jpg --format paths -0 | xargs -0 cp -t similar/
 """,
 )
-@click.argument("images", nargs=-1, required=True, type=NamedPath())
+@click.argument("images", nargs=-1, required=True, type=NamedPath(stores=True))
 @gallery_option
 @trust_option
 @click.option(

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from imgret.command import Command
-from imgret.options import NamedPath, existing_gallery, gallery_option
+from imgret.options import existing_gallery, gallery_option
+from imgret.path_types import NamedPath
 from imgret.streams import say, tell
 
 
@@ -20,7 +21,7 @@ Examples:
   imgret remove cars/a.jpg cars/b.jpg
 """,
 )
-@click.argument("paths", nargs=-1, required=True, type=NamedPath(path_type=Path))
+@click.argument("paths", nargs=-1, required=True, type=NamedPath(path_type=Path, stores=True))
 @gallery_option
 def remove_command(paths: tuple[Path, ...], gallery: Path | None) -> int:
     """Drop images, and all images below folders, from a gallery; their files stay.

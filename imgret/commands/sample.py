@@ -9,7 +9,7 @@ from shlex import quote
 import click
 
 from imgret.command import Command
-from imgret.options import NamedPath
+from imgret.path_types import NamedPath
 from imgret.ranges import WholeNumber
 from imgret.streams import say
 

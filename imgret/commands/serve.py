@@ -11,22 +11,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imgret.command import Command
-from imgret.options import (
-    FolderToWrite,
-    NamedPath,
-    OneOf,
-    existing_gallery,
-    trust_option,
-    trusted,
-)
+from imgret.options import OneOf, existing_gallery, trust_option, trusted
+from imgret.path_types import FolderToWrite, NamedPath
 from imgret.ranges import WholeNumber
 from imgret.streams import say, tell
+from retrieval.files import is_a_file, is_a_folder
 
 if TYPE_CHECKING:
     from imgret.server import Tokens
 
 DEFAULT_PORT = 8000
 TOKEN_VARIABLE = "IMGRET_TOKEN"  # noqa: S105  its name
+GALLERY_PATH = NamedPath(path_type=Path, stores=True)
 NAMED_GALLERY = re.compile(r"([A-Za-z0-9_-]{1,64})=(.+)", re.DOTALL)
 ORIGIN = re.compile(r"https?://[^/?#@\s]+")
 
@@ -42,7 +38,7 @@ Examples:
   IMGRET_TOKEN=$(openssl rand -hex 24) imgret serve --host 0.0.0.0
 """,
 )
-@click.argument("galleries", metavar="[GALLERY | NAME=GALLERY]...", nargs=-1, type=NamedPath())
+@click.argument("galleries", metavar="[GALLERY | NAME=GALLERY]...", nargs=-1)
 @trust_option
 @click.option(
     "--model",
@@ -148,7 +144,9 @@ def _named(galleries: tuple[str, ...], model: Path | None) -> Mapping[str, Path]
     if not galleries:
         variable = os.environ.get("IMGRET_GALLERY")
         try:
-            place = existing_gallery(Path(variable) if variable else None)
+            place = existing_gallery(
+                GALLERY_PATH.convert(variable, None, None) if variable else None
+            )
         except GalleryError:
             if model is None:
                 raise
@@ -157,9 +155,9 @@ def _named(galleries: tuple[str, ...], model: Path | None) -> Mapping[str, Path]
     found: dict[str, Path] = {}
     for given in galleries:
         parts = None if Path(given).exists() else NAMED_GALLERY.fullmatch(given)
-        place = Path(parts[2] if parts else given)
+        place = GALLERY_PATH.convert(parts[2] if parts else given, None, None)
         name = parts[1] if parts else place.stem.lstrip(".") or "gallery"
-        if (place / "config.json").is_file() and not (place / "images.lance").is_dir():
+        if is_a_file(place / "config.json") and not is_a_folder(place / "images.lance"):
             raise click.UsageError(
                 f"{place} is a run of `imgret train`, not a gallery. Write `imgret serve --model "
                 f"{place}`."

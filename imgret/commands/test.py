@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from imgret.command import Command
-from imgret.options import NamedPath, figures_option, format_option, report_option
+from imgret.options import figures_option, format_option, report_option
+from imgret.path_types import NamedPath
 from imgret.streams import say, tell
 from retrieval.text import counted
 

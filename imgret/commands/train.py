@@ -14,7 +14,8 @@ import click
 from classify.words import NamedClassFolders
 from imgret.command import Command
 from imgret.interrupts import INTERRUPTED
-from imgret.options import FolderToWrite, NamedPath, OneOf
+from imgret.options import OneOf
+from imgret.path_types import FolderToWrite, NamedPath
 from imgret.streams import say
 
 if TYPE_CHECKING:

@@ -12,14 +12,8 @@ import click
 from imgret.command import Command
 from imgret.experiment import find_experiment
 from imgret.intervals import INTERVALS
-from imgret.options import (
-    FileToWrite,
-    NamedPath,
-    checksum_option,
-    engine_option,
-    format_option,
-    settings_options,
-)
+from imgret.options import checksum_option, engine_option, format_option, settings_options
+from imgret.path_types import FileToWrite, NamedPath
 from imgret.ranges import DecimalNumber, WholeNumber
 from imgret.streams import say, tell
 from retrieval.text import counted, unwritable

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from retrieval.gallery.versions import data_files_of
+from retrieval.objects import ObjectPath
 
 PIECES_KEPT = 16  # small ones
 BYTES_A_PIECE, BYTES_BESIDE = 1 << 28, 300  # of a full piece; of a row beside its embedding
@@ -31,6 +32,9 @@ class Compaction:
 
     def size(self, table: Path) -> int:
         """The bytes of these pieces, which the new ones need beside them."""
+        if isinstance(table, ObjectPath):  # as the manifest has them, without asking for each
+            known = (data for piece in self.pieces for data in piece.metadata.files)
+            return sum(data.file_size_bytes or 0 for data in known)
         return sum(file.stat().st_size for file in self.files(table))
 
     def run(self, dataset: Any) -> None:

@@ -16,6 +16,7 @@ from retrieval.errors import GalleryChangedError, GalleryError
 from retrieval.gallery import rows as stored
 from retrieval.gallery.rows import IDS_FROM, SETTINGS_KEY, TABLE
 from retrieval.gallery.versions import check_manifest, check_version_files, is_superseded
+from retrieval.objects import place_of
 from retrieval.text import one_sentence
 
 MOST_DIGITS = 18  # of a number that 64 bits hold, and those that are added to it
@@ -34,13 +35,16 @@ def was_used_before_fork() -> bool:
     return bool(_used_in) and _used_in[0] != os.getpid()
 
 
-def open_dataset(path: Path, version: int, *, whole: bool = True) -> Any:
+def open_dataset(path: Path, version: int | None, *, whole: bool = True) -> Any:
     """Open Lance's dataset at a version. Raises one of LANCE_ERRORS if it is incomplete.
+
+    version: in a store None stands for the newest.
 
     whole: whether data files may not be cut short or gone, either.
     """
     note_use()
-    check_manifest(path, version)
+    if version is not None:
+        check_manifest(path, version)
     with panics_as_errors():
         dataset = lance.dataset(str(path), version=version)
         _check_schema(dataset.schema)
@@ -59,7 +63,7 @@ def damage_as_gallery_errors(path: Path | str, dataset: Any = None) -> Iterator[
         with panics_as_errors():
             yield
     except LANCE_ERRORS as error:
-        if dataset is not None and is_superseded(Path(path), dataset):
+        if dataset is not None and is_superseded(place_of(path), dataset):
             raise changed(path) from error
         raise _damaged(path, error) from error
 

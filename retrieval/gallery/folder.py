@@ -1,11 +1,11 @@
-"""The gallery's folder: where it is, who writes to it, what is published in it."""
+"""The gallery's folder, or prefix in a store: where it is, who writes, what is published in it."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path, PurePath
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 from retrieval.errors import GalleryError
 from retrieval.files import (
@@ -19,10 +19,11 @@ from retrieval.files import (
     sweep,
     write_atomically,
 )
+from retrieval.gallery.fetched import fetched, forget_fetched
 from retrieval.gallery.lock import is_locked, locked
+from retrieval.gallery.paths import PathsInGallery
 from retrieval.gallery.plans import PLANS
 from retrieval.gallery.published import PublishedFiles
-from retrieval.gallery.rows import spelled_back
 from retrieval.gallery.settings import (
     IndexState,
     Settings,
@@ -32,7 +33,9 @@ from retrieval.gallery.settings import (
     read_text,
     write_text,
 )
+from retrieval.gallery.store_lease import WriterLease, is_leased, leased
 from retrieval.gallery.table import ImageTable
+from retrieval.objects import ObjectChangedError, ObjectPath
 
 FOLDER_NAME = ".imgret"
 STAGING = "reembed"
@@ -53,15 +56,15 @@ def find_gallery(start: Path) -> Path:
     )
 
 
-class Gallery:
+class Gallery(PathsInGallery):
     """One gallery folder.
 
-    path: the folder. base: what stored paths are relative to, the folder that holds it. trusted:
-    whether the user says that what it names outside of its folder may be used.
+    path: the folder, or prefix in an object store. trusted: whether the user says that what it
+    names outside of its folder may be used.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path.absolute()
+        super().__init__(path.absolute())
         try:
             str(self.path).encode()
         except UnicodeEncodeError as error:
@@ -70,10 +73,10 @@ class Gallery:
                 "gallery. Rename it, or name another place with --gallery."
             ) from error
         self.published = PublishedFiles(self.path)
-        self._folders: dict[Path, Path] = {}
         self._locked: tuple[int, int] | None = None
+        self._lease: WriterLease | None = None
+        self._published_etag: str | None = None
         self.trusted = False
-        self.base = self.path.parent.resolve()
 
     @property
     def table_path(self) -> Path:
@@ -92,6 +95,11 @@ class Gallery:
         except PermissionError as error:
             raise GalleryError(
                 f"You may not enter {self.path}. Get the right to, or name another --gallery."
+            ) from error
+        except OSError as error:
+            raise GalleryError(
+                f"{self.path} cannot be reached ({error.strerror or error}). Check the address, "
+                "the network and the credentials."
             ) from error
 
     def check_exists(self) -> None:
@@ -121,6 +129,7 @@ class Gallery:
         make_folder(self.path)
         text = write_text(settings)
         table = ImageTable.create(self.table_path, settings.backbone.dim, text)
+        table.guard = self._check_lease
         self.publish(settings)
         return table
 
@@ -128,6 +137,7 @@ class Gallery:
         """Open the table at a version, by default the newest."""
         self.check_exists()
         table = ImageTable.open(self.table_path, version)
+        table.guard = self._check_lease
         if self.trusted:
             table.is_ours = True
         return table
@@ -164,8 +174,21 @@ class Gallery:
         written, which lock() makes a GalleryWriteError.
         """
         self.check_place()
-        write_atomically(self.settings_path, write_text(settings).encode())
+        self._write_settings(write_text(settings).encode())
         self.drop_other_indexes(settings)
+
+    def _write_settings(self, text: bytes) -> None:
+        """Replace gallery.toml; in a store only what was there when the lease was taken."""
+        if not isinstance(self.settings_path, ObjectPath):
+            write_atomically(self.settings_path, text)
+            return
+        try:
+            self._published_etag = self.settings_path.put(text, over=self._published_etag)
+        except ObjectChangedError as error:
+            raise GalleryError(
+                f"Another writer has published {self.path} meanwhile, and what was stored stays. "
+                "Run the same command again."
+            ) from error
 
     def drop_other_indexes(self, settings: Settings) -> None:
         """Delete the files of all indexes but the one of settings."""
@@ -173,6 +196,21 @@ class Gallery:
         for file in self.path.glob("index-*"):
             if file not in kept:
                 delete(file)
+        if isinstance(self.path, ObjectPath) and settings.index:
+            forget_fetched(self.path, settings.index.table, [file.name for file in kept])
+
+    def local_index_files_of(self, state: IndexState) -> IndexFiles:
+        """Return the files of a published index on this machine; of a store they are fetched."""
+        files = self.index_files_of(state)
+        if not isinstance(self.path, ObjectPath):
+            return files
+        facts = {"main": state.settings, "added": state.added, "removed": state.removed}
+        here = {
+            name: fetched(ObjectPath(getattr(files, name)), state.table, known)
+            for name, known in facts.items()
+            if known
+        }
+        return replace(files, **here)
 
     def index_files_needed(self, state: IndexState) -> list[Path]:
         """List the files that a published index consists of."""
@@ -182,6 +220,7 @@ class Gallery:
 
     def check_place(self) -> None:
         """Raise GalleryError when the folder was deleted, moved or replaced since it was locked."""
+        self._check_lease()
         if self._locked is not None and identity(self.path) != self._locked:
             raise GalleryError(
                 f"{self.path} was deleted or moved while it was being written. Put it back, or run "
@@ -211,13 +250,21 @@ class Gallery:
 
     def is_being_written(self) -> bool:
         """Tell whether another process holds the lock; False if that cannot be told."""
-        return is_locked(self.path)
+        return is_leased(self.path) if isinstance(self.path, ObjectPath) else is_locked(self.path)
 
     @contextlib.contextmanager
     def lock(self, wait: float = 1) -> Iterator[None]:
         """Be the one writer. Raises GalleryError, naming the holder, when there is another still
         after so many seconds, and GalleryWriteError where a file of the gallery cannot be written.
         """
+        if isinstance(self.path, ObjectPath):
+            with leased(self.path, wait) as lease:
+                self._lease, self._published_etag = lease, self._etag_of_settings()
+                try:
+                    yield
+                finally:
+                    self._lease = self._published_etag = None
+            return
         with locked(self.path, wait):
             self._locked = identity(self.path)  # no other folder gets its number while it is open
             try:
@@ -225,103 +272,16 @@ class Gallery:
             finally:
                 self._locked = None
 
-    def stored(self, path: Path) -> str:
-        """Return a path as it is stored: relative to base if it is below it, else absolute.
+    def _check_lease(self) -> None:
+        if self._lease is not None:
+            self._lease.check()
 
-        Links in the folders above the image are followed, a link that is the image is not.
-        """
-        return self._relative(self._resolved(path.parent) / path.name)
-
-    def stored_root(self, path: Path) -> str:
-        """Return a folder or file that a user names as it is stored; "." and ".." too."""
-        if path.is_symlink() and not path.is_dir():
-            return self.stored(path)
-        return self._relative(path.resolve())
-
-    def stored_folder(self, folder: Path) -> str:
-        """Return the folder of images as it is in their stored paths; "." for base."""
-        return self._relative(folder.resolve())
-
-    def _relative(self, full: Path) -> str:
-        return (full.relative_to(self.base) if full.is_relative_to(self.base) else full).as_posix()
-
-    def _resolved(self, folder: Path) -> Path:
-        """Resolve the links of a folder; remembered, since each image in it asks."""
-        if folder not in self._folders:
-            self._folders[folder] = folder.resolve()
-        return self._folders[folder]
-
-    def full(self, stored: str) -> Path:
-        """Return the full path of a stored one. Raises GalleryError if `..` leaves the folder."""
-        path = Path(stored)
-        if not path.is_absolute() and ".." in path.parts:
-            raise GalleryError(
-                f"{self.path} holds the path {stored!r}, which leaves its folder. Index the images "
-                "into a new gallery."
-            )
-        return self.base / path
-
-    def leads_outside(self, stored: str) -> bool:
-        """Tell whether a stored path names a file outside of the folder that holds the gallery.
-
-        A whole path does, wherever it leads: imgret stores none for what lies in that folder.
-        """
-        if PurePath(stored).is_absolute():
-            return True
+    def _etag_of_settings(self) -> str:
+        """What tells the published settings from all others; "" where there are none yet."""
         try:
-            full = self.full(stored)
-        except GalleryError:
-            return True
-        return not full.resolve().is_relative_to(self.base)
-
-    def check_followable(self, table: ImageTable) -> None:
-        """Raise GalleryError if untrusted rows name files outside of the gallery's folder."""
-        if table.is_ours:
-            return
-        for path in table.paths():
-            if self.leads_outside(path):
-                raise GalleryError(
-                    f"{self.path} names {path}, outside of its folder, and you did not write it on "
-                    "this machine. Give --trust if you know where it comes from."
-                )
-
-    def is_gone(self, stored: str) -> bool:
-        """Tell whether the file of a stored path surely does not exist; False without the right."""
-        return all(_is_gone(self.full(name)) for name in {stored, spelled_back(stored)})
-
-    def roots_above(self, roots: Iterable[str]) -> Callable[[str], list[str]]:
-        """Make a function: stored path -> the stored roots that it is, or is below.
-
-        A root may be a folder above the gallery's own. Costs the same for any number of roots.
-        """
-        places = {self._whole(root): root for root in roots}
-
-        def above(stored: str) -> list[str]:
-            place, found = self._whole(stored), []
-            while True:
-                if place in places:
-                    found.append(places[place])
-                outer = place.rpartition("/")[0] or "/"
-                if outer == place or "/" not in place:
-                    return found
-                place = outer
-
-        return above
-
-    def _whole(self, stored: str) -> str:
-        """A stored path from the root of the file system; text, since it is asked for each row."""
-        if PurePath(stored).is_absolute():
-            return stored
-        base = self.base.as_posix()
-        return base if stored == "." else f"{base.rstrip('/')}/{stored}"
-
-    def is_empty_folder(self, stored: str) -> bool:
-        """Tell whether a stored path is an empty folder."""
-        try:
-            with os.scandir(self.full(stored)) as entries:
-                return next(iter(entries), None) is None
-        except OSError:
-            return False
+            return ObjectPath(self.settings_path).facts().etag
+        except FileNotFoundError:
+            return ""
 
     def staging(self) -> Gallery:
         """Where --reembed builds the new table beside the old one."""
@@ -349,13 +309,3 @@ class Gallery:
     def delete(self) -> None:
         """Delete the folder and all in it."""
         delete(self.path)
-
-
-def _is_gone(path: Path) -> bool:
-    try:
-        path.lstat()
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return True
-    except OSError:
-        return False
-    return False

@@ -3,7 +3,8 @@
 It is a shared lock on the version's manifest, which needs no right to write and ends with the
 process, however that ends. A writer deletes a manifest only under the exclusive lock, and data
 files only once no manifest names them. A file system without locks keeps nothing: who reads there
-notices what is gone (GalleryChangedError).
+notices what is gone (GalleryChangedError). Nor has an object store locks: there a version stays
+for a day after the next one.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from weakref import finalize
 from retrieval.errors import GalleryChangedError
 from retrieval.files import NO_WAIT, identity
 from retrieval.gallery.versions import manifest_of, versions_of
+from retrieval.objects import ObjectPath
 
 try:
     import fcntl
@@ -37,6 +39,8 @@ class Lease:
     @classmethod
     def take(cls, manifest: Path) -> Lease | None:
         """Lease the version of a manifest; None where that is gone, or just being deleted."""
+        if isinstance(manifest, ObjectPath):
+            return cls(None)
         try:
             handle = os.open(manifest, os.O_RDONLY | NO_WAIT)
         except FileNotFoundError:

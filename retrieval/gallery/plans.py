@@ -22,6 +22,7 @@ from retrieval.files import delete, make_folder, new_folder
 from retrieval.gallery.dataset import LANCE_ERRORS, damage_as_gallery_errors
 from retrieval.gallery.rows import storable
 from retrieval.gallery.table import LANCE_FORMAT
+from retrieval.objects import place_of
 from retrieval.text import unwritable
 
 PLANS = "plans"  # a folder of the gallery
@@ -37,6 +38,7 @@ _SCHEMA = pa.schema(
         pa.field("mtime_ns", pa.int64(), nullable=False),
         pa.field("label", pa.string()),
         pa.field("error", pa.string()),
+        pa.field("etag", pa.string()),
         pa.field("is_stored", pa.bool_(), nullable=False),
     ]
 )
@@ -48,6 +50,7 @@ class PlannedFile:
 
     id: of its row. part: the number of its part. file: where it is; path, root: as they are stored.
     size: bytes. mtime_ns, label: of the file. error: why it cannot be read, where that is known.
+    etag: of an object or a shard.
     is_stored: whether there is a row of its path already.
     """
 
@@ -60,6 +63,7 @@ class PlannedFile:
     mtime_ns: int
     label: str | None
     error: str | None
+    etag: str | None
     is_stored: bool
 
 
@@ -92,7 +96,7 @@ class PlanFile:
         with damage_as_gallery_errors(self.path):
             rows = lance.dataset(str(self.path)).to_table(offset=start, limit=end - start)
             return [
-                PlannedFile(**{**row, "file": Path(os.fsdecode(row["file"]))})
+                PlannedFile(**{**row, "file": place_of(os.fsdecode(row["file"]))})
                 for row in rows.to_pylist()
             ]
 

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from retrieval.files import delete, make_folder, sha256_of, write_atomically
 from retrieval.gallery.table import ImageTable
+from retrieval.objects import ObjectPath
 
 MOST_OF_A_COPY = 1 << 28  # bytes; a manifest, or marks of deleted rows
 
@@ -25,8 +26,11 @@ class PublishedFiles:
 
         known: those of the version before; a file of the table is never changed, but for manifests
         whose number is used again after a version was given up. same_version: known is of this
-        very version, so that a manifest that has changed since is damaged.
+        very version, so that a manifest that has changed since is damaged. A store keeps such sums
+        itself, so that there are none of its objects.
         """
+        if isinstance(self.path, ObjectPath):
+            return {}
         sums = {}
         for file in table.files():
             name = file.relative_to(self.path).as_posix()
@@ -40,6 +44,8 @@ class PublishedFiles:
 
         They are the manifest and the marks of deleted rows: a few kB that stand for all rows.
         """
+        if isinstance(self.path, ObjectPath):
+            return
         kept = {
             name: self._copy_of(name)
             for name in sums
@@ -54,6 +60,8 @@ class PublishedFiles:
 
     def drop_copies(self, sums: Mapping[str, str]) -> None:
         """Delete the copies of what is no longer published."""
+        if isinstance(self.path, ObjectPath):
+            return
         kept = {self._copy_of(name) for name in sums}
         for copy in set(self.copies_path.iterdir()) - kept:
             delete(copy)

@@ -19,11 +19,17 @@ from retrieval.gallery.filter import INDEXED, Filter, with_ids
 from retrieval.gallery.lease import Lease
 from retrieval.gallery.places import places_of_few, rows_at
 from retrieval.gallery.rows import IDS_FROM, SETTINGS_KEY, TABLE, as_matrix
-from retrieval.gallery.versions import data_files_of, files_of, is_superseded, manifest_of
+from retrieval.gallery.versions import (
+    data_files_of,
+    files_of,
+    is_superseded,
+    manifest_of,
+    path_of_dataset,
+)
 
 FEW_OF, ROWS_TAKEN = 0.2, 4096  # of all rows are read alone; at a time
 COLUMNS_EMBEDDED = ("id", "embedding")
-ABSOLUTE = "^(/|[A-Za-z]:/)"
+ABSOLUTE = "^(/|[A-Za-z]:/|[a-z0-9]+://)"
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class TableReader:
 
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset
-        self._path = Path(dataset.uri)
+        self._path = path_of_dataset(dataset)
 
     @property
     def path(self) -> Path:

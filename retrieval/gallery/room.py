@@ -13,7 +13,8 @@ ROOM_BESIDE = 1 << 18  # bytes: a manifest, marks of deleted rows, their copies 
 def has_room(place: Path, size: int, what: str, *, must: bool = False) -> bool:
     """Tell whether so many bytes fit beside a file or folder, and all that is published with them.
 
-    what: the subject of a sentence. Raises GalleryWriteError where they must fit and do not.
+    what: the subject of a sentence. Raises GalleryWriteError where they must fit and do not. An
+    object store has room.
     """
     try:
         free = shutil.disk_usage(place).free

@@ -43,7 +43,7 @@ class Row:
     width, height: upright, in pixels. embedding: (d,) float16, or None with the reason in error.
     facts: what the file tells, where it was decoded. stored_ns: when the file was last read and
     found to be what the row says, of the clock that mtime_ns is held against. damaged: whether the
-    embedding was copied from a row whose checksum it does not fit.
+    embedding was copied from a row whose checksum it does not fit. etag: of an object in a store.
     """
 
     id: int
@@ -60,6 +60,7 @@ class Row:
     facts: PictureFacts | None = None
     stored_ns: int = 0
     damaged: bool = False
+    etag: str | None = None
 
 
 def schema(dim: int, settings: str, name: str) -> pa.Schema:
@@ -79,6 +80,7 @@ def schema(dim: int, settings: str, name: str) -> pa.Schema:
             pa.field("error", pa.string()),
             pa.field("facts", FACTS_TYPE),
             pa.field("stored_ns", pa.int64(), nullable=False),
+            pa.field("etag", pa.string()),
             pa.field("checksum", pa.int64(), nullable=False),
         ],
         metadata=metadata(settings, name),

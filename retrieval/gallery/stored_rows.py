@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from retrieval.gallery.filter import FAILED, UNSETTLED
 from retrieval.gallery.reader import TableReader
+from retrieval.images import FoundFile
 
 CLOCK_NS = 20_000_000  # the clock that stamps files runs behind ours by up to a tick or two
 COARSE_NS = 2_000_000_000  # the tick of FAT; others, such as old network shares, have a second
@@ -85,6 +86,9 @@ class StoredRows:
         self._mtimes = read.numbers["mtime_ns"][order].data
         self._stored = read.numbers["stored_ns"][order].data
         self._usable = read.usable[order].data
+        etags = pa.chunked_array(read.etags, pa.string())
+        objects = etags.null_count < len(etags)  # else this would cost memory for nothing
+        self._etags = etags.take(pa.array(order)).combine_chunks() if objects else None
         self._settled = (~np.isin(self.ids, read.retried)).data
         self._roots, self._root_codes = list(read.roots), read.root_codes[order].data
         self._labels, self._label_codes = list(read.labels), read.label_codes[order].data
@@ -110,15 +114,38 @@ class StoredRows:
         number = self._folders.get(prefix)
         return {} if number is None else self._places_in(number)
 
-    def is_unchanged(self, place: int, size: int, mtime_ns: int) -> bool:
+    def is_unchanged(self, place: int, file: FoundFile) -> bool:
         """Tell whether size and time say that a file is still what was stored, and was readable.
+
+        Of an object its size and etag say it.
 
         Not where it was written to no earlier than it was read: the time stamp may hide a later
         change then (git's "racily clean" entries). Nor where reading it may do better by now.
         """
-        if self._mtimes[place] != mtime_ns or self._sizes[place] != size:
+        if file.size not in (-1, self._sizes[place]) or self._settled[place] != 1:
             return False
-        return self._settled[place] == 1 and tells_changes_after(mtime_ns, self._stored[place])
+        if file.etag:
+            return self._etags is not None and self._etags[place].as_py() == file.etag
+        if self._mtimes[place] != file.mtime_ns:
+            return False
+        return tells_changes_after(file.mtime_ns, self._stored[place])
+
+    def below(self, prefix: str, etag: str) -> list[tuple[str, list[FoundFile]]]:
+        """Return what is stored below a prefix as files by folder, if all of it has one etag."""
+        found = []
+        for each in self._prefixes:
+            if each.startswith(prefix):
+                places = self.places_in(each)
+                if self._etags is None or any(
+                    self._etags[place].as_py() != etag for place in places.values()
+                ):
+                    return []
+                files = [
+                    FoundFile(name, self._sizes[place], 0, None, etag, self.label(place) or "")
+                    for name, place in places.items()
+                ]
+                found.append((each, files))
+        return found
 
     def is_usable(self, place: int) -> bool:
         """Tell whether a row has an embedding."""
@@ -197,12 +224,14 @@ class _Read:
         self.roots: dict[str, int] = {}
         self.labels: dict[str | None, int] = {}
         self.names: list[pa.Array] = []
+        self.etags: list[pa.Array] = []
         self.retried = np.empty(0, np.int64)
         parts: dict[str, list[np.ndarray]] = defaultdict(list)
-        names = [*NUMBERS, "path", "root", "label", "error"]
+        names = [*NUMBERS, "path", "root", "label", "error", "etag"]
         for batch in table.batches(names, None, rows=ROWS_A_BATCH) if table else ():
             folders, files = _split(batch["path"])
             self.names.append(files)
+            self.etags.append(batch["etag"])
             parts["folder"].append(_codes(folders, self.folders))
             parts["root"].append(_codes(batch["root"], self.roots))
             parts["label"].append(_codes(batch["label"], self.labels))

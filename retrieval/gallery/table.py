@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from retrieval.errors import GalleryError, GalleryWriteError
-from retrieval.files import identity, new_folder
+from retrieval.files import disk_use, new_folder
 from retrieval.gallery import compaction, trust
 from retrieval.gallery import rows as stored
 from retrieval.gallery.dataset import (
@@ -41,15 +41,17 @@ from retrieval.gallery.versions import (
     check_folders,
     damaged_file,
     manifest_of,
+    place_of_table,
     versions_of,
 )
+from retrieval.objects import ObjectPath
 from retrieval.sorted_ids import IdPlaces
 from retrieval.text import one_sentence, remedy, unwritable
 
 IDS_PER_VERSION = 100_000  # more rows than one commit holds
 ROWS_A_READ = 10_000
 TOLD_FROM, TOLD_BYTES = 0.3, 1 << 27  # of the table's size; at least
-TOO_OLD = timedelta(days=36_500)
+TOO_OLD, KEPT_IN_STORE = timedelta(days=36_500), timedelta(days=1)  # stores know no readers
 LANCE_FORMAT = "2.2"  # of its files, by every version of Lance; 2.0 loses that facts are null
 STEPPED_BACK = (
     "%s: version %d cannot be read (%s), so version %d is used: images that were removed since are "
@@ -63,9 +65,10 @@ _log = logging.getLogger("imgret")
 class ImageTable(TableReader):
     """The table at one version; writing moves it on to the version written.
 
-    dataset: Lance's. place: what _place_of() said of it. stepped_back: why a newer version cannot
-    be read, or None. is_read: whether somebody reads versions that drop_old_versions() left. sums:
-    the SHA-256 of files as they were published, by their path below the gallery, where known.
+    dataset: Lance's. place: of place_of_table(). stepped_back: why a newer version cannot be read,
+    or None. is_read: whether somebody reads versions that drop_old_versions() left. sums: the
+    SHA-256 of files as they were published, by their path below the gallery, where known. guard:
+    called before each commit; it raises GalleryError where this may write no more.
     """
 
     def __init__(self, dataset: Any, place: object, stepped_back: str | None = None) -> None:
@@ -75,6 +78,7 @@ class ImageTable(TableReader):
         self.stepped_back = stepped_back
         self.is_read = False
         self.sums: Mapping[str, str] = {}
+        self.guard: Callable[[], None] = lambda: None
 
     @cached_property
     def is_ours(self) -> bool:
@@ -84,17 +88,17 @@ class ImageTable(TableReader):
     @classmethod
     def of(cls, dataset: Any, stepped_back: str | None = None) -> ImageTable:
         """Return the table of a dataset at its present place."""
-        return cls(dataset, _place_of(dataset), stepped_back)
+        return cls(dataset, place_of_table(dataset), stepped_back)
 
     @classmethod
     def create(cls, path: Path, dim: int, settings: str) -> ImageTable:
         """Create an empty table for embeddings of width dim, whole or not at all."""
         schema = stored.schema(dim, settings, uuid.uuid4().hex)
         try:
+            note_use()
             with new_folder(path) as making:
-                note_use()
-                empty, place = schema.empty_table(), str(making)
-                lance.write_dataset(empty, place, data_storage_version=LANCE_FORMAT)
+                empty = schema.empty_table()
+                lance.write_dataset(empty, str(making), data_storage_version=LANCE_FORMAT)
         except LANCE_ERRORS as error:
             raise GalleryWriteError(str(unwritable(path, error))) from error
         table = cls.of(lance.dataset(str(path)))
@@ -113,6 +117,8 @@ class ImageTable(TableReader):
             check_folders(path)
             if version is not None:
                 return cls.of(open_dataset(path, version))
+            if isinstance(path, ObjectPath):  # which have no version that is not whole
+                return cls.of(open_dataset(path, None))
             versions, before = versions_of(path), None
             while versions != before:  # else a writer has moved on in between
                 try:
@@ -144,7 +150,7 @@ class ImageTable(TableReader):
 
     def frozen(self) -> ImageTable:
         """Return the table as it is now, whatever is written later."""
-        table = ImageTable.of(lance.dataset(self._dataset.uri, version=self.version))
+        table = ImageTable.of(lance.dataset(str(self._path), version=self.version))
         table.is_ours = self.is_ours
         return table
 
@@ -271,8 +277,8 @@ class ImageTable(TableReader):
             return
         size = found.size(self._path) + beside()
         if has_room(self._path, size, "merging its pieces and the index", must=everything):
-            table = sum(file.stat().st_size for file in self.files())
-            if size > max(TOLD_BYTES, TOLD_FROM * table):
+            table = 0 if isinstance(self._path, ObjectPath) else disk_use(self._path)
+            if table and size > max(TOLD_BYTES, TOLD_FROM * table):
                 _log.warning(TOLD, self._path, size / 1e6)
             with self._committing():
                 found.run(self._dataset)
@@ -355,11 +361,12 @@ class ImageTable(TableReader):
 
     def _reopen(self) -> None:
         self._dataset = lance.dataset(str(self._path))
-        self._place = _place_of(self._dataset)
+        self._place = place_of_table(self._dataset)
 
     def check_place(self) -> None:
         """Raise GalleryError when the table's folder was deleted, moved or replaced meanwhile."""
-        if _place_of(self._dataset) != self._place:
+        self.guard()
+        if place_of_table(self._dataset) != self._place:
             raise GalleryError(
                 f"{self._path} was deleted or moved while it was being written. Put it back, or "
                 "run the same command again to start a new gallery."
@@ -372,11 +379,14 @@ class ImageTable(TableReader):
         what none names any more.
         """
         with contextlib.suppress(*LANCE_ERRORS):  # what cannot be deleted now goes next time
-            self._durability.sync()  # who committed this version may have been killed before that
-            tagged = {tag["version"] for tag in self._dataset.tags.list().values()}
-            self.is_read = delete_versions(self._path, before=self.version, but=tagged)
+            in_store = isinstance(self._path, ObjectPath)
+            if not in_store:
+                self._durability.sync()  # who committed this version may have been killed before
+                tagged = {tag["version"] for tag in self._dataset.tags.list().values()}
+                self.is_read = delete_versions(self._path, before=self.version, but=tagged)
+            age = KEPT_IN_STORE if in_store else TOO_OLD
             self._dataset.cleanup_old_versions(
-                older_than=TOO_OLD, delete_unverified=True, error_if_tagged_old_versions=False
+                age, delete_unverified=not in_store, error_if_tagged_old_versions=False
             )
 
 
@@ -384,12 +394,3 @@ class ImageTable(TableReader):
 def _say_once(line: str) -> None:
     """Log a line once per process: a command opens its table more than once."""
     _log.warning("%s", line)
-
-
-def _place_of(dataset: Any) -> object:
-    """Return what tells a table from another in its place, which may reuse its inode."""
-    path = Path(dataset.uri)
-    with contextlib.suppress(OSError):
-        status = manifest_of(path, int(dataset.version)).stat()
-        return identity(path), status.st_ino, status.st_mtime_ns, status.st_size
-    return None

@@ -17,6 +17,7 @@ from pathlib import Path
 import platformdirs
 
 from retrieval.files import make_folder, read_bounded, sha256_of, write_atomically
+from retrieval.objects import ObjectPath
 
 KEPT = 512  # versions noted of a table: copies and backups of it have its name, and older ones
 MAX_NOTE_BYTES = 1 << 16
@@ -27,7 +28,7 @@ _log = logging.getLogger("imgret")
 def is_noted(table: str, manifest: Path) -> bool:
     """Tell whether this user wrote a version, by its table's name and its manifest file."""
     try:
-        return sha256_of(manifest) in _noted(_note_of(table))
+        return _mark(manifest) in _noted(_note_of(table))
     except OSError:
         return False
 
@@ -37,13 +38,20 @@ def note(table: str, manifest: Path) -> None:
     file = _note_of(table)
     try:
         make_folder(file.parent)
-        kept = [*_noted(file), sha256_of(manifest)][-KEPT:]
+        kept = [*_noted(file), _mark(manifest)][-KEPT:]
         write_atomically(file, json.dumps(kept).encode())
     except OSError as error:
         _log.warning(
             "%s cannot be written (%s), so it is not remembered that you wrote this gallery: give "
             "--trust where it names files outside of its folder.", file.parent, error.strerror,
         )  # fmt: skip
+
+
+def _mark(manifest: Path) -> str:
+    """What tells a manifest from all others: of an object its etag, which costs no reading."""
+    if isinstance(manifest, ObjectPath):
+        return f"{manifest} {manifest.facts().etag}"
+    return sha256_of(manifest)
 
 
 def _note_of(table: str) -> Path:

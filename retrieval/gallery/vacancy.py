@@ -9,7 +9,7 @@ from retrieval.gallery.folder import STAGING, Gallery
 from retrieval.gallery.plans import PLANS
 
 _OURS = re.compile(
-    rf"images\.lance|gallery\.toml|copies|lock(-holder)?|index-.*|{STAGING}|{PLANS}|\..*"
+    rf"images\.lance|gallery\.toml|copies|lock(-holder)?|writer\.json|index-.*|{STAGING}|{PLANS}|\..*"
 )
 
 

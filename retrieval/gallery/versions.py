@@ -2,23 +2,42 @@
 
 Lance never syncs what it writes, so a cut of the power right after a commit leaves files that are
 empty or too short. The manifest of a version names its data files with their sizes, and each file
-ends in a magic number: so a version that is not whole is known without reading it.
+ends in a magic number: so a version that is not whole is known without reading it. An object of a
+store is whole and durable once it is there: of those nothing is looked at.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from retrieval.files import opened, sha256_of, sync
+from retrieval.files import identity, opened, sha256_of, sync
+from retrieval.objects import ObjectPath, place_of
 
 FOLDERS = ("data", "_deletions", "_transactions", "_versions")  # a manifest after what it names
 MAGIC = b"LANC"
 ARROW_MAGIC = b"ARROW1"
 UNFINISHED = ".tmp"  # begins the name of a file that Lance is writing, until it is whole
 LAST_VERSION = (1 << 64) - 1
+
+
+def path_of_dataset(dataset: Any) -> Path:
+    """Return the folder of Lance's dataset, in a store or on this machine."""
+    return place_of(str(dataset.uri))
+
+
+def place_of_table(dataset: Any) -> object:
+    """Return what tells a table from another in its place, which may reuse its inode."""
+    path = path_of_dataset(dataset)
+    if isinstance(path, ObjectPath):
+        return None
+    with contextlib.suppress(OSError):
+        status = manifest_of(path, int(dataset.version)).stat()
+        return identity(path), status.st_ino, status.st_mtime_ns, status.st_size
+    return None
 
 
 def versions_of(table: Path) -> list[int]:
@@ -40,6 +59,8 @@ def version_of(manifest: Path) -> int:
 def manifest_of(table: Path, version: int) -> Path:
     """Return the path of the manifest of a version."""
     named = table / "_versions" / f"{LAST_VERSION - version:020}.manifest"
+    if isinstance(table, ObjectPath):  # of today's Lance, which names none otherwise
+        return named
     return named if named.exists() else table / "_versions" / f"{version}.manifest"
 
 
@@ -53,6 +74,8 @@ def check_folders(table: Path) -> None:
 
 def check_manifest(table: Path, version: int) -> None:
     """Raise ValueError unless the manifest of a version ends as one does, and OSError."""
+    if isinstance(table, ObjectPath):
+        return
     if not ends_in(manifest_of(table, version), MAGIC):
         raise ValueError(f"the manifest of version {version} is not whole")
 
@@ -65,6 +88,8 @@ def check_version_files(table: Path, dataset: Any) -> None:
 
 def check_piece_files(table: Path, fragment: Any) -> None:
     """Raise ValueError unless all files of one piece are there, whole by size and end."""
+    if isinstance(table, ObjectPath):
+        return
     facts = fragment.metadata
     for data in facts.files:
         file = table / "data" / data.path
@@ -86,7 +111,9 @@ def is_superseded(table: Path, dataset: Any) -> bool:
     try:
         if versions_of(table)[:1] <= [version]:
             return False
-        needed = [manifest_of(table, version), *files_of(table, dataset)]
+        needed = [manifest_of(table, version)]
+        if not isinstance(table, ObjectPath):  # there a manifest goes before what it names
+            needed += files_of(table, dataset)
         return not all(file.exists() for file in needed)
     except OSError:
         return False
@@ -140,6 +167,8 @@ class Durability:
         The first time these are all there are: a process that died may have left them unsynced.
         What a worker is writing meanwhile is left to it.
         """
+        if isinstance(self._table, ObjectPath):
+            return
         for name in FOLDERS:
             folder = self._table / name
             found = folder.iterdir() if folder.is_dir() else ()

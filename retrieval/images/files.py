@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from retrieval.images.folders import FoundFolder, find_folders
+from retrieval.images.folders import FoundFile, FoundFolder, find_folders
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class ImageFile:
     """A file that is to be indexed, or a name below a given path that cannot be read.
 
     path is as it was reached, not resolved; root is the path given by the user; size (bytes) and
-    mtime_ns are 0 with an error, which says why the name cannot be read at all.
+    mtime_ns are 0 with an error, which says why the name cannot be read at all. etag: of an object.
     """
 
     path: Path
@@ -24,6 +24,7 @@ class ImageFile:
     size: int
     mtime_ns: int
     error: str | None = None
+    etag: str | None = None
 
 
 def find_images(
@@ -63,5 +64,11 @@ def find_images(
 
 def _files_of(folders: Iterable[FoundFolder]) -> Iterator[ImageFile]:
     for folder in folders:
-        for name, size, mtime_ns, error in folder.files:
-            yield ImageFile(folder.path / name, folder.root, size, mtime_ns, error)
+        for file in folder.files:
+            yield image_file(folder, file)
+
+
+def image_file(folder: FoundFolder, file: FoundFile) -> ImageFile:
+    """Return a file that was found in a folder."""
+    path = folder.path / file.name
+    return ImageFile(path, folder.root, file.size, file.mtime_ns, file.error, file.etag)

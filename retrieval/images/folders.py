@@ -15,8 +15,9 @@ from fnmatch import translate
 from pathlib import Path
 from typing import NamedTuple
 
-from retrieval.errors import DataError
+from retrieval.errors import DataError, ImageError
 from retrieval.files import modified_ns
+from retrieval.images.entries import ObjectEntry, object_entries
 from retrieval.images.formats import (
     has_image_suffix,
     os_reason,
@@ -25,6 +26,7 @@ from retrieval.images.formats import (
     unread_content,
     unread_kind,
 )
+from retrieval.objects import ObjectPath
 
 GALLERY_FOLDER = ".imgret"
 # Folders in which machines keep what is theirs: NAS systems thumbnails, macOS what other file
@@ -41,12 +43,18 @@ _BAD_NAME = "its name is not valid UTF-8; rename it"
 
 
 class FoundFile(NamedTuple):
-    """A name in a folder: an image, or with an error what cannot be read; then the rest is 0."""
+    """A name in a folder: an image, or with an error what cannot be read; then the rest is 0.
+
+    etag: of an object, or of the shard that an image lies in. size: -1 where only reading tells.
+    label: what a shard or a list says, "" for none; None where neither says anything.
+    """
 
     name: str
     size: int
     mtime_ns: int
     error: str | None = None
+    etag: str | None = None
+    label: str | None = None
 
 
 @dataclass(frozen=True)
@@ -65,14 +73,17 @@ def find_folders(
     include_hidden: bool = False,
     known: Callable[[Path], Collection[str]] | None = None,
     passed_over: Callable[[str], None] | None = None,
+    as_stored: Callable[[Path, str], Sequence[FoundFolder]] = lambda _, __: (),
 ) -> Iterator[FoundFolder]:
     """Find the images of find_images(), which says what the arguments are, a folder at a time.
+
+    as_stored: gives what is stored of a shard whose etag is the same, so that it is not read.
 
     The files are to be read before the next folder is asked for. One that was given by name, and a
     folder that cannot be listed, come alone, below the folder that holds them.
     """
     roots = [(path, _status(path)) for path in paths]
-    wants = _Wants(known, passed_over or (lambda _: None))
+    wants = _Wants(known, passed_over or (lambda _: None), as_stored)
     return _find(roots, _skips(exclude, include_hidden=include_hidden), wants)
 
 
@@ -86,7 +97,8 @@ def subfolders(folder: Path) -> list[Path]:
     return [folder / e.name for e in entries if _leads_to_folder(e) and not skips(e.name, "")]
 
 
-_Folder = tuple[int, int]  # device and inode: the identity of a real folder
+_Folder = tuple[int | str, int]  # device and inode: the identity of a real folder
+_Entry = os.DirEntry[str] | ObjectEntry
 _Skips = Callable[[str, str], bool]  # (name, folder's path below the root) -> leave it out?
 
 
@@ -96,8 +108,9 @@ class _Wants:
 
     known: Callable[[Path], Collection[str]] | None
     passed_over: Callable[[str], None]
+    as_stored: Callable[[Path, str], Sequence[FoundFolder]]
 
-    def __call__(self, entry: os.DirEntry[str], folder: Path) -> bool:
+    def __call__(self, entry: _Entry, folder: Path) -> bool:
         if has_image_suffix(entry.name):
             return True
         kind = unread_kind(entry.name)
@@ -128,7 +141,28 @@ def _find(
             yield from _walk(root, skips, wants, walked, taken)
         elif (place := _place(root)) in given:
             given.remove(place)
-            yield _alone(root, root, _described(root.name, status))
+            if (folders := _inside(root, wants)) is not None:
+                yield from folders
+                continue
+            etag = root.facts().etag if isinstance(root, ObjectPath) else None
+            yield _alone(root, root, _described(root.name, status, etag))
+
+
+def _inside(path: Path, wants: _Wants) -> Iterator[FoundFolder] | None:
+    """The images of a shard or a list that was given by name; None where the file is neither."""
+    from retrieval.images import shards  # which reads files as this does
+    from retrieval.images.shards.lists import is_list, listed_folders
+
+    try:
+        if is_list(path):
+            return listed_folders(path)
+        if not shards.is_shard(path):
+            return None
+        stored = wants.as_stored(path, shards.shard_etag(path))
+        return iter(stored or list(shards.shard_folders(path)))
+    except (ImageError, OSError) as error:
+        reason = str(error) if isinstance(error, ImageError) else os_reason(error)
+        return iter([_alone(path, path, FoundFile(path.name, 0, 0, reason))])
 
 
 def _walk(
@@ -172,7 +206,7 @@ def _alone(path: Path, root: Path, file: FoundFile) -> FoundFolder:
     return FoundFolder(path.parent, root, (file,))
 
 
-def _look(entries: list[os.DirEntry[str]], folder: Path, wants: _Wants) -> Iterator[FoundFile]:
+def _look(entries: list[_Entry], folder: Path, wants: _Wants) -> Iterator[FoundFile]:
     """Look at the names in a folder that are no folders to enter."""
     for entry in entries:
         name = entry.name
@@ -181,7 +215,7 @@ def _look(entries: list[os.DirEntry[str]], folder: Path, wants: _Wants) -> Itera
                 yield FoundFile(name, 0, 0, _BAD_NAME)
         elif wants(entry, folder):
             try:
-                found = _described(name, entry.stat())
+                found = _described(name, entry.stat(), getattr(entry, "etag", None))
             except OSError as error:
                 broken = isinstance(error, FileNotFoundError) and entry.is_symlink()
                 reason = "a link to a file that does not exist" if broken else os_reason(error)
@@ -189,13 +223,13 @@ def _look(entries: list[os.DirEntry[str]], folder: Path, wants: _Wants) -> Itera
             yield found
 
 
-def _described(name: str, status: os.stat_result) -> FoundFile:
+def _described(name: str, status: os.stat_result, etag: str | None = None) -> FoundFile:
     if not stat.S_ISREG(status.st_mode):
         return FoundFile(name, 0, 0, "not a regular file")
-    return FoundFile(name, status.st_size, modified_ns(status))
+    return FoundFile(name, status.st_size, modified_ns(status), etag=etag)
 
 
-def _header(entry: os.DirEntry[str], folder: Path) -> bytes:
+def _header(entry: _Entry, folder: Path) -> bytes:
     try:
         return read_header(folder / entry.name) if entry.is_file() else b""
     except OSError:
@@ -233,16 +267,20 @@ def _place(path: Path) -> tuple[_Folder, str]:
 
 
 def _identity(folder: Path) -> _Folder:
+    if isinstance(folder, ObjectPath):
+        return str(folder), 0
     status = folder.stat()
     return status.st_dev, status.st_ino
 
 
-def _sorted_entries(folder: Path) -> list[os.DirEntry[str]]:
+def _sorted_entries(folder: Path) -> list[_Entry]:
+    if isinstance(folder, ObjectPath):
+        return [*object_entries(folder)]
     with os.scandir(folder) as entries:
         return sorted(entries, key=lambda entry: entry.name)
 
 
-def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+def _leads_to_folder(entry: _Entry) -> bool:
     """Tell whether an entry of a folder is a folder to enter; a link to one above it is none."""
     try:
         if not entry.is_dir():

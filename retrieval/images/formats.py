@@ -1,17 +1,23 @@
 """Read a file, and tell its format by its first bytes; name what is an image and not read."""
 
+import contextlib
+import hashlib
 import io
 import os
 import re
 import stat
 from pathlib import Path
+from typing import NamedTuple
 
 from retrieval.errors import ImageError
+from retrieval.files import modified_ns
 from retrieval.images import jxl, raws
+from retrieval.objects import ObjectPath
 from retrieval.text import NOT_THERE
 
 MAX_FILE_BYTES = 1 << 30
 HEADER_BYTES = 64
+SUFFIXES_OF_SHARDS = (".tar", ".parquet")
 A_FOLDER = "a folder, not an image; `imgret index` it, or give files"
 _SUFFIX = re.compile(
     r"\.(jpe?g|jpe|jfif|mpo|a?png|webp|avif|gif|bmp|dib|tiff?|p[pgbn]m|hei[cf]s?|hif)"
@@ -105,28 +111,88 @@ def unread_content(header: bytes) -> str | None:
     return next((name for name, begins in _OTHER_SIGNATURES if begins.match(header)), None)
 
 
-def read_bytes(path: Path) -> tuple[bytes, os.stat_result]:
-    """Read one file whole.
+class NotInsideError(Exception):
+    """Raised where a path leads into no shard after all."""
 
-    Returns its bytes and its status from just before they were read. Raises ImageError when it is
-    gone, closed to us, empty, larger than MAX_FILE_BYTES or no regular file. Never waits.
+
+class FileFacts(NamedTuple):
+    """The size in bytes of a file (-1: unknown), its time in ns, and a number that no other has."""
+
+    size: int
+    mtime_ns: int
+    number: int
+
+    def are_of(self, size: int, mtime_ns: int) -> bool:
+        """Tell whether the file has a size and a time; what is unknown fits."""
+        return self.size in (-1, size) and self.mtime_ns == mtime_ns
+
+
+class Stamp(NamedTuple):
+    """When a file was written, in ns since 1970; of an object its etag, which is surer."""
+
+    mtime_ns: int
+    etag: str | None = None
+
+
+def read_bytes(path: Path, etag: str | None = None) -> tuple[bytes, Stamp]:
+    """Read one file or object whole, or an image inside a shard.
+
+    etag: of the shard, where it is known. Returns its bytes, and its stamp from just before they
+    were read. Raises ImageError when it is gone, closed to us, empty, larger than MAX_FILE_BYTES or
+    no regular file. Never waits for a pipe.
     """
     try:
-        with _open_regular(path) as file:
-            status = os.fstat(file.fileno())
-            if status.st_size > MAX_FILE_BYTES:
-                raise ImageError(f"{status.st_size:,} bytes, more than {MAX_FILE_BYTES:,}")
-            data = file.readall()
+        data, stamp = _read(path, etag)
     except (OSError, ValueError) as error:
         raise ImageError(os_reason(error)) from error
     if not data:
         raise ImageError("empty file")
-    return data, status
+    return data, stamp
+
+
+def _read(path: Path, etag: str | None) -> tuple[bytes, Stamp]:
+    """Raises ImageError, ValueError, OSError."""
+    if may_be_inside(path):
+        from retrieval.images.shards import read_member
+
+        with contextlib.suppress(NotInsideError):
+            data, etag = read_member(path, etag)
+            return data, Stamp(0, etag)
+    if isinstance(path, ObjectPath):
+        data, facts = path.read_with_facts(MAX_FILE_BYTES)
+        return data, Stamp(facts.mtime_ns, facts.etag)
+    with _open_regular(path) as file:
+        status = os.fstat(file.fileno())
+        if status.st_size > MAX_FILE_BYTES:
+            raise ImageError(f"{status.st_size:,} bytes, more than {MAX_FILE_BYTES:,}")
+        return file.readall(), Stamp(modified_ns(status))
+
+
+def may_be_inside(path: Path) -> bool:
+    """Tell whether a path may lead into a shard, by the names of the folders above."""
+    return any(part.lower().endswith(SUFFIXES_OF_SHARDS) for part in path.parts[:-1])
+
+
+def file_facts(path: Path) -> FileFacts:
+    """Look at a file, an object or an image in a shard, without reading it. Raises OSError."""
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        if not may_be_inside(path):
+            raise
+        from retrieval.images.shards import size_of_member
+
+        told_by = hashlib.sha256(str(path).encode(errors="surrogatepass")).digest()
+        return FileFacts(size_of_member(path), 0, int.from_bytes(told_by[:15], "big"))
+    number = status.st_dev << 64 | status.st_ino  # one number, of half the memory of two
+    return FileFacts(status.st_size, modified_ns(status), number)
 
 
 def read_header(path: Path) -> bytes:
     """Read the first bytes of a file; b"" if it cannot be read or is not a regular file."""
     try:
+        if isinstance(path, ObjectPath):
+            return path.read_start(HEADER_BYTES)
         with _open_regular(path) as file:
             return file.read(HEADER_BYTES) or b""
     except (OSError, ValueError, ImageError):

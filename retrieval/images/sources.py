@@ -7,7 +7,6 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from PIL import Image, ImageFile
 
-from retrieval.arguments import is_address
 from retrieval.errors import ImageError, QueryError
 from retrieval.images.formats import (
     HEADER_BYTES,
@@ -23,6 +22,7 @@ from retrieval.images.opened import (
     open_bytes,
     open_loaded,
 )
+from retrieval.objects import place_of
 
 
 class BinaryFile(Protocol):
@@ -55,10 +55,8 @@ def open_source(source: Any, max_pixels: int) -> Opened:
     """
     if isinstance(source, str) and not source:
         raise QueryError("The query is ''. Give a path.")
-    if is_address(source):
-        raise QueryError(f"The query {source} is an address. Give a file on this machine.")
     if isinstance(source, str | os.PathLike):
-        return open_bytes(read_bytes(Path(source))[0], max_pixels)
+        return open_bytes(read_bytes(_place(source))[0], max_pixels)
     if isinstance(source, bytes | bytearray | memoryview):
         return open_bytes(_bounded(bytes(source)), max_pixels)
     if isinstance(source, Image.Image):
@@ -103,6 +101,13 @@ def is_tensor(source: object) -> bool:
         kind.__module__.partition(".")[0] == "torch" and kind.__name__ == "Tensor"
         for kind in type(source).__mro__
     )
+
+
+def _place(source: str | os.PathLike[str]) -> Path:
+    try:
+        return place_of(source)
+    except ValueError as error:
+        raise QueryError(f"{error}. Give a file or such an address.") from error
 
 
 def _a(noun: str) -> str:

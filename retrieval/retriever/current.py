@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import time
+from functools import lru_cache
 
 from retrieval.errors import GalleryError
 from retrieval.gallery import Gallery, IndexState, Settings
 from retrieval.gallery.filter import INDEXED
 from retrieval.gallery.settings import read_text
+from retrieval.objects import ObjectPath
 from retrieval.retriever.candidate import build_index
 from retrieval.retriever.publish import (
     bring_up_index,
@@ -16,9 +19,16 @@ from retrieval.retriever.publish import (
 )
 from retrieval.retriever.snapshot import Snapshot
 
+ASKED_AGAIN = 2.0  # seconds
+
 
 def stamp(gallery: Gallery) -> tuple[int, ...]:
-    """Return a stamp that changes whenever something is published."""
+    """Return a stamp that changes whenever something is published.
+
+    A store is asked once in ASKED_AGAIN seconds, since that takes longer than a search.
+    """
+    if isinstance(gallery.settings_path, ObjectPath):
+        return _stamp_in_store(str(gallery.settings_path), int(time.monotonic() // ASKED_AGAIN))
     try:
         stat = gallery.settings_path.stat()
     except NotADirectoryError:
@@ -26,6 +36,20 @@ def stamp(gallery: Gallery) -> tuple[int, ...]:
         return ()
     except FileNotFoundError:
         return ()
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
+@lru_cache(maxsize=64)
+def _stamp_in_store(address: str, _: int) -> tuple[int, ...]:
+    try:
+        stat = ObjectPath(address).stat()
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise GalleryError(
+            f"{address} cannot be reached ({error.strerror or error}). Check the address, the "
+            "network and the credentials."
+        ) from error
     return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 

@@ -216,7 +216,7 @@ def _planned(tasks: Sequence[Task], ids: range, size: int) -> Iterator[PlannedFi
         file = task.file
         yield PlannedFile(
             id_, place // size, file.path.absolute(), task.path, task.root, file.size,
-            file.mtime_ns, task.label, file.error, task.stored is not None,
+            file.mtime_ns, task.label, file.error, file.etag, task.stored is not None,
         )  # fmt: skip
 
 

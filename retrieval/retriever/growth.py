@@ -50,7 +50,7 @@ def grow_beside(
         return None
     if index.changed:  # then what lay beside is copied, and damage in it would get a fresh SHA-256
         try:
-            index.check_beside(gallery.index_files_of(state))
+            index.check_beside(gallery.local_index_files_of(state))
         except GalleryError:
             _log.warning(DAMAGED, gallery.path)
             return None
@@ -83,7 +83,7 @@ def merge_parts(gallery: Gallery, state: IndexState, index: GrowingIndex) -> Gro
 
     All that is copied is read and compared first: it gets a new SHA-256, which would hide damage.
     """
-    files = gallery.index_files_of(state)
+    files = gallery.local_index_files_of(state)
     if not index.main.suits(index.ntotal):
         return None
     try:

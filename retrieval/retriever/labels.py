@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from retrieval.arguments import is_address
 from retrieval.errors import DataError
 from retrieval.files import opened
 from retrieval.gallery import Gallery, storable
 from retrieval.gallery.filter import with_labels, with_paths
+from retrieval.objects import is_address
 from retrieval.text import composed, one_sentence
 from retrieval.words import BY_FOLDER
 

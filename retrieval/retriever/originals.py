@@ -11,6 +11,7 @@ import numpy as np
 
 from retrieval.errors import GalleryError, ImageError
 from retrieval.images import file_budget, read_bytes
+from retrieval.images.formats import may_be_inside
 from retrieval.plain import Plain
 from retrieval.retriever.snapshot import Snapshot
 
@@ -69,7 +70,7 @@ def read_original(state: Snapshot, image: GalleryImage) -> bytes:
     Links are followed, but not out of the folder that holds the gallery or that was indexed.
     """
     try:
-        place = image.path.resolve(strict=True)
+        place = image.path.resolve(strict=not may_be_inside(image.path))
         inside = [state.gallery.base]
         if not image.outside and state.table.is_ours:
             inside.append(image.root.resolve())

@@ -191,7 +191,7 @@ def load_group(
 
 
 def _image(file: PlannedFile) -> ImageFile:
-    return ImageFile(file.file, file.file.parent, file.size, file.mtime_ns, file.error)
+    return ImageFile(file.file, file.file.parent, file.size, file.mtime_ns, file.error, file.etag)
 
 
 def _note_failure(result: PartResult, place: int, row: Row) -> None:

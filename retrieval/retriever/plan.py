@@ -15,7 +15,8 @@ from pathlib import Path
 from retrieval.errors import DataError
 from retrieval.gallery import Gallery, storable
 from retrieval.gallery.stored_rows import StoredRow, StoredRows, folder_of, prefix_of
-from retrieval.images import FoundFile, FoundFolder, ImageFile, find_folders
+from retrieval.images import FoundFile, FoundFolder, ImageFile, find_folders, image_file
+from retrieval.objects import place_of
 from retrieval.progress import Progress
 from retrieval.retriever.labels import Labels
 
@@ -73,13 +74,16 @@ def make_plan(
     checksum: read also the files whose size and time are those stored.
     """
     check_paths(paths)
-    join = _Join(gallery, rows, list(map(Path, paths)), labels, progress, checksum=checksum)
+    join = _Join(
+        gallery, rows, [place_of(path) for path in paths], labels, progress, checksum=checksum
+    )
     folders = find_folders(
         list(join.roots),
         exclude=exclude,
         include_hidden=include_hidden,
         known=join.places_in,
         passed_over=partial(_count, join.plan.passed_over),
+        as_stored=join.shard_as_stored,
     )
     for folder in folders:
         place = folder.path.absolute()
@@ -125,6 +129,16 @@ class _Join:
         self.stored_folder = lru_cache(4)(lambda at: storable(gallery.stored_folder(at)))
         self.places_in = lru_cache(4)(lambda at: rows.places_in(prefix_of(self.stored_folder(at))))
 
+    def shard_as_stored(self, path: Path, etag: str) -> list[FoundFolder]:
+        """Return the folders of a shard as they are stored, if it is the one that was read."""
+        if self._checksum:
+            return []
+        top = prefix_of(storable(self._gallery.stored_root(path)))
+        return [
+            FoundFolder(path / prefix[len(top) :].rstrip("/"), path, files)
+            for prefix, files in self._rows.below(top, etag)
+        ]
+
     def add(self, folder: FoundFolder) -> None:
         """Sort the files of a folder."""
         at, places = self.stored_folder(folder.path), self.places_in(folder.path)
@@ -134,6 +148,8 @@ class _Join:
             self._tell()
             name = file.name if file.error is None else storable(file.name)
             place, label = places.get(name), label_of(file.name)
+            if file.label is not None and self._labels.by_folder:
+                label = file.label or None
             if place is None or not self._needs_nothing(place, file, label):
                 self._add_task(folder, file, prefix + name, label, place)
             if file.error is None and name not in given:
@@ -158,7 +174,7 @@ class _Join:
         """Whether a row is that of the file as it is; its label is all that may change then."""
         rows, plan = self._rows, self.plan
         self._seen[place] = 1
-        if self._checksum or file.error or not rows.is_unchanged(place, file.size, file.mtime_ns):
+        if self._checksum or file.error or not rows.is_unchanged(place, file):
             return False
         if rows.is_usable(place):
             plan.unchanged += 1
@@ -174,7 +190,7 @@ class _Join:
         if file.error is not None:
             self._unread.append(path)
         root, row = folder.root, None if place is None else self._rows.row(place)
-        image = ImageFile(folder.path / file.name, root, file.size, file.mtime_ns, file.error)
+        image = image_file(folder, file)
         self.plan.tasks.append(Task(image, path, self.roots[root], label, row))
 
     def _count(self, roots: Sequence[str], files: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
 from retrieval.cluster import start_child
@@ -57,11 +57,8 @@ def serve_probe(handle: int) -> None:
     connection = Connection(handle)
     files, preprocessing, max_pixels = connection.recv()
 
-    def told() -> Iterator[ImageFile]:
-        for place, file in enumerate(files):
-            connection.send(place)
-            yield file
-
-    for _ in load_images(told(), preprocessing, max_pixels=max_pixels, workers=1, ahead=1):
-        pass
+    for place, file in enumerate(files):
+        connection.send(place)
+        for _ in load_images([file], preprocessing, max_pixels=max_pixels, workers=1, ahead=1):
+            pass  # one by one: objects of a store are read far ahead otherwise
     connection.send(None)

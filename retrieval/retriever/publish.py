@@ -312,7 +312,7 @@ def _needs_fit(
 
 def load_index(gallery: Gallery, state: IndexState) -> GrowingIndex:
     """Load the published index. Raises GalleryError if a file of it is damaged."""
-    files = gallery.index_files_of(state)
+    files = gallery.local_index_files_of(state)
     return GrowingIndex.load(files, state.settings, state.added, state.removed)
 
 

@@ -6,11 +6,11 @@ import contextlib
 
 from retrieval.encoder import Encoder
 from retrieval.errors import GalleryError, GalleryWriteError
-from retrieval.files import modified_ns
 from retrieval.gallery import Gallery, ImageTable, Settings
 from retrieval.gallery.contents import Contents
 from retrieval.gallery.stored_rows import StoredRow, StoredRows
 from retrieval.images import ImageFile
+from retrieval.images.formats import file_facts
 from retrieval.retriever.gone import check_all_there, find_gone
 from retrieval.retriever.plan import Plan, Task
 from retrieval.retriever.writer import Reading, TaskRunner, Writer, run_tasks
@@ -105,10 +105,10 @@ def forget_staged(gallery: Gallery, table: ImageTable) -> None:
 
 def _changed(gallery: Gallery, path: str, row: StoredRow) -> bool:
     try:
-        status = gallery.full(path).stat()
+        facts = file_facts(gallery.full(path))
     except OSError:
         return True
-    return (status.st_size, modified_ns(status)) != (row.size, row.mtime_ns)
+    return not facts.are_of(row.size, row.mtime_ns)
 
 
 def _check_files(gallery: Gallery, table: ImageTable) -> None:
@@ -129,9 +129,12 @@ def _tasks(gallery: Gallery, table: ImageTable, staged: StoredRows) -> list[Task
         done = staged.among(rows.paths)
         for path, root, label in zip(rows.paths, rows.roots, rows.labels, strict=True):
             file = gallery.full(path)
-            if path in done or not file.exists():
+            if path in done:
                 continue
-            stat = file.stat()
-            image = ImageFile(file, gallery.full(root), stat.st_size, modified_ns(stat))
+            try:
+                size, mtime_ns, _ = file_facts(file)
+            except OSError:
+                continue
+            image = ImageFile(file, gallery.full(root), max(0, size), mtime_ns)
             tasks.append(Task(image, path, root, label, None))
     return tasks

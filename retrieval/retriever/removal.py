@@ -9,6 +9,8 @@ from pathlib import Path
 from retrieval.errors import GalleryError, GalleryWriteError
 from retrieval.gallery import Gallery, ImageTable, Settings, storable
 from retrieval.gallery.filter import INDEXED
+from retrieval.gallery.paths import is_from_root
+from retrieval.objects import place_of
 from retrieval.progress import Progress
 from retrieval.retriever.publish import bring_up_index, open_to_write
 from retrieval.retriever.reembed import forget_staged
@@ -106,7 +108,7 @@ def without_rows(gallery: Gallery, paths: Sequence[Path], found: Iterable[str]) 
     """Return those of paths that are none of the found rows' and have none of them below."""
     above: set[str] = set()
     for stored in found:
-        if not Path(stored).is_absolute():
+        if not is_from_root(stored):
             above.add(".")
         while stored and stored not in above:
             above.add(stored)
@@ -119,7 +121,7 @@ def without_rows(gallery: Gallery, paths: Sequence[Path], found: Iterable[str]) 
 def _roots(gallery: Gallery, path: Path) -> list[str]:
     """Return a path as it is stored, with "." where it is above all relative ones."""
     stored = storable(gallery.stored_root(path))
-    above_all = Path(stored).is_absolute() and gallery.base.is_relative_to(stored)
+    above_all = is_from_root(stored) and gallery.base.is_relative_to(place_of(stored))
     return [stored, "."] if above_all else [stored]
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 
 from retrieval.arguments import number, prior_of
 from retrieval.gallery import Filter
+from retrieval.images.shards import holds_member
 from retrieval.plain import Plain
 
 
@@ -66,7 +67,7 @@ class Match(Plain):
 def is_missing(path: Path) -> bool:
     """Tell whether there is no file at a path, or none that may be looked at."""
     try:
-        return not path.exists()
+        return not (path.exists() or holds_member(path))
     except (OSError, ValueError):
         return True
 

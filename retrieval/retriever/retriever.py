@@ -82,7 +82,9 @@ class Retriever(Searcher):
         if isinstance(embedding.get("backbone"), os.PathLike):
             embedding["backbone"] = os.fspath(embedding["backbone"])
         encoder = EncoderChoice(embedding, engine, trust=trust)
-        super().__init__(Gallery(path_of("gallery", gallery)), encoder, given(asked, SEARCH))
+        super().__init__(
+            Gallery(path_of("gallery", gallery, stores=True)), encoder, given(asked, SEARCH)
+        )
 
     def __reduce__(self) -> tuple[Callable[..., Retriever], tuple[Any, ...]]:
         """Pickle the gallery's path and the arguments; the copy opens the gallery anew."""
@@ -243,7 +245,7 @@ class Retriever(Searcher):
         if threshold is not None:
             threshold = number("threshold", threshold, least=-1, most=1)
         max_pixels = whole("max_pixels", max_pixels)
-        other = None if against is None else Gallery(path_of("against", against))
+        other = None if against is None else Gallery(path_of("against", against, stores=True))
         if other is not None:
             other.trusted = self.gallery.trusted
         return find_duplicates(

@@ -14,6 +14,7 @@ from PIL import Image
 from retrieval.errors import ImageError, QueryError
 from retrieval.gallery import FileIdentity, Gallery
 from retrieval.images import as_sent, read_bytes
+from retrieval.objects import place_of
 
 
 def as_files(queries: Sequence[Any]) -> list[str | os.PathLike[str] | bytes]:
@@ -48,8 +49,9 @@ def identities(
 def _identity(gallery: Gallery, file: str | os.PathLike[str] | bytes) -> FileIdentity:
     if isinstance(file, bytes):
         return FileIdentity("", len(file), hashlib.sha256(file).hexdigest())
-    content = read_bytes(Path(file))[0]
-    return identity_of(gallery, Path(file), len(content), hashlib.sha256(content).hexdigest())
+    path = place_of(file)
+    content = read_bytes(path)[0]
+    return identity_of(gallery, path, len(content), hashlib.sha256(content).hexdigest())
 
 
 def identity_of(gallery: Gallery, path: Path, size: int, sha256: str) -> FileIdentity:

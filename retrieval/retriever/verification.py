@@ -301,7 +301,7 @@ def _check_index(gallery: Gallery, settings: Settings, table: ImageTable) -> lis
         return [f"the index is of version {state.version}, the table of {table.version}"]
     try:
         index = load_index(gallery, state)
-        index.check_content(gallery.index_files_of(state))
+        index.check_content(gallery.local_index_files_of(state))
         stored = table.ids(INDEXED)
         if not np.array_equal(np.sort(index.ids), np.sort(stored)):
             return [f"the index holds {counted(index.ntotal, 'image')}, the table {usable:,}"]

@@ -160,6 +160,7 @@ class Writer:
                     "mtime_ns": [loaded.mtime_ns for _, _, loaded in self._touched],
                     "label": [task.label for _, task, _ in self._touched],
                     "stored_ns": [loaded.read_ns for _, _, loaded in self._touched],
+                    "etag": [loaded.etag for _, _, loaded in self._touched],
                 }
             )
         self.table.remove(self._left)  # only now: what moved is stored in its new place
@@ -256,6 +257,8 @@ def _is_news(old: StoredRow, task: Task, loaded: Loaded) -> bool:
     facts = old.size, old.mtime_ns, old.root, old.label
     if facts != (loaded.size, loaded.mtime_ns, task.root, task.label):
         return True
+    if loaded.etag:  # it was read again since the row has another one
+        return True
     trusted = tells_changes_after(loaded.mtime_ns, old.stored_ns)
     return not trusted and tells_changes_after(loaded.mtime_ns, loaded.read_ns)
 
@@ -323,4 +326,5 @@ def row_of_file(
         error=error,
         facts=loaded.facts,
         stored_ns=loaded.read_ns,
+        etag=loaded.etag,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,8 @@ def test_a_query_imports_nothing_that_other_commands_need(tmp_path: Path, cache:
     query = next((tmp_path / "pictures").rglob("*.jpg"))
     found = imported(tmp_path, cache, "query", query)
     assert "retrieval.retriever.searcher" in found
-    assert found & NOT_TO_SEARCH == set()
+    of_pandas = {"numpy.ma"} if find_spec("pandas") else set()  # which Arrow imports if it is there
+    assert found & NOT_TO_SEARCH <= of_pandas
 
 
 @pytest.mark.parametrize("argument", ["--help", "--version"])

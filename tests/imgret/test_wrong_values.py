@@ -23,10 +23,11 @@ SAID = [
     (("query", "x", "--crop", "0,0,5"), "'0,0,5' is not X,Y,W,H in whole pixels. Write it like"),
     (("query", "nothere.jpg"), "imgret: nothere.jpg: does not exist. Check its spelling."),
     (("query", "empty.jpg"), "imgret: empty.jpg: empty file. Give another image."),
-    (("query", "https://a.org/b.jpg"), "https://a.org/b.jpg is an address. Give a path on"),
+    (("query", "https://a.org/b.jpg"), "https://a.org/b.jpg is an address of no object"),
     (("index", "pictures", "--recipe", "https://a.org/r.toml"), "a.org/r.toml is an address."),
     (("index", "pictures", "--labels", "https://a.org/l.csv"), "a.org/l.csv is an address."),
-    (("index", "s3://a/b"), "s3://a/b is an address. Give a path on this machine."),
+    (("index", "https://a/b"), "https://a/b is an address of no object store; use s3://"),
+    (("index", "s3:///b"), "s3:///b is an address of no object store; use s3://, gs:// or az://."),
     (("query", "nothere.jpg", "--min-score", "nan"), "'nan' is not a number. Give a number."),
     (
         ("train", "pictures", "--out", "run", "--set", "training.epochs=0"),
@@ -59,7 +60,7 @@ SAID = [
     (("index", "pictures", "--backbone", "resnet50.a1_in1kk"),
      "resnet50 has no weights 'a1_in1kk'. Did you mean resnet50.a1_in1k? Use one of"),
     (("index", "pictures", "--backbone", "random:resnt50"), "Did you mean random:resnet50, "),
-    (("index", "x", "--colour", "y"), "There is no option --colour. Choose one that --help lists."),
+    (("index", "x", "--zzz", "y"), "There is no option --zzz. Choose one that --help lists."),
     (("index", "x", "--sise", "5"), "There is no option --sise. Did you mean --size? Choose one"),
     (("index", "x", "-q"), "There is no option -q. Choose one that --help lists."),
     (("index", "x", "--size", "0"), "0 is out of range. Give a whole number from 16 to 4,096."),
@@ -164,8 +165,8 @@ def test_what_is_no_picture_has_its_article(folder: Path) -> None:
     wrong: object = 5
     with pytest.raises(QueryError, match="an int is not a picture"):
         Retriever(folder / "g").search(wrong)  # type: ignore[call-overload]
-    with pytest.raises(QueryError, match=r"The query s3://a/b is an address\. Give a file on"):
-        Retriever(folder / "g").search("s3://a/b")
+    with pytest.raises(QueryError, match=r"https://a/b is an address of no object store"):
+        Retriever(folder / "g").search("https://a/b")
     with pytest.raises(QueryError, match=r"The query is ''\. Give a path\."):
         Retriever(folder / "g").search("")
 

@@ -128,8 +128,9 @@ def test_part_of_a_text_is_not_one_of_its_words() -> None:
             "exclude is 5. Give text, or several in a list.",
         ),
         (
-            lambda: Retriever("s3://cars"),
-            "gallery is 's3://cars', an address. Give a path on this machine.",
+            lambda: Retriever("https://cars"),
+            "gallery is wrong: https://cars is an address of no object store; use s3://, gs:// or "
+            "az://. Give a path or such an address.",
         ),
         (
             lambda: Retriever("g", transform=3).index("cars"),  # type: ignore[arg-type]

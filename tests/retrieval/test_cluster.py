@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -94,7 +95,8 @@ def children(process: int, of: str) -> list[int]:
     """Processes that a process has started, by a word of their command."""
     found = []
     for task in Path(f"/proc/{process}/task").iterdir():
-        found += map(int, (task / "children").read_text().split())
+        with contextlib.suppress(FileNotFoundError):  # a thread that has just ended
+            found += map(int, (task / "children").read_text().split())
     return [child for child in found if of in Path(f"/proc/{child}/cmdline").read_text()]
 
 

@@ -179,6 +179,8 @@ ELSEWHERE = {
     ("retrieval/files.py", "new_folder"),
     ("retrieval/files.py", "write_new"),
     ("retrieval/files.py", "put_in_place"),
+    ("retrieval/files.py", "_sent"),  # a temporary folder; the object is whole once it is sent
+    ("retrieval/objects/path.py", "fetch"),  # to a file that replaced() gave
     ("retrieval/encoder/onnx_files.py", "share_weights"),  # a file that replaced() gave
     ("retrieval/gallery/table.py", "become"),  # Lance's own commit, and then a sync
     ("retrieval/retriever/export.py", "_export_parquet"),

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from retrieval import files
+from retrieval import claims, files
 from retrieval.files import (
     PREFIX,
     delete,
@@ -202,6 +202,7 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> None:
 
     replace, unlink = Path.replace, Path.unlink
     monkeypatch.setattr(files, "fcntl", None)
+    monkeypatch.setattr(claims, "fcntl", None)
     monkeypatch.setattr(files, "PAUSE", 0.01)
     monkeypatch.setattr(Path, "replace", renames)
     monkeypatch.setattr(Path, "unlink", deletes)
@@ -255,7 +256,7 @@ def test_without_locks_only_what_is_a_day_old_was_left_behind(tmp_path: Path) ->
     old, new = (tmp_path / f"{PREFIX}{name}" for name in ("old", "new"))
     for file in (old, new):
         file.touch()
-    yesterday = time.time() - files.ABANDONED - 60
+    yesterday = time.time() - claims.ABANDONED - 60
     os.utime(old, (yesterday, yesterday))
     assert leftovers(tmp_path) == [old]
 

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from retrieval.evaluation.protocols import content_codes
-from retrieval.files import modified_ns
 from retrieval.gallery import Gallery, ImageTable, facts_of
 from retrieval.gallery.block import Column
 from retrieval.gallery.filter import Filter
 from retrieval.images import PictureFacts
-from retrieval.images.formats import os_reason
+from retrieval.images.formats import file_facts, os_reason
+from retrieval.objects import place_of
 
 STORED_COLUMNS: tuple[Column, ...] = (
     "id", "path", "size", "mtime_ns", "sha256", "width", "height", "label", "facts"
@@ -42,7 +42,7 @@ class StoredImage:
     @property
     def path(self) -> Path:
         """The full path."""
-        return Path(self.name)
+        return place_of(self.name)
 
     @property
     def keep_order(self) -> tuple[bool, int, int, bool, int, int, str]:
@@ -214,14 +214,14 @@ class _Files:
 
     def _file(self, path: Path, row: dict[str, Any]) -> int | None:
         try:
-            status = path.stat()
+            facts = file_facts(path)
         except (OSError, ValueError) as error:
             self._failures.append((str(path), os_reason(error)))
             return None
-        if (status.st_size, modified_ns(status)) != (row["size"], row["mtime_ns"]):
+        if not facts.are_of(row["size"], row["mtime_ns"]):
             self._failures.append((str(path), "changed since it was indexed"))
             return None
-        return status.st_dev << 64 | status.st_ino  # one number, of half the memory of two
+        return facts.number
 
     def _image(self, path: Path, row: dict[str, Any]) -> StoredImage:
         label = row["label"]

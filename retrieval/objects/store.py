@@ -1,0 +1,102 @@
+"""The clients of object stores, one a bucket, and what they raise as OSErrors.
+
+obstore and Lance share the crate object_store, so both read credentials, regions and endpoints from
+the same places: the variables and files of each provider. None is ever stored in a gallery.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any
+
+from retrieval.libraries import how_to_install, is_installed
+
+SCHEMES = ("s3", "gs", "az")
+TIMEOUT = "60s"  # of one request
+RETRIES, RETRIED_FOR = 4, timedelta(seconds=60)
+METADATA = ("169.254.169.254", "metadata.google.internal")  # asked where there is nothing else
+NO_CREDENTIALS = "there are no credentials for this store"
+NO_PATH = "Encountered object with invalid path: "
+MOST_SAID = 300  # characters of what a store says
+
+
+class BadKeyError(OSError):
+    """A folder has a key that is no path, such as one with an empty part."""
+
+
+class ObjectChangedError(OSError):
+    """Raised where another writer has changed, made or deleted an object since it was read."""
+
+
+@lru_cache(maxsize=64)
+def store_of(scheme: str, bucket: str) -> Any:
+    """Return the client of a bucket. Raises OSError where it cannot be made."""
+    if not is_installed("obstore"):
+        by = f"{scheme}://{bucket}"
+        raise OSError(errno.ENOSYS, how_to_install("obstore", by=by), by)
+    from obstore.exceptions import BaseError
+    from obstore.store import from_url
+
+    try:
+        return from_url(
+            f"{scheme}://{bucket}",
+            client_options={"timeout": TIMEOUT, "allow_http": _allows_http()},
+            retry_config={"max_retries": RETRIES, "retry_timeout": RETRIED_FOR},
+            **_credentials(scheme),
+        )
+    except (BaseError, ValueError) as error:
+        raise OSError(errno.EINVAL, _said(error), f"{scheme}://{bucket}") from error
+
+
+def _allows_http() -> bool:
+    """Whether the user lets object_store speak without TLS, as it is told for Lance, too."""
+    names = ("AWS_ALLOW_HTTP", "ALLOW_HTTP")
+    return any(os.environ.get(name, "").lower() in ("1", "true") for name in names)
+
+
+def _credentials(scheme: str) -> dict[str, Any]:
+    """The credentials of the provider's own library, if it is there: profiles, roles, logins."""
+    if scheme == "s3" and is_installed("boto3"):
+        import boto3  # type: ignore[import-untyped]
+        from obstore.auth.boto3 import Boto3CredentialProvider
+
+        session = boto3.Session()
+        if session.get_credentials() is not None:
+            return {"credential_provider": Boto3CredentialProvider(session)}
+    return {}
+
+
+@contextlib.contextmanager
+def said_as_os_errors(name: str) -> Iterator[None]:
+    """Turn what a store raises into OSErrors of a name, as a file system raises them."""
+    from obstore import exceptions
+
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(errno.ENOENT, "it is not there", name) from error
+    except (exceptions.PreconditionError, exceptions.AlreadyExistsError) as error:
+        raise ObjectChangedError(errno.EEXIST, "another writer has changed it", name) from error
+    except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
+        raise PermissionError(errno.EACCES, "the store refuses the credentials", name) from error
+    except exceptions.BaseError as error:
+        said = _said(error)
+        if said.startswith(NO_PATH):
+            raise BadKeyError(errno.EINVAL, f"{said[len(NO_PATH) :]}; rename it", name) from error
+        if any(place in said for place in METADATA):
+            raise PermissionError(errno.EACCES, NO_CREDENTIALS, name) from error
+        if "404 Not Found" in said:
+            raise FileNotFoundError(errno.ENOENT, "there is no such bucket", name) from error
+        raise OSError(errno.EIO, said, name) from error
+
+
+def _said(error: BaseException) -> str:
+    """What a store says in one line; obstore adds the whole of Rust's error below the first."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = lines[0] if lines else type(error).__name__
+    return said.partition(": <?xml")[0][:MOST_SAID]
