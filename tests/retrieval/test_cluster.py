@@ -137,6 +137,7 @@ def test_what_changed_moved_was_touched_or_is_gone_comes_out_alike(folder: Path)
         Retriever(gallery).index(folder, **PLAIN)
     before = {gallery: rows(gallery) for gallery in galleries}
     save_small(folder, *(f"c/{n}.png" for n in range(20)), first=500)  # new
+    shutil.copy2(folder / "c" / "0.png", folder / "c" / os.fsdecode(b"odd-\xff.png"))  # no UTF-8
     picture(900, 32, 24).save(folder / "a" / "002.png")  # changed
     age(folder / "a" / "002.png")
     os.utime(folder / "a" / "004.png", (1e9, 1e9 + 5))  # touched
