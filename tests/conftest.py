@@ -37,7 +37,7 @@ LONGEST = (  # take half a minute each; begun last, one would run alone at the e
     "test_commands.py", "test_readme.py", "test_crashes.py", "test_strangers.py", "test_names.py",
     "test_api.py", "test_streams.py", "test_classify_commands.py", "test_backbones_command.py",
     "test_plan.py", "test_mini.py", "test_lazy_figures.py", "test_interrupted.py",
-    "test_bit_rot.py", "test_imports.py",
+    "test_bit_rot.py", "test_imports.py", "test_cluster.py",
 )  # fmt: skip
 
 

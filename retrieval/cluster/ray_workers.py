@@ -21,6 +21,7 @@ from retrieval.errors import ImgretError, ProcessError
 from retrieval.libraries import how_to_install, is_installed
 from retrieval.text import one_sentence
 
+LOOPBACK_BEGINS = "127."
 CALLS_AHEAD = 3  # that wait at each helper, so that it never waits for its worker
 SECONDS_UNPLACED = 60.0  # without any worker, until that is told
 UNPLACED = "Ray has had no place for a worker for %.0f seconds: it waits for %s."
@@ -71,15 +72,22 @@ def _join(address: str | None) -> None:
     if address is not None:
         ray.init(address=address, **quiet)
         return
+    if os.environ.get("RAY_ADDRESS", "").startswith(LOOPBACK_BEGINS):
+        _stay_on_loopback()
     try:
         ray.init(address="auto", **quiet)
     except ConnectionError:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        with contextlib.suppress(ImportError, AttributeError):  # else it asks for the network
-            from ray._private import ray_constants
-
-            ray_constants.ENABLE_RAY_CLUSTER = False
+        _stay_on_loopback()
         ray.init(address="local", _node_ip_address="127.0.0.1", include_dashboard=False, **quiet)
+
+
+def _stay_on_loopback() -> None:
+    """Keep Ray from taking this machine's address in its network for that of its loopback."""
+    with contextlib.suppress(ImportError, AttributeError):
+        from ray._private import ray_constants
+
+        ray_constants.ENABLE_RAY_CLUSTER = False
 
 
 def _nodes() -> list[dict[str, float]]:
@@ -173,25 +181,27 @@ class _Actor:
 
         self.slot: tuple[str, int] | None = None
         self.group: Any = None
-        needs: dict[str, Any] = {"num_cpus": places.cores, "num_gpus": places.gpus}
-        own: dict[str, Any] = {"scheduling_strategy": "SPREAD"}
         if places.helpers:
-            bundles = [{"CPU": places.cores, "GPU": places.gpus}, *[{"CPU": 1}] * places.helpers]
-            bundles = [{name: n for name, n in bundle.items() if n} for bundle in bundles]
+            first = {"CPU": places.cores, "GPU": places.gpus}
+            bundles = [{name: n for name, n in first.items() if n}, *[{"CPU": 1}] * places.helpers]
             self.group = ray.util.placement_group(bundles, strategy="PACK")
-            own = {"placement_group": self.group, "placement_group_bundle_index": 0}
-        self.actor = (
-            ray.remote(max_restarts=0)(RayHand)
-            .options(**needs, **own)
-            .remote(places.cores if not places.helpers else 0)
+        hand = ray.remote(max_restarts=0)(RayHand).options(
+            num_cpus=places.cores, num_gpus=places.gpus, scheduling_strategy=self._at(0)
         )
+        self.actor = hand.remote(0 if places.helpers else places.cores)
         helper = ray.remote(max_restarts=0)(RayHelper)
         self.helpers = [
-            helper.options(
-                num_cpus=1, placement_group=self.group, placement_group_bundle_index=1 + place
-            ).remote()
+            helper.options(num_cpus=1, scheduling_strategy=self._at(1 + place)).remote()
             for place in range(places.helpers)
         ]
+
+    def _at(self, bundle: int) -> Any:
+        """Where a process is to run: in a bundle of the group, or anywhere."""
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        if self.group is None:
+            return "SPREAD"
+        return PlacementGroupSchedulingStrategy(self.group, placement_group_bundle_index=bundle)
 
     def end(self) -> None:
         import ray

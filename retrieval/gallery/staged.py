@@ -142,11 +142,11 @@ def _files(table: Path, piece: Any) -> list[Path]:
 
 
 def _check(table: Path, piece: Any) -> None:
-    if isinstance(table, ObjectPath):  # an object is whole once it is there
-        return
+    is_object = isinstance(table, ObjectPath)  # which is whole once it is there
     for data, file in zip(piece.files, _files(table, piece), strict=True):
         try:
-            whole = file.stat().st_size == data.file_size_bytes and ends_in(file, MAGIC)
+            whole = file.stat().st_size == data.file_size_bytes
+            whole = whole and (is_object or ends_in(file, MAGIC))
         except OSError:
             whole = False
         if not whole:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -79,6 +80,17 @@ def answers(gallery: Path, folder: Path) -> list[list[tuple[str, float]]]:
     return [[(match.path.name, match.score) for match in matches] for matches in found]
 
 
+def check_answers(several: Path, one: Path, folder: Path) -> None:
+    """Both answer alike once the transform was fitted to all rows, in whichever order these lie.
+
+    After a run that was killed the index was fitted to fewer, as without workers.
+    """
+    for gallery in (several, one):
+        Retriever(gallery).index(folder, refit=True)
+    for found, expected in zip(answers(several, folder), answers(one, folder), strict=True):
+        assert dict(found) == pytest.approx(dict(expected), abs=1e-5)
+
+
 def children(process: int, of: str) -> list[int]:
     """Processes that a process has started, by a word of their command."""
     found = []
@@ -125,6 +137,7 @@ def test_what_changed_moved_was_touched_or_is_gone_comes_out_alike(folder: Path)
         Retriever(gallery).index(folder, **PLAIN)
     before = {gallery: rows(gallery) for gallery in galleries}
     save_small(folder, *(f"c/{n}.png" for n in range(20)), first=500)  # new
+    shutil.copy2(folder / "c" / "0.png", folder / "c" / os.fsdecode(b"odd-\xff.png"))  # no UTF-8
     picture(900, 32, 24).save(folder / "a" / "002.png")  # changed
     age(folder / "a" / "002.png")
     os.utime(folder / "a" / "004.png", (1e9, 1e9 + 5))  # touched
@@ -185,7 +198,7 @@ def test_the_same_command_continues_after_its_driver_was_killed(folder: Path, ca
     one, several = folder.parent / "one.imgret", folder.parent / "several.imgret"
     Retriever(one).index(folder, **PLAIN)
     process = start(several, folder, cache)
-    until(lambda: (several / "images.lance").is_dir() and len(rows(several)) >= 16)
+    until(lambda: is_there(several, 16))
     workers = children(process.pid, "serve_jobs")
     process.kill()
     process.communicate()
@@ -197,14 +210,14 @@ def test_the_same_command_continues_after_its_driver_was_killed(folder: Path, ca
     report = Retriever(several).index(folder, **CLUSTER)
     assert report.added + report.failed == PICTURES + 2 - there  # the others are not read again
     assert stored(several) == stored(one)
-    assert answers(several, folder) == answers(one, folder)
+    check_answers(several, one, folder)
     assert faults(several) == []
 
 
 def test_an_interrupt_ends_the_workers_and_keeps_what_is_whole(folder: Path, cache: Path) -> None:
     several = folder.parent / "several.imgret"
     process = start(several, folder, cache)
-    until(lambda: (several / "images.lance").is_dir() and len(rows(several)) >= 16)
+    until(lambda: is_there(several, 16))
     workers = children(process.pid, "serve_jobs")
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
@@ -318,3 +331,37 @@ def test_the_command_indexes_with_workers(folder: Path, imgret: Command) -> None
     wrong = imgret("index", "p", "--cluster", "slurm")
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert "cluster is 'slurm'. Give processes, ray" in wrong.stderr
+
+
+@pytest.mark.slow
+def test_runs_that_are_killed_at_random_moments_end_as_an_undisturbed_one(
+    folder: Path, cache: Path
+) -> None:
+    """The driver, and in between a worker of it; many small commits of small parts."""
+    one, several = folder.parent / "one.imgret", folder.parent / "several.imgret"
+    save_small(folder, *(f"{'ab'[n % 2]}/x{n:03}.png" for n in range(300)), first=1000)
+    Retriever(one).index(folder, **PLAIN)
+    moments, before, kills = random.Random(1), 0, 0  # noqa: S311
+    for _ in range(12):
+        process = start(several, folder, cache)
+        while process.poll() is None and not is_there(several, before + 1):
+            time.sleep(0.02)
+        time.sleep(moments.uniform(0, 0.3))
+        if process.poll() is None and moments.random() < 0.5:
+            os.kill(children(process.pid, "serve_jobs")[0], signal.SIGKILL)
+            time.sleep(moments.uniform(0, 0.5))
+        process.kill()
+        process.communicate()
+        kills += process.returncode == -signal.SIGKILL
+        now = len(rows(several))
+        assert now >= before
+        before = now
+    assert kills >= 4
+    assert Retriever(several).index(folder, **CLUSTER).failed == 1
+    assert stored(several) == stored(one)
+    check_answers(several, one, folder)
+    assert faults(several) == []
+
+
+def is_there(gallery: Path, most: int) -> bool:
+    return (gallery / "images.lance").is_dir() and len(rows(gallery)) >= most
