@@ -21,6 +21,7 @@ from benchmarks import (
     largest,
     matching,
     mini,
+    page,
     quality,
     searching,
     serving,
@@ -35,6 +36,7 @@ PARTS = {
     "durability": durability,
     "searching": searching,
     "serving": serving,
+    "page": page,
     "growth": growth,
     "largest": largest,
     "filters": filters,
@@ -62,7 +64,7 @@ def main() -> int:
             f"The benchmarks need real images and weights, and {SHARED} has none.", file=sys.stderr
         )
         return 2
-    page = Path(arguments.out or ROOT / "docs") / "benchmarks.md"
+    written = Path(arguments.out or ROOT / "docs") / "benchmarks.md"
     data = Path(arguments.out or ROOT / "benchmarks") / "results.json"
     data.parent.mkdir(parents=True, exist_ok=True)
     results = json.loads(data.read_text()) if data.is_file() else {}
@@ -71,7 +73,7 @@ def main() -> int:
         tables = PARTS[name].measure(quick=arguments.quick)
         results[name] = {"when": machine(), "tables": [dataclasses.asdict(t) for t in tables]}
         data.write_text(json.dumps(results, indent=1) + "\n")
-    page.write_text(_page(results))
+    written.write_text(_page(results))
     print(_page(results))
     return 0
 
