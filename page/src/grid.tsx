@@ -53,7 +53,7 @@ export function Grid(props: GridProps) {
     if (onEnd && to >= laid.rows.length - 6) onEnd();
   }, [to, laid.rows.length, onEnd]);
 
-  const shown = laid.rows.map((row, n) => ({ row, n })).slice(from, to);
+  const shown = laid.rows.slice(from, to).map((row, k) => ({ row, n: from + k }));
   const kept = rowOf(laid.rows, at); // stays in the document, so that the focus does
   const keptRow = laid.rows[kept];
   if (keptRow && (kept < from || kept >= to)) shown.push({ row: keptRow, n: kept });

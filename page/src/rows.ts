@@ -55,8 +55,17 @@ export function rowAt(rows: Row[], height: number): number {
   return low;
 }
 
+/** The row of a card, -1 where it has none: asked for each time that one scrolls. */
 export function rowOf(rows: Row[], card: number): number {
-  return rows.findIndex((row) => row.kind === "cards" && card >= row.start && card < row.end);
+  let low = 0;
+  let high = rows.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((rows[middle] as Row).start <= card) low = middle + 1;
+    else high = middle;
+  }
+  const row = rows[low - 1]; // a line stands before the cards that begin where it does
+  return row && row.kind === "cards" && card < row.end ? low - 1 : -1;
 }
 
 /** The card above or below another, in the same column where there is one. */

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { complete } from "../src/completion";
 import { cell, csvOf, fileOf, folderOf, shellWord } from "../src/names";
-import { cardBeside, layRows, linesOf, rowAt, shortened } from "../src/rows";
+import { cardBeside, layRows, linesOf, rowAt, rowOf, shortened } from "../src/rows";
 import { isWithin } from "../src/lasso";
 import { emptyState, formatState, parseState } from "../src/state";
 import { packed, unpacked } from "../src/vector";
@@ -49,6 +49,13 @@ test("several lines stand where they should", () => {
   expect(rows.map((row) => [row.kind, row.start, row.end])).toEqual([
     ["line", 0, 0], ["cards", 0, 1], ["line", 1, 1], ["cards", 1, 3], ["cards", 3, 4], ["line", 4, 4], ["cards", 4, 5],
   ]);
+});
+
+test("the row of a card is found among lines", () => {
+  const { rows } = layRows(5, 2, 10, () => 100, [0, 1, 4], 20);
+  const slow = (card: number) => rows.findIndex((row) => row.kind === "cards" && card >= row.start && card < row.end);
+  expect([-1, 0, 1, 2, 3, 4, 5, 9].map((card) => rowOf(rows, card))).toEqual([-1, 0, 1, 2, 3, 4, 5, 9].map(slow));
+  expect(rowOf([], 0)).toBe(-1);
 });
 
 test("names are broken and folders shortened by their width", () => {
