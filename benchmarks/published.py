@@ -34,9 +34,9 @@ def measure(*, quick: bool) -> list[Table]:
         "Published galleries",
         f"`Retriever.search_embeddings` for the {K} nearest of {n:,} images, one query at a time: "
         "vectors, matches, paths and labels. Embeddings and queries are those of `benchmarks "
-        f"searching`, transformed to 512 numbers; {QUERIES} queries. Milvus 2.3.5 runs on the same two cores. Medians "
-        f"of {ROUNDS} rounds in turns; CPU is that of this process and of the server. `published` "
-        "is the time of `imgret publish`, and the CPU of both.",
+        f"searching`, transformed to 512 numbers; {QUERIES} queries. Milvus 2.3.5 runs on the same "
+        f"two cores. Medians of {ROUNDS} rounds in turns; CPU is that of this process and of the "
+        "server. `published` is the time of `imgret publish`, and the CPU of both.",
         ["search", "p50", "p95", "CPU here", "CPU there", f"recall@{K}", "published"],
     )
     with tempfile.TemporaryDirectory(dir=CACHE) as made:
