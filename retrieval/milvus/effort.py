@@ -16,6 +16,7 @@ from retrieval.milvus.neighbours import SearchedCollection
 from retrieval.milvus.rows import PublishedRows
 
 QUERIES = 500
+STEPS, HARDLY = 3, 0.002
 
 
 @dataclass(frozen=True)
@@ -38,20 +39,23 @@ def known_neighbours(rows: PublishedRows, ids: np.ndarray, seed: int = 0) -> Kno
 def learn_served_effort(collection: SearchedCollection, known: Known) -> LearntEffort:
     """Try efforts until one gives the recall wanted, two standard errors above it.
 
-    The most that there is is told with the recall that it gave.
+    Where STEPS more give hardly more, the least one is chosen that is nearly as good.
     """
     said = collection.published
     k = min(RECALL_AT + 1, said.rows)
-    learnt = LearntEffort(1, 1.0)
+    tried: list[LearntEffort] = []
     for effort in efforts(said.kind, said.rows):
-        tried = replace(collection, published=replace(said, effort=effort))
-        scores, found, _ = tried.search(known.x, k, passing=said.rows)
+        searched = replace(collection, published=replace(said, effort=effort))
+        scores, found, _ = searched.search(known.x, k, passing=said.rows)
         exact = known.exact[:, :RECALL_AT], known.scores[:, :RECALL_AT]
         each = recalls(scores, found, known.ids, *exact)
-        learnt = LearntEffort(effort, round(float(each.mean()), 5))
+        tried.append(LearntEffort(effort, round(float(each.mean()), 5)))
         if each.mean() - 2 * each.std() / math.sqrt(len(each)) >= RECALL_WANTED:
+            return tried[-1]
+        if len(tried) > STEPS and tried[-1].recall - tried[-1 - STEPS].recall < HARDLY:
             break
-    return learnt
+    best = max(one.recall for one in tried)
+    return next(one for one in tried if one.recall > best - HARDLY)
 
 
 def _those(

@@ -222,7 +222,7 @@ class MilvusServer:
             return list(
                 client.search(
                     name, list(vectors), filter=where, limit=limit, anns_field=VECTOR,
-                    output_fields=list(fields), timeout=ANSWERS_WITHIN,
+                    output_fields=list(fields), timeout=ANSWERS_WITHIN + len(vectors),
                     search_params={"metric_type": METRIC, "params": dict(parameters)},
                     **_seen(since),
                 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -215,6 +217,37 @@ def test_a_refit_is_a_new_collection_and_open_searchers_follow(
     assert old.transform != new.transform
     for retriever in (there, served(local, place)):
         assert as_told(retriever.search(queries[0])) == as_told(local.search(queries[0]))
+
+
+def test_searches_continue_while_a_refit_is_published(
+    local: Retriever, place: str, queries: list[Path]
+) -> None:
+    local.publish(place)
+    there, done = served(local, place), threading.Event()
+    before = as_told(local.search(queries[0]))
+    answers: list[list[tuple[Any, ...]]] = []
+    raised: list[Exception] = []
+
+    def search() -> None:
+        try:
+            while not done.is_set():
+                answers.append(as_told(there.search(queries[0])))
+        except Exception as error:  # noqa: BLE001  whatever it is
+            raised.append(error)
+
+    searching = threading.Thread(target=search)
+    searching.start()
+    Retriever(local.gallery.path, transform="whiten:8").index(
+        local.gallery.base / "pictures", refit=True
+    )
+    local.publish(place)
+    time.sleep(1)
+    done.set()
+    searching.join()
+    after = as_told(local.search(queries[0]))
+    assert raised == []
+    assert all(answer in (before, after) for answer in answers)
+    assert (answers[0], answers[-1]) == (before, after)
 
 
 def test_rows_that_the_server_lost_or_has_too_many_are_noticed(

@@ -23,7 +23,7 @@ from tests.samples import command_environment, picture
 
 pytestmark = pytest.mark.slow
 
-A_CLASS, SPREAD = 100, 0.15  # images around a point, and their distance from it
+A_CLASS, DIRECTIONS, NOISE = 100, 24, 0.1  # images of a label, and how they are spread
 KILLED = """
 import os, signal, sys
 from imgret import Retriever
@@ -38,19 +38,20 @@ def gallery_of(folder: Path, n: int) -> Retriever:
     """A gallery of one picture, and of rows without files, in classes of A_CLASS."""
     folder.mkdir(parents=True, exist_ok=True)
     picture(0).save(folder / "one.png")
-    retriever = Retriever(folder / "photos.imgret")
+    retriever = Retriever(folder / "photos.imgret", transform="none")
     retriever.index(folder / "one.png")
     add_rows(retriever, 0, n)
     return retriever
 
 
 def embeddings_of(retriever: Retriever, first: int, n: int) -> np.ndarray:
+    """Points near a space of few directions, as embeddings of images are."""
     dim = retriever.gallery.open_table().dim
-    classes = np.arange(first, first + n) // A_CLASS
-    centres = np.stack([np.random.default_rng(c).normal(size=dim) for c in np.unique(classes)])
-    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
-    noise = np.random.default_rng(first + n).normal(size=(n, dim)) * SPREAD / np.sqrt(dim)
-    return (centres[classes - classes[0]] + noise).astype(np.float16)
+    space = np.random.default_rng(0).normal(size=(DIRECTIONS, dim)).astype(np.float32)
+    random = np.random.default_rng([first, n])
+    x = random.standard_normal((n, DIRECTIONS), np.float32) @ space
+    x += NOISE * random.standard_normal((n, dim), np.float32)
+    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float16)
 
 
 def add_rows(retriever: Retriever, first: int, n: int) -> None:
@@ -76,10 +77,8 @@ def served(local: Retriever, place: str) -> Retriever:
 
 
 def held_out(local: Retriever, n: int) -> np.ndarray:
-    """Embeddings near those of some classes, of no row."""
-    dim = local.gallery.open_table().dim
-    rows = embeddings_of(local, 0, n * A_CLASS)[::A_CLASS].astype(np.float32)
-    return rows + np.random.default_rng(9).normal(size=rows.shape) * SPREAD / np.sqrt(dim)
+    """Embeddings of no row."""
+    return embeddings_of(local, 1 << 30, n).astype(np.float32)
 
 
 def ids_of(retriever: Retriever, queries: np.ndarray, k: int, **how: Any) -> list[list[int]]:

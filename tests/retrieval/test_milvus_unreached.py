@@ -187,7 +187,8 @@ def test_what_a_collection_says_is_read_as_it_was_written() -> None:
     *(json.dumps(SAID.as_table() | change) for change in (
         {"format": 2}, {"rows": -1}, {"rows": 1e400}, {"transform": "../../../etc/passwd"},
         {"kind": "flat"}, {"effort": 1 << 40}, {"d_out": 1 << 40}, {"version": True},
-        {"other": 1}, {"recall": float("nan")}, {"table": "a b"},
+        {"other": 1}, {"gallery": "x" * 5000}, {"spec": "\x1b[2J"}, {"recall": float("nan")},
+        {"table": "a b"},
     )),
 ], ids=lambda text: text[-40:])  # fmt: skip
 def test_what_a_server_says_is_checked(wrong: str) -> None:
