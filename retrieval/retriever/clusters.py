@@ -28,7 +28,7 @@ MINI_BATCH, SEED = 2048, 0
 
 
 @dataclass(frozen=True)
-class ClusterOrder:
+class ClusterOrder(Plain):
     """All usable images of a version: the largest cluster first, its most typical image first.
 
     ids: (n,) int64. numbers: (n,) int32, of the cluster of each, ascending from 0.

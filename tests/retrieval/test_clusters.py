@@ -110,3 +110,8 @@ def test_one_image_is_one_cluster(tmp_path: Path) -> None:
     retriever.index(tmp_path / "1.png")
     with retriever.open() as gallery:
         assert gallery.clusters().numbers.tolist() == [0]
+
+
+def test_an_order_is_given_as_plain_values() -> None:
+    order = ClusterOrder(np.array([7, 5]), np.array([0, 1], np.int32))
+    assert order.to_dict() == {"ids": [7, 5], "numbers": [0, 1]}
