@@ -26,16 +26,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from benchmarks.milvus_server import MilvusProcess
+
 K = 5
 BUCKET = "photos"
 IMAGES, GALLERY = f"s3://{BUCKET}/images", f"s3://{BUCKET}/photos.imgret"
 MOTO = "import sys; from moto.server import main; main(['-H', '127.0.0.1', '-p', sys.argv[1]])"
-MILVUS = (
-    "import sys, time; from milvus import default_server as s\n"
-    "s.set_base_dir(sys.argv[1]); s.listen_port = int(sys.argv[2]); s.start()\n"
-    "print('ready', flush=True)\n"
-    "while True: time.sleep(1)\n"
-)
 
 
 def main() -> int:
@@ -63,7 +60,9 @@ def main() -> int:
         _check("the gallery in the store", wanted, [_answers(query, GALLERY) for query in queries])
 
         if "milvus" not in asked.without:
-            served = stack.enter_context(_Milvus(folder / "milvus"))
+            served = MilvusProcess(folder / "milvus")
+            stack.callback(served.kill)
+            served.start()
             publish = ("publish", f"milvus://127.0.0.1:{served.port}/photos", "--gallery", GALLERY)
             _killed_after(1.5, *publish)
             _imgret(*publish)
@@ -155,36 +154,6 @@ def _ray() -> Iterator[str]:
         yield f"ray://127.0.0.1:{client}"
     finally:
         subprocess.run([ray, "stop", "--force"], stdout=subprocess.DEVNULL, check=False)
-
-
-class _Milvus:
-    """The Milvus server of the package of that name, as a process that can be killed."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder, _free_port()
-        self._process: subprocess.Popen[str] | None = None
-
-    def __enter__(self) -> _Milvus:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()
-
-    def start(self) -> None:
-        """Start it, and wait until it is ready."""
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", MILVUS, str(self.folder), str(self.port)],
-            stdout=subprocess.PIPE, text=True, start_new_session=True,
-        )  # fmt: skip
-        if self._process.stdout is None or self._process.stdout.readline() != "ready\n":
-            raise SystemExit(f"Milvus did not start; see {self.folder}.")
-
-    def kill(self) -> None:
-        """Kill it and what it has started."""
-        if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
 
 
 def _free_port() -> int:
