@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -55,7 +56,7 @@ def main() -> int:
             cluster = stack.enter_context(_ray())
         index = ("index", IMAGES, "--gallery", GALLERY, "--cluster", cluster)
 
-        _killed_after(3, *index)
+        _killed_amid("Encoding", *index)
         _imgret(*index)
         _check("the gallery in the store", wanted, [_answers(query, GALLERY) for query in queries])
 
@@ -64,7 +65,7 @@ def main() -> int:
             stack.callback(served.kill)
             served.start()
             publish = ("publish", f"milvus://127.0.0.1:{served.port}/photos", "--gallery", GALLERY)
-            _killed_after(1.5, *publish)
+            _killed_amid("Publishing", *publish)
             _imgret(*publish)
             address = f"milvus://127.0.0.1:{served.port}/photos?gallery={GALLERY}"
             _check("Milvus", wanted, [_answers(query, address) for query in queries])
@@ -82,13 +83,17 @@ def _imgret(*arguments: object) -> str:
     return done.stdout
 
 
-def _killed_after(seconds: float, *arguments: object) -> None:
-    """Run a command and kill it with -9 in its middle, and all that it has started."""
-    print("$ imgret", *arguments, f"  # kill -9 after {seconds} s", flush=True)
+def _killed_amid(step: str, *arguments: object) -> None:
+    """Run a command and kill it with -9, and all that it has started, once it tells of a step."""
+    print("$ imgret", *arguments, f"  # kill -9 while {step.lower()}", flush=True)
     command = [sys.executable, "-m", "imgret", *map(str, arguments)]
-    with subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL) as process:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(seconds)
+    with subprocess.Popen(
+        command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        text=True,
+    ) as process:  # fmt: skip
+        said = iter(process.stderr or ())
+        if not any(step in line for line in said):
+            raise SystemExit(f"The command ended before it was {step.lower()}.")
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
 
@@ -144,7 +149,10 @@ def _ray() -> Iterator[str]:
     )
     if ray is None:
         raise SystemExit("There is no command ray. Install it, or give --without ray.")
-    client, quiet = _free_port(), {"RAY_USAGE_STATS_ENABLED": "0"}
+    client = _free_port()
+    # who joins needs the token; all commands here get it by their environment
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    quiet = {"RAY_USAGE_STATS_ENABLED": "0"}
     command = [
         ray, "start", "--head", "--port", str(_free_port()), "--node-ip-address", "127.0.0.1",
         "--ray-client-server-port", str(client), "--include-dashboard", "false",
