@@ -65,7 +65,7 @@ def main() -> int:
             stack.callback(served.kill)
             served.start()
             publish = ("publish", f"milvus://127.0.0.1:{served.port}/photos", "--gallery", GALLERY)
-            _killed_amid("Publishing", *publish)
+            _killed_amid("Sending to the server", *publish)
             _imgret(*publish)
             address = f"milvus://127.0.0.1:{served.port}/photos?gallery={GALLERY}"
             _check("Milvus", wanted, [_answers(query, address) for query in queries])
