@@ -38,17 +38,21 @@ class Crew:
 
 
 @contextlib.contextmanager
-def open_crew(asked: ClusterAsked, encoder: Encoder, engine: Engine | None) -> Iterator[Crew]:
+def open_crew(
+    asked: ClusterAsked, encoder: Encoder, engine: Engine | None, stored: Engine | None
+) -> Iterator[Crew]:
     """Give who is to work, and leave their cluster at the end.
 
-    encoder: that of this process. engine: the requested one. Raises ProcessError.
+    encoder: that of this process. engine: the requested one. stored: what the rows were made with
+    that are there already; None where there are none. Raises ProcessError.
     """
     if asked.kind == PROCESSES:
         yield _processes(asked, encoder.engine)
         return
     with joined_ray(None if asked.kind == RAY else asked.kind) as nodes:
         gpus = int(sum(node.get("GPU", 0) for node in nodes))
-        theirs = ON_GPU if gpus and engine in (None, ON_GPU) else encoder.engine
+        wanted = engine or stored or ON_GPU
+        theirs = ON_GPU if gpus and wanted == ON_GPU else encoder.engine
         places, count = ray_places([int(node.get("CPU", 0)) for node in nodes], gpus, theirs)
         yield Crew(asked.workers or count, theirs, lambda duty: RayWorkers(duty, places))
 

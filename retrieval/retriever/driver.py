@@ -17,6 +17,7 @@ from retrieval.cluster.roster import JobNews
 from retrieval.encoder import Encoder
 from retrieval.gallery import Settings
 from retrieval.gallery.plans import PlanFile, PlannedFile
+from retrieval.gallery.settings import read_text
 from retrieval.gallery.staged import StagedRows, commit_staged, reserve_ids
 from retrieval.interrupts import interrupts_wait
 from retrieval.loader import read_undecoded
@@ -26,7 +27,9 @@ from retrieval.retriever.encoders import EncoderChoice
 from retrieval.retriever.engine_proof import EngineProof
 from retrieval.retriever.parts import DEADLY, OddFile, Part, PartResult, PartWork
 from retrieval.retriever.plan import Plan, Task
+from retrieval.retriever.publish import without_index
 from retrieval.retriever.writer import FAILURES_SHOWN, Reading, Writer
+from retrieval.words import Engine
 
 ROWS_A_COMMIT, SECONDS_A_COMMIT = 1 << 18, 20.0
 SECONDS_HELD = 120.0  # that a part may wait for one before it
@@ -40,18 +43,24 @@ class Team:
     settings: Settings
     choice: EncoderChoice
 
-    def run_tasks(self, plan: Plan, writer: Writer, encoder: Encoder, reading: Reading) -> None:
+    def run_tasks(
+        self, plan: Plan, writer: Writer, encoder: Encoder, reading: Reading
+    ) -> Engine | None:
         """Have all tasks read, encoded and committed. An interrupt commits what is whole.
 
-        Raises what writer.run_tasks() does; BackboneError for a worker that encodes otherwise, and
-        ProcessError where workers cannot be kept.
+        Returns the engine of the workers where it is not that of this process. Raises what
+        writer.run_tasks() does; BackboneError for a worker that encodes otherwise, and ProcessError
+        where workers cannot be kept.
         """
         if not plan.tasks:
-            return
+            return None
         start, table = time.monotonic(), writer.table
         driver = _Driver(plan.tasks, writer, EngineProof.of(encoder), reading)
         with contextlib.ExitStack() as ended:
-            crew = ended.enter_context(open_crew(self.asked, encoder, self.choice.engine))
+            stored = read_text(table.settings, table.path).engine if table.count() else None
+            crew = ended.enter_context(open_crew(self.asked, encoder, self.choice.engine, stored))
+            if crew.engine != encoder.engine:  # first, so that the same command continues with it
+                table.write_settings(without_index(replace(self.settings, engine=crew.engine)))
             version, ids = table.version, reserve_ids(table, len(plan.tasks))
             size = crew.part_size(len(plan.tasks), reading.batch_size or encoder.batch_size)
             written = PlanFile.write(table.path.parent, _planned(plan.tasks, ids, size))
@@ -71,6 +80,7 @@ class Team:
                     driver.heed(news)
             with interrupts_wait():
                 driver.end_suspicion()
+        return None if crew.engine == encoder.engine else crew.engine
 
 
 class _Driver:

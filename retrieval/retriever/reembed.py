@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 
 from retrieval.encoder import Encoder
 from retrieval.errors import GalleryError, GalleryWriteError
@@ -14,6 +15,7 @@ from retrieval.images.formats import file_facts
 from retrieval.retriever.gone import check_all_there, find_gone
 from retrieval.retriever.plan import Plan, Task
 from retrieval.retriever.writer import Reading, TaskRunner, Writer, run_tasks
+from retrieval.words import Engine
 
 
 def reembed_rows(
@@ -25,7 +27,7 @@ def reembed_rows(
     *,
     drop_missing: bool = False,
     run: TaskRunner = run_tasks,
-) -> None:
+) -> Engine | None:
     """Fill a table beside the old one, then put it in the old one's place in one commit.
 
     Rows whose files are gone cannot be embedded and are dropped. An interrupted run continues
@@ -41,11 +43,12 @@ def reembed_rows(
         new = staging.create(settings)
     done = _still_there(gallery, table, new)
     plan = Plan(tasks=_tasks(gallery, table, done))
-    run(plan, Writer.begin(new, Contents.read(new, done)), encoder, reading)
+    engine = run(plan, Writer.begin(new, Contents.read(new, done)), encoder, reading)
     gallery.check_place()
     table.become(new)
-    gallery.publish(settings)
+    gallery.publish(replace(settings, engine=engine or settings.engine))
     staging.delete()
+    return engine
 
 
 def _interrupted(staging: Gallery, settings: Settings) -> ImageTable | None:

@@ -24,7 +24,7 @@ from retrieval.retriever.removal import CALIBRATION_ENDED, is_calibrated, tell_i
 from retrieval.retriever.reports import IndexEstimate, IndexReport
 from retrieval.retriever.request import IndexRequest
 from retrieval.retriever.writer import TaskRunner, Writer, run_tasks
-from retrieval.words import BY_FOLDER, SEARCH
+from retrieval.words import BY_FOLDER, SEARCH, Engine
 
 MOST_KINDS = 100  # suffixes of files that are passed over, kept with the gallery
 
@@ -74,6 +74,7 @@ class Update:
         self.request = request
         self._encoder = encoder
         self._with_asked = with_asked
+        self._engine: Engine | None = None  # of workers, where it is not that of this process
         self._start = time.monotonic()
 
     def run(self, *, refit: bool, compact: bool = False) -> IndexReport:
@@ -103,7 +104,8 @@ class Update:
         writer = Writer.begin(table, contents, self.gallery.is_gone, keeps_set=keeps)
         if plan.tasks:
             encoder = self._encoder.of(settings, ours=table.is_ours)
-            self._runner(settings)(plan, writer, encoder, request.reading)
+            self._engine = self._runner(settings)(plan, writer, encoder, request.reading)
+            settings = replace(settings, engine=self._engine or settings.engine)
         refused = self._drop_gone(plan, writer, rows)
         kinds = dict(plan.passed_over_by_kind[:MOST_KINDS])
         settings = settings.with_passed_over(list(plan.searched), kinds)
@@ -178,10 +180,11 @@ class Update:
             self.gallery.check_followable(table)
             settings = self._new_settings(settings.labels, settings)
             encoder = self._encoder.of(settings, ours=True)  # the one just chosen
-            reembed_rows(
+            engine = reembed_rows(
                 self.gallery, settings, table, encoder, request.reading,
                 drop_missing=request.drop_missing, run=self._runner(settings),
             )  # fmt: skip
+            settings = replace(settings, engine=engine or settings.engine)
         return settings, table
 
     def _runner(self, settings: Settings) -> TaskRunner:
@@ -231,6 +234,7 @@ class Update:
         tally = writer.tally if writer else None
         encoded, seconds = (tally.encoded, tally.seconds) if tally else (0, 0.0)
         encoder = self._encoder.current
+        engine = encoder.engine if encoder else settings.engine if settings else ""
         return IndexReport(
             added=tally.added if tally else 0,
             changed=tally.changed if tally else 0,
@@ -244,7 +248,7 @@ class Update:
             images_per_second=encoded / seconds if seconds else 0.0,
             gallery=self.gallery.path,
             backbone=settings.backbone.name if settings else "",
-            engine=encoder.engine if encoder else settings.engine if settings else "",
+            engine=self._engine or engine,
             notice=notice,
             failures=tuple(tally.failures) if tally else (),
             passed_over=plan.passed_over_by_kind,

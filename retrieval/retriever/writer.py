@@ -21,6 +21,7 @@ from retrieval.loader import Loaded, load_images
 from retrieval.progress import Progress
 from retrieval.retriever.batches import encode_batches
 from retrieval.retriever.plan import Plan, Task
+from retrieval.words import Engine
 
 ROWS_PER_COMMIT = 2048
 SECONDS_PER_COMMIT = 20.0
@@ -273,8 +274,11 @@ def _is_news(old: StoredRow, task: Task, loaded: Loaded) -> bool:
     return not trusted and tells_changes_after(loaded.mtime_ns, loaded.read_ns)
 
 
-TaskRunner = Callable[[Plan, Writer, Encoder, Reading], None]
-"""What run_tasks() is: reads, encodes and commits all tasks of a plan."""
+TaskRunner = Callable[[Plan, Writer, Encoder, Reading], Engine | None]
+"""What run_tasks() is: reads, encodes and commits all tasks of a plan.
+
+Returns the engine that encoded, where it is not that of this process.
+"""
 
 
 def run_tasks(plan: Plan, writer: Writer, encoder: Encoder, reading: Reading) -> None:

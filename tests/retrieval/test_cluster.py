@@ -10,7 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 import pytest
 
 from retrieval.errors import ArgumentError, BackboneError, GalleryError, ProcessError
-from retrieval.retriever import Retriever, crew
+from retrieval.retriever import Retriever, crew, driver
 from retrieval.retriever.encoders import EncoderChoice
 from retrieval.retriever.engine_proof import EngineProof
 from retrieval.retriever.parts import DEADLY
@@ -312,6 +313,29 @@ def test_a_worker_that_encodes_otherwise_is_refused_before_it_works(
     ):
         Retriever(folder.parent / "g.imgret").index(folder, **CLUSTER)
     assert rows(folder.parent / "g.imgret") == {}
+
+
+def test_the_engine_of_the_workers_is_kept_with_the_gallery_where_it_is_another(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where only the workers have a GPU; here they encode in another precision."""
+    one, several = folder.parent / "one.imgret", folder.parent / "several.imgret"
+    Retriever(one, engine="openvino-fp32").index(folder, **PLAIN)
+    here, process = EncoderChoice({}).new().engine, crew.open_crew
+
+    @contextlib.contextmanager
+    def elsewhere(*asked: Any) -> Iterator[crew.Crew]:
+        with process(*asked) as found:
+            yield replace(found, engine="openvino-fp32")
+
+    monkeypatch.setattr(driver, "open_crew", elsewhere)
+    report = Retriever(several).index(folder, **CLUSTER)
+    assert report.engine == Retriever(several).info().engine == "openvino-fp32"
+    assert stored(several) == stored(one)
+    if here != "openvino-fp32":
+        Retriever(several).index(folder, reembed=True, **CLUSTER)
+        assert Retriever(several).info().engine == "openvino-fp32"
+    assert faults(several) == []
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from retrieval.cluster.ray_workers import Places
-from retrieval.errors import ProcessError
+from retrieval.errors import BackboneError, ProcessError
 from retrieval.retriever import Retriever, crew
 from retrieval.retriever.crew import ON_GPU, ray_places
 from tests.retrieval.stored import faults, rows, save_small
@@ -145,3 +145,27 @@ def test_a_gpu_gets_the_cores_that_decode_for_it() -> None:
     assert ray_places([64, 64], 0, "openvino-bf16") == (Places(4), 32)
     assert ray_places([2], 0, "openvino-fp32") == (Places(1), 2)
     assert ray_places([], 0, "openvino-fp32") == (Places(4), 1)
+
+
+@pytest.mark.slow
+def test_where_a_cluster_has_gpus_they_encode_or_the_run_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray believes that there is one, and is joined by the program before."""
+    ray, torch = pytest.importorskip("ray"), pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("needs a machine without a GPU")
+    for name, value in PATIENT.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("ray._private.ray_constants.ENABLE_RAY_CLUSTER", False)
+    ray.init(
+        address="local", _node_ip_address="127.0.0.1", num_cpus=2, num_gpus=1,
+        include_dashboard=False, log_to_driver=False,
+    )  # fmt: skip
+    try:
+        with pytest.raises(BackboneError, match="no CUDA device"):
+            Retriever(folder.parent / "g.imgret").index(folder, cluster="ray")
+        assert ray.is_initialized()
+    finally:
+        ray.shutdown()
+    assert rows(folder.parent / "g.imgret") == {}
