@@ -38,7 +38,7 @@ def gallery_of(folder: Path, n: int) -> Retriever:
     """A gallery of one picture, and of rows without files, in classes of A_CLASS."""
     folder.mkdir(parents=True, exist_ok=True)
     picture(0).save(folder / "one.png")
-    retriever = Retriever(folder / "photos.imgret", transform="none")
+    retriever = Retriever(folder / "photos.imgret", transform="pca:64")
     retriever.index(folder / "one.png")
     add_rows(retriever, 0, n)
     return retriever
