@@ -40,11 +40,13 @@ class RowSums:
 
 @dataclass(frozen=True, eq=False)
 class RowChanges:
-    """Ids of rows to delete and to write, (n,) int64 each, sorted. new: how many are not held."""
+    """Ids of rows to delete and to write, (n,) int64 each, sorted. new: those of written that are
+    not held.
+    """
 
     gone: np.ndarray
     written: np.ndarray
-    new: int
+    new: np.ndarray
 
     def __len__(self) -> int:
         return len(self.gone) + len(self.written)
@@ -55,11 +57,11 @@ def changes_between(held: RowSums, wanted: RowSums) -> RowChanges:
 
     >>> held = RowSums(np.array([1, 2, 3]), np.array([7, 7, 7]))
     >>> changes_between(held, RowSums(np.array([2, 3, 4]), np.array([7, 8, 9])))
-    RowChanges(gone=array([1]), written=array([3, 4]), new=1)
+    RowChanges(gone=array([1]), written=array([3, 4]), new=array([4]))
     """
     gone = ids_without(held.ids, wanted.ids)
     places = IdPlaces(held.ids).of(wanted.ids)
     there = places >= 0
     same = np.zeros(len(wanted), bool)
     same[there] = held.checksums[places[there]] == wanted.checksums[there]
-    return RowChanges(gone, wanted.ids[~same], int((~there).sum()))
+    return RowChanges(gone, wanted.ids[~same], wanted.ids[~there])

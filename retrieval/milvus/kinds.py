@@ -56,7 +56,7 @@ def served_kind_for(n: int) -> ServedKind:
 def build_parameters(kind: ServedKind, n: int) -> dict[str, int]:
     """Return how an index of n vectors is built."""
     if kind == "hnsw":
-        return {"M": 24, "efConstruction": 200}
+        return {"M": 16, "efConstruction": 128}
     return {"nlist": cells_for(min(n, SEGMENT))} if kind == "ivf_sq8" else {}
 
 

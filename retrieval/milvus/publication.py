@@ -17,16 +17,18 @@ import numpy as np
 from retrieval.errors import GalleryError
 from retrieval.milvus.changes import RowChanges, RowSums, changes_between
 from retrieval.milvus.collection import HALF_WRITTEN, PROPERTY, Collection, Published
-from retrieval.milvus.effort import known_neighbours, learn_served_effort
-from retrieval.milvus.kinds import served_kind_for
+from retrieval.milvus.effort import held_out_of, known_neighbours, learn_served_effort
+from retrieval.milvus.kinds import efforts, served_kind_for
 from retrieval.milvus.neighbours import SearchedCollection
 from retrieval.milvus.rows import PublishedRows
 from retrieval.milvus.server import MilvusServer
 from retrieval.plain import Plain
 from retrieval.progress import Progress
+from retrieval.sorted_ids import ids_without
 from retrieval.words import ServedKind
 
 TUNED_ANEW = 0.1  # of the rows changed since the effort was learnt
+LEAST_TUNED = 500  # rows; fewer are compared exactly, as Milvus builds no index of them
 ROWS_A_SHARD = 25_000_000
 DIGITS = 12  # of a collection's own name
 
@@ -83,33 +85,71 @@ def publish_rows(
     n = len(wanted)
     same = known is not None and _is_of(known, rows)
     kind = options.kind or (known.kind if known and same else served_kind_for(n))
-    shards = options.shards or n // ROWS_A_SHARD + 1
     name = f"{alias}_{_digest(rows, kind, options.shards)}"
     if known is None or there is None or there.name != name:
         there, known = server.collection(name), None
     fresh = known is None
     if there is None:
+        shards = options.shards or n // ROWS_A_SHARD + 1
         server.create(name, rows.transform.d_out, kind, n, shards)
     else:
         server.load(name, options.replicas)
-    done = _changed(server, name, there, known, rows, wanted, progress)
+    done = changes_between(_held(server, name, there, known, rows), wanted)
     said = _said(rows, wanted, kind, known, len(done))
+    last = _written_last(server, name, rows, wanted, done, said, fresh=fresh)
+    _change(server, name, rows, done, last, progress)
     if fresh:
         server.settle(name, progress)
         server.load(name, options.replicas, anew=there is not None)
-    if fresh or len(done) or known != said:
-        again = next(rows.batches(wanted.ids[:1]))  # for a time stamp later than all others
-        said = replace(said, written=server.write(name, again))
-        said = _tuned(server, name, rows, wanted, said, progress, anew=fresh)
-        server.say(name, {PROPERTY: said.as_text(), HALF_WRITTEN: ""})
+    if len(last) or (fresh and n < LEAST_TUNED):
+        said = _tuned(server, name, rows, wanted, last, said, progress)
+    if fresh or len(done) or known != said or (there and there.unfinished):
+        said = _finished(server, name, rows, wanted, last, said)
     if fresh:
         server.switch(name)
         _drop_others(server, name)
     return Publication(
-        str(server.address), name, said.version, said.rows, done.new,
-        len(done.written) - done.new, len(done.gone), kind, said.effort, said.recall, fresh,
+        str(server.address), name, said.version, said.rows, len(done.new),
+        len(done.written) - len(done.new), len(done.gone), kind, said.effort, said.recall, fresh,
         time.monotonic() - begun,
     )  # fmt: skip
+
+
+def _written_last(
+    server: MilvusServer,
+    name: str,
+    rows: PublishedRows,
+    wanted: RowSums,
+    done: RowChanges,
+    said: Published,
+    *,
+    fresh: bool,
+) -> np.ndarray:
+    """The ids of rows that the effort is learnt by, where it is to be: they are not there yet."""
+    if not fresh and said.since <= TUNED_ANEW * said.tuned:
+        return done.new[:0]
+    last = held_out_of(done.new, len(wanted))
+    if fresh and not len(last) and len(wanted) >= LEAST_TUNED:  # a killed run had sent all of them
+        last = held_out_of(wanted.ids, len(wanted))
+        server.say(name, {HALF_WRITTEN: f"version {rows.table.version}"})
+        server.delete(name, last)
+    return last
+
+
+def _finished(
+    server: MilvusServer,
+    name: str,
+    rows: PublishedRows,
+    wanted: RowSums,
+    last: np.ndarray,
+    said: Published,
+) -> Published:
+    """Write what is left, and have the collection say what it holds."""
+    for batch in rows.batches(last) if len(last) else ():
+        server.write(name, batch)
+    said = replace(said, written=_stamp(server, name, rows, wanted.ids[0]))
+    server.say(name, {PROPERTY: said.as_text(), HALF_WRITTEN: ""})
+    return said
 
 
 def read_published(server: MilvusServer, there: Collection | None) -> Published | None:
@@ -158,33 +198,34 @@ def _digest(rows: PublishedRows, kind: ServedKind, shards: int | None) -> str:
     return hashlib.sha256(of.encode()).hexdigest()[:DIGITS]
 
 
-def _changed(
+def _change(
     server: MilvusServer,
     name: str,
-    there: Collection | None,
-    known: Published | None,
     rows: PublishedRows,
-    wanted: RowSums,
+    changes: RowChanges,
+    last: np.ndarray,
     progress: Progress | None,
-) -> RowChanges:
-    """Delete and write what differs, and say so before."""
-    held = _held(server, name, there, known, rows)
-    changes = changes_between(held, wanted)
+) -> None:
+    """Delete and write what differs, and say so before; last: ids that are written later."""
     if not len(changes):
-        return changes
+        return
     server.say(name, {HALF_WRITTEN: f"version {rows.table.version}"})
-    done, total = 0, len(changes)
-    if len(changes.gone):
+    done, total = len(changes.gone), len(changes)
+    if done:
         server.delete(name, changes.gone)
-        done = len(changes.gone)
-    for batch in rows.batches(changes.written) if len(changes.written) else ():
+    now = ids_without(changes.written, last)
+    for batch in rows.batches(now) if len(now) else ():
         if progress:
             progress("publishing", done, total)
         server.write(name, batch)
         done += len(batch)
     if progress:
-        progress("publishing", done, total)
-    return changes
+        progress("publishing", total, total)
+
+
+def _stamp(server: MilvusServer, name: str, rows: PublishedRows, id_: int) -> int:
+    """Write a row again, for a time stamp that is later than all others."""
+    return server.write(name, next(rows.batches(np.array([id_], np.int64))))
 
 
 def _held(
@@ -235,21 +276,25 @@ def _tuned(
     name: str,
     rows: PublishedRows,
     wanted: RowSums,
+    last: np.ndarray,
     said: Published,
     progress: Progress | None,
-    *,
-    anew: bool,
 ) -> Published:
-    """Learn the effort where much has changed since that was done. It never falls: what has
-    changed is compared exactly until the server has it in its index.
+    """Learn the effort by rows that are not there yet; of few rows the least one does.
+
+    It never falls: what has changed is compared exactly until the server has it in its index.
     """
-    if not anew and said.since <= TUNED_ANEW * said.tuned:
-        return said
+    if not len(last):
+        least = next(efforts(said.kind, said.rows))
+        return replace(said, effort=least, recall=1.0, tuned=said.rows, since=0)
     if progress:
         progress("tuning", 0, None)
-    known = known_neighbours(rows, wanted.ids)
-    learnt = learn_served_effort(SearchedCollection(server, name, said), known)
-    effort = max(learnt.effort, 1 if anew else said.effort)
+    there = ids_without(wanted.ids, last)
+    now = replace(said, written=_stamp(server, name, rows, there[0]))
+    learnt = learn_served_effort(
+        SearchedCollection(server, name, now), known_neighbours(rows, last)
+    )
+    effort = max(learnt.effort, said.effort)
     return replace(said, effort=effort, recall=learnt.recall, tuned=said.rows, since=0)
 
 

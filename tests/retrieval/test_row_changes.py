@@ -23,7 +23,7 @@ def test_the_changes_make_what_is_held_into_what_is_wanted(
     after = {id_: sum_ for id_, sum_ in held.items() if id_ not in changes.gone.tolist()}
     after |= {id_: wanted[id_] for id_ in changes.written.tolist()}
     assert after == wanted
-    assert changes.new == len(wanted.keys() - held.keys())
+    assert changes.new.tolist() == sorted(wanted.keys() - held.keys())
     untouched = {id_ for id_ in held if held[id_] == wanted.get(id_)}
     assert not untouched & {*changes.gone.tolist(), *changes.written.tolist()}
     assert (len(changes) == 0) == (held == wanted)
