@@ -23,6 +23,8 @@ from benchmarks import (
     matching,
     mini,
     objects,
+    page,
+    published,
     quality,
     scale,
     searching,
@@ -42,9 +44,11 @@ PARTS = {
     "searching": searching,
     "serving": serving,
     "steady": steady,
+    "page": page,
     "growth": growth,
     "largest": largest,
     "filters": filters,
+    "published": published,
     "kinds": kinds,
     "starting": starting,
     "scale": scale,
@@ -70,7 +74,7 @@ def main() -> int:
             f"The benchmarks need real images and weights, and {SHARED} has none.", file=sys.stderr
         )
         return 2
-    page = Path(arguments.out or ROOT / "docs") / "benchmarks.md"
+    written = Path(arguments.out or ROOT / "docs") / "benchmarks.md"
     data = Path(arguments.out or ROOT / "benchmarks") / "results.json"
     data.parent.mkdir(parents=True, exist_ok=True)
     results = json.loads(data.read_text()) if data.is_file() else {}
@@ -79,7 +83,7 @@ def main() -> int:
         tables = PARTS[name].measure(quick=arguments.quick)
         results[name] = {"when": machine(), "tables": [dataclasses.asdict(t) for t in tables]}
         data.write_text(json.dumps(results, indent=1) + "\n")
-    page.write_text(_page(results))
+    written.write_text(_page(results))
     print(_page(results))
     return 0
 

@@ -74,6 +74,24 @@ def gallery_without_files(n: int) -> Path:
     return folder
 
 
+def gallery_of_points(folder: Path, x: np.ndarray) -> Path:
+    """A gallery in a folder, of a photograph and of rows with (n, 1280) float16 embeddings."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _copy_photograph(folder)
+    gallery = Gallery(folder / ".imgret")
+    Retriever(gallery.path, backbone=str(WEIGHTS), size=96, transform="whiten:512").index(folder)
+
+    def rows(number: int) -> list[Row]:
+        part = x[number * A_FOLDER : (number + 1) * A_FOLDER]
+        made = _folder_of_rows(part, random(), number)
+        return [replace(row, embedding=e) for row, e in zip(made, part, strict=False)]
+
+    with gallery.lock():
+        table, settings = _write_rows(gallery, len(x), rows)
+        bring_up_index(gallery, table, settings, refit=True)
+    return gallery.path
+
+
 def random() -> np.random.Generator:
     """The noise of all galleries."""
     return np.random.default_rng(0)

@@ -14,7 +14,7 @@ from benchmarks.serving import QUICK_SECONDS, made_script, running_service, sent
 from benchmarks.table import Table
 from retrieval.retriever import Retriever
 
-CLIENTS, PAUSE_MS = 64, 1000  # each waits so long between its requests
+CLIENTS, PAUSE_MS = 64, 4000  # each waits so long between its requests
 MINUTES, QUICK_MINUTES, ROWS = 20, 0.1, 10
 DELAY = "\nfunction delay() return %d end\n"
 

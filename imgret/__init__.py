@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         DataError,
         FilterError,
         GalleryChangedError,
+        GalleryEmptyError,
         GalleryError,
         GalleryWriteError,
         ImageError,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
         QueryError,
         RecipeError,
         RunError,
+        ServerError,
         WriteError,
     )
     from retrieval.evaluation import (
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     )
     from retrieval.evaluation.protocols import Measured
     from retrieval.gallery.filter import Filter
+    from retrieval.milvus import Publication
     from retrieval.refinement import Neighbourhood, Refinement, Reranking
     from retrieval.retriever import (
         DuplicateGroup,
@@ -75,9 +78,12 @@ if TYPE_CHECKING:
         OpenGallery,
         QueryResult,
         Retriever,
+        ServedInfo,
         VerifyReport,
     )
+    from retrieval.retriever.clusters import ClusterOrder, ClusterPage, ClusterStart
     from retrieval.retriever.duplicates.threshold import Threshold
+    from retrieval.retriever.facets import SizeCount
     from retrieval.retriever.map import GalleryMap, Point
     from retrieval.settings import EmbeddingSettings, SearchSettings
 
@@ -95,8 +101,8 @@ _PLACES = {  # module -> the public names that are loaded from it on first use
     "retrieval.comparison.tuner": ["Step", "Tuning", "tune"],
     "retrieval.errors": [
         "ArgumentError", "BackboneError", "DataError", "FilterError", "GalleryChangedError",
-        "GalleryError", "GalleryWriteError", "ImageError", "ImgretError", "ProcessError",
-        "QueryError", "RecipeError", "RunError", "WriteError",
+        "GalleryEmptyError", "GalleryError", "GalleryWriteError", "ImageError", "ImgretError",
+        "ProcessError", "QueryError", "RecipeError", "RunError", "ServerError", "WriteError",
     ],
     "retrieval.evaluation": [
         "Calibration", "ClassScore", "Confidence", "Confusion", "Evaluation", "Metric", "Neighbour",
@@ -104,13 +110,16 @@ _PLACES = {  # module -> the public names that are loaded from it on first use
     ],
     "retrieval.evaluation.protocols": ["Measured"],
     "retrieval.gallery.filter": ["Filter"],
+    "retrieval.milvus": ["Publication"],
     "retrieval.refinement": ["Neighbourhood", "Refinement", "Reranking"],
     "retrieval.retriever": [
         "DuplicateGroup", "DuplicateMember", "DuplicateReport", "FacetCount", "Facets",
         "GalleryImage", "GalleryInfo", "ImagePage", "IndexEstimate", "IndexReport", "Match",
-        "OpenGallery", "QueryResult", "Retriever", "VerifyReport",
+        "OpenGallery", "QueryResult", "Retriever", "ServedInfo", "VerifyReport",
     ],
+    "retrieval.retriever.clusters": ["ClusterOrder", "ClusterPage", "ClusterStart"],
     "retrieval.retriever.duplicates.threshold": ["Threshold"],
+    "retrieval.retriever.facets": ["SizeCount"],
     "retrieval.retriever.map": ["GalleryMap", "Point"],
     "retrieval.settings": ["EmbeddingSettings", "SearchSettings"],
 }  # fmt: skip
@@ -121,6 +130,9 @@ __all__ = [
     "BackboneError",
     "Calibration",
     "ClassScore",
+    "ClusterOrder",
+    "ClusterPage",
+    "ClusterStart",
     "ComparedFolders",
     "Comparison",
     "Confidence",
@@ -139,6 +151,7 @@ __all__ = [
     "Filter",
     "FilterError",
     "GalleryChangedError",
+    "GalleryEmptyError",
     "GalleryError",
     "GalleryImage",
     "GalleryInfo",
@@ -162,6 +175,7 @@ __all__ = [
     "Prediction",
     "Predictor",
     "ProcessError",
+    "Publication",
     "QueryError",
     "QueryResult",
     "RankedQuery",
@@ -175,6 +189,9 @@ __all__ = [
     "RunError",
     "RunFacts",
     "SearchSettings",
+    "ServedInfo",
+    "ServerError",
+    "SizeCount",
     "Step",
     "Threshold",
     "Trained",

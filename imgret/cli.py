@@ -32,6 +32,7 @@ COMMANDS = {
     "mcp": "Offer a gallery to agents, as tools of the Model Context Protocol.",
     "leaderboard": "Compare trained classifiers side by side.",
     "info": "Show what a gallery holds and how it was made.",
+    "publish": "Put a gallery into a Milvus server, to be searched there.",
     "remove": "Drop images from a gallery; their files stay.",
     "verify": "Check a gallery, and repair it with --repair.",
     "export": "Write ids, paths, labels and embeddings to .parquet or .npz.",

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from imgret.path_types import FileToWrite, FolderToWrite, NamedPath
+from imgret.galleries import existing_gallery as existing_gallery
+from imgret.galleries import gallery_to_write as gallery_to_write
+from imgret.path_types import FileToWrite, FolderToWrite, GalleryPlace
 from imgret.ranges import DecimalNumber, WholeNumber
 from retrieval.suggestion import did_you_mean
 from retrieval.words import (
@@ -203,12 +205,12 @@ def gallery_option(function: Function) -> Function:
     """Add --gallery, which IMGRET_GALLERY may give too; None without either."""
     return click.option(
         "--gallery",
-        type=NamedPath(path_type=Path, file_okay=False, stores=True),
+        type=GalleryPlace(path_type=Path, file_okay=False, stores=True),
         metavar="FOLDER",
         envvar="IMGRET_GALLERY",
         show_envvar=True,
-        help="The gallery's folder, or its address such as s3://bucket/photos.imgret; by default "
-        ".imgret here or in the nearest folder above.",
+        help="The gallery's folder, by default .imgret here or in the nearest folder above; or an "
+        "address: s3://BUCKET/NAME, or milvus://HOST:PORT/NAME, where it was published.",
     )(function)
 
 
@@ -314,21 +316,3 @@ def max_pixels_option(function: Function) -> Function:
         show_default=True,
         help="Do not decode images with more pixels than this.",
     )(function)
-
-
-def existing_gallery(gallery: Path | None) -> Path:
-    """Return the named gallery, or the one found from the working directory upwards."""
-    from retrieval.gallery import find_gallery
-
-    return gallery or find_gallery(Path.cwd())
-
-
-def gallery_to_write(gallery: Path | None) -> Path:
-    """Return the existing gallery, or `.imgret` in the working directory if there is none yet."""
-    from retrieval.errors import GalleryError
-    from retrieval.gallery import FOLDER_NAME
-
-    try:
-        return existing_gallery(gallery)
-    except GalleryError:
-        return Path.cwd() / FOLDER_NAME

@@ -49,6 +49,7 @@ STEP_WORDS = {
     "explaining": "Explaining",
     "classifying": "Classifying",
     "rendering": "Rendering pictures",
+    "publishing": "Sending to the server",
 }
 
 

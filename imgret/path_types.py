@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from retrieval.files import check_can_make, check_folder, is_a_file, is_a_folder
+from retrieval.milvus import ServedAddress, is_served
 from retrieval.objects import is_address, place_of
 from retrieval.text import listed, unwritable
 
@@ -37,6 +38,17 @@ class NamedPath(click.Path):
             self.fail(f"{value} is a folder. Name a file.", param, ctx)
         if not self.file_okay and is_a_file(value):
             self.fail(f"{value} is a file. Name a folder.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class GalleryPlace(NamedPath):
+    """A gallery's folder as a path, or the address where one was published as text."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path or the address. Raises ArgumentError for a wrong address."""
+        if is_served(value):
+            ServedAddress.parse(value)
+            return value
         return super().convert(value, param, ctx)
 
 

@@ -7,11 +7,13 @@
     ├── BackboneError      a network or its weights cannot be loaded, or do not fit
     ├── DataError          folders of images, their labels or their splits do not serve the purpose
     ├── GalleryError       a gallery is missing, locked, of another format, or damaged
-    │   └── GalleryChangedError    another command rewrote it while it was read
+    │   ├── GalleryChangedError    another command rewrote it while it was read
+    │   └── GalleryEmptyError      it holds no image yet, so there is nothing to search
     ├── ImageError         one image cannot be used, and why
     ├── ProcessError       a process that works for this one has ended
     ├── RecipeError        a recipe cannot be read, or has a wrong key or value
     ├── RunError           a run of `imgret train` cannot be read, resumed or used
+    ├── ServerError        a server that holds a published gallery cannot be reached, or refuses
     └── WriteError         a file or a stream cannot be written
         └── GalleryWriteError    the same of a gallery, so it is a GalleryError too
 
@@ -63,6 +65,10 @@ class GalleryChangedError(GalleryError):
     """A gallery was rewritten by another command, which took away what was being read."""
 
 
+class GalleryEmptyError(GalleryError):
+    """A gallery holds no embedded image, so there is nothing to search."""
+
+
 class ImageError(ImgretError):
     """One image cannot be used, and why; a search puts the path before the reason."""
 
@@ -77,6 +83,10 @@ class RecipeError(ImgretError):
 
 class RunError(ImgretError):
     """A run of `imgret train` cannot be read, resumed or used."""
+
+
+class ServerError(ImgretError):
+    """A server that holds a published gallery cannot be reached, or refuses."""
 
 
 class WriteError(ImgretError):

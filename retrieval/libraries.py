@@ -16,6 +16,7 @@ EXTRAS = {
     "obstore": "objects",
     "onnx": "onnx",
     "pillow_jxl": "jxl",
+    "pymilvus": "milvus",
     "rawpy": "raw",
     "ray": "cluster",
     "umap": "map",

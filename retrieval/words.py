@@ -20,11 +20,14 @@ AnswerKind = Literal["class", "picture"]
 IntervalOver = Literal["queries", "classes"]
 ProjectionMethod = Literal["umap", "tsne"]
 Tier = Literal["bytes", "picture", "copy", "similar"]
+ServedKind = Literal["hnsw", "ivf_sq8", "diskann"]
 Engine = Literal["openvino-bf16", "openvino-fp32", "torch-cuda-bf16", "torch-fp32"]
 FITS: tuple[Fit, ...] = get_args(Fit)
 POOLS: tuple[Pool, ...] = get_args(Pool)
 VIEWS: tuple[Views, ...] = get_args(Views)
 ENGINES: tuple[Engine, ...] = get_args(Engine)
+SERVED_KINDS: tuple[ServedKind, ...] = get_args(ServedKind)
+"""Of the index in a Milvus server; see retrieval/milvus/kinds.py."""
 TIERS: tuple[Tier, ...] = get_args(Tier)
 """From strict to lenient: the same bytes; all that shows is the same; one picture saved again,
 scaled, turned or framed; a score above the threshold."""

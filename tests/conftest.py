@@ -14,11 +14,13 @@ import sys
 import tarfile
 import warnings
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import hypothesis
 import pytest
 
+from benchmarks.milvus_server import MilvusProcess
 from tests.samples import command_environment, command_line, save_pictures, save_weights
 
 ROOT = Path(__file__).parent.parent
@@ -128,6 +130,22 @@ def inline(
         return subprocess.CompletedProcess(argv, int(str(ended.value.code)), out, err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def milvus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusProcess]:
+    """The real Milvus server, of the package `milvus`; CONTRIBUTING.md says how to get it."""
+    for name in ("milvus", "pymilvus"):
+        if find_spec(name) is None:
+            pytest.skip(f"needs a Milvus server, and {name} is not installed")
+    if MilvusProcess.runs_elsewhere():
+        pytest.skip("needs a Milvus server, and one is running on this machine already")
+    server = MilvusProcess(tmp_path_factory.mktemp("milvus"))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -26,16 +27,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from benchmarks.milvus_server import MilvusProcess
+
 K = 5
 BUCKET = "photos"
 IMAGES, GALLERY = f"s3://{BUCKET}/images", f"s3://{BUCKET}/photos.imgret"
 MOTO = "import sys; from moto.server import main; main(['-H', '127.0.0.1', '-p', sys.argv[1]])"
-MILVUS = (
-    "import sys, time; from milvus import default_server as s\n"
-    "s.set_base_dir(sys.argv[1]); s.listen_port = int(sys.argv[2]); s.start()\n"
-    "print('ready', flush=True)\n"
-    "while True: time.sleep(1)\n"
-)
 
 
 def main() -> int:
@@ -58,14 +56,16 @@ def main() -> int:
             cluster = stack.enter_context(_ray())
         index = ("index", IMAGES, "--gallery", GALLERY, "--cluster", cluster)
 
-        _killed_after(3, *index)
+        _killed_amid("Encoding", *index)
         _imgret(*index)
         _check("the gallery in the store", wanted, [_answers(query, GALLERY) for query in queries])
 
         if "milvus" not in asked.without:
-            served = stack.enter_context(_Milvus(folder / "milvus"))
+            served = MilvusProcess(folder / "milvus")
+            stack.callback(served.kill)
+            served.start()
             publish = ("publish", f"milvus://127.0.0.1:{served.port}/photos", "--gallery", GALLERY)
-            _killed_after(1.5, *publish)
+            _killed_amid("Sending to the server", *publish)
             _imgret(*publish)
             address = f"milvus://127.0.0.1:{served.port}/photos?gallery={GALLERY}"
             _check("Milvus", wanted, [_answers(query, address) for query in queries])
@@ -83,13 +83,17 @@ def _imgret(*arguments: object) -> str:
     return done.stdout
 
 
-def _killed_after(seconds: float, *arguments: object) -> None:
-    """Run a command and kill it with -9 in its middle, and all that it has started."""
-    print("$ imgret", *arguments, f"  # kill -9 after {seconds} s", flush=True)
+def _killed_amid(step: str, *arguments: object) -> None:
+    """Run a command and kill it with -9, and all that it has started, once it tells of a step."""
+    print("$ imgret", *arguments, f"  # kill -9 while {step.lower()}", flush=True)
     command = [sys.executable, "-m", "imgret", *map(str, arguments)]
-    with subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL) as process:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(seconds)
+    with subprocess.Popen(
+        command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        text=True,
+    ) as process:  # fmt: skip
+        said = iter(process.stderr or ())
+        if not any(step in line for line in said):
+            raise SystemExit(f"The command ended before it was {step.lower()}.")
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
 
@@ -145,7 +149,10 @@ def _ray() -> Iterator[str]:
     )
     if ray is None:
         raise SystemExit("There is no command ray. Install it, or give --without ray.")
-    client, quiet = _free_port(), {"RAY_USAGE_STATS_ENABLED": "0"}
+    client = _free_port()
+    # who joins needs the token; all commands here get it by their environment
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    quiet = {"RAY_USAGE_STATS_ENABLED": "0"}
     command = [
         ray, "start", "--head", "--port", str(_free_port()), "--node-ip-address", "127.0.0.1",
         "--ray-client-server-port", str(client), "--include-dashboard", "false",
@@ -155,36 +162,6 @@ def _ray() -> Iterator[str]:
         yield f"ray://127.0.0.1:{client}"
     finally:
         subprocess.run([ray, "stop", "--force"], stdout=subprocess.DEVNULL, check=False)
-
-
-class _Milvus:
-    """The Milvus server of the package of that name, as a process that can be killed."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder, _free_port()
-        self._process: subprocess.Popen[str] | None = None
-
-    def __enter__(self) -> _Milvus:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()
-
-    def start(self) -> None:
-        """Start it, and wait until it is ready."""
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", MILVUS, str(self.folder), str(self.port)],
-            stdout=subprocess.PIPE, text=True, start_new_session=True,
-        )  # fmt: skip
-        if self._process.stdout is None or self._process.stdout.readline() != "ready\n":
-            raise SystemExit(f"Milvus did not start; see {self.folder}.")
-
-    def kill(self) -> None:
-        """Kill it and what it has started."""
-        if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
 
 
 def _free_port() -> int:

@@ -15,6 +15,7 @@ from retrieval.text import counted
 
 if TYPE_CHECKING:
     from retrieval.retriever import GalleryInfo
+    from retrieval.retriever.reports import ServedInfo
 
 
 @click.command(
@@ -67,7 +68,7 @@ def _print(info: GalleryInfo) -> None:
             ("gallery", shown_path(info.gallery)),
             ("images", f"{info.images:,}"),
             ("failed", f"{info.failed:,}" + ("; `imgret info --failed`" if info.failed else "")),
-            ("labels", f"{info.labels:,}"),
+            ("labels", f"{info.labels:,}" + _by_hand(info.labels_set)),
             ("backbone", info.backbone),
             ("weights", info.weights_sha256[:16]),
             ("input", f"{info.size} px, {info.fit}, pool {info.pool}, views {info.views}"),
@@ -77,9 +78,20 @@ def _print(info: GalleryInfo) -> None:
             ("recall@10", recall),
             ("confidence", info.confidence or "none yet; `imgret calibrate`"),
             ("disk", disk),
+            *([("published", _published(info.served))] if info.served else []),
             *(("left over", _leftover(path, size)) for path, size in info.leftovers),
         ]
     )
+
+
+def _by_hand(images: int) -> str:
+    return f"; set by hand of {counted(images, 'image')}" if images else ""
+
+
+def _published(served: ServedInfo) -> str:
+    held = f"{served.kind}, effort {served.effort}, {counted(served.images, 'image')}"
+    behind = "" if served.current else "; behind the gallery: run `imgret publish` again"
+    return f"{served.address}, {held}, recall@10 {served.recall:.4f}{behind}"
 
 
 def _leftover(path: Path, size: int) -> str:

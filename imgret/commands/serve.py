@@ -12,17 +12,18 @@ import click
 
 from imgret.command import Command
 from imgret.options import OneOf, existing_gallery, trust_option, trusted
-from imgret.path_types import FolderToWrite, NamedPath
+from imgret.path_types import FolderToWrite, GalleryPlace, NamedPath
 from imgret.ranges import WholeNumber
 from imgret.streams import say, tell
 from retrieval.files import is_a_file, is_a_folder
+from retrieval.milvus import ServedAddress
 
 if TYPE_CHECKING:
     from imgret.server import Tokens
 
 DEFAULT_PORT = 8000
 TOKEN_VARIABLE = "IMGRET_TOKEN"  # noqa: S105  its name
-GALLERY_PATH = NamedPath(path_type=Path, stores=True)
+GALLERY_PATH = GalleryPlace(path_type=Path, stores=True)
 NAMED_GALLERY = re.compile(r"([A-Za-z0-9_-]{1,64})=(.+)", re.DOTALL)
 ORIGIN = re.compile(r"https?://[^/?#@\s]+")
 
@@ -109,7 +110,8 @@ def serve_command(
             raise click.UsageError(
                 f"{origin!r} is not an origin. Write it like https://example.com, without a path."
             )
-    named = _named(galleries, model)
+    begins = options["uploads"] is not None and not options["read_only"]
+    named = _named(galleries, model, begins=begins)
     from imgret.server import ServiceOptions, run_service
     from imgret.server.options import LOOPBACK
 
@@ -134,10 +136,13 @@ def serve_command(
     return 0
 
 
-def _named(galleries: tuple[str, ...], model: Path | None) -> Mapping[str, Path]:
+def _named(
+    galleries: tuple[str, ...], model: Path | None, *, begins: bool
+) -> Mapping[str, Path | str]:
     """Return the galleries by name; that of the working directory where none is given.
 
-    Raises UsageError for what is a run, or for a name that is given twice.
+    begins: whether it may be one that is not there yet. Raises UsageError for what is a run, or
+    for a name that is given twice.
     """
     from retrieval.errors import GalleryError
 
@@ -148,16 +153,24 @@ def _named(galleries: tuple[str, ...], model: Path | None) -> Mapping[str, Path]
                 GALLERY_PATH.convert(variable, None, None) if variable else None
             )
         except GalleryError:
-            if model is None:
+            if model is not None and not begins:
+                return {}
+            if not begins:
                 raise
-            return {}
+            place = Path.cwd() / ".imgret"
+        if isinstance(place, str):
+            return {ServedAddress.parse(place).name: place}
         return {place.resolve().parent.name if place.name == ".imgret" else place.stem: place}
-    found: dict[str, Path] = {}
+    found: dict[str, Path | str] = {}
     for given in galleries:
         parts = None if Path(given).exists() else NAMED_GALLERY.fullmatch(given)
-        place = GALLERY_PATH.convert(parts[2] if parts else given, None, None)
-        name = parts[1] if parts else place.stem.lstrip(".") or "gallery"
-        if is_a_file(place / "config.json") and not is_a_folder(place / "images.lance"):
+        text = parts[2] if parts else given
+        place = existing_gallery(GALLERY_PATH.convert(text, None, None))
+        own = ServedAddress.parse(place).name if isinstance(place, str) else place.stem.lstrip(".")
+        name = parts[1] if parts else own or "gallery"
+        if isinstance(place, str):
+            pass  # it is looked at when it is opened
+        elif is_a_file(place / "config.json") and not is_a_folder(place / "images.lance"):
             raise click.UsageError(
                 f"{place} is a run of `imgret train`, not a gallery. Write `imgret serve --model "
                 f"{place}`."

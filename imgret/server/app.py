@@ -32,6 +32,10 @@ from imgret.server.shown import IMAGE_BODIES
 
 REFERENCES = "#/components/schemas/{model}"
 ANYWHERE = problem_responses(400, 401, 403, 404, 405, 408, 413, 421, 422, 429, 500, 503)
+DOCUMENTED = (
+    health_routes, search_routes, image_routes, archive_routes, overview_routes,
+    evaluation_routes, class_routes,
+)  # fmt: skip
 
 
 def make_app(options: ServiceOptions) -> Guard:
@@ -60,14 +64,12 @@ def make_app(options: ServiceOptions) -> Guard:
         swagger_ui_oauth2_redirect_url=None,
     )
     app.state.service = service
+    app.state.all_routes = [route for each in (*DOCUMENTED, page_routes) for route in each.routes]
     app.state.places = asyncio.Semaphore(READ_AT_ONCE)
     for kind in (Exception, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, answer_error)
     api = APIRouter(responses=ANYWHERE)
-    for routes in (
-        health_routes, search_routes, image_routes, archive_routes, overview_routes,
-        evaluation_routes, class_routes,
-    ):  # fmt: skip
+    for routes in DOCUMENTED:
         api.include_router(routes)
     app.include_router(api)
     app.include_router(page_routes)

@@ -15,7 +15,7 @@ from imgret.server.searches import json_response, thumbnail_address
 from imgret.server.service import Service, service_of
 from retrieval.evaluation import Evaluation, RankedQuery
 from retrieval.progress import Progress
-from retrieval.retriever import Retriever
+from retrieval.retriever import OpenGallery
 
 CLASSES_TOLD, CONFUSIONS_TOLD = 1000, 100
 
@@ -88,19 +88,20 @@ class EvaluationAnswer(BaseModel):
 async def evaluate_matches(request: Request, gallery: GalleryName = None) -> Response:
     """Measure matches by labels, each image against all others; 202 while that is worked out."""
     service = service_of(request)
-    name, version, job = await ask_job(service, gallery, "evaluation", _evaluated)
+    job = await ask_job(service, gallery, "evaluation", _evaluated)
     if not job.future.done():
         return progress_response(job)
     measured, ids = job.future.result()
-    return json_response(_answer(service, name, version, measured, ids))
+    name = service.name_of(gallery)
+    return json_response(_answer(service, name, job.version, measured, ids))
 
 
 def _evaluated(
-    retriever: Retriever, progress: Progress
+    gallery: OpenGallery, progress: Progress
 ) -> tuple[Evaluation, dict[Path, int | None]]:
-    measured = retriever.evaluate(calibrate=False, progress=progress)
+    measured = gallery.evaluate(progress)
     paths = [path for query in measured.worst for path in _paths(query)]
-    return measured, ids_of_files(retriever, paths)
+    return measured, ids_of_files(gallery, paths)
 
 
 def _paths(query: RankedQuery) -> list[Path]:

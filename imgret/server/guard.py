@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from imgret.server.options import LOOPBACK, ServiceOptions
 from imgret.server.problem import Problem, problem_of
+from imgret.server.tokens import WrongTokens
 from imgret.server.traffic import UNKNOWN_ROUTE, Traffic
 
 Scope = MutableMapping[str, Any]
@@ -49,12 +50,13 @@ HOST_NAME = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::\d{1,5})?")
 
 
 class Guard:
-    """Lets through to an app what may enter, and answers for the rest."""
+    """Lets through to an app what may enter, and answers for the rest. traffic: what came."""
 
     def __init__(self, app: App, options: ServiceOptions, traffic: Traffic) -> None:
         self._app = app
         self._options = options
-        self._traffic = traffic
+        self.traffic = traffic
+        self._wrong = WrongTokens(options.limits.wrong_tokens)
         self._hosts = _hosts(options)
         self._running = 0
         self._bytes = 0
@@ -75,7 +77,7 @@ class Guard:
         finally:
             route = getattr(scope.get("route"), "path", UNKNOWN_ROUTE)
             seconds = time.monotonic() - began
-            self._traffic.tell(scope["method"], scope["path"], route, answer.status, seconds)
+            self.traffic.tell(scope["method"], scope["path"], route, answer.status, seconds)
 
     async def _answer(self, scope: Scope, incoming: _Incoming, answer: _Answer) -> None:
         headers = Headers(scope=scope)
@@ -130,8 +132,17 @@ class Guard:
         writes = method not in SAFE and path not in READS
         if self._options.tokens and not (method in SAFE and OPEN.fullmatch(path)):
             scheme, _, token = headers.get("authorization", "").partition(" ")
-            right = self._options.tokens.right_of(token.strip())
+            token, (address, *_) = token.strip(), scope.get("client") or ("",)
+            if token and (seconds := self._wrong.wait(address)):
+                self.traffic.refused.inc()
+                raise Problem(
+                    429, f"Too many wrong tokens came from this address. Wait {seconds} seconds.",
+                    headers={"Retry-After": str(seconds)},
+                )  # fmt: skip
+            right = self._options.tokens.right_of(token)
             if scheme.lower() != "bearer" or right is None:
+                if token:  # a page without one asks, too, and guesses nothing
+                    self._wrong.note(address)
                 raise Problem(
                     401, "Give a token, in the header `Authorization: Bearer TOKEN`.",
                     headers={"WWW-Authenticate": 'Bearer realm="imgret"'},
@@ -145,7 +156,7 @@ class Guard:
         """Take a place among the running requests. Raises Problem 429 where there is none."""
         limits = self._options.limits
         if self._running >= limits.waiting or self._bytes + expected > limits.bodies:
-            self._traffic.refused.inc()
+            self.traffic.refused.inc()
             raise Problem(
                 429, "Too many requests are being answered. Try again in a second.",
                 headers={"Retry-After": "1"},
@@ -162,12 +173,12 @@ class _Place:
     def __enter__(self) -> None:
         self._guard._running += 1
         self._guard._bytes += self._size
-        self._guard._traffic.running.inc()
+        self._guard.traffic.running.inc()
 
     def __exit__(self, *_: object) -> None:
         self._guard._running -= 1
         self._guard._bytes -= self._size
-        self._guard._traffic.running.dec()
+        self._guard.traffic.running.dec()
 
 
 class _Incoming:

@@ -31,7 +31,8 @@ async def tell_readiness(request: Request) -> Health:
     """Tell whether the galleries are open and the encoder is warm; 503 until then."""
     service = service_of(request)
     reason = service.not_ready
-    if any(not retriever.gallery.exists() for retriever in service.galleries.values()):
+    there = [service.is_awaited(n) or r.gallery.exists() for n, r in service.galleries.items()]
+    if not all(there):
         reason = "A gallery is gone. Put it back, or index its images again."
     if reason is not None:
         raise Problem(503, reason, headers={"Retry-After": "2"})

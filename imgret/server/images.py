@@ -19,9 +19,11 @@ from imgret.server.asked import (
     SearchedQuery,
     WhereQuery,
 )
+from imgret.server.clustered import ListOrder, list_by_clusters
 from imgret.server.form import MULTIPART, form_schema, read_form
+from imgret.server.overview import STILL_RUNNING
 from imgret.server.problem import Problem, problem_responses
-from imgret.server.searches import found_images, json_response, read_json, thumbnail_address
+from imgret.server.searches import found_images, image_details, json_response, read_json
 from imgret.server.service import Service, service_of
 from imgret.server.shown import (
     ImageDetails,
@@ -30,14 +32,12 @@ from imgret.server.shown import (
     UploadAnswer,
     UploadedPicture,
     UploadOptions,
-    as_date,
 )
 from imgret.server.thumbnails import draw_thumbnail
 from imgret.server.uploads import UploadWork, checked_label
 from retrieval.errors import GalleryError, ImageError
 from retrieval.files import delete
 from retrieval.retriever import GalleryImage, OpenGallery
-from retrieval.retriever.image_list import ImageOrder
 from retrieval.text import advised, composed, visible
 
 TYPES = {
@@ -55,12 +55,12 @@ Id = Annotated[int, Path(ge=0, le=MOST_ID)]
 image_routes = APIRouter(prefix="/v1", tags=["images"])
 
 
-@image_routes.get("/images", response_model=ImageListAnswer)
+@image_routes.get("/images", response_model=ImageListAnswer, responses=STILL_RUNNING)
 async def list_images(
     request: Request,
     gallery: GalleryName = None,
     where: WhereQuery = None,
-    order: ImageOrder = "id",
+    order: ListOrder = "id",
     *,
     descending: bool = False,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
@@ -68,9 +68,13 @@ async def list_images(
         str | None, Query(max_length=20_000, description="`next` of the page before.")
     ] = None,
 ) -> Response:
-    """List images in an order, a page at a time."""
+    """List images in an order, a page at a time; 202 while clusters are worked out."""
     service = service_of(request)
     name = service.name_of(gallery)
+    if order == "clusters":
+        return await list_by_clusters(
+            service, gallery, where, cursor, descending=descending, limit=limit
+        )
     async with service.opened(gallery) as found:
 
         def read() -> Any:
@@ -108,7 +112,8 @@ async def add_images(request: Request, gallery: GalleryName = None) -> Response:
     if not pictures:
         raise Problem(422, "There is no picture. Send one as `picture`.")
     retriever, folder, pixels = service.retriever(gallery), options.uploads, options.limits.pixels
-    work = [UploadWork(retriever, folder, p.content, label, pixels) for p in pictures]
+    begins = service.is_awaited(name)
+    work = [UploadWork(retriever, folder, p.content, label, pixels, begins) for p in pictures]
     done = await asyncio.gather(*map(service.store, work), return_exceptions=True)
     results = []
     for picture, each in zip(pictures, done, strict=True):
@@ -157,7 +162,7 @@ async def remove_image(request: Request, id: Id, gallery: GalleryName = None) ->
     },
 )
 async def label_image(request: Request, id: Id, gallery: GalleryName = None) -> Response:
-    """Set the label of an image, until its folder is indexed again."""
+    """Set the label of an image; it lasts when its folder is indexed again."""
     service = service_of(request)
     label = (await read_json(request, LabelBody)).label
     if label is not None and (not label.strip() or not composed(label).isprintable()):
@@ -246,22 +251,6 @@ async def show_original(request: Request, id: Id, gallery: GalleryName = None) -
         "content-disposition": f"{shown}; filename*=UTF-8''{name}",
     }  # fmt: skip
     return Response(content, media_type=kind, headers=headers)
-
-
-def image_details(service: Service, name: str, image: GalleryImage) -> ImageDetails:
-    """Return an image as an answer has it. name: of its gallery."""
-    return ImageDetails(
-        id=image.id,
-        path=str(image.path),
-        label=image.label,
-        width=image.width,
-        height=image.height,
-        size=image.size,
-        modified=as_date(image.modified_ns),
-        format=image.format,
-        sha256=image.sha256,
-        thumbnail=thumbnail_address(service, name, image.id),
-    )
 
 
 def _remove(service: Service, name: str, id: int) -> None:

@@ -12,8 +12,9 @@ from functools import partial
 from typing import Any
 
 from retrieval.progress import Progress
+from retrieval.retriever import OpenGallery, Retriever
 
-RESULTS_KEPT = 8
+VERSIONS_KEPT, RESULTS_KEPT = 2, 8  # of a gallery, and of one of its versions
 
 
 class ServiceEndedError(Exception):
@@ -22,37 +23,56 @@ class ServiceEndedError(Exception):
 
 @dataclass
 class Job:
-    """One piece of work. step, done, total: how far it is."""
+    """One piece of work. step, done, total: how far it is. version: what its result is of."""
 
     future: Future[Any]
     step: str = "waiting"
     done: int = 0
     total: int | None = None
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class JobKey:
+    """What a job is of. topic: which work, and its details."""
+
+    gallery: str
+    version: str
+    topic: Hashable
+
+
+JobWork = Callable[[OpenGallery, Progress], Any]
 
 
 class Jobs:
-    """One thread for such work, and the last results, by what they are of."""
+    """One thread for such work, and the results that were asked for last.
+
+    Of each gallery it keeps those of VERSIONS_KEPT versions, and of each version RESULTS_KEPT.
+    """
 
     def __init__(self) -> None:
         self._waiting: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._jobs: OrderedDict[Hashable, Job] = OrderedDict()
+        self._jobs: OrderedDict[JobKey, Job] = OrderedDict()  # what was asked for last is last
         self._turn = threading.Lock()
         self._ended = False
         # a daemon: nobody waits for a map of an hour when the service ends
         threading.Thread(target=self._work, daemon=True, name="imgret-jobs").start()
 
-    def ask(self, key: Hashable, work: Callable[[Progress], Any]) -> Job:
-        """Return the job of a key, begun now if it is not there; one that failed is done again."""
+    def ask(self, key: JobKey, retriever: Retriever, work: JobWork) -> Job:
+        """Return the job of a key, begun now if it is not there; one that failed is done again.
+
+        work: called with the gallery as it is then, which may be a later version: job.version.
+        """
         with self._turn:
             job = self._jobs.get(key)
             if job is None:
                 job = Job(Future())
-                self._jobs[key] = job
-                self._waiting.put(partial(self._do, key, job, work))
+                self._keep(key, job)
+                self._waiting.put(partial(self._do, key, job, retriever, work))
             elif job.future.done() and job.future.exception() is not None:
                 del self._jobs[key]
-            while len(self._jobs) > RESULTS_KEPT:
-                self._jobs.popitem(last=False)
+            else:
+                self._jobs.move_to_end(key)
         return job
 
     def end(self) -> None:
@@ -60,11 +80,22 @@ class Jobs:
         self._ended = True
         self._waiting.put(lambda: None)
 
+    def _keep(self, key: JobKey, job: Job) -> None:
+        """Hold a job, and drop those that were not asked for longest."""
+        self._jobs[key] = job
+        self._jobs.move_to_end(key)
+        alike = [each for each in self._jobs if each.gallery == key.gallery]
+        versions = list(dict.fromkeys(each.version for each in reversed(alike)))[:VERSIONS_KEPT]
+        for each in alike:
+            same = sum(other.version == each.version for other in alike if other in self._jobs)
+            if each.version not in versions or same > RESULTS_KEPT:
+                del self._jobs[each]
+
     def _work(self) -> None:
         while not self._ended:
             self._waiting.get()()
 
-    def _do(self, key: Hashable, job: Job, work: Callable[[Progress], Any]) -> None:
+    def _do(self, key: JobKey, job: Job, retriever: Retriever, work: JobWork) -> None:
         def progress(step: str, done: int, total: int | None) -> None:
             if self._ended:
                 raise ServiceEndedError
@@ -74,7 +105,12 @@ class Jobs:
             job.future.cancel()
             return
         try:
-            job.future.set_result(work(progress))
+            with retriever.open() as gallery:
+                job.version = gallery.version
+                result = work(gallery, progress)
+            with self._turn:  # who asks for the version that it is of finds it, too
+                self._keep(JobKey(key.gallery, job.version, key.topic), job)
+            job.future.set_result(result)
         except BaseException as error:  # noqa: BLE001  a panic in Rust is no Exception
             kept = error if isinstance(error, Exception) else RuntimeError(str(error))
             job.future.set_exception(kept)

@@ -22,7 +22,8 @@ class Limits:
     picture_seconds: of a processor, to decode one picture. waiting: requests that are answered at
     a time; one more is told to come again. connections: open ones. header_seconds, body_seconds:
     until a request's header, and the rest of it, is here. write_seconds: for which a client may
-    read nothing of its answer. seconds: of a whole request.
+    read nothing of its answer. seconds: of a whole request. wrong_tokens: from one address in a
+    minute.
     """
 
     body: int = 64 << 20
@@ -37,20 +38,22 @@ class Limits:
     body_seconds: float = 30.0
     write_seconds: float = 30.0
     seconds: float = 60.0
+    wrong_tokens: int = 20
 
 
 @dataclass(frozen=True)
 class ServiceOptions:
     """What the service answers from, and to whom.
 
-    galleries: their folders by name; the first is meant where a request names none. trust: as in
-    Retriever. model: the run of a classifier. host: the address to listen on. uploads: the folder
-    that pictures are stored in. read_only: whether nothing may be written. allow_urls: whether
-    pictures may be fetched from addresses. origins: other sites whose pages may ask. log_format:
-    of a line a request. debug: whether each answer says how long it took.
+    galleries: their folders, or where they were published, by name; the first is meant where a
+    request names none. trust: as in Retriever. model: the run of a classifier. host: the address to
+    listen on. uploads: the folder that pictures are stored in. read_only: whether nothing may be
+    written. allow_urls: whether pictures may be fetched from addresses. origins: other sites whose
+    pages may ask. log_format: of a line a request. debug: whether each answer says how long it
+    took.
     """
 
-    galleries: Mapping[str, Path] = field(default_factory=dict)
+    galleries: Mapping[str, Path | str] = field(default_factory=dict)
     trust: bool = False
     model: Path | None = None
     host: str = LOOPBACK[0]
@@ -62,6 +65,11 @@ class ServiceOptions:
     log_format: LogFormat = "text"
     debug: bool = False
     limits: Limits = field(default_factory=Limits)
+
+    @property
+    def can_begin(self) -> bool:
+        """Whether a gallery that is not there yet is made by the first picture that is sent."""
+        return self.uploads is not None and not self.read_only
 
     @property
     def is_local(self) -> bool:

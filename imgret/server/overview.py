@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from imgret.server.asked import GalleryName, WhereQuery
-from imgret.server.jobs import Job
+from imgret.server.jobs import Job, JobKey, JobWork
 from imgret.server.problem import Problem
 from imgret.server.searches import json_response, thumbnail_address
 from imgret.server.service import Service, service_of
 from imgret.server.shown import (
+    CountedSize,
     CountedValue,
     DuplicateImage,
     DuplicateImages,
@@ -25,13 +27,19 @@ from imgret.server.shown import (
     JobProgress,
     MapAnswer,
     MapPoint,
+    WriterProgress,
 )
+from retrieval.gallery import Gallery
 from retrieval.gallery.filter.columns import KNOWN_COLUMNS
 from retrieval.progress import Progress
-from retrieval.retriever import DuplicateMember, DuplicateReport, Retriever
+from retrieval.retriever import DuplicateMember, DuplicateReport, OpenGallery
 from retrieval.retriever.map import GalleryMap
 from retrieval.words import Tier
 
+NOT_YET: dict[str, Any] = {  # of a gallery that the first picture sent makes
+    "images": 0, "failed": 0, "labels": 0, "backbone": "", "dim": 0, "transform": "",
+    "index": "none yet", "recall": None, "confidence": "",
+}  # fmt: skip
 STILL_RUNNING: dict[int | str, dict[str, Any]] = {
     202: {"model": JobProgress, "description": "It is being worked on."}
 }
@@ -44,25 +52,18 @@ async def describe_gallery(request: Request, gallery: GalleryName = None) -> Res
     """Tell what a gallery is, which others there are, and what this service may do."""
     service = service_of(request)
     name, options = service.name_of(gallery), service.options
-    async with service.opened(gallery) as found:
-        version = found.version
-    info, retriever = await service.info(gallery, version), service.retriever(gallery)
+    info, place = await service.info(gallery), service.retriever(gallery).gallery
+    is_written, writer = await service.read(_writer_of, place)
+    described = NOT_YET if info is None else {key: getattr(info, key) for key in NOT_YET}
     return json_response(
         GalleryAnswer(
+            **described,
             gallery=name,
             galleries=list(service.galleries),
-            version=version,
-            path=str(info.gallery),
-            images=info.images,
-            failed=info.failed,
-            labels=info.labels,
-            backbone=info.backbone,
-            dim=info.dim,
-            transform=info.transform,
-            index=info.index,
-            recall=info.recall,
-            confidence=info.confidence,
-            is_written=await service.read(retriever.gallery.is_being_written),
+            version="" if info is None else info.state,
+            path=str(place.path),
+            is_written=is_written,
+            writer=writer,
             columns=[
                 FilterColumn(name=column.name, holds=column.holds)
                 for column in KNOWN_COLUMNS.values()
@@ -75,11 +76,19 @@ async def describe_gallery(request: Request, gallery: GalleryName = None) -> Res
     )
 
 
+def _writer_of(gallery: Gallery) -> tuple[bool, WriterProgress | None]:
+    """Whether a process writes to a gallery, and how far it is where it has said so."""
+    progress = gallery.run_progress()
+    if progress is None:
+        return gallery.is_being_written(), None
+    return True, WriterProgress(step=progress.step, done=progress.done, total=progress.total)
+
+
 @overview_routes.get("/facets", response_model=FacetsAnswer)
 async def count_facets(
     request: Request, gallery: GalleryName = None, where: WhereQuery = None
 ) -> Response:
-    """Count the images that pass a filter, by label, by folder and by month."""
+    """Count the images that pass a filter, by label, by folder, by month and by size."""
     service = service_of(request)
     async with service.opened(gallery) as found:
         facets = await service.read(found.facets, where)
@@ -88,8 +97,10 @@ async def count_facets(
         key: [CountedValue(value=f.value, images=f.images) for f in getattr(facets, key)]
         for key in ("labels", "folders", "months")
     }
+    sizes = [CountedSize(least=f.least, below=f.below, images=f.images) for f in facets.sizes]
     name = service.name_of(gallery)
-    return json_response(FacetsAnswer(gallery=name, version=version, total=facets.total, **lists))
+    answer = FacetsAnswer(gallery=name, version=version, total=facets.total, sizes=sizes, **lists)
+    return json_response(answer)
 
 
 @overview_routes.get("/duplicates", response_model=DuplicatesAnswer, responses=STILL_RUNNING)
@@ -104,11 +115,12 @@ async def list_duplicates(
 ) -> Response:
     """Give groups of near-identical images; 202 and the progress while they are looked for."""
     service = service_of(request)
-    name, version, job = await ask_job(service, gallery, "duplicates", _duplicates, tier)
+    job = await ask_job(service, gallery, ("duplicates", tier), partial(_duplicates, tier))
     if not job.future.done():
         return progress_response(job)
     report, ids = job.future.result()
-    start = _start(cursor, version)
+    name, version = service.name_of(gallery), job.version
+    start = start_of(cursor, version)
     groups = report.groups[start : start + limit]
     following = start + limit
     return json_response(
@@ -117,7 +129,7 @@ async def list_duplicates(
             version=version,
             groups=[_group(service, name, group.tier, group.members, ids) for group in groups],
             total=len(report.groups),
-            next=f"{version}.{following}" if following < len(report.groups) else None,
+            next=cursor_at(version, following, len(report.groups)),
         )
     )
 
@@ -126,10 +138,11 @@ async def list_duplicates(
 async def draw_map(request: Request, gallery: GalleryName = None) -> Response:
     """Place the images in two dimensions; 202 and the progress while that is worked out."""
     service = service_of(request)
-    name, version, job = await ask_job(service, gallery, "map", _map)
+    job = await ask_job(service, gallery, "map", _map)
     if not job.future.done():
         return progress_response(job)
     drawn, ids = job.future.result()
+    name, version = service.name_of(gallery), job.version
     points = [
         MapPoint(id=ids.get(point.path), x=point.x, y=point.y, label=point.label)
         for point in drawn.points
@@ -142,36 +155,36 @@ async def draw_map(request: Request, gallery: GalleryName = None) -> Response:
 
 
 async def ask_job(
-    service: Service, gallery: str | None, kind: str, work: Callable[..., Any], *details: Hashable
-) -> tuple[str, str, Job]:
-    """Begin work on a gallery, once a version: its name, the version and the job.
+    service: Service, gallery: str | None, topic: Hashable, work: JobWork, version: str = ""
+) -> Job:
+    """Begin work on a gallery, once a version.
 
-    work: called with its Retriever, the details and a Progress. Raises Problem, GalleryError.
+    topic: what the work is. version: by default the one that is published now. Raises Problem,
+    GalleryError.
     """
-    name = service.name_of(gallery)
-    async with service.opened(gallery) as found:
-        version = found.version
-    begun = partial(work, service.retriever(gallery), *details)
-    return name, version, service.jobs.ask((kind, name, version, *details), begun)
+    if not version:
+        async with service.opened(gallery) as found:
+            version = found.version
+    key = JobKey(service.name_of(gallery), version, topic)
+    return service.jobs.ask(key, service.retriever(gallery), work)
 
 
 def _duplicates(
-    retriever: Retriever, tier: Tier, progress: Progress
-) -> tuple[DuplicateReport, dict[Any, int | None]]:
-    report = retriever.duplicates(tier=tier, progress=progress)
+    tier: Tier, gallery: OpenGallery, progress: Progress
+) -> tuple[DuplicateReport, dict[Path, int | None]]:
+    report = gallery.duplicates(tier, progress)
     paths = [member.path for group in report.groups for member in group.members]
-    return report, ids_of_files(retriever, paths)
+    return report, ids_of_files(gallery, paths)
 
 
-def _map(retriever: Retriever, progress: Progress) -> tuple[GalleryMap, dict[Any, int | None]]:
-    drawn = retriever.map(progress=progress)
-    return drawn, ids_of_files(retriever, [point.path for point in drawn.points])
+def _map(gallery: OpenGallery, progress: Progress) -> tuple[GalleryMap, dict[Path, int | None]]:
+    drawn = gallery.map(progress)
+    return drawn, ids_of_files(gallery, [point.path for point in drawn.points])
 
 
-def ids_of_files(retriever: Retriever, paths: list[Any]) -> dict[Any, int | None]:
-    """Return the id of each path, None where no image is of it any more."""
-    with retriever.open() as gallery:
-        return dict(zip(paths, gallery.ids_of_paths(paths), strict=True))
+def ids_of_files(gallery: OpenGallery, paths: Sequence[Path]) -> dict[Path, int | None]:
+    """Return the id of each path, None where no image is of it."""
+    return dict(zip(paths, gallery.ids_of_paths(paths), strict=True))
 
 
 def progress_response(job: Job) -> Response:
@@ -183,7 +196,8 @@ def progress_response(job: Job) -> Response:
     return response
 
 
-def _start(cursor: str | None, version: str) -> int:
+def start_of(cursor: str | None, version: str) -> int:
+    """Return the place in a list of a version that a cursor stands for. Raises Problem."""
     if cursor is None:
         return 0
     of, _, place = cursor.rpartition(".")
@@ -192,12 +206,17 @@ def _start(cursor: str | None, version: str) -> int:
     return int(place)
 
 
+def cursor_at(version: str, place: int, total: int) -> str | None:
+    """Return the cursor of a place in a list of a version; None beyond its end."""
+    return f"{version}.{place}" if place < total else None
+
+
 def _group(
     service: Service,
     name: str,
     tier: Tier,
     members: tuple[DuplicateMember, ...],
-    ids: dict[Any, int | None],
+    ids: dict[Path, int | None],
 ) -> DuplicateImages:
     images = []
     for member in members:

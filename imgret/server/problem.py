@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from retrieval.errors import (
     GalleryChangedError,
@@ -122,9 +123,21 @@ def faults_of(error: RequestValidationError | ValidationError) -> list[Fault]:
     return found
 
 
-async def answer_error(_: Request, error: Exception) -> Response:
+async def answer_error(request: Request, error: Exception) -> Response:
     """Answer with the problem that an error is."""
-    return problem_of(error).response()
+    problem = problem_of(error)
+    if problem.status == 405:  # the router names the methods of one route alone
+        problem.headers = {"Allow": ", ".join(_methods_of(request))}
+    return problem.response()
+
+
+def _methods_of(request: Request) -> list[str]:
+    """Return the methods of all routes at the path of a request."""
+    found: set[str] = set()
+    for route in request.app.state.all_routes:
+        if route.matches(request.scope)[0] != Match.NONE:
+            found |= route.methods or set()
+    return sorted(found)
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -13,6 +13,7 @@ import uvicorn
 
 from imgret.server.app import make_app
 from imgret.server.connection import connection_with
+from imgret.server.log import logged_to
 from imgret.server.options import ServiceOptions
 from retrieval.errors import ArgumentError
 
@@ -63,7 +64,8 @@ def run_service(options: ServiceOptions, port: int, on_start: Callable[[str], No
         )  # fmt: skip
         address = _address(options.host, listening)
         server = Server(config, lambda: on_start(address))
-        asyncio.run(server.serve([listening]))
+        with logged_to(app.traffic.log):
+            asyncio.run(server.serve([listening]))
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -30,10 +30,11 @@ from imgret.server.form import MULTIPART, SentPicture, form_schema, is_multipart
 from imgret.server.guard import too_large
 from imgret.server.problem import Problem, problem_responses
 from imgret.server.service import Service, service_of
+from imgret.server.shown import ImageDetails, as_date
 from imgret.server.work import Searched
 from retrieval.errors import ImageError
 from retrieval.refinement import Refinement
-from retrieval.retriever import OpenGallery
+from retrieval.retriever import GalleryImage, OpenGallery
 from retrieval.retriever.open_gallery import combined
 from retrieval.text import advised, visible
 
@@ -298,6 +299,22 @@ def found_images(service: Service, name: str, result: Searched) -> list[FoundIma
         for match in result.matches
         if match.id in result.images
     ]
+
+
+def image_details(service: Service, name: str, image: GalleryImage) -> ImageDetails:
+    """Return an image as an answer has it. name: of its gallery."""
+    return ImageDetails(
+        id=image.id,
+        path=str(image.path),
+        label=image.label,
+        width=image.width,
+        height=image.height,
+        size=image.size,
+        modified=as_date(image.modified_ns),
+        format=image.format,
+        sha256=image.sha256,
+        thumbnail=thumbnail_address(service, name, image.id),
+    )
 
 
 def thumbnail_address(service: Service, name: str, id: int) -> str:

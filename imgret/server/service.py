@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -36,7 +37,8 @@ from imgret.server.work import (
     encode_together,
     search_together,
 )
-from retrieval.errors import ImgretError
+from retrieval.errors import GalleryEmptyError, ImgretError
+from retrieval.gallery import check_vacant
 from retrieval.images import Preprocessing, memory_needed
 from retrieval.loader import decode_in_time, default_workers
 from retrieval.retriever import GalleryInfo, OpenGallery, Retriever
@@ -63,6 +65,7 @@ class Service:
         self._turn = threading.Lock()
         self.not_ready: str | None = "The service is starting. Wait a few seconds."
         self.galleries = {name: _opened(path, options) for name, path in options.galleries.items()}
+        self._awaited = {name for name, each in self.galleries.items() if not each.gallery.exists()}
         self.predictor = _predictor(options)
         self._lanes = Lanes(default_workers(), self.traffic)
         self._readers = ThreadPoolExecutor(READERS, "imgret-reader")
@@ -85,7 +88,7 @@ class Service:
         self._writer = ThreadPoolExecutor(1, "imgret-writer")
         self.thumbnails = ThumbnailCache(self.traffic)
         self.jobs = Jobs()
-        self._infos: dict[str, tuple[str, GalleryInfo]] = {}
+        self._infos: dict[str, tuple[Callable[[], object], GalleryInfo]] = {}
         self._classifying: Batcher[ClassifyWork, Classified] = Batcher(
             "classify", partial(classify_together, self.predictor), lambda _: 64, self.traffic
         )
@@ -142,14 +145,26 @@ class Service:
         finally:
             opening.__exit__(None, None, None)
 
-    async def info(self, name: str | None, version: str) -> GalleryInfo:
-        """Describe a gallery; a version once."""
+    async def info(self, name: str | None) -> GalleryInfo | None:
+        """Describe what is published of a gallery, a version once; None before its first upload."""
         name = self.name_of(name)
-        known = self._infos.get(name)
-        if known is None or known[0] != version:
-            known = version, await self.read(self.retriever(name).info)
-            self._infos[name] = known
-        return known[1]
+        if self.is_awaited(name):
+            return None
+        try:
+            async with self.opened(name) as found:
+                known = self._infos.get(name)
+                if known is None or known[0]() is not found.state:
+                    known = weakref.ref(found.state), await self.read(found.info)
+                    self._infos[name] = known
+                return known[1]
+        except GalleryEmptyError:
+            return await self.read(self.retriever(name).info)
+
+    def is_awaited(self, name: str) -> bool:
+        """Tell whether a gallery was not there at the start, and still is not."""
+        if name in self._awaited and self.galleries[name].gallery.exists():
+            self._awaited.discard(name)
+        return name in self._awaited
 
     async def embed(
         self, gallery: OpenGallery, content: bytes, crop: tuple[int, int, int, int] | None = None
@@ -227,11 +242,14 @@ class Service:
         self.jobs.end()
         for threads in (self._readers, self._packer, self._fetchers, self._writer):
             threads.shutdown(wait=False, cancel_futures=True)
+        self.traffic.log.end()
 
     def _why_not_ready(self) -> str | None:
         try:
-            for retriever in self.galleries.values():
-                with retriever.open() as gallery:
+            for name, retriever in self.galleries.items():
+                if self.is_awaited(name):
+                    continue
+                with contextlib.suppress(GalleryEmptyError), retriever.open() as gallery:
                     size = gallery.encoder.spec.preprocessing.size
                     pixels = np.zeros((gallery.encoder.batch_size, size, size, 3), np.uint8)
                     gallery.search(gallery.encode(pixels)[:1], 1)
@@ -248,9 +266,13 @@ def service_of(request: Request) -> Service:
     return service
 
 
-def _opened(path: Path, options: ServiceOptions) -> Retriever:
+def _opened(path: Path | str, options: ServiceOptions) -> Retriever:
     retriever = Retriever(path, trust=options.trust)
-    retriever.gallery.check_exists()
+    gallery = retriever.gallery
+    if options.can_begin and not gallery.exists() and not gallery.path.is_file():
+        check_vacant(gallery)
+    else:
+        gallery.check_exists()
     return retriever
 
 

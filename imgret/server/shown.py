@@ -27,14 +27,25 @@ class ImageDetails(BaseModel):
     thumbnail: str
 
 
+class ImageCluster(BaseModel):
+    """Images of a list that look alike: the id of the first, and how many follow with it."""
+
+    first: int
+    images: int
+
+
 class ImageListAnswer(BaseModel):
-    """Some images in an order. total: of all pages. next: the cursor of the next page."""
+    """Some images in an order. total: of all pages. next: the cursor of the next page.
+
+    clusters: those that begin on this page, where the order is by clusters.
+    """
 
     gallery: str
     version: str
     images: list[ImageDetails]
     total: int
     next: str | None
+    clusters: list[ImageCluster] = []
 
 
 class LabelBody(AskedBody):
@@ -75,8 +86,19 @@ class CountedValue(BaseModel):
     images: int
 
 
+class CountedSize(BaseModel):
+    """How many images have a file of at least `least` bytes and of fewer than `below`, if any."""
+
+    least: int
+    below: int | None
+    images: int
+
+
 class FacetsAnswer(BaseModel):
-    """Images by label, by folder and by month, the largest first, months the newest first."""
+    """Images by label, folder, month and size.
+
+    The largest come first, of months the newest, of sizes the smallest.
+    """
 
     gallery: str
     version: str
@@ -84,6 +106,7 @@ class FacetsAnswer(BaseModel):
     labels: list[CountedValue]
     folders: list[CountedValue]
     months: list[CountedValue]
+    sizes: list[CountedSize]
 
 
 class FilterColumn(BaseModel):
@@ -93,8 +116,19 @@ class FilterColumn(BaseModel):
     holds: Literal["text", "whole numbers", "true or false"]
 
 
+class WriterProgress(BaseModel):
+    """How far the `index` is that runs now. total: null where it does not know yet."""
+
+    step: str
+    done: int
+    total: int | None
+
+
 class GalleryAnswer(BaseModel):
-    """A gallery, and what this service can do with it. is_written: whether `index` runs now."""
+    """A gallery, and what this service can do with it.
+
+    is_written: whether `index` runs now. writer: how far it is, once it has said so.
+    """
 
     gallery: str
     galleries: list[str]
@@ -110,6 +144,7 @@ class GalleryAnswer(BaseModel):
     recall: float | None
     confidence: str
     is_written: bool
+    writer: WriterProgress | None
     columns: list[FilterColumn]
     can_write: bool
     can_upload: bool

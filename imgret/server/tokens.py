@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
+import math
 import re
+import time
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +23,7 @@ _LINE = re.compile(r"(read-only|read-write)[ \t]+(\S+)")
 _TOKEN = re.compile(r"[!-~]+")
 
 Right = Literal["read-only", "read-write"]
+WINDOW_SECONDS, ADDRESSES_KNOWN, BITS_OF_A_HOST = 60.0, 10_000, 64
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,45 @@ class Tokens:
             if hmac.compare_digest(known, digest):
                 found = right
         return found
+
+
+class WrongTokens:
+    """Counts wrong tokens by address, so that nobody tries many. most: in a minute, of each."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._counts: OrderedDict[str, tuple[float, int]] = OrderedDict()  # since when, how many
+
+    def wait(self, address: str) -> int:
+        """Return the seconds until a token from an address is looked at again; 0: it is now."""
+        since, count = self._known(_sender(address))
+        left = since + WINDOW_SECONDS - time.monotonic()
+        return max(1, math.ceil(left)) if count >= self._most else 0
+
+    def note(self, address: str) -> None:
+        """Count a wrong token."""
+        sender = _sender(address)
+        since, count = self._known(sender)
+        self._counts[sender] = since, count + 1
+        self._counts.move_to_end(sender)
+        while len(self._counts) > ADDRESSES_KNOWN:
+            self._counts.popitem(last=False)
+
+    def _known(self, sender: str) -> tuple[float, int]:
+        now = time.monotonic()
+        since, count = self._counts.get(sender, (now, 0))
+        return (since, count) if now - since < WINDOW_SECONDS else (now, 0)
+
+
+def _sender(address: str) -> str:
+    """Return who sends from an address: of IPv6 a whole network is one household's."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if parsed.version == 4:
+        return address
+    return str(ipaddress.ip_network((parsed, BITS_OF_A_HOST), strict=False))
 
 
 def _digest(token: str) -> bytes:

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from imgret.server.log import LineLog
 from imgret.server.options import LogFormat
-from imgret.streams import say
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 SIZES_OF_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -47,6 +47,9 @@ class Traffic:
         self.cache = Counter(
             "imgret_cache", "Thumbnails asked of the cache.", ["outcome"], registry=registry
         )
+        self.log = LineLog(
+            Counter("imgret_log_lines_dropped", "Lines that nobody has read.", registry=registry)
+        )
 
     def text(self) -> bytes:
         """Return the figures as Prometheus reads them."""
@@ -64,6 +67,6 @@ class Traffic:
                 "time": now, "method": method, "path": path, "status": status,
                 "milliseconds": round(1000 * seconds, 1),
             }  # fmt: skip
-            say(json.dumps(line))
+            self.log.tell(json.dumps(line))
         else:
-            say(f"{now} {method} {path} {status} {1000 * seconds:.1f} ms")
+            self.log.tell(f"{now} {method} {path} {status} {1000 * seconds:.1f} ms")

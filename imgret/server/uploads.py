@@ -27,13 +27,17 @@ FORBIDDEN = frozenset('/\\:*?"<>|')
 
 @dataclass(frozen=True)
 class UploadWork:
-    """A picture to store in a gallery, below a folder. label: None leaves it to the folder."""
+    """A picture to store in a gallery, below a folder.
+
+    label: None leaves it to the folder. begins: whether the gallery is made where it is not there.
+    """
 
     retriever: Retriever
     folder: Path
     content: bytes
     label: str | None
     max_pixels: int
+    begins: bool = False
 
     @property
     def sha256(self) -> str:
@@ -147,7 +151,8 @@ def _index(
     """Index the new files, and give those their labels that have another one; why some failed."""
     if not written:
         return {}
-    retriever.gallery.check_exists()  # one that is away for a while is not begun anew
+    if not batch[0].begins:
+        retriever.gallery.check_exists()  # one that is away for a while is not begun anew
     report = retriever.index(
         sorted(written.values()), keep_missing=True, max_pixels=batch[0].max_pixels
     )

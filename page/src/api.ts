@@ -2,6 +2,7 @@
 
 import { folderOf } from "./names";
 import type { Box } from "./state";
+import { sizeFrom } from "./where";
 
 export interface Match {
   id: string;
@@ -24,6 +25,7 @@ export interface Gallery {
   labels: number;
   confidence: string; // "" without probabilities
   isWritten: boolean; // whether it is indexed now
+  indexing: Progress | null; // how far that is, once it has said so
   columns: Column[]; // of filters
   canWrite: boolean;
   canClassify: boolean;
@@ -44,6 +46,8 @@ export interface Page {
   items: Match[];
   next: string | null;
   total: number | null;
+  progress: Progress | null; // while the order is worked out
+  starts: Map<string, number>; // the first image of each cluster -> how many it has
 }
 
 export interface Count {
@@ -55,7 +59,7 @@ export interface Counts {
   label: Count[];
   folder: Count[];
   date: Count[];
-  size: Count[]; // sizes are not counted
+  size: Count[];
 }
 
 export interface Found {
@@ -137,9 +141,15 @@ type Raw = Record<string, unknown>;
 const TOKEN = "imgret token";
 const SHORT_WAIT = 1; // seconds
 let token = sessionStorage.getItem(TOKEN) ?? "";
+let wasRefused = false;
 
 export function hasToken(): boolean {
   return token !== "";
+}
+
+/** Whether a token was given that is not one of the service; it is forgotten. */
+export function wasTokenRefused(): boolean {
+  return wasRefused;
 }
 
 export function setToken(given: string): void {
@@ -163,6 +173,10 @@ export async function ask(path: string, init: RequestInit = {}, tries = 4): Prom
     await new Promise((resolve) => setTimeout(resolve, 1000 * wait));
     init.signal?.throwIfAborted();
     return ask(path, init, tries - 1);
+  }
+  if (response.status === 401 && token) { // asked with again and again, it would count as guesses
+    setToken("");
+    wasRefused = true;
   }
   if (!response.ok) throw new Refusal(response.status, await detailOf(response));
   return response;
@@ -208,7 +222,7 @@ export async function readGallery(name: string): Promise<Gallery> {
     names: Array.isArray(answer.galleries) ? answer.galleries.map(String) : [],
     version: String(answer.version ?? ""), images: numberOf(answer.images) ?? 0,
     failed: numberOf(answer.failed) ?? 0, labels: numberOf(answer.labels) ?? 0, confidence: textOf(answer.confidence) ?? "",
-    isWritten: answer.is_written === true,
+    isWritten: answer.is_written === true, indexing: progressFrom(answer.writer),
     columns: listOf(answer.columns).map((each) => ({ name: textOf(each.name) ?? "", isText: each.holds === "text" })),
     canWrite: answer.can_write === true, canClassify: answer.can_classify === true,
   };
@@ -281,6 +295,12 @@ export async function embed(gallery: string, picture: Blob, signal?: AbortSignal
   return result.embedding as number[];
 }
 
+/** The files of pictures of the gallery as one zip; the service refuses too many. */
+export async function readArchive(gallery: string, ids: string[]): Promise<Blob> {
+  const init = { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ ids: ids.map(Number) }) };
+  return (await ask(address("/v1/archive", { gallery }), init)).blob();
+}
+
 /** The content of a picture of the gallery. */
 export async function readContent(gallery: string, id: string): Promise<Blob> {
   return (await ask(fileAddress(gallery, id))).blob();
@@ -298,14 +318,18 @@ function matchesOf(answer: Raw): Match[] {
   return listOf(result.matches).map(matchOf);
 }
 
-/** Give images in an order: id, path, label, date or size; with a minus, the other way round. */
+/** Give images in an order: id, path, name, label, date, size or clusters; with a minus, the other way round. */
 export async function browse(
   gallery: string, where: string, order: string, cursor: string | null, limit: number, signal?: AbortSignal,
 ): Promise<Page> {
   const descending = order.startsWith("-") ? "true" : "";
   const path = address("/v1/images", { gallery, where, order: order.replace("-", ""), descending, cursor, limit });
   const answer = await json(path, signal ? { signal } : {});
-  return { items: listOf(answer.images).map(matchOf), next: textOf(answer.next), total: numberOf(answer.total) };
+  return {
+    items: listOf(answer.images).map(matchOf), next: textOf(answer.next), total: numberOf(answer.total),
+    progress: progressOf(answer),
+    starts: new Map(listOf(answer.clusters).map((each) => [String(each.first), numberOf(each.images) ?? 0])),
+  };
 }
 
 export async function readImage(gallery: string, id: string): Promise<Raw> {
@@ -330,7 +354,11 @@ export function readCounts(gallery: string, where: string): Promise<Counts> {
   const known = asking.get(path);
   if (known) return known;
   const counts = json(path).then((answer) => ({
-    label: countsOf(answer.labels), folder: countsOf(answer.folders), date: countsOf(answer.months), size: [],
+    label: countsOf(answer.labels), folder: countsOf(answer.folders), date: countsOf(answer.months),
+    size: listOf(answer.sizes).flatMap(({ least, images }) => {
+      const value = sizeFrom(numberOf(least));
+      return value ? [{ value, count: numberOf(images) ?? 0 }] : [];
+    }),
   })).finally(() => setTimeout(() => asking.delete(path), 1000));
   asking.set(path, counts);
   return counts;
@@ -421,8 +449,13 @@ export function matchOf(raw: Raw): Match {
 }
 
 function progressOf(raw: Raw): Progress | null {
-  if (raw.status !== "running") return null;
-  return { text: textOf(raw.step) ?? "", done: numberOf(raw.done) ?? 0, total: numberOf(raw.total) ?? 0 };
+  return raw.status === "running" ? progressFrom(raw) : null;
+}
+
+function progressFrom(raw: unknown): Progress | null {
+  if (typeof raw !== "object" || raw === null) return null;
+  const { step, done, total } = raw as Raw;
+  return { text: textOf(step) ?? "", done: numberOf(done) ?? 0, total: numberOf(total) ?? 0 };
 }
 
 function countsOf(raw: unknown): Count[] {

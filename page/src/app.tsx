@@ -10,6 +10,7 @@ import { EvaluationView } from "./evaluation";
 import { addressOf, change, stateNow, useAddress, useAnswer } from "./hooks";
 import { MapView } from "./map";
 import { numberText } from "./names";
+import { Progressing } from "./progress";
 import { Search } from "./search";
 import { emptyState, type View } from "./state";
 import { TokenForm } from "./token";
@@ -45,7 +46,8 @@ export function App() {
   return (
     <>
       <Header view={view} gallery={gallery} />
-      {gallery && (grown > 0 || written > 1) && (
+      {gallery?.indexing && <Progressing text="Indexing" progress={gallery.indexing} />}
+      {gallery && !gallery.indexing && (grown > 0 || written > 1) && (
         <p class="indexing" role="status">Indexing: {numberText(gallery.images)} pictures{grown > 0 && `, ${numberText(grown)} of them new`}</p>
       )}
       <main class={view}>

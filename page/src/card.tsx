@@ -23,10 +23,11 @@ export interface CardProps {
   known: string | null; // the query's label, where it has one
   selected: boolean;
   active: boolean; // whether Tab reaches it
+  word: string | undefined; // what it is
   actions: CardActions;
 }
 
-export function Card({ match, index, width, gallery, known, selected, active, actions }: CardProps) {
+export function Card({ match, index, width, gallery, known, selected, active, actions, word }: CardProps) {
   const name = visible(fileOf(match.path));
   const folder = visible(match.folder);
   const verdict = known === null || match.label === null ? "" : match.label === known ? "right" : "wrong";
@@ -40,6 +41,7 @@ export function Card({ match, index, width, gallery, known, selected, active, ac
         <button class="shot" tabIndex={-1} title="Search for what looks like this" onClick={() => actions.search(match)}>
           <Picture path={thumbnailOf(gallery, match.id, 384)} alt={`${name}: search for what looks like it`} />
         </button>
+        {word && <span class="word">{word}</span>}
         {actions.select && (
           <input
             type="checkbox" class="pick" tabIndex={tab} checked={selected} aria-label={`Select ${name}`}

@@ -27,7 +27,7 @@ export function Crop(props: CropProps) {
       {...handlers}
     >
       <img
-        src={source} alt="The query" draggable={false}
+        src={source} alt="The query" decoding="async" draggable={false}
         onLoad={(event: Event) => {
           const image = event.target as HTMLImageElement;
           setSize({ w: image.naturalWidth, h: image.naturalHeight });

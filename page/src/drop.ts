@@ -13,7 +13,7 @@ export async function searchByFile(file: Blob, sign: 1 | -1 | 0 = 0): Promise<vo
 }
 
 export function searchByExample(example: Example): void {
-  change({ view: "search", examples: [example], box: null, least: null, open: null, ids: [] });
+  change({ view: "search", examples: [example], box: null, least: null, open: null, ids: [], leftOut: 0 });
   scrollTo({ top: 0 });
 }
 

@@ -4,14 +4,15 @@ import type { ComponentChildren } from "preact";
 import { useMemo, useState } from "preact/hooks";
 import { readEvaluation, type ClassFigures, type Confusion, type Evaluation, type Failed, type Gallery, type Match, type Metric } from "./api";
 import { searchByExample } from "./drop";
-import { Grid } from "./grid";
-import { addressOf, change, stateNow, useJob, useVersion } from "./hooks";
+import { Grid, type Line } from "./grid";
+import { addressOf, change, stateNow, useJob, usePlaceBefore, useVersion } from "./hooks";
 import { Large } from "./large";
 import { fileOf, numberText, shareText, visible } from "./names";
 import { Progressing } from "./progress";
 import { emptyState, type State } from "./state";
 
 const NONE = new Set<string>();
+const NO_LINES: Line[] = [];
 
 export function EvaluationView({ gallery, state }: { gallery: Gallery; state: State }) {
   const [version, isOld, renew] = useVersion(gallery.version, true); // figures stay while one reads them
@@ -32,6 +33,7 @@ export function EvaluationView({ gallery, state }: { gallery: Gallery; state: St
 function Measured({ told, gallery, state }: { told: Evaluation; gallery: Gallery; state: State }) {
   const [labels, setLabels] = useState(new Map<string, string | null>()); // that were written since
   const [from, setFrom] = useState(0); // the failed query of which a picture was opened
+  usePlaceBefore();
   const worst = useMemo(() => {
     const written = (match: Match) => (labels.has(match.id) ? { ...match, label: labels.get(match.id) ?? null } : match);
     return told.worst.map(({ query, neighbours }) => ({ query: written(query), neighbours: neighbours.map(written) }));
@@ -76,12 +78,12 @@ function FailedQuery({ failed, gallery, n, onOpen }: { failed: Failed; gallery: 
   }), [n, onOpen]);
   const right = neighbours.filter((match) => match.label === query.label).length;
   const name = visible(fileOf(query.path));
-  const common = { gallery, lineAt: null, lineText: "", selected: NONE, actions, waits: false };
+  const common = { gallery, lines: NO_LINES, selected: NONE, actions, waits: false };
   return (
     <section class="failed">
       <h3>{visible(query.label ?? "")}: {right || "none"} of {neighbours.length} right</h3>
       <div class="sought">
-        <Grid {...common} items={asked} known={null} label={`Query ${name}`} columns={1} />
+        <Grid {...common} items={asked} known={null} label={`Query ${name}`} columns={1} word="Query" />
         <Grid {...common} items={neighbours} known={query.label} label={`Neighbours of ${name}`} />
       </div>
     </section>

@@ -7,7 +7,7 @@ import { textWidth } from "./measure";
 import { numberText, visible } from "./names";
 import { shortened } from "./rows";
 import { FACETS, type Facet, type State } from "./state";
-import { SIZES, whereOf } from "./where";
+import { whereOf } from "./where";
 
 const TITLES: Record<Facet, string> = { label: "Label", folder: "Folder", size: "Size", date: "Date" };
 const SHOWN = 8;
@@ -48,7 +48,7 @@ function OneFacet({ facet, state, version, width }: { facet: Facet; state: State
             <label class="check">
               <input type="checkbox" checked={state.chosen[facet].includes(each.value)} onChange={() => toggle(state, facet, each.value)} />
               <span class="value" title={visible(each.value)}>{each.value ? shownValue(facet, each.value, width - BESIDE_FOLDER) : "no label"}</span>
-              {each.count >= 0 && <span class="number">{numberText(each.count)}</span>}
+              <span class="number">{numberText(each.count)}</span>
             </label>
           </li>
         ))}
@@ -60,7 +60,7 @@ function OneFacet({ facet, state, version, width }: { facet: Facet; state: State
 
 /** The values to choose from; one that is chosen is among them though nothing has it now. */
 function countsFor(facet: Facet, counts: Count[], chosen: string[]): Count[] {
-  if (facet === "size" && !counts.length) counts = Object.keys(SIZES).map((value) => ({ value, count: -1 }));
+  if (facet === "size") counts = counts.filter((each) => each.count > 0 || chosen.includes(each.value));
   const known = new Set(counts.map((each) => each.value));
   const all = [...chosen.filter((value) => !known.has(value)).map((value) => ({ value, count: 0 })), ...counts];
   return facet === "size" ? all : [...all].sort((a, b) => Number(chosen.includes(b.value)) - Number(chosen.includes(a.value)));

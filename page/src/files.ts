@@ -20,14 +20,18 @@ export async function digestOf(picture: Blob): Promise<string> {
 export async function keepFile(picture: Blob): Promise<string> {
   const key = await digestOf(picture);
   near.set(key, picture);
+  void store(key, picture); // the search need not wait for the disk
+  return key;
+}
+
+async function store(key: string, picture: Blob): Promise<void> {
   try {
-    const store = await storeFor("readwrite");
-    store.put({ key, picture, kept: Date.now() });
-    forgetOldest(store);
+    const pictures = await storeFor("readwrite");
+    pictures.put({ key, picture, kept: Date.now() });
+    forgetOldest(pictures);
   } catch {
     // a private window keeps nothing; the picture lives as long as the page
   }
-  return key;
 }
 
 export async function readFile(key: string): Promise<Blob | null> {

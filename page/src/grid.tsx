@@ -16,30 +16,36 @@ const NAME_LINE = 20;
 const LINE_HEIGHT = 34;
 const PAD = 20; // of a card, left and right
 
+/** A line of text across the grid, before the card at a place. */
+export interface Line {
+  at: number;
+  text: string;
+}
+
 interface GridProps {
   items: Match[];
   gallery: string;
   known: string | null;
-  lineAt: number | null;
-  lineText: string;
+  lines: readonly Line[];
   selected: Set<string>;
   actions: CardActions;
   label: string;
   waits: boolean; // whether what is shown is of the question before
   columns?: number; // else as many as fit
+  word?: string; // on each card, what it is
   onEnd?: () => void; // the last cards come near
 }
 
 export function Grid(props: GridProps) {
-  const { items, lineAt, onEnd } = props;
+  const { items, lines, onEnd } = props;
   const [box, width] = useWidth<HTMLDivElement>();
   const columns = props.columns ?? Math.max(width < 420 ? 2 : 1, Math.floor((width + GAP) / (LEAST_WIDTH + GAP)));
   const cardWidth = Math.floor((width - GAP * (columns - 1)) / columns);
   const laid = useMemo(() => layRows(
     items.length, columns, GAP,
     (index) => BESIDE_NAME + NAME_LINE * linesOf(visible(fileOf(items[index]?.path ?? "")), cardWidth - PAD, nameWidth),
-    lineAt, LINE_HEIGHT,
-  ), [items, columns, cardWidth, lineAt]);
+    lines.map((line) => line.at), LINE_HEIGHT,
+  ), [items, columns, cardWidth, lines]);
   const [from, to] = useWindow(box, laid.rows, laid.height);
   const { at, onKeyDown, onFocusIn } = useCursor(box, laid.rows, columns, items, props.actions);
 
@@ -47,7 +53,7 @@ export function Grid(props: GridProps) {
     if (onEnd && to >= laid.rows.length - 6) onEnd();
   }, [to, laid.rows.length, onEnd]);
 
-  const shown = laid.rows.map((row, n) => ({ row, n })).slice(from, to);
+  const shown = laid.rows.slice(from, to).map((row, k) => ({ row, n: from + k }));
   const kept = rowOf(laid.rows, at); // stays in the document, so that the focus does
   const keptRow = laid.rows[kept];
   if (keptRow && (kept < from || kept >= to)) shown.push({ row: keptRow, n: kept });
@@ -60,9 +66,9 @@ export function Grid(props: GridProps) {
     >
       {width > 0 && shown.map(({ row, n }) => (
         <GridRow
-          key={row.kind === "line" ? "line" : row.start} row={row} n={n} columns={columns} cardWidth={cardWidth}
+          key={row.kind === "line" ? `line ${row.start}` : row.start} row={row} n={n} columns={columns} cardWidth={cardWidth}
           at={at >= row.start && at < row.end ? at : -1} items={items} gallery={props.gallery} known={props.known}
-          lineText={props.lineText} selected={props.selected} actions={props.actions}
+          line={row.kind === "line" ? lines.find((line) => line.at === row.start)?.text ?? "" : ""} word={props.word} selected={props.selected} actions={props.actions}
         />
       ))}
     </div>
@@ -104,8 +110,9 @@ function useCursor(box: { current: HTMLElement | null }, rows: Row[], columns: n
   return { at, onKeyDown, onFocusIn };
 }
 
-interface RowProps extends Pick<GridProps, "items" | "gallery" | "known" | "lineText" | "selected" | "actions"> {
+interface RowProps extends Pick<GridProps, "items" | "gallery" | "known" | "word" | "selected" | "actions"> {
   row: Row;
+  line: string;
   n: number;
   columns: number;
   cardWidth: number;
@@ -118,17 +125,17 @@ class GridRow extends Component<RowProps> {
     return (Object.keys(next) as (keyof RowProps)[]).some((name) => next[name] !== this.props[name]);
   }
 
-  override render({ row, n, columns, cardWidth, at, items, gallery, known, lineText, selected, actions }: RowProps) {
+  override render({ row, n, columns, cardWidth, at, items, gallery, known, line, word, selected, actions }: RowProps) {
     const place = { transform: `translateY(${row.top}px)`, height: `${row.height}px` };
     if (row.kind === "line") {
-      return <div class="line" role="row" aria-rowindex={n + 1} style={place}><span role="gridcell">{lineText}</span></div>;
+      return <div class="line" role="row" aria-rowindex={n + 1} style={place}><span role="gridcell">{line}</span></div>;
     }
     return (
       <div class="cards" role="row" aria-rowindex={n + 1} style={{ ...place, gridTemplateColumns: `repeat(${columns}, ${cardWidth}px)` }}>
         {items.slice(row.start, row.end).map((match, k) => (
           <Card
             key={match.id} match={match} index={row.start + k} width={cardWidth - PAD} gallery={gallery} known={known}
-            selected={selected.has(match.id)} active={at === row.start + k} actions={actions}
+            selected={selected.has(match.id)} active={at === row.start + k} actions={actions} word={word}
           />
         ))}
       </div>

@@ -25,10 +25,34 @@ export function change(patch: Partial<State>): void {
   const next = { ...current, ...patch };
   const text = formatState(next);
   if (text === formatState(current)) return;
-  if (isStep(current, next)) history.pushState(null, "", text);
-  else history.replaceState(null, "", text);
+  if (isStep(current, next)) {
+    history.replaceState({ top: scrollY }, ""); // for who comes back to it
+    history.pushState(null, "", text);
+  }
+  else history.replaceState(history.state, "", text);
   current = next;
   publish();
+}
+
+const FRAMES_TRIED = 60; // until what is shown is as high as it was
+
+/** Scroll to where the page stood when this entry of the history was left, once its content is there. */
+export function usePlaceBefore(): void {
+  useEffect(() => {
+    const top = (history.state as { top?: unknown } | null)?.top;
+    if (typeof top !== "number" || !top) return;
+    let left = FRAMES_TRIED;
+    let frame = 0;
+    const stop = () => cancelAnimationFrame(frame);
+    function step(): void {
+      scrollTo({ top: top as number });
+      if (Math.abs(scrollY - (top as number)) > 1 && left-- > 0) frame = requestAnimationFrame(step);
+    }
+    frame = requestAnimationFrame(step);
+    addEventListener("wheel", stop, { once: true, passive: true });
+    addEventListener("touchstart", stop, { once: true, passive: true });
+    return stop;
+  }, []);
 }
 
 export function addressOf(patch: Partial<State>): string {

@@ -124,7 +124,7 @@ function Hint({ point, spot, width, gallery }: { point: Point; spot: Spot; width
 
 function showGrid(points: Point[]): void {
   const ids = points.slice(0, MOST_SHOWN).map((point) => point.id);
-  change({ ...emptyState(), gallery: stateNow().gallery, ids });
+  change({ ...emptyState(), gallery: stateNow().gallery, ids, leftOut: points.length - ids.length });
   scrollTo({ top: 0 });
 }
 

@@ -7,7 +7,7 @@ export function Progressing({ text, progress }: { text: string; progress: Progre
   const { done, total } = progress ?? { done: 0, total: 0 };
   return (
     <p class="indexing" role="status">
-      <span>{text}{progress?.text ? ` (${visible(progress.text)})` : ""}: {total ? `${numberText(done)} of ${numberText(total)}` : "…"}</span>
+      <span>{text}{progress?.text ? ` (${visible(progress.text)})` : ""}: {total ? `${numberText(done)} of ${numberText(total)}` : done ? numberText(done) : "…"}</span>
       <progress value={total ? done : undefined} max={total || undefined} aria-label={text} />
     </p>
   );

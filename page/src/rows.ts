@@ -14,23 +14,24 @@ export interface Rows {
 }
 
 /**
- * Lay cards into rows; a line across the grid stands before the card lineAt.
+ * Lay cards into rows; a line across the grid stands before each card of lines, which ascend.
  * heightOf: of the part of a card that differs, in pixels; a row is as high as its highest card.
  */
 export function layRows(
   count: number, columns: number, gap: number, heightOf: (index: number) => number,
-  lineAt: number | null, lineHeight: number,
+  lines: readonly number[], lineHeight: number,
 ): Rows {
   const rows: Row[] = [];
   let top = 0;
-  for (let start = 0; start < count || start === lineAt;) {
-    if (start === lineAt) {
+  let n = 0;
+  for (let start = 0; start < count || start === lines[n];) {
+    if (start === lines[n]) {
       rows.push({ kind: "line", start, end: start, top, height: lineHeight });
       top += lineHeight + gap;
-      lineAt = null;
+      n++;
       continue;
     }
-    const until = lineAt !== null && lineAt > start ? lineAt : count;
+    const until = Math.min(lines[n] ?? count, count);
     const end = Math.min(start + columns, until);
     let height = 0;
     for (let index = start; index < end; index++) height = Math.max(height, heightOf(index));
@@ -54,8 +55,17 @@ export function rowAt(rows: Row[], height: number): number {
   return low;
 }
 
+/** The row of a card, -1 where it has none: asked for each time that one scrolls. */
 export function rowOf(rows: Row[], card: number): number {
-  return rows.findIndex((row) => row.kind === "cards" && card >= row.start && card < row.end);
+  let low = 0;
+  let high = rows.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((rows[middle] as Row).start <= card) low = middle + 1;
+    else high = middle;
+  }
+  const row = rows[low - 1]; // a line stands before the cards that begin where it does
+  return row && row.kind === "cards" && card < row.end ? low - 1 : -1;
 }
 
 /** The card above or below another, in the same column where there is one. */

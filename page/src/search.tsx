@@ -7,11 +7,12 @@ import { Empty } from "./empty";
 import { embeddingOf, mainOf } from "./examples";
 import { Facets } from "./facets";
 import { FilterBox, useFilterError } from "./filter";
-import { Grid } from "./grid";
+import { Grid, type Line } from "./grid";
 import { change, stateNow, useAnswer, useVersion } from "./hooks";
 import { Large } from "./large";
 import { useMatches, type Shown } from "./matches";
 import { numberText } from "./names";
+import { Progressing } from "./progress";
 import { Query } from "./query";
 import { Selection, useSelection } from "./selection";
 import type { State } from "./state";
@@ -19,8 +20,8 @@ import { lineOf, Threshold, valueOf } from "./threshold";
 import { packed } from "./vector";
 
 const ORDERS: [string, string][] = [
-  ["", "as indexed"], ["-date", "newest first"], ["date", "oldest first"], ["path", "by path"], ["label", "by label"],
-  ["-size", "largest first"],
+  ["", "as indexed"], ["-date", "newest first"], ["date", "oldest first"], ["name", "by file name"], ["path", "by path"],
+  ["label", "by label"], ["-size", "largest first"], ["clusters", "alike together"],
 ];
 
 export function Search({ state, gallery }: { state: State; gallery: Gallery }) {
@@ -33,7 +34,7 @@ export function Search({ state, gallery }: { state: State; gallery: Gallery }) {
   const selection = useSelection(items);
   const known = useKnownLabel(state);
   const filterError = useFilterError(state);
-  const lineAt = useMemo(() => (isSearch ? lineOf(items) : null), [items, isSearch]);
+  const lines = useMemo(() => (isSearch ? linesOfSearch(items) : linesOfClusters(items, shown.starts)), [items, isSearch]);
   useAddressOfFile(state, shown);
   const actions = useMemo(() => ({
     search: (match: Match) => searchByExample({ kind: "id", key: match.id, sign: 1 }),
@@ -53,12 +54,11 @@ export function Search({ state, gallery }: { state: State; gallery: Gallery }) {
         </div>
         <Count shown={shown} items={items} isSearch={isSearch} state={state} />
         {isOld && <button class="chip renew" onClick={renew}>The gallery has changed. Show it as it is now</button>}
+        {shown.progress && <Progressing text="Putting together what looks alike" progress={shown.progress} />}
         {shown.error
           ? shown.error.message !== filterError && <p class="wrong-text" role="alert">{shown.error.message}</p>
           : <Grid
-              items={items} gallery={state.gallery} known={known} lineAt={lineAt}
-              lineText={lineAt === 0 ? "Nothing here is likely right" : "Below here nothing is likely right"}
-              selected={selection.ids} actions={actions} onEnd={more} waits={shown.waits} label={isSearch ? "Matches" : "The gallery"}
+              items={items} gallery={state.gallery} known={known} lines={lines} selected={selection.ids} actions={actions} onEnd={more} waits={shown.waits} label={isSearch ? "Matches" : "The gallery"}
             />}
       </div>
       <Selection selection={selection} items={items} state={state} gallery={gallery} onItems={set} all={shown.items} />
@@ -69,9 +69,24 @@ export function Search({ state, gallery }: { state: State; gallery: Gallery }) {
   );
 }
 
+function linesOfSearch(items: Match[]): Line[] {
+  const at = lineOf(items);
+  if (at === null) return [];
+  return [{ at, text: at ? "Below here nothing is likely right" : "Nothing here is likely right" }];
+}
+
+function linesOfClusters(items: Match[], starts: Map<string, number>): Line[] {
+  if (!starts.size) return [];
+  return items.flatMap(({ id }, at) => {
+    const size = starts.get(id);
+    return size === undefined ? [] : [{ at, text: size > 1 ? `${numberText(size)} alike` : "1 picture" }];
+  });
+}
+
 function Count({ shown, items, isSearch, state }: { shown: Shown; items: Match[]; isSearch: boolean; state: State }) {
   let text = "";
   if (shown.error) text = "";
+  else if (shown.progress) text = "";
   else if (shown.waits) text = shown.items.length ? "" : "Looking…";
   else if (isSearch) text = `${numberText(items.length)}${shown.isWhole || state.least !== null ? "" : "+"} match${items.length === 1 ? "" : "es"}`;
   else if (shown.total !== null) text = `${numberText(shown.total)} picture${shown.total === 1 ? "" : "s"}`;
@@ -79,7 +94,8 @@ function Count({ shown, items, isSearch, state }: { shown: Shown; items: Match[]
   return (
     <div class="count">
       <p role="status" aria-live="polite">{text}</p>
-      {state.ids.length > 0 && <button class="chip" onClick={() => change({ ids: [] })}>{numberText(state.ids.length)} of the map ✕</button>}
+      {state.ids.length > 0 && <button class="chip" onClick={() => change({ ids: [], leftOut: 0 })}>{numberText(state.ids.length)} of the map ✕</button>}
+      {state.leftOut > 0 && <p class="soft" role="note">{numberText(state.leftOut)} more were within the line. A smaller line shows them.</p>}
       {isSearch && <label class="check"><input type="checkbox" checked={state.distinct} onChange={() => change({ distinct: !state.distinct })} /> copies as one</label>}
       {shown.milliseconds !== null && <p class="soft">server {shown.milliseconds.toFixed(0)} ms</p>}
     </div>

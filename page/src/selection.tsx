@@ -1,12 +1,13 @@
 // Many pictures at once: as CSV, their paths, a label for all, and as a zip.
 
 import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { labelImage, readContent, type Gallery, type Match } from "./api";
+import { labelImage, readArchive, type Gallery, type Match } from "./api";
 import { copyText, download } from "./files";
 import { asRefusal } from "./hooks";
-import { csvOf, fileOf, numberText } from "./names";
+import { csvOf, numberText } from "./names";
 import type { State } from "./state";
-import { MOST_ZIPPED_BYTES, MOST_ZIPPED_FILES, zipOf } from "./zip";
+
+const MOST_ZIPPED = 1000; // files that the service packs
 
 export interface Selected {
   ids: Set<string>;
@@ -66,7 +67,7 @@ export function Selection({ selection, items, all, state, gallery, onItems }: Se
       <button class="plain" onClick={() => selection.replace([])}>None</button>
       <button class="plain" onClick={() => download("matches.csv", csvOfMatches(chosen), "text/csv")}>CSV</button>
       <button class="plain" onClick={() => says(paths())}>Copy paths</button>
-      {chosen.length <= MOST_ZIPPED_FILES && <button class="plain" onClick={() => says(zipAll(state.gallery, chosen, setSaid))}>Zip</button>}
+      {chosen.length <= MOST_ZIPPED && <button class="plain" onClick={() => says(zipAll(state.gallery, chosen, setSaid))}>Zip</button>}
       {gallery.canWrite && <LabelMany onLabel={(given) => says(label(given))} />}
       <span role="status">{said}</span>
     </div>
@@ -98,16 +99,8 @@ async function labelAll(gallery: string, chosen: Match[], label: string | null, 
 }
 
 async function zipAll(gallery: string, chosen: Match[], say: (text: string) => void): Promise<string> {
-  const files: { name: string; content: Uint8Array }[] = [];
-  let bytes = 0;
-  for (const [n, match] of chosen.entries()) {
-    say(`Picture ${n + 1} of ${chosen.length}…`);
-    const content = new Uint8Array(await (await readContent(gallery, match.id)).arrayBuffer());
-    bytes += content.length;
-    if (bytes > MOST_ZIPPED_BYTES) throw new Error("These are more than 500 MB. Select fewer.");
-    files.push({ name: `${match.id} ${fileOf(match.path)}`, content });
-  }
-  download("pictures.zip", zipOf(files), "application/zip");
+  say("Packing…");
+  download("pictures.zip", await readArchive(gallery, chosen.map((match) => match.id)));
   return "";
 }
 

@@ -40,6 +40,7 @@ export interface State {
   distinct: boolean;
   open: string | null;
   ids: string[];
+  leftOut: number; // of a lasso, beyond ids
 }
 
 export const FACETS = ["label", "folder", "size", "date"] as const;
@@ -49,7 +50,7 @@ export function emptyState(): State {
   return {
     view: "search", gallery: "", examples: [], box: null, where: "",
     chosen: { label: [], folder: [], size: [], date: [] },
-    least: null, order: "", distinct: false, open: null, ids: [],
+    least: null, order: "", distinct: false, open: null, ids: [], leftOut: 0,
   };
 }
 
@@ -67,6 +68,7 @@ export function formatState(state: State): string {
   if (state.order) words.set("order", state.order);
   if (state.distinct) words.set("distinct", "1");
   if (state.ids.length) words.set("ids", formatIds(state.ids));
+  if (state.ids.length && state.leftOut) words.set("left", String(state.leftOut));
   if (state.open !== null) words.set("open", state.open);
   const text = words.toString();
   return text ? `#${text}` : "#";
@@ -100,6 +102,8 @@ export function parseState(fragment: string): State {
   if (/^-?[a-z_]{1,32}$/.test(order)) state.order = order;
   state.distinct = words.get("distinct") === "1";
   state.ids = parseIds(words.get("ids") ?? "");
+  const left = words.get("left") ?? "";
+  if (state.ids.length && /^\d{1,9}$/.test(left)) state.leftOut = Number(left);
   const open = words.get("open");
   if (open && /^\d{1,19}$/.test(open)) state.open = open;
   return state;

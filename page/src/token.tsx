@@ -1,6 +1,6 @@
 // Where the service asks for a token. It is kept for as long as this tab lives.
 
-import { hasToken, setToken } from "./api";
+import { setToken, wasTokenRefused } from "./api";
 
 export function TokenForm({ onToken }: { onToken(): void }) {
   return (
@@ -12,7 +12,7 @@ export function TokenForm({ onToken }: { onToken(): void }) {
       }}>
         <h1>imgret</h1>
         <p>This service asks for a token. Who runs it can tell you one.</p>
-        {hasToken() && <p class="wrong-text" role="alert">The token is not one of this service.</p>}
+        {wasTokenRefused() && <p class="wrong-text" role="alert">The token is not one of this service.</p>}
         <label>Token <input name="token" type="password" autocomplete="current-password" required /></label>
         <button class="plain">Open</button>
       </form>

@@ -9,6 +9,11 @@ export const SIZES: Record<string, [number, number]> = {
   "10 MB and more": [10_000_000, Number.MAX_SAFE_INTEGER],
 };
 
+/** The name of the size that begins at so many bytes. */
+export function sizeFrom(least: number | null): string | null {
+  return Object.keys(SIZES).find((name) => SIZES[name]?.[0] === least) ?? null;
+}
+
 export function quote(text: string): string {
   return `'${text.replaceAll("'", "''")}'`;
 }

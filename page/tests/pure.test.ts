@@ -1,12 +1,11 @@
 import { expect, test } from "vitest";
 import { complete } from "../src/completion";
 import { cell, csvOf, fileOf, folderOf, shellWord } from "../src/names";
-import { cardBeside, layRows, linesOf, rowAt, shortened } from "../src/rows";
+import { cardBeside, layRows, linesOf, rowAt, rowOf, shortened } from "../src/rows";
 import { isWithin } from "../src/lasso";
 import { emptyState, formatState, parseState } from "../src/state";
 import { packed, unpacked } from "../src/vector";
-import { checksum, zipOf } from "../src/zip";
-import { inFolder, nanosecondsOf, whereOf } from "../src/where";
+import { inFolder, nanosecondsOf, SIZES, sizeFrom, whereOf } from "../src/where";
 
 const width = (text: string) => text.length;
 
@@ -35,7 +34,7 @@ test("facets become a filter", () => {
 });
 
 test("rows are laid around the line", () => {
-  const { rows, height } = layRows(5, 2, 10, () => 100, 3, 20);
+  const { rows, height } = layRows(5, 2, 10, () => 100, [3], 20);
   expect(rows.map((row) => [row.kind, row.start, row.end, row.top])).toEqual([
     ["cards", 0, 2, 0], ["cards", 2, 3, 110], ["line", 3, 3, 220], ["cards", 3, 5, 250],
   ]);
@@ -43,6 +42,20 @@ test("rows are laid around the line", () => {
   expect(rowAt(rows, 215)).toBe(2);
   expect(cardBeside(rows, 1, 1)).toBe(2);
   expect(cardBeside(rows, 2, 1)).toBe(3);
+});
+
+test("several lines stand where they should", () => {
+  const { rows } = layRows(5, 2, 10, () => 100, [0, 1, 4], 20);
+  expect(rows.map((row) => [row.kind, row.start, row.end])).toEqual([
+    ["line", 0, 0], ["cards", 0, 1], ["line", 1, 1], ["cards", 1, 3], ["cards", 3, 4], ["line", 4, 4], ["cards", 4, 5],
+  ]);
+});
+
+test("the row of a card is found among lines", () => {
+  const { rows } = layRows(5, 2, 10, () => 100, [0, 1, 4], 20);
+  const slow = (card: number) => rows.findIndex((row) => row.kind === "cards" && card >= row.start && card < row.end);
+  expect([-1, 0, 1, 2, 3, 4, 5, 9].map((card) => rowOf(rows, card))).toEqual([-1, 0, 1, 2, 3, 4, 5, 9].map(slow));
+  expect(rowOf([], 0)).toBe(-1);
 });
 
 test("names are broken and folders shortened by their width", () => {
@@ -81,11 +94,15 @@ test("an embedding keeps its direction in an address", () => {
   expect(unpacked("%")).toEqual([]);
 });
 
-test("a zip holds the files as they are", async () => {
-  const content = new TextEncoder().encode("123456789");
-  expect(checksum(content)).toBe(0xcbf43926); // the check value of CRC-32
-  const zip = new Uint8Array(await zipOf([{ name: "a/b.jpg", content }]).arrayBuffer());
-  expect(new TextDecoder().decode(zip.slice(30, 37 + 9))).toBe("a_b.jpg123456789");
+test("sizes are known by where they begin", () => {
+  expect([0, 100_000, 1_000_000, 10_000_000].map(sizeFrom)).toEqual(Object.keys(SIZES));
+  expect([5, null].map(sizeFrom)).toEqual([null, null]);
+});
+
+test("how many a lasso left out stands in the address", () => {
+  const state = { ...emptyState(), ids: ["7", "9"], leftOut: 234 };
+  expect(parseState(formatState(state))).toEqual(state);
+  expect(parseState("#left=5").leftOut).toBe(0);
 });
 
 test("a lasso holds what lies within it", () => {

@@ -13,7 +13,7 @@ from retrieval.images import PictureFacts
 
 Column = Literal[
     "id", "path", "root", "size", "mtime_ns", "sha256", "width", "height", "label", "embedding",
-    "error", "facts", "stored_ns", "checksum",
+    "error", "facts", "stored_ns", "checksum", "label_set",
 ]  # fmt: skip
 
 
@@ -75,6 +75,12 @@ class Block:
         return list(self._rows["label"].to_pylist())
 
     @property
+    def labels_set(self) -> np.ndarray:
+        """Whether a user has set the label of each row, (n,) bool."""
+        column = self._rows["label_set"].fill_null(False)  # noqa: FBT003  Arrow's
+        return np.array(column, bool)
+
+    @property
     def contents(self) -> list[str]:
         """The SHA-256 of each file, hex; "" where it was not read."""
         return list(self._rows["sha256"].to_pylist())
@@ -98,6 +104,11 @@ class Block:
     def embeddings(self) -> np.ndarray:
         """The embeddings, (n, d) float16. Raises GalleryError where a row has none."""
         return as_matrix(self._rows["embedding"])
+
+    @property
+    def checksums(self) -> np.ndarray:
+        """The stored checksums, (n,) int64."""
+        return np.asarray(self._rows["checksum"].to_numpy())
 
     @property
     def damaged(self) -> np.ndarray:
@@ -125,6 +136,10 @@ class Block:
     def as_dicts(self) -> list[dict[str, Any]]:
         """Return each row as a dict of what is stored."""
         return list(self._rows.to_pylist())
+
+    def as_dicts_of(self, *names: Column) -> list[dict[str, Any]]:
+        """Return some columns of each row as a dict."""
+        return list(self._rows.select(list(names)).to_pylist())
 
     def count_distinct(self, name: Column) -> int:
         """Count the different values of a column."""

@@ -1,4 +1,4 @@
-"""How many rows have each label, lie in each folder, and are of each month."""
+"""How many rows have each label, lie in each folder, and are of each month and size."""
 
 from __future__ import annotations
 
@@ -10,20 +10,26 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 FILE_NAME = "/?[^/]*$"
+SIZE_CLASSES = (0, 100_000, 1_000_000, 10_000_000)  # the least bytes of each
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Numbers of rows by value. folders: as stored, or ".". months: such as "2026-11"."""
+    """Numbers of rows by value.
+
+    folders: as stored, or ".". months: such as "2026-11". sizes: by the least bytes of each of
+    SIZE_CLASSES, also of those that no row has.
+    """
 
     total: int
     labels: Mapping[str | None, int]
     folders: Mapping[str | None, int]
     months: Mapping[str, int]
+    sizes: Mapping[int, int]
 
 
 def counts_of(rows: pa.Table) -> Counts:
-    """Count rows that have the columns label, path and mtime_ns."""
+    """Count rows that have the columns label, path, mtime_ns and size."""
     folders = pc.replace_substring_regex(rows["path"], FILE_NAME, "")
     times = rows["mtime_ns"].to_numpy().view("datetime64[ns]").astype("datetime64[M]")
     months, images = np.unique(times, return_counts=True)
@@ -32,7 +38,14 @@ def counts_of(rows: pa.Table) -> Counts:
         labels=_counted(rows["label"]),
         folders={folder or ".": n for folder, n in _counted(folders).items()},
         months=dict(zip(map(str, months), images.tolist(), strict=True)),
+        sizes=_by_size(rows["size"].to_numpy()),
     )
+
+
+def _by_size(sizes: np.ndarray) -> dict[int, int]:
+    places = np.searchsorted(np.array(SIZE_CLASSES), sizes, "right") - 1
+    counts = np.bincount(np.maximum(places, 0), minlength=len(SIZE_CLASSES))
+    return dict(zip(SIZE_CLASSES, counts.tolist(), strict=True))
 
 
 def _counted(column: pa.ChunkedArray) -> dict[str | None, int]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import pyarrow as pa
 
 from retrieval.errors import GalleryChangedError, GalleryError
 from retrieval.gallery import rows as stored
-from retrieval.gallery.rows import IDS_FROM, SETTINGS_KEY, TABLE
+from retrieval.gallery.rows import ADDED, IDS_FROM, SETTINGS_KEY, TABLE
 from retrieval.gallery.versions import check_manifest, check_version_files, is_superseded
 from retrieval.objects import place_of
 from retrieval.text import one_sentence
@@ -22,6 +24,7 @@ from retrieval.text import one_sentence
 MOST_DIGITS = 18  # of a number that 64 bits hold, and those that are added to it
 LANCE_ERRORS = (OSError, ValueError, RuntimeError, KeyError, pa.ArrowException)
 
+_log = logging.getLogger("imgret")
 _used_in: list[int] = []  # the process that was the first to use Lance
 
 
@@ -103,7 +106,8 @@ def _check_schema(found: pa.Schema) -> None:
     kind = found.field("embedding").type
     width = kind.list_size if isinstance(kind, pa.FixedSizeListType) else 1
     expected = stored.schema(width, "", "")
-    if {f.name: f.type for f in found} != {f.name: f.type for f in expected}:
+    columns = {f.name: f.type for f in expected}
+    if {name: columns[name] for name in ADDED} | {f.name: f.type for f in found} != columns:
         raise ValueError("its columns are not those of imgret")
 
 
@@ -112,3 +116,9 @@ def _damaged(path: Path | str, error: BaseException) -> GalleryError:
         f"{path} cannot be read ({one_sentence(error)}). Run `imgret verify --repair`, restore it "
         "from a backup, or delete the gallery's folder and index again."
     )
+
+
+@lru_cache(maxsize=64)
+def say_once(line: str) -> None:
+    """Log a line once per process: a command opens its table more than once."""
+    _log.warning("%s", line)

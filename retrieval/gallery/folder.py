@@ -24,6 +24,7 @@ from retrieval.gallery.lock import is_locked, locked
 from retrieval.gallery.paths import PathsInGallery
 from retrieval.gallery.plans import PLANS
 from retrieval.gallery.published import PublishedFiles
+from retrieval.gallery.run_progress import RunProgress, read_note
 from retrieval.gallery.settings import (
     IndexState,
     Settings,
@@ -251,6 +252,10 @@ class Gallery(PathsInGallery):
     def is_being_written(self) -> bool:
         """Tell whether another process holds the lock; False if that cannot be told."""
         return is_leased(self.path) if isinstance(self.path, ObjectPath) else is_locked(self.path)
+
+    def run_progress(self) -> RunProgress | None:
+        """Tell how far the process is that writes; None if none does, or if it has not said."""
+        return read_note(self.path) if self.is_being_written() else None
 
     @contextlib.contextmanager
     def lock(self, wait: float = 1) -> Iterator[None]:

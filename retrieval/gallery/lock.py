@@ -11,6 +11,9 @@ from pathlib import Path
 
 from retrieval.errors import GalleryError, GalleryWriteError
 from retrieval.files import make_folder, read_bounded, write_atomically
+from retrieval.gallery.run_progress import forget_note
+from retrieval.gallery.store_lease import leased
+from retrieval.objects import ObjectPath
 from retrieval.text import unwritable
 
 
@@ -21,6 +24,10 @@ def locked(folder: Path, wait: float) -> Iterator[None]:
     Raises GalleryError, naming the holder, when there is another still after so many seconds, and
     GalleryWriteError where a file of the gallery cannot be written meanwhile.
     """
+    if isinstance(folder, ObjectPath):
+        with leased(folder, wait):
+            yield
+        return
     from filelock import FileLock, Timeout  # who only searches needs neither
 
     lock = FileLock(folder / "lock", timeout=wait)
@@ -41,6 +48,7 @@ def locked(folder: Path, wait: float) -> Iterator[None]:
     try:
         with _failures_as_gallery_errors(folder):
             now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+            forget_note(folder)  # of a writer that was killed
             write_atomically(
                 holder, f"process {os.getpid()} on {socket.gethostname()} since {now}".encode()
             )
@@ -48,6 +56,7 @@ def locked(folder: Path, wait: float) -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):
             holder.unlink(missing_ok=True)
+        forget_note(folder)
         lock.release()
         if handle is not None:
             os.close(handle)

@@ -66,6 +66,11 @@ class PlannedFile:
     etag: str | None
     is_stored: bool
 
+    @property
+    def label_set(self) -> bool:
+        """Return False: nobody has set the label of a file that has no row yet."""
+        return False
+
 
 @dataclass(frozen=True)
 class PlanFile:

@@ -6,19 +6,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from retrieval.gallery import compaction
+from retrieval.gallery import rows as stored
 from retrieval.gallery.block import Block, Column
 from retrieval.gallery.counts import Counts, counts_of
 from retrieval.gallery.dataset import changed, damage_as_gallery_errors
 from retrieval.gallery.filter import INDEXED, Filter, with_ids
 from retrieval.gallery.lease import Lease
 from retrieval.gallery.places import places_of_few, rows_at
-from retrieval.gallery.rows import IDS_FROM, SETTINGS_KEY, TABLE, as_matrix
+from retrieval.gallery.rows import ADDED, IDS_FROM, SETTINGS_KEY, TABLE, as_matrix
 from retrieval.gallery.versions import (
     data_files_of,
     files_of,
@@ -30,6 +31,8 @@ from retrieval.gallery.versions import (
 FEW_OF, ROWS_TAKEN = 0.2, 4096  # of all rows are read alone; at a time
 COLUMNS_EMBEDDED = ("id", "embedding")
 ABSOLUTE = "^(/|[A-Za-z]:/|[a-z0-9]+://)"
+FOLDER_OF_A_PATH = "(?s)^.*/"
+_Rows = TypeVar("_Rows", pa.Table, pa.RecordBatch)
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,11 @@ class TableReader:
         return str(self._dataset.schema.metadata[TABLE].decode())
 
     @property
+    def state_name(self) -> str:
+        """A text that changes with every commit, and tells this table from others."""
+        return f"{self.name[:8]}-{self.version}"
+
+    @property
     def settings(self) -> str:
         """The settings as they were last written, in TOML."""
         return str(self._dataset.schema.metadata[SETTINGS_KEY].decode())
@@ -98,6 +106,21 @@ class TableReader:
 
     def _reading(self) -> AbstractContextManager[None]:
         return damage_as_gallery_errors(self._path, self._dataset)
+
+    def lacks(self, name: str) -> bool:
+        """Tell whether the table is from before a column; then no row has anything in it."""
+        return name in ADDED and name not in self.column_names
+
+    def _there(self, names: Sequence[str]) -> list[str]:
+        return [name for name in names if not self.lacks(name)]
+
+    def _completed(self, rows: _Rows, names: Sequence[str]) -> _Rows:
+        """Rows with empty columns for those that were asked for and are not there."""
+        lacking = [name for name in ADDED if name in names and name not in rows.schema.names]
+        for name in lacking:
+            kind = stored.schema(1, "", "").field(name).type
+            rows = rows.append_column(pa.field(name, kind), pa.nulls(rows.num_rows, kind))
+        return rows.select(list(names)) if lacking else rows
 
     def count(self, where: Filter | None = None) -> int:
         """Count rows, or those that pass a filter."""
@@ -164,19 +187,26 @@ class TableReader:
                 yield slice(low, high), places[low:high] - first, block
             first += len(block)
 
-    def ordered(self, name: Column, where: Filter | None, *, descending: bool) -> Block:
+    def ordered(
+        self, name: Column, where: Filter | None, *, descending: bool, last_part: bool = False
+    ) -> Block:
         """Return the ids and a column of the rows that pass a filter, sorted by it and then by id.
 
-        Rows without a value come last.
+        Rows without a value come last. last_part: take of a path what follows its last slash.
         """
         rows = self.columns(sorted({"id", name}), where)
+        if last_part:
+            import pyarrow.compute as pc
+
+            parts = pc.replace_substring_regex(rows[name], FOLDER_OF_A_PATH, "")
+            rows = rows.set_column(rows.schema.get_field_index(name), name, parts)
         by = [(name, "descending" if descending else "ascending")]
         by += [("id", "ascending")] * (name != "id")
         return Block(rows.sort_by(by).combine_chunks())
 
     def counts(self, where: Filter | None) -> Counts:
-        """Count the rows that pass a filter by label, folder and month."""
-        rows = self.columns(["label", "path", "mtime_ns"], where)
+        """Count the rows that pass a filter by label, folder, month and size."""
+        rows = self.columns(["label", "path", "mtime_ns", "size"], where)
         return counts_of(rows)
 
     def ids(self, where: Filter | None = None) -> np.ndarray:
@@ -186,7 +216,8 @@ class TableReader:
     def columns(self, names: Sequence[str], where: Filter | None = None) -> pa.Table:
         """Return whole columns in Arrow, for this package and exports; others take block()."""
         with self._reading():
-            return self._dataset.to_table(columns=list(names), filter=_in_sql(where))
+            found = self._dataset.to_table(columns=self._there(names), filter=_in_sql(where))
+        return self._completed(found, names)
 
     def ids_passing(self, where: Filter) -> np.ndarray:
         """Return (n,) int64 ids of the usable rows that pass a filter."""
@@ -210,7 +241,8 @@ class TableReader:
 
     def _rows_at(self, places: np.ndarray, names: Sequence[str]) -> pa.Table:
         with self._reading():
-            return rows_at(self._dataset, places, names)
+            found = rows_at(self._dataset, places, self._there(names))
+        return self._completed(found, names)
 
     def rows_by_id(self, ids: np.ndarray, names: Sequence[str]) -> dict[int, dict[str, Any]]:
         """Return a few rows by their ids."""
@@ -272,9 +304,11 @@ class TableReader:
     ) -> Iterator[pa.RecordBatch]:
         """Give columns in Arrow, for this package and exports; others take blocks()."""
         with self._reading():
-            yield from self._dataset.to_batches(
-                columns=list(names), filter=_in_sql(where), batch_size=rows
+            batches = self._dataset.to_batches(
+                columns=self._there(names), filter=_in_sql(where), batch_size=rows
             )
+            for batch in batches:
+                yield self._completed(batch, names)
 
     def embeddings(self, ids: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Give batches of (n,) int64 ids and (n, d) float16 embeddings; all, or those of ids.

@@ -8,6 +8,7 @@ import re
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,9 @@ FACTS_TYPE = pa.struct(
 )
 SETTINGS_KEY, TABLE = b"imgret.settings", b"imgret.table"  # keys of the schema's metadata
 IDS_FROM = b"imgret.ids_from"  # another: what is added to the ids that a version gives
-BESIDE = ("embedding", "checksum")  # columns that the lower half of a checksum does not cover
+LABEL_SET, ETAG = "label_set", "etag"
+ADDED = (LABEL_SET, ETAG)  # columns that tables made before them lack
+BESIDE = ("embedding", "checksum", *ADDED)  # no values of a checksum's lower half
 DAMAGED_BEFORE = -1  # in the place of a checksum: of a copy whose original did not fit its own
 
 
@@ -42,8 +45,9 @@ class Row:
     size: bytes. mtime_ns: of the file. sha256: of its content, hex; "" where it was not read.
     width, height: upright, in pixels. embedding: (d,) float16, or None with the reason in error.
     facts: what the file tells, where it was decoded. stored_ns: when the file was last read and
-    found to be what the row says, of the clock that mtime_ns is held against. damaged: whether the
-    embedding was copied from a row whose checksum it does not fit. etag: of an object in a store.
+    found to be what the row says, of the clock that mtime_ns is held against. label_set: whether a
+    user has set the label of this very row. damaged: whether the embedding was copied from a row
+    whose checksum it does not fit. etag: of an object in a store.
     """
 
     id: int
@@ -59,6 +63,7 @@ class Row:
     error: str | None = None
     facts: PictureFacts | None = None
     stored_ns: int = 0
+    label_set: bool = False
     damaged: bool = False
     etag: str | None = None
 
@@ -80,8 +85,9 @@ def schema(dim: int, settings: str, name: str) -> pa.Schema:
             pa.field("error", pa.string()),
             pa.field("facts", FACTS_TYPE),
             pa.field("stored_ns", pa.int64(), nullable=False),
-            pa.field("etag", pa.string()),
+            pa.field(ETAG, pa.string()),
             pa.field("checksum", pa.int64(), nullable=False),
+            pa.field(LABEL_SET, pa.bool_()),
         ],
         metadata=metadata(settings, name),
     )
@@ -147,12 +153,28 @@ def checksums(rows: pa.Table | pa.RecordBatch) -> np.ndarray:
 
 
 def crcs_of_facts(rows: pa.Table | pa.RecordBatch) -> np.ndarray:
-    """The (n,) int64 CRC-32 of all columns but the embedding, as JSON in the order of names."""
+    """The (n,) int64 CRC-32 of all columns but the embedding, as JSON in the order of names.
+
+    What added columns say is a value more where they say something, so that the sums of rows from
+    before them stay.
+    """
     names = sorted(set(rows.schema.names) - set(BESIDE))
     columns = [_plain(rows[name]) for name in names]
-    return np.array(
-        [zlib.crc32(_as_json(values)) for values in zip(*columns, strict=True)], np.int64
-    ).reshape(-1)
+    added = [
+        rows[name].to_pylist() if name in rows.schema.names else repeat(None, len(columns[0]))
+        for name in ADDED
+    ]
+    sums = [
+        zlib.crc32(_as_json([*values, *_said(said)]))
+        for values, said in zip(zip(*columns, strict=True), zip(*added, strict=True), strict=True)
+    ]
+    return np.array(sums, np.int64).reshape(-1)
+
+
+def _said(added: Sequence[Any]) -> list[str]:
+    """What the added columns of a row say: the name of a mark, or the text."""
+    pairs = zip(ADDED, added, strict=True)
+    return [name if value is True else value for name, value in pairs if value]
 
 
 def with_facts_changed(before: pa.Table, after: pa.Table) -> np.ndarray:
@@ -179,13 +201,15 @@ def facts_of(value: dict[str, Any] | None) -> PictureFacts | None:
 
 def row_of(values: dict[str, Any]) -> Row:
     """Make a Row of what a table gives as a dict."""
-    names = {field.name for field in fields(Row)} - {"embedding", "facts", "damaged"}
+    names = {field.name for field in fields(Row)} - {"embedding", "facts", *ADDED, "damaged"}
     vector = values["embedding"]
     embedding = None if vector is None else np.asarray(vector, np.float16)
     return Row(
         **{name: values[name] for name in names},
         embedding=embedding,
         facts=facts_of(values["facts"]),
+        label_set=bool(values.get(LABEL_SET)),
+        etag=values.get(ETAG),
         damaged=not embedding_fits(embedding, values["checksum"]),
     )
 

@@ -16,7 +16,8 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from retrieval.errors import GalleryError, GalleryWriteError
@@ -32,18 +33,23 @@ ASKED_EVERY = 0.5
 
 @dataclass(frozen=True)
 class _Held:
-    """What the object says. until: seconds since 1970, of the holder's clock; 0 once released."""
+    """What the object says. until: seconds since 1970, of the holder's clock; 0 once released.
+
+    process: what tells the holder from all other processes, where its system says so.
+    """
 
     holder: str
     token: str
     until: float
+    process: str = ""
 
     @classmethod
     def read(cls, content: bytes) -> _Held:
         try:
             data: Any = json.loads(content)
             holder, token, until = data["holder"], data["token"], float(data["until"])
-            return cls(visible(str(holder))[:200], str(token)[:64], until)
+            process = str(data.get("process", ""))[:200]
+            return cls(visible(str(holder))[:200], str(token)[:64], until, process)
         except (ValueError, KeyError, TypeError, RecursionError):
             return cls("somebody", "", 0.0)
 
@@ -52,7 +58,10 @@ class _Held:
 
     @property
     def is_over(self) -> bool:
-        return time.time() > self.until + (CLOCKS_APART if self.until else 0)
+        """Whether it was released, its time is over, or its holder was here and is dead."""
+        if time.time() > self.until + (CLOCKS_APART if self.until else 0):
+            return True
+        return _has_ended(self.process)
 
 
 class WriterLease:
@@ -77,7 +86,8 @@ class WriterLease:
                 content, facts = place.read_with_facts(MOST_OF_A_LEASE)
                 etag, other = facts.etag, _Held.read(content)
             if other is None or other.is_over:
-                began, ours = time.monotonic(), _Held(me, secrets.token_hex(8), time.time() + LASTS)
+                began, until = time.monotonic(), time.time() + LASTS
+                ours = _Held(me, secrets.token_hex(8), until, _named(os.getpid()))
                 with contextlib.suppress(ObjectChangedError):
                     return cls(place, place.put(ours.write(), over=etag), ours, began)
             elif time.monotonic() >= deadline:
@@ -110,7 +120,7 @@ class WriterLease:
     def _renew(self) -> None:
         while not self._ended.wait(RENEWED_EVERY):
             began, until = time.monotonic(), time.time() + LASTS
-            renewed = _Held(self._held.holder, self._held.token, until)
+            renewed = replace(self._held, until=until)
             try:
                 self._etag = self._place.put(renewed.write(), over=self._etag)
                 self._good_until = began + LASTS
@@ -129,6 +139,25 @@ class WriterLease:
                 self._etag = facts.etag
                 return True
         return False
+
+
+def _named(process: int) -> str:
+    """What tells a process of this machine from all others; "" where the system does not say."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        space = Path("/proc/self/ns/pid").stat().st_ino  # a container counts processes by itself
+        began = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except (OSError, ValueError):
+        return ""
+    return f"{boot} {space} {process} {began[19]}"
+
+
+def _has_ended(process: str) -> bool:
+    """Whether a process was one of this machine, and is there no more."""
+    parts, mine = process.split(" "), _named(os.getpid()).split(" ")
+    if len(parts) != 4 or parts[:2] != mine[:2] or not parts[2].isdecimal():
+        return False
+    return _named(int(parts[2])) != process
 
 
 @contextlib.contextmanager

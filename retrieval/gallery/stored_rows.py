@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from retrieval.gallery.filter import FAILED, UNSETTLED
 from retrieval.gallery.reader import TableReader
+from retrieval.gallery.rows import LABEL_SET
 from retrieval.images import FoundFile
 
 CLOCK_NS = 20_000_000  # the clock that stamps files runs behind ours by up to a tick or two
@@ -30,7 +31,7 @@ class StoredRow:
     """A row as it was when the run began, without its embedding.
 
     usable: has an embedding. stored_ns: when the file was last read and found to be what the row
-    says.
+    says. label_set: whether a user has set the label.
     """
 
     id: int
@@ -40,6 +41,7 @@ class StoredRow:
     label: str | None
     stored_ns: int
     usable: bool
+    label_set: bool = False
 
 
 def tells_changes_after(mtime_ns: int, read_ns: int) -> bool:
@@ -86,6 +88,7 @@ class StoredRows:
         self._mtimes = read.numbers["mtime_ns"][order].data
         self._stored = read.numbers["stored_ns"][order].data
         self._usable = read.usable[order].data
+        self._labels_set = read.labels_set[order].data
         etags = pa.chunked_array(read.etags, pa.string())
         objects = etags.null_count < len(etags)  # else this would cost memory for nothing
         self._etags = etags.take(pa.array(order)).combine_chunks() if objects else None
@@ -155,6 +158,10 @@ class StoredRows:
         """Return the label of a row."""
         return self._labels[self._label_codes[place]]
 
+    def is_label_set(self, place: int) -> bool:
+        """Tell whether a user has set the label of a row."""
+        return bool(self._labels_set[place])
+
     def path(self, place: int) -> str:
         """Return the stored path of a row."""
         number = int(np.searchsorted(self._starts, place, "right")) - 1
@@ -170,6 +177,7 @@ class StoredRows:
             label=self.label(place),
             stored_ns=self._stored[place],
             usable=self.is_usable(place),
+            label_set=self.is_label_set(place),
         )
 
     def paths(self) -> Iterator[tuple[str, int]]:
@@ -227,7 +235,7 @@ class _Read:
         self.etags: list[pa.Array] = []
         self.retried = np.empty(0, np.int64)
         parts: dict[str, list[np.ndarray]] = defaultdict(list)
-        names = [*NUMBERS, "path", "root", "label", "error", "etag"]
+        names = [*NUMBERS, "path", "root", "label", "error", "etag", LABEL_SET]
         for batch in table.batches(names, None, rows=ROWS_A_BATCH) if table else ():
             folders, files = _split(batch["path"])
             self.names.append(files)
@@ -236,12 +244,15 @@ class _Read:
             parts["root"].append(_codes(batch["root"], self.roots))
             parts["label"].append(_codes(batch["label"], self.labels))
             parts["usable"].append(batch["error"].is_null().to_numpy(zero_copy_only=False))
+            by_hand = batch[LABEL_SET].fill_null(False)  # noqa: FBT003  Arrow's
+            parts["label_set"].append(by_hand.to_numpy(zero_copy_only=False))
             for name in NUMBERS:
                 parts[name].append(batch[name].to_numpy())
         self.folder_codes, self.root_codes, self.label_codes = (
             _joined(parts[name], np.int32) for name in ("folder", "root", "label")
         )
         self.usable = _joined(parts["usable"], np.bool_)
+        self.labels_set = _joined(parts["label_set"], np.bool_)
         self.numbers = {name: _joined(parts[name], np.int64) for name in NUMBERS}
         if table is not None and not self.usable.all():
             self.retried = table.columns(["id"], FAILED & UNSETTLED)["id"].to_numpy()

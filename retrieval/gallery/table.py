@@ -12,7 +12,7 @@ import logging
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from retrieval.gallery.dataset import (
     is_passing,
     note_use,
     open_dataset,
+    say_once,
 )
 from retrieval.gallery.filter import with_ids
 from retrieval.gallery.lease import delete_versions
@@ -144,7 +145,7 @@ class ImageTable(TableReader):
                 reason = reason or one_sentence(error)
                 continue
             if reason:
-                _say_once(STEPPED_BACK % (path, versions[0], reason, candidate))
+                say_once(STEPPED_BACK % (path, versions[0], reason, candidate))
             return table
         raise ValueError("it has no version")
 
@@ -171,6 +172,8 @@ class ImageTable(TableReader):
         """
         if not rows:
             return
+        if any(row.etag for row in rows):
+            self.hold(stored.ETAG)
         data = stored.to_arrow(rows, self._dataset.schema)
         with self._committing():
             if replace:
@@ -185,12 +188,21 @@ class ImageTable(TableReader):
         Of few, the whole rows are written anew: Lance copies all embeddings to change a column. So
         they are where a file is damaged: what Lance copies gets a new SHA-256, which would hide it.
         """
+        columns = {name: c for name, c in columns.items() if any(c) or not self.lacks(name)}
+        self.hold(*columns)
         n = len(columns["id"])
         few = n < FEW_OF * self.count() or damaged_file(self.files(), self.sums) is not None
         step = ROWS_A_READ if few else IDS_PER_VERSION
         for start in range(0, n, step):
             part = {name: column[start : start + step] for name, column in columns.items()}
             self._update(part, whole=few)
+
+    def hold(self, *names: str) -> None:
+        """Add columns to a table from before them, which writes no row. Raises GalleryError."""
+        schema = stored.schema(self.dim, "", "")
+        for name in filter(self.lacks, names):
+            with self._committing():
+                self._dataset.add_columns(schema.field(name))
 
     def _update(self, columns: dict[str, list[Any]], *, whole: bool) -> None:
         schema = self._dataset.schema
@@ -256,12 +268,9 @@ class ImageTable(TableReader):
         reader = pa.RecordBatchReader.from_batches(schema, source.to_batches())
         with self._committing():
             lance.write_dataset(
-                reader,
-                str(self._path),
-                schema=schema,
-                mode="overwrite",
+                reader, str(self._path), schema=schema, mode="overwrite",
                 data_storage_version=LANCE_FORMAT,
-            )
+            )  # fmt: skip
 
     def compact(self, *, everything: bool = False, beside: Callable[[], int] = int) -> None:
         """Merge small pieces, once there are many, and write those anew that lost many rows.
@@ -388,9 +397,3 @@ class ImageTable(TableReader):
             self._dataset.cleanup_old_versions(
                 age, delete_unverified=not in_store, error_if_tagged_old_versions=False
             )
-
-
-@lru_cache(maxsize=64)
-def _say_once(line: str) -> None:
-    """Log a line once per process: a command opens its table more than once."""
-    _log.warning("%s", line)

@@ -9,7 +9,8 @@ from retrieval.gallery.folder import STAGING, Gallery
 from retrieval.gallery.plans import PLANS
 
 _OURS = re.compile(
-    rf"images\.lance|gallery\.toml|copies|lock(-holder)?|writer\.json|index-.*|{STAGING}|{PLANS}|\..*"
+    r"images\.lance|gallery\.toml|copies|lock(-holder|-progress)?|writer\.json|index-.*|"
+    rf"{STAGING}|{PLANS}|\..*"
 )
 
 

@@ -41,7 +41,7 @@ from retrieval.index.reach import Reach
 from retrieval.index.search import search_index
 from retrieval.index.selection import Selection, compares_most
 from retrieval.index.size import size_as_file
-from retrieval.index.steps import AffineMap, apply, chain_of, float32
+from retrieval.index.steps import AffineMap, affine_of, apply, chain_of, float32
 from retrieval.index.stored import StoredVectors
 from retrieval.index.wider import search_wider
 from retrieval.progress import Progress
@@ -294,6 +294,11 @@ class Index:
     def transform(self, embeddings: np.ndarray) -> np.ndarray:
         """Transform (n, d_in) raw embeddings to (n, d_out) float32 of unit length."""
         return apply(steps_of(self._index), self._raw(embeddings))
+
+    @property
+    def affine(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """The (d_out, d_in) matrix and (d_out,) bias of the transform; None for the norm alone."""
+        return affine_of(steps_of(self._index))
 
     def search(
         self, embeddings: np.ndarray, k: int, *, among: Selection | None = None

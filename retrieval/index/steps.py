@@ -62,3 +62,12 @@ def apply(steps: Sequence[Any], x: np.ndarray) -> np.ndarray:
 def float32(embeddings: np.ndarray) -> np.ndarray:
     """Convert an array to what FAISS takes."""
     return np.ascontiguousarray(embeddings, dtype=np.float32)
+
+
+def affine_of(steps: Sequence[Any]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the (d_out, d_in) matrix and the (d_out,) bias of steps; None for the norm alone."""
+    for step in steps:
+        if isinstance(step, faiss.LinearTransform):
+            matrix = faiss.vector_to_array(step.A).reshape(step.d_out, step.d_in)
+            return matrix, faiss.vector_to_array(step.b)
+    return None

@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     from retrieval.retriever.open_gallery import OpenGallery
     from retrieval.retriever.originals import GalleryImage
     from retrieval.retriever.queries import Query
-    from retrieval.retriever.reports import GalleryInfo, IndexEstimate, IndexReport, VerifyReport
+    from retrieval.retriever.reports import (
+        GalleryInfo,
+        IndexEstimate,
+        IndexReport,
+        ServedInfo,
+        VerifyReport,
+    )
     from retrieval.retriever.results import Match, QueryResult
     from retrieval.retriever.retriever import Retriever
 
@@ -27,7 +33,13 @@ _PLACES = {  # module -> the names that are loaded from it on first use
     "retrieval.retriever.image_list": ["ImagePage"],
     "retrieval.retriever.open_gallery": ["OpenGallery"],
     "retrieval.retriever.originals": ["GalleryImage"],
-    "retrieval.retriever.reports": ["GalleryInfo", "IndexEstimate", "IndexReport", "VerifyReport"],
+    "retrieval.retriever.reports": [
+        "GalleryInfo",
+        "IndexEstimate",
+        "IndexReport",
+        "ServedInfo",
+        "VerifyReport",
+    ],
     "retrieval.retriever.results": ["Match", "QueryResult"],
     "retrieval.retriever.retriever": ["Retriever"],
     "retrieval.retriever.queries": ["Query"],
@@ -51,6 +63,7 @@ __all__ = [
     "Query",
     "QueryResult",
     "Retriever",
+    "ServedInfo",
     "VerifyReport",
 ]
 

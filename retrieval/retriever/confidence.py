@@ -240,15 +240,15 @@ def _by_chance(snapshot: Snapshot, ids: np.ndarray) -> float:
     """The score of two images that about one of the gallery reaches by chance."""
     n = snapshot.index.ntotal
     depth = neighbours_needed(n)
-    scores, found = snapshot.index.search_vectors(snapshot.vectors(ids), depth + 1)
+    scores, found = snapshot.index.search(snapshot.index.vectors(ids), depth + 1)
     scores[found == ids[:, None]] = -np.inf
     return estimate_threshold(-np.sort(-scores, axis=1)[:, :depth], n, n).score
 
 
 def _versions(snapshot: Snapshot, own: int, least: float) -> np.ndarray:
     """Ids of a picture and of all that score least or more with it."""
-    vector = snapshot.vectors(np.array([own]))
-    scores, ids = snapshot.index.search_vectors(vector, min(MOST_VERSIONS, snapshot.index.ntotal))
+    vector = snapshot.index.vectors(np.array([own]))
+    scores, ids = snapshot.index.search(vector, min(MOST_VERSIONS, snapshot.index.ntotal))
     return np.append(ids[0][(ids[0] != own) & (ids[0] >= 0) & (scores[0] >= least)], own)
 
 

@@ -7,31 +7,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 
-from retrieval.gallery import ImageTable, facts_of
 from retrieval.images import PictureFacts
 from retrieval.images.perceptual import BITS_APART, parts, turned_hashes
 from retrieval.retriever.results import Match
 
 DEEPER_BY_COPIES = 4
 
+PicturesOf: TypeAlias = Callable[[np.ndarray], dict[int, tuple[str, PictureFacts | None]]]
+
 
 def search_distinct(
-    table: ImageTable, search: Callable[[int], list[list[Match]]], k: int, most: int
+    pictures: PicturesOf, search: Callable[[int], list[list[Match]]], k: int, most: int
 ) -> list[list[Match]]:
     """Find k matches of different pictures per query, each with the number of its copies.
 
-    search: a number of matches -> the matches of each query. most: how many rows there are. It is
-    asked for ever more until one picture more than k is there, so that the last one's copies count.
+    pictures: (n,) ids -> the SHA-256 and the facts of each. search: a number of matches -> the
+    matches of each query. most: the most that it gives. It is asked for ever more until one picture
+    more than k is there, so that the last one's copies count.
     """
     depth = min(k + 1, most)
     while True:
         depth = min(DEEPER_BY_COPIES * depth, most)
         found = search(depth)
-        known = _facts(table, found)
+        known = pictures(np.unique([match.id for matches in found for match in matches]))
         folded = [fold(matches, known) for matches in found]
         pairs = zip(found, folded, strict=True)
         if depth == most or all(len(f) > k or len(m) < depth for m, f in pairs):
@@ -83,13 +85,3 @@ class _Picture:
             self._ways = turned_hashes(self._hashes)
         apart = np.bitwise_count(self._ways[:, :, None] ^ other._hashes[None, None]).sum(axis=-1)
         return bool(apart.min() <= BITS_APART)
-
-
-def _facts(
-    table: ImageTable, found: Sequence[Sequence[Match]]
-) -> dict[int, tuple[str, PictureFacts | None]]:
-    ids = np.unique([match.id for matches in found for match in matches])
-    rows: dict[int, dict[str, Any]] = {}
-    for start in range(0, len(ids), 1000):
-        rows |= table.rows_by_id(ids[start : start + 1000], ["id", "sha256", "facts"])
-    return {i: (row["sha256"], facts_of(row["facts"])) for i, row in rows.items()}

@@ -1,4 +1,4 @@
-"""How many images there are by label, by folder and by month, for lists to choose from."""
+"""How many images there are by label, folder, month and size, for lists to choose from."""
 
 from __future__ import annotations
 
@@ -22,17 +22,27 @@ class FacetCount(Plain):
 
 
 @dataclass(frozen=True)
+class SizeCount(Plain):
+    """How many images have a file of at least `least` bytes and of fewer than `below`, if any."""
+
+    least: int
+    below: int | None
+    images: int
+
+
+@dataclass(frozen=True)
 class Facets(Plain):
     """The images that pass a filter, counted: at most MOST_FACETS values each, the largest first.
 
     total: images. folders: as stored, "." for the folder that holds the gallery. months: such as
-    "2026-11", by when the files were changed, the newest first.
+    "2026-11", by when the files were changed, the newest first. sizes: the smallest first.
     """
 
     total: int
     labels: tuple[FacetCount, ...]
     folders: tuple[FacetCount, ...]
     months: tuple[FacetCount, ...]
+    sizes: tuple[SizeCount, ...]
 
 
 def facets_of(state: Snapshot, where: Filter | None) -> Facets:
@@ -44,7 +54,14 @@ def facets_of(state: Snapshot, where: Filter | None) -> Facets:
         labels=_largest(counted.labels),
         folders=_largest(counted.folders),
         months=tuple(FacetCount(value, images) for value, images in months),
+        sizes=_by_size(counted.sizes),
     )
+
+
+def _by_size(counts: Mapping[int, int]) -> tuple[SizeCount, ...]:
+    least = sorted(counts)
+    ends: list[int | None] = [*least[1:], None]
+    return tuple(SizeCount(low, end, counts[low]) for low, end in zip(least, ends, strict=True))
 
 
 def _largest(counts: Mapping[str | None, int]) -> tuple[FacetCount, ...]:

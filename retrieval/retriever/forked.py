@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 Method = TypeVar("Method", bound=Callable[..., Any])
+Made = TypeVar("Made")
 
 
 class Forkable(Protocol):
@@ -33,9 +34,14 @@ class Forkable(Protocol):
 
     helpers: dict[int, Helper]
 
-    def arguments(self) -> tuple[Path, dict[str, Any]]:
+    def arguments(self) -> tuple[Path | str, dict[str, Any]]:
         """Return the gallery's path and arguments, to make another one like it."""
         ...
+
+
+def unpickled(kind: Callable[..., Made], gallery: Path | str, asked: dict[str, Any]) -> Made:
+    """Make an object anew of its arguments."""
+    return kind(gallery, **asked)
 
 
 def in_own_process(method: Method) -> Method:
@@ -59,7 +65,7 @@ class Helper:
     Several threads may share it: one call after the other.
     """
 
-    def __init__(self, gallery: Path, asked: dict[str, Any]) -> None:
+    def __init__(self, gallery: Path | str, asked: dict[str, Any]) -> None:
         self._asked = gallery, asked
         self._connection: Connection | None = None
         self._lock = threading.Lock()

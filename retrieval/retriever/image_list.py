@@ -16,10 +16,12 @@ from retrieval.plain import Plain
 from retrieval.retriever.originals import GalleryImage, images_of
 from retrieval.retriever.snapshot import Snapshot
 
-ImageOrder = Literal["id", "path", "label", "date", "size"]
+ImageOrder = Literal["id", "path", "name", "label", "date", "size"]
 COLUMN_OF_ORDER: dict[ImageOrder, Column] = {
-    "id": "id", "path": "path", "label": "label", "date": "mtime_ns", "size": "size",
+    "id": "id", "path": "path", "name": "path", "label": "label", "date": "mtime_ns",
+    "size": "size",
 }  # fmt: skip
+TEXTS: tuple[ImageOrder, ...] = ("path", "name", "label")
 MOST_OF_A_CURSOR = 20_000  # characters
 
 
@@ -42,7 +44,7 @@ def page_of(
     limit: int,
 ) -> ImagePage:
     """Return the images that follow a place in an order; see OpenGallery.page()."""
-    rows = state.ordered(where, COLUMN_OF_ORDER[order], descending)
+    rows = state.ordered(where, COLUMN_OF_ORDER[order], descending, order == "name")
     start = 0 if after is None else _start(rows, order, after, descending=descending)
     end = min(start + limit, len(rows))
     ids = rows.ids[start:end]
@@ -94,7 +96,7 @@ def _read(order: ImageOrder, after: str, *, descending: bool) -> tuple[Any, int]
         padded = after.encode("ascii") + b"=" * (-len(after) % 4)
         read = json.loads(base64.b64decode(padded, b"-_", validate=True))
         of, down, value, id = read
-        kind: tuple[type, ...] = (str,) if order in ("path", "label") else (int,)
+        kind: tuple[type, ...] = (str,) if order in TEXTS else (int,)
         fits = isinstance(value, kind) or (value is None and order == "label")
         if of != order or down is not descending or not fits or type(id) is not int:
             raise ValueError("it is of another list")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -12,17 +13,21 @@ import numpy as np
 from retrieval.encoder import Encoder
 from retrieval.errors import GalleryError
 from retrieval.files import disk_use
-from retrieval.gallery import Gallery, Settings, read_one_state
+from retrieval.gallery import Gallery, ImageTable, IndexState, Settings, read_one_state
 from retrieval.gallery.dataset import changed
 from retrieval.gallery.filter import FAILED, INDEXED, LABELLED, NOTED
+from retrieval.index import GrowingIndex
 from retrieval.loader import load_images
+from retrieval.milvus import ServedAddress
 from retrieval.retriever.batches import encode_batches
 from retrieval.retriever.current import stamp
+from retrieval.retriever.file_neighbours import faiss_of
 from retrieval.retriever.plan import Plan
 from retrieval.retriever.publish import (
     load_index,
 )
 from retrieval.retriever.reports import GalleryInfo, IndexEstimate
+from retrieval.retriever.snapshot import Snapshot
 from retrieval.retriever.writer import Reading
 
 PROBED = 64
@@ -63,9 +68,17 @@ def estimate(plan: Plan, encoder: Encoder | None, reading: Reading) -> IndexEsti
     )
 
 
-def describe(gallery: Gallery) -> GalleryInfo:
-    """Describe a gallery in figures, with the path and reason of each failed row."""
-    return read_one_state(partial(_described, gallery))
+def describe(gallery: Gallery, address: ServedAddress | None = None) -> GalleryInfo:
+    """Describe a gallery in figures, with the path and reason of each failed row.
+
+    address: where it was published, which is described, too.
+    """
+    found = read_one_state(partial(_described, gallery))
+    if address is None:
+        return found
+    from retrieval.retriever.served import describe_served
+
+    return replace(found, served=describe_served(address, gallery))
 
 
 def _described(gallery: Gallery, leases: ExitStack) -> GalleryInfo:
@@ -80,6 +93,23 @@ def _described(gallery: Gallery, leases: ExitStack) -> GalleryInfo:
             state = None
     if index is None and stamp(gallery) != seen:  # a writer published another, and deleted this one
         raise changed(gallery.path)
+    return _told(gallery, settings, table, state, index)
+
+
+def describe_state(snapshot: Snapshot) -> GalleryInfo:
+    """Describe one published state, which is open, whatever was written since."""
+    settings = snapshot.settings
+    faiss = faiss_of(snapshot)
+    return _told(snapshot.gallery, settings, snapshot.table, settings.index, faiss)
+
+
+def _told(
+    gallery: Gallery,
+    settings: Settings,
+    table: ImageTable,
+    state: IndexState | None,
+    index: GrowingIndex | None,
+) -> GalleryInfo:
     failures = table.block("path", "error", where=FAILED)
     noted = table.block("path", "facts", where=NOTED)
     pairs = zip(noted.paths, noted.facts, strict=True)
@@ -109,11 +139,13 @@ def _described(gallery: Gallery, leases: ExitStack) -> GalleryInfo:
         bytes_images=disk_use(gallery.table_path),
         bytes_index=sum(file.stat().st_size for file in gallery.path.glob("index-*")),
         version=table.version,
+        state=table.state_name,
         failures=tuple(zip(failures.paths, failures.reasons, strict=True)),
         leftovers=tuple(gallery.leftovers()),
         notes=tuple((path, f.note) for path, f in pairs if f and f.note),
         passed_over=tuple(passed_over.most_common()),
         confidence=_confidence(settings, usable),
+        labels_set=int(table.block("label_set").labels_set.sum()),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from retrieval.arguments import one_of, whole
+from retrieval.arguments import one_of, prior_of, whole
 from retrieval.draw import evenly_drawn
 from retrieval.encoder import Encoder
 from retrieval.errors import ArgumentError, DataError, GalleryError
@@ -55,6 +55,16 @@ def measured_of(
     one_of("interval_over", interval_over, get_args(IntervalOver))
     most = whole("most_queries", most_queries)
     return Measured(tuple(sorted(ks)), vote, most, interval_over)
+
+
+def prior_asked(prior_known: float | None, *, calibrates: bool) -> float | None:
+    """Check the prior of a measurement's calibration. Raises ArgumentError where it has none."""
+    if prior_known is not None and not calibrates:
+        raise ArgumentError(
+            "prior_known belongs to the calibration, which queries, zero_shot and "
+            "calibrate=False leave out. Leave out one of them."
+        )
+    return None if prior_known is None else prior_of(prior_known)
 
 
 def evaluate_gallery(

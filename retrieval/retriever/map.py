@@ -6,9 +6,11 @@ import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
+from retrieval.arguments import one_of, whole
 from retrieval.errors import DataError
 from retrieval.gallery.filter import INDEXED, Filter
 from retrieval.plain import Plain
@@ -18,6 +20,7 @@ from retrieval.retriever.snapshot import Snapshot
 from retrieval.words import ProjectionMethod
 
 SOON_DRAWN = 10_000  # images
+MOST_SEED = (1 << 32) - 1
 
 _log = logging.getLogger("imgret")
 
@@ -42,20 +45,35 @@ class GalleryMap(Plain):
     points: tuple[Point, ...]
 
 
+@dataclass(frozen=True)
+class MapAsked:
+    """What to draw, checked: at most `most` of the images that pass a filter."""
+
+    method: ProjectionMethod
+    most: int
+    where: Filter | None
+    seed: int
+
+    @classmethod
+    def of(
+        cls, method: ProjectionMethod, most: int, where: str | Filter | None, seed: int
+    ) -> MapAsked:
+        """Check the arguments of Retriever.map(). Raises ArgumentError."""
+        one_of("method", method, get_args(ProjectionMethod))
+        where = Filter.of(where)
+        most = whole("most_images", most)
+        return cls(method, most, where, whole("seed", seed, least=0, most=MOST_SEED))
+
+
 def map_gallery(
-    snapshot: Snapshot,
-    method: ProjectionMethod,
-    *,
-    most: int,
-    where: Filter | None = None,
-    seed: int = 0,
-    progress: Progress | None = None,
+    snapshot: Snapshot, asked: MapAsked, progress: Progress | None = None
 ) -> GalleryMap:
-    """Project at most `most` images; only theirs are transformed and held in memory.
+    """Project what is asked for; only theirs are transformed and held in memory.
 
     There are no points where none passes the filter. Raises DataError when the gallery holds no
     image, or the method's library is not installed.
     """
+    method, where, seed = asked.method, asked.where, asked.seed
     snapshot.gallery.check_followable(snapshot.table)
     stored = snapshot.table.block("id", "path", "label", where=INDEXED)
     ids = stored.ids
@@ -67,7 +85,7 @@ def map_gallery(
     if not len(rows):
         return GalleryMap(snapshot.gallery.path, method, 0, ())
     labels = [label or "" for label in stored.labels]
-    chosen = rows[fair_sample([labels[i] for i in rows], most, seed)]
+    chosen = rows[fair_sample([labels[i] for i in rows], asked.most, seed)]
     vectors = _vectors(snapshot, ids[chosen])
     if progress:
         progress("projecting", 0, None)

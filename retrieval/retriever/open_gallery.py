@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
@@ -12,13 +13,28 @@ from retrieval.arguments import whole
 from retrieval.encoder import Encoder, normalise
 from retrieval.errors import ArgumentError, QueryError
 from retrieval.gallery import FileIdentity, Filter, Settings, storable
+from retrieval.progress import Progress
 from retrieval.refinement import Refinement
+from retrieval.retriever.clusters import (
+    ClusterOrder,
+    ClusterPage,
+    order_by_clusters,
+    page_of_clusters,
+    passing_order,
+)
 from retrieval.retriever.facets import Facets, facets_of
 from retrieval.retriever.image_list import ImageOrder, ImagePage, page_of
 from retrieval.retriever.originals import GalleryImage, images_of, read_original
 from retrieval.retriever.results import Filters, Match, checked_filters
 from retrieval.retriever.snapshot import Snapshot
-from retrieval.retriever.vectors import as_embeddings, unit_embeddings
+from retrieval.retriever.vectors import as_embeddings, fitting, unit_embeddings
+from retrieval.words import MEASURED_K, MOST_ON_MAP, MOST_QUERIES, VOTERS, Tier
+
+if TYPE_CHECKING:  # a method imports what it alone needs, so that a search starts soon
+    from retrieval.evaluation import Evaluation
+    from retrieval.retriever.duplicates import DuplicateReport
+    from retrieval.retriever.map import GalleryMap
+    from retrieval.retriever.reports import GalleryInfo
 
 MOST_LISTED = 1000
 
@@ -27,14 +43,22 @@ class OpenGallery:
     """Rows, index and encoder of one version, from Retriever.open().
 
     state: what is searched. encoder: what embeds queries. version: a text that changes with every
-    change of the gallery. Several threads may share one.
+    change of the gallery. stored: gives what the gallery's folder has published, where a server is
+    searched instead. Several threads may share one.
     """
 
-    def __init__(self, state: Snapshot, encoder: Encoder, settings: Settings) -> None:
+    def __init__(
+        self,
+        state: Snapshot,
+        encoder: Encoder,
+        settings: Settings,
+        stored: Callable[[], Snapshot] | None = None,
+    ) -> None:
         self.state = state
         self.encoder = encoder
-        self.version = f"{state.table.name[:8]}-{state.table.version}"
+        self.version = state.version
         self._settings = settings
+        self._stored = stored or (lambda: state)
 
     def encode(self, pixels: np.ndarray) -> np.ndarray:
         """Embed decoded pictures: (n, size, size, 3) uint8 -> (n, d) float32 of unit length."""
@@ -44,13 +68,7 @@ class OpenGallery:
 
     def as_queries(self, embeddings: Any) -> np.ndarray:
         """Check embeddings of others: (n, d) float32 of unit length. Raises QueryError."""
-        raw = as_embeddings(embeddings)
-        if raw.shape[1] != self.state.table.dim:
-            raise QueryError(
-                f"The embeddings have a width of {raw.shape[1]}, but those of the gallery have "
-                f"{self.state.table.dim}. Use the gallery's own backbone."
-            )
-        return unit_embeddings(raw)
+        return unit_embeddings(fitting(as_embeddings(embeddings), self.state.table.dim))
 
     def embeddings_of(self, ids: Sequence[int]) -> np.ndarray:
         """Return stored embeddings, (n, d) float32 of unit length, without reading a picture.
@@ -126,8 +144,71 @@ class OpenGallery:
         )
 
     def facets(self, where: str | Filter | None = None) -> Facets:
-        """Count the images that pass a filter by label, folder and month. Raises FilterError."""
+        """Count the images that pass a filter by label, folder, month and size.
+
+        Raises FilterError.
+        """
         return facets_of(self.state, Filter.of(where))
+
+    def clusters(self, progress: Progress | None = None) -> ClusterOrder:
+        """Order all images by clusters of those that look alike; seconds for 100,000 images."""
+        return order_by_clusters(self.state, progress)
+
+    def page_of_clusters(
+        self,
+        order: ClusterOrder,
+        limit: int = 100,
+        *,
+        start: int = 0,
+        descending: bool = False,
+        where: str | Filter | None = None,
+    ) -> ClusterPage:
+        """List images in an order of clusters() of this version, from the place start on.
+
+        Raises ArgumentError for a place that the list does not have, and FilterError.
+        """
+        limit = whole("limit", limit, most=MOST_LISTED)
+        passing = passing_order(self.state, order, Filter.of(where))
+        return page_of_clusters(
+            self.state, passing.reversed() if descending else passing, start, limit
+        )
+
+    def info(self) -> GalleryInfo:
+        """Describe this version in figures, as Retriever.info() does the newest rows."""
+        from retrieval.retriever.info import describe_state
+
+        return replace(describe_state(self._stored()), state=self.version)
+
+    def map(self, progress: Progress | None = None) -> GalleryMap:
+        """Do what Retriever.map() does, for this version."""
+        from retrieval.retriever.map import MapAsked, map_gallery
+
+        return map_gallery(self._stored(), MapAsked.of("tsne", MOST_ON_MAP, None, 0), progress)
+
+    def duplicates(
+        self, tier: Tier = "similar", progress: Progress | None = None
+    ) -> DuplicateReport:
+        """Do what Retriever.duplicates() does, for this version."""
+        from retrieval.images import DEFAULT_MAX_PIXELS
+        from retrieval.retriever.duplicates.groups import find_duplicates
+
+        state = self._stored()
+        return find_duplicates(
+            state.gallery, tier=tier, state=state, max_pixels=DEFAULT_MAX_PIXELS,
+            progress=progress,
+        )  # fmt: skip
+
+    def evaluate(self, progress: Progress | None = None) -> Evaluation:
+        """Do what Retriever.evaluate() does by default, for this version; keep no calibration."""
+        from retrieval.retriever import labelled
+
+        state = self._stored()
+        state.gallery.check_followable(state.table)
+        measured = labelled.measured_of(MEASURED_K, VOTERS, MOST_QUERIES)
+        return labelled.evaluate_gallery(
+            state, self._settings, None, measured=measured, zero_shot=False,
+            calibrate=False, prior_known=None, progress=progress,
+        )  # fmt: skip
 
 
 def combined(

@@ -25,26 +25,31 @@ TOLD_EVERY = 100  # files
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One file that has to be read."""
+    """One file that has to be read. label_set: whether a user has set its label."""
 
     file: ImageFile
     path: str
     root: str
     label: str | None
     stored: StoredRow | None
+    label_set: bool = False
 
 
 @dataclass
 class Plan:
     """Files to read, rows to relabel, rows whose files are gone, and what needs nothing.
 
+    keeps_set: whether labels that a user has set stay. unset: rows to relabel whose label is the
+    same, but is not the user's any more.
     gone: path and row of what was not found below the given paths. searched: the given paths as
     they are stored, each with the number of files found below it.
     passed_over: files of formats that are not read, counted by their suffix.
     """
 
     tasks: list[Task] = field(default_factory=list)
+    keeps_set: bool = True
     relabel: list[tuple[int, str | None]] = field(default_factory=list)
+    unset: list[tuple[int, str | None]] = field(default_factory=list)
     gone: dict[str, StoredRow] = field(default_factory=dict)
     searched: dict[str, int] = field(default_factory=dict)
     unchanged: int = 0
@@ -67,16 +72,18 @@ def make_plan(
     exclude: Sequence[str] = (),
     include_hidden: bool = False,
     checksum: bool = False,
+    keeps_set: bool = True,
     progress: Progress | None = None,
 ) -> Plan:
     """Walk the paths once and sort what is found, by names, sizes and times alone.
 
-    checksum: read also the files whose size and time are those stored.
+    checksum: read also the files whose size and time are those stored. keeps_set: as in Plan.
     """
     check_paths(paths)
     join = _Join(
-        gallery, rows, [place_of(path) for path in paths], labels, progress, checksum=checksum
-    )
+        gallery, rows, list(map(place_of, paths)), labels, progress, checksum=checksum,
+        keeps_set=keeps_set,
+    )  # fmt: skip
     folders = find_folders(
         list(join.roots),
         exclude=exclude,
@@ -112,11 +119,12 @@ class _Join:
         progress: Progress | None,
         *,
         checksum: bool,
+        keeps_set: bool,
     ) -> None:
         self._gallery, self._rows, self._labels = gallery, rows, labels
         self._progress, self._checksum = progress, checksum
         self.roots = {path: storable(gallery.stored_root(path)) for path in paths}
-        self.plan = Plan(searched=dict.fromkeys(self.roots.values(), 0))
+        self.plan = Plan(keeps_set=keeps_set, searched=dict.fromkeys(self.roots.values(), 0))
         self._roots_above = gallery.roots_above(self.plan.searched)
         self._roots_in: dict[str, set[str]] = defaultdict(set)  # prefix -> names of given paths
         for root in self.plan.searched:
@@ -150,6 +158,8 @@ class _Join:
             place, label = places.get(name), label_of(file.name)
             if file.label is not None and self._labels.by_folder:
                 label = file.label or None
+            if place is not None and self._is_kept(place):
+                label = self._rows.label(place)
             if place is None or not self._needs_nothing(place, file, label):
                 self._add_task(folder, file, prefix + name, label, place)
             if file.error is None and name not in given:
@@ -182,7 +192,13 @@ class _Join:
             plan.failed += 1
         if rows.label(place) != label:
             plan.relabel.append((int(rows.ids[place]), label))
+        elif rows.is_label_set(place) and not plan.keeps_set:
+            plan.unset.append((int(rows.ids[place]), label))
         return True
+
+    def _is_kept(self, place: int) -> bool:
+        """Whether the label of a row stays, since a user has set it."""
+        return self.plan.keeps_set and self._rows.is_label_set(place)
 
     def _add_task(
         self, folder: FoundFolder, file: FoundFile, path: str, label: str | None, place: int | None
@@ -191,7 +207,8 @@ class _Join:
             self._unread.append(path)
         root, row = folder.root, None if place is None else self._rows.row(place)
         image = image_file(folder, file)
-        self.plan.tasks.append(Task(image, path, self.roots[root], label, row))
+        kept = place is not None and self._is_kept(place)
+        self.plan.tasks.append(Task(image, path, self.roots[root], label, row, kept))
 
     def _count(self, roots: Sequence[str], files: int) -> None:
         for root in roots:

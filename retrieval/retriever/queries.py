@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from retrieval.arguments import box
 from retrieval.encoder import Encoder
 from retrieval.errors import ImageError
 from retrieval.images import Source, is_tensor
@@ -36,3 +37,8 @@ def decode_query(query: Query, encoder: Encoder, crop: Box | None, max_pixels: i
     except ImageError as error:
         name = os.fspath(query) if isinstance(query, str | os.PathLike) else "The query image"
         raise ImageError(f"{name}: {error}") from error
+
+
+def region_of(crop: Box | None) -> Box | None:
+    """Check the region that a query is searched by. Raises ArgumentError."""
+    return None if crop is None else box("crop", crop)

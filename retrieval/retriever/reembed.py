@@ -80,13 +80,25 @@ def _still_there(gallery: Gallery, table: ImageTable, new: ImageTable) -> Stored
                 old.append(row.id)
                 continue
             wanted = rows.row(at)
-            if (wanted.root, wanted.label) != (row.root, row.label):
-                now.append((row.id, wanted.root, wanted.label))
+            if _told(wanted) != _told(row):
+                now.append((row.id, *_told(wanted)))
     new.remove(old)
     if now:
-        ids, roots, labels = zip(*now, strict=True)
-        new.update({"id": list(ids), "root": list(roots), "label": list(labels)})
+        ids, roots, labels, by_hand = zip(*now, strict=True)
+        new.update(
+            {
+                "id": list(ids),
+                "root": list(roots),
+                "label": list(labels),
+                "label_set": list(by_hand),
+            }
+        )
     return StoredRows.read(new)
+
+
+def _told(row: StoredRow) -> tuple[str, str | None, bool]:
+    """What a row says that its file does not."""
+    return row.root, row.label, row.label_set
 
 
 def forget_staged(gallery: Gallery, table: ImageTable) -> None:
@@ -128,9 +140,10 @@ def _check_files(gallery: Gallery, table: ImageTable) -> None:
 
 def _tasks(gallery: Gallery, table: ImageTable, staged: StoredRows) -> list[Task]:
     tasks = []
-    for rows in table.blocks("path", "root", "label", where=None):
+    for rows in table.blocks("path", "root", "label", "label_set", where=None):
         done = staged.among(rows.paths)
-        for path, root, label in zip(rows.paths, rows.roots, rows.labels, strict=True):
+        columns = rows.paths, rows.roots, rows.labels, rows.labels_set.tolist()
+        for path, root, label, by_hand in zip(*columns, strict=True):
             file = gallery.full(path)
             if path in done:
                 continue
@@ -139,5 +152,5 @@ def _tasks(gallery: Gallery, table: ImageTable, staged: StoredRows) -> list[Task
             except OSError:
                 continue
             image = ImageFile(file, gallery.full(root), max(0, size), mtime_ns)
-            tasks.append(Task(image, path, root, label, None))
+            tasks.append(Task(image, path, root, label, None, by_hand))
     return tasks

@@ -65,6 +65,25 @@ class IndexEstimate(Plain):
 
 
 @dataclass(frozen=True)
+class ServedInfo(Plain):
+    """What a Milvus server holds of a gallery.
+
+    version, images: of the rows. kind, effort, recall: of its index; recall@10 is against exact
+    search, measured on images of the gallery. transform: as it was fitted. current: whether the
+    gallery has nothing newer.
+    """
+
+    address: str
+    version: int
+    images: int
+    kind: str
+    effort: int
+    recall: float
+    transform: str
+    current: bool
+
+
+@dataclass(frozen=True)
 class GalleryInfo(Plain):
     """A gallery in figures.
 
@@ -75,7 +94,9 @@ class GalleryInfo(Plain):
     current: whether it has all images. failures: path and reason of each failed image. leftovers:
     what interrupted commands left in the folder, with its bytes. notes: path and flaw of images
     that were read with one. passed_over: as in IndexReport, of all paths together. confidence: what
-    a probability is learnt from, and its error; "" without a calibration.
+    a probability is learnt from, and its error; "" without a calibration. state: of the rows, as
+    OpenGallery.version has it. labels_set: rows whose label a user has set by hand. served: what is
+    published at the address that was asked for.
     """
 
     gallery: Path
@@ -106,6 +127,9 @@ class GalleryInfo(Plain):
     notes: tuple[tuple[str, str], ...] = ()
     passed_over: tuple[tuple[str, int], ...] = ()
     confidence: str = ""
+    state: str = ""
+    labels_set: int = 0
+    served: ServedInfo | None = None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from retrieval.arguments import Paths, as_paths, as_texts
 from retrieval.errors import ArgumentError
+from retrieval.gallery.settings import same_labels
 from retrieval.images import DEFAULT_MAX_PIXELS
 from retrieval.progress import Progress
 from retrieval.retriever.cluster_asked import ClusterAsked
@@ -26,7 +27,8 @@ class IndexOptions(TypedDict, total=False):
     """Which files index() looks at, and how it reads them.
 
     labels: "folder" (the name of the folder that holds the image), "none", or a CSV file with the
-    columns path and label; None: what the gallery had. exclude: a glob of paths to leave out, or
+    columns path and label; None: what the gallery had. Labels that relabel() has set stay, unless
+    these come from elsewhere than before. exclude: a glob of paths to leave out, or
     several. include_hidden: enter hidden folders, too. keep_missing: keep the rows of files that
     are gone. drop_missing: drop them even where so many are gone that a drive may not be mounted,
     which is refused otherwise. checksum: compare the content of files whose size and time are
@@ -107,13 +109,31 @@ class IndexRequest:
         return str(self.labels or (settings.labels if settings else BY_FOLDER))
 
     def plan(
-        self, gallery: Gallery, rows: StoredRows, labels: str, table: ImageTable | None
+        self,
+        gallery: Gallery,
+        rows: StoredRows,
+        labels: str,
+        table: ImageTable | None,
+        *,
+        keeps_set: bool = True,
     ) -> Plan:
-        """Plan how to bring rows in step with the files. Raises DataError."""
+        """Plan how to bring rows in step with the files. Raises DataError.
+
+        keeps_set: whether labels that a user has set stay.
+        """
         return make_plan(
             gallery, rows, self.folders, self._labels_from(labels, table), exclude=self.exclude,
-            include_hidden=self.include_hidden, checksum=self.checksum, progress=self.progress,
+            include_hidden=self.include_hidden, checksum=self.checksum, keeps_set=keeps_set,
+            progress=self.progress,
         )  # fmt: skip
+
+    def replaces_labels(self, settings: Settings | None) -> bool:
+        """Tell whether labels shall come from elsewhere than settings say they came before."""
+        return (
+            settings is not None
+            and self.labels is not None
+            and not same_labels(str(self.labels), settings.labels)
+        )
 
     def _labels_from(self, asked: str, table: ImageTable | None) -> Labels:
         """Read labels; of a file that only an untrusted gallery names, no more than a bound."""

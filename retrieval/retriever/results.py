@@ -28,6 +28,15 @@ class Filters(TypedDict, total=False):
     distinct: bool
 
 
+def check_names(method: str, filters: Filters) -> None:
+    """Raise TypeError for a filter of another name, as Python does."""
+    known = Filters.__annotations__
+    if unknown := next((name for name in filters if name not in known), None):
+        raise TypeError(
+            f"Retriever.{method}() has no argument {unknown!r}; its filters are {', '.join(known)}."
+        )
+
+
 def checked_filters(filters: Filters) -> dict[str, Any]:
     """Check filters and parse `where`. Raises FilterError, and ArgumentError for a wrong score."""
     if filters.get("min_score") is not None:

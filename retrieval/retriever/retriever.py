@@ -6,15 +6,16 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Unpack
 
-from retrieval.arguments import Paths, as_paths, number, one_of, path_of, prior_of, whole
+from retrieval.arguments import Paths, as_paths, path_of
 from retrieval.errors import ArgumentError
 from retrieval.gallery import Filter, Gallery, check_vacant
 from retrieval.images import DEFAULT_MAX_PIXELS
+from retrieval.milvus import ServedAddress, is_served
 from retrieval.progress import Progress
 from retrieval.retriever.encoders import EncoderChoice
-from retrieval.retriever.forked import in_own_process
+from retrieval.retriever.forked import in_own_process, unpickled
 from retrieval.retriever.publish import bring_up_index, open_to_write
 from retrieval.retriever.searcher import Searcher
 from retrieval.words import (
@@ -25,7 +26,6 @@ from retrieval.words import (
     MOST_QUERIES,
     PRIOR_KNOWN,
     SEARCH,
-    TIERS,
     VOTERS,
     AnswerKind,
     Engine,
@@ -38,22 +38,23 @@ from retrieval.words import (
 
 if TYPE_CHECKING:  # a method imports what it alone needs, so that a search starts soon
     from retrieval.evaluation import Calibration, Evaluation
+    from retrieval.milvus import Publication
     from retrieval.retriever.duplicates import DuplicateReport
     from retrieval.retriever.map import GalleryMap
     from retrieval.retriever.reports import GalleryInfo, IndexEstimate, IndexReport, VerifyReport
     from retrieval.retriever.request import IndexOptions
+    from retrieval.retriever.served import PublishAsked
     from retrieval.retriever.snapshot import Snapshot
     from retrieval.retriever.update import Update
-
-MOST_SEED = (1 << 32) - 1
 
 
 class Retriever(Searcher):
     """Index folders of images into a gallery and search it by image.
 
-    gallery: the gallery's folder, which the first index() makes. engine: what runs the backbone;
-    by default the best one here. trust: use what a gallery that this user did not write here names
-    outside of its own folder: images, labels and backbones.
+    gallery: its folder, which the first index() makes. Where it was published, an address such as
+    milvus://host:19530/photos?gallery=photos.imgret, to search it there. engine: what runs the
+    backbone; by default the best one here. trust: use what a gallery that this user did not write
+    here names outside of its own folder: images, labels and backbones.
 
     The settings (SettingsAsked) say how a new gallery is made. backbone, size, fit, pool and views
     must agree with a gallery that is there already, unless index(reembed=True) replaces its
@@ -82,13 +83,16 @@ class Retriever(Searcher):
         if isinstance(embedding.get("backbone"), os.PathLike):
             embedding["backbone"] = os.fspath(embedding["backbone"])
         encoder = EncoderChoice(embedding, engine, trust=trust)
-        super().__init__(
-            Gallery(path_of("gallery", gallery, stores=True)), encoder, given(asked, SEARCH)
-        )
+        address = None
+        if isinstance(gallery, str) and is_served(gallery):
+            address = ServedAddress.parse(gallery)
+            gallery = address.gallery or ".imgret"
+        place = Gallery(path_of("gallery", gallery, stores=True))
+        super().__init__(place, encoder, given(asked, SEARCH), address)
 
     def __reduce__(self) -> tuple[Callable[..., Retriever], tuple[Any, ...]]:
         """Pickle the gallery's path and the arguments; the copy opens the gallery anew."""
-        return _unpickled, (type(self), *self.arguments())
+        return unpickled, (type(self), *self.arguments())
 
     @in_own_process
     def index(
@@ -167,14 +171,10 @@ class Retriever(Searcher):
 
         self._check_asked()
         check_contradictions(queries=queries is not None, zero_shot=zero_shot, labels=labels)
-        if prior_known is not None and (queries is not None or zero_shot or not calibrate):
-            raise ArgumentError(
-                "prior_known belongs to the calibration, which queries, zero_shot and "
-                "calibrate=False leave out. Leave out one of them."
-            )
+        calibrates = calibrate and queries is None and not zero_shot
+        prior = labelled.prior_asked(prior_known, calibrates=calibrates)
         measured = labelled.measured_of(k, vote, most_queries, interval_over)
         reading = Reading.asked(None, None, max_pixels, progress)
-        prior = None if prior_known is None else prior_of(prior_known)
         asked = None if queries is None else as_paths(queries)
 
         def made(state: Snapshot) -> Evaluation:
@@ -240,16 +240,11 @@ class Retriever(Searcher):
         """
         from retrieval.retriever.duplicates.groups import find_duplicates
 
-        one_of("tier", tier, TIERS)
-        where = Filter.of(where)
-        if threshold is not None:
-            threshold = number("threshold", threshold, least=-1, most=1)
-        max_pixels = whole("max_pixels", max_pixels)
         other = None if against is None else Gallery(path_of("against", against, stores=True))
         if other is not None:
             other.trusted = self.gallery.trusted
         return find_duplicates(
-            self.gallery, other, threshold=threshold, tier=tier, where=where,
+            self.gallery, other, threshold=threshold, tier=tier, where=Filter.of(where),
             max_pixels=max_pixels, progress=progress,
         )  # fmt: skip
 
@@ -268,24 +263,17 @@ class Retriever(Searcher):
         method: "tsne", or "umap" where umap-learn is installed. where: which rows to place. Raises
         ArgumentError for "umap" without it, and DataError where the gallery holds no image.
         """
-        from retrieval.retriever.map import map_gallery
+        from retrieval.retriever.map import MapAsked, map_gallery
 
-        one_of("method", method, get_args(ProjectionMethod))
-        where = Filter.of(where)
-        most = whole("most_images", most_images)
-        seed = whole("seed", seed, least=0, most=MOST_SEED)
-        return self._from_one(
-            lambda state: map_gallery(
-                state, method, most=most, where=where, seed=seed, progress=progress
-            )
-        )
+        asked = MapAsked.of(method, most_images, where, seed)
+        return self._from_one(lambda state: map_gallery(state, asked, progress))
 
     @in_own_process
     def info(self) -> GalleryInfo:
         """Describe the gallery in figures. Raises GalleryError."""
         from retrieval.retriever.info import describe
 
-        return describe(self.gallery)
+        return describe(self.gallery, self.address)
 
     @in_own_process
     def remove(
@@ -316,8 +304,8 @@ class Retriever(Searcher):
     def relabel(self, labels: Mapping[int, str | None], *, progress: Progress | None = None) -> int:
         """Set the labels of images, by id; return how many had another one.
 
-        The next index() of their folders reads labels from where the gallery has them, and sets
-        these back where they differ. Raises GalleryError.
+        They last: index() leaves them, until it takes labels from elsewhere than before. Raises
+        GalleryError.
         """
         from retrieval.retriever.new_labels import relabel_rows
 
@@ -378,8 +366,27 @@ class Retriever(Searcher):
         to = path_of("file", file)
         return self._from_one(lambda state: export_gallery(self.gallery, state, to))
 
+    @in_own_process
+    def publish(
+        self, address: str, *, progress: Progress | None = None, **options: Unpack[PublishAsked]
+    ) -> Publication:
+        """Bring what a Milvus server holds at an address in step with the gallery.
+
+        address: such as milvus://host:19530/photos. options: kind, shards, replicas and replace,
+        see PublishAsked. After an interrupt or a crash the same call ends in the right state.
+        Raises ArgumentError, ServerError, and GalleryError where another gallery is published.
+        """
+        from retrieval.retriever.served import publish_gallery, publish_options
+
+        return publish_gallery(self.gallery, address, publish_options(options), progress)
+
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
+        if self.address is not None:
+            raise ArgumentError(
+                f"{self.address} is only searched. Name the gallery {self.gallery.path} instead, "
+                "and run `imgret publish` afterwards."
+            )
         check_vacant(self.gallery)
         existed = self.gallery.path.exists()
         try:
@@ -388,7 +395,3 @@ class Retriever(Searcher):
         finally:
             if not existed and not self.gallery.exists():
                 self.gallery.delete()
-
-
-def _unpickled(kind: type[Retriever], gallery: Path, asked: dict[str, Any]) -> Retriever:
-    return kind(gallery, **asked)

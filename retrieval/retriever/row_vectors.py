@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
@@ -9,19 +10,23 @@ import numpy as np
 
 from retrieval.errors import GalleryError
 from retrieval.gallery import ImageTable
-from retrieval.index import GrowingIndex
 from retrieval.sorted_ids import IdPlaces
 
 ASKED_FIRST = 4  # times, before all ids are read once and kept
 
 
 class RowVectors:
-    """Where the rows of one version of a gallery stand, and their vectors. path: of the gallery."""
+    """Where the rows of one version of a gallery stand, and their vectors.
 
-    def __init__(self, path: Path, table: ImageTable, index: GrowingIndex) -> None:
+    path: of the gallery. transform: raw embeddings -> vectors.
+    """
+
+    def __init__(
+        self, path: Path, table: ImageTable, transform: Callable[[np.ndarray], np.ndarray]
+    ) -> None:
         self._path = path
         self._table = table
-        self._index = index
+        self._transform = transform
         self._asked = 0
 
     @cached_property
@@ -48,4 +53,4 @@ class RowVectors:
 
     def of(self, ids: np.ndarray) -> np.ndarray:
         """Return the (n, d_out) float32 vectors of (n,) ids of usable rows."""
-        return self._index.transform(self._table.embeddings_at(self.places_of(ids)))
+        return self._transform(self._table.embeddings_at(self.places_of(ids)))

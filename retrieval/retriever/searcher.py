@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 import numpy as np
 
 from retrieval import transform as transforms
-from retrieval.arguments import Paths, as_paths, box, check_text, whole
+from retrieval.arguments import Paths, as_paths, check_text, whole
 from retrieval.encoder import Encoder, normalise
 from retrieval.errors import GalleryChangedError, GalleryError, QueryError
 from retrieval.gallery import Gallery, Settings, read_one_state
@@ -25,34 +25,60 @@ from retrieval.retriever import current
 from retrieval.retriever.batches import encode_batches
 from retrieval.retriever.encoders import EncoderChoice
 from retrieval.retriever.forked import Helper, in_own_process
-from retrieval.retriever.queries import Box, Query, as_queries, decode_query, is_one_query
-from retrieval.retriever.results import Filters, Match, QueryResult, checked_filters
+from retrieval.retriever.queries import (
+    Box,
+    Query,
+    as_queries,
+    decode_query,
+    is_one_query,
+    region_of,
+)
+from retrieval.retriever.results import (
+    Filters,
+    Match,
+    QueryResult,
+    check_names,
+    checked_filters,
+)
 from retrieval.retriever.selves import as_files, identities, identity_of
 from retrieval.retriever.snapshot import Snapshot
-from retrieval.retriever.vectors import as_embeddings, unit_embeddings
+from retrieval.retriever.vectors import as_embeddings, fitting, unit_embeddings
 from retrieval.words import DEFAULT_TRANSFORM
 
 if TYPE_CHECKING:
     from retrieval.gallery.lease import Lease
+    from retrieval.milvus import ServedAddress
     from retrieval.retriever.open_gallery import OpenGallery
 
 _Made = TypeVar("_Made")
 
 
 class Searcher:
-    """Searches a gallery. asked: settings that replace those of the gallery.
+    """Searches a gallery. asked: settings that replace those of the gallery. address: where it is
+    searched, if not in its folder.
 
     Several threads may share one.
     """
 
-    def __init__(self, gallery: Gallery, encoder: EncoderChoice, asked: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        gallery: Gallery,
+        encoder: EncoderChoice,
+        asked: Mapping[str, str],
+        address: ServedAddress | None = None,
+    ) -> None:
         self.gallery = gallery
+        self.address = address
         self.gallery.trusted = encoder.trust
         self._encoder = encoder
         self._asked: dict[str, Any] = dict(asked)
         self.helpers: dict[int, Helper] = {}
-        self._snapshot: tuple[tuple[int, ...], Snapshot] | None = None
-        self._opening = threading.RLock()
+        self._stored = current.OpenedState(current.StoredState(gallery))
+        self._searched = self._stored
+        if address is not None:
+            from retrieval.retriever.served import ServedState
+
+            self._searched = current.OpenedState(ServedState(address, gallery))
 
     @overload
     def search(  # type: ignore[overload-overlap]  # a str is a Sequence[str] to mypy
@@ -85,8 +111,8 @@ class Searcher:
         found where k pass. Raises ImageError when a query cannot be read, ArgumentError for a wrong
         argument, and GalleryError when there is no gallery or it was made with other settings.
         """
-        _check_names("search", filters)
-        k, crop, max_pixels = whole("k", k), _box(crop), whole("max_pixels", max_pixels)
+        check_names("search", filters)
+        k, crop, max_pixels = whole("k", k), region_of(crop), whole("max_pixels", max_pixels)
         queries = as_files(as_queries(query)) if exclude_self else as_queries(query)
 
         def made(state: Snapshot) -> tuple[np.ndarray, list[np.ndarray] | None]:
@@ -108,10 +134,10 @@ class Searcher:
 
         Raises QueryError when one has another width than the gallery's, is not finite, or is zero.
         """
-        _check_names("search_embeddings", filters)
+        check_names("search_embeddings", filters)
         k, raw = whole("k", k), as_embeddings(embeddings)
         return self._search(
-            lambda state: (unit_embeddings(self._fitting(raw, state)), None), k, **filters
+            lambda state: (unit_embeddings(fitting(raw, state.table.dim)), None), k, **filters
         )
 
     @in_own_process
@@ -126,8 +152,8 @@ class Searcher:
         **filters: Unpack[Filters],
     ) -> Iterator[QueryResult]:
         """Give a result per file, in order, even for one that cannot be read; see search()."""
-        _check_names("search_files", filters)
-        k, crop, max_pixels = whole("k", k), _box(crop), whole("max_pixels", max_pixels)
+        check_names("search_files", filters)
+        k, crop, max_pixels = whole("k", k), region_of(crop), whole("max_pixels", max_pixels)
         chosen = checked_filters(filters)
         waiting = deque(as_paths(paths))
         while waiting:
@@ -164,8 +190,8 @@ class Searcher:
         **filters: Unpack[Filters],
     ) -> Iterator[QueryResult]:
         """Give one result, by the mean embedding of several files; raises what search() does."""
-        _check_names("search_mean", filters)
-        k, crop, max_pixels = whole("k", k), _box(crop), whole("max_pixels", max_pixels)
+        check_names("search_mean", filters)
+        k, crop, max_pixels = whole("k", k), region_of(crop), whole("max_pixels", max_pixels)
         files = as_paths(paths)
         if not files:
             raise QueryError("A mean needs at least one image. Give one or more.")
@@ -193,7 +219,7 @@ class Searcher:
         queries: as in search(); one image gives one row.
         Raises ImageError when one cannot be read, GalleryError as search() does.
         """
-        crop, max_pixels = _box(crop), whole("max_pixels", max_pixels)
+        crop, max_pixels = region_of(crop), whole("max_pixels", max_pixels)
         settings, ours = self._checked(self.gallery.settings()), self.gallery.open_table().is_ours
         encoder = self._encoder.for_queries(settings, ours=ours)
         return self._encoded(as_queries(queries), encoder, crop, max_pixels)
@@ -211,11 +237,12 @@ class Searcher:
             embeddings[start : start + len(part)] = encoder.encode(pixels)
         return embeddings
 
-    def arguments(self) -> tuple[Path, dict[str, Any]]:
-        """Return the gallery's path and the arguments, to make another one like this."""
-        encoder = self._encoder
+    def arguments(self) -> tuple[Path | str, dict[str, Any]]:
+        """Return the gallery's place and the arguments, to make another one like this."""
+        encoder, path = self._encoder, self.gallery.path
         how = {"engine": encoder.engine, "trust": encoder.trust}
-        return self.gallery.path, encoder.asked | self._asked | how
+        place = self.address.of(str(path)) if self.address else path
+        return place, encoder.asked | self._asked | how
 
     def _encoder_of(self, state: Snapshot) -> Encoder:
         return self._encoder.for_queries(state.settings, ours=state.table.is_ours)
@@ -238,29 +265,27 @@ class Searcher:
         transforms.parse_spec(self._asked.get("transform", DEFAULT_TRANSFORM))
         Refinement.of(*map(self._asked.get, ("expand", "augment", "rerank")))
 
-    def _current(self, *, tries: bool = False) -> Snapshot:
+    def _current(self, *, stored: bool = False, tries: bool = False) -> Snapshot:
         """Return the published state, reopened if another one was published since.
 
-        tries: whether another transform than the gallery's may be asked for. Raises GalleryError.
+        stored: that of the folder, wherever is searched. tries: whether another transform than the
+        gallery's may be asked for. Raises GalleryError, and ServerError where it is not stored.
         """
-        with self._opening:
-            stamp = current.stamp(self.gallery)
-            if self._snapshot is None or self._snapshot[0] != stamp:
-                snapshot = current.open_snapshot(self.gallery)
-                self._checked(snapshot.settings)
-                self._snapshot = stamp, snapshot
-            if not tries:
-                self._check_fitted(self._snapshot[1].settings)
-            return self._snapshot[1]
+        state = (self._stored if stored else self._searched).get(self._checked)
+        if not tries:
+            self._check_fitted(state.settings)
+        return state
 
-    def _from_one(self, read: Callable[[Snapshot], _Made], *, tries: bool = False) -> _Made:
+    def _from_one(
+        self, read: Callable[[Snapshot], _Made], *, stored: bool = True, tries: bool = False
+    ) -> _Made:
         """Return what `read` makes of the published state, whose rows stay until it is done.
 
-        It is called again where another command took them away before. tries: see _current().
+        It is called again where another command took them away. stored, tries: of _current().
         """
 
         def once(leases: contextlib.ExitStack) -> _Made:
-            state = self._current(tries=tries)
+            state = self._current(stored=stored, tries=tries)
             leases.enter_context(state.table.lease())
             return read(state)
 
@@ -276,12 +301,13 @@ class Searcher:
 
         state, lease = self._leased()
         with lease:
-            yield OpenGallery(state, self._encoder_of(state), self._with_asked(state.settings))
+            stored = partial(self._current, stored=True) if self.address else None
+            how = self._encoder_of(state), self._with_asked(state.settings), stored
+            yield OpenGallery(state, *how)
 
     def is_current(self) -> bool:
-        """Tell whether what is published now is open already, so that open() takes no time."""
-        opened = self._snapshot
-        return opened is not None and opened[0] == current.stamp(self.gallery)
+        """Tell whether open() takes no time: what is published is open, and no server is asked."""
+        return self.address is None and self._searched.is_current()
 
     def _leased(self) -> tuple[Snapshot, Lease]:
         """The published state, with the lease that keeps it."""
@@ -322,7 +348,7 @@ class Searcher:
 
         with contextlib.suppress(GalleryChangedError):
             return answers(self._current())  # without a lease: that is seldom needed
-        return self._from_one(answers)
+        return self._from_one(answers, stored=False)
 
     def _answers(
         self,
@@ -337,12 +363,8 @@ class Searcher:
             return []
         selves = None
         if exclude_self:
-            selves = state.table.ids_of_files(
-                [
-                    identity_of(self.gallery, item.file.path, item.size, item.sha256)
-                    for item, _ in good
-                ]
-            )
+            read = [(item.file.path, item.size, item.sha256) for item, _ in good]
+            selves = state.table.ids_of_files([identity_of(self.gallery, *one) for one in read])
         embeddings = np.stack([embedding for _, embedding in good])
         return self._found(state, embeddings, k, selves, filters)
 
@@ -363,37 +385,16 @@ class Searcher:
         try:
             return state.search(embeddings, k, **asked)
         except (OSError, GalleryError):  # an index run has dropped the version that was open here
-            self._snapshot = None
-            current = self._current()
-            if current.settings.backbone != state.settings.backbone:
+            self._searched.forget()
+            now = self._current()
+            if now.settings.backbone != state.settings.backbone:
                 raise GalleryChangedError(
                     f"{self.gallery.path} was embedded anew while it was searched. Run it again."
                 ) from None
-            return current.search(embeddings, k, **asked)
-
-    def _fitting(self, embeddings: np.ndarray, state: Snapshot) -> np.ndarray:
-        dim = state.table.dim
-        if embeddings.shape[1] != dim:
-            raise QueryError(
-                f"The embeddings have a width of {embeddings.shape[1]}, but those of "
-                f"{self.gallery.path} have {dim}. Use the gallery's own backbone."
-            )
-        return embeddings
+            return now.search(embeddings, k, **asked)
 
     def _selves(
         self, state: Snapshot, files: Sequence[str | os.PathLike[str] | bytes]
     ) -> list[np.ndarray]:
         """For each query, a path or bytes, the ids of its own rows."""
         return state.table.ids_of_files(identities(self.gallery, files))
-
-
-def _box(crop: Box | None) -> Box | None:
-    return None if crop is None else box("crop", crop)
-
-
-def _check_names(method: str, filters: Filters) -> None:
-    known = Filters.__annotations__
-    if unknown := next((name for name in filters if name not in known), None):
-        raise TypeError(
-            f"Retriever.{method}() has no argument {unknown!r}; its filters are {', '.join(known)}."
-        )

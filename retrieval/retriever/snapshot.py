@@ -1,46 +1,56 @@
-"""One published state of a gallery, for searching: rows and index of the same version."""
+"""One published state of a gallery, for searching: rows and neighbours of the same version."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 
 from retrieval.errors import GalleryError, QueryError
-from retrieval.gallery import Block, Column, Gallery, ImageTable, Settings
+from retrieval.gallery import Block, Column, Gallery, ImageTable, Settings, facts_of
 from retrieval.gallery.filter import INDEXED, Filter
 from retrieval.gallery.settings import CalibrationState
-from retrieval.index import Allowed, GrowingIndex, ReadVectors
+from retrieval.images import PictureFacts
 from retrieval.refinement import Refinement, k_reciprocal_distances, weighted_mean
 from retrieval.retriever.distinct import search_distinct
+from retrieval.retriever.neighbours import Neighbours
 from retrieval.retriever.results import Match
 from retrieval.retriever.row_vectors import RowVectors
 from retrieval.sorted_ids import distinct
 from retrieval.words import CONSIDERED, NO_LABEL, AnswerKind
 
-FILTERS_KEPT, ORDERS_KEPT = 4, 2
-FEW_VECTORS = 32  # a row alone takes Lance 3 ms
+ORDERS_KEPT = 2
+PICTURES_AT_ONCE = 1000
 DEEPER_BY_FILTER, FARTHEST = 4, 1024  # a likely match lies no farther than this
 
 
 class Snapshot:
-    """Rows and index of one version; later writes do not change it."""
+    """Rows and index of one version; later writes do not change it.
+
+    published: of an index that is not in the gallery's folder, what tells it from others; its rows
+    need not be those of table. version: a text that changes with every change.
+    """
 
     def __init__(
-        self, gallery: Gallery, table: ImageTable, index: GrowingIndex, settings: Settings
+        self,
+        gallery: Gallery,
+        table: ImageTable,
+        index: Neighbours,
+        settings: Settings,
+        row_vectors: RowVectors,
+        *,
+        published: str = "",
     ) -> None:
         self.gallery = gallery
         self.table = table
         self.index = index
         self.settings = settings
-        self._row_vectors = RowVectors(gallery.path, table, index)
-        augment = (settings.index or settings).augment  # then the index has other vectors
-        self._few_vectors = self._row_vectors.of if augment == "none" else None
+        self.version = f"{table.state_name}{published}"
+        self._is_stored = not published
+        self._row_vectors = row_vectors
         # remembered, since the rows of a version do not change; without self, which it would keep
-        allowed = partial(_allowed, table, index, self._few_vectors)
-        self._allowed = lru_cache(FILTERS_KEPT)(allowed)
         self.ordered = lru_cache(ORDERS_KEPT)(partial(_ordered, table))
         if self.index.d_in != self.table.dim:
             raise GalleryError(
@@ -74,9 +84,8 @@ class Snapshot:
                 min_confidence=min_confidence, prior_known=prior_known, excluded=excluded,
                 refinement=refinement,
             )  # fmt: skip
-            return search_distinct(self.table, deeper, k, self.index.ntotal)
+            return search_distinct(self._pictures, deeper, k, self.index.most)
         refinement = refinement or self.settings.refinement
-        allowed = None if where is None else self._allowed(where)
         known = self._calibration(refinement)
         if known is None and (min_confidence is not None or prior_known is not None):
             raise QueryError(self._why_no_probability(refinement))
@@ -85,11 +94,11 @@ class Snapshot:
         depth = k if known is None else min(max(k, CONSIDERED), total)
         most = min(max(k, FARTHEST), total)
         around = None
-        if known is not None and allowed is not None:  # what a filter leaves out still counts
+        if known is not None and where is not None:  # what a filter leaves out still counts
             near = min(CONSIDERED, total)
             around = self.neighbours(embeddings, near, None, excluded, refinement)
         while True:
-            scores, ids = self.neighbours(embeddings, depth, allowed, excluded, refinement)
+            scores, ids = self.neighbours(embeddings, depth, where, excluded, refinement)
             probabilities = None
             if known is not None:
                 found = scores, ids
@@ -112,59 +121,28 @@ class Snapshot:
         self,
         embeddings: np.ndarray,
         k: int,
-        allowed: Allowed | None = None,
+        where: Filter | None = None,
         excluded: Sequence[np.ndarray] | None = None,
         refinement: Refinement | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Find (q, k) scores and ids of (q, d) raw embeddings; -inf and -1 for none."""
         refinement = refinement or self.settings.refinement
         vectors = self.index.transform(embeddings)
+        search = partial(self.index.search, where=where, excluded=excluded)
         expand, rerank = refinement.expand, refinement.rerank
         if expand:
-            scores, ids = self._found(vectors, expand.n, allowed, excluded)
-            vectors = weighted_mean(vectors, self.vectors(ids), scores, expand.alpha)
-        scores, ids = self._found(vectors, max(k, rerank.m if rerank else 0), allowed, excluded)
+            scores, ids = search(vectors, expand.n)
+            vectors = weighted_mean(vectors, self.index.vectors(ids), scores, expand.alpha)
+        scores, ids = search(vectors, max(k, rerank.m if rerank else 0))
         if rerank and len(ids):
             first = ids[:, : rerank.m]
-            among = np.concatenate([vectors[:, None], self.vectors(first)], axis=1)
+            among = np.concatenate([vectors[:, None], self.index.vectors(first)], axis=1)
             pairs = among @ among.transpose(0, 2, 1)
             distances = k_reciprocal_distances(pairs, rerank, first >= 0)
             order = np.argsort(distances, axis=1, kind="stable")
             scores[:, : rerank.m] = np.take_along_axis(scores[:, : rerank.m], order, 1)
             ids[:, : rerank.m] = np.take_along_axis(first, order, 1)
         return scores[:, :k], ids[:, :k]
-
-    def _found(
-        self,
-        vectors: np.ndarray,
-        k: int,
-        allowed: Allowed | None,
-        excluded: Sequence[np.ndarray] | None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The k nearest of transformed vectors, without those excluded."""
-        spare = max((len(ids) for ids in excluded), default=0) if excluded else 0
-        scores, ids = self.index.search_vectors(vectors, k + spare, allowed=allowed)
-        for row, left_out in enumerate(excluded or ()):
-            out = np.isin(ids[row], left_out)
-            scores[row, out], ids[row, out] = -np.inf, -1
-        if spare:
-            order = np.argsort(-scores, axis=1, kind="stable")
-            scores, ids = (np.take_along_axis(a, order, 1) for a in (scores, ids))
-        return scores[:, :k], ids[:, :k]
-
-    def vectors(self, ids: np.ndarray) -> np.ndarray:
-        """Return the transformed vectors of ids of any shape, (..., d_out); zeros for id -1.
-
-        Those of few images of an index with cells come from their rows: its own ids lie scattered
-        in its file, which would be read whole for them.
-        """
-        wanted, places = np.unique(ids, return_inverse=True)
-        if self.index.finds_vectors or self._few_vectors is None or len(wanted) > FEW_VECTORS:
-            return self.index.vectors(ids)
-        there = wanted >= 0
-        vectors = np.zeros((len(wanted), self.index.d_out), np.float32)
-        vectors[there] = self._few_vectors(wanted[there])
-        return vectors[places.reshape(np.shape(ids))]
 
     def _calibration(self, refinement: Refinement) -> CalibrationState | None:
         """What is known of when matches of this very search are right."""
@@ -219,7 +197,7 @@ class Snapshot:
         """
         wanted = distinct(ids[ids >= 0])
         column = "label" if kind == "class" else "sha256"
-        names = [row[column] for row in self._read(wanted, [column])]
+        names = [row[column] for row in self.index.rows(wanted, [column])]
         code: dict[str, int] = {}
         codes = np.array(
             [code.setdefault(name, len(code)) if name else NO_LABEL for name in names], np.int64
@@ -234,7 +212,7 @@ class Snapshot:
         from retrieval.evaluation.evidence import NEAR, mean_of_best
 
         wanted, place = np.unique(np.maximum(ids, -1), return_inverse=True)
-        scores, found = self.index.search_vectors(self.vectors(wanted), NEAR + 1)
+        scores, found = self.index.search(self.index.vectors(wanted), NEAR + 1)
         scores[found == wanted[:, None]] = -np.inf
         return mean_of_best(scores, NEAR)[place]
 
@@ -247,23 +225,23 @@ class Snapshot:
     ) -> list[list[Match]]:
         wanted = distinct(ids[keep])
         rows = self._rows(wanted)
-        matches: list[list[Match]] = []
-        for row in range(len(ids)):
-            places = np.flatnonzero(keep[row])
-            matches.append(
-                [
-                    Match(
-                        path=self.gallery.full(rows[int(ids[row, place])]["path"]),
-                        score=float(scores[row, place]),
-                        label=rows[int(ids[row, place])]["label"],
-                        id=int(ids[row, place]),
-                        probability=_plain(probabilities, row, int(place)),
-                        outside=self.leads_outside(rows[int(ids[row, place])]["path"]),
-                    )
-                    for place in places
-                ]
-            )
-        return matches
+        outside = self._outside({id_: row["path"] for id_, row in rows.items()})
+        # once an image, since the queries of a batch find the same ones, and a Path costs 20 us
+        paths = {id_: self.gallery.full(row["path"]) for id_, row in rows.items()}
+        return [
+            [
+                Match(
+                    path=paths[id_],
+                    score=float(scores[row, place]),
+                    label=rows[id_]["label"],
+                    id=id_,
+                    probability=_plain(probabilities, row, place),
+                    outside=id_ in outside,
+                )
+                for place, id_ in zip(places, ids[row, places].tolist(), strict=True)
+            ]
+            for row, places in enumerate(np.flatnonzero(one).tolist() for one in keep)
+        ]
 
     def rows_of(self, ids: np.ndarray, columns: Sequence[str]) -> list[dict[str, Any]]:
         """Return some columns of the rows of those of (n,) ids that there are."""
@@ -278,25 +256,46 @@ class Snapshot:
         """Tell whether a stranger's gallery names a file outside of its folder."""
         return not self.table.is_ours and self.gallery.leads_outside(path)
 
+    def _outside(self, paths: Mapping[int, str]) -> set[int]:
+        """The ids of matches whose files lie outside of a folder of the user's.
+
+        What a server says of paths counts for no more than what a stranger's gallery does, unless
+        the rows say the same.
+        """
+        if self._is_stored:
+            return {id_ for id_, path in paths.items() if self.leads_outside(path)}
+        asked = [id_ for id_, path in paths.items() if self.gallery.leads_outside(path)]
+        known = self.rows_of(np.array(asked, np.int64), ["id", "path"]) if asked else []
+        ours = {row["id"]: row["path"] for row in known} if self.table.is_ours else {}
+        return {id_ for id_ in asked if ours.get(id_) != paths[id_]}
+
     def _rows(self, ids: np.ndarray) -> dict[int, dict[str, Any]]:
-        return dict(zip(ids.tolist(), self._read(ids, ["path", "label"]), strict=True))
+        rows = self.index.rows(ids, ["path", "label"])
+        return dict(zip(ids.tolist(), rows, strict=True))
 
-    def _read(self, ids: np.ndarray, columns: list[str]) -> list[dict[str, Any]]:
-        """Some columns of the rows of ids, in their order."""
-        places = self._row_vectors.places_of(ids)
-        return self.table.take(places.tolist(), columns) if len(ids) else []
+    def _pictures(self, ids: np.ndarray) -> dict[int, tuple[str, PictureFacts | None]]:
+        """The SHA-256 and the facts of (n,) ids; None for facts of a row that is gone by now."""
+        rows: dict[int, dict[str, Any]] = {}
+        for start in range(0, len(ids), PICTURES_AT_ONCE):
+            part = ids[start : start + PICTURES_AT_ONCE]
+            rows |= self.table.rows_by_id(part, ["id", "sha256", "facts"])
+        known = {i: (str(row["sha256"]), facts_of(row["facts"])) for i, row in rows.items()}
+        gone = np.array([i for i in ids.tolist() if i not in known], np.int64)
+        for i, row in zip(gone.tolist(), self.index.rows(gone, ["sha256"]), strict=True):
+            known[i] = str(row["sha256"]), None
+        return known
 
 
-def _allowed(
-    table: ImageTable, index: GrowingIndex, read: ReadVectors | None, where: Filter
-) -> Allowed:
-    """Whatever passes a filter, ready to be searched among."""
-    return index.allow(table.ids_passing(where), read)
-
-
-def _ordered(table: ImageTable, where: Filter | None, column: Column, down: bool) -> Block:  # noqa: FBT001
+def _ordered(
+    table: ImageTable,
+    where: Filter | None,
+    column: Column,
+    down: bool,  # noqa: FBT001  private
+    last_part: bool,  # noqa: FBT001  private
+) -> Block:
     """Usable rows that pass a filter, sorted."""
-    return table.ordered(column, INDEXED if where is None else where & INDEXED, descending=down)
+    passing = INDEXED if where is None else where & INDEXED
+    return table.ordered(column, passing, descending=down, last_part=last_part)
 
 
 def _plain(probabilities: np.ndarray | None, row: int, place: int) -> float | None:

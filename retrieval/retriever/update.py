@@ -11,6 +11,7 @@ from retrieval import transform as transforms
 from retrieval.errors import DataError, GalleryError
 from retrieval.gallery import Gallery, ImageTable, Settings, read_one_state
 from retrieval.gallery.contents import Contents
+from retrieval.gallery.run_progress import noted
 from retrieval.gallery.settings import BackboneState, same_labels
 from retrieval.gallery.stored_rows import StoredRow, StoredRows
 from retrieval.retriever.encoders import EncoderChoice
@@ -81,14 +82,17 @@ class Update:
 
         compact: leave no removed row in any file, and nothing beside the index.
         """
-        request = self.request
+        self.request = request = replace(
+            self.request, progress=noted(self.gallery.path, self.request.progress)
+        )
         had = self.gallery.settings() if self.gallery.exists() else None
         anew = request.reembed or had is None
         settings, table = self._opened()
         before = _Before(had, is_calibrated(had, table)) if had and table else None
         asked = request.labels_for(settings)
         rows = StoredRows.read(table)
-        plan = request.plan(self.gallery, rows, asked, table)
+        keeps = not request.replaces_labels(had)
+        plan = request.plan(self.gallery, rows, asked, table, keeps_set=keeps)
         if not request.keep_missing and not request.drop_missing:
             check_missing(self.gallery, plan, rows, _surely_gone(plan))
         if settings is None or table is None:
@@ -97,7 +101,7 @@ class Update:
             settings = self._new_settings(asked)
             table = self.gallery.create(settings)
         contents = Contents.read(table, rows) if plan.tasks else Contents.none()
-        writer = Writer.begin(table, contents, self.gallery.is_gone)
+        writer = Writer.begin(table, contents, self.gallery.is_gone, keeps_set=keeps)
         if plan.tasks:
             encoder = self._encoder.of(settings, ours=table.is_ours)
             self._engine = self._runner(settings)(plan, writer, encoder, request.reading)

@@ -23,6 +23,16 @@ def as_embeddings(embeddings: Any) -> np.ndarray:
     return raw
 
 
+def fitting(raw: np.ndarray, dim: int) -> np.ndarray:
+    """Return (n, d) embeddings if they have a gallery's width. Raises QueryError."""
+    if raw.shape[1] != dim:
+        raise QueryError(
+            f"The embeddings have a width of {raw.shape[1]}, but those of the gallery have {dim}. "
+            "Use the gallery's own backbone."
+        )
+    return raw
+
+
 def unit_embeddings(raw: np.ndarray) -> np.ndarray:
     """Normalise embeddings, (n, d): float32 of unit length. Raises QueryError."""
     if not np.isfinite(raw).all():

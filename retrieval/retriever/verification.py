@@ -22,6 +22,7 @@ from retrieval.gallery import (
 from retrieval.gallery.block import Block, Column
 from retrieval.gallery.contents import Contents
 from retrieval.gallery.filter import INDEXED
+from retrieval.gallery.rows import LABEL_SET
 from retrieval.gallery.stored_rows import StoredRow, StoredRows
 from retrieval.images import ImageFile
 from retrieval.index import GrowingIndex
@@ -40,7 +41,7 @@ from retrieval.retriever.reports import VerifyReport
 from retrieval.retriever.writer import Reading, Writer, run_tasks
 from retrieval.text import counted
 
-NAMED_BY: tuple[Column, ...] = ("id", "path", "root", "label")
+NAMED_BY: tuple[Column, ...] = ("id", "path", "root", "label", "label_set")
 SAMPLED_ROWS = 100
 LEAST_SCORE, SCORES_APART = 0.98, 0.01  # of a stored vector with its own; or else below others'
 MOST_WRONG = 0.05  # of the sampled rows
@@ -55,6 +56,7 @@ class Named:
     id: int
     root: str | None
     label: str | None
+    label_set: bool = False
 
 
 @dataclass
@@ -250,7 +252,8 @@ def check_rows(table: ImageTable, reading: Reading, sound: Set[Path] = frozenset
 
 def _names_in(table: ImageTable, piece: int) -> dict[str, Named]:
     """The rows of a piece that cannot be read whole, as far as their names can."""
-    columns: tuple[tuple[Column, ...], ...] = (NAMED_BY, ("id", "path"))
+    whole = NAMED_BY[:-1] if table.lacks(LABEL_SET) else NAMED_BY
+    columns: tuple[tuple[Column, ...], ...] = (whole, ("id", "path"))
     for names in columns:
         with contextlib.suppress(GalleryError):
             found = [_named(block) for block in table.blocks_of_piece(piece, *names)]
@@ -260,7 +263,8 @@ def _names_in(table: ImageTable, piece: int) -> dict[str, Named]:
 
 def _named(block: Block) -> dict[str, Named]:
     return {
-        row["path"]: Named(row["id"], row.get("root"), row.get("label")) for row in block.as_dicts()
+        row["path"]: Named(row["id"], row.get("root"), row.get("label"), bool(row.get("label_set")))
+        for row in block.as_dicts()
     }
 
 
@@ -380,10 +384,12 @@ class _Again:
             roots = roots_above(path) or [path.rpartition("/")[0] or path]
             if root is None or root not in roots:
                 root = roots[0]
-            label = storable(label_of(place)) if label_of else row.label
+            label = row.label
+            if label_of and not row.label_set:
+                label = storable(label_of(place))
             before = StoredRow(row.id, root, 0, 0, label, stored_ns=0, usable=False)
             file = ImageFile(place, self.gallery.full(root), 0, 0)
-            tasks.append(Task(file, path, root, label, None if anew else before))
+            tasks.append(Task(file, path, root, label, None if anew else before, row.label_set))
         if not tasks:
             return []
         self.gallery.check_followable(self.table)

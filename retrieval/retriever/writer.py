@@ -78,6 +78,7 @@ class Writer:
     before: the table as it was, for a row that this run replaces may still be copied from.
     contents: of the rows that may be copied or moved. is_gone: whether the file of a stored path is
     not there. A row whose file is gone while its content is found elsewhere is moved there.
+    keeps_set: whether the label of such a row stays where a user has set it.
     found_again: the stored paths of such rows.
     """
 
@@ -87,6 +88,8 @@ class Writer:
         before: ImageTable,
         contents: Contents,
         is_gone: Callable[[str], bool],
+        *,
+        keeps_set: bool = True,
     ) -> None:
         self.table = table
         self.tally = Tally()
@@ -94,6 +97,7 @@ class Writer:
         self._before = before
         self._contents = contents
         self._is_gone = is_gone
+        self._keeps_set = keeps_set
         self._committed: dict[str, int] = {}  # SHA-256 -> id of a usable row of this run
         self._rows: list[Row] = []
         self._copies: dict[int, int] = {}
@@ -108,9 +112,11 @@ class Writer:
         table: ImageTable,
         contents: Contents,
         is_gone: Callable[[str], bool] = lambda _: False,
+        *,
+        keeps_set: bool = True,
     ) -> Writer:
         """Open a writer to a table as it is now."""
-        return cls(table, table.frozen(), contents, is_gone)
+        return cls(table, table.frozen(), contents, is_gone, keeps_set=keeps_set)
 
     def is_known(self, sha256: str) -> bool:
         """Tell whether an embedding of this content is stored."""
@@ -155,6 +161,7 @@ class Writer:
             self.table.update(
                 {
                     "id": [i for i, _, _ in self._touched],
+                    "label_set": [task.label_set for _, task, _ in self._touched],
                     "path": [task.path for _, task, _ in self._touched],
                     "root": [task.root for _, task, _ in self._touched],
                     "size": [loaded.size for _, _, loaded in self._touched],
@@ -171,10 +178,11 @@ class Writer:
 
     def finish(self, plan: Plan, gone: Sequence[int]) -> None:
         """Store what needs no file: new labels, and dropped rows."""
-        if plan.relabel:
-            ids, labels = zip(*plan.relabel, strict=True)
-            self.table.update({"id": list(ids), "label": list(labels)})
-            self.tally.relabelled += len(ids)
+        if plan.relabel or plan.unset:
+            ids, labels = zip(*plan.relabel, *plan.unset, strict=True)
+            unset = [False] * len(ids)
+            self.table.update({"id": list(ids), "label": list(labels), "label_set": unset})
+            self.tally.relabelled += len(plan.relabel)
         self.table.remove(gone)
 
     def _is_touched(self, task: Task, loaded: Loaded) -> bool:
@@ -203,6 +211,8 @@ class Writer:
         if task.stored is not None or embedding is not None:
             self._left.append(ghost.id)
             return False
+        if ghost.label_set and self._keeps_set:
+            task = replace(task, label=ghost.label, label_set=True)
         self.tally.moved += loaded.error is None
         self.tally.failed += loaded.error is not None
         self.tally.relabelled += ghost.label != task.label
@@ -255,8 +265,8 @@ class Writer:
 
 def _is_news(old: StoredRow, task: Task, loaded: Loaded) -> bool:
     """Whether the row of a file of unchanged content has anything to be changed."""
-    facts = old.size, old.mtime_ns, old.root, old.label
-    if facts != (loaded.size, loaded.mtime_ns, task.root, task.label):
+    facts = old.size, old.mtime_ns, old.root, old.label, old.label_set
+    if facts != (loaded.size, loaded.mtime_ns, task.root, task.label, task.label_set):
         return True
     if loaded.etag:  # it was read again since the row has another one
         return True
@@ -331,4 +341,5 @@ def row_of_file(
         facts=loaded.facts,
         stored_ns=loaded.read_ns,
         etag=loaded.etag,
+        label_set=task.label_set,
     )

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.gallery.store_lease import LEASE_NAME
 from retrieval.objects import ObjectPath
 from retrieval.retriever import Retriever, crew
 from retrieval.retriever.parts import DEADLY
@@ -73,7 +72,6 @@ def test_a_worker_and_the_driver_may_be_killed(
         os.kill(children(driver.pid, "serve_jobs")[0], signal.SIGKILL)
         until(lambda: (gallery / "images.lance" / "data").is_dir())
         driver.kill()
-    (gallery / LEASE_NAME).unlink()  # as when its time is over
     with start(gallery, photos, cache) as again:
         _, said = again.communicate(timeout=240)
     assert again.returncode == 0, said

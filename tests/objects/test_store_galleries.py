@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import subprocess
 import sys
@@ -187,6 +186,29 @@ def test_a_lease_is_taken_over_once_its_holder_is_dead(
     WriterLease.take(bucket, 0).end()
 
 
+def test_the_lease_of_a_process_that_was_killed_here_is_over_at_once(
+    bucket: ObjectPath, cache: Path, tmp_path: Path
+) -> None:
+    code = (
+        "import os, sys; from retrieval.gallery.store_lease import WriterLease\n"
+        "from retrieval.objects import ObjectPath\n"
+        "WriterLease.take(ObjectPath(sys.argv[1]), 0); os.kill(os.getpid(), 9)\n"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", code, str(bucket)], env=command_environment(cache), cwd=tmp_path,
+        check=False,
+    )  # fmt: skip
+    assert killed.returncode == -9
+    told = json.loads((bucket / LEASE_NAME).read_bytes())
+    assert told["until"] > time.time()
+    WriterLease.take(bucket, 0).end()
+    rest = told["process"].partition(" ")[2]
+    elsewhere = told | {"process": f"another-boot {rest}"}
+    (bucket / LEASE_NAME).write_bytes(json.dumps(elsewhere).encode())
+    with pytest.raises(GalleryError, match="is being written by"):
+        WriterLease.take(bucket, 0)
+
+
 def test_a_lease_is_renewed_while_its_holder_works(
     bucket: ObjectPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,8 +272,6 @@ def test_a_run_that_is_killed_goes_on_where_it_stopped(
             env=command_environment(cache), cwd=tmp_path, capture_output=True, check=False,
         )  # fmt: skip
         killed += run.returncode == -9
-        with contextlib.suppress(FileNotFoundError):
-            (place / LEASE_NAME).unlink()  # as when its time is over
     remote = Retriever(str(place))
     report = remote.index(str(photos))
     assert killed == 3

@@ -135,3 +135,13 @@ def test_an_address_that_leads_nowhere_breaks_nothing(visit: Visit, fragment: st
     page: Any = visit.open(fragment)
     page.wait_for_timeout(300)
     assert page.locator("#page").inner_text()
+
+
+def test_a_search_does_not_wait_for_the_browser_to_keep_its_picture(
+    visit: Visit, service: Service
+) -> None:
+    visit.page.add_init_script("IDBFactory.prototype.open = () => ({})")  # which never answers
+    page = visit.open()
+    drop(page, service.folder / "parts" / "test" / "bolt" / "bolt_000.jpg")
+    page.get_by_role("grid", name="Matches").wait_for()
+    page.locator(".grid .name", has_text="bolt_000.jpg").first.wait_for()

@@ -53,6 +53,32 @@ def test_a_lasso_on_the_map_shows_a_grid(visit: Visit) -> None:
     page.wait_for_function("() => !location.href.includes('ids=')")
 
 
+def test_a_lasso_around_too_many_says_how_many_it_left_out(visit: Visit) -> None:
+    def crowded(route: Any) -> None:
+        points = [
+            {"id": n, "x": n % 40 / 40, "y": n / 1300, "label": "bolt"} for n in range(1, 1235)
+        ]
+        told = {"status": "done", "points": points, "total": 1234}
+        route.fulfill(json=told)
+
+    visit.page.route("**/v1/map*", crowded)
+    page = visit.open("#view=map")
+    canvas = page.locator(".map-canvas")
+    canvas.wait_for(timeout=60_000)
+    place = canvas.bounding_box()
+    page.mouse.move(place["x"] + 2, place["y"] + 2)
+    page.mouse.down()
+    for x, y in ((place["width"] - 2, 2), (place["width"] - 2, place["height"] - 2)):
+        page.mouse.move(place["x"] + x, place["y"] + y, steps=4)
+    page.mouse.move(place["x"] + 2, place["y"] + place["height"] - 2, steps=4)
+    page.mouse.up()
+    page.wait_for_url("**left=234*")
+    page.get_by_text("234 more were within the line").wait_for()
+    page.get_by_role("button", name="1,000 of the map").click()
+    page.wait_for_function("() => !location.href.includes('left=')")
+    assert page.get_by_text("within the line").count() == 0
+
+
 def test_the_map_is_read_by_keys(visit: Visit) -> None:
     page = visit.open("#view=map")
     canvas = page.locator(".map-canvas")
@@ -98,6 +124,8 @@ def test_neighbours_of_a_failed_query_are_framed_and_said_to_be_right_or_wrong(
     first = failed(page)
     query = first.get_by_role("grid", name="Query").get_by_role("gridcell")
     assert "right" not in query.get_attribute("aria-label")
+    assert query.locator(".word").inner_text() == "Query"
+    assert first.get_by_role("grid", name="Neighbours").locator(".word").count() == 0
     cards = first.get_by_role("grid", name="Neighbours").get_by_role("gridcell")
     cards.first.wait_for()
     told = httpx.get(f"{service.address}v1/evaluation").json()["worst"][0]
@@ -125,6 +153,29 @@ def test_a_picture_of_the_evaluation_is_shown_large_and_searched_by(visit: Visit
     page.get_by_role("grid", name="Matches").wait_for()
     page.go_back()
     failed(page)
+
+
+def test_back_from_a_search_leads_to_the_same_place(visit: Visit) -> None:
+    page = visit.open("#view=evaluation")
+    failed(page)
+    last = page.locator(".failed").last
+    last.scroll_into_view_if_needed()
+    card = last.get_by_role("grid", name="Neighbours").get_by_role("gridcell").first
+    card.wait_for()
+    card.scroll_into_view_if_needed()
+    before = page.evaluate("scrollY")
+    assert before > 500
+    card.locator(".shot").click()
+    page.get_by_role("grid", name="Matches").wait_for()
+    assert page.evaluate("scrollY") == 0
+    page.go_back()
+    failed(page)
+    page.wait_for_function("top => Math.abs(scrollY - top) < 3", arg=before)
+    page.get_by_role("link", name="Map").click()
+    page.get_by_role("link", name="Evaluation").click()  # which is no way back
+    failed(page)
+    page.wait_for_timeout(1200)
+    assert page.evaluate("scrollY") < before - 100
 
 
 def test_a_label_that_is_written_in_the_evaluation_frames_anew(visit: Visit) -> None:

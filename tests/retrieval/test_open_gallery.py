@@ -63,6 +63,30 @@ def test_pages_of_an_order_make_up_the_whole(
             assert ids == [image.id for image in whole.images]
 
 
+@pytest.mark.parametrize("descending", [False, True])
+def test_the_order_by_name_is_by_the_last_part_of_the_path(
+    retriever: Retriever, descending: bool
+) -> None:
+    with retriever.open() as gallery:
+        ids = listed(gallery, 5, order="name", descending=descending)
+        known = gallery.images(ids)
+        names = [known[id].path.name for id in ids]
+        assert names == sorted(names, reverse=descending)
+        assert names != [image.path.name for image in gallery.page(order="path").images]
+
+
+def test_files_of_one_name_are_all_listed(tmp_path: Path) -> None:
+    for n, folder in enumerate("abc"):
+        (tmp_path / "p" / folder).mkdir(parents=True)
+        picture(n).save(tmp_path / "p" / folder / "same.png")
+    own = Retriever(tmp_path / ".imgret")
+    own.index(tmp_path / "p")
+    with own.open() as gallery:
+        ids = [image.id for image in gallery.page().images]
+        assert listed(gallery, 1, order="name") == ids
+        assert listed(gallery, 1, order="name", descending=True) == ids
+
+
 def test_a_list_heeds_a_filter(retriever: Retriever) -> None:
     with retriever.open() as gallery:
         page = gallery.page(3, where="label = 'class1'")
@@ -111,6 +135,10 @@ def test_facets_count_what_passes(retriever: Retriever) -> None:
         assert [f.value for f in facets.folders] == [f"pictures/class{n}" for n in range(3)]
         assert len(facets.months) == 24
         assert facets.months[-1].value == "1970-01"
+        assert [(f.least, f.below, f.images) for f in facets.sizes] == [
+            (0, 100_000, 24), (100_000, 1_000_000, 0), (1_000_000, 10_000_000, 0),
+            (10_000_000, None, 0),
+        ]  # fmt: skip
         one = gallery.facets("label = 'class2'")
         assert [(f.value, f.images) for f in one.folders] == [("pictures/class2", 8)]
         assert gallery.facets("label = 'nothing'").months == ()

@@ -17,6 +17,7 @@ from retrieval.refinement import (
     weighted_mean,
 )
 from retrieval.retriever import Retriever
+from retrieval.retriever.file_neighbours import FileNeighbours
 from retrieval.transform import Transform
 from tests.samples import picture
 
@@ -116,13 +117,14 @@ def test_the_vectors_of_a_large_gallery_come_from_its_rows(
     path, folder = gallery
     monkeypatch.setattr(kind_module, "EXACT_UP_TO", 20)
     Retriever(path).index(folder, refit=True)
-    snapshot = Retriever(path)._current()
-    assert snapshot.index.kind.startswith("ivf")
-    ids = np.append(snapshot.index.ids, -1).reshape(1, -1)
-    expected = snapshot.index.vectors(ids)
-    monkeypatch.setattr("retrieval.retriever.snapshot.FEW_VECTORS", 1000)
+    index = Retriever(path)._current().index
+    assert isinstance(index, FileNeighbours)
+    assert index.faiss.kind.startswith("ivf")
+    ids = np.append(index.faiss.ids, -1).reshape(1, -1)
+    expected = index.faiss.vectors(ids)
+    monkeypatch.setattr("retrieval.retriever.file_neighbours.FEW_VECTORS", 1000)
     monkeypatch.setattr(GrowingIndex, "vectors", None)  # it would read the whole file
-    np.testing.assert_allclose(snapshot.vectors(ids), expected, atol=2e-3)
+    np.testing.assert_allclose(index.vectors(ids), expected, atol=2e-3)
     query = folder / "class2" / "02.png"
     assert len(Retriever(path, expand="5", rerank="20").search(query, k=9)) == 9
 
@@ -157,7 +159,7 @@ def test_a_refit_keeps_the_kind_of_an_index_near_the_limit(
         monkeypatch.setattr(kind_module, "EXACT_UP_TO", limit)
         Retriever(path).index(folder, refit=True)
     assert Retriever(path).info().images == 60
-    assert Retriever(path)._current().index.kind.startswith(kind)
+    assert Retriever(path).info().index.startswith(kind)
 
 
 def test_what_index_was_told_is_kept_with_the_gallery(gallery: tuple[Path, Path]) -> None:

@@ -8,8 +8,9 @@ from textwrap import shorten
 from typing import Any
 
 from retrieval.errors import FilterError, QueryError
+from retrieval.gallery.filter.milvus import as_milvus
 from retrieval.gallery.filter.parser import parse
-from retrieval.gallery.filter.printers import as_lance, as_milvus, as_sql
+from retrieval.gallery.filter.printers import as_lance, as_sql
 from retrieval.gallery.filter.tree import And, Expression
 from retrieval.gallery.filter.truth import truth
 
@@ -71,9 +72,10 @@ class Filter:
         return as_lance(self._tree)
 
     def to_milvus(self) -> str:
-        """Print Milvus's boolean expression; the column facts.format is its field facts_format.
+        """Print Milvus's boolean expression, over what `imgret publish` stores there.
 
-        Raises FilterError for ILIKE, which Milvus does not have.
+        Raises FilterError for other columns, ILIKE, and a LIKE that looks not only at how text
+        begins.
         """
         return as_milvus(self._tree)
 

@@ -1,10 +1,7 @@
-"""A filter's tree as text for others: SQL as Lance reads it, and Milvus's expressions."""
+"""A filter's tree as SQL: as Lance reads it, and as a user writes it."""
 
 from __future__ import annotations
 
-import json
-
-from retrieval.errors import FilterError
 from retrieval.gallery.filter.tree import (
     Absence,
     And,
@@ -49,35 +46,6 @@ def as_sql(tree: Expression, *, told_of_null: bool = False) -> str:
             return f"{column} IS {_not(negated)}NULL"
 
 
-def as_milvus(tree: Expression) -> str:
-    """Print Milvus's boolean expression. Raises FilterError for what Milvus cannot express."""
-    match tree:
-        case And(terms) | Or(terms):
-            word = " and " if isinstance(tree, And) else " or "
-            return word.join(_within(term, as_milvus(term)) for term in terms)
-        case Relation(column, order, other):
-            return f"{_field(column)} {'==' if order == '=' else order} {_in_milvus(other)}"
-        case Membership(column, values, negated):
-            listed = f"[{', '.join(map(_in_milvus, values))}]"
-            if negated:  # which is true of null, too, in Milvus
-                return f"({_field(column)} not in {listed} and {_field(column)} is not null)"
-            return f"{_field(column)} in {listed}"
-        case Interval(column, low, high, negated):
-            name, least, most = _field(column), _in_milvus(low), _in_milvus(high)
-            if negated:
-                return f"({name} < {least} or {name} > {most})"
-            return f"({name} >= {least} and {name} <= {most})"
-        case Likeness(column, pattern, negated, folded):
-            if folded:
-                raise FilterError(
-                    "Milvus has no ILIKE. Use LIKE, which compares with regard to case."
-                )
-            like = f"{_field(column)} like {json.dumps(pattern, ensure_ascii=False)}"
-            return f"not ({like})" if negated else like
-        case Absence(column, negated):
-            return f"{_field(column)} is {'not ' if negated else ''}null"
-
-
 def _within(term: Expression, text: str) -> str:
     return f"({text})" if isinstance(term, And | Or) else text
 
@@ -92,14 +60,3 @@ def _in_sql(value: Constant | ColumnName) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value) if isinstance(value, int) else "'" + value.replace("'", "''") + "'"
-
-
-def _in_milvus(value: Constant | ColumnName) -> str:
-    if isinstance(value, ColumnName):
-        return _field(value.name)
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _field(column: str) -> str:
-    """Return a column's name without its dot: facts.format is facts_format."""
-    return column.replace(".", "_")

@@ -61,6 +61,15 @@ def _value_of(row: Mapping[str, Any], column: str) -> Any:
     return value
 
 
+def pieces_of(like: str) -> list[str]:
+    r"""Cut a pattern of LIKE into %, _ and characters, some with a backslash before them.
+
+    >>> pieces_of(r"a\%%")
+    ['a', '\\%', '%']
+    """
+    return re.findall(r"\\?.|\\", like, re.DOTALL)
+
+
 _OWN_CASE = {
     "i": "[iI]",
     "\u0130": "\u0130",
@@ -72,7 +81,7 @@ _OWN_CASE = {
 def _pattern(like: str, folded: bool) -> re.Pattern[str]:  # noqa: FBT001  private
     """Return a pattern of LIKE as a regular expression, which never backtracks beyond a %."""
     parts = [""]
-    for piece in re.findall(r"\\?.|\\", like, re.DOTALL):
+    for piece in pieces_of(like):
         if piece == "%":
             parts.append("")
         else:

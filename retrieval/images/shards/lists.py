@@ -23,7 +23,7 @@ from retrieval.objects import ObjectPath, is_address, place_of
 
 ADDRESS_COLUMNS = ("uri", "url", "path", "file", "file_name", "image")
 OTHER_COLUMNS = ("bucket", "key", "size", "etag", "e_tag", "label")
-MOST_OF_A_LIST = 1 << 32  # bytes, unpacked
+MOST_OF_A_LIST = 1 << 30  # bytes, unpacked; an inventory has many files
 MOST_OF_A_MANIFEST = 1 << 24
 AT_ONCE_LISTED = 4096  # entries of one folder
 INVENTORY = "manifest.json"

@@ -16,6 +16,7 @@ from functools import partial
 
 import numpy as np
 
+from retrieval.arguments import number, one_of, whole
 from retrieval.errors import ArgumentError, GalleryError
 from retrieval.gallery import Filter, Gallery, read_one_state
 from retrieval.progress import Progress
@@ -38,6 +39,7 @@ from retrieval.retriever.duplicates.threshold import (
     local_scores,
     neighbours_needed,
 )
+from retrieval.retriever.snapshot import Snapshot
 from retrieval.words import TIERS, Tier
 
 SAME_PICTURE = 0.99  # what engines, float16 and reduced decoding leave of 1, with a wide margin
@@ -53,23 +55,29 @@ def find_duplicates(
     tier: Tier = "similar",
     where: Filter | None = None,
     max_pixels: int,
+    state: Snapshot | None = None,
     progress: Progress | None = None,
 ) -> DuplicateReport:
     """Find the groups of a gallery, or those with images of it and of another one.
 
     threshold: cosine similarity of raw embeddings; None estimates it. tier: the most lenient one
-    that is looked for. where: which rows of gallery to look at. With another gallery every
-    representative is one of its images. No file is changed; of a large gallery a missing index is
-    built again, as a search does. Its embeddings are copied to a scratch file.
+    that is looked for. where: which rows of gallery to look at. state: of gallery, to look at
+    instead of its newest rows. With another gallery every representative is one of its images. No
+    file is changed; of a large gallery a missing index is built again, as a search does. Its
+    embeddings are copied to a scratch file.
     Raises ArgumentError, and GalleryError when the galleries' embeddings cannot be compared.
     """
-    if threshold is not None and not -1 <= threshold <= 1:
-        raise ArgumentError(f"The threshold is {threshold}. Give a cosine similarity from -1 to 1.")
+    one_of("tier", tier, TIERS)
+    if threshold is not None:
+        threshold = number("threshold", threshold, least=-1, most=1)
+    max_pixels = whole("max_pixels", max_pixels)
     if against is not None:
         _check_comparable(gallery, against)
 
     def found_in(leases: ExitStack) -> DuplicateReport:
-        compared = open_compared(gallery, against, where, leases, bytes_alone=tier == "bytes")
+        compared = open_compared(
+            gallery, against, where, leases, bytes_alone=tier == "bytes", state=state
+        )
         search = _Search(compared, max_pixels, progress)
         return _report(gallery, against, search, tier, threshold)
 

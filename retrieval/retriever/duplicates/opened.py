@@ -13,7 +13,7 @@ from retrieval.gallery import Filter, Gallery, ImageTable
 from retrieval.gallery.filter import INDEXED
 from retrieval.index import EXACT_UP_TO, GrowingIndex
 from retrieval.progress import Progress
-from retrieval.retriever.current import open_snapshot
+from retrieval.retriever.current import open_indexed
 from retrieval.retriever.duplicates.candidates import IndexedNeighbours
 from retrieval.retriever.duplicates.crowds import CANDIDATES_HELD
 from retrieval.retriever.duplicates.embeddings import (
@@ -30,6 +30,8 @@ from retrieval.retriever.duplicates.stored import (
     read_stored,
 )
 from retrieval.retriever.duplicates.verified import VerifiedCandidates
+from retrieval.retriever.file_neighbours import faiss_of
+from retrieval.retriever.snapshot import Snapshot
 
 LARGE_FROM = EXACT_UP_TO  # images; more are compared through the gallery's index
 SHARE_SEARCHED = 0.2  # share of an index; to search among fewer of it would take all of its cells
@@ -109,30 +111,46 @@ def open_compared(
     leases: ExitStack,
     *,
     bytes_alone: bool,
+    state: Snapshot | None = None,
 ) -> Compared:
     """Read what is compared: images of a gallery that pass a filter, and those of another one.
 
     leases: gets one on each table. bytes_alone: whether to read only images whose content occurs
-    twice. Raises GalleryError.
+    twice. state: of the gallery, instead of its newest rows. Raises GalleryError.
     """
     galleries = [gallery] if against is None else [against, gallery]
     wheres = [where] if against is None else [None, where]
     if bytes_alone:
-        parts, index = read_repeated(galleries, wheres, leases), None
+        tables, index = _tables(galleries, state), None
     else:
-        tables, index = _open(galleries)
-        for table in tables:
-            leases.enter_context(table.lease())
+        tables, index = _open(galleries, state)
+    for table in tables:
+        leases.enter_context(table.lease())
+    if bytes_alone:
+        parts = read_repeated(galleries, tables, wheres)
+    else:
         each = zip(galleries, tables, wheres, strict=True)
         parts = [read_stored(*one) for one in each]
     return Compared(tuple(parts), len(parts[0].images) if against else 0, index)
 
 
-def _open(galleries: Sequence[Gallery]) -> tuple[list[ImageTable], GrowingIndex | None]:
+def _tables(galleries: Sequence[Gallery], state: Snapshot | None) -> list[ImageTable]:
+    """Open the tables; that of a state is open."""
+    if state is not None:
+        *others, _ = galleries
+        return [*(gallery.open_table() for gallery in others), state.table]
+    return [gallery.open_table() for gallery in galleries]
+
+
+def _open(
+    galleries: Sequence[Gallery], state: Snapshot | None
+) -> tuple[list[ImageTable], GrowingIndex | None]:
     """Open the tables and, of large galleries, the index of the first; rows and index agree."""
-    tables = [gallery.open_table() for gallery in galleries]
+    tables = _tables(galleries, state)
     counts = [table.count(INDEXED) for table in tables]
     if not all(counts) or sum(counts) <= LARGE_FROM:
         return tables, None
-    snapshot = open_snapshot(galleries[0])
-    return [snapshot.table, *tables[1:]], snapshot.index
+    if state is not None and len(galleries) == 1:
+        return tables, faiss_of(state)
+    first, index, _ = open_indexed(galleries[0])
+    return [first, *tables[1:]], index

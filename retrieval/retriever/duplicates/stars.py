@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 
 import numpy as np
 
-Neighbours = Callable[[np.ndarray], Iterator[tuple[int, np.ndarray, np.ndarray]]]
+NeighboursOf = Callable[[np.ndarray], Iterator[tuple[int, np.ndarray, np.ndarray]]]
 """Places -> for each its row among them, the places near it, and their scores."""
 
 BLOCK = 128
@@ -27,7 +27,7 @@ def first_with(keys: Sequence[Hashable]) -> np.ndarray:
     return np.array([firsts.setdefault(key, i) for i, key in enumerate(keys)], np.int64)
 
 
-def stars(n: int, places: np.ndarray, neighbours: Neighbours) -> tuple[np.ndarray, np.ndarray]:
+def stars(n: int, places: np.ndarray, neighbours: NeighboursOf) -> tuple[np.ndarray, np.ndarray]:
     """Return the representative of each of n images and the score to it.
 
     places: (m,) int64, ascending, the images that may be near another one. An image that no earlier

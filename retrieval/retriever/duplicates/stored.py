@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,17 +100,15 @@ def read_stored(gallery: Gallery, table: ImageTable, where: Filter | None = None
 
 
 def read_repeated(
-    galleries: Sequence[Gallery], wheres: Sequence[Filter | None], leases: ExitStack
+    galleries: Sequence[Gallery], tables: Sequence[ImageTable], wheres: Sequence[Filter | None]
 ) -> list[StoredImages]:
     """Read, as read_stored() does, only images whose content occurs twice or more.
 
     galleries: one, or two that are held against each other: then what occurs in both. Only columns
-    are read, and no file is looked at whose content occurs once. leases: gets one on each table.
+    are read, and no file is looked at whose content occurs once. tables: theirs, opened and leased.
     Raises GalleryError.
     """
-    tables = [gallery.open_table() for gallery in galleries]
     for gallery, table in zip(galleries, tables, strict=True):
-        leases.enter_context(table.lease())
         gallery.check_followable(table)
     columns = [_contents(*each) for each in zip(tables, wheres, strict=True)]
     repeated = _repeated([codes for _, codes in columns])

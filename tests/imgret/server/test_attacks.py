@@ -311,9 +311,11 @@ def test_no_room_for_an_archive_is_told(
         assert is_problem(client.post("/v1/archive", json={"ids": [id]}), 507)
 
 
-def test_a_line_of_the_log_is_short(capsys: pytest.CaptureFixture[str]) -> None:
-    Traffic().tell("A" * 5000, "/" + "\n\x1b" * 2000, "unknown", 404, 0.001)
-    said = capsys.readouterr().err
+def test_a_line_of_the_log_is_short(capfd: pytest.CaptureFixture[str]) -> None:
+    traffic = Traffic()
+    traffic.tell("A" * 5000, "/" + "\n\x1b" * 2000, "unknown", 404, 0.001)
+    traffic.log.end()
+    said = capfd.readouterr().err
     assert said.count("\n") == 1
     assert "\x1b" not in said
     assert len(said) < 2000

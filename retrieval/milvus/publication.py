@@ -1,0 +1,310 @@
+"""One run of publish: a collection of Milvus becomes what a gallery holds.
+
+A collection is of one gallery and one transform; the address is an alias that leads to it. What is
+gone is deleted, what is new or changed is written, and then the collection says which version it
+holds. A run says first that it has begun: where it was killed, the next one asks the server what it
+holds. Another transform makes a new collection; the alias switches once that is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from retrieval.errors import GalleryError
+from retrieval.milvus.changes import RowChanges, RowSums, changes_between
+from retrieval.milvus.collection import HALF_WRITTEN, PROPERTY, Collection, Published
+from retrieval.milvus.effort import held_out_of, known_neighbours, learn_served_effort
+from retrieval.milvus.kinds import efforts, served_kind_for
+from retrieval.milvus.neighbours import SearchedCollection
+from retrieval.milvus.rows import PublishedRows
+from retrieval.milvus.server import MilvusServer
+from retrieval.plain import Plain
+from retrieval.progress import Progress
+from retrieval.sorted_ids import ids_without
+from retrieval.words import ServedKind
+
+TUNED_ANEW = 0.1  # of the rows changed since the effort was learnt
+LEAST_TUNED = 500  # rows; fewer are compared exactly, as Milvus builds no index of them
+ROWS_A_SHARD = 25_000_000
+DIGITS = 12  # of a collection's own name
+
+
+@dataclass(frozen=True)
+class Publication(Plain):
+    """What one call of publish() did.
+
+    address: what leads to the collection. version: of the rows. images: how many it holds; added,
+    changed, removed: in this call. kind, effort, recall: of its index, recall@10 against exact
+    search. anew: whether it is a new collection. seconds: of the whole call.
+    """
+
+    address: str
+    collection: str
+    version: int
+    images: int
+    added: int
+    changed: int
+    removed: int
+    kind: ServedKind
+    effort: int
+    recall: float
+    anew: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class PublishOptions:
+    """How a gallery is published. kind, shards: by default chosen by its size.
+
+    replace: whether what another gallery published there may be replaced.
+    """
+
+    kind: ServedKind | None = None
+    replicas: int = 1
+    shards: int | None = None
+    replace: bool = False
+
+
+def publish_rows(
+    server: MilvusServer,
+    rows: PublishedRows,
+    options: PublishOptions,
+    progress: Progress | None = None,
+) -> Publication:
+    """Bring what an address leads to in step with rows. Raises GalleryError and ServerError."""
+    begun = time.monotonic()
+    alias = server.address.name
+    there = server.collection(alias)
+    known = read_published(server, there)
+    _check_origin(server, known, there, rows, options)
+    wanted = rows.sums()
+    n = len(wanted)
+    same = known is not None and _is_of(known, rows)
+    kind = options.kind or (known.kind if known and same else served_kind_for(n))
+    name = f"{alias}_{_digest(rows, kind, options.shards)}"
+    if known is None or there is None or there.name != name:
+        there, known = server.collection(name), None
+    fresh = known is None
+    if there is None:
+        shards = options.shards or n // ROWS_A_SHARD + 1
+        server.create(name, rows.transform.d_out, kind, n, shards)
+    else:
+        server.load(name, options.replicas)
+    done = changes_between(_held(server, name, there, known, rows), wanted)
+    said = _said(rows, wanted, kind, known, len(done))
+    last = _written_last(server, name, rows, wanted, done, said, fresh=fresh)
+    _change(server, name, rows, done, last, progress)
+    if fresh:
+        server.settle(name, progress)
+        server.load(name, options.replicas, anew=there is not None)
+    if len(last) or (fresh and n < LEAST_TUNED):
+        said = _tuned(server, name, rows, wanted, last, said, progress)
+    if fresh or len(done) or known != said or (there and there.unfinished):
+        said = _finished(server, name, rows, wanted, last, said)
+    if fresh:
+        server.switch(name)
+        _drop_others(server, name)
+    return Publication(
+        str(server.address), name, said.version, said.rows, len(done.new),
+        len(done.written) - len(done.new), len(done.gone), kind, said.effort, said.recall, fresh,
+        time.monotonic() - begun,
+    )  # fmt: skip
+
+
+def _written_last(
+    server: MilvusServer,
+    name: str,
+    rows: PublishedRows,
+    wanted: RowSums,
+    done: RowChanges,
+    said: Published,
+    *,
+    fresh: bool,
+) -> np.ndarray:
+    """The ids of rows that the effort is learnt by, where it is to be: they are not there yet."""
+    if not fresh and said.since <= TUNED_ANEW * said.tuned:
+        return done.new[:0]
+    last = held_out_of(done.new, len(wanted))
+    if fresh and not len(last) and len(wanted) >= LEAST_TUNED:  # a killed run had sent all of them
+        last = held_out_of(wanted.ids, len(wanted))
+        server.say(name, {HALF_WRITTEN: f"version {rows.table.version}"})
+        server.delete(name, last)
+    return last
+
+
+def _finished(
+    server: MilvusServer,
+    name: str,
+    rows: PublishedRows,
+    wanted: RowSums,
+    last: np.ndarray,
+    said: Published,
+) -> Published:
+    """Write what is left, and have the collection say what it holds."""
+    for batch in rows.batches(last) if len(last) else ():
+        server.write(name, batch)
+    said = replace(said, written=_stamp(server, name, rows, wanted.ids[0]))
+    server.say(name, {PROPERTY: said.as_text(), HALF_WRITTEN: ""})
+    return said
+
+
+def read_published(server: MilvusServer, there: Collection | None) -> Published | None:
+    """Read what the collection of an address says; None where there is none.
+
+    Raises GalleryError for one that imgret did not publish.
+    """
+    if there is None:
+        return None
+    if not there.published:
+        raise GalleryError(
+            f"{server.address} leads to {there.name}, which imgret did not publish. Choose another "
+            "name."
+        )
+    return Published.read_text(there.published, server.address)
+
+
+def _is_of(known: Published, rows: PublishedRows) -> bool:
+    return (known.table, known.transform) == (rows.table.name, rows.transform.sha256)
+
+
+def _check_origin(
+    server: MilvusServer,
+    known: Published | None,
+    there: Collection | None,
+    rows: PublishedRows,
+    options: PublishOptions,
+) -> None:
+    """Raise GalleryError where another gallery is published there.
+
+    One that was embedded anew is another table in the same place.
+    """
+    if known is None or there is None or options.replace:
+        return
+    place = str(rows.gallery.path)
+    if known.table != rows.table.name and known.gallery != place:
+        raise GalleryError(
+            f"{server.address} holds the gallery {known.gallery}, not {place}. Choose another "
+            "name, or give --replace."
+        )
+
+
+def _digest(rows: PublishedRows, kind: ServedKind, shards: int | None) -> str:
+    """What tells one collection of an address from another."""
+    of = f"{rows.identity} {kind} {shards or 'by size'}"
+    return hashlib.sha256(of.encode()).hexdigest()[:DIGITS]
+
+
+def _change(
+    server: MilvusServer,
+    name: str,
+    rows: PublishedRows,
+    changes: RowChanges,
+    last: np.ndarray,
+    progress: Progress | None,
+) -> None:
+    """Delete and write what differs, and say so before; last: ids that are written later."""
+    if not len(changes):
+        return
+    server.say(name, {HALF_WRITTEN: f"version {rows.table.version}"})
+    done, total = len(changes.gone), len(changes)
+    if done:
+        server.delete(name, changes.gone)
+    now = ids_without(changes.written, last)
+    for batch in rows.batches(now) if len(now) else ():
+        if progress:
+            progress("publishing", done, total)
+        server.write(name, batch)
+        done += len(batch)
+    if progress:
+        progress("publishing", total, total)
+
+
+def _stamp(server: MilvusServer, name: str, rows: PublishedRows, id_: int) -> int:
+    """Write a row again, for a time stamp that is later than all others."""
+    return server.write(name, next(rows.batches(np.array([id_], np.int64))))
+
+
+def _held(
+    server: MilvusServer,
+    name: str,
+    there: Collection | None,
+    known: Published | None,
+    rows: PublishedRows,
+) -> RowSums:
+    """The rows that a collection holds: those of the version that it names, else asked for."""
+    if there is None:
+        return RowSums.of(np.empty(0, np.int64), np.empty(0, np.int64))
+    if known is not None and not there.unfinished:
+        before = rows.sums_at(known.version)
+        same = before is not None and before.sha256 == known.held
+        if before is not None and same and server.count(name) == len(before):
+            return before
+    return RowSums.of(*server.held(name))
+
+
+def _said(
+    rows: PublishedRows, wanted: RowSums, kind: ServedKind, known: Published | None, changed: int
+) -> Published:
+    """What a collection says once it is in step; the effort as it was."""
+    return Published(
+        table=rows.table.name,
+        gallery=str(rows.gallery.path),
+        version=rows.table.version,
+        rows=len(wanted),
+        held=wanted.sha256,
+        weights=rows.weights,
+        transform=rows.transform.sha256,
+        spec=rows.spec,
+        fitted_on=rows.fitted_on,
+        d_in=rows.transform.d_in,
+        d_out=rows.transform.d_out,
+        kind=kind,
+        effort=known.effort if known else 1,
+        recall=known.recall if known else 0,
+        tuned=known.tuned if known else 0,
+        since=(known.since if known else 0) + changed,
+        written=known.written if known else 1,
+    )
+
+
+def _tuned(
+    server: MilvusServer,
+    name: str,
+    rows: PublishedRows,
+    wanted: RowSums,
+    last: np.ndarray,
+    said: Published,
+    progress: Progress | None,
+) -> Published:
+    """Learn the effort by rows that are not there yet; of few rows the least one does.
+
+    It never falls: what has changed is compared exactly until the server has it in its index.
+    """
+    if not len(last):
+        least = next(efforts(said.kind, said.rows))
+        return replace(said, effort=least, recall=1.0, tuned=said.rows, since=0)
+    if progress:
+        progress("tuning", 0, None)
+    there = ids_without(wanted.ids, last)
+    now = replace(said, written=_stamp(server, name, rows, there[0]))
+    learnt = learn_served_effort(
+        SearchedCollection(server, name, now), known_neighbours(rows, last)
+    )
+    effort = max(learnt.effort, said.effort)
+    return replace(said, effort=effort, recall=learnt.recall, tuned=said.rows, since=0)
+
+
+def _drop_others(server: MilvusServer, name: str) -> None:
+    """Delete what earlier transforms left, and what was interrupted."""
+    alias = server.address.name
+    for other in server.collections():
+        digits = other.removeprefix(f"{alias}_")
+        if other == name or len(other) != len(alias) + 1 + DIGITS or digits == other:
+            continue
+        there = server.collection(other)
+        if there is not None and (there.published or there.unfinished):
+            server.drop(other)
