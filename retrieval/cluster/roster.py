@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ SECONDS_A_LOOK = 1.0
 MOST_LOST = 24  # workers in a row, with no job done in between; halving a part needs up to 19
 MOST_UNOPENED = 3  # workers in a row that ended before they were ready
 
+ENDED = "A worker has ended (%s); another one does its part again."
 Assignment = TypeVar("Assignment")
+_log = logging.getLogger("imgret")
 
 
 @dataclass(frozen=True)
@@ -113,5 +116,6 @@ class _Roster(Generic[Assignment]):
                 "fewer with --cluster-workers, or leave --cluster out."
             )
         if job is not None:
+            _log.warning(ENDED, how)
             self._todo.extendleft(reversed(self._again(job)))
         return JobNews("lost", job)

@@ -178,7 +178,9 @@ def test_all_is_embedded_again_by_workers_as_by_one_process(folder: Path) -> Non
     assert faults(galleries[1]) == []
 
 
-def test_a_part_whose_worker_is_killed_is_done_by_another(folder: Path) -> None:
+def test_a_part_whose_worker_is_killed_is_done_by_another(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     one, several = folder.parent / "one.imgret", folder.parent / "several.imgret"
     Retriever(one).index(folder, **PLAIN)
     killed: list[int] = []
@@ -190,6 +192,7 @@ def test_a_part_whose_worker_is_killed_is_done_by_another(folder: Path) -> None:
 
     report = Retriever(several).index(folder, progress=kill, **CLUSTER)
     assert len(killed) == 2
+    assert "A worker has ended (signal 9); another one does its part again." in caplog.messages
     assert (report.added, report.failed) == (PICTURES + 1, 1)
     assert stored(several) == stored(one)
     assert faults(several) == []
