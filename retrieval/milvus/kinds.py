@@ -85,5 +85,5 @@ def search_parameters(
         cells = build_parameters(kind, n)["nlist"]
         wider = math.ceil(effort * math.sqrt(max(1.0, limit / TUNED_AT / share)))
         return {index.effort: min(cells, wider) if share > FEW_PASS else cells}
-    wider = math.ceil((effort + max(0, limit - TUNED_AT)) / math.sqrt(max(share, 1e-4)))
+    wider = math.ceil((effort + max(0, limit - TUNED_AT)) / max(share, FEW_PASS))
     return {index.effort: min(index.most, max(limit, wider))}

@@ -18,7 +18,7 @@ from retrieval.errors import GalleryError
 from retrieval.milvus.changes import RowChanges, RowSums, changes_between
 from retrieval.milvus.collection import HALF_WRITTEN, PROPERTY, Collection, Published
 from retrieval.milvus.effort import held_out_of, known_neighbours, learn_served_effort
-from retrieval.milvus.kinds import efforts, served_kind_for
+from retrieval.milvus.kinds import INDEXES, efforts, served_kind_for
 from retrieval.milvus.neighbours import SearchedCollection
 from retrieval.milvus.rows import PublishedRows
 from retrieval.milvus.server import MilvusServer
@@ -27,6 +27,7 @@ from retrieval.progress import Progress
 from retrieval.sorted_ids import ids_without
 from retrieval.words import ServedKind
 
+MARGIN = 2  # times the effort that was learnt
 TUNED_ANEW = 0.1  # of the rows changed since the effort was learnt
 LEAST_TUNED = 500  # rows; fewer are compared exactly, as Milvus builds no index of them
 ROWS_A_SHARD = 25_000_000
@@ -282,7 +283,8 @@ def _tuned(
 ) -> Published:
     """Learn the effort by rows that are not there yet; of few rows the least one does.
 
-    It never falls: what has changed is compared exactly until the server has it in its index.
+    Twice as much is kept: a server merges its pieces later, and in a larger one as much effort
+    finds less. It never falls: what is new is compared exactly until it is in an index.
     """
     if not len(last):
         least = next(efforts(said.kind, said.rows))
@@ -294,7 +296,7 @@ def _tuned(
     learnt = learn_served_effort(
         SearchedCollection(server, name, now), known_neighbours(rows, last)
     )
-    effort = max(learnt.effort, said.effort)
+    effort = max(min(MARGIN * learnt.effort, INDEXES[said.kind].most), said.effort)
     return replace(said, effort=effort, recall=learnt.recall, tuned=said.rows, since=0)
 
 
