@@ -28,7 +28,7 @@ def test_the_service_shows_and_searches_what_lies_in_a_store(
         wait_for(f"{address}/readyz")
 
         def got(route: str) -> bytes:
-            with urllib.request.urlopen(f"{address}/v1/{route}", timeout=60) as answer:
+            with urllib.request.urlopen(f"{address}/v1/{route}", timeout=60) as answer:  # noqa: S310
                 content: bytes = answer.read()
             return content
 
