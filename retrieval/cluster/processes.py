@@ -17,6 +17,7 @@ from multiprocessing.connection import wait as ready_of
 from typing import Any, NoReturn
 
 from retrieval.cluster.child import start_child
+from retrieval.cluster.cores import counting_only
 from retrieval.cluster.workers import Duty, Told
 from retrieval.errors import ImgretError, ProcessError
 
@@ -124,12 +125,10 @@ def serve_jobs(handle: int) -> NoReturn:
     connection = Connection(handle)
     jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
     try:
-        cores = connection.recv()
-        if cores and hasattr(os, "sched_setaffinity"):  # before libraries count them
-            os.sched_setaffinity(0, cores)
-        work: Duty = connection.recv()
-        threading.Thread(target=_receive, args=(connection, jobs), daemon=True).start()
-        opened = work.open()
+        with counting_only(connection.recv()):  # before the duty imports libraries
+            work: Duty = connection.recv()
+            threading.Thread(target=_receive, args=(connection, jobs), daemon=True).start()
+            opened = work.open()
         connection.send(("ready", opened.facts))
         while True:
             job = jobs.get()

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import count, islice
 from typing import Any
 
+from retrieval.cluster.cores import counting_only
 from retrieval.cluster.workers import Duty, Told
 from retrieval.errors import ImgretError, ProcessError
 from retrieval.libraries import how_to_install, is_installed
@@ -227,12 +228,13 @@ class RayHand:
 
     def open(self, duty: Duty, slot: int, helpers: Sequence[Any]) -> tuple[str, Any]:
         """Open the duty, on the share of the node's cores that has this number."""
-        if self._cores and hasattr(os, "sched_setaffinity"):
+        share: set[int] = set()
+        if self._cores and hasattr(os, "sched_getaffinity"):
             cores = sorted(os.sched_getaffinity(0))
             first = slot * self._cores
             share = {cores[(first + place) % len(cores)] for place in range(self._cores)}
-            os.sched_setaffinity(0, share)  # before libraries count them
-        self._opened = duty.open(RayHelpers(helpers)) if helpers else duty.open()
+        with counting_only(share):
+            self._opened = duty.open(RayHelpers(helpers)) if helpers else duty.open()
         return "ready", self._opened.facts
 
     def do(self, job: Any) -> tuple[str, Any]:

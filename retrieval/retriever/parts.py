@@ -26,6 +26,7 @@ from retrieval.retriever.encoders import EncoderChoice
 from retrieval.retriever.engine_proof import EngineProof
 from retrieval.retriever.probe import find_deadly
 from retrieval.retriever.writer import ROWS_PER_COMMIT, row_of_file
+from retrieval.threads import default_workers
 from retrieval.words import Engine
 
 IMAGES_A_TELL, IMAGES_A_CALL = 32, 16
@@ -125,6 +126,7 @@ class OpenedParts:
     ) -> None:
         self._work, self._encoder, self._table = work, encoder, table
         self._helpers = helpers
+        self._threads = work.threads or default_workers()  # now, while it sees its share of cores
         self._plan = PlanFile(work.plan)
         self._contents = StoredContents.read(table)
         self.facts = EngineProof.of(encoder)
@@ -174,7 +176,7 @@ class OpenedParts:
         if self._helpers is None:
             yield from load_images(
                 images, preprocessing, is_known=known, max_pixels=work.max_pixels,
-                workers=work.threads, ahead=2 * batch_size + 8,
+                workers=self._threads, ahead=2 * batch_size + 8,
             )  # fmt: skip
             return
         groups = (images[n : n + IMAGES_A_CALL] for n in range(0, len(images), IMAGES_A_CALL))
