@@ -20,6 +20,7 @@ SEGMENT = 250_000  # vectors that one index of a server is built of, about
 MOST_FOUND = 16_384  # neighbours that a server gives
 TUNED_AT = 10  # neighbours that the effort is learnt for
 FEW_PASS = 0.02  # of the vectors: their nearest may lie anywhere
+FILTERED = 2  # times the effort, where those nearest may not pass
 RESCORED = 4  # times as many as are wanted, by their floats
 
 
@@ -86,4 +87,5 @@ def search_parameters(
         wider = math.ceil(effort * math.sqrt(max(1.0, limit / TUNED_AT / share)))
         return {index.effort: min(cells, wider) if share > FEW_PASS else cells}
     wider = math.ceil((effort + max(0, limit - TUNED_AT)) / max(share, FEW_PASS))
+    wider *= FILTERED if share < 1 else 1
     return {index.effort: min(index.most, max(limit, wider))}

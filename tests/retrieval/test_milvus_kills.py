@@ -242,4 +242,4 @@ def test_of_100_000_a_filter_leaves_exactly_what_passes(large: Any, where: str) 
     table = local.gallery.open_table()
     passing = set(table.ids(Filter.parse(where)).tolist())
     assert all(set(each) <= passing for each in found)
-    assert recall(found, expected) >= 0.99
+    assert recall(found, expected) >= 0.98
