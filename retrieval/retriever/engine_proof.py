@@ -15,8 +15,9 @@ from retrieval.errors import BackboneError
 LEAST_ALIKE = 0.9999
 """Least cosine of embeddings of the same pixels by one engine on two machines.
 
-On one machine they are equal to the bit. Processors that differ sum in another order, which moves
-bf16 by less than 1 in 10,000; bf16 and fp32 differ by 5 (docs/decisions.md).
+On one machine they are equal to the bit. bf16 and fp32 differ by 5 in 10,000 (docs/decisions.md).
+That processors which differ stay below 1 is expected, since they sum in another order, and was not
+measured.
 """
 LEAST_KIN = 0.99
 """Least cosine of embeddings of the same pixels by two engines, as where a GPU embeds what a CPU is
