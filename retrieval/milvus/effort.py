@@ -15,7 +15,7 @@ from retrieval.milvus.kinds import efforts
 from retrieval.milvus.neighbours import SearchedCollection
 from retrieval.milvus.rows import PublishedRows
 
-QUERIES, LEAST_QUERIES, LEAST_SHARE_FOUND = 500, 50, 10  # at most; at least; one of so many rows
+QUERIES, LEAST_QUERIES, ROWS_A_QUERY = 500, 50, 10  # at most; at least; one of so many rows
 STEPS, HARDLY = 3, 0.002
 
 
@@ -33,7 +33,7 @@ def held_out_of(new: np.ndarray, n: int, seed: int = 0) -> np.ndarray:
     A graph finds the neighbours of its own vectors too easily: tuned on them to 0.994, it found
     0.81 of those of others. n: how many rows there will be. None are drawn where they are too few.
     """
-    wanted = min(QUERIES, n // LEAST_SHARE_FOUND)
+    wanted = min(QUERIES, n // ROWS_A_QUERY)
     few = not wanted or len(new) < min(LEAST_QUERIES, wanted)
     return new[:0] if few else new[evenly_drawn(len(new), wanted, seed=seed)]
 

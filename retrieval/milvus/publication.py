@@ -27,7 +27,7 @@ from retrieval.progress import Progress
 from retrieval.sorted_ids import ids_without
 from retrieval.words import ServedKind
 
-MARGIN = 2  # times the effort that was learnt
+EFFORT_KEPT = 2  # times the effort that was learnt
 TUNED_ANEW = 0.1  # of the rows changed since the effort was learnt
 LEAST_TUNED = 500  # rows; fewer are compared exactly, as Milvus builds no index of them
 ROWS_A_SHARD = 25_000_000
@@ -296,7 +296,7 @@ def _tuned(
     learnt = learn_served_effort(
         SearchedCollection(server, name, now), known_neighbours(rows, last)
     )
-    effort = max(min(MARGIN * learnt.effort, INDEXES[said.kind].most), said.effort)
+    effort = max(min(EFFORT_KEPT * learnt.effort, INDEXES[said.kind].most), said.effort)
     return replace(said, effort=effort, recall=learnt.recall, tuned=said.rows, since=0)
 
 

@@ -158,6 +158,7 @@ class MilvusServer:
 
     def held(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the ids and checksums of all rows, (n,) int64 each, as they are now."""
+        self.count(name)  # waits until all that was written is seen, which an iterator does not
         ids, checksums = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         with self._asking() as client:
             pages = client.query_iterator(

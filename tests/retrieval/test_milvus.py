@@ -371,7 +371,7 @@ def test_the_service_answers_from_the_server(published: tuple[Path, str]) -> Non
         assert answer.status_code == 200, answer.text
         found = answer.json()["results"]
         assert [[match["id"] for match in each["matches"]] for each in found] == expected
-        image = client.get(f"/v1/images/{expected[0][0]}/original")
+        image = client.get(f"/v1/images/{expected[0][0]}/file")
         assert image.content == here.search(queries[0], k=1)[0].path.read_bytes()
         unreadable = client.post("/v1/search", files=sent[:1], data={"where": "label ilike 'a'"})
         assert unreadable.status_code == 422
