@@ -50,6 +50,7 @@ STEP_WORDS = {
     "classifying": "Classifying",
     "rendering": "Rendering pictures",
     "publishing": "Sending to the server",
+    "clustering": "Finding clusters",
 }
 
 

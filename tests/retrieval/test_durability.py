@@ -186,6 +186,7 @@ ELSEWHERE = {
     ("retrieval/retriever/export.py", "_export_parquet"),
     ("retrieval/retriever/export.py", "_export_npz"),
     ("retrieval/retriever/publish.py", "_save"),  # Index.save, by replaced()
+    ("retrieval/retriever/served.py", "publish_gallery"),  # StoredTransform.save, by replaced()
     ("retrieval/index/delta.py", "save_delta"),  # the same
     ("retrieval/index/size.py", "size_as_file"),  # to nowhere: its bytes are counted
     ("imgret/standard_input.py", "_of_standard_input"),  # a temporary folder of one query
