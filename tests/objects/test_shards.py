@@ -144,7 +144,10 @@ def test_what_a_hostile_tar_names_outside_of_it_is_left_out(pictures: Path, tmp_
     assert not (tmp_path.parent / "up.jpg").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"no tar at all" * 100, gzip.compress(b"x" * 5000)])
+@pytest.mark.parametrize(
+    "content", [b"", b"no tar at all" * 100, gzip.compress(b"x" * 5000, mtime=0)],
+    ids=["empty", "text", "packed"],
+)  # fmt: skip
 def test_what_is_no_shard_is_a_row_with_its_reason(content: bytes, tmp_path: Path) -> None:
     for name in ("a.tar", "b.parquet"):
         (tmp_path / name).write_bytes(content)
@@ -206,7 +209,9 @@ def test_an_inventory_of_s3_tells_sizes_and_etags(
 
 
 @pytest.mark.parametrize(
-    "content", [b"a,b\n1,2\n", b"uri\nhttps://example.com/a.jpg\n", b"\xff\xfe\x00", b"uri\n\n,\n"]
+    "content",
+    [b"a,b\n1,2\n", b"uri\nhttps://example.com/a.jpg\n", b"\xff\xfe\x00", b"uri\n\n,\n"],
+    ids=["no address", "the web", "noise", "empty lines"],
 )
 def test_a_list_that_cannot_be_used_is_one_sentence(
     content: bytes, tmp_path: Path, imgret: Command
