@@ -64,7 +64,10 @@ def run_service(options: ServiceOptions, port: int, on_start: Callable[[str], No
         )  # fmt: skip
         address = _address(options.host, listening)
         server = Server(config, lambda: on_start(address))
-        with logged_to(app.traffic.log):
+        log = app.traffic.log
+        with contextlib.ExitStack() as ended:
+            ended.callback(log.end)  # after the last request, which is told when it is answered
+            ended.enter_context(logged_to(log))
             asyncio.run(server.serve([listening]))
 
 

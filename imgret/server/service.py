@@ -242,7 +242,6 @@ class Service:
         self.jobs.end()
         for threads in (self._readers, self._packer, self._fetchers, self._writer):
             threads.shutdown(wait=False, cancel_futures=True)
-        self.traffic.log.end()
 
     def _why_not_ready(self) -> str | None:
         try:
