@@ -91,9 +91,13 @@ def _killed_amid(step: str, *arguments: object) -> None:
         command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         text=True,
     ) as process:  # fmt: skip
-        said = iter(process.stderr or ())
-        if not any(step in line for line in said):
-            raise SystemExit(f"The command ended before it was {step.lower()}.")
+        said: list[str] = []
+        for line in process.stderr or ():
+            said.append(line)
+            if step in line:
+                break
+        else:
+            raise SystemExit(f"The command ended before it was {step.lower()}:\n{''.join(said)}")
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
 
