@@ -71,6 +71,7 @@ def main() -> int:
             _check("Milvus", wanted, [_answers(query, address) for query in queries])
             served.kill()
             served.start()
+            _wait_until_served(queries[0], address)
             _check("Milvus after kill -9", wanted, [_answers(q, address) for q in queries])
     print("Every answer was that of the gallery in a folder.")
     return 0
@@ -107,6 +108,19 @@ def _answers(query: Path, gallery: object) -> list[tuple[str, float]]:
         _imgret("query", query, "--gallery", gallery, "--k", K, "--format", "json")
     )
     return [(Path(m["path"]).name, round(m["score"], 3)) for m in found[0]["matches"]]
+
+
+def _wait_until_served(query: Path, address: str) -> None:
+    """Ask until the server has loaded what it had before it was killed."""
+    until = time.monotonic() + 180
+    while True:
+        try:
+            _answers(query, address)
+        except subprocess.CalledProcessError:
+            if time.monotonic() > until:
+                raise
+        else:
+            return
 
 
 def _check(what: str, wanted: list[Any], found: list[Any]) -> None:
