@@ -34,7 +34,7 @@ from retrieval.gallery.settings import (
     read_text,
     write_text,
 )
-from retrieval.gallery.store_lease import WriterLease, is_leased, leased
+from retrieval.gallery.store_lease import WriterLease
 from retrieval.gallery.table import ImageTable
 from retrieval.objects import ObjectChangedError, ObjectPath
 
@@ -61,8 +61,11 @@ class Gallery(PathsInGallery):
     """One gallery folder.
 
     path: the folder, or prefix in an object store. trusted: whether the user says that what it
-    names outside of its folder may be used.
+    names outside of its folder may be used. published_here: how often this process has published
+    in a store, by any Gallery.
     """
+
+    published_here = 0
 
     def __init__(self, path: Path) -> None:
         super().__init__(path.absolute())
@@ -185,6 +188,7 @@ class Gallery(PathsInGallery):
             return
         try:
             self._published_etag = self.settings_path.put(text, over=self._published_etag)
+            Gallery.published_here += 1
         except ObjectChangedError as error:
             raise GalleryError(
                 f"Another writer has published {self.path} meanwhile, and what was stored stays. "
@@ -251,7 +255,7 @@ class Gallery(PathsInGallery):
 
     def is_being_written(self) -> bool:
         """Tell whether another process holds the lock; False if that cannot be told."""
-        return is_leased(self.path) if isinstance(self.path, ObjectPath) else is_locked(self.path)
+        return is_locked(self.path)
 
     def run_progress(self) -> RunProgress | None:
         """Tell how far the process is that writes; None if none does, or if it has not said."""
@@ -262,20 +266,14 @@ class Gallery(PathsInGallery):
         """Be the one writer. Raises GalleryError, naming the holder, when there is another still
         after so many seconds, and GalleryWriteError where a file of the gallery cannot be written.
         """
-        if isinstance(self.path, ObjectPath):
-            with leased(self.path, wait) as lease:
-                self._lease, self._published_etag = lease, self._etag_of_settings()
-                try:
-                    yield
-                finally:
-                    self._lease = self._published_etag = None
-            return
-        with locked(self.path, wait):
+        with locked(self.path, wait) as lease:
+            self._lease = lease
+            self._published_etag = self._etag_of_settings() if lease else None
             self._locked = identity(self.path)  # no other folder gets its number while it is open
             try:
                 yield
             finally:
-                self._locked = None
+                self._lease = self._published_etag = self._locked = None
 
     def _check_lease(self) -> None:
         if self._lease is not None:

@@ -12,21 +12,22 @@ from pathlib import Path
 from retrieval.errors import GalleryError, GalleryWriteError
 from retrieval.files import make_folder, read_bounded, write_atomically
 from retrieval.gallery.run_progress import forget_note
-from retrieval.gallery.store_lease import leased
+from retrieval.gallery.store_lease import WriterLease, is_leased, leased
 from retrieval.objects import ObjectPath
 from retrieval.text import unwritable
 
 
 @contextlib.contextmanager
-def locked(folder: Path, wait: float) -> Iterator[None]:
+def locked(folder: Path, wait: float) -> Iterator[WriterLease | None]:
     """Be the one writer to a gallery's folder, which is made where it is not there.
 
-    Raises GalleryError, naming the holder, when there is another still after so many seconds, and
-    GalleryWriteError where a file of the gallery cannot be written meanwhile.
+    Gives the lease that stands for a lock in a store. Raises GalleryError, naming the holder, when
+    there is another still after so many seconds, and GalleryWriteError where a file of the gallery
+    cannot be written meanwhile.
     """
     if isinstance(folder, ObjectPath):
-        with leased(folder, wait):
-            yield
+        with leased(folder, wait) as lease:
+            yield lease
         return
     from filelock import FileLock, Timeout  # who only searches needs neither
 
@@ -52,7 +53,7 @@ def locked(folder: Path, wait: float) -> Iterator[None]:
             write_atomically(
                 holder, f"process {os.getpid()} on {socket.gethostname()} since {now}".encode()
             )
-            yield
+            yield None
     finally:
         with contextlib.suppress(OSError):
             holder.unlink(missing_ok=True)
@@ -64,6 +65,8 @@ def locked(folder: Path, wait: float) -> Iterator[None]:
 
 def is_locked(folder: Path) -> bool:
     """Tell whether another process holds the lock; False if that cannot be told."""
+    if isinstance(folder, ObjectPath):
+        return is_leased(folder)
     if (folder / "lock").is_symlink() or not (folder / "lock").is_file():
         return False
     from filelock import FileLock, Timeout

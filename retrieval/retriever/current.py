@@ -84,10 +84,12 @@ class OpenedState:
 def stamp(gallery: Gallery) -> tuple[int, ...]:
     """Return a stamp that changes whenever something is published.
 
-    A store is asked once in ASKED_AGAIN seconds, since that takes longer than a search.
+    A store is asked once in ASKED_AGAIN seconds, since that takes longer than a search, and after
+    each time that this process has published.
     """
     if isinstance(gallery.settings_path, ObjectPath):
-        return _stamp_in_store(str(gallery.settings_path), int(time.monotonic() // ASKED_AGAIN))
+        now = int(time.monotonic() // ASKED_AGAIN), gallery.published_here
+        return _stamp_in_store(str(gallery.settings_path), now)
     try:
         stat = gallery.settings_path.stat()
     except NotADirectoryError:
@@ -99,7 +101,7 @@ def stamp(gallery: Gallery) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=64)
-def _stamp_in_store(address: str, _: int) -> tuple[int, ...]:
+def _stamp_in_store(address: str, _: tuple[int, int]) -> tuple[int, ...]:
     try:
         stat = ObjectPath(address).stat()
     except FileNotFoundError:

@@ -16,7 +16,7 @@ from retrieval.errors import GalleryError, GalleryWriteError
 from retrieval.gallery import Gallery, store_lease
 from retrieval.gallery.store_lease import LEASE_NAME, WriterLease
 from retrieval.objects import ObjectPath
-from retrieval.retriever import Retriever
+from retrieval.retriever import Retriever, current
 from tests.conftest import Command
 from tests.objects.conftest import send
 from tests.samples import command_environment, command_line, picture
@@ -128,6 +128,18 @@ def test_a_gallery_in_a_store_answers_as_one_in_a_folder(
     remote.index(str(photos), reembed=True)
     assert remote.verify().ok
     assert not remote.gallery.is_being_written()
+
+
+def test_a_search_sees_at_once_what_its_own_process_has_removed(
+    bucket: ObjectPath, photos: ObjectPath, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(current, "ASKED_AGAIN", 1e9)
+    searched, writes = (Retriever(str(bucket / "g.imgret")) for _ in range(2))
+    writes.index(str(photos))
+    query = pictures / "class0" / "00.jpg"
+    assert searched.search(query, k=1)[0].path.name == "00.jpg"
+    writes.remove(str(photos / "class0"))
+    assert all(match.label != "class0" for match in searched.search(query, k=24))
 
 
 def test_the_index_of_a_version_is_fetched_once(
