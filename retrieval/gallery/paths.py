@@ -145,10 +145,21 @@ def is_from_root(stored: str) -> bool:
 
 def _is_gone(path: Path) -> bool:
     try:
-        if not holds_member(path):
-            path.lstat()
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        path.lstat()
+    except ValueError:
         return True
+    except (FileNotFoundError, NotADirectoryError):
+        return not _lies_inside(path)
     except OSError:
         return False
     return False
+
+
+def _lies_inside(path: Path) -> bool:
+    """Whether a path leads into a shard, or that cannot be told; False where the shard is gone."""
+    try:
+        return holds_member(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
