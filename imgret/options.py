@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from imgret.galleries import existing_gallery as existing_gallery
-from imgret.galleries import gallery_to_write as gallery_to_write
 from imgret.path_types import FileToWrite, FolderToWrite, GalleryPlace
 from imgret.ranges import DecimalNumber, WholeNumber
 from retrieval.suggestion import did_you_mean

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imgret.command import Command
+from imgret.galleries import existing_gallery
 from imgret.options import (
     OneOf,
-    existing_gallery,
     format_option,
     gallery_option,
     max_pixels_option,

@@ -9,9 +9,9 @@ import click
 
 from imgret.command import Command
 from imgret.exits import FOUND, NOTHING
+from imgret.galleries import existing_gallery
 from imgret.options import (
     OneOf,
-    existing_gallery,
     format_option,
     gallery_option,
     max_pixels_option,

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imgret.command import Command
+from imgret.galleries import existing_gallery
 from imgret.intervals import INTERVALS
 from imgret.options import (
     check_protocol,
-    existing_gallery,
     format_option,
     gallery_option,
     interval_option,

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from imgret.command import Command
-from imgret.options import existing_gallery, gallery_option
+from imgret.galleries import existing_gallery
+from imgret.options import gallery_option
 from imgret.path_types import FileToWrite
 from imgret.streams import tell
 from retrieval.text import counted

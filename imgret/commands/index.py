@@ -11,12 +11,12 @@ import click
 from imgret.command import Command
 from imgret.exits import ERROR, NOTHING
 from imgret.experiment import find_experiment
+from imgret.galleries import gallery_to_write
 from imgret.options import (
     checksum_option,
     engine_option,
     format_option,
     gallery_option,
-    gallery_to_write,
     max_pixels_option,
     settings_options,
     trust_option,

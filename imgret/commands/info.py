@@ -10,7 +10,8 @@ import click
 
 from imgret.command import Command
 from imgret.exits import FOUND, NOTHING
-from imgret.options import existing_gallery, format_option, gallery_option
+from imgret.galleries import existing_gallery
+from imgret.options import format_option, gallery_option
 from retrieval.text import counted
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ import click
 
 from imgret.command import Command
 from imgret.exits import NOTHING
-from imgret.options import PAGES, OneOf, existing_gallery, gallery_option, trust_option, trusted
+from imgret.galleries import existing_gallery
+from imgret.options import PAGES, OneOf, gallery_option, trust_option, trusted
 from imgret.path_types import FileToWrite
 from imgret.ranges import WholeNumber
 from imgret.streams import say

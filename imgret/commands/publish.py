@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imgret.command import Command
-from imgret.options import OneOf, existing_gallery, format_option, gallery_option
+from imgret.galleries import existing_gallery
+from imgret.options import OneOf, format_option, gallery_option
 from imgret.ranges import WholeNumber
 from imgret.streams import say
 from retrieval.text import counted

@@ -11,10 +11,10 @@ import click
 
 from imgret.command import Command, check_not_read
 from imgret.exits import ERROR, FOUND, NOTHING
+from imgret.galleries import existing_gallery
 from imgret.options import (
     WholeNumbers,
     engine_option,
-    existing_gallery,
     format_option,
     gallery_option,
     max_pixels_option,

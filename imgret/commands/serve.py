@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imgret.command import Command
-from imgret.options import OneOf, existing_gallery, trust_option, trusted
+from imgret.galleries import existing_gallery
+from imgret.options import OneOf, trust_option, trusted
 from imgret.path_types import FolderToWrite, GalleryPlace, NamedPath
 from imgret.ranges import WholeNumber
 from imgret.streams import say, tell

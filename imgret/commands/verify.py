@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from imgret.command import Command
-from imgret.options import existing_gallery, gallery_option, trust_option, trusted
+from imgret.galleries import existing_gallery
+from imgret.options import gallery_option, trust_option, trusted
 from imgret.streams import say, tell
 from retrieval.text import counted
 

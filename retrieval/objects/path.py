@@ -82,9 +82,12 @@ class ObjectPath(PosixPath):
         """The name inside the bucket; "" for the bucket."""
         return "/".join(self.parts[2:])
 
-    @property
-    def _store(self) -> Any:
-        return store_of(self.scheme, self.bucket)
+    @contextlib.contextmanager
+    def _asked(self) -> Iterator[Any]:
+        """Give the client of the bucket; what it raises becomes OSErrors of this path."""
+        store = store_of(self.scheme, self.bucket)
+        with said_as_os_errors(str(self)):
+            yield store
 
     @property
     def _prefix(self) -> str:
@@ -118,8 +121,7 @@ class ObjectPath(PosixPath):
 
     def facts(self) -> ObjectFacts:
         """Return size, time and etag of an object. Raises FileNotFoundError, OSError."""
-        store = self._store
-        with said_as_os_errors(str(self)):
+        with self._asked() as store:
             if not self.key:
                 raise FileNotFoundError
             return _facts(store.head(self.key))
@@ -160,8 +162,7 @@ class ObjectPath(PosixPath):
 
     def listed(self) -> tuple[list[ObjectFacts], list[str]]:
         """Return the objects and the names of the folders in a folder, each sorted by name."""
-        store = self._store
-        with said_as_os_errors(str(self)):
+        with self._asked() as store:
             found = store.list_with_delimiter(self._prefix or None)
         objects = [_facts(meta) for meta in found["objects"]]
         folders = [prefix.rstrip("/").rpartition("/")[2] for prefix in found["common_prefixes"]]
@@ -178,15 +179,13 @@ class ObjectPath(PosixPath):
 
     def all_below(self) -> Iterator[tuple[ObjectPath, ObjectFacts]]:
         """Give every object below, however deep."""
-        store = self._store
-        with said_as_os_errors(str(self)):
+        with self._asked() as store:
             for part in store.list(self._prefix or None):
                 for meta in part:
                     yield ObjectPath(f"{self.scheme}://{self.bucket}/{meta['path']}"), _facts(meta)
 
     def _has_any(self) -> bool:
-        store = self._store
-        with contextlib.suppress(BadKeyError), said_as_os_errors(str(self)):
+        with contextlib.suppress(BadKeyError), self._asked() as store:
             return any(len(part) > 0 for part in store.list(self._prefix or None, chunk_size=1))
         return True
 
@@ -197,8 +196,7 @@ class ObjectPath(PosixPath):
 
         Raises ValueError where it has more bytes than `most`, before they are fetched, and OSError.
         """
-        store = self._store
-        with said_as_os_errors(str(self)):
+        with self._asked() as store:
             if not self.key:
                 raise FileNotFoundError
             answer = store.get(self.key)
@@ -213,20 +211,17 @@ class ObjectPath(PosixPath):
 
     def read_start(self, length: int) -> bytes:
         """Read the first bytes of an object, at most so many."""
-        store = self._store
-        with said_as_os_errors(str(self)):
+        with self._asked() as store:
             return bytes(store.get(self.key, options={"range": (0, length)}).bytes())
 
     def read_range(self, start: int, length: int) -> bytes:
         """Read some bytes of an object."""
-        store = self._store
-        with said_as_os_errors(str(self)):
+        with self._asked() as store:
             return bytes(store.get_range(self.key, start=start, length=length)) if length else b""
 
     def parts_of_content(self, size: int) -> Iterator[bytes]:
         """Give an object in parts of about so many bytes, from its beginning to its end."""
-        store = self._store
-        with said_as_os_errors(str(self)):
+        with self._asked() as store:
             for part in store.get(self.key).stream(min_chunk_size=size):
                 yield bytes(part)
 
@@ -257,28 +252,25 @@ class ObjectPath(PosixPath):
         over: the etag of the object that it takes the place of, "" for none; None for whatever is
         there. Raises ObjectChangedError where that is not what is there.
         """
-        store = self._store
         how: Any = "overwrite" if over is None else {"e_tag": over} if over else "create"
-        with said_as_os_errors(str(self)):
+        with self._asked() as store:
             done = store.put(self.key, content, mode=how, use_multipart=False)
         return str(done["e_tag"] or "")
 
     def send(self, file: Path) -> None:
         """Write an object that has the content of a file on this machine, in parts."""
-        store = self._store
-        with said_as_os_errors(str(self)):
+        with self._asked() as store:
             store.put(self.key, file, chunk_size=PART_OF_OBJECT)
 
     def unlink(self, *_: Any, **__: Any) -> None:
         """Delete an object; stores do not tell whether it was there."""
-        store = self._store
-        with said_as_os_errors(str(self)):
+        with self._asked() as store:
             store.delete(self.key)
 
     def delete_below(self) -> None:
         """Delete an object, and every one below."""
-        store, keys = self._store, [path.key for path, _ in self.all_below()]
-        with said_as_os_errors(str(self)):
+        keys = [path.key for path, _ in self.all_below()]
+        with self._asked() as store:
             for start in range(0, len(keys), 1000):
                 store.delete(keys[start : start + 1000])
         if self.is_file():
