@@ -187,14 +187,20 @@ def _wait(address: str) -> None:
     raise TimeoutError(address)
 
 
-def _loaded(
-    script: Path, address: str, clients: int, seconds: int, process: subprocess.Popen[bytes]
-) -> Load:
+def sent_by_wrk(script: Path, address: str, clients: int, seconds: int) -> dict[str, int]:
+    """Send searches for so many seconds; what the script says came of them."""
     command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--timeout", "60s", "-s", str(script)]
     done = subprocess.run(
         [*command, f"{address}/v1/search"], capture_output=True, text=True, check=True
     )
-    found = json.loads(done.stdout[done.stdout.index('{"requests"') :])
+    found: dict[str, int] = json.loads(done.stdout[done.stdout.index('{"requests"') :])
+    return found
+
+
+def _loaded(
+    script: Path, address: str, clients: int, seconds: int, process: subprocess.Popen[bytes]
+) -> Load:
+    found = sent_by_wrk(script, address, clients, seconds)
     status = Path(f"/proc/{process.pid}/status").read_text()
     resident = 1024 * int(status.partition("VmRSS:")[2].split()[0])
     answered = found["requests"] - found["status"]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import subprocess
 import tempfile
 import time
 from pathlib import Path
 
 from benchmarks.photographs import CACHE, cifar_part
-from benchmarks.serving import QUICK_SECONDS, made_script, running_service, sent_pictures
+from benchmarks.serving import (
+    QUICK_SECONDS,
+    made_script,
+    running_service,
+    sent_by_wrk,
+    sent_pictures,
+)
 from benchmarks.table import Table
 from retrieval.retriever import Retriever
 
@@ -43,10 +47,7 @@ def measure(*, quick: bool) -> list[Table]:
             rows = 2 if quick else ROWS
             for _ in range(rows):
                 seconds = max(QUICK_SECONDS, round(60 * minutes / rows))
-                command = ["wrk", "-t1", f"-c{CLIENTS}", f"-d{seconds}s", "--timeout", "60s",
-                           "-s", str(script), f"{address}/v1/search"]  # fmt: skip
-                done = subprocess.run(command, capture_output=True, text=True, check=True)
-                found = json.loads(done.stdout[done.stdout.index('{"requests"') :])
+                found = sent_by_wrk(script, address, CLIENTS, seconds)
                 for place, key in enumerate(("requests", "status", "broken")):
                     total[place] += found[key]
                 passed = (time.monotonic() - began) / 60

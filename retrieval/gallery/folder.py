@@ -57,6 +57,14 @@ def find_gallery(start: Path) -> Path:
     )
 
 
+def unreached(place: Path, error: OSError) -> GalleryError:
+    """Return the error of a gallery whose store cannot be asked."""
+    return GalleryError(
+        f"{place} cannot be reached ({error.strerror or error}). Check the address, the network "
+        "and the credentials."
+    )
+
+
 class Gallery(PathsInGallery):
     """One gallery folder.
 
@@ -101,10 +109,7 @@ class Gallery(PathsInGallery):
                 f"You may not enter {self.path}. Get the right to, or name another --gallery."
             ) from error
         except OSError as error:
-            raise GalleryError(
-                f"{self.path} cannot be reached ({error.strerror or error}). Check the address, "
-                "the network and the credentials."
-            ) from error
+            raise unreached(self.path, error) from error
 
     def check_exists(self) -> None:
         """Raise GalleryError if there is no gallery here."""

@@ -12,6 +12,7 @@ from typing import Protocol
 from retrieval.errors import GalleryEmptyError, GalleryError
 from retrieval.gallery import Gallery, ImageTable, IndexState, Settings
 from retrieval.gallery.filter import INDEXED
+from retrieval.gallery.folder import unreached
 from retrieval.gallery.settings import read_text
 from retrieval.index import GrowingIndex
 from retrieval.objects import ObjectPath
@@ -107,10 +108,7 @@ def _stamp_in_store(address: str, _: tuple[int, int]) -> tuple[int, ...]:
     except FileNotFoundError:
         return ()
     except OSError as error:
-        raise GalleryError(
-            f"{address} cannot be reached ({error.strerror or error}). Check the address, the "
-            "network and the credentials."
-        ) from error
+        raise unreached(ObjectPath(address), error) from error
     return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
