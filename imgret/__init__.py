@@ -84,6 +84,7 @@ if TYPE_CHECKING:
     from retrieval.retriever.clusters import ClusterOrder, ClusterPage, ClusterStart
     from retrieval.retriever.duplicates.threshold import Threshold
     from retrieval.retriever.facets import SizeCount
+    from retrieval.retriever.left_out import LeftOut
     from retrieval.retriever.map import GalleryMap, Point
     from retrieval.settings import EmbeddingSettings, SearchSettings
 
@@ -120,6 +121,7 @@ _PLACES = {  # module -> the public names that are loaded from it on first use
     "retrieval.retriever.clusters": ["ClusterOrder", "ClusterPage", "ClusterStart"],
     "retrieval.retriever.duplicates.threshold": ["Threshold"],
     "retrieval.retriever.facets": ["SizeCount"],
+    "retrieval.retriever.left_out": ["LeftOut"],
     "retrieval.retriever.map": ["GalleryMap", "Point"],
     "retrieval.settings": ["EmbeddingSettings", "SearchSettings"],
 }  # fmt: skip
@@ -162,6 +164,7 @@ __all__ = [
     "ImgretError",
     "IndexEstimate",
     "IndexReport",
+    "LeftOut",
     "Match",
     "Measured",
     "Metric",

@@ -7,7 +7,6 @@ from pathlib import Path as FilePath
 from typing import Annotated, Any
 from urllib.parse import quote
 
-import numpy as np
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
@@ -38,6 +37,7 @@ from imgret.server.uploads import UploadWork, checked_label
 from retrieval.errors import GalleryError, ImageError
 from retrieval.files import delete
 from retrieval.retriever import GalleryImage, OpenGallery
+from retrieval.retriever.left_out import LeftOut
 from retrieval.text import advised, composed, visible
 
 TYPES = {
@@ -190,7 +190,7 @@ async def find_neighbours(
         def read() -> Any:
             return found.embeddings_of([id])[0]
 
-        embedding, own = await service.read(read), np.array([id], np.int64)
+        embedding, own = await service.read(read), LeftOut(ids=(id,))
         result = await service.search(found, embedding, k, own, {"where": where})
         matches = found_images(service, name, result)
         answer = SearchAnswer(

@@ -35,6 +35,7 @@ from imgret.server.work import Searched
 from retrieval.errors import ImageError
 from retrieval.refinement import Refinement
 from retrieval.retriever import GalleryImage, OpenGallery
+from retrieval.retriever.left_out import NONE_LEFT_OUT, LeftOut
 from retrieval.retriever.open_gallery import combined
 from retrieval.text import advised, visible
 
@@ -57,7 +58,7 @@ class _Asked:
     kind: Literal["picture", "id", "embedding", "url", "examples"]
     name: str
     embedding: np.ndarray | None = None
-    selves: np.ndarray | None = None
+    selves: LeftOut = NONE_LEFT_OUT
     error: str | None = None
 
 
@@ -200,24 +201,19 @@ async def _of_content(
         embedding = await service.embed(gallery, content, asked.crop)
     except ImageError as error:
         return replace(query, error=str(error))
-    selves = None
+    selves = NONE_LEFT_OUT
     if asked.exclude_self:
-        selves = await service.read(_copies, gallery, content)
+        selves = LeftOut(contents=(hashlib.sha256(content).hexdigest(),))
     return replace(query, embedding=embedding, selves=selves)
-
-
-def _copies(gallery: OpenGallery, content: bytes) -> np.ndarray:
-    return gallery.copies_of(hashlib.sha256(content).hexdigest(), len(content))
 
 
 def _of_ids(gallery: OpenGallery, asked: SearchBody) -> list[_Asked]:
     embeddings, images = gallery.embeddings_of(asked.ids), gallery.images(asked.ids)
     queries = []
     for id, embedding in zip(asked.ids, embeddings, strict=True):
-        selves = None
+        selves = NONE_LEFT_OUT
         if asked.exclude_self:
-            copies = gallery.copies_of(images[id].sha256, images[id].size)
-            selves = np.union1d(copies, [id])
+            selves = LeftOut(ids=(id,), contents=(images[id].sha256,))
         queries.append(_Asked("id", str(id), embedding, selves))
     return queries
 
@@ -228,9 +224,9 @@ def _moved(gallery: OpenGallery, asked: SearchBody, queries: Sequence[_Asked]) -
     examples = np.stack([_embedding_of(gallery, example) for example in given])
     weights = [e.weight for e in asked.positive] + [-e.weight for e in asked.negative]
     if not queries:
-        selves = None
+        selves = NONE_LEFT_OUT
         if asked.exclude_self:
-            selves = np.array([e.id for e in given if e.id is not None], np.int64)
+            selves = LeftOut(ids=tuple(e.id for e in given if e.id is not None))
         return [_Asked("examples", "", combined(None, examples, weights), selves)]
     return [
         query if query.embedding is None

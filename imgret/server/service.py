@@ -42,6 +42,7 @@ from retrieval.gallery import check_vacant
 from retrieval.images import Preprocessing, memory_needed
 from retrieval.loader import decode_in_time, default_workers
 from retrieval.retriever import GalleryInfo, OpenGallery, Retriever
+from retrieval.retriever.left_out import NONE_LEFT_OUT, LeftOut
 from retrieval.text import one_sentence
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ class Service:
         gallery: OpenGallery,
         embedding: np.ndarray,
         k: int,
-        excluded: np.ndarray | None = None,
+        excluded: LeftOut = NONE_LEFT_OUT,
         options: Mapping[str, Any] = MappingProxyType({}),
     ) -> Searched:
         """Search by a (d,) embedding, together with others that wait."""

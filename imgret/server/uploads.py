@@ -169,10 +169,10 @@ def _found(batch: Sequence[UploadWork]) -> dict[str, GalleryImage]:
     """What the gallery holds of some contents; nothing where it holds no image yet."""
     found: dict[str, GalleryImage] = {}
     with contextlib.suppress(GalleryError), batch[0].retriever.open() as gallery:
-        for work in batch:
-            images = gallery.images(gallery.copies_of(work.sha256, len(work.content)))
-            if images:
-                found[work.sha256] = images[min(images)]
+        copies = gallery.copies_of({work.sha256: len(work.content) for work in batch})
+        for sha256, ids in copies.items():
+            if images := gallery.images(ids):
+                found[sha256] = images[min(images)]
     return found
 
 

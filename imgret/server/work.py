@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from retrieval.retriever import GalleryImage, Match, OpenGallery
+from retrieval.retriever.left_out import NONE_LEFT_OUT, LeftOut
 
 if TYPE_CHECKING:
     from classify.predictor import Prediction, Predictor
 
 SEARCHED_AT_ONCE, LONG_AT_ONCE = 64, 8
 MANY_MATCHES = 200
-NO_IDS = np.empty(0, np.int64)
 
 Work = TypeVar("Work")
 
@@ -32,12 +32,12 @@ class EncodeWork:
 
 @dataclass(frozen=True)
 class SearchWork:
-    """A (d,) embedding to search by. excluded: ids that are no matches. options: of search()."""
+    """A (d,) embedding to search by. excluded: what is no match. options: of search()."""
 
     gallery: OpenGallery
     embedding: np.ndarray
     k: int
-    excluded: np.ndarray | None
+    excluded: LeftOut
     options: Mapping[str, Any]
 
     @property
@@ -93,10 +93,10 @@ def search_together(batch: Sequence[SearchWork]) -> list[Searched | Exception]:
 
 def _search_alike(pieces: Sequence[SearchWork]) -> Sequence[Searched]:
     gallery, k, options = pieces[0].gallery, pieces[0].k, pieces[0].options
-    excluded = [NO_IDS if piece.excluded is None else piece.excluded for piece in pieces]
+    excluded = [piece.excluded for piece in pieces]
     found = gallery.search(
         np.stack([piece.embedding for piece in pieces]), k,
-        excluded=excluded if any(map(len, excluded)) else None, **options,
+        excluded=excluded if any(out != NONE_LEFT_OUT for out in excluded) else None, **options,
     )  # fmt: skip
     ids = {match.id for matches in found for match in matches}
     images = gallery.images(np.array(sorted(ids), np.int64))

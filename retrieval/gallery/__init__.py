@@ -18,7 +18,6 @@ from retrieval.gallery.distinct import make_distinct
 from retrieval.gallery.filter import Filter
 from retrieval.gallery.folder import FOLDER_NAME, Gallery, find_gallery
 from retrieval.gallery.lease import read_one_state
-from retrieval.gallery.reader import FileIdentity
 from retrieval.gallery.remains import open_without_damaged
 from retrieval.gallery.rows import Row, facts_of, storable
 from retrieval.gallery.settings import IndexState, Settings
@@ -29,7 +28,6 @@ __all__ = [
     "FOLDER_NAME",
     "Block",
     "Column",
-    "FileIdentity",
     "Filter",
     "Gallery",
     "ImageTable",

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,15 +32,6 @@ COLUMNS_EMBEDDED = ("id", "embedding")
 ABSOLUTE = "^(/|[A-Za-z]:/|[a-z0-9]+://)"
 FOLDER_OF_A_PATH = "(?s)^.*/"
 _Rows = TypeVar("_Rows", pa.Table, pa.RecordBatch)
-
-
-@dataclass(frozen=True)
-class FileIdentity:
-    """What tells whether a row is of a file: its stored path, size in bytes and SHA-256, hex."""
-
-    path: str
-    size: int
-    sha256: str
 
 
 class TableReader:
@@ -249,29 +239,28 @@ class TableReader:
         found = self.columns(names, with_ids(ids.tolist()))
         return {row["id"]: row for row in found.to_pylist()}
 
-    def ids_of_files(self, files: Sequence[FileIdentity]) -> list[np.ndarray]:
-        """Return (n,) int64 ids of the rows with the path or the content of each file.
-
-        Hashes are read only where sizes are equal. All paths are read only for a file whose own row
-        is not among those; a path has one row.
-        """
+    def ids_of_paths(self, paths: Sequence[str]) -> dict[str, int]:
+        """Return the ids of the rows with these stored paths, by path."""
         import pyarrow.compute as pc
 
-        sizes = self.columns(["size"])["size"].to_numpy()
-        alike = np.flatnonzero(np.isin(sizes, [f.size for f in files]))
-        found: dict[str, list[int]] = {}
-        for sha256, path, id_ in self._identities_at(alike):
-            found.setdefault(sha256, []).append(id_)
-            found[path] = [id_]
-        if others := sorted({f.path for f in files if f.path} - found.keys()):
-            paths = self.columns(["path"])["path"]
-            passing = pc.is_in(paths, value_set=pa.array(others, pa.string()))
-            for _, path, id_ in self._identities_at(np.flatnonzero(passing.to_numpy())):
-                found[path] = [id_]
-        return [
-            np.unique(np.array([*found.get(f.path, ()), *found.get(f.sha256, ())], np.int64))
-            for f in files
-        ]
+        columns = self.columns(["id", "path"])
+        found = columns.filter(pc.is_in(columns["path"], value_set=pa.array(paths, pa.string())))
+        return dict(zip(found["path"].to_pylist(), found["id"].to_pylist(), strict=True))
+
+    def ids_of_contents(self, sizes: Mapping[str, int]) -> dict[str, list[int]]:
+        """Return the rising ids of the rows of some contents, by SHA-256; sizes: theirs, in bytes.
+
+        Hashes are read only where sizes are equal.
+        """
+        held = self.columns(["size"])["size"].to_numpy()
+        alike = np.flatnonzero(np.isin(held, [*sizes.values()]))
+        few, names = len(alike) <= FEW_OF * self.count(), ["sha256", "id"]
+        rows = self._rows_at(alike, names) if few else self.columns(names).take(alike)
+        found: dict[str, list[int]] = {sha256: [] for sha256 in sizes}
+        for sha256, id_ in zip(rows["sha256"].to_pylist(), rows["id"].to_pylist(), strict=True):
+            if sha256 in found:
+                found[sha256].append(id_)
+        return {sha256: sorted(ids) for sha256, ids in found.items()}
 
     def paths_below(self, folders: Sequence[str]) -> dict[int, str]:
         """Return ids and stored paths of the rows whose path is one of these or lies below one.
@@ -291,13 +280,6 @@ class TableReader:
             found = pc.or_(found, inside)
         below = columns.filter(found)
         return dict(zip(below["id"].to_pylist(), below["path"].to_pylist(), strict=True))
-
-    def _identities_at(self, places: np.ndarray) -> list[tuple[str, str, int]]:
-        """The hash, the path and the id of rows by their place in columns()."""
-        names = ["sha256", "path", "id"]
-        few = len(places) <= FEW_OF * self.count()
-        rows = self._rows_at(places, names) if few else self.columns(names).take(places)
-        return list(zip(*(rows[name].to_pylist() for name in names), strict=True))
 
     def batches(
         self, names: Sequence[str], where: Filter | None = INDEXED, rows: int = 4096

@@ -24,7 +24,6 @@ from retrieval.index.files import IndexFacts
 from retrieval.index.gathered import ReadVectors
 from retrieval.index.index import Index
 from retrieval.index.kind import EXACT_UP_TO, Kind, choose_kind
-from retrieval.index.search import without_excluded
 from retrieval.index.size import size_of_new
 
 __all__ = [
@@ -38,5 +37,4 @@ __all__ = [
     "ReadVectors",
     "choose_kind",
     "size_of_new",
-    "without_excluded",
 ]

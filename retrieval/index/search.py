@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -48,18 +48,3 @@ def threads_for(queries: int) -> Iterator[None]:
         yield
     finally:
         faiss.omp_set_num_threads(before)
-
-
-def without_excluded(
-    scores: np.ndarray, ids: np.ndarray, k: int, excluded: Sequence[np.ndarray] | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Keep the k best of (q, m) scores and ids, without those that a query leaves out."""
-    left_out = False
-    for row, none_of_it in enumerate(excluded or ()):
-        out = np.isin(ids[row], none_of_it)
-        scores[row, out], ids[row, out] = -np.inf, -1
-        left_out |= bool(out.any())
-    if left_out:
-        order = np.argsort(-scores, axis=1, kind="stable")
-        scores, ids = (np.take_along_axis(a, order, 1) for a in (scores, ids))
-    return scores[:, :k], ids[:, :k]

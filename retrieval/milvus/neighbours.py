@@ -11,7 +11,6 @@ import numpy as np
 
 from retrieval.errors import ArgumentError, GalleryChangedError
 from retrieval.gallery import Filter
-from retrieval.index import without_excluded
 from retrieval.milvus.collection import VECTOR, Published
 from retrieval.milvus.kinds import INDEXES, MOST_FOUND, RESCORED, search_parameters
 from retrieval.milvus.server import MilvusServer
@@ -129,24 +128,22 @@ class MilvusNeighbours:
         k: int,
         *,
         where: Filter | None = None,
-        excluded: Sequence[np.ndarray] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Find the k nearest of (q, d_out) transformed vectors, best first.
 
         Takes and returns what the Neighbours of a search do. Raises FilterError for a filter that
         only Lance can tell, and ArgumentError for more neighbours than a server gives.
         """
-        spare = max((len(ids) for ids in excluded), default=0) if excluded else 0
         expression = "" if where is None else where.to_milvus()
         passing = self._count(expression) if expression else self.ntotal
-        wanted = min(k + spare, passing)
+        wanted = min(k, passing)
         if wanted > MOST_FOUND:
             raise ArgumentError(
                 f"Milvus gives at most {MOST_FOUND:,} matches of a query, not {wanted:,}. Give a "
                 "smaller k, or search the gallery itself with --gallery PATH."
             )
-        scores = np.full((len(vectors), k + spare), -np.inf, np.float32)
-        ids = np.full((len(vectors), k + spare), -1, np.int64)
+        scores = np.full((len(vectors), k), -np.inf, np.float32)
+        ids = np.full((len(vectors), k), -1, np.int64)
         if wanted and len(vectors):
             fields = ROW_FIELDS if len(vectors) * wanted <= KEPT_UP_TO else ()
             near, found, rows = self._collection.search(
@@ -156,7 +153,7 @@ class MilvusNeighbours:
                 near, found = self._compared(vectors, wanted, expression or "id >= 0")
             scores[:, :wanted], ids[:, :wanted] = near, found
             self._keep(rows)
-        return without_excluded(scores, ids, k, excluded)
+        return scores, ids
 
     def vectors(self, ids: np.ndarray) -> np.ndarray:
         """Return the transformed vectors of ids of any shape, (..., d_out); zeros for id -1.

@@ -34,6 +34,7 @@ from retrieval.images import DEFAULT_MAX_PIXELS, decode, open_image
 from retrieval.progress import Progress
 from retrieval.retriever.altered import altered
 from retrieval.retriever.duplicates.threshold import estimate_threshold, neighbours_needed
+from retrieval.retriever.left_out import LeftOut
 from retrieval.retriever.publish import open_to_write
 from retrieval.retriever.snapshot import Snapshot
 from retrieval.retriever.usable import read_images
@@ -232,7 +233,7 @@ def _embeddings(
 
 def _tried(snapshot: Snapshot, same: np.ndarray, embeddings: np.ndarray, fold: int) -> Trials:
     """Versions of one picture asked twice: with it in the gallery, and without it."""
-    asked = [None, [same] * len(embeddings)]
+    asked = [None, [LeftOut(ids=same.tolist())] * len(embeddings)]
     return joined_trials([_found(snapshot, embeddings, same, left_out, fold) for left_out in asked])
 
 
@@ -256,7 +257,7 @@ def _found(
     snapshot: Snapshot,
     embeddings: np.ndarray,
     same: np.ndarray,
-    left_out: Sequence[np.ndarray] | None,
+    left_out: Sequence[LeftOut] | None,
     fold: int,
 ) -> Trials:
     depth = min(CONSIDERED, snapshot.index.ntotal)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from retrieval.gallery import Filter, ImageTable
-from retrieval.index import Allowed, GrowingIndex, ReadVectors, without_excluded
+from retrieval.index import Allowed, GrowingIndex, ReadVectors
 from retrieval.retriever.row_vectors import RowVectors
 from retrieval.retriever.snapshot import Snapshot
 
@@ -65,13 +65,10 @@ class FileNeighbours:
         k: int,
         *,
         where: Filter | None = None,
-        excluded: Sequence[np.ndarray] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Find the k nearest of (q, d_out) vectors; see Neighbours.search()."""
         allowed = None if where is None else self._allowed(where)
-        spare = max((len(ids) for ids in excluded), default=0) if excluded else 0
-        scores, ids = self.faiss.search_vectors(vectors, k + spare, allowed=allowed)
-        return without_excluded(scores, ids, k, excluded)
+        return self.faiss.search_vectors(vectors, k, allowed=allowed)
 
     def vectors(self, ids: np.ndarray) -> np.ndarray:
         """Return the transformed vectors of ids of any shape, (..., d_out); zeros for id -1.

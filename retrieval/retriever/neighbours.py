@@ -41,13 +41,12 @@ class Neighbours(Protocol):
         k: int,
         *,
         where: Filter | None = None,
-        excluded: Sequence[np.ndarray] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Find the k nearest of (q, d_out) transformed vectors, best first.
 
-        where: which images to search among. excluded: for each vector, the ids that are none of its
-        neighbours. Returns (q, k) float32 cosine similarities and (q, k) int64 ids, padded with
-        -inf and -1 where fewer than k pass. Raises FilterError for a filter that cannot be used.
+        where: which images to search among. Returns (q, k) float32 cosine similarities and (q, k)
+        int64 ids, padded with -inf and -1 where fewer than k pass. Raises FilterError for a filter
+        that cannot be used.
         """
 
     def vectors(self, ids: np.ndarray) -> np.ndarray:

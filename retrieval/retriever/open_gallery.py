@@ -12,7 +12,7 @@ import numpy as np
 from retrieval.arguments import whole
 from retrieval.encoder import Encoder, normalise
 from retrieval.errors import ArgumentError, QueryError
-from retrieval.gallery import FileIdentity, Filter, Settings, storable
+from retrieval.gallery import Filter, Settings, storable
 from retrieval.progress import Progress
 from retrieval.refinement import Refinement
 from retrieval.retriever.clusters import (
@@ -24,6 +24,7 @@ from retrieval.retriever.clusters import (
 )
 from retrieval.retriever.facets import Facets, facets_of
 from retrieval.retriever.image_list import ImageOrder, ImagePage, page_of
+from retrieval.retriever.left_out import LeftOut
 from retrieval.retriever.originals import GalleryImage, images_of, read_original
 from retrieval.retriever.results import Filters, Match, checked_filters
 from retrieval.retriever.snapshot import Snapshot
@@ -81,29 +82,29 @@ class OpenGallery:
                 raise QueryError(f"No image has the id {each}. Use one that a search has given.")
         return normalise(self.state.embeddings_at(np.array(ids, np.int64)))
 
-    def copies_of(self, sha256: str, size: int) -> np.ndarray:
-        """Return the (n,) int64 ids of the images of a content, by its hash and its bytes."""
-        return self.state.table.ids_of_files([FileIdentity("", size, sha256)])[0]
+    def copies_of(self, sizes: Mapping[str, int]) -> dict[str, list[int]]:
+        """Return the rising ids of the images of some contents, by SHA-256; sizes: in bytes."""
+        return self.state.table.ids_of_contents(sizes)
 
     def ids_of_paths(self, paths: Sequence[Path]) -> list[int | None]:
         """Return the id of the image at each path, None where it is not one of the gallery."""
         stored = [storable(self.state.gallery.stored(path)) for path in paths]
-        found = self.state.table.ids_of_files([FileIdentity(path, -1, "") for path in stored])
-        return [int(ids[0]) if len(ids) else None for ids in found]
+        found = self.state.table.ids_of_paths(stored)
+        return [found.get(path) for path in stored]
 
     def search(
         self,
         embeddings: np.ndarray,
         k: int,
         *,
-        excluded: Sequence[np.ndarray] | None = None,
+        excluded: Sequence[LeftOut] | None = None,
         expand: str | None = None,
         rerank: str | None = None,
         **filters: Unpack[Filters],
     ) -> list[list[Match]]:
         """Find the k images nearest to each of (n, d) unit embeddings, best first.
 
-        excluded: for each, the ids that are not its matches. expand, rerank: specs, by default
+        excluded: for each, what is not its match. expand, rerank: specs, by default
         the gallery's. Raises ArgumentError for a wrong argument.
         """
         own = self._settings

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -25,6 +24,7 @@ from retrieval.retriever import current
 from retrieval.retriever.batches import encode_batches
 from retrieval.retriever.encoders import EncoderChoice
 from retrieval.retriever.forked import Helper, in_own_process
+from retrieval.retriever.left_out import LeftOut
 from retrieval.retriever.queries import (
     Box,
     Query,
@@ -40,7 +40,7 @@ from retrieval.retriever.results import (
     check_names,
     checked_filters,
 )
-from retrieval.retriever.selves import as_files, identities, identity_of
+from retrieval.retriever.selves import as_files, of_any_file, own_file, own_files
 from retrieval.retriever.snapshot import Snapshot
 from retrieval.retriever.vectors import as_embeddings, fitting, unit_embeddings
 from retrieval.words import DEFAULT_TRANSFORM
@@ -115,9 +115,9 @@ class Searcher:
         k, crop, max_pixels = whole("k", k), region_of(crop), whole("max_pixels", max_pixels)
         queries = as_files(as_queries(query)) if exclude_self else as_queries(query)
 
-        def made(state: Snapshot) -> tuple[np.ndarray, list[np.ndarray] | None]:
+        def made(state: Snapshot) -> tuple[np.ndarray, list[LeftOut] | None]:
             embeddings = self._encoded(queries, self._encoder_of(state), crop, max_pixels)
-            selves = self._selves(state, queries) if exclude_self else None  # type: ignore[arg-type]
+            selves = own_files(self.gallery, queries) if exclude_self else None  # type: ignore[arg-type]
             return embeddings, selves
 
         found = self._search(made, k, **filters)
@@ -196,11 +196,11 @@ class Searcher:
         if not files:
             raise QueryError("A mean needs at least one image. Give one or more.")
 
-        def query(state: Snapshot) -> tuple[np.ndarray, list[np.ndarray] | None]:
+        def query(state: Snapshot) -> tuple[np.ndarray, list[LeftOut] | None]:
             encoder = self._encoder_of(state)
             embeddings = self._encoded(files, encoder, crop, max_pixels)
             mean = normalise(embeddings.mean(axis=0, keepdims=True))
-            selves = [np.concatenate(self._selves(state, files))] if exclude_self else None
+            selves = [of_any_file(own_files(self.gallery, files))] if exclude_self else None
             return mean, selves
 
         found = self._search(query, k, **filters)
@@ -330,13 +330,13 @@ class Searcher:
 
     def _search(
         self,
-        query: Callable[[Snapshot], tuple[np.ndarray, Sequence[np.ndarray] | None]],
+        query: Callable[[Snapshot], tuple[np.ndarray, Sequence[LeftOut] | None]],
         k: int,
         **filters: Unpack[Filters],
     ) -> list[list[Match]]:
         """The matches of embeddings that are made for the very state that is searched.
 
-        query: gives (n, d) unit embeddings and the ids that each leaves out, for a state.
+        query: gives (n, d) unit embeddings and what each leaves out, for a state.
         """
         chosen = checked_filters(filters)
 
@@ -363,8 +363,7 @@ class Searcher:
             return []
         selves = None
         if exclude_self:
-            read = [(item.file.path, item.size, item.sha256) for item, _ in good]
-            selves = state.table.ids_of_files([identity_of(self.gallery, *one) for one in read])
+            selves = [own_file(self.gallery, item.file.path, item.sha256) for item, _ in good]
         embeddings = np.stack([embedding for _, embedding in good])
         return self._found(state, embeddings, k, selves, filters)
 
@@ -373,7 +372,7 @@ class Searcher:
         state: Snapshot,
         embeddings: np.ndarray,
         k: int,
-        excluded: Sequence[np.ndarray] | None,
+        excluded: Sequence[LeftOut] | None,
         filters: dict[str, Any],
     ) -> list[list[Match]]:
         """Search a state, or the one that is published now if its embeddings are of one kind.
@@ -392,9 +391,3 @@ class Searcher:
                     f"{self.gallery.path} was embedded anew while it was searched. Run it again."
                 ) from None
             return now.search(embeddings, k, **asked)
-
-    def _selves(
-        self, state: Snapshot, files: Sequence[str | os.PathLike[str] | bytes]
-    ) -> list[np.ndarray]:
-        """For each query, a path or bytes, the ids of its own rows."""
-        return state.table.ids_of_files(identities(self.gallery, files))

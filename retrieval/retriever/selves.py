@@ -12,9 +12,10 @@ import numpy as np
 from PIL import Image
 
 from retrieval.errors import ImageError, QueryError
-from retrieval.gallery import FileIdentity, Gallery
+from retrieval.gallery import Gallery
 from retrieval.images import as_sent, read_bytes
 from retrieval.objects import place_of
+from retrieval.retriever.left_out import LeftOut
 
 
 def as_files(queries: Sequence[Any]) -> list[str | os.PathLike[str] | bytes]:
@@ -39,21 +40,26 @@ def _as_file(query: Any) -> str | os.PathLike[str] | bytes:
     return bytes(sent) if isinstance(sent, bytearray | memoryview) else sent
 
 
-def identities(
-    gallery: Gallery, files: Sequence[str | os.PathLike[str] | bytes]
-) -> list[FileIdentity]:
+def own_files(gallery: Gallery, files: Sequence[str | os.PathLike[str] | bytes]) -> list[LeftOut]:
     """Return what tells the rows of each file: of bytes the content alone. Raises ImageError."""
-    return [_identity(gallery, file) for file in files]
+    return [_own(gallery, file) for file in files]
 
 
-def _identity(gallery: Gallery, file: str | os.PathLike[str] | bytes) -> FileIdentity:
+def _own(gallery: Gallery, file: str | os.PathLike[str] | bytes) -> LeftOut:
     if isinstance(file, bytes):
-        return FileIdentity("", len(file), hashlib.sha256(file).hexdigest())
+        return LeftOut(contents=[hashlib.sha256(file).hexdigest()])
     path = place_of(file)
-    content = read_bytes(path)[0]
-    return identity_of(gallery, path, len(content), hashlib.sha256(content).hexdigest())
+    return own_file(gallery, path, hashlib.sha256(read_bytes(path)[0]).hexdigest())
 
 
-def identity_of(gallery: Gallery, path: Path, size: int, sha256: str) -> FileIdentity:
+def own_file(gallery: Gallery, path: Path, sha256: str) -> LeftOut:
     """Return what tells the rows of a file that was read: its place, or its content."""
-    return FileIdentity(gallery.stored(path.absolute()), size, sha256)
+    return LeftOut(paths=[gallery.stored(path.absolute())], contents=[sha256])
+
+
+def of_any_file(parts: Sequence[LeftOut]) -> LeftOut:
+    """Return what any of some files leaves out."""
+    return LeftOut(
+        paths=frozenset(path for part in parts for path in part.paths),
+        contents=frozenset(sha256 for part in parts for sha256 in part.contents),
+    )

@@ -15,6 +15,7 @@ from retrieval.gallery.settings import CalibrationState
 from retrieval.images import PictureFacts
 from retrieval.refinement import Refinement, k_reciprocal_distances, weighted_mean
 from retrieval.retriever.distinct import search_distinct
+from retrieval.retriever.left_out import Exclusion, LeftOut
 from retrieval.retriever.neighbours import Neighbours
 from retrieval.retriever.results import Match
 from retrieval.retriever.row_vectors import RowVectors
@@ -67,16 +68,16 @@ class Snapshot:
         min_confidence: float | None = None,
         prior_known: float | None = None,
         distinct: bool = False,
-        excluded: Sequence[np.ndarray] | None = None,
+        excluded: Sequence[LeftOut] | None = None,
         refinement: Refinement | None = None,
     ) -> list[list[Match]]:
         """Find the k nearest rows of each (d,) raw embedding, best first; fewer if fewer pass.
 
         where: which rows may be matches. min_confidence: least probability. prior_known: share of
         queries that have an answer, by default what the gallery was calibrated for. distinct: one
-        match for all copies of a picture. excluded: for each query, the ids that are not its
-        matches. refinement: by default the gallery's. Raises QueryError for min_confidence and
-        prior_known where the gallery has no calibration of this search.
+        match for all copies of a picture. excluded: for each query, what is not its match.
+        refinement: by default the gallery's. Raises QueryError for min_confidence and prior_known
+        where the gallery has no calibration of this search.
         """
         if distinct:
             deeper = partial(
@@ -122,13 +123,18 @@ class Snapshot:
         embeddings: np.ndarray,
         k: int,
         where: Filter | None = None,
-        excluded: Sequence[np.ndarray] | None = None,
+        excluded: Sequence[LeftOut] | None = None,
         refinement: Refinement | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Find (q, k) scores and ids of (q, d) raw embeddings; -inf and -1 for none."""
         refinement = refinement or self.settings.refinement
         vectors = self.index.transform(embeddings)
-        search = partial(self.index.search, where=where, excluded=excluded)
+        exclusion = Exclusion(excluded, self.index.rows) if excluded else None
+
+        def search(x: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+            find = partial(self.index.search, x, where=where)
+            return find(n) if exclusion is None else exclusion.search(find, n)
+
         expand, rerank = refinement.expand, refinement.rerank
         if expand:
             scores, ids = search(vectors, expand.n)

@@ -141,6 +141,15 @@ def test_looking_and_searching_read_a_few_columns(grown: Grown) -> None:
     assert max(read.values()) - compiled < 0.25 * grown.embeddings, read
 
 
+def test_leaving_a_stranger_out_reads_no_column(grown: Grown, tmp_path: Path) -> None:
+    stranger = tmp_path / "stranger.png"
+    picture(3).save(stranger)
+    fresh(grown).search(stranger)
+    query = counted(lambda: fresh(grown).search(stranger)).read
+    without = counted(lambda: fresh(grown).search(stranger, exclude_self=True)).read
+    assert without < query + 5 * ROWS, (without, query)
+
+
 def test_a_run_with_nothing_new_reads_no_embedding_and_writes_next_to_nothing(grown: Grown) -> None:
     reports = []
     cost = counted(lambda: reports.append(fresh(grown).index(grown.folder)))

@@ -11,6 +11,7 @@ import pytest
 
 from retrieval.errors import ArgumentError, ImageError, QueryError
 from retrieval.retriever import OpenGallery, Retriever
+from retrieval.retriever.left_out import LeftOut
 from retrieval.retriever.open_gallery import combined
 from tests.samples import picture, save_pictures
 
@@ -154,7 +155,7 @@ def test_a_picture_is_found_by_its_id_without_being_read(own: Retriever) -> None
         (found,) = gallery.search(gallery.embeddings_of([image.id]), 6)
         (others,) = gallery.search(
             gallery.embeddings_of([image.id]), 6,
-            excluded=[gallery.copies_of(image.sha256, image.size)],
+            excluded=[LeftOut(contents=[image.sha256])],
         )  # fmt: skip
         with pytest.raises(QueryError, match="No image has the id 5"):
             gallery.embeddings_of([image.id, 5])

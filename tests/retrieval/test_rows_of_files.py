@@ -1,4 +1,4 @@
-"""Which rows are of a file: those of its path, and those of its content."""
+"""Which rows are of a path, and which of a content."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval.gallery import FileIdentity, ImageTable, Row
+from retrieval.gallery import ImageTable, Row
 
 VECTOR = np.ones(4, np.float16)
 CONTENTS = [(10, "a" * 64), (10, "b" * 64), (20, "c" * 64), (30, "d" * 64)]  # sizes and hashes
@@ -41,39 +41,24 @@ def table(tmp_path_factory: pytest.TempPathFactory, rows: list[Row]) -> ImageTab
     return made
 
 
-FILES = st.builds(
-    lambda n, content: FileIdentity(f"p/{n}.jpg", *content),
-    st.integers(0, 45),
-    st.sampled_from([*CONTENTS, (10, "e" * 64), (50, "f" * 64)]),
-)
+ASKED = st.lists(st.sampled_from([*CONTENTS, (10, "e" * 64), (50, "f" * 64)]), max_size=5)
 
 
-@given(st.lists(FILES, max_size=5))
-@settings(max_examples=60, deadline=None)
-def test_they_are_those_that_a_look_at_each_row_finds(
-    table: ImageTable, rows: list[Row], files: list[FileIdentity]
+@given(ASKED)
+@settings(max_examples=30, deadline=None)
+def test_those_of_a_content_are_those_that_a_look_at_each_row_finds(
+    table: ImageTable, rows: list[Row], asked: list[tuple[int, str]]
 ) -> None:
-    expected = [
-        [r.id for r in rows if r.id != 105 and (r.path == f.path or r.sha256 == f.sha256)]
-        for f in files
-    ]
-    assert [ids.tolist() for ids in table.ids_of_files(files)] == expected
+    expected = {
+        sha256: [r.id for r in rows if r.id != 105 and r.sha256 == sha256] for _, sha256 in asked
+    }
+    assert table.ids_of_contents({sha256: size for size, sha256 in asked}) == expected
 
 
-def test_paths_are_read_only_for_a_file_that_its_size_does_not_find(
-    table: ImageTable, rows: list[Row], monkeypatch: pytest.MonkeyPatch
+@given(st.lists(st.integers(0, 45), max_size=5))
+@settings(max_examples=30, deadline=None)
+def test_each_path_has_the_id_of_its_row(
+    table: ImageTable, rows: list[Row], numbers: list[int]
 ) -> None:
-    read: list[str] = []
-    columns = type(table).columns
-
-    def recorded(self: ImageTable, names: list[str], *rest: object) -> object:
-        read.extend(names)
-        return columns(self, names, *rest)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(type(table), "columns", recorded)
-    monkeypatch.setattr("retrieval.gallery.reader.FEW_OF", 1)  # a quarter has that size
-    own = FileIdentity(rows[3].path, rows[3].size, rows[3].sha256)
-    assert 103 in table.ids_of_files([own])[0]
-    assert "path" not in read
-    assert table.ids_of_files([FileIdentity(rows[3].path, 77, "e" * 64)])[0].tolist() == [103]
-    assert "path" in read
+    expected = {f"p/{n}.jpg": 100 + n for n in numbers if n < 40 and n != 5}
+    assert table.ids_of_paths([f"p/{n}.jpg" for n in numbers]) == expected
