@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-PAIRS_FOUND = 0.995  # of the pairs of each score: so many are to lie in the cells that are searched
+PAIRS_FOUND = 0.996  # of the pairs of each score: so many are to lie in the cells that are searched
 FIRST_BIN, NEXT_BIN = 300, 1.15  # pairs of the highest scores, and times as many in the next bin
 BIN_WIDTH, LEAST_BIN = 0.03, 300  # of a bin at most, in scores, where that leaves enough pairs
 MOST_BINS, MOST_TEXT = 100, 4_000  # characters

@@ -63,7 +63,11 @@ def sent_file(answer: httpx.Response) -> Path:
 
 
 def longest_wait(client: httpx.Client, content: str, path: str) -> float:
-    """For how long others are not answered while this is."""
+    """For how long others are not answered while this is, at best: the machine has other work."""
+    return min(_longest_wait(client, content, path) for _ in range(4))
+
+
+def _longest_wait(client: httpx.Client, content: str, path: str) -> float:
     longest = 0.0
     with ThreadPoolExecutor(1) as thread:
         answer = thread.submit(client.post, path, content=content, headers=JSON)

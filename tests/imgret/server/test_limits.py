@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import socket
 import threading
@@ -81,7 +82,9 @@ def test_a_body_that_does_not_say_its_size_is_counted(stored: Path) -> None:
     with limited(stored, body=1000) as client:
         assert is_problem(client.post("/v1/search", content=endless(), headers=JSON), 413)
         sent = {"Content-Type": "multipart/form-data; boundary=x"}
-        assert is_problem(client.post("/v1/search", content=endless(), headers=sent), 413)
+        start = b'--x\r\nContent-Disposition: form-data; name="a"; filename="a"\r\n\r\n'
+        form = itertools.chain([start], endless())
+        assert is_problem(client.post("/v1/search", content=form, headers=sent), 413)
 
 
 def test_json_is_bounded_by_itself(stored: Path) -> None:
