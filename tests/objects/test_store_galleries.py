@@ -130,6 +130,17 @@ def test_a_gallery_in_a_store_answers_as_one_in_a_folder(
     assert not remote.gallery.is_being_written()
 
 
+def test_a_gallery_in_a_store_has_images_of_this_machine(
+    bucket: ObjectPath, pictures: Path
+) -> None:
+    remote = Retriever(str(bucket / "g.imgret"))
+    remote.index(pictures)
+    match = remote.search(pictures / "class0" / "00.jpg", k=1)[0]
+    assert (match.path, match.missing) == (pictures / "class0" / "00.jpg", False)
+    (pictures / "class0" / "00.jpg").unlink()
+    assert "gone: 1" in str(remote.verify().problems)
+
+
 def test_a_search_sees_at_once_what_its_own_process_has_removed(
     bucket: ObjectPath, photos: ObjectPath, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
