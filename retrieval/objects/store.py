@@ -22,6 +22,8 @@ RETRIES, RETRIED_FOR = 4, timedelta(seconds=60)
 METADATA = ("169.254.169.254", "metadata.google.internal")  # asked where there is nothing else
 NO_CREDENTIALS = "there are no credentials for this store"
 NO_PATH = "Encountered object with invalid path: "
+NO_KEY = "Could not parse path"  # how a ValueError of obstore begins
+ODD_KEY = "its key has a control character, or an empty part, . or ..; rename it"
 MOST_SAID = 300  # characters of what a store says
 
 
@@ -84,6 +86,10 @@ def said_as_os_errors(name: str) -> Iterator[None]:
         raise ObjectChangedError(errno.EEXIST, "another writer has changed it", name) from error
     except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
         raise PermissionError(errno.EACCES, "the store refuses the credentials", name) from error
+    except ValueError as error:  # also raised by who asks, as for an object that is too large
+        if not str(error).startswith(NO_KEY):
+            raise
+        raise OSError(errno.EINVAL, ODD_KEY, name) from error
     except exceptions.BaseError as error:
         said = _said(error)
         if said.startswith(NO_PATH):

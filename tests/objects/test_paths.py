@@ -79,6 +79,12 @@ def test_what_is_not_there_is_told_as_a_file_system_does(bucket: ObjectPath) -> 
         assert caught.value.filename == str(missing)
 
 
+def test_a_key_that_stores_do_not_take_is_one_sentence(bucket: ObjectPath) -> None:
+    for ask in (ObjectPath.stat, ObjectPath.read_bytes, ObjectPath.facts):
+        with pytest.raises(OSError, match="its key has a control character"):
+            ask(bucket / "a\x1b[31m.jpg")
+
+
 def test_an_object_is_swapped_only_for_the_one_that_was_read(bucket: ObjectPath) -> None:
     place = bucket / "state"
     first = place.put(b"1", over="")
