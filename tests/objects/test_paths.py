@@ -85,6 +85,20 @@ def test_a_key_that_stores_do_not_take_is_one_sentence(bucket: ObjectPath) -> No
             ask(bucket / "a\x1b[31m.jpg")
 
 
+def test_what_a_store_says_is_a_few_plain_words() -> None:
+    exceptions = pytest.importorskip("obstore.exceptions")
+    asked = "Generic S3 error: Error performing GET http://host/a - b.jpg in 670.12ms"
+    for said, expected in [
+        (f"{asked}, after 4 retries, max_retries: 4, retry_timeout: 60s  - Server returned non-2xx "
+         "status code: 503 Service Unavailable: \n\nDebug source:", "the store answers 503"),
+        (f"{asked} - HTTP error: error sending request", "the store does not answer: "),
+        ("Generic S3 error: HTTP error: request or response body error", "the answer of the store"),
+    ]:  # fmt: skip
+        with pytest.raises(OSError) as caught, clients.said_as_os_errors("a"):  # noqa: PT011
+            raise exceptions.GenericError(said)
+        assert str(caught.value.strerror).startswith(expected)
+
+
 def test_an_object_is_swapped_only_for_the_one_that_was_read(bucket: ObjectPath) -> None:
     place = bucket / "state"
     first = place.put(b"1", over="")
