@@ -343,7 +343,13 @@ def test_the_engine_of_the_workers_is_kept_with_the_gallery_where_it_is_another(
 
 @pytest.mark.parametrize(
     "asked",
-    [{"cluster": "slurm"}, {"cluster_workers": 2}, {"cluster": "processes", "cluster_workers": 0}],
+    [
+        {"cluster": "slurm"},
+        {"cluster": "ray://"},
+        {"cluster": "ray:// x"},
+        {"cluster_workers": 2},
+        {"cluster": "processes", "cluster_workers": 0},
+    ],
 )
 def test_a_wrong_cluster_is_refused(folder: Path, asked: dict[str, Any]) -> None:
     with pytest.raises(ArgumentError, match="Give"):
