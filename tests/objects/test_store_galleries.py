@@ -179,6 +179,25 @@ def test_the_index_of_a_version_is_fetched_once(
     assert Retriever(place).search(query)[0].path.name == "00.jpg"  # built again, of the rows
 
 
+def test_an_index_that_cannot_be_fetched_is_told_and_not_built_again(
+    bucket: ObjectPath, photos: ObjectPath, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = bucket / "g.imgret"
+    Retriever(str(place)).index(str(photos))
+    before = (place / "gallery.toml").facts().etag
+
+    def broken(_: ObjectPath, __: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setenv("IMGRET_CACHE", str(pictures.parent / "another"))
+    with monkeypatch.context() as patch:
+        patch.setattr(ObjectPath, "fetch", broken)
+        with pytest.raises(GalleryError, match=r"cannot be fetched .*No space left"):
+            Retriever(str(place)).search(pictures / "class0" / "00.jpg")
+    assert (place / "gallery.toml").facts().etag == before
+    assert Retriever(str(place)).search(pictures / "class0" / "00.jpg")
+
+
 def test_of_two_writers_one_is_told_of_the_other(
     bucket: ObjectPath, photos: ObjectPath, imgret: Command
 ) -> None:
