@@ -356,6 +356,17 @@ def test_a_wrong_cluster_is_refused(folder: Path, asked: dict[str, Any]) -> None
         Retriever(folder.parent / "g.imgret").index(folder, **asked)
 
 
+def test_what_is_done_is_told_once(tmp_path: Path) -> None:
+    folder = save_small(tmp_path / "p", *(f"{n:03}.png" for n in range(64)))
+    told: list[tuple[str, int, int | None]] = []
+    Retriever(folder.parent / "g.imgret").index(
+        folder, progress=lambda *news: told.append(news), **CLUSTER
+    )
+    encoding = [news for news in told if news[0] == "encoding"]
+    assert encoding[-1][1] == encoding[-1][2]
+    assert len(encoding) == len(set(encoding))
+
+
 def test_the_command_indexes_with_workers(folder: Path, imgret: Command) -> None:
     done = imgret("index", "p", "--cluster", "processes", "--cluster-workers", 2)
     assert (done.returncode, done.stdout.split()[:2]) == (0, ["added", str(PICTURES + 1)])
