@@ -16,6 +16,7 @@ from retrieval.arguments import path_of
 from retrieval.errors import ArgumentError
 from retrieval.objects import ObjectChangedError, ObjectPath, place_of
 from retrieval.objects import store as clients
+from retrieval.text import remedy
 
 NAMES = st.text(min_size=1, max_size=20).filter(
     lambda name: "/" not in name and "\0" not in name and name not in (".", "..")
@@ -156,4 +157,5 @@ def test_a_store_that_cannot_be_reached_is_one_sentence(
     monkeypatch.setattr(clients, "RETRIES", 0)
     with pytest.raises(OSError, match=r"Connection refused|error sending request") as caught:
         ObjectPath("s3://elsewhere/a").stat()
+    assert remedy(caught.value).startswith("Check the address and the network")
     assert "\n" not in str(caught.value.strerror)

@@ -356,7 +356,8 @@ def test_a_wrong_cluster_is_refused(folder: Path, asked: dict[str, Any]) -> None
         Retriever(folder.parent / "g.imgret").index(folder, **asked)
 
 
-def test_what_is_done_is_told_once(tmp_path: Path) -> None:
+def test_what_is_done_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crew, "MOST_IN_PART", 32)
     folder = save_small(tmp_path / "p", *(f"{n:03}.png" for n in range(64)))
     told: list[tuple[str, int, int | None]] = []
     Retriever(folder.parent / "g.imgret").index(
