@@ -53,6 +53,7 @@ _REMEDIES = {
     errno.EISDIR: "Name a file, not a folder.",
 }
 _OTHERWISE = "Check the disk, or name another place."
+_OTHERWISE_IN_A_STORE = "Check the address and the network, and run the same command again."
 
 
 MOST_PARTS = 64  # of a key in TOML, with dots in between
@@ -164,7 +165,8 @@ def remedy(error: BaseException) -> str:
     number = getattr(error, "errno", None)
     if number is None and (found := _OS_ERROR.search(str(error))):
         number = int(next(filter(None, found.groups())))
-    return _REMEDIES.get(number or 0, _OTHERWISE)
+    of_store = "://" in str(getattr(error, "filename", None) or "")
+    return _REMEDIES.get(number or 0, _OTHERWISE_IN_A_STORE if of_store else _OTHERWISE)
 
 
 def _escaped(character: str) -> str:

@@ -18,11 +18,15 @@ from retrieval.objects import ObjectPath
 KEPT_FOR = 24 * 3600  # seconds that a file of an older version stays after it was last opened
 
 
+class IndexNotFetchedError(GalleryError):
+    """An index file of a store is there, and cannot be brought to this machine."""
+
+
 def fetched(file: ObjectPath, table: str, facts: Mapping[str, object]) -> Path:
     """Return the file on this machine that holds an object of a table's index; fetch it once.
 
     facts: what was published of it, its "bytes" and the SHA-256 of all of it. Raises GalleryError
-    where the object is gone, or is another one.
+    where the object is gone, or is another one, and IndexNotFetchedError, as without a network.
     """
     folder = _folder_of(file.parent, table)
     local = folder / file.name
@@ -32,8 +36,12 @@ def fetched(file: ObjectPath, table: str, facts: Mapping[str, object]) -> Path:
             with replaced(local, durable=False) as made:
                 file.fetch(made)
                 _check(file, made, facts)
-        except OSError as error:
+        except FileNotFoundError as error:
             raise GalleryError(
+                f"{file} is not there. Run `imgret verify --repair`, which builds it again."
+            ) from error
+        except OSError as error:
+            raise IndexNotFetchedError(
                 f"{file} cannot be fetched to {folder} ({error.strerror or error}). Check the "
                 "network, and the space on this disk."
             ) from error

@@ -56,7 +56,9 @@ class PathsInGallery:
         if is_address(stored):
             return self._object(stored)
         path = Path(stored)
-        if not path.is_absolute() and ".." in path.parts:
+        if path.is_absolute():  # on this machine, also where the gallery is in a store
+            return path
+        if ".." in path.parts:
             raise GalleryError(
                 f"{self.path} holds the path {stored!r}, which leaves its folder. Index the images "
                 "into a new gallery."

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import lru_cache
@@ -18,11 +19,20 @@ from retrieval.libraries import how_to_install, is_installed
 
 SCHEMES = ("s3", "gs", "az")
 TIMEOUT = "60s"  # of one request
-RETRIES, RETRIED_FOR = 4, timedelta(seconds=60)
+RETRIES, RETRIED_FOR = 5, timedelta(seconds=60)
+WAITS_FIRST = timedelta(seconds=0.5)  # a store that is asked too often says 503 for some seconds
 METADATA = ("169.254.169.254", "metadata.google.internal")  # asked where there is nothing else
 NO_CREDENTIALS = "there are no credentials for this store"
 NO_PATH = "Encountered object with invalid path: "
+NO_KEY = "Could not parse path"  # how a ValueError of obstore begins
+ODD_KEY = "its key has a control character, or an empty part, . or ..; rename it"
 MOST_SAID = 300  # characters of what a store says
+_REQUEST = re.compile(r"^Generic \w+ error: (?:Error performing .* in [\d.]+\w+(?:, .*)? +- )?")
+_IN_PLAIN_WORDS = {
+    "Server returned non-2xx status code: ": "the store answers ",
+    "HTTP error: error sending request": "the store does not answer: error sending request",
+    "HTTP error: request or response body error": "the answer of the store breaks off",
+}
 
 
 class BadKeyError(OSError):
@@ -46,7 +56,11 @@ def store_of(scheme: str, bucket: str) -> Any:
         return from_url(
             f"{scheme}://{bucket}",
             client_options={"timeout": TIMEOUT, "allow_http": _allows_http()},
-            retry_config={"max_retries": RETRIES, "retry_timeout": RETRIED_FOR},
+            retry_config={
+                "max_retries": RETRIES,
+                "retry_timeout": RETRIED_FOR,
+                "backoff": {"init_backoff": WAITS_FIRST, "max_backoff": RETRIED_FOR / 4, "base": 2},
+            },
             **_credentials(scheme),
         )
     except (BaseError, ValueError) as error:
@@ -84,11 +98,15 @@ def said_as_os_errors(name: str) -> Iterator[None]:
         raise ObjectChangedError(errno.EEXIST, "another writer has changed it", name) from error
     except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
         raise PermissionError(errno.EACCES, "the store refuses the credentials", name) from error
+    except ValueError as error:  # also raised by who asks, as for an object that is too large
+        if not str(error).startswith(NO_KEY):
+            raise
+        raise OSError(errno.EINVAL, ODD_KEY, name) from error
     except exceptions.BaseError as error:
         said = _said(error)
         if said.startswith(NO_PATH):
             raise BadKeyError(errno.EINVAL, f"{said[len(NO_PATH) :]}; rename it", name) from error
-        if any(place in said for place in METADATA):
+        if any(place in str(error) for place in METADATA):
             raise PermissionError(errno.EACCES, NO_CREDENTIALS, name) from error
         if "404 Not Found" in said:
             raise FileNotFoundError(errno.ENOENT, "there is no such bucket", name) from error
@@ -96,7 +114,13 @@ def said_as_os_errors(name: str) -> Iterator[None]:
 
 
 def _said(error: BaseException) -> str:
-    """What a store says in one line; obstore adds the whole of Rust's error below the first."""
+    """What a store says in one line; obstore adds the whole of Rust's error below the first.
+
+    Addresses and times are left out: they differ each time, and the place is named beside it.
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = lines[0] if lines else type(error).__name__
-    return said.partition(": <?xml")[0][:MOST_SAID]
+    said = _REQUEST.sub("", said.partition(": <?xml")[0])
+    for theirs, ours in _IN_PLAIN_WORDS.items():
+        said = said.replace(theirs, ours)
+    return said.strip().rstrip(":")[:MOST_SAID]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from retrieval.arguments import whole
@@ -9,6 +10,7 @@ from retrieval.errors import ArgumentError
 
 PROCESSES, RAY = "processes", "ray"
 MOST_WORKERS_ASKED = 1 << 12
+_ADDRESS = re.compile(rf"{RAY}://[^\s/?#]*[^\s/?#:](:\d{{1,5}})?/?")
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class ClusterAsked:
             if workers is not None:
                 raise ArgumentError("cluster_workers belongs to cluster. Give both, or neither.")
             return None
-        if kind not in (PROCESSES, RAY) and not str(kind).startswith(f"{RAY}://"):
+        if kind not in (PROCESSES, RAY) and not _ADDRESS.fullmatch(str(kind)):
             raise ArgumentError(f"cluster is {kind!r}. Give processes, ray or ray://HOST:PORT.")
         if workers is not None:
             workers = whole("cluster_workers", workers, most=MOST_WORKERS_ASKED)

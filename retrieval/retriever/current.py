@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import Protocol
 
 from retrieval.errors import GalleryEmptyError, GalleryError
 from retrieval.gallery import Gallery, ImageTable, IndexState, Settings
+from retrieval.gallery.fetched import IndexNotFetchedError
 from retrieval.gallery.filter import INDEXED
 from retrieval.gallery.folder import unreached
 from retrieval.gallery.settings import read_text
@@ -129,10 +129,8 @@ def open_indexed(gallery: Gallery) -> tuple[ImageTable, GrowingIndex, Settings]:
     while True:
         seen = stamp(gallery)
         settings, table = gallery.settings(), gallery.open_table()
-        state = gallery.index_state(settings, table)
-        if state is not None:
-            with contextlib.suppress(GalleryError):
-                return open_published(gallery, state, settings)
+        if (found := _open_sound(gallery, settings, table)) is not None:
+            return found
         if stamp(gallery) == seen:  # else a writer has published anew, and taken away what we read
             break
     usable = table.count(INDEXED)
@@ -151,6 +149,21 @@ def open_indexed(gallery: Gallery) -> tuple[ImageTable, GrowingIndex, Settings]:
     if settings.index is None:
         raise _nothing_in(gallery)
     return open_published(gallery, settings.index, settings)
+
+
+def _open_sound(
+    gallery: Gallery, settings: Settings, table: ImageTable
+) -> tuple[ImageTable, GrowingIndex, Settings] | None:
+    """Open what is published; None where that is nothing, or is damaged."""
+    state = gallery.index_state(settings, table)
+    if state is None:
+        return None
+    try:
+        return open_published(gallery, state, settings)
+    except IndexNotFetchedError:  # it is sound, and to read all rows instead would be more to fetch
+        raise
+    except GalleryError:
+        return None
 
 
 def _nothing_in(gallery: Gallery) -> GalleryEmptyError:

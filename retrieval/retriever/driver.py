@@ -94,6 +94,7 @@ class _Driver:
     ) -> None:
         self._tasks, self._writer, self._proof = tasks, writer, proof
         self._progress, self._done = reading.progress, 0
+        self._told = -1
         self._of_workers: EngineProof | None = None
         self._partly: dict[Part, int] = {}
         self._held = _Held()
@@ -191,9 +192,10 @@ class _Driver:
             self._writer.take(self._tasks[odd.place], odd.loaded, odd.embedding)
 
     def _tell(self) -> None:
-        if self._progress:
-            done = self._done + sum(self._partly.values())
+        done = self._done + sum(self._partly.values())
+        if self._progress and done != self._told:
             self._progress("encoding", done, len(self._tasks))
+        self._told = done
 
 
 class _Held:

@@ -131,6 +131,7 @@ class _Join:
             outer, slash, name = root.rpartition("/")
             self._roots_in[outer + slash].add(name)
         self._seen = bytearray(len(rows))  # 1 at the place of each row that was found
+        self._new: set[str] = set()  # paths that were found and have no row
         self._unread: list[str] = []
         self._found = 0
         # Files that are given by name come one by one, mostly from the same folder.
@@ -156,6 +157,8 @@ class _Join:
             self._tell()
             name = file.name if file.error is None else storable(file.name)
             place, label = places.get(name), label_of(file.name)
+            if self._is_found(prefix + name, place):
+                continue
             if file.label is not None and self._labels.by_folder:
                 label = file.label or None
             if place is not None and self._is_kept(place):
@@ -179,6 +182,15 @@ class _Join:
             for name, place in rows.places_in(prefix).items():
                 if not seen[place] and (below or name in given):
                     self.plan.gone[prefix + name] = rows.row(place)
+
+    def _is_found(self, path: str, place: int | None) -> bool:
+        """Whether a path was found before in this run, as what two lists name may be."""
+        if place is not None:
+            return bool(self._seen[place])
+        if path in self._new:
+            return True
+        self._new.add(path)
+        return False
 
     def _needs_nothing(self, place: int, file: FoundFile, label: str | None) -> bool:
         """Whether a row is that of the file as it is; its label is all that may change then."""

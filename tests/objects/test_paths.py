@@ -16,6 +16,7 @@ from retrieval.arguments import path_of
 from retrieval.errors import ArgumentError
 from retrieval.objects import ObjectChangedError, ObjectPath, place_of
 from retrieval.objects import store as clients
+from retrieval.text import remedy
 
 NAMES = st.text(min_size=1, max_size=20).filter(
     lambda name: "/" not in name and "\0" not in name and name not in (".", "..")
@@ -79,6 +80,26 @@ def test_what_is_not_there_is_told_as_a_file_system_does(bucket: ObjectPath) -> 
         assert caught.value.filename == str(missing)
 
 
+def test_a_key_that_stores_do_not_take_is_one_sentence(bucket: ObjectPath) -> None:
+    for ask in (ObjectPath.stat, ObjectPath.read_bytes, ObjectPath.facts):
+        with pytest.raises(OSError, match="its key has a control character"):
+            ask(bucket / "a\x1b[31m.jpg")
+
+
+def test_what_a_store_says_is_a_few_plain_words() -> None:
+    exceptions = pytest.importorskip("obstore.exceptions")
+    asked = "Generic S3 error: Error performing GET http://host/a - b.jpg in 670.12ms"
+    for said, expected in [
+        (f"{asked}, after 4 retries, max_retries: 4, retry_timeout: 60s  - Server returned non-2xx "
+         "status code: 503 Service Unavailable: \n\nDebug source:", "the store answers 503"),
+        (f"{asked} - HTTP error: error sending request", "the store does not answer: "),
+        ("Generic S3 error: HTTP error: request or response body error", "the answer of the store"),
+    ]:  # fmt: skip
+        with pytest.raises(OSError) as caught, clients.said_as_os_errors("a"):  # noqa: PT011
+            raise exceptions.GenericError(said)
+        assert str(caught.value.strerror).startswith(expected)
+
+
 def test_an_object_is_swapped_only_for_the_one_that_was_read(bucket: ObjectPath) -> None:
     place = bucket / "state"
     first = place.put(b"1", over="")
@@ -136,4 +157,5 @@ def test_a_store_that_cannot_be_reached_is_one_sentence(
     monkeypatch.setattr(clients, "RETRIES", 0)
     with pytest.raises(OSError, match=r"Connection refused|error sending request") as caught:
         ObjectPath("s3://elsewhere/a").stat()
+    assert remedy(caught.value).startswith("Check the address and the network")
     assert "\n" not in str(caught.value.strerror)

@@ -130,6 +130,17 @@ def test_a_gallery_in_a_store_answers_as_one_in_a_folder(
     assert not remote.gallery.is_being_written()
 
 
+def test_a_gallery_in_a_store_has_images_of_this_machine(
+    bucket: ObjectPath, pictures: Path
+) -> None:
+    remote = Retriever(str(bucket / "g.imgret"))
+    remote.index(pictures)
+    match = remote.search(pictures / "class0" / "00.jpg", k=1)[0]
+    assert (match.path, match.missing) == (pictures / "class0" / "00.jpg", False)
+    (pictures / "class0" / "00.jpg").unlink()
+    assert "gone: 1" in str(remote.verify().problems)
+
+
 def test_a_search_sees_at_once_what_its_own_process_has_removed(
     bucket: ObjectPath, photos: ObjectPath, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +177,25 @@ def test_the_index_of_a_version_is_fetched_once(
     (bucket / "g.imgret" / name).write_bytes(bytes(content))
     monkeypatch.setenv("IMGRET_CACHE", str(pictures.parent / "third"))
     assert Retriever(place).search(query)[0].path.name == "00.jpg"  # built again, of the rows
+
+
+def test_an_index_that_cannot_be_fetched_is_told_and_not_built_again(
+    bucket: ObjectPath, photos: ObjectPath, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = bucket / "g.imgret"
+    Retriever(str(place)).index(str(photos))
+    before = (place / "gallery.toml").facts().etag
+
+    def broken(_: ObjectPath, __: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setenv("IMGRET_CACHE", str(pictures.parent / "another"))
+    with monkeypatch.context() as patch:
+        patch.setattr(ObjectPath, "fetch", broken)
+        with pytest.raises(GalleryError, match=r"cannot be fetched .*No space left"):
+            Retriever(str(place)).search(pictures / "class0" / "00.jpg")
+    assert (place / "gallery.toml").facts().etag == before
+    assert Retriever(str(place)).search(pictures / "class0" / "00.jpg")
 
 
 def test_of_two_writers_one_is_told_of_the_other(

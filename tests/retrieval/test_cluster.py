@@ -343,11 +343,29 @@ def test_the_engine_of_the_workers_is_kept_with_the_gallery_where_it_is_another(
 
 @pytest.mark.parametrize(
     "asked",
-    [{"cluster": "slurm"}, {"cluster_workers": 2}, {"cluster": "processes", "cluster_workers": 0}],
+    [
+        {"cluster": "slurm"},
+        {"cluster": "ray://"},
+        {"cluster": "ray:// x"},
+        {"cluster_workers": 2},
+        {"cluster": "processes", "cluster_workers": 0},
+    ],
 )
 def test_a_wrong_cluster_is_refused(folder: Path, asked: dict[str, Any]) -> None:
     with pytest.raises(ArgumentError, match="Give"):
         Retriever(folder.parent / "g.imgret").index(folder, **asked)
+
+
+def test_what_is_done_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crew, "MOST_IN_PART", 32)
+    folder = save_small(tmp_path / "p", *(f"{n:03}.png" for n in range(64)))
+    told: list[tuple[str, int, int | None]] = []
+    Retriever(folder.parent / "g.imgret").index(
+        folder, progress=lambda *news: told.append(news), **CLUSTER
+    )
+    encoding = [news for news in told if news[0] == "encoding"]
+    assert encoding[-1][1] == encoding[-1][2]
+    assert len(encoding) == len(set(encoding))
 
 
 def test_the_command_indexes_with_workers(folder: Path, imgret: Command) -> None:

@@ -101,8 +101,9 @@ def read_member(path: Path, etag: str | None = None) -> tuple[bytes, str]:
     if etag is None:
         found = member_of(path)
     else:
-        shard = next((above for above in path.parents if is_shard(above)), None)
-        found = None if shard is None else (shard, _inside(path, shard))
+        shards = [above for above in path.parents if is_shard(above)]
+        one = (shards[0], _inside(path, shards[0])) if len(shards) == 1 else None
+        found = one or member_of(path)  # which asks the disk
     if found is None:
         raise NotInsideError
     shard, name = found

@@ -6,7 +6,9 @@ text, or a number whose name stands in the file's metadata (ClassLabel).
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,12 +19,14 @@ import pyarrow.parquet as pq
 from retrieval.errors import ImageError
 from retrieval.images.shards.table import MemberPlace, ShardTable
 from retrieval.objects import ObjectPath
+from retrieval.text import one_sentence
 
 IMAGE_COLUMNS, LABEL_COLUMNS = (
     ("image", "img", "jpg", "png", "picture"),
     ("label", "labels", "class"),
 )
 MOST_ROWS = 50_000_000
+NO_PARQUET = "it is no Parquet that can be read"
 GROUPS_KEPT = 2
 MOST_OF_A_GROUP = 1 << 31  # bytes
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
@@ -30,16 +34,33 @@ PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".
 
 def open_parquet(path: Path) -> pq.ParquetFile:
     """Open a file of Parquet. Raises ImageError for what is none, and OSError."""
-    try:
-        source: Any = path.seekable() if isinstance(path, ObjectPath) else path
+    source: Any = path.seekable() if isinstance(path, ObjectPath) else path
+    with _damage_as_image_errors():
         return pq.ParquetFile(source)
-    except pa.ArrowException as error:
-        raise ImageError(f"it is no Parquet that can be read ({error})") from error
+
+
+def readable_batches(file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Give some columns of a file, a part at a time. Raises ImageError for a damaged one."""
+    with _damage_as_image_errors():
+        yield from file.iter_batches(columns=columns)
+
+
+@contextlib.contextmanager
+def _damage_as_image_errors() -> Iterator[None]:
+    """Turn what Arrow and Parquet say of a file into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None:  # of the system; Arrow's have no number
+            raise
+        raise ImageError(f"{NO_PARQUET} ({one_sentence(error)})") from error
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise ImageError(f"{NO_PARQUET} ({one_sentence(error)})") from error
 
 
 def image_column(schema: pa.Schema) -> str | None:
     """Return the name of the column of images: a struct of bytes and path, or plain bytes."""
-    structs = [f.name for f in schema if pa.types.is_struct(f.type) and _has_bytes(f.type)]
+    structs = [f.name for f in schema if _has_bytes(f.type)]
     plain = [
         f.name for f in schema
         if (pa.types.is_binary(f.type) or pa.types.is_large_binary(f.type))
@@ -47,6 +68,11 @@ def image_column(schema: pa.Schema) -> str | None:
     ]  # fmt: skip
     found = [*structs, *plain]
     return next((name for name in IMAGE_COLUMNS if name in found), found[0] if found else None)
+
+
+def text_columns(schema: pa.Schema) -> list[str]:
+    """Return the names of the columns that hold text."""
+    return [f.name for f in schema if _is_text(f.type) or pa.types.is_dictionary(f.type)]
 
 
 def read_dataset_table(path: Path) -> ShardTable:
@@ -62,12 +88,18 @@ def read_dataset_table(path: Path) -> ShardTable:
     names = _class_names(schema, labelled)
     places: dict[str, MemberPlace] = {}
     labels: dict[str, str | None] = {}
-    has_path = pa.types.is_struct(schema.field(column).type)
+    has_path = _is_text(_field(schema.field(column).type, "path"))
     wanted = [*([f"{column}.path"] if has_path else []), *([labelled] if labelled else [])]
+    if not wanted:
+        rows = [f"{row:09}" for row in range(file.metadata.num_rows)]
+        return ShardTable(
+            {name: MemberPlace(row, -1) for row, name in enumerate(rows)}, dict.fromkeys(rows)
+        )
     row = 0
-    for batch in file.iter_batches(columns=wanted or None):
-        given = _paths(batch, column) if has_path else [None] * len(batch)
-        told = batch[labelled].to_pylist() if labelled else [None] * len(batch)
+    for batch in readable_batches(file, wanted):
+        with _damage_as_image_errors():
+            given = _paths(batch, column) if has_path else [None] * len(batch)
+            told = batch[labelled].to_pylist() if labelled else [None] * len(batch)
         for path_inside, label in zip(given, told, strict=True):
             name = f"{row:09}{_suffix(path_inside)}"
             places[name] = MemberPlace(row, -1)
@@ -106,11 +138,24 @@ def _group(name: str, stamp: str, path: Path, group: int) -> pa.ChunkedArray:
     file, column = open_parquet(path), _groups_of(name, stamp, path)[1]
     if file.metadata.row_group(group).total_byte_size > MOST_OF_A_GROUP:
         raise ImageError("a row group of its file has more than 2 GB; write it with smaller ones")
-    return file.read_row_group(group, columns=[column])[column]
+    with _damage_as_image_errors():
+        return file.read_row_group(group, columns=[column])[column]
 
 
-def _has_bytes(kind: pa.StructType) -> bool:
-    return any(kind.field(n).name == "bytes" for n in range(kind.num_fields))
+def _has_bytes(kind: pa.DataType) -> bool:
+    held = _field(kind, "bytes")
+    return held is not None and (pa.types.is_binary(held) or pa.types.is_large_binary(held))
+
+
+def _is_text(kind: pa.DataType | None) -> bool:
+    return kind is not None and (pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _field(kind: pa.DataType, name: str) -> pa.DataType | None:
+    """The type of a field of a struct; None where it has none of that name."""
+    if not pa.types.is_struct(kind):
+        return None
+    return next((f.type for f in map(kind.field, range(kind.num_fields)) if f.name == name), None)
 
 
 def _paths(batch: pa.RecordBatch, column: str) -> list[str | None]:

@@ -10,7 +10,7 @@ import io
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from retrieval.errors import ImageError
 from retrieval.images.shards.table import MemberPlace, ShardTable
@@ -19,6 +19,11 @@ from retrieval.objects import ObjectPath
 MOST_MEMBERS, MOST_OF_A_NAME, MOST_OF_A_LABEL = 5_000_000, 1024, 1000
 LABELS = (".cls", ".label")  # beside an image, its class in text
 CHUNK_OF_TAR = 1 << 22
+MOST_OF_AN_EXTENDED = 1 << 20  # bytes of a header that tarfile reads whole
+EXTENDED = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)  # fmt: skip
 
 
 def read_tar_table(path: Path) -> ShardTable:
@@ -26,8 +31,13 @@ def read_tar_table(path: Path) -> ShardTable:
     places: dict[str, MemberPlace] = {}
     labels: dict[str, str] = {}
     try:
-        with _opened(path) as (stream, mode), tarfile.open(fileobj=stream, mode=mode) as archive:
+        with (
+            _opened(path) as (stream, mode),
+            tarfile.open(fileobj=stream, mode=mode, tarinfo=_Header) as archive,
+        ):
             for member in archive:
+                if member.size < 0:  # which would lead back to what was read, again and again
+                    raise ValueError("a size below zero")
                 name = _plain_name(member)
                 if name is None:
                     continue
@@ -55,13 +65,33 @@ def read_range(path: Path, place: MemberPlace) -> bytes:
 
 
 def _plain_name(member: tarfile.TarInfo) -> str | None:
-    """The name of a regular file that stays inside; None for links, devices and what leads out."""
+    """The name of a regular file that stays inside; None for links, devices and what leads out.
+
+    Bytes that are no UTF-8 are spelled out, as the gallery stores them.
+    """
     name = member.name.removeprefix("./")
+    name = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     parts = name.split("/")
     odd = not name or name.startswith("/") or len(name) > MOST_OF_A_NAME or "\0" in name
     if odd or not member.isreg() or {"", ".", ".."} & set(parts) or member.sparse is not None:
         return None
     return name
+
+
+class _Header(tarfile.TarInfo):
+    """A header as it is read; a bad one ends the reading, and not only the list of what follows."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        try:
+            found = super().frombuf(buf, encoding, errors)
+        except (tarfile.EmptyHeaderError, tarfile.EOFHeaderError):  # type: ignore[attr-defined]
+            raise
+        except tarfile.HeaderError as error:
+            raise ValueError(str(error)) from error
+        if found.type in EXTENDED and found.size > MOST_OF_AN_EXTENDED:
+            raise ValueError("a name or its facts are too long")
+        return found
 
 
 class _opened:
