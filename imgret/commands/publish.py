@@ -13,6 +13,7 @@ from imgret.galleries import existing_gallery
 from imgret.options import OneOf, format_option, gallery_option
 from imgret.ranges import WholeNumber
 from imgret.streams import say
+from retrieval.milvus import ServedAddress
 from retrieval.text import counted
 from retrieval.words import SERVED_KINDS
 
@@ -63,8 +64,9 @@ def publish_command(address: str, gallery: Path | None, output: str, **options: 
     from imgret.output import print_json, shown_progress
     from retrieval.retriever import Retriever
 
+    named = ServedAddress.parse(address).gallery
     with shown_progress() as progress:
-        retriever = Retriever(existing_gallery(gallery))
+        retriever = Retriever(named if named and gallery is None else existing_gallery(gallery))
         done = retriever.publish(address, progress=progress, **options)
     if done.recall < RECALL_TOLD:
         say(

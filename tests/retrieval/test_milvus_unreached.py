@@ -44,6 +44,7 @@ def gallery(tmp_path: Path) -> Path:
     ("query", "0.png", "--gallery", f"{CLOSED}?gallery=photos.imgret"),
     ("info", "--gallery", f"{CLOSED}?gallery=photos.imgret"),
     ("publish", CLOSED, "--gallery", "photos.imgret"),
+    ("publish", f"{CLOSED}?gallery=photos.imgret"),
 ])  # fmt: skip
 def test_a_server_that_is_down_is_one_sentence(
     gallery: Path, inline: Command, command: tuple[str, ...]
