@@ -34,6 +34,7 @@ POLL = 0.5  # seconds
 IDS_A_CALL = 4096
 CONNECT_FAILED = 2
 NOT_FOUND = (100, 1600)  # what Milvus answers for a collection and for an alias
+SAID_ALONE = ("DEADLINE_EXCEEDED", "UNAUTHENTICATED")  # of gRPC, whatever it says besides
 UNKNOWN_USER = (1400, 1401, 1800)
 METRIC = "IP"
 LONGEST_STORED = 65_535  # bytes that Milvus stores of a text
@@ -265,7 +266,7 @@ class MilvusServer:
             return GalleryChangedError(
                 f"{self.address} is not there any more. Run `imgret publish {self.address}`."
             )
-        text = one_sentence(Exception(getattr(error, "message", None) or error))
+        text = one_sentence(Exception(_reason(error)))
         if code in UNKNOWN_USER or "UNAUTHENTICATED" in text.upper():
             return ServerError(
                 f"{self.address} does not let you in. Set {TOKEN_NAME} to USER:PASSWORD, or "
@@ -294,6 +295,14 @@ class MilvusServer:
             f"{self.address} cannot be reached ({why}). Start the server, or "
             "search the gallery itself with --gallery PATH."
         )
+
+
+def _reason(error: Exception) -> str:
+    """Return why a call failed; what an error of gRPC prints begins with other things."""
+    if callable(details := getattr(error, "details", None)):
+        code = error.code().name  # type: ignore[attr-defined]  # gRPC's
+        return code if code in SAID_ALONE else details() or code
+    return str(getattr(error, "message", None) or error)
 
 
 def _seen(since: int) -> dict[str, Any]:
