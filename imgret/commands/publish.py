@@ -38,20 +38,18 @@ Examples:
 @click.option(
     "--kind",
     type=OneOf(SERVED_KINDS),
-    help="Kind of index; by default hnsw up to 10 million images, ivf_sq8 up to 100 million, and "
+    help="Kind of index; at first hnsw up to 10 million images, ivf_sq8 up to 100 million, and "
     "diskann beyond.",
 )
 @click.option(
     "--shards",
     type=WholeNumber(min=1),
-    help="Parts that share the writing; by default one for 25 million images.",
+    help="Parts that share the writing; at first one for 25 million images.",
 )
 @click.option(
     "--replicas",
     type=WholeNumber(min=1),
-    default=1,
-    show_default=True,
-    help="Copies in memory that share the searches.",
+    help="Copies in memory that share the searches; at first 1.",
 )
 @click.option("--replace", is_flag=True, help="Replace another gallery that is published there.")
 @format_option("text", "json")
@@ -59,7 +57,8 @@ def publish_command(address: str, gallery: Path | None, output: str, **options: 
     """Bring what a Milvus server holds at ADDRESS in step with a gallery.
 
     ADDRESS is milvus://HOST:PORT/NAME. Only what has changed is sent, and an interrupted run
-    continues. MILVUS_TOKEN holds USER:PASSWORD, or ~/.netrc names the host.
+    continues. An option that is not given stays as it was published. MILVUS_TOKEN holds
+    USER:PASSWORD, or ~/.netrc names the host.
     """
     from imgret.output import print_json, shown_progress
     from retrieval.retriever import Retriever

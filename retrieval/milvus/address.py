@@ -51,7 +51,7 @@ class ServedAddress:
     def parse(cls, text: str) -> ServedAddress:
         """Read an address. Raises ArgumentError, which repeats no password."""
         if not is_served(text):
-            raise ArgumentError(f"That is no address of a Milvus server. Write it like {LIKE}.")
+            raise ArgumentError(f"The address does not begin with {SCHEME}. Write it like {LIKE}.")
         place, _, options = text[len(SCHEME) :].partition("?")
         if "@" in place:
             raise ArgumentError(
