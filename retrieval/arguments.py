@@ -68,6 +68,8 @@ def path_of(name: str, value: Any, *, stores: bool = False) -> Path:
     """
     if not value or not isinstance(value, str | os.PathLike):
         raise ArgumentError(f"{name} is {value!r}. Give a path.")
+    if "\0" in os.fsdecode(value):
+        raise ArgumentError(f"{name} is {value!r}, which holds a NUL. Give a path.")
     if is_address(value) and not stores:
         raise ArgumentError(f"{name} is {value!r}, an address. Give a path on this machine.")
     try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,20 @@ def test_yaml_is_clean() -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_the_image_has_all_that_it_is_said_to_have() -> None:
+    dockerfile = (CLUSTER / "Dockerfile").read_text(encoding="utf-8")
+    asked = re.search(r"/src/(packaging/light)\[([a-z,]+)\]", dockerfile)
+    assert asked is not None
+    light = tomllib.loads((ROOT / asked[1] / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = light["project"]["optional-dependencies"]
+    assert set(asked[2].split(",")) <= set(extras)
+    whole = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert extras["cluster"] == whole["project"]["optional-dependencies"]["cluster"]
+    sent = (CLUSTER / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
+    assert sent[0] == "*"  # and not .git and environments
+    assert {"!packaging/light", "!retrieval"} <= set(sent)
 
 
 def test_the_compose_file_starts_commands_that_there_are() -> None:

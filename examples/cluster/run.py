@@ -172,14 +172,24 @@ def _ray() -> Iterator[str]:
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     quiet = {"RAY_USAGE_STATS_ENABLED": "0"}
     command = [
-        ray, "start", "--head", "--port", str(_free_port()), "--node-ip-address", "127.0.0.1",
-        "--ray-client-server-port", str(client), "--include-dashboard", "false",
+        ray, "start", "--head", "--block", "--port", str(_free_port()), "--node-ip-address",
+        "127.0.0.1", "--ray-client-server-port", str(client), "--include-dashboard", "false",
     ]  # fmt: skip
-    subprocess.run(command, env=os.environ | quiet, stdout=subprocess.DEVNULL, check=True)
-    try:
-        yield f"ray://127.0.0.1:{client}"
-    finally:
-        subprocess.run([ray, "stop", "--force"], stdout=subprocess.DEVNULL, check=False)
+    with subprocess.Popen(command, env=os.environ | quiet, stdout=subprocess.DEVNULL) as head:
+        try:
+            _wait_for_port(client, head)
+            yield f"ray://127.0.0.1:{client}"
+        finally:
+            head.terminate()  # it ends what it has started, and no other Ray of this machine
+
+
+def _wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < until:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.2)
+    raise SystemExit("Ray did not start.")
 
 
 def _free_port() -> int:

@@ -13,6 +13,7 @@ from imgret.galleries import existing_gallery
 from imgret.options import OneOf, format_option, gallery_option
 from imgret.ranges import WholeNumber
 from imgret.streams import say
+from retrieval.milvus import ServedAddress
 from retrieval.text import counted
 from retrieval.words import SERVED_KINDS
 
@@ -37,20 +38,18 @@ Examples:
 @click.option(
     "--kind",
     type=OneOf(SERVED_KINDS),
-    help="Kind of index; by default hnsw up to 10 million images, ivf_sq8 up to 100 million, and "
+    help="Kind of index; at first hnsw up to 10 million images, ivf_sq8 up to 100 million, and "
     "diskann beyond.",
 )
 @click.option(
     "--shards",
     type=WholeNumber(min=1),
-    help="Parts that share the writing; by default one for 25 million images.",
+    help="Parts that share the writing; at first one for 25 million images.",
 )
 @click.option(
     "--replicas",
     type=WholeNumber(min=1),
-    default=1,
-    show_default=True,
-    help="Copies in memory that share the searches.",
+    help="Copies in memory that share the searches; at first 1.",
 )
 @click.option("--replace", is_flag=True, help="Replace another gallery that is published there.")
 @format_option("text", "json")
@@ -58,13 +57,15 @@ def publish_command(address: str, gallery: Path | None, output: str, **options: 
     """Bring what a Milvus server holds at ADDRESS in step with a gallery.
 
     ADDRESS is milvus://HOST:PORT/NAME. Only what has changed is sent, and an interrupted run
-    continues. MILVUS_TOKEN holds USER:PASSWORD, or ~/.netrc names the host.
+    continues. An option that is not given stays as it was published. MILVUS_TOKEN holds
+    USER:PASSWORD, or ~/.netrc names the host.
     """
     from imgret.output import print_json, shown_progress
     from retrieval.retriever import Retriever
 
+    named = ServedAddress.parse(address).gallery
     with shown_progress() as progress:
-        retriever = Retriever(existing_gallery(gallery))
+        retriever = Retriever(named if named and gallery is None else existing_gallery(gallery))
         done = retriever.publish(address, progress=progress, **options)
     if done.recall < RECALL_TOLD:
         say(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+from retrieval.arguments import path_of
 from retrieval.errors import ArgumentError
 
 SCHEME = "milvus://"
@@ -15,8 +17,9 @@ MILVUS_PORT = 19530
 TOKEN_NAME = "MILVUS_TOKEN"  # noqa: S105  of an environment variable
 LIKE = "milvus://host:19530/photos"
 
+_PART = r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"  # of a host's name
 _PLACE = re.compile(
-    r"(?P<host>[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])"
+    rf"(?P<host>(?=[^:]{{1,253}}(?::|$)){_PART}(?:\.{_PART})*|\[(?P<v6>[0-9A-Fa-f:.]{{2,45}})\])"
     r"(?::(?P<port>[0-9]{1,5}))?"
 )
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}")  # Milvus takes 255 characters
@@ -47,8 +50,10 @@ class ServedAddress:
     @classmethod
     def parse(cls, text: str) -> ServedAddress:
         """Read an address. Raises ArgumentError, which repeats no password."""
+        if not is_served(text):
+            raise ArgumentError(f"The address does not begin with {SCHEME}. Write it like {LIKE}.")
         place, _, options = text[len(SCHEME) :].partition("?")
-        if not is_served(text) or "@" in place:
+        if "@" in place:
             raise ArgumentError(
                 f"An address holds no user and no password. Write it like {LIKE}, and set "
                 f"{TOKEN_NAME} or add the host to ~/.netrc."
@@ -56,7 +61,7 @@ class ServedAddress:
         where, _, name = place.partition("/")
         found = _PLACE.fullmatch(where)
         port = int(found["port"] or MILVUS_PORT) if found else 0
-        if not found or not 0 < port < 1 << 16:
+        if not found or not 0 < port < 1 << 16 or not _is_v6(found["v6"] or "::"):
             raise ArgumentError(f"{where!r} is not a host and a port. Write it like {LIKE}.")
         if not _NAME.fullmatch(name):
             raise ArgumentError(
@@ -71,7 +76,7 @@ class ServedAddress:
 
     def of(self, gallery: str) -> str:
         """Write the address with a gallery."""
-        return f"{self}?gallery={quote(gallery, safe='/:')}"
+        return f"{self}?gallery={quote(gallery, safe='/:', errors='surrogateescape')}"
 
     @property
     def token(self) -> str:
@@ -102,4 +107,14 @@ def _gallery_of(options: str) -> str | None:
             f"The address takes gallery=PATH after the question mark, and nothing else. Write it "
             f"like {LIKE}?gallery=photos.imgret, with %26 for &."
         )
-    return unquote(value)
+    gallery = unquote(value, errors="surrogateescape")  # a path may be of any bytes
+    path_of("gallery", gallery, stores=True)
+    return gallery
+
+
+def _is_v6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True

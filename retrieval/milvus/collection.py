@@ -80,9 +80,10 @@ class Collection:
     """One collection as the server describes it. name: its own, where an alias was asked for.
 
     published: what it says of its rows, as text; "" for nothing. unfinished: what a run of publish
-    that has not ended wrote there, or "".
+    that has not ended wrote there, or "". shards: that share the writing.
     """
 
     name: str
+    shards: int
     published: str = ""
     unfinished: str = ""

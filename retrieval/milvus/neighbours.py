@@ -188,10 +188,10 @@ class MilvusNeighbours:
             self._collection.name, where, since=self._collection.published.written
         )
         ids = np.array([row["id"] for row in there], np.int64)
-        held = np.array([row[VECTOR] for row in there], np.float32).reshape(len(ids), -1)
+        held = np.array([row[VECTOR] for row in there], np.float32).reshape(len(ids), self.d_out)
         scores = np.full((len(vectors), limit), -np.inf, np.float32)
         found = np.full((len(vectors), limit), -1, np.int64)
-        near = vectors @ held.T if len(ids) else np.empty((len(vectors), 0), np.float32)
+        near = vectors @ held.T
         order = np.argsort(-near, axis=1, kind="stable")[:, :limit]
         scores[:, : order.shape[1]] = np.take_along_axis(near, order, 1)
         found[:, : order.shape[1]] = ids[order]

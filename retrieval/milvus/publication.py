@@ -59,13 +59,14 @@ class Publication(Plain):
 
 @dataclass(frozen=True)
 class PublishOptions:
-    """How a gallery is published. kind, shards: by default chosen by its size.
+    """How a gallery is published. kind, shards: by default as they are, at first by its size.
 
+    replicas: by default as many as there are, at first one.
     replace: whether what another gallery published there may be replaced.
     """
 
     kind: ServedKind | None = None
-    replicas: int = 1
+    replicas: int | None = None
     shards: int | None = None
     replace: bool = False
 
@@ -84,24 +85,24 @@ def publish_rows(
     _check_origin(server, known, there, rows, options)
     wanted = rows.sums()
     n = len(wanted)
-    same = known is not None and _is_of(known, rows)
-    kind = options.kind or (known.kind if known and same else served_kind_for(n))
-    name = f"{alias}_{_digest(rows, kind, options.shards)}"
+    kind, shards = _kind_and_shards(known, there, rows, options, n)
+    replicas = options.replicas or (server.replicas(there.name) if there else 0) or 1
+    name = _name(alias, rows, kind, shards)
     if known is None or there is None or there.name != name:
         there, known = server.collection(name), None
     fresh = known is None
     if there is None:
-        shards = options.shards or n // ROWS_A_SHARD + 1
-        server.create(name, rows.transform.d_out, kind, n, shards)
-    else:
-        server.load(name, options.replicas)
+        server.create(name, rows.transform.d_out, shards)
+    server.build(name, kind, n)  # a killed run may have created the collection alone
+    if there is not None:
+        server.load(name, replicas)
     done = changes_between(_held(server, name, there, known, rows), wanted)
     said = _said(rows, wanted, kind, known, len(done))
     last = _written_last(server, name, rows, wanted, done, said, fresh=fresh)
     _change(server, name, rows, done, last, progress)
     if fresh:
         server.settle(name, progress)
-        server.load(name, options.replicas, anew=there is not None)
+        server.load(name, replicas, anew=there is not None)
     if len(last) or (fresh and n < LEAST_TUNED):
         said = _tuned(server, name, rows, wanted, last, said, progress)
     if fresh or len(done) or known != said or (there and there.unfinished):
@@ -193,10 +194,33 @@ def _check_origin(
         )
 
 
-def _digest(rows: PublishedRows, kind: ServedKind, shards: int | None) -> str:
-    """What tells one collection of an address from another."""
-    of = f"{rows.identity} {kind} {shards or 'by size'}"
-    return hashlib.sha256(of.encode()).hexdigest()[:DIGITS]
+def _name(alias: str, rows: PublishedRows, kind: ServedKind, shards: int) -> str:
+    """The name of a collection, which tells it from others of an address."""
+    of = f"{rows.identity} {kind} {shards}"
+    return f"{alias}_{hashlib.sha256(of.encode()).hexdigest()[:DIGITS]}"
+
+
+def _kind_and_shards(
+    known: Published | None,
+    there: Collection | None,
+    rows: PublishedRows,
+    options: PublishOptions,
+    n: int,
+) -> tuple[ServedKind, int]:
+    """Take what is asked for, then what is published: a number of shards is costly to change.
+
+    Where all is sent anyway, what was chosen by size is chosen again.
+    """
+    kind, shards = served_kind_for(n), _shards_for(n)
+    if known and there:
+        same = _is_of(known, rows)
+        kind = known.kind if same or known.kind != served_kind_for(known.rows) else kind
+        shards = there.shards if same or there.shards != _shards_for(known.rows) else shards
+    return options.kind or kind, options.shards or shards
+
+
+def _shards_for(n: int) -> int:
+    return n // ROWS_A_SHARD + 1
 
 
 def _change(

@@ -34,6 +34,8 @@ POLL = 0.5  # seconds
 IDS_A_CALL = 4096
 CONNECT_FAILED = 2
 NOT_FOUND = (100, 1600)  # what Milvus answers for a collection and for an alias
+SAID_ALONE = ("DEADLINE_EXCEEDED", "UNAUTHENTICATED")  # of gRPC, whatever it says besides
+NOT_LOADED = 101
 UNKNOWN_USER = (1400, 1401, 1800)
 METRIC = "IP"
 LONGEST_STORED = 65_535  # bytes that Milvus stores of a text
@@ -61,18 +63,19 @@ class MilvusServer:
             return None
         said = found.get("properties") or {}
         published, unfinished = (str(said.get(key, "")) for key in (PROPERTY, HALF_WRITTEN))
-        return Collection(str(found["collection_name"]), published, unfinished)
+        name, shards = str(found["collection_name"]), int(found["num_shards"])
+        return Collection(name, shards, published, unfinished)
 
     def collections(self) -> list[str]:
         """List the names of all collections."""
         with self._asking() as client:
             return [str(name) for name in client.list_collections(timeout=ANSWERS_WITHIN)]
 
-    def create(self, name: str, d_out: int, kind: ServedKind, n: int, shards: int) -> None:
-        """Create a collection for about n vectors of width d_out, with an index."""
+    def create(self, name: str, d_out: int, shards: int) -> None:
+        """Create a collection for vectors of width d_out."""
         from pymilvus import DataType
 
-        with self._asking() as client:
+        with self._asking("--shards" if shards > 1 else "") as client:
             schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
             schema.add_field("id", DataType.INT64, is_primary=True)
             schema.add_field(VECTOR, DataType.FLOAT_VECTOR, dim=d_out)
@@ -85,6 +88,12 @@ class MilvusServer:
                 name, schema=schema, num_shards=shards, consistency_level="Bounded",
                 timeout=WRITES_WITHIN,
             )  # fmt: skip
+
+    def build(self, name: str, kind: ServedKind, n: int) -> None:
+        """Have an index of about n vectors, where a collection has none."""
+        with self._asking() as client:
+            if VECTOR in client.list_indexes(name, timeout=ANSWERS_WITHIN):
+                return
             index = client.prepare_index_params()
             index.add_index(
                 VECTOR, index_name=VECTOR, index_type=INDEXES[kind].name, metric_type=METRIC,
@@ -92,12 +101,29 @@ class MilvusServer:
             )  # fmt: skip
             client.create_index(name, index, timeout=WRITES_WITHIN)
 
-    def load(self, name: str, replicas: int, *, anew: bool = False) -> None:
-        """Have a collection ready to be searched. anew: with what was indexed since."""
+    def replicas(self, name: str) -> int:
+        """Return how many copies of a collection are loaded; 0 where it cannot be searched."""
         with self._asking() as client:
-            if anew:
+            if client.get_load_state(name, timeout=ANSWERS_WITHIN)["state"].name != "Loaded":
+                return 0
+            return len(client.describe_replica(name, timeout=ANSWERS_WITHIN))
+
+    def load(self, name: str, replicas: int, *, anew: bool = False) -> None:
+        """Have a collection ready to be searched. anew: with what was indexed since.
+
+        Milvus changes the number of replicas of no loaded collection. Where it cannot hold so many,
+        there are as many as before.
+        """
+        before = self.replicas(name)
+        with self._asking("--replicas" if replicas > 1 else "") as client:
+            if before and (anew or before != replicas):
                 client.release_collection(name, timeout=WRITES_WITHIN)
-            client.load_collection(name, replica_number=replicas, timeout=SETTLES_WITHIN)
+            try:
+                client.load_collection(name, replica_number=replicas, timeout=SETTLES_WITHIN)
+            except Exception:
+                if before not in (0, replicas):
+                    client.load_collection(name, replica_number=before, timeout=SETTLES_WITHIN)
+                raise
 
     def settle(self, name: str, progress: Progress | None) -> None:
         """Have all that was written in the index."""
@@ -250,31 +276,43 @@ class MilvusServer:
         )
 
     @contextlib.contextmanager
-    def _asking(self) -> Iterator[MilvusClient]:
-        """Give the client, and turn what it raises into an error of ours."""
+    def _asking(self, fewer: str = "") -> Iterator[MilvusClient]:
+        """Give the client, and turn what it raises into an error of ours.
+
+        fewer: the option that asks for more of something than a server may have.
+        """
         try:
             yield self._client()
         except ImgretError:
             raise
         except Exception as error:  # pymilvus raises its own, grpc's and Python's
-            raise self._told(error) from error
+            raise self._told(error, fewer) from error
 
-    def _told(self, error: Exception) -> ImgretError:
+    def _told(self, error: Exception, fewer: str) -> ImgretError:
         code = getattr(error, "code", None)
         if code in NOT_FOUND:
             return GalleryChangedError(
                 f"{self.address} is not there any more. Run `imgret publish {self.address}`."
             )
-        text = one_sentence(Exception(getattr(error, "message", None) or error))
+        text = one_sentence(Exception(_reason(error)))
         if code in UNKNOWN_USER or "UNAUTHENTICATED" in text.upper():
             return ServerError(
                 f"{self.address} does not let you in. Set {TOKEN_NAME} to USER:PASSWORD, or "
                 "add the host to ~/.netrc."
             )
+        if code == NOT_LOADED:
+            return ServerError(
+                f"{self.address} is not loaded. Try again where the server has just started; "
+                f"otherwise run `imgret publish {self.address}`."
+            )
         late = code == CONNECT_FAILED or "DEADLINE" in text.upper()
         if why := self._why_unreachable() or "it does not answer in time" * late:
             self._known = None
             return self._unreachable(why)
+        if fewer:
+            return ServerError(
+                f"{self.address} refuses ({text}). Give fewer {fewer}, or enlarge the cluster."
+            )
         return ServerError(
             f"{self.address} refuses ({text}). Try again later, or search the gallery itself with "
             "--gallery PATH."
@@ -294,6 +332,14 @@ class MilvusServer:
             f"{self.address} cannot be reached ({why}). Start the server, or "
             "search the gallery itself with --gallery PATH."
         )
+
+
+def _reason(error: Exception) -> str:
+    """Return why a call failed; what an error of gRPC prints begins with other things."""
+    if callable(details := getattr(error, "details", None)):
+        code = error.code().name  # type: ignore[attr-defined]  # gRPC's
+        return code if code in SAID_ALONE else details() or code
+    return str(getattr(error, "message", None) or error)
 
 
 def _seen(since: int) -> dict[str, Any]:

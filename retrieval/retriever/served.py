@@ -38,15 +38,15 @@ MOST_SHARDS, MOST_REPLICAS = 64, 64
 class PublishAsked(TypedDict, total=False):
     """How Retriever.publish() publishes.
 
-    kind: of the index, "hnsw", "ivf_sq8" or "diskann"; by default chosen by the number of images.
-    shards: that share the writing, by default one for 25 million images. replicas: copies in
-    memory that share the searches, 1 by default. replace: whether another gallery's rows may be
-    replaced.
+    kind: of the index, "hnsw", "ivf_sq8" or "diskann", at first chosen by the number of images.
+    shards: that share the writing, at first one for 25 million images. replicas: copies in
+    memory that share the searches, at first 1. What is not given stays as it was published.
+    replace: whether another gallery's rows may be replaced.
     """
 
     kind: ServedKind | None
     shards: int | None
-    replicas: int
+    replicas: int | None
     replace: bool
 
 
@@ -59,7 +59,8 @@ def publish_options(asked: PublishAsked) -> PublishOptions:
         one_of("kind", options.kind, SERVED_KINDS)
     if options.shards is not None:
         whole("shards", options.shards, most=MOST_SHARDS)
-    whole("replicas", options.replicas, most=MOST_REPLICAS)
+    if options.replicas is not None:
+        whole("replicas", options.replicas, most=MOST_REPLICAS)
     return options
 
 
@@ -139,6 +140,7 @@ def describe_served(address: ServedAddress, gallery: Gallery) -> ServedInfo | No
     if said is None:
         return None
     table = gallery.open_table()
+    _check_origin(address, said, table)
     return ServedInfo(
         address=str(address),
         version=said.version,
@@ -166,19 +168,25 @@ def _table(gallery: Gallery, said: Published) -> ImageTable:
 
 def _check(address: ServedAddress, said: Published, settings: Settings, table: ImageTable) -> None:
     """Raise GalleryError where what is published does not fit the gallery."""
+    _check_origin(address, said, table)
     path = table.path.parent
     again = f"`imgret publish {address} --gallery {path}`"
-    if said.table != table.name and said.gallery != str(path):
-        raise GalleryError(
-            f"{address} was published from {said.gallery}, not from {path}. Name that gallery "
-            f"after ?gallery=, or run {again} --replace."
-        )
     if said.table != table.name or said.weights != settings.backbone.weights_sha256:
         raise GalleryError(f"{path} was embedded anew since {address} was published. Run {again}.")
     if said.version > table.version:
         raise GalleryError(
             f"{address} was published from version {said.version} of {path}, which has only "
             f"{table.version}. Run {again}."
+        )
+
+
+def _check_origin(address: ServedAddress, said: Published, table: ImageTable) -> None:
+    """Raise GalleryError where another gallery is published."""
+    path = table.path.parent
+    if said.table != table.name and said.gallery != str(path):
+        raise GalleryError(
+            f"{address} was published from {said.gallery}, not from {path}. Name that gallery "
+            f"after ?gallery=, or run `imgret publish {address} --gallery {path} --replace`."
         )
 
 

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from benchmarks.milvus_server import MilvusProcess
-from imgret import Filter, FilterError, GalleryError, Match, Retriever
+from imgret import Filter, FilterError, GalleryError, Match, Retriever, ServerError
 from imgret.server import ServiceOptions
 from retrieval.milvus import MilvusServer, Published, ServedAddress
 from retrieval.milvus.collection import HALF_WRITTEN, PROPERTY
@@ -266,6 +266,20 @@ def test_rows_that_the_server_lost_or_has_too_many_are_noticed(
     assert as_told(served(local, place).search(queries[0])) == as_told(local.search(queries[0]))
 
 
+def test_rows_that_others_delete_or_release_are_no_match(local: Retriever, place: str) -> None:
+    local.publish(place)
+    there, (server, name, _) = served(local, place), in_server(place)
+    server.delete(name, local.gallery.open_table().ids())
+    assert server.count(name) == 0  # waits until that is seen
+    assert there.search(picture(1)) == []
+    with server._asking() as client:
+        client.release_collection(name)
+    with pytest.raises(ServerError, match=rf"is not loaded\. .* run `imgret publish {place}`"):
+        there.search(picture(1))
+    assert local.publish(place).added == 24
+    assert as_told(there.search(picture(1))) == as_told(local.search(picture(1)))
+
+
 def test_a_run_that_had_begun_is_completed_though_nothing_is_new(
     local: Retriever, place: str
 ) -> None:
@@ -289,8 +303,11 @@ def test_another_gallery_is_refused_by_name_unless_it_is_to_be_replaced(
     other.index(tmp_path / "one.png")
     with pytest.raises(GalleryError, match=r"holds the gallery .*photos\.imgret, not .*--replace"):
         other.publish(place)
-    with pytest.raises(GalleryError, match=r"was published from .*photos\.imgret, not from "):
-        served(other, place).search(picture(3))
+    for ask in (lambda r: r.search(picture(3)), Retriever.info):
+        with pytest.raises(
+            GalleryError, match=r"was published from .*photos\.imgret, not from .* --replace`\."
+        ):
+            ask(served(other, place))
     assert other.publish(place, replace=True).images == 1
     assert [m.path.name for m in served(other, place).search(picture(3))] == ["one.png"]
     with pytest.raises(GalleryError, match=r"was published from .*other\.imgret"):
@@ -324,7 +341,7 @@ def test_what_the_gallery_no_longer_fits_is_refused_with_the_cure(
 
 def test_a_collection_of_others_is_left_alone(local: Retriever, place: str, name: str) -> None:
     server = MilvusServer(ServedAddress.parse(place))
-    server.create(name, 8, "hnsw", 10, 1)
+    server.create(name, 8, 1)
     with pytest.raises(GalleryError, match="which imgret did not publish"):
         local.publish(place)
     assert server.collection(name) is not None
@@ -338,6 +355,49 @@ def test_another_kind_is_a_new_collection(local: Retriever, place: str, kind: An
     assert local.publish(place).kind == kind  # it stays
     query = gone_picture(local)
     assert as_told(served(local, place).search(query)) == as_told(local.search(query))
+
+
+def test_a_run_that_was_killed_before_it_had_an_index_is_completed(
+    local: Retriever, place: str
+) -> None:
+    local.publish(place)
+    server, name, _ = in_server(place)
+    with server._asking() as client:
+        client.release_collection(name)
+        client.drop_index(name, "vector")
+    assert local.publish(place).added == 0
+    query = gone_picture(local)
+    assert as_told(served(local, place).search(query)) == as_told(local.search(query))
+
+
+def test_what_is_not_given_stays_as_it_was_published(local: Retriever, place: str) -> None:
+    done = local.publish(place, kind="ivf_sq8", shards=2)
+    again = local.publish(place)
+    assert (again.collection, again.anew, again.added) == (done.collection, False, 0)
+    Retriever(local.gallery.path, transform="whiten:8").index(
+        local.gallery.base / "pictures", refit=True
+    )
+    refitted = local.publish(place)
+    server, name, said = in_server(place)
+    there = server.collection(name)
+    assert there is not None
+    assert refitted.anew
+    assert (said.kind, there.shards) == ("ivf_sq8", 2)
+    assert local.publish(place, shards=1).anew
+
+
+def test_more_replicas_than_there_are_nodes_leave_all_as_it_was(
+    local: Retriever, place: str
+) -> None:
+    refused = r"refuses \(nodes not enough\)\. Give fewer --replicas"
+    with pytest.raises(ServerError, match=refused):
+        local.publish(place, replicas=2)
+    local.publish(place)
+    with pytest.raises(ServerError, match=refused):
+        local.publish(place, replicas=2)
+    query = gone_picture(local)
+    assert as_told(served(local, place).search(query)) == as_told(local.search(query))
+    assert not local.publish(place).anew
 
 
 def test_a_hostile_row_leads_nowhere(local: Retriever, place: str) -> None:
@@ -398,7 +458,8 @@ def rows_there(milvus: MilvusProcess) -> Any:
     """Rows of any text in a collection; gives the ids that pass an expression."""
     server = MilvusServer(ServedAddress.parse(f"milvus://127.0.0.1:{milvus.port}/filtered"))
     rows = ROWS + [row(60 + n, text, text if n % 2 else None) for n, text in enumerate(HOSTILE)]
-    server.create("filtered", 4, "hnsw", 100, 1)
+    server.create("filtered", 4, 1)
+    server.build("filtered", "hnsw", 100)
     server.load("filtered", 1)
     columns = ("id", "path", "sha256", "size", "mtime_ns", "width", "height")
     since = server.write("filtered", [

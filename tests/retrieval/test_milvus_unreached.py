@@ -6,9 +6,12 @@ import json
 import os
 import socket
 import subprocess
+import threading
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +24,7 @@ from retrieval.milvus.transform import FOLDER, TRANSFORMS_KEPT
 from retrieval.transform import Transform
 from retrieval.words import SERVED_KINDS
 from tests.conftest import Command
+from tests.retrieval.answering import answering
 from tests.samples import command_environment, command_line, picture
 
 CLOSED = "milvus://127.0.0.1:1/photos"
@@ -44,6 +48,7 @@ def gallery(tmp_path: Path) -> Path:
     ("query", "0.png", "--gallery", f"{CLOSED}?gallery=photos.imgret"),
     ("info", "--gallery", f"{CLOSED}?gallery=photos.imgret"),
     ("publish", CLOSED, "--gallery", "photos.imgret"),
+    ("publish", f"{CLOSED}?gallery=photos.imgret"),
 ])  # fmt: skip
 def test_a_server_that_is_down_is_one_sentence(
     gallery: Path, inline: Command, command: tuple[str, ...]
@@ -67,6 +72,33 @@ def test_a_server_that_never_answers_is_not_waited_for() -> None:
         with pytest.raises(ServerError, match=r"cannot be reached \(it does not answer in time\)"):
             MilvusServer(ServedAddress.parse(place)).collection("photos")
         assert time.monotonic() - begun < 40
+
+
+@pytest.mark.parametrize(("code", "details", "said"), [
+    ("UNAUTHENTICATED", "no", r"does not let you in\. Set MILVUS_TOKEN to USER:PASSWORD"),
+    ("RESOURCE_EXHAUSTED", "too\nmany", r"refuses \(too\)\. Try again later"),
+    ("INVALID_ARGUMENT", "", r"refuses \(INVALID_ARGUMENT\)\. Try again later"),
+])  # fmt: skip
+def test_what_grpc_refuses_is_told_by_its_reason(code: str, details: str, said: str) -> None:
+    grpc = pytest.importorskip("grpc")
+    refuse = partial(refused, getattr(grpc.StatusCode, code), details)
+    with answering(refuse) as port, pytest.raises(ServerError, match=said):
+        MilvusServer(ServedAddress.parse(f"milvus://127.0.0.1:{port}/p")).collection("p")
+
+
+def refused(code: object, details: str, context: Any) -> None:
+    context.abort(code, details)
+
+
+def test_a_server_that_hangs_later_is_not_waited_for() -> None:
+    pytest.importorskip("grpc")
+    done = threading.Event()
+    with answering(lambda _: done.wait(30)) as port:
+        begun = time.monotonic()
+        with pytest.raises(ServerError, match=r"cannot be reached \(it does not answer in time\)"):
+            MilvusServer(ServedAddress.parse(f"milvus://127.0.0.1:{port}/p")).collection("p")
+        assert time.monotonic() - begun < 20
+        done.set()
 
 
 def test_without_the_extra_the_message_says_what_to_install(

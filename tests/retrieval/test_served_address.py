@@ -15,6 +15,8 @@ from tests.conftest import Command
     ("milvus://host/photos", ("host", 19530, "photos", None)),
     ("MILVUS://10.0.0.1:1/_a9", ("10.0.0.1", 1, "_a9", None)),
     ("milvus://[::1]:19530/p", ("[::1]", 19530, "p", None)),
+    ("milvus://a_b-c.9/p", ("a_b-c.9", 19530, "p", None)),
+    ("milvus://h/p?gallery=%ff", ("h", 19530, "p", "\udcff")),  # a folder may have any bytes
     ("milvus://h/p?gallery=a%26b%20c++.imgret", ("h", 19530, "p", "a&b c++.imgret")),
     ("milvus://h/p?gallery=s3://bucket/a.imgret", ("h", 19530, "p", "s3://bucket/a.imgret")),
 ])  # fmt: skip
@@ -29,7 +31,9 @@ def test_an_address_is_read(text: str, read: tuple[object, ...]) -> None:
     "milvus://h", "milvus:///p", "milvus://h/", "milvus://h/1a", "milvus://h/a-b", "milvus://h/a.b",
     "milvus://h/a/b", "milvus://h/..", "milvus://h/é", f"milvus://h/{'a' * 201}", "milvus://h:0/p",
     "milvus://h:65536/p", "milvus://h:x/p", "milvus://unix:/tmp/s/p", "milvus://h h/p",
-    "milvus://-h/p", "milvus://h/p\n", "milvus://h/p?", "milvus://h/p?token=x", "milvus://h/p#x",
+    "milvus://-h/p", "milvus://a..b/p", f"milvus://{'a' * 64}/p", f"milvus://{'a.' * 127}a/p",
+    "milvus://[1::2::3]/p", "milvus://[::g]/p", "milvus://[]/p", "photos", "http://h/p",
+    "milvus://h/p\n", "milvus://h/p?", "milvus://h/p?token=x", "milvus://h/p#x",
     "milvus://h/p?gallery=", "milvus://h/p?gallery=a&gallery=b", "milvus://h/p?Gallery=a",
 ])  # fmt: skip
 def test_a_wrong_address_is_one_sentence_and_what_to_do(text: str) -> None:
@@ -38,6 +42,18 @@ def test_a_wrong_address_is_one_sentence_and_what_to_do(text: str) -> None:
         return
     with pytest.raises(ArgumentError, match=r"Write it like milvus://|Use at most"):
         ServedAddress.parse(text)
+
+
+@pytest.mark.parametrize("gallery", ["%00", "https://x/y", "milvus://h/p", "s3://", "s3://a@b/c"])
+def test_a_gallery_that_cannot_be_one_is_refused_by_every_command(
+    inline: Command, gallery: str
+) -> None:
+    address = f"milvus://h/p?gallery={gallery}"
+    for command in (("info", "--gallery", address), ("publish", address)):
+        done = inline(*command)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("imgret: gallery is ")
+        assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("text", ["milvus://root:secret@h/p", "milvus://h/p?token=secret&x=1"])
