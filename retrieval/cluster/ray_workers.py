@@ -25,6 +25,7 @@ from retrieval.text import one_sentence
 LOOPBACK_BEGINS = "127."
 CALLS_AHEAD = 3  # that wait at each helper, so that it never waits for its worker
 SECONDS_UNPLACED = 60.0  # without any worker, until that is told
+SECONDS_TO_JOIN_AGAIN = (2.0, 8.0)  # Ray starts a server for each client, which a busy head fails
 UNPLACED = "Ray has had no place for a worker for %.0f seconds: it waits for %s."
 
 _log = logging.getLogger("imgret")
@@ -71,6 +72,11 @@ def _join(address: str | None) -> None:
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is not None:
+        for seconds in SECONDS_TO_JOIN_AGAIN:
+            with contextlib.suppress(ConnectionAbortedError):
+                ray.init(address=address, **quiet)
+                return
+            time.sleep(seconds)
         ray.init(address=address, **quiet)
         return
     if os.environ.get("RAY_ADDRESS", "").startswith(LOOPBACK_BEGINS):

@@ -131,7 +131,8 @@ class _Join:
             outer, slash, name = root.rpartition("/")
             self._roots_in[outer + slash].add(name)
         self._seen = bytearray(len(rows))  # 1 at the place of each row that was found
-        self._new: set[str] = set()  # paths that were found and have no row
+        # paths that were found and have no row: a folder is walked once, but lists may repeat
+        self._new: set[str] | None = None if all(path.is_dir() for path in paths) else set()
         self._unread: list[str] = []
         self._found = 0
         # Files that are given by name come one by one, mostly from the same folder.
@@ -157,18 +158,19 @@ class _Join:
             self._tell()
             name = file.name if file.error is None else storable(file.name)
             place, label = places.get(name), label_of(file.name)
-            if self._is_found(prefix + name, place):
-                continue
             if file.label is not None and self._labels.by_folder:
                 label = file.label or None
             if place is not None and self._is_kept(place):
                 label = self._rows.label(place)
-            if place is None or not self._needs_nothing(place, file, label):
-                self._add_task(folder, file, prefix + name, label, place)
+            path = prefix + name
+            if not self._is_found(path, place) and (
+                place is None or not self._needs_nothing(place, file, label)
+            ):
+                self._add_task(folder, file, path, label, place)
             if file.error is None and name not in given:
                 below += 1
             else:
-                self._count(self._roots_above(prefix + name), 1)
+                self._count(self._roots_above(path), 1)
         self._count(self._roots_above(at), below)
 
     def end(self) -> None:
@@ -187,10 +189,11 @@ class _Join:
         """Whether a path was found before in this run, as what two lists name may be."""
         if place is not None:
             return bool(self._seen[place])
-        if path in self._new:
-            return True
+        if self._new is None:
+            return False
+        before = len(self._new)
         self._new.add(path)
-        return False
+        return len(self._new) == before
 
     def _needs_nothing(self, place: int, file: FoundFile, label: str | None) -> bool:
         """Whether a row is that of the file as it is; its label is all that may change then."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from retrieval.cluster.ray_workers import Places
+from retrieval.cluster import ray_workers
+from retrieval.cluster.ray_workers import Places, joined_ray
 from retrieval.errors import BackboneError, ProcessError
 from retrieval.retriever import Retriever, crew
 from retrieval.retriever.crew import ON_GPU, ray_places
@@ -136,6 +138,26 @@ def test_a_cluster_that_is_not_there_is_told(folder: Path) -> None:
     pytest.importorskip("ray")
     with pytest.raises(ProcessError, match=r"Ray cannot be reached at ray://127\.0\.0\.1:1 "):
         Retriever(folder.parent / "g.imgret").index(folder, cluster="ray://127.0.0.1:1")
+
+
+@pytest.mark.parametrize(("refusals", "joins"), [(2, True), (3, False)])
+def test_a_head_that_fails_to_start_a_server_is_asked_again(
+    refusals: int, joins: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray raises this beside other work, which cannot be had at will."""
+    ray = pytest.importorskip("ray")
+    answers = iter([*refusals * [ConnectionAbortedError("Initialization failure")], None])
+
+    def init(**_: object) -> None:
+        if (error := next(answers)) is not None:
+            raise error
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "nodes", list)
+    monkeypatch.setattr(ray_workers, "SECONDS_TO_JOIN_AGAIN", (0.0, 0.0))
+    refused = contextlib.nullcontext() if joins else pytest.raises(ProcessError, match="Initiali")
+    with refused, joined_ray("ray://head:10001") as nodes:
+        assert nodes == []
 
 
 def test_a_gpu_gets_the_cores_that_decode_for_it() -> None:
