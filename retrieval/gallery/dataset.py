@@ -35,6 +35,10 @@ _log = logging.getLogger("imgret")
 _used_in: list[int] = []  # the process that was the first to use Lance
 
 
+class StoreUnreachedError(GalleryError):
+    """The store of a gallery does not answer, so asking it again at once is of no use."""
+
+
 def note_use() -> None:
     """Remember the process that is the first to use Lance."""
     _used_in[:] = _used_in or [os.getpid()]
@@ -102,9 +106,9 @@ def damage_as_gallery_errors(path: Path | str, dataset: Any = None) -> Iterator[
         raise _damaged(path, error) from error
 
 
-def unreached(place: Path | str, reason: str) -> GalleryError:
+def unreached(place: Path | str, reason: str) -> StoreUnreachedError:
     """Return the error of a gallery whose store cannot be asked."""
-    return GalleryError(_no_answer(place, reason))
+    return StoreUnreachedError(_no_answer(place, reason))
 
 
 def unwritten(table: Path, error: BaseException, *, is_new: bool = False) -> GalleryWriteError:

@@ -65,6 +65,16 @@ def test_a_gallery_whose_store_does_not_answer_ends_in_a_sentence(
         assert len(proxy.dropped) == 3
 
 
+def test_rows_that_a_store_does_not_give_are_asked_for_by_lance_alone(
+    proxy: DroppingProxy, gallery: ObjectPath, pictures: Path
+) -> None:
+    Retriever(str(gallery)).index(pictures)
+    proxy.drops = lambda _, path: "images.lance/data" in path
+    with pytest.raises(GalleryError, match=REACHED):
+        Retriever(str(gallery)).search(pictures / "class0" / "00.jpg", k=1)
+    assert len(proxy.dropped) == 12  # its reader asks four times; a search that began anew, 24
+
+
 @pytest.mark.parametrize(
     ("name", "value", "asked"),
     [("OBJECT_STORE_CLIENT_MAX_RETRIES", "1", 2), ("LANCE_AIMD_MAX_RETRIES", "1", 6)],
