@@ -31,6 +31,21 @@ def new_file(folder: Path, suffix: str) -> tuple[Path, int]:
         os.close(handle)
 
 
+def new_scratch(folder: Path, mode: int) -> tuple[Path, int | None]:
+    """Make an empty folder that is ours; return it, and the handle that holds its lock."""
+    while True:
+        made = folder / f"{PREFIX}{secrets.token_hex(6)}"
+        made.mkdir(mode)
+        if not fcntl:
+            return made, None
+        with contextlib.suppress(FileNotFoundError):
+            handle = os.open(made, os.O_RDONLY)
+            lock_file(handle)
+            if made.exists():  # else another process swept it in the moment before the lock
+                return made, handle
+            os.close(handle)
+
+
 def lock_file(handle: int) -> None:
     """Hold the lock of what an open file or folder is, where the file system has locks."""
     if fcntl:

@@ -14,7 +14,6 @@ import contextlib
 import errno
 import hashlib
 import os
-import secrets
 import shutil
 import stat
 import tempfile
@@ -25,7 +24,7 @@ from functools import lru_cache
 from io import BufferedReader, BytesIO
 from pathlib import Path
 
-from retrieval.claims import PREFIX, is_abandoned, lock_file, new_file
+from retrieval.claims import PREFIX, is_abandoned, new_file, new_scratch
 from retrieval.objects import ObjectChangedError, ObjectPath, place_of
 
 try:
@@ -128,8 +127,8 @@ def replaced(file: Path, *, durable: bool = True) -> Iterator[Path]:
 @contextlib.contextmanager
 def _sent(file: ObjectPath) -> Iterator[Path]:
     """Give a file on this machine to write; at the end its content becomes that of an object."""
-    with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
-        made = Path(folder, file.name)
+    with scratch_folder(Path(tempfile.gettempdir()), mode=0o700) as folder:
+        made = folder / file.name
         made.touch()
         yield made
         file.send(made)
@@ -205,15 +204,11 @@ def check_can_make(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def scratch_folder(parent: Path) -> Iterator[Path]:
+def scratch_folder(parent: Path, mode: int = 0o777) -> Iterator[Path]:
     """Give an empty folder in parent, and delete what is left of it at the end. Raises OSError."""
     _sweep_once(parent)
-    made = parent / f"{PREFIX}{secrets.token_hex(6)}"
-    made.mkdir()
-    handle = os.open(made, os.O_RDONLY) if fcntl else None
+    made, handle = new_scratch(parent, mode)
     try:
-        if handle is not None:
-            lock_file(handle)
         yield made
     finally:
         shutil.rmtree(made, ignore_errors=True)
@@ -376,6 +371,13 @@ def modified_ns(status: os.stat_result) -> int:
     It is kept within what 64 bits hold: a broken clock may say the year 2446.
     """
     return min(max(status.st_mtime_ns, -(1 << 63)), (1 << 63) - 1)
+
+
+def sweep_each(folder: Path) -> None:
+    """Delete leftovers() of every folder in a folder, once a process."""
+    with contextlib.suppress(OSError):
+        for inner in folder.iterdir():
+            _sweep_once(inner)
 
 
 @lru_cache(maxsize=4096)

@@ -14,18 +14,29 @@ from typing import Any
 import lance
 import pyarrow as pa
 
-from retrieval.errors import GalleryChangedError, GalleryError
+from retrieval.errors import GalleryChangedError, GalleryError, GalleryWriteError
 from retrieval.gallery import rows as stored
 from retrieval.gallery.rows import ADDED, IDS_FROM, SETTINGS_KEY, TABLE
-from retrieval.gallery.versions import check_manifest, check_version_files, is_superseded
-from retrieval.objects import place_of
-from retrieval.text import one_sentence
+from retrieval.gallery.versions import (
+    check_manifest,
+    check_version_files,
+    is_superseded,
+    newest_in_store,
+)
+from retrieval.objects import ObjectPath, place_of
+from retrieval.objects.store import options_of_lance, unanswered
+from retrieval.text import one_sentence, remedy, unwritable
 
+LANCE_FORMAT = "2.2"  # of its files, by every version of Lance; 2.0 loses that facts are null
 MOST_DIGITS = 18  # of a number that 64 bits hold, and those that are added to it
 LANCE_ERRORS = (OSError, ValueError, RuntimeError, KeyError, pa.ArrowException)
 
 _log = logging.getLogger("imgret")
 _used_in: list[int] = []  # the process that was the first to use Lance
+
+
+class StoreUnreachedError(GalleryError):
+    """The store of a gallery does not answer, so asking it again at once is of no use."""
 
 
 def note_use() -> None:
@@ -49,11 +60,33 @@ def open_dataset(path: Path, version: int | None, *, whole: bool = True) -> Any:
     if version is not None:
         check_manifest(path, version)
     with panics_as_errors():
-        dataset = lance.dataset(str(path), version=version)
+        dataset = dataset_at(path, version)
         _check_schema(dataset.schema)
         if whole:
             check_version_files(path, dataset)
     return dataset
+
+
+def dataset_at(path: Path, version: int | None = None) -> Any:
+    """Return Lance's dataset at a version, by default the newest, as it is."""
+    if version is None and isinstance(path, ObjectPath):
+        version = newest_in_store(path)
+    return lance.dataset(str(path), version=version, storage_options=options_of_lance(path))
+
+
+def write_dataset(data: Any, path: Path, **how: Any) -> None:
+    """Write a Lance dataset in the format of ours. how: further arguments of Lance's."""
+    lance.write_dataset(
+        data, str(path), data_storage_version=LANCE_FORMAT,
+        storage_options=options_of_lance(path), **how,
+    )  # fmt: skip
+
+
+def commit(path: Path, operation: Any, version: int) -> None:
+    """Commit an operation of Lance's on a version that was read."""
+    lance.LanceDataset.commit(
+        str(path), operation, read_version=version, storage_options=options_of_lance(path)
+    )
 
 
 @contextlib.contextmanager
@@ -66,9 +99,34 @@ def damage_as_gallery_errors(path: Path | str, dataset: Any = None) -> Iterator[
         with panics_as_errors():
             yield
     except LANCE_ERRORS as error:
+        if (said := unanswered(error)) is not None:
+            raise unreached(path, said) from error
         if dataset is not None and is_superseded(place_of(path), dataset):
             raise changed(path) from error
         raise _damaged(path, error) from error
+
+
+def unreached(place: Path | str, reason: str) -> StoreUnreachedError:
+    """Return the error of a gallery whose store cannot be asked."""
+    return StoreUnreachedError(_no_answer(place, reason))
+
+
+def unwritten(table: Path, error: BaseException, *, is_new: bool = False) -> GalleryWriteError:
+    """Return the error of a table that cannot be written to. is_new: it holds nothing yet."""
+    if (said := unanswered(error)) is not None:
+        return GalleryWriteError(_no_answer(table, said))
+    if is_new:
+        return GalleryWriteError(str(unwritable(table, error)))
+    return GalleryWriteError(
+        f"{table} cannot be written ({one_sentence(error)}), and nothing that was stored is lost. "
+        f"{remedy(error)}"
+    )
+
+
+def _no_answer(place: Path | str, reason: str) -> str:
+    return (
+        f"{place} cannot be reached ({reason}). Check the address, the network and the credentials."
+    )
 
 
 def changed(path: Path | str) -> GalleryChangedError:

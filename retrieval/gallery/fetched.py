@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from retrieval.errors import GalleryError
-from retrieval.files import delete, make_folder, replaced, sha256_of
+from retrieval.files import delete, make_folder, replaced, sha256_of, sweep_each
 from retrieval.objects import ObjectPath
 
 KEPT_FOR = 24 * 3600  # seconds that a file of an older version stays after it was last opened
@@ -29,6 +29,7 @@ def fetched(file: ObjectPath, table: str, facts: Mapping[str, object]) -> Path:
     where the object is gone, or is another one, and IndexNotFetchedError, as without a network.
     """
     folder = _folder_of(file.parent, table)
+    sweep_each(folder.parent)
     local = folder / file.name
     if not (local.is_file() and local.stat().st_size == facts.get("bytes", local.stat().st_size)):
         try:

@@ -19,6 +19,7 @@ from retrieval.files import (
     sweep,
     write_atomically,
 )
+from retrieval.gallery.dataset import unreached
 from retrieval.gallery.fetched import fetched, forget_fetched
 from retrieval.gallery.lock import is_locked, locked
 from retrieval.gallery.paths import PathsInGallery
@@ -54,14 +55,6 @@ def find_gallery(start: Path) -> Path:
     raise GalleryError(
         f"There is no gallery in {start} or above it. Create one with `imgret index FOLDER`, or "
         "name one with --gallery or IMGRET_GALLERY."
-    )
-
-
-def unreached(place: Path, error: OSError) -> GalleryError:
-    """Return the error of a gallery whose store cannot be asked."""
-    return GalleryError(
-        f"{place} cannot be reached ({error.strerror or error}). Check the address, the network "
-        "and the credentials."
     )
 
 
@@ -109,7 +102,7 @@ class Gallery(PathsInGallery):
                 f"You may not enter {self.path}. Get the right to, or name another --gallery."
             ) from error
         except OSError as error:
-            raise unreached(self.path, error) from error
+            raise unreached(self.path, error.strerror or str(error)) from error
 
     def check_exists(self) -> None:
         """Raise GalleryError if there is no gallery here."""

@@ -14,16 +14,18 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import lance
 import pyarrow as pa
 
-from retrieval.errors import GalleryWriteError
 from retrieval.files import delete, make_folder, new_folder
-from retrieval.gallery.dataset import LANCE_ERRORS, damage_as_gallery_errors
+from retrieval.gallery.dataset import (
+    LANCE_ERRORS,
+    damage_as_gallery_errors,
+    dataset_at,
+    unwritten,
+    write_dataset,
+)
 from retrieval.gallery.rows import storable
-from retrieval.gallery.table import LANCE_FORMAT
 from retrieval.objects import place_of
-from retrieval.text import unwritable
 
 PLANS = "plans"  # a folder of the gallery
 ROWS_WRITTEN = 1 << 14  # at a time
@@ -91,15 +93,15 @@ class PlanFile:
         try:
             make_folder(plans)
             with new_folder(path) as making:
-                lance.write_dataset(reader, str(making), data_storage_version=LANCE_FORMAT)
+                write_dataset(reader, making)
         except LANCE_ERRORS as error:
-            raise GalleryWriteError(str(unwritable(path, error))) from error
+            raise unwritten(path, error, is_new=True) from error
         return cls(path)
 
     def files(self, start: int, end: int) -> list[PlannedFile]:
         """Read the files at the places from start to end. Raises GalleryError if it is damaged."""
         with damage_as_gallery_errors(self.path):
-            rows = lance.dataset(str(self.path)).to_table(offset=start, limit=end - start)
+            rows = dataset_at(self.path).to_table(offset=start, limit=end - start)
             return [
                 PlannedFile(**{**row, "file": place_of(os.fsdecode(row["file"]))})
                 for row in rows.to_pylist()

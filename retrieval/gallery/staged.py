@@ -18,15 +18,21 @@ import lance
 from lance.commit import CommitConflictError
 from lance.fragment import write_fragments
 
-from retrieval.errors import GalleryError, GalleryWriteError
+from retrieval.errors import GalleryError
 from retrieval.files import sync
 from retrieval.gallery import rows as stored
-from retrieval.gallery.dataset import LANCE_ERRORS, panics_as_errors
+from retrieval.gallery.dataset import (
+    LANCE_ERRORS,
+    LANCE_FORMAT,
+    commit,
+    panics_as_errors,
+    unwritten,
+)
 from retrieval.gallery.rows import IDS_FROM, Row
-from retrieval.gallery.table import IDS_PER_VERSION, LANCE_FORMAT, ImageTable
+from retrieval.gallery.table import IDS_PER_VERSION, ImageTable
 from retrieval.gallery.versions import MAGIC, ends_in
 from retrieval.objects import ObjectPath
-from retrieval.text import one_sentence, remedy
+from retrieval.objects.store import options_of_lance
 
 RESERVATIONS_TRIED = 64  # each is refused only because another one was granted
 DATA = "data"  # the folder of a table's pieces
@@ -65,7 +71,7 @@ def _moved_on(table: ImageTable, ids_from: int) -> bool:
     try:
         with table._committing():
             try:
-                lance.LanceDataset.commit(str(table.path), operation, read_version=table.version)
+                commit(table.path, operation, table.version)
             except CommitConflictError as error:
                 raise _OvertakenError from error  # which no disk is to blame for
     except _OvertakenError:
@@ -88,16 +94,16 @@ def stage_rows(table: ImageTable, rows: Sequence[Row]) -> StagedRows:
     data = stored.to_arrow(rows, table._dataset.schema)
     try:
         with panics_as_errors():
-            pieces = write_fragments(data, table._dataset, data_storage_version=LANCE_FORMAT)
+            pieces = write_fragments(
+                data, table._dataset, data_storage_version=LANCE_FORMAT,
+                storage_options=options_of_lance(table.path),
+            )  # fmt: skip
         for piece in pieces:
             for file in _files(table.path, piece):
                 sync(file)
         sync(table.path / DATA)
     except LANCE_ERRORS as error:
-        raise GalleryWriteError(
-            f"{table.path} cannot be written ({one_sentence(error)}), and nothing that was stored "
-            f"is lost. {remedy(error)}"
-        ) from error
+        raise unwritten(table.path, error) from error
     return StagedRows(tuple(json.dumps(piece.to_json()) for piece in pieces), len(rows))
 
 
@@ -114,7 +120,7 @@ def commit_staged(table: ImageTable, staged: Sequence[StagedRows]) -> None:
         _check(table.path, piece)
     operation = lance.LanceOperation.Append(pieces)
     with table._committing():
-        lance.LanceDataset.commit(str(table.path), operation, read_version=table.version)
+        commit(table.path, operation, table.version)
 
 
 def drop_staged(table: ImageTable, staged: Sequence[StagedRows]) -> None:

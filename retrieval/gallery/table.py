@@ -20,17 +20,21 @@ import lance
 import numpy as np
 import pyarrow as pa
 
-from retrieval.errors import GalleryError, GalleryWriteError
+from retrieval.errors import GalleryError
 from retrieval.files import disk_use, new_folder
 from retrieval.gallery import compaction, trust
 from retrieval.gallery import rows as stored
 from retrieval.gallery.dataset import (
     LANCE_ERRORS,
+    commit,
     damage_as_gallery_errors,
+    dataset_at,
     is_passing,
     note_use,
     open_dataset,
     say_once,
+    unwritten,
+    write_dataset,
 )
 from retrieval.gallery.filter import with_ids
 from retrieval.gallery.lease import delete_versions
@@ -47,13 +51,12 @@ from retrieval.gallery.versions import (
 )
 from retrieval.objects import ObjectPath
 from retrieval.sorted_ids import IdPlaces
-from retrieval.text import one_sentence, remedy, unwritable
+from retrieval.text import one_sentence
 
 IDS_PER_VERSION = 100_000  # more rows than one commit holds
 ROWS_A_READ = 10_000
 TOLD_FROM, TOLD_BYTES = 0.3, 1 << 27  # of the table's size; at least
 TOO_OLD, KEPT_IN_STORE = timedelta(days=36_500), timedelta(days=1)  # stores know no readers
-LANCE_FORMAT = "2.2"  # of its files, by every version of Lance; 2.0 loses that facts are null
 STEPPED_BACK = (
     "%s: version %d cannot be read (%s), so version %d is used: images that were removed since are "
     "found again. Run `imgret verify --repair`, or `imgret index` again: it continues from there."
@@ -99,10 +102,10 @@ class ImageTable(TableReader):
             note_use()
             with new_folder(path) as making:
                 empty = schema.empty_table()
-                lance.write_dataset(empty, str(making), data_storage_version=LANCE_FORMAT)
+                write_dataset(empty, making)
         except LANCE_ERRORS as error:
-            raise GalleryWriteError(str(unwritable(path, error))) from error
-        table = cls.of(lance.dataset(str(path)))
+            raise unwritten(path, error, is_new=True) from error
+        table = cls.of(dataset_at(path))
         table.is_ours = True
         trust.note(table.name, manifest_of(path, table.version))
         return table
@@ -151,7 +154,7 @@ class ImageTable(TableReader):
 
     def frozen(self) -> ImageTable:
         """Return the table as it is now, whatever is written later."""
-        table = ImageTable.of(lance.dataset(str(self._path), version=self.version))
+        table = ImageTable.of(dataset_at(self._path, self.version))
         table.is_ours = self.is_ours
         return table
 
@@ -267,10 +270,7 @@ class ImageTable(TableReader):
         schema = source.schema.with_metadata(beside)
         reader = pa.RecordBatchReader.from_batches(schema, source.to_batches())
         with self._committing():
-            lance.write_dataset(
-                reader, str(self._path), schema=schema, mode="overwrite",
-                data_storage_version=LANCE_FORMAT,
-            )  # fmt: skip
+            write_dataset(reader, self._path, schema=schema, mode="overwrite")
 
     def compact(self, *, everything: bool = False, beside: Callable[[], int] = int) -> None:
         """Merge small pieces, once there are many, and write those anew that lost many rows.
@@ -342,7 +342,7 @@ class ImageTable(TableReader):
         """Drop all rows of a piece, whether they can be read or not."""
         operation = lance.LanceOperation.Delete([], [number], "true")
         with self._committing():
-            lance.LanceDataset.commit(str(self._path), operation, read_version=self.version)
+            commit(self._path, operation, self.version)
 
     @contextlib.contextmanager
     def _committing(self) -> Iterator[None]:
@@ -360,16 +360,13 @@ class ImageTable(TableReader):
                 trust.note(self.name, manifest_of(self._path, self.version))
         except LANCE_ERRORS as error:
             self.check_place()
-            raise GalleryWriteError(
-                f"{self._path} cannot be written ({one_sentence(error)}), and nothing that was "
-                f"stored is lost. {remedy(error)}"
-            ) from error
+            raise unwritten(self._path, error) from error
         except KeyboardInterrupt:  # Lance may have committed: what is written next must see it
             self._reopen()
             raise
 
     def _reopen(self) -> None:
-        self._dataset = lance.dataset(str(self._path))
+        self._dataset = dataset_at(self._path)
         self._place = place_of_table(self._dataset)
 
     def check_place(self) -> None:

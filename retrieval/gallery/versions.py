@@ -21,6 +21,7 @@ FOLDERS = ("data", "_deletions", "_transactions", "_versions")  # a manifest aft
 MAGIC = b"LANC"
 ARROW_MAGIC = b"ARROW1"
 UNFINISHED = ".tmp"  # begins the name of a file that Lance is writing, until it is whole
+UNORDERED = "--x-s3"  # ends the names of S3's directory buckets, which list in no order
 LAST_VERSION = (1 << 64) - 1
 
 
@@ -43,6 +44,23 @@ def place_of_table(dataset: Any) -> object:
 def versions_of(table: Path) -> list[int]:
     """List the versions that have a manifest, the newest first. Raises OSError."""
     return sorted(map(version_of, (table / "_versions").glob("*.manifest")), reverse=True)
+
+
+def newest_in_store(table: ObjectPath) -> int:
+    """Return the newest version of a table in a store, by one request.
+
+    Lance would ask for it six times over where the store does not answer. Raises OSError, and
+    ValueError where there is none.
+    """
+    folder = table / "_versions"
+    if table.bucket.endswith(UNORDERED):
+        found = versions_of(table)
+    else:
+        named = (version_of(path) for path, _ in folder.all_below())
+        found = [next((version for version in named if version >= 0), -1)]
+    if not found or found[0] < 0:
+        raise ValueError("it has no version")
+    return found[0]
 
 
 def version_of(manifest: Path) -> int:

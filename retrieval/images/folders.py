@@ -5,6 +5,7 @@ Here a file is its name, size and time: an object for each would cost more than 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
@@ -27,7 +28,9 @@ from retrieval.images.formats import (
     unread_kind,
 )
 from retrieval.objects import ObjectPath
+from retrieval.threads import map_ahead
 
+ASKED_AT_ONCE, ASKED_AHEAD = 48, 1024  # objects, where a walk or a list does not tell enough
 GALLERY_FOLDER = ".imgret"
 # Folders in which machines keep what is theirs: NAS systems thumbnails, macOS what other file
 # systems cannot store, Windows and NAS systems what was deleted and earlier states of the folder,
@@ -99,6 +102,7 @@ def subfolders(folder: Path) -> list[Path]:
 
 _Folder = tuple[int | str, int]  # device and inode: the identity of a real folder
 _Entry = os.DirEntry[str] | ObjectEntry
+_HeaderOf = Callable[[_Entry], bytes]
 _Skips = Callable[[str, str], bool]  # (name, folder's path below the root) -> leave it out?
 
 
@@ -110,14 +114,21 @@ class _Wants:
     passed_over: Callable[[str], None]
     as_stored: Callable[[Path, str], Sequence[FoundFolder]]
 
-    def __call__(self, entry: _Entry, folder: Path) -> bool:
+    def by_name(self, entry: _Entry, folder: Path) -> bool | None:
+        """Whether a name alone makes an image, or none; None where its content tells."""
         if has_image_suffix(entry.name):
             return True
+        if unread_kind(entry.name) is not None:
+            return False
+        return True if self.known is not None and entry.name in self.known(folder) else None
+
+    def __call__(self, entry: _Entry, folder: Path, header_of: _HeaderOf) -> bool:
+        named = self.by_name(entry, folder)
+        if named:
+            return True
         kind = unread_kind(entry.name)
-        if kind is None:
-            if self.known is not None and entry.name in self.known(folder):
-                return True
-            header = _header(entry, folder)
+        if named is None:
+            header = header_of(entry)
             if sniff(header) is not None and unread_content(header) is None:
                 return True
             kind = unread_content(header)
@@ -208,19 +219,40 @@ def _alone(path: Path, root: Path, file: FoundFile) -> FoundFolder:
 
 def _look(entries: list[_Entry], folder: Path, wants: _Wants) -> Iterator[FoundFile]:
     """Look at the names in a folder that are no folders to enter."""
-    for entry in entries:
-        name = entry.name
-        if not _is_utf8(name):
-            if _leads_to_folder(entry) or wants(entry, folder):
-                yield FoundFile(name, 0, 0, _BAD_NAME)
-        elif wants(entry, folder):
-            try:
-                found = _described(name, entry.stat(), getattr(entry, "etag", None))
-            except OSError as error:
-                broken = isinstance(error, FileNotFoundError) and entry.is_symlink()
-                reason = "a link to a file that does not exist" if broken else os_reason(error)
-                found = FoundFile(name, 0, 0, reason)
-            yield found
+    with _headers(entries, folder, wants) as header_of:
+        for entry in entries:
+            name = entry.name
+            if not _is_utf8(name):
+                if _leads_to_folder(entry) or wants(entry, folder, header_of):
+                    yield FoundFile(name, 0, 0, _BAD_NAME)
+            elif wants(entry, folder, header_of):
+                yield _described_entry(entry)
+
+
+@contextlib.contextmanager
+def _headers(entries: list[_Entry], folder: Path, wants: _Wants) -> Iterator[_HeaderOf]:
+    """Give what reads the header of an entry; those of a store are read ahead, in this order."""
+    asked = []
+    if isinstance(folder, ObjectPath):
+        asked = [entry for entry in entries if wants.by_name(entry, folder) is None]
+    if len(asked) < 2:
+        yield lambda entry: _header(entry, folder)
+        return
+    ahead = map_ahead(
+        lambda entry: _header(entry, folder), asked, late=lambda _: b"",
+        workers=min(len(asked), ASKED_AT_ONCE), ahead=ASKED_AHEAD, name="imgret-walk",
+    )  # fmt: skip
+    with contextlib.closing(ahead):
+        yield lambda _: next(ahead)
+
+
+def _described_entry(entry: _Entry) -> FoundFile:
+    try:
+        return _described(entry.name, entry.stat(), getattr(entry, "etag", None))
+    except OSError as error:
+        broken = isinstance(error, FileNotFoundError) and entry.is_symlink()
+        reason = "a link to a file that does not exist" if broken else os_reason(error)
+        return FoundFile(entry.name, 0, 0, reason)
 
 
 def _described(name: str, status: os.stat_result, etag: str | None = None) -> FoundFile:

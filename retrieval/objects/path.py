@@ -322,7 +322,8 @@ def is_address(text: object) -> bool:
 def place_of(text: str | os.PathLike[str]) -> Path:
     """Return a path on this machine, or the ObjectPath of an address.
 
-    Raises ValueError, with a reason, for an address of another kind or without a bucket.
+    Raises ValueError, with a reason, for an address of another kind, without a bucket, or with a
+    part that a path would leave out: it would stand for another place.
 
     >>> str(place_of("file:///data/cars")), str(place_of("gs://cars/a"))
     ('/data/cars', 'gs://cars/a')
@@ -337,8 +338,13 @@ def place_of(text: str | os.PathLike[str]) -> Path:
         return Path(unquote(parts.path))
     if not _OBJECT.fullmatch(address):
         raise ValueError(f"{address} is an address of no object store; use s3://, gs:// or az://")
+    names = address.partition("://")[2].removesuffix("/").split("/")
+    if not {"", ".", ".."}.isdisjoint(names):
+        raise ValueError(
+            f"{address} has an empty part, . or .., which no folder here has; leave it out"
+        )
     found = ObjectPath(address)
-    if ".." in found.parts or "@" in found.bucket or "?" in found.bucket:
+    if "@" in found.bucket or "?" in found.bucket:
         raise ValueError(f"{address} is no plain address; write {found.scheme}://bucket/folder")
     return found
 

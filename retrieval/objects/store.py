@@ -20,6 +20,12 @@ from retrieval.libraries import how_to_install, is_installed
 SCHEMES = ("s3", "gs", "az")
 TIMEOUT = "60s"  # of one request
 RETRIES, RETRIED_FOR = 5, timedelta(seconds=60)
+# Of Lance, whose requests end after 30 seconds; its AIMD layer would ask all of this four times
+OF_LANCE = {
+    "client_max_retries": "16", "client_retry_timeout": "45", "lance_aimd_max_retries": "0",
+}  # fmt: skip
+GIVEN_UP = re.compile(r"error sending request|retry_timeout: \d")  # in what Lance raises
+ANSWER = re.compile(r"non-2xx status code: (\d{3}[ \w]*)")
 WAITS_FIRST = timedelta(seconds=0.5)  # a store that is asked too often says 503 for some seconds
 METADATA = ("169.254.169.254", "metadata.google.internal")  # asked where there is nothing else
 NO_CREDENTIALS = "there are no credentials for this store"
@@ -83,6 +89,26 @@ def _credentials(scheme: str) -> dict[str, Any]:
         if session.get_credentials() is not None:
             return {"credential_provider": Boto3CredentialProvider(session)}
     return {}
+
+
+def options_of_lance(place: object) -> dict[str, str] | None:
+    """Return Lance's storage options for a table: how long it asks a store that does not answer.
+
+    None for a table on this machine. What the user has set in the environment is left to it:
+    LANCE_AIMD_MAX_RETRIES here, and OBJECT_STORE_CLIENT_MAX_RETRIES and
+    OBJECT_STORE_CLIENT_RETRY_TIMEOUT by Lance, which takes these before any options.
+    """
+    if not str(place).startswith(tuple(f"{scheme}://" for scheme in SCHEMES)):
+        return None
+    return {name: value for name, value in OF_LANCE.items() if name.upper() not in os.environ}
+
+
+def unanswered(error: BaseException) -> str | None:
+    """Return why Lance has given up asking a store; None for any other error."""
+    if not GIVEN_UP.search(str(error)):
+        return None
+    answer = ANSWER.search(str(error))
+    return f"the store answers {answer[1].strip()}" if answer else "the store does not answer"
 
 
 @contextlib.contextmanager

@@ -10,9 +10,9 @@ from typing import Protocol
 
 from retrieval.errors import GalleryEmptyError, GalleryError
 from retrieval.gallery import Gallery, ImageTable, IndexState, Settings
+from retrieval.gallery.dataset import unreached
 from retrieval.gallery.fetched import IndexNotFetchedError
 from retrieval.gallery.filter import INDEXED
-from retrieval.gallery.folder import unreached
 from retrieval.gallery.settings import read_text
 from retrieval.index import GrowingIndex
 from retrieval.objects import ObjectPath
@@ -108,7 +108,7 @@ def _stamp_in_store(address: str, _: tuple[int, int]) -> tuple[int, ...]:
     except FileNotFoundError:
         return ()
     except OSError as error:
-        raise unreached(ObjectPath(address), error) from error
+        raise unreached(address, error.strerror or str(error)) from error
     return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 

@@ -17,6 +17,7 @@ from retrieval.arguments import Paths, as_paths, check_text, whole
 from retrieval.encoder import Encoder, normalise
 from retrieval.errors import GalleryChangedError, GalleryError, QueryError
 from retrieval.gallery import Gallery, Settings, read_one_state
+from retrieval.gallery.dataset import StoreUnreachedError
 from retrieval.images import DEFAULT_MAX_PIXELS, ImageFile
 from retrieval.loader import Loaded, default_workers, load_images
 from retrieval.refinement import Refinement
@@ -383,6 +384,8 @@ class Searcher:
         asked = {**filters, "excluded": excluded, "refinement": refinement}
         try:
             return state.search(embeddings, k, **asked)
+        except StoreUnreachedError:
+            raise
         except (OSError, GalleryError):  # an index run has dropped the version that was open here
             self._searched.forget()
             now = self._current()

@@ -41,7 +41,10 @@ def test_an_address_is_what_its_parts_are(scheme: str, names: list[str]) -> None
     ("address", "said"),
     [
         ("https://example.com/a", "of no object store"), ("s3:///key", "of no object store"),
-        ("s3://bucket/../other", "no plain address"), ("s3://me:secret@bucket/a", "no plain"),
+        ("s3://bucket/../other", "has an empty part, . or .."),
+        ("s3://bucket//photos", "has an empty part"), ("gs://bucket/photos//", "has an empty part"),
+        ("az://bucket/./photos", "has an empty part"), ("s3://./photos", "has an empty part"),
+        ("s3://me:secret@bucket/a", "no plain"),
         ("file://elsewhere/a", "names another machine"), ("ftp://host/a", "of no object store"),
     ],
 )  # fmt: skip

@@ -18,7 +18,7 @@ from urllib.parse import unquote_plus
 
 from retrieval.errors import DataError, ImageError
 from retrieval.files import modified_ns, read_bounded
-from retrieval.images.folders import FoundFile, FoundFolder
+from retrieval.images.folders import ASKED_AHEAD, ASKED_AT_ONCE, FoundFile, FoundFolder
 from retrieval.images.formats import has_image_suffix, os_reason
 from retrieval.objects import ObjectPath, is_address, place_of
 from retrieval.threads import map_ahead
@@ -30,7 +30,6 @@ MOST_OF_A_MANIFEST = 1 << 24
 MOST_OF_AN_ADDRESS, MOST_OF_AN_ETAG, MOST_OF_A_GIVEN_LABEL = 4096, 256, 1000  # characters
 MOST_OF_A_SIZE = (1 << 63) - 1
 MOST_BAD_ROWS = 1000  # of one file
-ASKED_AT_ONCE, ASKED_AHEAD = 48, 1024  # entries of which the list does not tell size and etag
 AT_ONCE_LISTED = 4096  # entries of one folder
 INVENTORY = "manifest.json"
 
