@@ -109,7 +109,7 @@ def publish_rows(
         said = _finished(server, name, rows, wanted, last, said)
     if fresh:
         server.switch(name)
-        _drop_others(server, name)
+    _drop_others(server, name, unfinished=fresh)
     return Publication(
         str(server.address), name, said.version, said.rows, len(done.new),
         len(done.written) - len(done.new), len(done.gone), kind, said.effort, said.recall, fresh,
@@ -149,7 +149,8 @@ def _finished(
     """Write what is left, and have the collection say what it holds."""
     for batch in rows.batches(last) if len(last) else ():
         server.write(name, batch)
-    said = replace(said, written=_stamp(server, name, rows, wanted.ids[0]))
+    if len(wanted):  # what holds no row has never held one
+        said = replace(said, written=_stamp(server, name, rows, wanted.ids[0]))
     server.say(name, {PROPERTY: said.as_text(), HALF_WRITTEN: ""})
     return said
 
@@ -324,13 +325,18 @@ def _tuned(
     return replace(said, effort=effort, recall=learnt.recall, tuned=said.rows, since=0)
 
 
-def _drop_others(server: MilvusServer, name: str) -> None:
-    """Delete what earlier transforms left, and what was interrupted."""
+def _drop_others(server: MilvusServer, name: str, *, unfinished: bool) -> None:
+    """Delete what earlier transforms left: who switched the alias may have been killed before.
+
+    unfinished: also what was interrupted, or is being written to replace this.
+    """
     alias = server.address.name
     for other in server.collections():
         digits = other.removeprefix(f"{alias}_")
         if other == name or len(other) != len(alias) + 1 + DIGITS or digits == other:
             continue
         there = server.collection(other)
-        if there is not None and (there.published or there.unfinished):
+        if there is None or not (there.published or there.unfinished):
+            continue
+        if unfinished or not there.unfinished:
             server.drop(other)

@@ -16,7 +16,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from benchmarks.milvus_server import MilvusProcess
-from imgret import Filter, FilterError, GalleryError, Match, Retriever, ServerError
+from imgret import (
+    Filter,
+    FilterError,
+    GalleryEmptyError,
+    GalleryError,
+    Match,
+    Retriever,
+    ServerError,
+)
 from imgret.server import ServiceOptions
 from retrieval.milvus import MilvusServer, Published, ServedAddress
 from retrieval.milvus.collection import HALF_WRITTEN, PROPERTY
@@ -192,6 +200,51 @@ def test_deleted_relabelled_moved_and_new_images_are_published_again(
     again = local.publish(place)
     assert (again.added, again.changed, again.removed) == (0, 0, 0)
     assert served(local, place).info().served.current  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("how", [{}, {"transform": "none", "augment": "3"}], ids=str)
+def test_an_emptied_gallery_is_published_and_filled_again(
+    local: Retriever, place: str, inline: Command, how: dict[str, str]
+) -> None:
+    folder = local.gallery.base / "pictures"
+    if how:
+        local = Retriever(local.gallery.path, **how)  # type: ignore[arg-type]
+        local.index(folder, refit=True)
+    local.publish(place)
+    query, there = gone_picture(local), served(local, place)
+    assert there.search(query)
+    local.remove(folder)
+    done = local.publish(place)
+    assert (done.images, done.version) == (0, local.gallery.open_table().version)
+    assert not local.publish(place).anew
+    for asked in ({}, {"where": "label = 'class1'"}, {"distinct": True, "exclude_self": True}):
+        for retriever in (there, served(local, place), served(local, place, rerank="8")):
+            assert retriever.search(query, **asked) == []
+    address = f"{place}?gallery={local.gallery.path}"
+    found = inline("query", str(query), "--gallery", address)
+    assert (found.returncode, found.stdout) == (1, "")
+    info = there.info().served
+    assert info is not None
+    assert (info.images, info.current) == (0, True)
+    local.index(folder)
+    assert local.publish(place).added == 24
+    for retriever in (there, served(local, place)):
+        assert as_told(retriever.search(query)) == as_told(local.search(query))
+
+
+def test_a_gallery_that_never_had_an_image_is_told_as_empty(
+    local: Retriever, place: str, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"no image")
+    other = Retriever(tmp_path / "other.imgret")
+    other.index(tmp_path / "bad.jpg")
+    with pytest.raises(GalleryEmptyError, match="holds no embedded image"):
+        other.publish(place)
+    local.publish(place)
+    with pytest.raises(GalleryEmptyError, match="holds no embedded image"):
+        other.publish(place, replace=True)
+    query = gone_picture(local)
+    assert as_told(served(local, place).search(query)) == as_told(local.search(query))
 
 
 def gone_picture(local: Retriever) -> Any:
