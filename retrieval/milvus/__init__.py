@@ -17,7 +17,7 @@ The gallery is the truth; all that lies in Milvus can be made again from it.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from retrieval.milvus.address import ServedAddress, is_served
+from retrieval.milvus.address import ServedAddress, check_no_address, is_served
 
 if TYPE_CHECKING:
     from retrieval.milvus.collection import Published
@@ -52,6 +52,7 @@ __all__ = [
     "SearchedCollection",
     "ServedAddress",
     "StoredTransform",
+    "check_no_address",
     "is_served",
     "publish_rows",
     "read_published",

@@ -128,11 +128,26 @@ def test_what_writes_refuses_an_address_and_names_the_gallery(gallery: Path) -> 
         lambda: there.remove(gallery.parent / "0.png"),
         lambda: there.relabel({1: "a"}),
         there.compact,
+        there.calibrate,
+        lambda: there.evaluate(prior_known=0.5),
+        lambda: there.verify(repair=True),
     ):
         with pytest.raises(ArgumentError, match=rf"is only searched\. Name the gallery {gallery}"):
             change()
     assert there.verify().rows == 3
     assert not there.is_current()  # a service asks before it opens, and must not wait
+
+
+@pytest.mark.parametrize("command", [
+    ("index", "."), ("remove", "0.png"), ("calibrate",), ("verify", "--repair"),
+    ("evaluate", "--prior-known", "0.5"),
+], ids=" ".join)  # fmt: skip
+def test_commands_that_write_refuse_an_address(
+    gallery: Path, inline: Command, command: tuple[str, ...]
+) -> None:
+    done = inline(*command, "--gallery", f"{CLOSED}?gallery={gallery}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{CLOSED} is only searched. Name the gallery {gallery} instead" in done.stderr
 
 
 @pytest.mark.parametrize("asked", [
