@@ -2,6 +2,7 @@
 
 address.py      milvus://HOST:PORT/NAME?gallery=PATH, and who logs in there
 server.py       the server as this package uses it; the only file that knows pymilvus
+listener.py     what listens at an address that is no Milvus server
 collection.py   what a collection holds, and what it says of itself
 kinds.py        which index suits a number of vectors, and how hard it is searched
 transform.py    the transform as a file, so that a query needs no index of FAISS

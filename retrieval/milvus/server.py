@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from retrieval.libraries import how_to_install, is_installed
 from retrieval.milvus.address import TOKEN_NAME, ServedAddress
 from retrieval.milvus.collection import HALF_WRITTEN, PROPERTY, VECTOR, Collection
 from retrieval.milvus.kinds import INDEXES, MOST_FOUND, build_parameters
+from retrieval.milvus.listener import first_answer, other_protocol, why_unreachable
 from retrieval.progress import Progress
 from retrieval.text import one_sentence
 from retrieval.words import ServedKind
@@ -28,7 +28,7 @@ from retrieval.words import ServedKind
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
-CONNECTS_WITHIN, ANSWERS_WITHIN, WRITES_WITHIN = 3.0, 10.0, 60.0  # seconds
+ANSWERS_WITHIN, WRITES_WITHIN = 10.0, 60.0  # seconds
 SETTLES_WITHIN = 24 * 3600.0  # an index of 10^9 vectors takes hours
 POLL = 0.5  # seconds
 IDS_A_CALL = 4096
@@ -264,7 +264,7 @@ class MilvusServer:
     def _connected(self) -> MilvusClient:
         if not is_installed("pymilvus"):
             raise ServerError(how_to_install("pymilvus", by=f"{self.address}"))
-        if why := self._why_unreachable():
+        if why := why_unreachable(*self._place):
             raise self._unreachable(why)
         from pymilvus import MilvusClient
 
@@ -306,9 +306,12 @@ class MilvusServer:
                 f"otherwise run `imgret publish {self.address}`."
             )
         late = code == CONNECT_FAILED or "DEADLINE" in text.upper()
-        if why := self._why_unreachable() or "it does not answer in time" * late:
+        if why := why_unreachable(*self._place):
             self._known = None
             return self._unreachable(why)
+        if late or "UNIMPLEMENTED" in text.upper():
+            self._known = None
+            return self._unanswered(late=late)
         if fewer:
             return ServerError(
                 f"{self.address} refuses ({text}). Give fewer {fewer}, or enlarge the cluster."
@@ -318,14 +321,23 @@ class MilvusServer:
             "--gallery PATH."
         )
 
-    def _why_unreachable(self) -> str:
-        """Say why nobody answers there, which pymilvus does not; "" where somebody does."""
-        try:
-            place = self.address.host.strip("[]"), self.address.port
-            socket.create_connection(place, CONNECTS_WITHIN).close()
-        except OSError as error:
-            return one_sentence(error)
-        return ""
+    @property
+    def _place(self) -> tuple[str, int]:
+        return self.address.host.strip("[]"), self.address.port
+
+    def _unanswered(self, *, late: bool) -> ServerError:
+        """Say why somebody listens, but not as Milvus does. late: whether no call was answered."""
+        answer = first_answer(*self._place) if late else None
+        other = other_protocol(answer) if answer else ""
+        if late and not other:
+            return self._unreachable(
+                "it ends the connection" if answer == b"" else "it does not answer in time"
+            )
+        return ServerError(
+            f"{self.address} is not a Milvus server (it speaks "
+            f"{other or 'gRPC, but not as Milvus'}). Correct the host and the port, or search the "
+            "gallery itself with --gallery PATH."
+        )
 
     def _unreachable(self, why: str) -> ServerError:
         return ServerError(
