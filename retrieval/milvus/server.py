@@ -36,6 +36,7 @@ CONNECT_FAILED = 2
 NOT_FOUND = (100, 1600)  # what Milvus answers for a collection and for an alias
 SAID_ALONE = ("DEADLINE_EXCEEDED", "UNAUTHENTICATED")  # of gRPC, whatever it says besides
 NOT_LOADED = 101
+ALIAS_TAKEN = 1602
 UNKNOWN_USER = (1400, 1401, 1800)
 METRIC = "IP"
 LONGEST_STORED = 65_535  # bytes that Milvus stores of a text
@@ -153,10 +154,12 @@ class MilvusServer:
             for _ in range(2):
                 client.alter_collection_properties(name, dict(said), timeout=WRITES_WITHIN)
 
-    def switch(self, name: str) -> None:
-        """Make the address lead to a collection."""
+    def switch(self, name: str, there: Collection | None) -> None:
+        """Make the address lead to a collection. there: what it leads to, or None.
+
+        Raises GalleryChangedError where it leads somewhere by now, though there is None.
+        """
         alias = self.address.name
-        there = self.collection(alias)
         with self._asking() as client:
             change = client.alter_alias if there else client.create_alias
             change(name, alias, timeout=WRITES_WITHIN)
@@ -293,6 +296,11 @@ class MilvusServer:
         if code in NOT_FOUND:
             return GalleryChangedError(
                 f"{self.address} is not there any more. Run `imgret publish {self.address}`."
+            )
+        if code == ALIAS_TAKEN:
+            return GalleryChangedError(
+                f"{self.address} was published by another meanwhile. Run `imgret publish "
+                f"{self.address}` again."
             )
         text = one_sentence(Exception(_reason(error)))
         if code in UNKNOWN_USER or "UNAUTHENTICATED" in text.upper():
