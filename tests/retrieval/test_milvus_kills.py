@@ -260,6 +260,24 @@ def test_of_100_000_the_ten_nearest_are_those_of_the_gallery(large: Any) -> None
     )  # fmt: skip
 
 
+def test_of_20_000_in_cells_of_bytes_the_ten_nearest_are_found_with_and_without_a_filter(
+    milvus: MilvusProcess, tmp_path: Path
+) -> None:
+    local = gallery_of(tmp_path / "cells", 20_000)
+    place = f"milvus://127.0.0.1:{milvus.port}/cells"
+    done = local.publish(place, kind="ivf_sq8")
+    assert (done.kind, done.images) == ("ivf_sq8", 20_001)
+    assert done.recall >= 0.99
+    assert local.info().index == "exact"
+    there, queries = served(local, place), held_out(local, 200)
+    for where in (None, "size < 2000", "path like 'rows/1%'", "size < 11000", "label != 'c7'"):
+        found, expected = (ids_of(r, queries, 10, where=where) for r in (there, local))
+        assert recall(found, expected) >= 0.99, where
+    found, expected = (ids_of(r, queries[:20], 300) for r in (there, local))
+    assert recall(found, expected) >= 0.99
+    MilvusServer(ServedAddress.parse(place)).drop(done.collection)
+
+
 @pytest.mark.parametrize("where", [
     "label = 'c7'", "path in ('rows/5.jpg', 'rows/99999.jpg', 'no/such.jpg')", "size < 5000",
     "path like 'rows/9%'", "label is null", "size between 1003 and 1005",
