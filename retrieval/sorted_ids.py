@@ -5,6 +5,8 @@ Besides, numpy's import numpy.ma on first use, which takes longer than a query's
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 
@@ -29,6 +31,24 @@ def ids_without(ids: np.ndarray, others: np.ndarray) -> np.ndarray:
         return found
     at = np.minimum(np.searchsorted(known, found), len(known) - 1)
     return found[known[at] != found]
+
+
+def vectors_of_each(
+    ids: np.ndarray, width: int, read: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Return the (..., width) float32 vectors of ids of any shape; zeros for id -1.
+
+    read: gives the (n, width) vectors of (n,) distinct ids, sorted; each is asked for once.
+
+    >>> vectors_of_each(np.array([[7, -1, 7]]), 1, lambda ids: ids[:, None]).tolist()
+    [[[7.0], [0.0], [7.0]]]
+    """
+    wanted = distinct(np.ravel(ids))
+    there = wanted >= 0
+    vectors = np.zeros((len(wanted), width), np.float32)
+    if there.any():
+        vectors[there] = read(wanted[there])
+    return vectors[np.searchsorted(wanted, ids)]
 
 
 class IdPlaces:

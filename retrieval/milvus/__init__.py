@@ -2,6 +2,7 @@
 
 address.py      milvus://HOST:PORT/NAME?gallery=PATH, and who logs in there
 server.py       the server as this package uses it; the only file that knows pymilvus
+listener.py     what listens at an address that is no Milvus server
 collection.py   what a collection holds, and what it says of itself
 kinds.py        which index suits a number of vectors, and how hard it is searched
 transform.py    the transform as a file, so that a query needs no index of FAISS
@@ -17,7 +18,7 @@ The gallery is the truth; all that lies in Milvus can be made again from it.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from retrieval.milvus.address import ServedAddress, is_served
+from retrieval.milvus.address import ServedAddress, check_no_address, is_served
 
 if TYPE_CHECKING:
     from retrieval.milvus.collection import Published
@@ -52,6 +53,7 @@ __all__ = [
     "SearchedCollection",
     "ServedAddress",
     "StoredTransform",
+    "check_no_address",
     "is_served",
     "publish_rows",
     "read_published",

@@ -98,6 +98,15 @@ class ServedAddress:
         return f"{known[0]}:{known[2]}" if known else ""
 
 
+def check_no_address(address: ServedAddress | None, gallery: Path) -> None:
+    """Raise ArgumentError for what writes where a gallery is searched in a server."""
+    if address is not None:
+        raise ArgumentError(
+            f"{address} is only searched. Name the gallery {gallery} instead, and run `imgret "
+            "publish` afterwards."
+        )
+
+
 def _gallery_of(options: str) -> str | None:
     if not options:
         return None

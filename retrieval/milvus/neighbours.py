@@ -15,6 +15,7 @@ from retrieval.milvus.collection import VECTOR, Published
 from retrieval.milvus.kinds import INDEXES, MOST_FOUND, RESCORED, search_parameters
 from retrieval.milvus.server import MilvusServer
 from retrieval.milvus.transform import StoredTransform
+from retrieval.sorted_ids import vectors_of_each
 
 COUNTS_KEPT = 64  # numbers of rows that pass
 QUERIES_A_CALL = 32
@@ -160,14 +161,12 @@ class MilvusNeighbours:
 
         Raises GalleryChangedError for an id that is not there any more.
         """
-        wanted, places = np.unique(ids, return_inverse=True)
-        there = wanted[wanted >= 0].tolist()
-        rows = self._collection.rows(there, [VECTOR]) if there else {}
-        vectors = np.zeros((len(wanted), self.d_out), np.float32)
-        for place, id_ in enumerate(wanted.tolist()):
-            if id_ >= 0:
-                vectors[place] = rows[id_][VECTOR]
-        return vectors[places.reshape(np.shape(ids))]
+
+        def read(wanted: np.ndarray) -> np.ndarray:
+            rows = self._collection.rows(wanted.tolist(), [VECTOR])
+            return np.array([rows[id_][VECTOR] for id_ in wanted.tolist()], np.float32)
+
+        return vectors_of_each(ids, self.d_out, read)
 
     def rows(self, ids: np.ndarray, columns: Sequence[str]) -> list[dict[str, Any]]:
         """Return some of the columns path, label and sha256 of (n,) ids, in their order.

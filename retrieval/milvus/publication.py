@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from retrieval.errors import GalleryError
+from retrieval.errors import GalleryChangedError, GalleryError
 from retrieval.milvus.changes import RowChanges, RowSums, changes_between
 from retrieval.milvus.collection import HALF_WRITTEN, PROPERTY, Collection, Published
 from retrieval.milvus.effort import held_out_of, known_neighbours, learn_served_effort
@@ -77,7 +77,23 @@ def publish_rows(
     options: PublishOptions,
     progress: Progress | None = None,
 ) -> Publication:
-    """Bring what an address leads to in step with rows. Raises GalleryError and ServerError."""
+    """Bring what an address leads to in step with rows. Raises GalleryError and ServerError.
+
+    Where another gallery was published there meanwhile, this one is refused as it is afterwards.
+    """
+    try:
+        return _published(server, rows, options, progress)
+    except GalleryChangedError:  # another has the name by now, and has dropped what was written
+        _still_free(server, rows, options)
+        raise
+
+
+def _published(
+    server: MilvusServer,
+    rows: PublishedRows,
+    options: PublishOptions,
+    progress: Progress | None,
+) -> Publication:
     begun = time.monotonic()
     alias = server.address.name
     there = server.collection(alias)
@@ -105,11 +121,13 @@ def publish_rows(
         server.load(name, replicas, anew=there is not None)
     if len(last) or (fresh and n < LEAST_TUNED):
         said = _tuned(server, name, rows, wanted, last, said, progress)
+    made = name if fresh else ""
     if fresh or len(done) or known != said or (there and there.unfinished):
+        _still_free(server, rows, options, made)
         said = _finished(server, name, rows, wanted, last, said)
     if fresh:
-        server.switch(name)
-        _drop_others(server, name)
+        server.switch(name, _still_free(server, rows, options, made))
+    _drop_others(server, name, unfinished=fresh)
     return Publication(
         str(server.address), name, said.version, said.rows, len(done.new),
         len(done.written) - len(done.new), len(done.gone), kind, said.effort, said.recall, fresh,
@@ -149,7 +167,8 @@ def _finished(
     """Write what is left, and have the collection say what it holds."""
     for batch in rows.batches(last) if len(last) else ():
         server.write(name, batch)
-    said = replace(said, written=_stamp(server, name, rows, wanted.ids[0]))
+    if len(wanted):  # what holds no row has never held one
+        said = replace(said, written=_stamp(server, name, rows, wanted.ids[0]))
     server.say(name, {PROPERTY: said.as_text(), HALF_WRITTEN: ""})
     return said
 
@@ -192,6 +211,23 @@ def _check_origin(
             f"{server.address} holds the gallery {known.gallery}, not {place}. Choose another "
             "name, or give --replace."
         )
+
+
+def _still_free(
+    server: MilvusServer, rows: PublishedRows, options: PublishOptions, made: str = ""
+) -> Collection | None:
+    """Return what the address leads to now. Raises GalleryError as _check_origin() does.
+
+    made: a collection that is of no use then, and is dropped.
+    """
+    there = server.collection(server.address.name)
+    try:
+        _check_origin(server, read_published(server, there), there, rows, options)
+    except GalleryError:
+        if made:
+            server.drop(made)
+        raise
+    return there
 
 
 def _name(alias: str, rows: PublishedRows, kind: ServedKind, shards: int) -> str:
@@ -324,13 +360,18 @@ def _tuned(
     return replace(said, effort=effort, recall=learnt.recall, tuned=said.rows, since=0)
 
 
-def _drop_others(server: MilvusServer, name: str) -> None:
-    """Delete what earlier transforms left, and what was interrupted."""
+def _drop_others(server: MilvusServer, name: str, *, unfinished: bool) -> None:
+    """Delete what earlier transforms left: who switched the alias may have been killed before.
+
+    unfinished: also what was interrupted, or is being written to replace this.
+    """
     alias = server.address.name
     for other in server.collections():
         digits = other.removeprefix(f"{alias}_")
         if other == name or len(other) != len(alias) + 1 + DIGITS or digits == other:
             continue
         there = server.collection(other)
-        if there is not None and (there.published or there.unfinished):
+        if there is None or not (there.published or there.unfinished):
+            continue
+        if unfinished or not there.unfinished:
             server.drop(other)

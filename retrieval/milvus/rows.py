@@ -29,24 +29,25 @@ COLUMNS: tuple[Column, ...] = (
 class PublishedRows:
     """The usable rows of one version, with their vectors.
 
-    faiss: the index of that version. augmented: whether its vectors are others than the transformed
-    embeddings. spec, fitted_on: of its transform. weights: the SHA-256 of the backbone's.
+    augmented: the index of that version where its vectors are others than the transformed
+    embeddings, else None. spec, fitted_on: of its transform. weights: SHA-256 of the backbone's.
     """
 
     gallery: Gallery
     table: ImageTable
-    faiss: GrowingIndex
     transform: StoredTransform
     spec: str
     fitted_on: int
     weights: str
-    augmented: bool
+    augmented: GrowingIndex | None = None
 
     @property
     def identity(self) -> str:
-        """What a collection is of: other vectors have another one."""
-        of = [self.table.name, self.transform.sha256]
-        return " ".join([*of, f"augmented {self.table.version}"] if self.augmented else of)
+        """What a collection is of: other vectors have another one, and no vectors, too."""
+        if not self.table.count(INDEXED):
+            return f"{self.table.name} emptied"
+        of = f"{self.table.name} {self.transform.sha256}"
+        return of if self.augmented is None else f"{of} augmented {self.table.version}"
 
     def sums(self) -> RowSums:
         """Return the ids and checksums."""
@@ -88,7 +89,9 @@ class PublishedRows:
             yield wanted.as_dicts_of(*COLUMNS), wanted.embeddings
 
     def _vectors_of(self, ids: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
-        return self.faiss.vectors(ids) if self.augmented else self.transform.apply(embeddings)
+        if self.augmented is not None:
+            return self.augmented.vectors(ids)
+        return self.transform.apply(embeddings)
 
     def _as_stored(
         self, rows: list[dict[str, Any]], embeddings: np.ndarray

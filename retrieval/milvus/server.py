@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from retrieval.libraries import how_to_install, is_installed
 from retrieval.milvus.address import TOKEN_NAME, ServedAddress
 from retrieval.milvus.collection import HALF_WRITTEN, PROPERTY, VECTOR, Collection
 from retrieval.milvus.kinds import INDEXES, MOST_FOUND, build_parameters
+from retrieval.milvus.listener import first_answer, other_protocol, why_unreachable
 from retrieval.progress import Progress
 from retrieval.text import one_sentence
 from retrieval.words import ServedKind
@@ -28,7 +28,7 @@ from retrieval.words import ServedKind
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
-CONNECTS_WITHIN, ANSWERS_WITHIN, WRITES_WITHIN = 3.0, 10.0, 60.0  # seconds
+ANSWERS_WITHIN, WRITES_WITHIN = 10.0, 60.0  # seconds
 SETTLES_WITHIN = 24 * 3600.0  # an index of 10^9 vectors takes hours
 POLL = 0.5  # seconds
 IDS_A_CALL = 4096
@@ -36,6 +36,7 @@ CONNECT_FAILED = 2
 NOT_FOUND = (100, 1600)  # what Milvus answers for a collection and for an alias
 SAID_ALONE = ("DEADLINE_EXCEEDED", "UNAUTHENTICATED")  # of gRPC, whatever it says besides
 NOT_LOADED = 101
+ALIAS_TAKEN = 1602
 UNKNOWN_USER = (1400, 1401, 1800)
 METRIC = "IP"
 LONGEST_STORED = 65_535  # bytes that Milvus stores of a text
@@ -153,10 +154,12 @@ class MilvusServer:
             for _ in range(2):
                 client.alter_collection_properties(name, dict(said), timeout=WRITES_WITHIN)
 
-    def switch(self, name: str) -> None:
-        """Make the address lead to a collection."""
+    def switch(self, name: str, there: Collection | None) -> None:
+        """Make the address lead to a collection. there: what it leads to, or None.
+
+        Raises GalleryChangedError where it leads somewhere by now, though there is None.
+        """
         alias = self.address.name
-        there = self.collection(alias)
         with self._asking() as client:
             change = client.alter_alias if there else client.create_alias
             change(name, alias, timeout=WRITES_WITHIN)
@@ -264,7 +267,7 @@ class MilvusServer:
     def _connected(self) -> MilvusClient:
         if not is_installed("pymilvus"):
             raise ServerError(how_to_install("pymilvus", by=f"{self.address}"))
-        if why := self._why_unreachable():
+        if why := why_unreachable(*self._place):
             raise self._unreachable(why)
         from pymilvus import MilvusClient
 
@@ -294,6 +297,11 @@ class MilvusServer:
             return GalleryChangedError(
                 f"{self.address} is not there any more. Run `imgret publish {self.address}`."
             )
+        if code == ALIAS_TAKEN:
+            return GalleryChangedError(
+                f"{self.address} was published by another meanwhile. Run `imgret publish "
+                f"{self.address}` again."
+            )
         text = one_sentence(Exception(_reason(error)))
         if code in UNKNOWN_USER or "UNAUTHENTICATED" in text.upper():
             return ServerError(
@@ -306,9 +314,12 @@ class MilvusServer:
                 f"otherwise run `imgret publish {self.address}`."
             )
         late = code == CONNECT_FAILED or "DEADLINE" in text.upper()
-        if why := self._why_unreachable() or "it does not answer in time" * late:
+        if why := why_unreachable(*self._place):
             self._known = None
             return self._unreachable(why)
+        if late or "UNIMPLEMENTED" in text.upper():
+            self._known = None
+            return self._unanswered(late=late)
         if fewer:
             return ServerError(
                 f"{self.address} refuses ({text}). Give fewer {fewer}, or enlarge the cluster."
@@ -318,14 +329,23 @@ class MilvusServer:
             "--gallery PATH."
         )
 
-    def _why_unreachable(self) -> str:
-        """Say why nobody answers there, which pymilvus does not; "" where somebody does."""
-        try:
-            place = self.address.host.strip("[]"), self.address.port
-            socket.create_connection(place, CONNECTS_WITHIN).close()
-        except OSError as error:
-            return one_sentence(error)
-        return ""
+    @property
+    def _place(self) -> tuple[str, int]:
+        return self.address.host.strip("[]"), self.address.port
+
+    def _unanswered(self, *, late: bool) -> ServerError:
+        """Say why somebody listens, but not as Milvus does. late: whether no call was answered."""
+        answer = first_answer(*self._place) if late else None
+        other = other_protocol(answer) if answer else ""
+        if late and not other:
+            return self._unreachable(
+                "it ends the connection" if answer == b"" else "it does not answer in time"
+            )
+        return ServerError(
+            f"{self.address} is not a Milvus server (it speaks "
+            f"{other or 'gRPC, but not as Milvus'}). Correct the host and the port, or search the "
+            "gallery itself with --gallery PATH."
+        )
 
     def _unreachable(self, why: str) -> ServerError:
         return ServerError(

@@ -12,6 +12,7 @@ from retrieval.gallery import Filter, ImageTable
 from retrieval.index import Allowed, GrowingIndex, ReadVectors
 from retrieval.retriever.row_vectors import RowVectors
 from retrieval.retriever.snapshot import Snapshot
+from retrieval.sorted_ids import distinct, vectors_of_each
 
 FILTERS_KEPT = 4
 FEW_VECTORS = 32  # a row alone takes Lance 3 ms
@@ -76,13 +77,10 @@ class FileNeighbours:
         Those of few images of an index with cells come from their rows: its own ids lie scattered
         in its file, which would be read whole for them.
         """
-        wanted, places = np.unique(ids, return_inverse=True)
-        if self.faiss.finds_vectors or self._few_vectors is None or len(wanted) > FEW_VECTORS:
+        few = self._few_vectors
+        if few is None or self.faiss.finds_vectors or len(distinct(np.ravel(ids))) > FEW_VECTORS:
             return self.faiss.vectors(ids)
-        there = wanted >= 0
-        vectors = np.zeros((len(wanted), self.d_out), np.float32)
-        vectors[there] = self._few_vectors(wanted[there])
-        return vectors[places.reshape(np.shape(ids))]
+        return vectors_of_each(ids, self.d_out, few)
 
     def rows(self, ids: np.ndarray, columns: Sequence[str]) -> list[dict[str, Any]]:
         """Return some columns of (n,) ids, in their order. Raises GalleryError for one unknown."""

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from retrieval.arguments import Paths, as_paths, path_of
-from retrieval.errors import ArgumentError
 from retrieval.gallery import Filter, Gallery, check_vacant
 from retrieval.images import DEFAULT_MAX_PIXELS
-from retrieval.milvus import ServedAddress, is_served
+from retrieval.milvus import ServedAddress, check_no_address, is_served
 from retrieval.progress import Progress
 from retrieval.retriever.encoders import EncoderChoice
 from retrieval.retriever.forked import in_own_process, unpickled
@@ -159,8 +158,9 @@ class Retriever(Searcher):
         most_queries: of more, a random sample is evaluated. interval_over: what the 95 % intervals
         are for, other "queries" of these classes or other "classes", as with zero_shot. calibrate:
         where the gallery is searched for its own images, also do what calibrate(by="class") does,
-        unless it is calibrated by picture. prior_known: by default that of its calibration, or 0.9.
-        Another transform or refinement than the gallery's is tried without reading an image.
+        unless it is calibrated by picture or an address was given. prior_known: by default that of
+        its calibration, or 0.9. Another transform or refinement than the gallery's is tried without
+        reading an image.
         Raises DataError when there is nothing to measure, and ArgumentError for arguments that
         contradict each other.
         """
@@ -172,6 +172,9 @@ class Retriever(Searcher):
         self._check_asked()
         check_contradictions(queries=queries is not None, zero_shot=zero_shot, labels=labels)
         calibrates = calibrate and queries is None and not zero_shot
+        if prior_known is not None and calibrates:
+            check_no_address(self.address, self.gallery.path)
+        keeps = calibrates and self.address is None
         prior = labelled.prior_asked(prior_known, calibrates=calibrates)
         measured = labelled.measured_of(k, vote, most_queries, interval_over)
         reading = Reading.asked(None, None, max_pixels, progress)
@@ -187,7 +190,7 @@ class Retriever(Searcher):
                 )  # fmt: skip
             return labelled.evaluate_gallery(
                 state, self._with_asked(state.settings), embedded, measured=measured,
-                zero_shot=zero_shot, calibrate=calibrate, prior_known=prior, progress=progress,
+                zero_shot=zero_shot, calibrate=keeps, prior_known=prior, progress=progress,
             )  # fmt: skip
 
         return self._from_one(made, tries=True)
@@ -215,6 +218,7 @@ class Retriever(Searcher):
 
         self._check_asked()
         asked = confidence.Asked.of(by, prior_known, most_pictures, max_pixels)
+        check_no_address(self.address, self.gallery.path)
         return self._from_one(
             lambda state: confidence.calibrate_gallery(state, self._encoder_of, asked, progress)
         )
@@ -382,11 +386,7 @@ class Retriever(Searcher):
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        if self.address is not None:
-            raise ArgumentError(
-                f"{self.address} is only searched. Name the gallery {self.gallery.path} instead, "
-                "and run `imgret publish` afterwards."
-            )
+        check_no_address(self.address, self.gallery.path)
         check_vacant(self.gallery)
         existed = self.gallery.path.exists()
         try:

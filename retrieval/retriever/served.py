@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import TypedDict
 
 from retrieval.arguments import one_of, whole
-from retrieval.errors import ArgumentError, GalleryError
+from retrieval.errors import ArgumentError, GalleryEmptyError, GalleryError
 from retrieval.files import delete
 from retrieval.gallery import Gallery, ImageTable, Settings
+from retrieval.gallery.filter import INDEXED
 from retrieval.gallery.lock import locked
 from retrieval.milvus import (
     MilvusNeighbours,
@@ -118,19 +119,43 @@ def publish_gallery(
     if folder.is_symlink():  # a stranger's
         delete(folder)
     with locked(folder, wait=1):
-        table, faiss, settings = current.open_indexed(gallery)
+        server = MilvusServer(address)
+        try:
+            table, faiss, settings = current.open_indexed(gallery)
+        except GalleryEmptyError:
+            emptied = _emptied_rows(gallery, server)
+            if emptied is None:
+                raise
+            return publish_rows(server, emptied, options, progress)
         with table.lease():
             state = settings.index
             transform = StoredTransform.of(faiss.main)
             transform.save(gallery.path)
             rows = PublishedRows(
-                gallery, table, faiss, transform,
+                gallery, table, transform,
                 spec=state.transform if state else settings.transform,
                 fitted_on=state.fitted_on if state else 0,
                 weights=settings.backbone.weights_sha256,
-                augmented=(state or settings).augment != "none",
+                augmented=faiss if (state or settings).augment != "none" else None,
             )  # fmt: skip
-            return publish_rows(MilvusServer(address), rows, options, progress)
+            return publish_rows(server, rows, options, progress)
+
+
+def _emptied_rows(gallery: Gallery, server: MilvusServer) -> PublishedRows | None:
+    """No rows, where the gallery has none any more but has published some; else None.
+
+    No transform can be fitted to them, so they have that which leaves embeddings as they are.
+    """
+    said = read_published(server, server.collection(server.address.name))
+    settings, table = gallery.settings(), gallery.open_table()
+    if said is None or not _is_of(said, table) or table.count(INDEXED):
+        return None
+    transform = StoredTransform(table.dim)
+    transform.save(gallery.path)
+    return PublishedRows(
+        gallery, table, transform, spec="none", fitted_on=0,
+        weights=settings.backbone.weights_sha256,
+    )  # fmt: skip
 
 
 def describe_served(address: ServedAddress, gallery: Gallery) -> ServedInfo | None:
@@ -182,12 +207,17 @@ def _check(address: ServedAddress, said: Published, settings: Settings, table: I
 
 def _check_origin(address: ServedAddress, said: Published, table: ImageTable) -> None:
     """Raise GalleryError where another gallery is published."""
-    path = table.path.parent
-    if said.table != table.name and said.gallery != str(path):
+    if not _is_of(said, table):
+        path = table.path.parent
         raise GalleryError(
             f"{address} was published from {said.gallery}, not from {path}. Name that gallery "
             f"after ?gallery=, or run `imgret publish {address} --gallery {path} --replace`."
         )
+
+
+def _is_of(said: Published, table: ImageTable) -> bool:
+    """Whether a gallery is published; one that was embedded anew is another table there."""
+    return said.table == table.name or said.gallery == str(table.path.parent)
 
 
 def _transform(address: ServedAddress, said: Published, gallery: Gallery) -> StoredTransform:

@@ -445,6 +445,7 @@ def test_an_evaluation_of_something_else_keeps_nothing(gallery: tuple[Path, Path
     Retriever(path).evaluate(zero_shot=True)
     Retriever(path).evaluate(folder)
     Retriever(path).evaluate(calibrate=False)
+    Retriever(f"milvus://127.0.0.1:1/photos?gallery={path}").evaluate()
     assert Retriever(path).gallery.settings().calibration is None
     assert Retriever(path).evaluate().calibration is not None
     assert Retriever(path).gallery.settings().calibration is not None

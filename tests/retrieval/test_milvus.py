@@ -16,7 +16,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from benchmarks.milvus_server import MilvusProcess
-from imgret import Filter, FilterError, GalleryError, Match, Retriever, ServerError
+from imgret import (
+    Filter,
+    FilterError,
+    GalleryChangedError,
+    GalleryEmptyError,
+    GalleryError,
+    Match,
+    Retriever,
+    ServerError,
+)
 from imgret.server import ServiceOptions
 from retrieval.milvus import MilvusServer, Published, ServedAddress
 from retrieval.milvus.collection import HALF_WRITTEN, PROPERTY
@@ -194,6 +203,51 @@ def test_deleted_relabelled_moved_and_new_images_are_published_again(
     assert served(local, place).info().served.current  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("how", [{}, {"transform": "none", "augment": "3"}], ids=str)
+def test_an_emptied_gallery_is_published_and_filled_again(
+    local: Retriever, place: str, inline: Command, how: dict[str, str]
+) -> None:
+    folder = local.gallery.base / "pictures"
+    if how:
+        local = Retriever(local.gallery.path, **how)  # type: ignore[arg-type]
+        local.index(folder, refit=True)
+    local.publish(place)
+    query, there = gone_picture(local), served(local, place)
+    assert there.search(query)
+    local.remove(folder)
+    done = local.publish(place)
+    assert (done.images, done.version) == (0, local.gallery.open_table().version)
+    assert not local.publish(place).anew
+    for asked in ({}, {"where": "label = 'class1'"}, {"distinct": True, "exclude_self": True}):
+        for retriever in (there, served(local, place), served(local, place, rerank="8")):
+            assert retriever.search(query, **asked) == []
+    address = f"{place}?gallery={local.gallery.path}"
+    found = inline("query", str(query), "--gallery", address)
+    assert (found.returncode, found.stdout) == (1, "")
+    info = there.info().served
+    assert info is not None
+    assert (info.images, info.current) == (0, True)
+    local.index(folder)
+    assert local.publish(place).added == 24
+    for retriever in (there, served(local, place)):
+        assert as_told(retriever.search(query)) == as_told(local.search(query))
+
+
+def test_a_gallery_that_never_had_an_image_is_told_as_empty(
+    local: Retriever, place: str, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"no image")
+    other = Retriever(tmp_path / "other.imgret")
+    other.index(tmp_path / "bad.jpg")
+    with pytest.raises(GalleryEmptyError, match="holds no embedded image"):
+        other.publish(place)
+    local.publish(place)
+    with pytest.raises(GalleryEmptyError, match="holds no embedded image"):
+        other.publish(place, replace=True)
+    query = gone_picture(local)
+    assert as_told(served(local, place).search(query)) == as_told(local.search(query))
+
+
 def gone_picture(local: Retriever) -> Any:
     return sorted(local.gallery.base.glob("pictures/class0/*.jpg"))[0]
 
@@ -298,9 +352,7 @@ def test_another_gallery_is_refused_by_name_unless_it_is_to_be_replaced(
     local: Retriever, place: str, tmp_path: Path
 ) -> None:
     local.publish(place)
-    picture(3).save(tmp_path / "one.png")
-    other = Retriever(tmp_path / "other.imgret")
-    other.index(tmp_path / "one.png")
+    other = other_gallery(tmp_path)
     with pytest.raises(GalleryError, match=r"holds the gallery .*photos\.imgret, not .*--replace"):
         other.publish(place)
     for ask in (lambda r: r.search(picture(3)), Retriever.info):
@@ -312,6 +364,74 @@ def test_another_gallery_is_refused_by_name_unless_it_is_to_be_replaced(
     assert [m.path.name for m in served(other, place).search(picture(3))] == ["one.png"]
     with pytest.raises(GalleryError, match=r"was published from .*other\.imgret"):
         served(local, place).search(picture(3))
+
+
+def other_gallery(folder: Path) -> Retriever:
+    """A gallery of one picture."""
+    picture(3).save(folder / "one.png")
+    other = Retriever(folder / "other.imgret")
+    other.index(folder / "one.png")
+    return other
+
+
+@pytest.mark.parametrize("during", ["publishing", "indexing"])
+def test_a_gallery_that_is_published_first_meanwhile_is_not_replaced(
+    local: Retriever, place: str, tmp_path: Path, during: str
+) -> None:
+    other, done = other_gallery(tmp_path), []
+
+    def progress(step: str, _: int, __: int | None) -> None:
+        if step == during and not done:
+            done.append(local.publish(place))
+
+    with pytest.raises(GalleryError, match=r"holds the gallery .*photos\.imgret, not .*--replace"):
+        other.publish(place, progress=progress)
+    query = gone_picture(local)
+    assert as_told(served(local, place).search(query)) == as_told(local.search(query))
+    assert len(collections_of(place)) == 1
+    assert other.publish(place, replace=True).images == 1
+
+
+def test_of_two_galleries_that_are_published_at_once_one_is_refused(
+    local: Retriever, place: str, tmp_path: Path
+) -> None:
+    both, together = [local, other_gallery(tmp_path)], threading.Barrier(2, timeout=60)
+    raised: list[GalleryError] = []
+    won: list[Retriever] = []
+
+    def publish(retriever: Retriever) -> None:
+        try:
+            retriever.publish(place, progress=lambda step, done, total: (
+                together.wait() if (step, done) == ("publishing", total) else None
+            ))  # fmt: skip
+            won.append(retriever)
+        except GalleryError as error:
+            raised.append(error)
+
+    threads = [threading.Thread(target=publish, args=(each,)) for each in both]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == len(raised) == 1
+    assert re.search(r"holds the gallery .*, not .*--replace", str(raised[0]))
+    found, expected = (r.search(picture(3)) for r in (served(won[0], place), won[0]))
+    assert as_told(found) == as_told(expected)
+    assert len(collections_of(place)) == 1
+
+
+def test_a_name_that_is_taken_meanwhile_is_not_taken_away(local: Retriever, place: str) -> None:
+    local.publish(place)
+    server, name, _ = in_server(place)
+    server.create(f"{server.address.name}_2", 8, 1)
+    with pytest.raises(GalleryChangedError, match="was published by another meanwhile"):
+        server.switch(f"{server.address.name}_2", None)
+    assert in_server(place)[1] == name
+
+
+def collections_of(place: str) -> list[str]:
+    server = MilvusServer(ServedAddress.parse(place))
+    return [name for name in server.collections() if name.startswith(f"{server.address.name}_")]
 
 
 def test_what_the_gallery_no_longer_fits_is_refused_with_the_cure(

@@ -32,6 +32,13 @@ def killed(step, done, total):
         os.kill(os.getpid(), signal.SIGKILL)
 Retriever(sys.argv[1]).publish(sys.argv[2], progress=killed)
 """
+KILLED_AT = """
+import os, signal, sys
+from imgret import Retriever
+from retrieval.milvus import MilvusServer
+setattr(MilvusServer, sys.argv[3], lambda *_, **how: os.kill(os.getpid(), signal.SIGKILL))
+Retriever(sys.argv[1]).publish(sys.argv[2])
+"""
 
 
 def gallery_of(folder: Path, n: int) -> Retriever:
@@ -86,8 +93,12 @@ def ids_of(retriever: Retriever, queries: np.ndarray, k: int, **how: Any) -> lis
 
 
 def killed_publish(local: Retriever, place: str, after: int) -> None:
+    run_to_its_kill(KILLED, local, place, str(after))
+
+
+def run_to_its_kill(script: str, local: Retriever, *arguments: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(local.gallery.path), place, str(after)],
+        [sys.executable, "-c", script, str(local.gallery.path), *arguments],
         env=command_environment(Path(local.gallery.path).parent / "cache"), capture_output=True,
         timeout=300,
     )  # fmt: skip
@@ -142,6 +153,25 @@ def test_an_update_that_is_killed_leaves_what_was_published_and_ends_right(
     for asked in (queries, new, held_out(small, 1)):
         assert_alike(there, small, asked)
     assert small.publish(place).added == 0
+
+
+def test_a_killed_publish_of_an_emptied_gallery_is_repeated(
+    milvus: MilvusProcess, tmp_path: Path
+) -> None:
+    place = f"milvus://127.0.0.1:{milvus.port}/killed_empty"
+    few = gallery_of(tmp_path / "few", 300)
+    few.publish(place)
+    there, queries = served(few, place), held_out(few, 5)
+    few.remove([few.gallery.base])
+    for call in ("create", "build", "load", "say", "switch"):
+        run_to_its_kill(KILLED_AT, few, place, call)
+        assert [len(found) for found in ids_of(there, queries, 10)] == [10] * 5, call
+    run_to_its_kill(KILLED_AT, few, place, "drop")
+    assert ids_of(there, queries, 10) == [[]] * 5
+    assert unfinished(place) == ["", ""]
+    assert few.publish(place).images == 0
+    assert unfinished(place) == [""]  # where the rows were is gone
+    assert ids_of(there, queries, 10) == [[]] * 5
 
 
 def test_a_server_that_is_killed_is_one_sentence_and_then_answers_again(
@@ -228,6 +258,24 @@ def test_of_100_000_the_ten_nearest_are_those_of_the_gallery(large: Any) -> None
     assert (info.images, info.kind, info.effort, info.recall, info.current) == (
         100_001, done.kind, done.effort, done.recall, True
     )  # fmt: skip
+
+
+def test_of_20_000_in_cells_of_bytes_the_ten_nearest_are_found_with_and_without_a_filter(
+    milvus: MilvusProcess, tmp_path: Path
+) -> None:
+    local = gallery_of(tmp_path / "cells", 20_000)
+    place = f"milvus://127.0.0.1:{milvus.port}/cells"
+    done = local.publish(place, kind="ivf_sq8")
+    assert (done.kind, done.images) == ("ivf_sq8", 20_001)
+    assert done.recall >= 0.99
+    assert local.info().index == "exact"
+    there, queries = served(local, place), held_out(local, 200)
+    for where in (None, "size < 2000", "path like 'rows/1%'", "size < 11000", "label != 'c7'"):
+        found, expected = (ids_of(r, queries, 10, where=where) for r in (there, local))
+        assert recall(found, expected) >= 0.99, where
+    found, expected = (ids_of(r, queries[:20], 300) for r in (there, local))
+    assert recall(found, expected) >= 0.99
+    MilvusServer(ServedAddress.parse(place)).drop(done.collection)
 
 
 @pytest.mark.parametrize("where", [

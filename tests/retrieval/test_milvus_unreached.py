@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import socket
+import socketserver
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -74,6 +76,31 @@ def test_a_server_that_never_answers_is_not_waited_for() -> None:
         assert time.monotonic() - begun < 40
 
 
+@pytest.mark.parametrize(("answer", "said"), [
+    (b"HTTP/1.1 400 Bad Request\r\n\r\n", r"is not a Milvus server .*\(it speaks HTTP\)\. Correct"),
+    (b"\x15\x03\x01\x00\x02\x02\x46", r"is not a Milvus server .*\(it speaks TLS\)\. Correct the"),
+    (b"220 mail ready\r\n", r"is not a Milvus server .*\(it speaks another protocol\)\. Correct"),
+    (bytes(range(8)), r"is not a Milvus server .*\(it speaks another protocol\)\. Correct"),
+    (b"", r"cannot be reached \(it ends the connection\)\. Start the server"),
+])  # fmt: skip
+def test_a_server_that_is_no_milvus_is_told_by_what_it_speaks(answer: bytes, said: str) -> None:
+    pytest.importorskip("pymilvus")
+
+    class Other(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(100)
+            self.request.sendall(answer)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Other) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        place = f"milvus://127.0.0.1:{server.server_address[1]}/photos"
+        try:
+            with pytest.raises(ServerError, match=said):
+                MilvusServer(ServedAddress.parse(place)).collection("photos")
+        finally:
+            server.shutdown()
+
+
 @pytest.mark.parametrize(("code", "details", "said"), [
     ("UNAUTHENTICATED", "no", r"does not let you in\. Set MILVUS_TOKEN to USER:PASSWORD"),
     ("RESOURCE_EXHAUSTED", "too\nmany", r"refuses \(too\)\. Try again later"),
@@ -84,6 +111,18 @@ def test_what_grpc_refuses_is_told_by_its_reason(code: str, details: str, said: 
     refuse = partial(refused, getattr(grpc.StatusCode, code), details)
     with answering(refuse) as port, pytest.raises(ServerError, match=said):
         MilvusServer(ServedAddress.parse(f"milvus://127.0.0.1:{port}/p")).collection("p")
+
+
+def test_another_server_of_grpc_is_told_as_no_milvus() -> None:
+    grpc = pytest.importorskip("grpc")
+    server = grpc.server(ThreadPoolExecutor(1))
+    place = f"milvus://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}/photos"
+    server.start()
+    try:
+        with pytest.raises(ServerError, match=r"\(it speaks gRPC, but not as Milvus\)\. Correct"):
+            MilvusServer(ServedAddress.parse(place)).collection("photos")
+    finally:
+        server.stop(None)
 
 
 def refused(code: object, details: str, context: Any) -> None:
@@ -128,11 +167,26 @@ def test_what_writes_refuses_an_address_and_names_the_gallery(gallery: Path) -> 
         lambda: there.remove(gallery.parent / "0.png"),
         lambda: there.relabel({1: "a"}),
         there.compact,
+        there.calibrate,
+        lambda: there.evaluate(prior_known=0.5),
+        lambda: there.verify(repair=True),
     ):
         with pytest.raises(ArgumentError, match=rf"is only searched\. Name the gallery {gallery}"):
             change()
     assert there.verify().rows == 3
     assert not there.is_current()  # a service asks before it opens, and must not wait
+
+
+@pytest.mark.parametrize("command", [
+    ("index", "."), ("remove", "0.png"), ("calibrate",), ("verify", "--repair"),
+    ("evaluate", "--prior-known", "0.5"),
+], ids=" ".join)  # fmt: skip
+def test_commands_that_write_refuse_an_address(
+    gallery: Path, inline: Command, command: tuple[str, ...]
+) -> None:
+    done = inline(*command, "--gallery", f"{CLOSED}?gallery={gallery}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{CLOSED} is only searched. Name the gallery {gallery} instead" in done.stderr
 
 
 @pytest.mark.parametrize("asked", [
