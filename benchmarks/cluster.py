@@ -13,7 +13,7 @@ from statistics import median
 from benchmarks.photographs import WEIGHTS, photographs
 from benchmarks.table import Table, spread
 
-COUNTS = {("mini", "small"): 12_000, ("mini", "1 MP"): 4_000, (str(WEIGHTS), "1 MP"): 2_400}
+COUNTS = {("mini", "small"): 6_000, ("mini", "1 MP"): 3_000, (str(WEIGHTS), "1 MP"): 2_400}
 QUICK = {("mini", "small"): 64}
 SIDES = {"one process": None, "2 workers": "processes"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import itertools
 import random
 import tarfile
 from io import BytesIO
@@ -57,13 +58,14 @@ def photographs(size: str, count: int) -> Path:
         return folder
     cars = sorted(unpacked("cars").rglob("*.jpg"))
     chance, (width, height), tile = random.Random(0), SIZES[size], TILE[size]
+    chosen = itertools.cycle(chance.sample(cars, len(cars)))  # a picture of one tile is no copy
     making = folder.with_name(f"{folder.name}.making")
     making.mkdir(parents=True, exist_ok=True)
     for n in range(count):
         mosaic = Image.new("RGB", (width, height))
         for x in range(0, width, tile):
             for y in range(0, height, tile):
-                part = Image.open(chance.choice(cars)).convert("RGB")
+                part = Image.open(next(chosen)).convert("RGB")
                 mosaic.paste(part.resize((tile, tile), Image.Resampling.BICUBIC), (x, y))
         mosaic.save(making / f"{n:05}.jpg", quality=QUALITY)
     making.rename(folder)

@@ -182,11 +182,12 @@ ELSEWHERE = {
     ("retrieval/files.py", "_sent"),  # a temporary folder; the object is whole once it is sent
     ("retrieval/objects/path.py", "fetch"),  # to a file that replaced() gave
     ("retrieval/encoder/onnx_files.py", "share_weights"),  # a file that replaced() gave
-    ("retrieval/gallery/table.py", "become"),  # Lance's own commit, and then a sync
+    ("retrieval/gallery/dataset.py", "write_dataset"),  # a new folder, or Lance's own commit
     ("retrieval/retriever/export.py", "_export_parquet"),
     ("retrieval/retriever/export.py", "_export_npz"),
     ("retrieval/retriever/publish.py", "_save"),  # Index.save, by replaced()
     ("retrieval/retriever/served.py", "publish_gallery"),  # StoredTransform.save, by replaced()
+    ("retrieval/retriever/served.py", "_emptied_rows"),  # the same
     ("retrieval/index/delta.py", "save_delta"),  # the same
     ("retrieval/index/size.py", "size_as_file"),  # to nowhere: its bytes are counted
     ("imgret/standard_input.py", "_of_standard_input"),  # a temporary folder of one query

@@ -347,7 +347,11 @@ def test_a_wrong_transform_or_path_leaves_no_gallery(tmp_path: Path, weights: Pa
     for paths, spec in ((tmp_path, "magic"), (tmp_path / "nothing", "auto")):
         with pytest.raises(ImgretError):
             Retriever(tmp_path / "g", backbone=str(weights), transform=spec).index(paths)
-    assert Retriever(tmp_path / "g", backbone=str(weights)).index(tmp_path / "..").found >= 0
+    assert not (tmp_path / "g").exists()
+    (tmp_path / "a").mkdir()
+    picture(0).save(tmp_path / "one.png")
+    retriever = Retriever(tmp_path / "g", backbone=str(weights))
+    assert retriever.index(tmp_path / "a" / "..").found == 1
 
 
 def test_a_folder_of_other_files_becomes_no_gallery(
