@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -83,9 +84,18 @@ def main() -> int:
         tables = PARTS[name].measure(quick=arguments.quick)
         results[name] = {"when": machine(), "tables": [dataclasses.asdict(t) for t in tables]}
         data.write_text(json.dumps(results, indent=1) + "\n")
-    written.write_text(_page(results))
-    print(_page(results))
+    page = _page(results) + _others(written.read_text() if written.is_file() else "")
+    written.write_text(page)
+    print(page)
     return 0
+
+
+def _others(page: str) -> str:
+    """The sections of a page that are of other commands, such as `benchmarks.throughput`."""
+    ours = tuple(f"## `python -m benchmarks {name}`" for name in PARTS)
+    sections = re.split(r"^(?=## )", page, flags=re.MULTILINE)[1:]
+    others = [section.strip() for section in sections if not section.startswith(ours)]
+    return "".join(f"\n{section}\n" for section in others)
 
 
 def _page(results: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.__main__ import PARTS
+from benchmarks.__main__ import PARTS, _others
 from tests.samples import command_environment
 
 
@@ -23,3 +23,10 @@ def test_the_benchmarks_run_and_write_their_tables(
     results = json.loads((tmp_path / "results.json").read_text())
     assert list(results) == list(PARTS)
     assert "### Searching" in (tmp_path / "benchmarks.md").read_text()
+
+
+def test_a_page_keeps_what_other_commands_have_written() -> None:
+    other = "## `python -m benchmarks.throughput TREE 5`\n\nA table."
+    page = f"# Benchmarks\n\n## `python -m benchmarks indexing`\n\nOurs.\n\n{other}\n"
+    assert _others(page + "\n## `python -m benchmarks searching`\n") == f"\n{other}\n"
+    assert _others("") == ""
