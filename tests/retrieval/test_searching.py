@@ -135,6 +135,17 @@ def test_a_query_leaves_out_its_own_file_and_copies_of_it(own: Retriever) -> Non
     assert {m.path.name for m in others} == names - {"04.jpg", "a copy's name.jpg"}
 
 
+def test_a_mean_leaves_out_each_of_its_files_and_their_copies(own: Retriever) -> None:
+    folder = own.gallery.base / "pictures"
+    shutil.copy(folder / "class1" / "04.jpg", folder / "a copy's name.jpg")
+    own.index(folder)
+    asked = [folder / "class1" / "04.jpg", folder / "class0" / "00.jpg"]
+    (result,) = own.search_mean(asked, k=25, exclude_self=True)
+    names = {m.path.relative_to(folder).as_posix() for m in result.matches}
+    assert len(names) == 25 - 3
+    assert not names & {"class1/04.jpg", "class0/00.jpg", "a copy's name.jpg"}
+
+
 def test_a_query_by_its_bytes_leaves_out_its_own_content(own: Retriever) -> None:
     file = own.gallery.base / "pictures" / "class1" / "04.jpg"
     expected = own.search(file, k=3, exclude_self=True)
