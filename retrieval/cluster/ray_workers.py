@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,6 +27,7 @@ LOOPBACK_BEGINS = "127."
 CALLS_AHEAD = 3  # that wait at each helper, so that it never waits for its worker
 SECONDS_UNPLACED = 60.0  # without any worker, until that is told
 SECONDS_TO_JOIN_AGAIN = (2.0, 8.0)  # Ray starts a server for each client, which a busy head fails
+SECONDS_TO_CONNECT = 3.0
 UNPLACED = "Ray has had no place for a worker for %.0f seconds: it waits for %s."
 
 _log = logging.getLogger("imgret")
@@ -81,12 +83,32 @@ def _join(address: str | None) -> None:
         return
     if os.environ.get("RAY_ADDRESS", "").startswith(LOOPBACK_BEGINS):
         _stay_on_loopback()
+    if not _is_noted_in_vain():
+        with contextlib.suppress(ConnectionError):
+            ray.init(address="auto", **quiet)
+            return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    _stay_on_loopback()
+    ray.init(address="local", _node_ip_address="127.0.0.1", include_dashboard=False, **quiet)
+
+
+def _is_noted_in_vain() -> bool:
+    """Whether Ray has a note of a cluster here that is gone, which it would ask for minutes."""
+    if os.environ.get("RAY_ADDRESS"):
+        return False
+    noted = ""
+    with contextlib.suppress(ImportError, AttributeError, OSError):
+        from ray._private.utils import read_ray_address
+
+        noted = read_ray_address() or ""
+    host, _, port = noted.rpartition(":")
+    if not host or not port.isdecimal():
+        return False
     try:
-        ray.init(address="auto", **quiet)
-    except ConnectionError:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        _stay_on_loopback()
-        ray.init(address="local", _node_ip_address="127.0.0.1", include_dashboard=False, **quiet)
+        socket.create_connection((host.strip("[]"), int(port)), SECONDS_TO_CONNECT).close()
+    except OSError:
+        return True
+    return False
 
 
 def _stay_on_loopback() -> None:

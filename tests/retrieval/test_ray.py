@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -158,6 +159,22 @@ def test_a_head_that_fails_to_start_a_server_is_asked_again(
     refused = contextlib.nullcontext() if joins else pytest.raises(ProcessError, match="Initiali")
     with refused, joined_ray("ray://head:10001") as nodes:
         assert nodes == []
+
+
+def test_a_cluster_that_is_gone_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray keeps a note of where its head was, also after that was killed."""
+    ray = pytest.importorskip("ray")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    asked: list[object] = []
+    monkeypatch.setattr(ray, "init", lambda **how: asked.append(how["address"]))
+    monkeypatch.setattr(ray, "nodes", list)
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        noted = f"127.0.0.1:{head.getsockname()[1]}"
+        monkeypatch.setattr("ray._private.utils.read_ray_address", lambda: noted)
+        with joined_ray(None):
+            assert asked == ["auto"]
+    with joined_ray(None):
+        assert asked == ["auto", "local"]
 
 
 def test_a_gpu_gets_the_cores_that_decode_for_it() -> None:
