@@ -59,6 +59,7 @@ def joined_ray(address: str | None) -> Iterator[list[dict[str, float]]]:
     try:
         _join(address)
     except (OSError, RuntimeError, ValueError, AssertionError) as error:
+        ray.shutdown()  # else it takes every later cluster for that client's
         raise ProcessError(
             f"Ray cannot be reached at {address or 'this machine'} ({one_sentence(error)}). Check "
             "the address and that Ray runs there, or give --cluster processes."

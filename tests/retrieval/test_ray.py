@@ -139,6 +139,9 @@ def test_a_cluster_that_is_not_there_is_told(folder: Path) -> None:
     pytest.importorskip("ray")
     with pytest.raises(ProcessError, match=r"Ray cannot be reached at ray://127\.0\.0\.1:1 "):
         Retriever(folder.parent / "g.imgret").index(folder, cluster="ray://127.0.0.1:1")
+    from ray._private.client_mode_hook import client_mode_should_convert
+
+    assert not client_mode_should_convert()
 
 
 @pytest.mark.parametrize(("refusals", "joins"), [(2, True), (3, False)])
