@@ -78,6 +78,7 @@ class Guard:
             route = getattr(scope.get("route"), "path", UNKNOWN_ROUTE)
             seconds = time.monotonic() - began
             self.traffic.tell(scope["method"], scope["path"], route, answer.status, seconds)
+        await answer.linger()
 
     async def _answer(self, scope: Scope, incoming: _Incoming, answer: _Answer) -> None:
         headers = Headers(scope=scope)
@@ -238,7 +239,8 @@ class _Answer:
         self._began = time.monotonic()
         self._debug = options.debug
         self._path = scope["path"]
-        self._lingers = False
+        self._lingers = False  # whether to, once the answer is whole
+        self._is_whole = False
         self.status = 0
         self.origin: str | None = None
 
@@ -264,11 +266,16 @@ class _Answer:
                 took = 1000 * (time.monotonic() - self._began)
                 headers["server-timing"] = f"total;dur={took:.1f}"
         ends = message["type"] == "http.response.body" and not message.get("more_body", False)
-        if self._lingers and ends:  # cut off at once, a client that still sends sees no answer
-            await self._send({**message, "more_body": True})
-            await asyncio.sleep(LINGER_SECONDS)
-            message = {"type": "http.response.body", "body": b""}
+        if self._lingers and ends:
+            self._is_whole = True
+            message = {**message, "more_body": True}
         await self._send(message)
+
+    async def linger(self) -> None:
+        """Keep the connection a moment: cut off at once, a client that still sends sees no answer."""
+        if self._is_whole:
+            await asyncio.sleep(LINGER_SECONDS)
+            await self._send({"type": "http.response.body", "body": b""})
 
 
 PREFLIGHT = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import subprocess
 import sys
@@ -27,7 +28,7 @@ pytestmark = [  # Ray forks this process to start its own
     pytest.mark.filterwarnings("ignore:Ray Client connection timed out"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-PICTURES, LONG = 320, 600
+PICTURES, LONG = 640, 600
 NODE = {"num_cpus": 1, "object_store_memory": 80_000_000, "node_ip_address": "127.0.0.1"}
 PATIENT = {  # a machine that is shared may be slow
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -103,7 +104,9 @@ def test_a_lost_node_and_a_killed_driver_lose_and_double_nothing(
         until(lambda: there(16) or driver.poll() is not None, LONG)
         assert driver.poll() is None, said.read_text()
         cluster.remove_node(cluster.nodes.pop(0), allow_graceful=False)
+        driver.send_signal(signal.SIGSTOP)  # else it may be done before there is another node
         cluster.nodes.append(cluster.add_node(**NODE))
+        driver.send_signal(signal.SIGCONT)
         after_loss = len(rows(several))
         until(lambda: there(after_loss + 64) or driver.poll() is not None, LONG)
         assert driver.poll() is None, said.read_text()

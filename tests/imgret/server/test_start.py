@@ -191,6 +191,22 @@ def test_it_ends_on_ctrl_c_and_logs_a_line_of_json(stored: Path, cache: Path) ->
     assert not any("secret" in line for line in lines)
 
 
+def test_a_request_is_logged_once_it_is_answered(stored: Path, cache: Path) -> None:
+    with started(stored, cache, "--log-format", "json") as found:
+        host, port = found.address.removeprefix("http://").rstrip("/").split(":")
+        with socket.create_connection((host, int(port)), timeout=60) as connection:
+            head = "POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
+            connection.sendall(head.encode())  # and nothing of the body
+            said = connection.recv(1024)
+            found.client.get("/healthz")
+            said += connection.makefile("rb").read()  # which it waited for a moment
+        assert said.startswith(b"HTTP/1.1 404 Not Found")
+        assert b"application/problem+json" in said
+        assert found.end() == 0
+        lines = [json.loads(line)["path"] for line in found.log.splitlines() if line[0] == "{"]
+    assert lines[-2:] == ["/v1/classify", "/healthz"]
+
+
 def test_a_token_is_asked_for_and_says_what_may_be_done(stored: Path, cache: Path) -> None:
     (stored.parent / "tokens").write_text(f"# ours\nread-only {READER}\n")
     arguments = ("--token-file", stored.parent / "tokens", "--allow-origin", "https://a.example")
