@@ -272,7 +272,7 @@ class _Answer:
         await self._send(message)
 
     async def linger(self) -> None:
-        """Keep the connection a moment: cut off at once, a client that still sends sees no answer."""
+        """Wait before the connection is closed: else a client that still sends sees no answer."""
         if self._is_whole:
             await asyncio.sleep(LINGER_SECONDS)
             await self._send({"type": "http.response.body", "body": b""})
