@@ -55,7 +55,7 @@ def run_service(options: ServiceOptions, port: int, on_start: Callable[[str], No
     """
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "asyncio", "python_multipart"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # tracebacks, or what clients send
-    with contextlib.closing(_listening(options.host, port)) as listening:
+    with contextlib.closing(listen(options.host, port)) as listening:
         app = make_app(options)
         config = uvicorn.Config(
             app, http=connection_with(options.limits), ws="none", loop="asyncio", log_config=None,
@@ -71,8 +71,8 @@ def run_service(options: ServiceOptions, port: int, on_start: Callable[[str], No
             asyncio.run(server.serve([listening]))
 
 
-def _listening(host: str, port: int) -> socket.socket:
-    """Take the port, before anything large is opened."""
+def listen(host: str, port: int) -> socket.socket:
+    """Take the port, before anything large is opened. Raises ArgumentError."""
     try:
         family, *_, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import multiprocessing
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from retrieval.gallery.filter.parser import (
 from retrieval.images import PictureFacts
 from retrieval.text import HIDDEN
 from tests.retrieval.filters import ROWS, filters
+from tests.watchdog import ends
 
 INNER = ("embedding", "error", "checksum", "stored_ns", "perceptual")
 
@@ -177,9 +177,8 @@ def test_a_row_passes_by_the_logic_of_three_values(
 
 
 def test_a_pattern_of_many_wildcards_is_matched_at_once() -> None:
-    begun = time.process_time()
-    assert Filter.parse(f"path like '{'%a' * 400}%b'").accepts({"path": "a" * 5_000}) is False
-    assert time.process_time() - begun < 5
+    with ends():
+        assert Filter.parse(f"path like '{'%a' * 400}%b'").accepts({"path": "a" * 5_000}) is False
 
 
 def test_filters_are_joined_and_sent_to_other_processes() -> None:
@@ -345,13 +344,11 @@ def test_what_is_neither_text_nor_a_filter_is_refused(wrong: Any) -> None:
     ("`" * 29_999, "is never closed"),
     (" " * 30_000, "The filter is empty."),
 ])  # fmt: skip
-def test_hostile_text_is_refused_at_once(text: str, said: str) -> None:
-    begun = time.process_time()
-    with pytest.raises(FilterError) as raised:
+def test_hostile_text_is_refused(text: str, said: str) -> None:
+    with ends(), pytest.raises(FilterError) as raised:
         Filter.parse(text)
     assert said in str(raised.value)
     assert len(str(raised.value)) < 600
-    assert time.process_time() - begun < 1
 
 
 def test_the_deepest_and_the_widest_filter_are_read_by_lance(table: Any) -> None:

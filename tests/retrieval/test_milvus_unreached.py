@@ -8,7 +8,6 @@ import socket
 import socketserver
 import subprocess
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -28,6 +27,7 @@ from retrieval.words import SERVED_KINDS
 from tests.conftest import Command
 from tests.retrieval.answering import answering
 from tests.samples import command_environment, command_line, picture
+from tests.watchdog import PATIENCE, ends
 
 CLOSED = "milvus://127.0.0.1:1/photos"
 ADDRESS = ServedAddress.parse(CLOSED)
@@ -55,14 +55,12 @@ def gallery(tmp_path: Path) -> Path:
 def test_a_server_that_is_down_is_one_sentence(
     gallery: Path, inline: Command, command: tuple[str, ...]
 ) -> None:
-    begun = time.monotonic()
     done = inline(*command)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1] == (
         f"imgret: {CLOSED} cannot be reached (Connection refused). Start the server, or search the "
         "gallery itself with --gallery PATH."
     )
-    assert time.monotonic() - begun < 30
 
 
 def test_a_server_that_never_answers_is_not_waited_for() -> None:
@@ -70,10 +68,9 @@ def test_a_server_that_never_answers_is_not_waited_for() -> None:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         place = f"milvus://127.0.0.1:{silent.getsockname()[1]}/photos"
-        begun = time.monotonic()
-        with pytest.raises(ServerError, match=r"cannot be reached \(it does not answer in time\)"):
+        refused = pytest.raises(ServerError, match=r"reached \(it does not answer in time\)")
+        with ends(), refused:
             MilvusServer(ServedAddress.parse(place)).collection("photos")
-        assert time.monotonic() - begun < 40
 
 
 @pytest.mark.parametrize(("answer", "said"), [
@@ -132,11 +129,10 @@ def refused(code: object, details: str, context: Any) -> None:
 def test_a_server_that_hangs_later_is_not_waited_for() -> None:
     pytest.importorskip("grpc")
     done = threading.Event()
-    with answering(lambda _: done.wait(30)) as port:
-        begun = time.monotonic()
-        with pytest.raises(ServerError, match=r"cannot be reached \(it does not answer in time\)"):
+    with answering(lambda _: done.wait(PATIENCE)) as port:
+        refused = pytest.raises(ServerError, match=r"reached \(it does not answer in time\)")
+        with ends(), refused:
             MilvusServer(ServedAddress.parse(f"milvus://127.0.0.1:{port}/p")).collection("p")
-        assert time.monotonic() - begun < 20
         done.set()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from retrieval.retriever import Retriever
 from tests.conftest import Command
 from tests.retrieval.stored import rows, save_small
 from tests.samples import picture
+from tests.watchdog import ends
 
 
 @pytest.fixture(scope="module")
@@ -223,10 +223,9 @@ def test_a_path_given_twice_is_counted_twice(retriever: Retriever, home: Path) -
 
 def test_many_paths_are_no_work_each_for_each_row(retriever: Retriever, home: Path) -> None:
     roots = [f"q/{n}.png" for n in range(200_000)]
-    start = time.process_time()
-    above = retriever.gallery.roots_above(roots)
-    assert [n for n in range(0, 20_000, 100) if above(f"q/{n}.png") != [f"q/{n}.png"]] == []
-    assert time.process_time() - start < 10
+    with ends():  # looked at one by one, they take hours
+        above = retriever.gallery.roots_above(roots)
+        assert [n for n in range(20_000) if above(f"q/{n}.png") != [f"q/{n}.png"]] == []
 
 
 # Moves

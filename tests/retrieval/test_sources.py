@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import time
 from pathlib import Path
 
 import numpy as np
@@ -212,8 +211,6 @@ def test_max_pixels_holds_for_everything_that_is_given(photograph: Path) -> None
 
 
 def test_a_tensor_of_very_many_pixels_is_refused_before_it_is_copied() -> None:
-    many = torch.zeros(1, 1, 3, dtype=torch.uint8).expand(20_000, 20_000, 3)
-    before = time.process_time()
-    with pytest.raises(ImageError, match="400,000,000 pixels, more than"):
+    many = torch.zeros(1, 1, 3, dtype=torch.uint8).expand(2_000_000, 2_000_000, 3)
+    with pytest.raises(ImageError, match="4,000,000,000,000 pixels, more than"):
         decode(many, SQUASH)  # type: ignore[arg-type]
-    assert time.process_time() - before < 0.5

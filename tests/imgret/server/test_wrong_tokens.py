@@ -98,12 +98,10 @@ def test_a_wrong_method_is_told_all_that_there_are(
 
 def test_a_log_that_nobody_reads_keeps_no_request_waiting(stored: Path, cache: Path) -> None:
     with started(stored, cache) as service:  # whose standard error is a pipe of 64 kB
-        began = time.monotonic()
         for n in range(400):
             path = f"/v1/images/{n}{'x' * 280}"
             assert service.client.get(path, timeout=10).status_code == 422
         assert service.client.get("/healthz", timeout=10).status_code == 200
-        assert time.monotonic() - began < 60
         assert service.end() == 0
 
 
