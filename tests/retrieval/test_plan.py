@@ -18,9 +18,10 @@ import pyarrow as pa
 import pytest
 from hypothesis import strategies as st
 
-from retrieval.gallery import Gallery, ImageTable, Row
+from retrieval.gallery import Gallery, ImageTable, Row, stored_rows
 from retrieval.gallery.contents import Contents
 from retrieval.gallery.filter import UNSETTLED
+from retrieval.gallery.reader import TableReader
 from retrieval.gallery.stored_rows import StoredRow, StoredRows, tells_changes_after
 from retrieval.images import ImageFile, find_images
 from retrieval.retriever.labels import labels_from
@@ -123,6 +124,36 @@ def test_a_row_costs_few_bytes_also_with_its_content(large: Gallery) -> None:
     assert plan.unchanged == FOLDERS * FILES
     assert contents.places(sha256(rows.path(7))).tolist() == [7]
     assert held / len(rows) < 120
+
+
+def test_reading_rows_holds_nothing_of_what_was_read_with_their_columns(
+    large: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, held = TableReader.batches, []
+
+    def batches(*arguments: Any, **named: Any) -> Iterator[pa.RecordBatch]:
+        """Give batches whose columns lie in one buffer each, of the pool that counts."""
+        before, rows = pa.total_allocated_bytes(), 0
+        for batch in real(*arguments, **named):
+            data = batch.serialize()
+            schema, rows = batch.schema, rows + len(batch)
+            del batch
+            yield pa.ipc.read_record_batch(data, schema)
+            del data
+            held.append((pa.total_allocated_bytes() - before) / rows)
+
+    table = large.open_table()
+    monkeypatch.setattr(TableReader, "batches", batches)
+    monkeypatch.setattr(stored_rows, "ROWS_A_BATCH", 1000)
+    tracemalloc.start()
+    try:
+        rows = StoredRows.read(table)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(held) == len(rows) / 1000
+    assert held[-1] < 60
+    assert peak / len(rows) < 120
 
 
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="tells bytes read on Linux alone")
