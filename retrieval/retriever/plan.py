@@ -18,6 +18,7 @@ from retrieval.images import FoundFile, FoundFolder, find_folders
 from retrieval.objects import place_of
 from retrieval.progress import Progress
 from retrieval.retriever.labels import Labels
+from retrieval.retriever.seen_paths import SeenPaths
 from retrieval.retriever.tasks import TaskFolder, Tasks
 
 TOLD_EVERY = 100  # files
@@ -121,7 +122,7 @@ class _Join:
             self._roots_in[outer + slash].add(name)
         self._seen = bytearray(len(rows))  # 1 at the place of each row that was found
         # paths that were found and have no row: a folder is walked once, but lists may repeat
-        self._new: set[str] | None = None if all(path.is_dir() for path in paths) else set()
+        self._new = None if all(path.is_dir() for path in paths) else SeenPaths()
         self._unread: list[str] = []
         self._found = 0
         # Files that are given by name come one by one, mostly from the same folder.
@@ -179,11 +180,7 @@ class _Join:
         """Whether a path was found before in this run, as what two lists name may be."""
         if place is not None:
             return bool(self._seen[place])
-        if self._new is None:
-            return False
-        before = len(self._new)
-        self._new.add(path)
-        return len(self._new) == before
+        return self._new is not None and not self._new.add(path)
 
     def _needs_nothing(self, place: int, file: FoundFile, label: str | None) -> bool:
         """Whether a row is that of the file as it is; its label is all that may change then."""
