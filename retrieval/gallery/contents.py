@@ -16,13 +16,13 @@ _HEX = "^[0-9a-f]{64}$"
 class Contents:
     """The SHA-256 of rows whose files could be read.
 
-    rows: all of them. sums: (n,) S32 of some, in any order, without "". places: (n,) theirs.
+    rows: all of them. sums: (n,) S32 of some, in any order, without "". places: (n,) int32 theirs.
     """
 
     def __init__(self, rows: StoredRows, sums: np.ndarray, places: np.ndarray) -> None:
         order = np.lexsort((places, sums))
         self.rows = rows
-        self._sums, self._places = sums[order], places[order].astype(np.int32)
+        self._sums, self._places = sums[order], places[order]
 
     @classmethod
     def none(cls) -> Contents:
@@ -32,14 +32,14 @@ class Contents:
     @classmethod
     def read(cls, table: TableReader, rows: StoredRows) -> Contents:
         """Read the contents of rows, read from this version of the table. Raises GalleryError."""
-        digests, ids = [b""], [np.empty(0, np.int64)]
+        digests, ids = bytearray(), bytearray()  # which grow in place: a list is held twice
         for batch in table.batches(["id", "sha256"], None, rows=ROWS_A_BATCH):
             batch = batch.filter(pc.match_substring_regex(batch["sha256"], _HEX))
-            digests.append(bytes.fromhex("".join(batch["sha256"].to_pylist())))
-            ids.append(batch["id"].to_numpy())
-        sorter = np.argsort(rows.ids)
-        places = np.searchsorted(rows.ids, np.concatenate(ids), sorter=sorter)
-        return cls(rows, np.frombuffer(b"".join(digests), "S32"), sorter[places])
+            digests += bytes.fromhex("".join(batch["sha256"].to_pylist()))
+            ids += batch["id"].to_numpy().data
+        sorter = np.argsort(rows.ids).astype(np.int32)
+        places = sorter[np.searchsorted(rows.ids, np.frombuffer(ids, np.int64), sorter=sorter)]
+        return cls(rows, np.frombuffer(digests, "S32"), places)
 
     def places(self, sha256: str) -> np.ndarray:
         """Return the (n,) places of the rows of a content, given in hex; none for ""."""

@@ -1,6 +1,7 @@
 """The rows of a table as columns, folder by folder, to be compared with what is found on the disk.
 
-A row costs about 60 bytes and its file's name. Only a row that is asked for becomes an object.
+A row costs about 60 bytes and its file's name, and twice that while it is read. Only a row that is
+asked for becomes an object.
 """
 
 from __future__ import annotations
@@ -75,26 +76,27 @@ class StoredRows:
     """All rows of a table, each known by its place here: those of a folder follow each other."""
 
     def __init__(self, read: _Read) -> None:
-        order = np.argsort(read.folder_codes, kind="stable")
-        counts = np.bincount(read.folder_codes, minlength=len(read.folders))
+        folder_codes = read.column("folder", np.int32)
+        order = np.argsort(folder_codes, kind="stable")
+        counts = np.bincount(folder_codes, minlength=len(read.folders))
         self._folders = read.folders
         self._prefixes = list(read.folders)
         self._starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-        self._names = pa.chunked_array(read.names, pa.large_string()).take(pa.array(order))
-        self._names = pa.concat_arrays(self._names.chunks or [pa.array([], pa.large_string())])
-        self.ids = read.numbers["id"][order]
+        # One after the other, so that only one is held twice.
+        self._names = read.texts("name").take(pa.array(order))
+        self._etags = read.texts("etag").take(pa.array(order)) if read.has_etags else None
+        self.ids = read.column("id", np.int64)[order]
         # A view of the data gives Python's numbers, and faster than an array gives its own.
-        self._sizes = read.numbers["size"][order].data
-        self._mtimes = read.numbers["mtime_ns"][order].data
-        self._stored = read.numbers["stored_ns"][order].data
-        self._usable = read.usable[order].data
-        self._labels_set = read.labels_set[order].data
-        etags = pa.chunked_array(read.etags, pa.string())
-        objects = etags.null_count < len(etags)  # else this would cost memory for nothing
-        self._etags = etags.take(pa.array(order)).combine_chunks() if objects else None
+        self._sizes = read.column("size", np.int64)[order].data
+        self._mtimes = read.column("mtime_ns", np.int64)[order].data
+        self._stored = read.column("stored_ns", np.int64)[order].data
+        self._usable = read.column("usable", np.bool_)[order].data
+        self._labels_set = read.column("label_set", np.bool_)[order].data
         self._settled = (~np.isin(self.ids, read.retried)).data
-        self._roots, self._root_codes = list(read.roots), read.root_codes[order].data
-        self._labels, self._label_codes = list(read.labels), read.label_codes[order].data
+        self._roots = list(read.roots)
+        self._root_codes = read.column("root", np.int32)[order].data
+        self._labels = list(read.labels)
+        self._label_codes = read.column("label", np.int32)[order].data
 
     @classmethod
     def read(cls, table: TableReader | None) -> StoredRows:
@@ -224,6 +226,8 @@ class StoredRows:
 class _Read:
     """The columns of a table in the order in which it is stored; folders, roots, labels as codes.
 
+    Each is given once and not held after. They are copies: a view of one column of what was read
+    would hold the others.
     retried: ids of rows that could not be read, and may be another time.
     """
 
@@ -231,31 +235,37 @@ class _Read:
         self.folders: dict[str, int] = {}
         self.roots: dict[str, int] = {}
         self.labels: dict[str | None, int] = {}
-        self.names: list[pa.Array] = []
-        self.etags: list[pa.Array] = []
+        self.has_etags = False  # else they would cost memory for nothing
         self.retried = np.empty(0, np.int64)
-        parts: dict[str, list[np.ndarray]] = defaultdict(list)
+        self._numbers: dict[str, bytearray] = defaultdict(bytearray)
+        self._texts: dict[str, list[pa.Array]] = defaultdict(list)
+        numbers, all_usable = self._numbers, True
         names = [*NUMBERS, "path", "root", "label", "error", "etag", LABEL_SET]
         for batch in table.batches(names, None, rows=ROWS_A_BATCH) if table else ():
             folders, files = _split(batch["path"])
-            self.names.append(files)
-            self.etags.append(batch["etag"])
-            parts["folder"].append(_codes(folders, self.folders))
-            parts["root"].append(_codes(batch["root"], self.roots))
-            parts["label"].append(_codes(batch["label"], self.labels))
-            parts["usable"].append(batch["error"].is_null().to_numpy(zero_copy_only=False))
+            self._texts["name"].append(files)
+            self._texts["etag"].append(_copied(batch["etag"]))
+            self.has_etags |= batch["etag"].null_count < len(batch)
+            numbers["folder"] += _codes(folders, self.folders).data
+            numbers["root"] += _codes(batch["root"], self.roots).data
+            numbers["label"] += _codes(batch["label"], self.labels).data
+            numbers["usable"] += batch["error"].is_null().to_numpy(zero_copy_only=False).data
+            all_usable &= batch["error"].null_count == len(batch)
             by_hand = batch[LABEL_SET].fill_null(False)  # noqa: FBT003  Arrow's
-            parts["label_set"].append(by_hand.to_numpy(zero_copy_only=False))
+            numbers["label_set"] += by_hand.to_numpy(zero_copy_only=False).data
             for name in NUMBERS:
-                parts[name].append(batch[name].to_numpy())
-        self.folder_codes, self.root_codes, self.label_codes = (
-            _joined(parts[name], np.int32) for name in ("folder", "root", "label")
-        )
-        self.usable = _joined(parts["usable"], np.bool_)
-        self.labels_set = _joined(parts["label_set"], np.bool_)
-        self.numbers = {name: _joined(parts[name], np.int64) for name in NUMBERS}
-        if table is not None and not self.usable.all():
+                numbers[name] += batch[name].to_numpy().data
+        if table is not None and not all_usable:
             self.retried = table.columns(["id"], FAILED & UNSETTLED)["id"].to_numpy()
+
+    def column(self, name: str, kind: type[np.generic]) -> np.ndarray:
+        """Return a column of numbers, and hold it no more."""
+        return np.frombuffer(self._numbers.pop(name, b""), kind)
+
+    def texts(self, name: str) -> pa.Array:
+        """Return a column of texts, and hold it no more."""
+        parts = [pa.nulls(0), *self._texts.pop(name, ())]
+        return pa.concat_arrays([part.cast(pa.large_string()) for part in parts])
 
 
 def _split(paths: pa.Array) -> tuple[pa.Array, pa.Array]:
@@ -274,5 +284,8 @@ def _codes(column: pa.Array, known: dict[Any, int]) -> np.ndarray:
     return np.array(numbers, np.int32)[encoded.indices.to_numpy()]
 
 
-def _joined(parts: list[np.ndarray], kind: type[np.generic]) -> np.ndarray:
-    return np.concatenate([np.empty(0, kind), *parts])
+def _copied(texts: pa.Array) -> pa.Array:
+    """The texts alone; where there are none, without a buffer of their offsets."""
+    if texts.null_count == len(texts):
+        return pa.nulls(len(texts))
+    return texts.take(pa.array(np.arange(len(texts))))

@@ -26,8 +26,9 @@ from retrieval.retriever.crew import open_crew
 from retrieval.retriever.encoders import EncoderChoice
 from retrieval.retriever.engine_proof import EngineProof
 from retrieval.retriever.parts import DEADLY, OddFile, Part, PartResult, PartWork
-from retrieval.retriever.plan import Plan, Task
+from retrieval.retriever.plan import Plan
 from retrieval.retriever.publish import without_index
+from retrieval.retriever.tasks import Task
 from retrieval.retriever.writer import FAILURES_SHOWN, Reading, Writer
 from retrieval.words import Engine
 

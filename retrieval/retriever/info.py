@@ -36,7 +36,7 @@ ROW_BYTES = 300  # path, hash, label and what Lance adds, without the embedding
 
 def estimate(plan: Plan, encoder: Encoder | None, reading: Reading) -> IndexEstimate:
     """Estimate from a plan, and from reading and encoding a few of its images."""
-    new = sum(task.stored is None for task in plan.tasks)
+    new = plan.tasks.new
     seconds = size = None
     probed = 0
     if encoder is not None and plan.tasks:

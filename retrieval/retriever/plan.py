@@ -1,7 +1,6 @@
 """What a run of index has to do: found files compared with stored rows, folder by folder.
 
-A file that needs nothing costs no object: at a million files that is the difference between
-seconds and minutes.
+No file costs an object: at a million files that is the difference between seconds and minutes.
 """
 
 from __future__ import annotations
@@ -15,24 +14,14 @@ from pathlib import Path
 from retrieval.errors import DataError
 from retrieval.gallery import Gallery, storable
 from retrieval.gallery.stored_rows import StoredRow, StoredRows, folder_of, prefix_of
-from retrieval.images import FoundFile, FoundFolder, ImageFile, find_folders, image_file
+from retrieval.images import FoundFile, FoundFolder, find_folders
 from retrieval.objects import place_of
 from retrieval.progress import Progress
 from retrieval.retriever.labels import Labels
+from retrieval.retriever.seen_paths import SeenPaths
+from retrieval.retriever.tasks import TaskFolder, Tasks
 
 TOLD_EVERY = 100  # files
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One file that has to be read. label_set: whether a user has set its label."""
-
-    file: ImageFile
-    path: str
-    root: str
-    label: str | None
-    stored: StoredRow | None
-    label_set: bool = False
 
 
 @dataclass
@@ -46,7 +35,7 @@ class Plan:
     passed_over: files of formats that are not read, counted by their suffix.
     """
 
-    tasks: list[Task] = field(default_factory=list)
+    tasks: Tasks = field(default_factory=Tasks)
     keeps_set: bool = True
     relabel: list[tuple[int, str | None]] = field(default_factory=list)
     unset: list[tuple[int, str | None]] = field(default_factory=list)
@@ -124,7 +113,8 @@ class _Join:
         self._gallery, self._rows, self._labels = gallery, rows, labels
         self._progress, self._checksum = progress, checksum
         self.roots = {path: storable(gallery.stored_root(path)) for path in paths}
-        self.plan = Plan(keeps_set=keeps_set, searched=dict.fromkeys(self.roots.values(), 0))
+        searched = dict.fromkeys(self.roots.values(), 0)
+        self.plan = Plan(Tasks(rows), keeps_set=keeps_set, searched=searched)
         self._roots_above = gallery.roots_above(self.plan.searched)
         self._roots_in: dict[str, set[str]] = defaultdict(set)  # prefix -> names of given paths
         for root in self.plan.searched:
@@ -132,7 +122,7 @@ class _Join:
             self._roots_in[outer + slash].add(name)
         self._seen = bytearray(len(rows))  # 1 at the place of each row that was found
         # paths that were found and have no row: a folder is walked once, but lists may repeat
-        self._new: set[str] | None = None if all(path.is_dir() for path in paths) else set()
+        self._new = None if all(path.is_dir() for path in paths) else SeenPaths()
         self._unread: list[str] = []
         self._found = 0
         # Files that are given by name come one by one, mostly from the same folder.
@@ -154,6 +144,7 @@ class _Join:
         at, places = self.stored_folder(folder.path), self.places_in(folder.path)
         prefix, label_of = prefix_of(at), self._labels.in_folder(folder.path)
         given, below = self._roots_in.get(prefix, ()), 0
+        read_in = TaskFolder(folder.path, folder.root, prefix, self.roots[folder.root])
         for file in folder.files:
             self._tell()
             name = file.name if file.error is None else storable(file.name)
@@ -166,7 +157,7 @@ class _Join:
             if not self._is_found(path, place) and (
                 place is None or not self._needs_nothing(place, file, label)
             ):
-                self._add_task(folder, file, path, label, place)
+                self._add_task(read_in, file, path, label, place)
             if file.error is None and name not in given:
                 below += 1
             else:
@@ -189,11 +180,7 @@ class _Join:
         """Whether a path was found before in this run, as what two lists name may be."""
         if place is not None:
             return bool(self._seen[place])
-        if self._new is None:
-            return False
-        before = len(self._new)
-        self._new.add(path)
-        return len(self._new) == before
+        return self._new is not None and not self._new.add(path)
 
     def _needs_nothing(self, place: int, file: FoundFile, label: str | None) -> bool:
         """Whether a row is that of the file as it is; its label is all that may change then."""
@@ -216,14 +203,12 @@ class _Join:
         return self.plan.keeps_set and self._rows.is_label_set(place)
 
     def _add_task(
-        self, folder: FoundFolder, file: FoundFile, path: str, label: str | None, place: int | None
+        self, folder: TaskFolder, file: FoundFile, path: str, label: str | None, place: int | None
     ) -> None:
         if file.error is not None:
             self._unread.append(path)
-        root, row = folder.root, None if place is None else self._rows.row(place)
-        image = image_file(folder, file)
         kept = place is not None and self._is_kept(place)
-        self.plan.tasks.append(Task(image, path, self.roots[root], label, row, kept))
+        self.plan.tasks.add(folder, file, path, label, place, label_set=kept)
 
     def _count(self, roots: Sequence[str], files: int) -> None:
         for root in roots:

@@ -13,7 +13,8 @@ from retrieval.gallery.stored_rows import StoredRow, StoredRows
 from retrieval.images import ImageFile
 from retrieval.images.formats import file_facts
 from retrieval.retriever.gone import check_all_there, find_gone
-from retrieval.retriever.plan import Plan, Task
+from retrieval.retriever.plan import Plan
+from retrieval.retriever.tasks import Task, Tasks
 from retrieval.retriever.writer import Reading, TaskRunner, Writer, run_tasks
 from retrieval.words import Engine
 
@@ -138,8 +139,8 @@ def _check_files(gallery: Gallery, table: ImageTable) -> None:
     check_all_there(gallery, rows, find_gone(gallery, rows))
 
 
-def _tasks(gallery: Gallery, table: ImageTable, staged: StoredRows) -> list[Task]:
-    tasks = []
+def _tasks(gallery: Gallery, table: ImageTable, staged: StoredRows) -> Tasks:
+    tasks = Tasks()
     for rows in table.blocks("path", "root", "label", "label_set", where=None):
         done = staged.among(rows.paths)
         columns = rows.paths, rows.roots, rows.labels, rows.labels_set.tolist()

@@ -30,7 +30,7 @@ from retrieval.retriever.current import stamp
 from retrieval.retriever.encoders import EncoderChoice
 from retrieval.retriever.gone import check_all_there, find_gone
 from retrieval.retriever.labels import labels_from
-from retrieval.retriever.plan import Plan, Task
+from retrieval.retriever.plan import Plan
 from retrieval.retriever.publish import (
     bring_up_index,
     drop_superseded,
@@ -38,6 +38,7 @@ from retrieval.retriever.publish import (
     load_index,
 )
 from retrieval.retriever.reports import VerifyReport
+from retrieval.retriever.tasks import Task, Tasks
 from retrieval.retriever.writer import Reading, Writer, run_tasks
 from retrieval.text import counted
 
@@ -372,7 +373,7 @@ class _Again:
 
         sound: the roots of rows that are not damaged.
         """
-        tasks = []
+        tasks = Tasks()
         roots_above = self.gallery.roots_above(sound)
         label_of = None
         with contextlib.suppress(ImgretError):  # such as of a file that is gone

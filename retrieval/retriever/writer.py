@@ -20,7 +20,8 @@ from retrieval.interrupts import interrupts_wait
 from retrieval.loader import Loaded, load_images
 from retrieval.progress import Progress
 from retrieval.retriever.batches import encode_batches
-from retrieval.retriever.plan import Plan, Task
+from retrieval.retriever.plan import Plan
+from retrieval.retriever.tasks import Task
 from retrieval.words import Engine
 
 ROWS_PER_COMMIT = 2048

@@ -18,13 +18,15 @@ import pyarrow as pa
 import pytest
 from hypothesis import strategies as st
 
-from retrieval.gallery import Gallery, ImageTable, Row
+from retrieval.gallery import Gallery, ImageTable, Row, stored_rows
 from retrieval.gallery.contents import Contents
 from retrieval.gallery.filter import UNSETTLED
+from retrieval.gallery.reader import TableReader
 from retrieval.gallery.stored_rows import StoredRow, StoredRows, tells_changes_after
 from retrieval.images import ImageFile, find_images
 from retrieval.retriever.labels import labels_from
-from retrieval.retriever.plan import Plan, Task, make_plan
+from retrieval.retriever.plan import Plan, make_plan
+from retrieval.retriever.tasks import Task
 
 FOLDERS, FILES, WIDTH = 100, 200, 256
 WRITTEN, READ = 10**18 + 5, 11 * 10**17
@@ -87,11 +89,11 @@ def counted(*kinds: type) -> Iterator[dict[str, int]]:
         yield made
 
 
-def test_only_what_is_to_be_done_becomes_an_object(large: Gallery) -> None:
+def test_only_what_is_done_becomes_an_object(large: Gallery) -> None:
     rows, told = StoredRows.read(large.open_table()), []
     with counted(StoredRow, Task, ImageFile) as made:
         plan = plan_of(large, rows, progress=lambda _, done, __: told.append(done))
-    assert (plan.unchanged, plan.tasks, plan.gone) == (FOLDERS * FILES, [], {})
+    assert (plan.unchanged, [*plan.tasks], plan.gone) == (FOLDERS * FILES, [], {})
     assert made == {"StoredRow": 0, "Task": 0, "ImageFile": 0}
     assert told == list(range(100, FOLDERS * FILES + 1, 100))
     new, changed = large.base / "p" / "new.png", large.base / "p/001 on the beach"
@@ -100,12 +102,15 @@ def test_only_what_is_to_be_done_becomes_an_object(large: Gallery) -> None:
     try:
         with counted(StoredRow, Task, ImageFile) as made:
             plan = plan_of(large, rows)
+        with counted(StoredRow, Task, ImageFile) as made_then:
+            tasks = [*plan.tasks]
     finally:
         new.unlink()
         (changed / "IMG_20240102_000201.jpg").rename(changed / "IMG_20240102_000200.jpg")
         save_empty(changed / "IMG_20240102_000201.jpg", 201)
-    assert (len(plan.tasks), len(plan.gone), plan.unchanged) == (2, 1, FOLDERS * FILES - 2)
-    assert made == {"StoredRow": 2, "Task": 2, "ImageFile": 2}
+    assert (len(tasks), len(plan.gone), plan.unchanged) == (2, 1, FOLDERS * FILES - 2)
+    assert made == {"StoredRow": 1, "Task": 0, "ImageFile": 0}
+    assert made_then == {"StoredRow": 1, "Task": 2, "ImageFile": 2}
 
 
 def test_a_row_costs_few_bytes_also_with_its_content(large: Gallery) -> None:
@@ -123,6 +128,36 @@ def test_a_row_costs_few_bytes_also_with_its_content(large: Gallery) -> None:
     assert plan.unchanged == FOLDERS * FILES
     assert contents.places(sha256(rows.path(7))).tolist() == [7]
     assert held / len(rows) < 120
+
+
+def test_reading_rows_holds_nothing_of_what_was_read_with_their_columns(
+    large: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, held = TableReader.batches, []
+
+    def batches(*arguments: Any, **named: Any) -> Iterator[pa.RecordBatch]:
+        """Give batches whose columns lie in one buffer each, of the pool that counts."""
+        before, rows = pa.total_allocated_bytes(), 0
+        for batch in real(*arguments, **named):
+            data = batch.serialize()
+            schema, rows = batch.schema, rows + len(batch)
+            del batch
+            yield pa.ipc.read_record_batch(data, schema)
+            del data
+            held.append((pa.total_allocated_bytes() - before) / rows)
+
+    table = large.open_table()
+    monkeypatch.setattr(TableReader, "batches", batches)
+    monkeypatch.setattr(stored_rows, "ROWS_A_BATCH", 1000)
+    tracemalloc.start()
+    try:
+        rows = StoredRows.read(table)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(held) == len(rows) / 1000
+    assert held[-1] < 60
+    assert peak / len(rows) < 120
 
 
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="tells bytes read on Linux alone")
