@@ -17,6 +17,7 @@ from statistics import median
 
 from benchmarks.photographs import CACHE, WEIGHTS, photographs
 from benchmarks.slow_store import BUCKET
+from benchmarks.stores import free_port, store_environment
 from benchmarks.table import Table, spread
 
 LATENCIES = (0, 50)  # ms of each request
@@ -146,9 +147,7 @@ def _run(code: str, arguments: list[str], environment: dict[str, str]) -> str:
 @contextlib.contextmanager
 def slow_store(folder: Path, milliseconds: int) -> Iterator[dict[str, str]]:
     """Run the store of a folder; gives the environment of its clients."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = ["-m", "benchmarks.slow_store", str(port), str(folder), str(milliseconds)]
     with subprocess.Popen([sys.executable, *command]) as process:
         try:
@@ -156,10 +155,6 @@ def slow_store(folder: Path, milliseconds: int) -> Iterator[dict[str, str]]:
                 with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                     break
                 time.sleep(0.1)
-            yield {
-                "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ALLOW_HTTP": "true",
-                "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y",
-                "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1",
-            }  # fmt: skip
+            yield store_environment(port)
         finally:
             process.kill()

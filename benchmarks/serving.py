@@ -6,7 +6,6 @@ import contextlib
 import json
 import random
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from pathlib import Path
 from PIL import Image
 
 from benchmarks.photographs import CACHE, cifar_part, unpacked
+from benchmarks.stores import free_port
 from benchmarks.table import Table
 from retrieval.retriever import Retriever
 
@@ -159,9 +159,7 @@ def _alone(gallery: Path, pictures: list[bytes], *, quick: bool) -> float:
 
 @contextlib.contextmanager
 def running_service(name: str, gallery: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     commands = {
         "imgret serve": ["imgret", "serve", str(gallery), "--port", str(port)],
         "plain": ["benchmarks.plain_service", str(gallery), str(port)],

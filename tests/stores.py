@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -15,20 +14,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from benchmarks.stores import free_port, store_environment
 from retrieval.objects import ObjectPath
 
 NEEDED = ("moto", "flask", "obstore")
 SERVE = "import sys; from moto.server import main; main(['-H', '127.0.0.1', '-p', sys.argv[1]])"
-
-
-def store_environment(port: int) -> dict[str, str]:
-    """What tells object_store, in obstore as in Lance, where the store is."""
-    return {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ALLOW_HTTP": "true",
-        "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -59,14 +49,6 @@ def bucket_of(port: int) -> Iterator[ObjectPath]:
         address = f"{os.environ['AWS_ENDPOINT_URL']}/{name}"
         urllib.request.urlopen(urllib.request.Request(address, method="PUT"))  # noqa: S310
         yield ObjectPath(f"s3://{name}")
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 def wait_for(address: str) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,13 +20,13 @@ from retrieval.cluster.cores import counting_only
 from retrieval.cluster.workers import Duty, Told
 from retrieval.errors import ImgretError, ProcessError
 from retrieval.libraries import how_to_install, is_installed
+from retrieval.reached import why_unreachable
 from retrieval.text import one_sentence
 
 LOOPBACK_BEGINS = "127."
 CALLS_AHEAD = 3  # that wait at each helper, so that it never waits for its worker
 SECONDS_UNPLACED = 60.0  # without any worker, until that is told
 SECONDS_TO_JOIN_AGAIN = (2.0, 8.0)  # Ray starts a server for each client, which a busy head fails
-SECONDS_TO_CONNECT = 3.0
 UNPLACED = "Ray has had no place for a worker for %.0f seconds: it waits for %s."
 
 _log = logging.getLogger("imgret")
@@ -103,13 +102,7 @@ def _is_noted_in_vain() -> bool:
 
         noted = read_ray_address() or ""
     host, _, port = noted.rpartition(":")
-    if not host or not port.isdecimal():
-        return False
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), SECONDS_TO_CONNECT).close()
-    except OSError:
-        return True
-    return False
+    return bool(host and port.isdecimal() and why_unreachable(host.strip("[]"), int(port)))
 
 
 def _stay_on_loopback() -> None:

@@ -4,21 +4,11 @@ from __future__ import annotations
 
 import socket
 
-from retrieval.text import one_sentence
+from retrieval.reached import CONNECTS_WITHIN
 
-CONNECTS_WITHIN = 3.0  # seconds
 GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 SETTINGS = 4  # the kind of frame that HTTP/2 begins with (RFC 9113, section 3.4)
 PROTOCOLS = {b"HTTP/": "HTTP", b"\x15\x03": "TLS"}  # by how their servers refuse the greeting
-
-
-def why_unreachable(host: str, port: int) -> str:
-    """Say why nobody listens there; "" where somebody does."""
-    try:
-        socket.create_connection((host, port), CONNECTS_WITHIN).close()
-    except OSError as error:
-        return one_sentence(error)
-    return ""
 
 
 def first_answer(host: str, port: int) -> bytes | None:

@@ -20,8 +20,9 @@ from retrieval.libraries import how_to_install, is_installed
 from retrieval.milvus.address import TOKEN_NAME, ServedAddress
 from retrieval.milvus.collection import HALF_WRITTEN, PROPERTY, VECTOR, Collection
 from retrieval.milvus.kinds import INDEXES, MOST_FOUND, build_parameters
-from retrieval.milvus.listener import first_answer, other_protocol, why_unreachable
+from retrieval.milvus.listener import first_answer, other_protocol
 from retrieval.progress import Progress
+from retrieval.reached import why_unreachable
 from retrieval.text import one_sentence
 from retrieval.words import ServedKind
 
