@@ -1,5 +1,6 @@
 # make demo   makes the environment, installs imgret, renders parts, indexes them and answers queries
 # make test   makes the environment, installs imgret and passes the tests
+# make long   passes those that take seconds each, which CI runs too
 # make lowest passes the tests on the lowest versions that pyproject.toml allows (minutes; .ci/nightly)
 # make light  builds imgret-light, installs it alone, measures it and goes through its commands
 # make docs   builds the site into build/site, where links that lead nowhere end it
@@ -10,8 +11,9 @@ PYTHON ?= python3
 VENV ?= .venv
 LOWEST ?= .venv-lowest
 BIN := $(VENV)/bin
+PYTEST := -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
-.PHONY: demo test lowest slow light docs page lint bench clean
+.PHONY: demo test long lowest slow light docs page lint bench clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -23,7 +25,10 @@ demo: $(VENV)/installed
 	@IMAGES='$(IMAGES)' BIN='$(abspath $(BIN))' sh demo.sh
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+	$(BIN)/python $(PYTEST)
+
+long: $(VENV)/installed
+	$(BIN)/python $(PYTEST) -m 'long and not slow'
 
 # Versions are those of imgret-light with torch: faiss-gpu shares libraries with torch, which keeps the
 # lowest torch away. torchvision is named since timm takes any, and the newest takes the newest torch.
@@ -40,7 +45,7 @@ $(LOWEST)/installed: pyproject.toml
 
 # old libraries on new ones: what they warn of is theirs
 lowest: $(LOWEST)/installed
-	$(LOWEST)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 \
+	$(LOWEST)/bin/python $(PYTEST) -m 'not slow' \
 		-W default::DeprecationWarning -W default::FutureWarning
 
 slow: $(VENV)/installed

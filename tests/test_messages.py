@@ -134,6 +134,7 @@ def sentences(message: str) -> list[str]:
     return re.split(r"(?<=[.?])\s+|(?<=\})\s*(?=[A-Z][a-z])", message.strip())
 
 
+@pytest.mark.long
 def test_what_the_messages_are_read_from_finds_them() -> None:
     found = dict(messages())
     assert len(found) > 150
@@ -149,6 +150,7 @@ def test_every_message_says_what_to_do() -> None:
     assert found == []
 
 
+@pytest.mark.long
 def test_no_sentence_of_a_message_has_more_than_30_words() -> None:
     found = [
         f"{where}: {sentence}"
@@ -159,6 +161,7 @@ def test_no_sentence_of_a_message_has_more_than_30_words() -> None:
     assert found == []
 
 
+@pytest.mark.long
 def test_messages_are_plain_english() -> None:
     found = [f"{where}: {text}" for where, text in messages() if UNIDIOMATIC.search(text)]
     assert found == []

@@ -46,6 +46,7 @@ def test_a_network_learns_to_agree_with_its_teacher(blobs: Path, run: Path, tmp_
     assert last < first / 2
 
 
+@pytest.mark.long
 def test_a_distilled_network_gives_embeddings_like_the_teachers(
     blobs: Path, run: Path, tmp_path: Path
 ) -> None:
@@ -89,6 +90,7 @@ def test_a_distilled_run_goes_on_to_the_same_weights(
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
+@pytest.mark.long
 def test_labels_count_when_they_are_given_a_weight(blobs: Path, run: Path, tmp_path: Path) -> None:
     quiet = train(blobs, distilled(run, "training.epochs=25"), tmp_path / "quiet")
     labels = ["distillation.labels=1.0", "training.epochs=25"]

@@ -58,6 +58,7 @@ def test_copies_of_what_is_tested_on_are_not_trained_on(tmp_path: Path) -> None:
     assert left_out in splits.notes
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", ["itself", "a link", "a way back"])
 def test_near_copies_are_on_one_side_where_that_is_asked_for(tmp_path: Path, way: str) -> None:
     (tmp_path / "there").mkdir()

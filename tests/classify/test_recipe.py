@@ -221,6 +221,7 @@ def keras_total(name: str, classes: int) -> int:
     return parameters(network(name, classes)[0])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", recipes.recipe_names())
 def test_every_recipe_of_ours_makes_a_network_of_its_size(name: str) -> None:
     made, side = network(name, 7)

@@ -392,6 +392,7 @@ def with_long_names(entries: list[Entry], count: int) -> dict[str, Figure]:
     return leaderboard_figures(shown, Explanation(Path("x.png"), None, tuple(seen)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", [2, 8])
 def test_long_names_are_not_cut(entries: list[Entry], count: int) -> None:
     for figure in with_long_names(entries, count).values():
@@ -403,6 +404,7 @@ def test_long_names_of_classes_are_not_cut() -> None:
         assert_nothing_is_cut(figure)
 
 
+@pytest.mark.long
 def test_every_figure_is_written_as_png_and_svg(entries: list[Entry], tmp_path: Path) -> None:
     figures = leaderboard_figures(entries[:1])
     written = save_figures(figures, tmp_path)
@@ -412,6 +414,7 @@ def test_every_figure_is_written_as_png_and_svg(entries: list[Entry], tmp_path: 
     assert all(file.stat().st_size > 1000 for file in written)
 
 
+@pytest.mark.long
 def test_pages_hold_all_and_names_are_text(entries: list[Entry], tmp_path: Path) -> None:
     evaluation = judged(6, prefix=HOSTILE, folder=tmp_path)
     write_report(tmp_path / "e.html", evaluation)
@@ -448,6 +451,7 @@ def test_a_run_shows_training_samples_of_each_class(entries: list[Entry]) -> Non
     assert "Training pictures of each class</h2>" in page
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("width", [390, 1000])
 def test_no_page_scrolls_sideways_or_breaks_its_rules(
     entries: list[Entry], tmp_path: Path, width: int

@@ -133,6 +133,7 @@ def test_a_seed_gives_the_same_run_twice(blobs: Path, tmp_path: Path) -> None:
     assert not same(tmp_path / "a", tmp_path / "c")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("steps", [1, 3, 6, 7, 15])  # 3 an epoch; the first phase ends after 6
 @pytest.mark.parametrize("overrides", [EMA, METRIC])
 def test_an_interrupted_run_ends_as_an_unbroken_one(
@@ -192,6 +193,7 @@ def test_layers_that_were_frozen_between_phases_do_not_count_when_gradients_are_
     assert same(tmp_path / "run", tmp_path / "unbroken")
 
 
+@pytest.mark.long
 def test_a_run_may_be_interrupted_many_times(blobs: Path, tmp_path: Path) -> None:
     recipe = two_phases()
     unbroken = train(blobs, recipe, tmp_path / "unbroken")
@@ -302,6 +304,7 @@ def test_all_files_of_a_run_may_be_read_by_whom_the_umask_lets(run: Path) -> Non
     assert set(modes.values()) == {modes["new"]}, modes
 
 
+@pytest.mark.long
 def test_a_process_that_knows_only_of_retrieval_reads_a_run(run: Path) -> None:
     code = f"from retrieval import backbones\nprint(backbones.load_backbone({str(run)!r}).spec.dim)"
     done = subprocess.run(
@@ -686,6 +689,7 @@ def test_the_penalty_on_dense_weights_shrinks_them(blobs: Path, tmp_path: Path) 
     assert norms[1] < 0.9 * norms[0]
 
 
+@pytest.mark.long
 def test_a_full_disk_is_one_sentence(blobs: Path, tmp_path: Path) -> None:
     code = (
         "import resource, signal, sys\n"

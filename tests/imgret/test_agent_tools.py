@@ -50,6 +50,7 @@ def answer(result: Any) -> Any:
     return json.loads(result.content[0].text)
 
 
+@pytest.mark.long
 def test_the_tools_are_search_info_and_duplicates_and_only_read(gallery: Path, cache: Path) -> None:
     tools = asked(gallery, cache)
     assert {tool.name for tool in tools} == {"search", "info", "duplicates"}
@@ -57,6 +58,7 @@ def test_the_tools_are_search_info_and_duplicates_and_only_read(gallery: Path, c
     assert all(tool.description for tool in tools)
 
 
+@pytest.mark.long
 def test_an_agent_finds_what_the_retriever_finds(gallery: Path, cache: Path) -> None:
     picture = min((gallery.parent).rglob("*.jpg"))
     found, facts, groups = asked(
@@ -93,6 +95,7 @@ def test_what_is_wrong_is_told_to_the_agent_in_a_sentence_and_the_next_call_work
     assert str(picture) not in [match["path"] for match in answer(good)["matches"]]
 
 
+@pytest.mark.long
 def test_without_a_gallery_it_ends_with_a_sentence(imgret: Command, tmp_path: Path) -> None:
     done = imgret("mcp", "--gallery", tmp_path / "none.imgret")
     assert done.returncode == 2

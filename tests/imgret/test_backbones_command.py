@@ -104,6 +104,7 @@ def test_weights_in_the_cache_of_the_hub_are_told(tmp_path: Path, hub: Path, wei
     assert "resnet34.a1_in1k" not in found  # its weights are not there
 
 
+@pytest.mark.long
 def test_a_backbone_that_was_exported_is_told(imgret: Command, tmp_path: Path, hub: Path) -> None:
     save_pictures(tmp_path / "pictures")
     mine = save_weights(tmp_path / "mine", seed=0)
@@ -133,6 +134,7 @@ def test_it_takes_no_network_and_neither_torch_nor_timm(tmp_path: Path, hub: Pat
     assert "retrieval.encoder.catalogue" in imported
 
 
+@pytest.mark.long
 def test_its_names_are_what_index_takes(imgret: Command, tmp_path: Path) -> None:
     save_pictures(tmp_path / "pictures")
     for name in ("resnet50.a1_in1k", "timm/resnet50.a1_in1k"):

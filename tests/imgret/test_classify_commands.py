@@ -79,6 +79,7 @@ def test_a_recipe_is_chosen_by_the_pictures(imgret: Command, tmp_path: Path) -> 
     assert "no hub could be reached" in offline.stderr
 
 
+@pytest.mark.long
 def test_ctrl_c_saves_and_resume_ends_as_an_unbroken_run(
     imgret: Command, tmp_path: Path, cache: Path
 ) -> None:
@@ -191,6 +192,7 @@ def test_the_leaderboard_shows_the_best_first(imgret: Command, trained: Path) ->
     assert imgret("leaderboard", trained / "data").returncode == 2
 
 
+@pytest.mark.long
 def test_the_leaderboard_draws_what_was_tested_and_says_what_was_not(
     imgret: Command, trained: Path, tmp_path: Path
 ) -> None:
@@ -317,6 +319,7 @@ def test_a_run_is_a_backbone_of_a_gallery(imgret: Command, trained: Path) -> Non
     assert [m["label"] for m in found[0]["matches"]] == ["red"] * 3
 
 
+@pytest.mark.long
 def test_a_network_of_tokens_goes_through_every_command(imgret: Command, tmp_path: Path) -> None:
     save_blobs(tmp_path / "blobs", 8)
     recipe = """title = "tokens"

@@ -90,6 +90,7 @@ def test_no_torch_extra_names_a_library_that_is_not_told_as_missing() -> None:
     assert names <= set(NEEDED_TO_TRAIN)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -122,6 +123,7 @@ def test_without_torch_a_command_that_needs_it_says_so_in_a_sentence(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.long
 def test_without_torch_mini_indexes_and_queries(no_torch: Path, cache: Path) -> None:
     save_pictures(no_torch.parent / "pictures")
     assert run(no_torch, cache, "index", "pictures").returncode == 0

@@ -183,6 +183,7 @@ def test_the_sheet_needs_no_other_file_and_escapes_names(imgret: Command, folder
     assert "gone.jpg: does not exist" in page
 
 
+@pytest.mark.long
 def test_the_sheet_counts_what_it_does_not_draw(
     imgret: Command, tmp_path: Path, weights: Path
 ) -> None:
@@ -241,6 +242,7 @@ WRONG = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("arguments", WRONG, ids=" ".join)
 def test_wrong_use_is_a_message_and_exit_code_2(
     prepared: Path, cache: Path, arguments: list[str]

@@ -142,6 +142,7 @@ def test_queries_without_an_answer_are_one_sentence_and_a_report(
     assert "None of 4 queries has another image of its class" in page
 
 
+@pytest.mark.long
 def test_one_query_has_no_interval(imgret: Command, indexed: Path, weights: Path) -> None:
     (indexed.parent / "one" / "class0").mkdir(parents=True)
     picture(900).save(indexed.parent / "one" / "class0" / "new.png")
@@ -191,6 +192,7 @@ def test_matches_without_a_label_have_no_probability_and_are_told(
     assert "no label" not in imgret("query", files[0], "--k", "2", "--exclude-self").stderr
 
 
+@pytest.mark.long
 def test_calibrate_tells_how_far_off_it_is_and_needs_no_labels(
     imgret: Command, told_apart: Path
 ) -> None:
@@ -215,6 +217,7 @@ def test_calibrate_tells_how_far_off_it_is_and_needs_no_labels(
         assert "--prior-known" in refused.stderr
 
 
+@pytest.mark.long
 def test_compare_says_which_queries_it_leaves_out(
     imgret: Command, pictures: Path, weights: Path, tmp_path: Path
 ) -> None:
@@ -232,6 +235,7 @@ def test_compare_says_which_queries_it_leaves_out(
     assert "24 images can be found for a query, so figures of 5,000 neighbours count" in done.stderr
 
 
+@pytest.mark.long
 def test_compare_spans_a_grid_writes_page_and_figures_and_remembers(
     imgret: Command, pictures: Path, weights: Path, tmp_path: Path
 ) -> None:
@@ -252,6 +256,7 @@ def test_compare_spans_a_grid_writes_page_and_figures_and_remembers(
     assert {f.name for f in (tmp_path / "figures").iterdir()} >= {"precision.png", "cost.svg"}
 
 
+@pytest.mark.long
 def test_compare_runs_recipes_with_random_weights_and_says_so(
     imgret: Command, pictures: Path, tmp_path: Path
 ) -> None:
@@ -289,6 +294,7 @@ def test_compare_without_weights_or_network_says_what_to_do(
     assert imgret("compare", pictures, "--recipe", "R7").returncode == 2
 
 
+@pytest.mark.long
 def test_tune_writes_a_recipe_that_index_and_compare_read(
     imgret: Command, pictures: Path, weights: Path, tmp_path: Path
 ) -> None:
@@ -302,6 +308,7 @@ def test_tune_writes_a_recipe_that_index_and_compare_read(
     assert compared.returncode == 0, compared.stderr
 
 
+@pytest.mark.long
 def test_index_keeps_pooling_views_and_refinement(
     imgret: Command, pictures: Path, weights: Path
 ) -> None:
@@ -332,6 +339,7 @@ def test_evaluate_shows_its_figures_where_nothing_beside_them_can_be_written(
     assert "precision@1" in done.stdout
 
 
+@pytest.mark.long
 def test_compare_and_tune_show_what_they_found_where_it_cannot_be_written(
     imgret: Command, pictures: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

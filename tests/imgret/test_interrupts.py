@@ -108,6 +108,7 @@ def wait_until_slow(process: subprocess.Popen[str], seconds: float = 1.0) -> Non
 needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 
 
+@pytest.mark.long
 @needs_proc
 def test_the_first_ends_an_index_run_and_stores_what_is_encoded(
     folder: Path, start: Start, imgret: Command, tmp_path: Path
@@ -121,6 +122,7 @@ def test_the_first_ends_an_index_run_and_stores_what_is_encoded(
     assert Gallery(tmp_path / "g.imgret").open_table().count() >= 40
 
 
+@pytest.mark.long
 @needs_proc
 @pytest.mark.parametrize("command", ["query", "evaluate"])
 def test_the_first_ends_other_commands_that_decode(

@@ -6,11 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import ROOT
 from tests.imgret.test_start_and_end import imported
 from tests.samples import save_pictures
 
 
+@pytest.mark.long
 def test_evaluate_imports_matplotlib_for_a_report_alone(tmp_path: Path, cache: Path) -> None:
     save_pictures(tmp_path / "pictures")
     assert "matplotlib" not in imported(tmp_path, cache, "index", "pictures")
@@ -18,6 +21,7 @@ def test_evaluate_imports_matplotlib_for_a_report_alone(tmp_path: Path, cache: P
     assert "matplotlib" in imported(tmp_path, cache, "evaluate", "--report", "e.html")
 
 
+@pytest.mark.long
 def test_the_pages_of_classifiers_are_there_without_matplotlib() -> None:
     code = "import classify.report, sys; print('matplotlib' in sys.modules)"
     done = subprocess.run(

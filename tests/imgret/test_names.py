@@ -61,6 +61,7 @@ def piped(folder: Path, cache: Path, *arguments: object, **options: object) -> b
 QUERY = ("query", "query.png", "--k", len(NAMES))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "arguments",
     [QUERY, *((*QUERY, "--format", kind) for kind in ("paths", "csv", "json")),
@@ -91,6 +92,7 @@ def test_text_in_a_pipe_is_one_line_a_match_with_four_columns(prepared: Path, ca
     assert rb"tab\there.png" in names
 
 
+@pytest.mark.long
 def test_paths_in_a_pipe_have_the_bytes_of_the_names(prepared: Path, cache: Path) -> None:
     ended = piped(prepared, cache, *QUERY, "--format", "paths", "-0").split(b"\0")
     assert {os.fsdecode(path).rpartition("/")[2] for path in ended[:-1]} == set(NAMES)
@@ -106,6 +108,7 @@ def test_a_path_that_begins_with_a_dash_is_no_option_to_who_takes_it(
     assert piped(inside, cache, *asked, "--format", "paths") == b"./-dash.png\n"
 
 
+@pytest.mark.long
 def test_json_holds_names_exactly_and_none_of_their_controls(prepared: Path, cache: Path) -> None:
     out = piped(prepared, cache, *QUERY, "--format", "json")
     assert OBEYED.search(out) is None
@@ -134,6 +137,7 @@ def test_csv_has_one_record_a_match_and_guards_formulas(prepared: Path, cache: P
     assert min(scores) < 0.99 <= max(scores)
 
 
+@pytest.mark.long
 def test_pages_hold_no_tag_and_no_mark_that_turns_text_around(
     prepared: Path, cache: Path, tmp_path: Path
 ) -> None:
@@ -147,6 +151,7 @@ def test_pages_hold_no_tag_and_no_mark_that_turns_text_around(
     assert r"rtl\u202egnp.exe.png" in pages[0].read_text()
 
 
+@pytest.mark.long
 def test_messages_of_wrong_use_write_controls_out(prepared: Path, cache: Path) -> None:
     for wrong in (
         ("query", f"{TITLE}.none"), (f"{TITLE}",), ("query", f"--{TITLE}"),
@@ -161,6 +166,7 @@ def test_messages_of_wrong_use_write_controls_out(prepared: Path, cache: Path) -
         assert b"Traceback" not in done.stderr
 
 
+@pytest.mark.long
 def test_classifiers_write_the_names_of_their_classes_out(inline: Command, tmp_path: Path) -> None:
     save_blobs(tmp_path / "data" / "train", 4)
     for n, folder in enumerate(sorted((tmp_path / "data" / "train").iterdir())):

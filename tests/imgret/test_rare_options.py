@@ -182,6 +182,7 @@ def test_each_folder_that_holds_images_may_be_a_class(inline: Command, tmp_path:
     assert sorted(set(found)) == ["blue", "green", "red"]
 
 
+@pytest.mark.long
 def test_near_copies_are_grouped_where_that_is_asked_for(inline: Command, tmp_path: Path) -> None:
     for n in range(8):  # each saved twice
         for again in ("a.png", "b.jpg"):
@@ -220,6 +221,7 @@ def test_a_value_out_of_bounds_is_refused_with_the_name_of_its_option(
     assert said in sentence
 
 
+@pytest.mark.long
 def test_compact_needs_no_path_and_takes_no_other_option_then(
     imgret: Command, pictures: Path
 ) -> None:

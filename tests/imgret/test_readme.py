@@ -33,6 +33,7 @@ def guide() -> list[Block]:
     return [b for name in names for b in runnable((DOCS / name).read_text(encoding="utf-8"))]
 
 
+@pytest.mark.long
 def test_the_tour_and_the_python_run(tmp_path: Path, cache: Path) -> None:
     found = [block for block in runnable(README) if block.heading not in TRAINING]
     assert {block.language for block in found} == set(RUN)

@@ -57,6 +57,7 @@ def imported(folder: Path, cache: Path, *arguments: object) -> set[str]:
     return {line.rpartition("|")[2].strip() for line in lines}
 
 
+@pytest.mark.long
 def test_a_query_imports_nothing_that_other_commands_need(tmp_path: Path, cache: Path) -> None:
     save_pictures(tmp_path / "pictures")
     indexed = imported(tmp_path, cache, "index", "pictures")

@@ -37,6 +37,7 @@ def folder(prepared: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-16"])
 def test_no_encoding_of_standard_output_ends_in_a_traceback(
     prepared: Path, cache: Path, encoding: str
@@ -56,6 +57,7 @@ def test_no_encoding_of_standard_output_ends_in_a_traceback(
     assert written in said["csv"].decode(encoding)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize(
     "arguments",
@@ -110,6 +112,7 @@ def from_pipe(
     )  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP"])
 def test_a_picture_on_standard_input_is_a_query(prepared: Path, cache: Path, kind: str) -> None:
     encoded = io.BytesIO()
@@ -120,6 +123,7 @@ def test_a_picture_on_standard_input_is_a_query(prepared: Path, cache: Path, kin
     assert (found["query"], found["matches"][0]["path"]) == ("-", "p/3.png")
 
 
+@pytest.mark.long
 def test_a_picture_on_standard_input_does_what_a_file_does(folder: Path, cache: Path) -> None:
     content = (folder / "p" / "3.png").read_bytes()
     asked = ("-", "--exclude-self", "--crop", "0,0,60,50", "--report", "sheet.html")
@@ -145,6 +149,7 @@ def test_a_damaged_picture_on_standard_input_is_named_by_its_dash(
         assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.long
 def test_noise_on_standard_input_is_one_sentence(prepared: Path, cache: Path) -> None:
     for noise in (
         os.urandom(1 << 16),
@@ -194,6 +199,7 @@ WRITERS = [
 ]  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("arguments", WRITERS, ids=" ".join)
 def test_a_full_disk_is_a_sentence_that_names_file_and_remedy(
     folder: Path, cache: Path, weights: Path, arguments: tuple[str, ...]

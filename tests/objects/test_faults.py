@@ -40,6 +40,7 @@ def drop_rows(proxy: DroppingProxy) -> None:
     proxy.drops = lambda method, path: method == "PUT" and "images.lance/data" in path
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("silent", [False, True])
 def test_rows_that_a_store_does_not_take_end_in_a_sentence(
     proxy: DroppingProxy, gallery: ObjectPath, pictures: Path, *, silent: bool
@@ -51,6 +52,7 @@ def test_rows_that_a_store_does_not_take_end_in_a_sentence(
     assert len(proxy.dropped) == 3  # and not four times as many, which Lance's own default is
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("silent", [False, True])
 def test_a_gallery_whose_store_does_not_answer_ends_in_a_sentence(
     proxy: DroppingProxy, gallery: ObjectPath, pictures: Path, *, silent: bool
@@ -65,6 +67,7 @@ def test_a_gallery_whose_store_does_not_answer_ends_in_a_sentence(
         assert len(proxy.dropped) == 3
 
 
+@pytest.mark.long
 def test_rows_that_a_store_does_not_give_are_asked_for_by_lance_alone(
     proxy: DroppingProxy, gallery: ObjectPath, pictures: Path
 ) -> None:

@@ -77,6 +77,7 @@ def make_dataset(pictures: Path, file: Path) -> Path:
     return file
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("make", "name"), [(make_tar, "shard-000.tar"), (make_dataset, "train.parquet")]
 )

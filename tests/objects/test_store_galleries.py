@@ -99,6 +99,7 @@ def test_a_broken_object_is_a_row_with_its_reason(photos: ObjectPath, tmp_path: 
     }  # fmt: skip
 
 
+@pytest.mark.long
 def test_a_gallery_in_a_store_answers_as_one_in_a_folder(
     bucket: ObjectPath, photos: ObjectPath, local: Retriever, pictures: Path
 ) -> None:
@@ -141,6 +142,7 @@ def test_a_gallery_in_a_store_has_images_of_this_machine(
     assert "gone: 1" in str(remote.verify().problems)
 
 
+@pytest.mark.long
 def test_a_search_sees_at_once_what_its_own_process_has_removed(
     bucket: ObjectPath, photos: ObjectPath, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,6 +155,7 @@ def test_a_search_sees_at_once_what_its_own_process_has_removed(
     assert all(match.label != "class0" for match in searched.search(query, k=24))
 
 
+@pytest.mark.long
 def test_the_index_of_a_version_is_fetched_once(
     bucket: ObjectPath, photos: ObjectPath, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,6 +182,7 @@ def test_the_index_of_a_version_is_fetched_once(
     assert Retriever(place).search(query)[0].path.name == "00.jpg"  # built again, of the rows
 
 
+@pytest.mark.long
 def test_an_index_that_cannot_be_fetched_is_told_and_not_built_again(
     bucket: ObjectPath, photos: ObjectPath, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,6 +202,7 @@ def test_an_index_that_cannot_be_fetched_is_told_and_not_built_again(
     assert Retriever(str(place)).search(pictures / "class0" / "00.jpg")
 
 
+@pytest.mark.long
 def test_of_two_writers_one_is_told_of_the_other(
     bucket: ObjectPath, photos: ObjectPath, imgret: Command
 ) -> None:
@@ -295,6 +300,7 @@ def test_settings_that_another_has_published_are_not_overwritten(
             gallery.publish(settings)
 
 
+@pytest.mark.long
 def test_a_run_that_is_killed_goes_on_where_it_stopped(
     bucket: ObjectPath, photos: ObjectPath, local: Retriever, cache: Path, tmp_path: Path
 ) -> None:
@@ -322,6 +328,7 @@ def test_a_run_that_is_killed_goes_on_where_it_stopped(
     assert remote.verify().ok
 
 
+@pytest.mark.long
 def test_commands_take_addresses(
     bucket: ObjectPath, photos: ObjectPath, imgret: Command, tmp_path: Path
 ) -> None:
@@ -348,6 +355,7 @@ def test_equal_objects_are_duplicates_of_each_other(bucket: ObjectPath, photos: 
     ]
 
 
+@pytest.mark.long
 def test_what_cannot_be_reached_is_one_sentence(bucket: ObjectPath, imgret: Command) -> None:
     for arguments in (
         ("info", "--gallery", "s3://no-such-bucket-here/g.imgret"),
@@ -385,6 +393,7 @@ def test_a_folder_with_a_key_that_is_no_path_is_told(
     assert "cannot be listed" in report.failures[0][1]
 
 
+@pytest.mark.long
 def test_ctrl_c_in_a_run_over_a_store_keeps_what_is_stored(
     bucket: ObjectPath, photos: ObjectPath, cache: Path, tmp_path: Path
 ) -> None:

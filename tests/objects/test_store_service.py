@@ -8,12 +8,15 @@ import subprocess
 import urllib.request
 from pathlib import Path
 
+import pytest
+
 from retrieval.objects import ObjectPath
 from retrieval.retriever import Retriever
 from tests.samples import command_environment, command_line
 from tests.stores import wait_for
 
 
+@pytest.mark.long
 def test_the_service_shows_and_searches_what_lies_in_a_store(
     bucket: ObjectPath, photos: ObjectPath, pictures: Path, cache: Path, tmp_path: Path
 ) -> None:

@@ -23,6 +23,7 @@ def first_id(page: Any, gallery: str = "parts") -> int:
     return int(page.evaluate(script, gallery)["images"][0]["id"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light"), (2560, "dark")])
 def test_axe_finds_nothing_serious(
@@ -85,6 +86,7 @@ def test_the_page_is_small_and_names_no_other_place() -> None:
     assert "style=" not in html
 
 
+@pytest.mark.long
 def test_ten_thousand_pictures_scroll_to_the_end_without_jumps(visit: Visit) -> None:
     """The service's answers are made up here, since a gallery of 10,000 takes minutes."""
 

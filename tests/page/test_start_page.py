@@ -24,6 +24,7 @@ def tab(chromium: Any) -> Iterator[Any]:
     context.close()
 
 
+@pytest.mark.long
 def test_an_empty_gallery_says_how_to_index_and_shows_what_comes(
     tab: Any, tmp_path: Path, cache: Path
 ) -> None:
@@ -46,6 +47,7 @@ def test_an_empty_gallery_says_how_to_index_and_shows_what_comes(
         tab.get_by_text("30 pictures", exact=True).last.wait_for()
 
 
+@pytest.mark.long
 def test_how_far_index_is_is_shown_with_a_total(tab: Any, tmp_path: Path, cache: Path) -> None:
     Retriever(tmp_path / ".imgret").index(save_pictures(tmp_path / "pictures"))
     for n in range(400, 480):
@@ -77,6 +79,7 @@ def test_how_far_index_is_is_shown_with_a_total(tab: Any, tmp_path: Path, cache:
         tab.get_by_text("104 pictures", exact=True).last.wait_for()
 
 
+@pytest.mark.long
 def test_a_gallery_that_is_not_there_yet_is_empty_and_is_filled_by_what_is_sent(
     tab: Any, tmp_path: Path, cache: Path
 ) -> None:
@@ -89,6 +92,7 @@ def test_a_gallery_that_is_not_there_yet_is_empty_and_is_filled_by_what_is_sent(
         tab.get_by_text("1 picture", exact=True).last.wait_for()
 
 
+@pytest.mark.long
 def test_a_token_is_asked_for_and_pictures_are_shown_with_it(
     tab: Any, tmp_path: Path, cache: Path
 ) -> None:
@@ -108,6 +112,7 @@ def test_a_token_is_asked_for_and_pictures_are_shown_with_it(
         assert token not in tab.url
 
 
+@pytest.mark.long
 def test_a_service_of_a_classifier_alone_shows_classes(
     tab: Any, service: Service, tmp_path: Path, cache: Path
 ) -> None:

@@ -91,6 +91,7 @@ def is_running(process: int) -> bool:
 # --- fork
 
 
+@pytest.mark.long
 def test_a_pool_of_forked_processes_answers(made: Path, cache: Path) -> None:
     code = (
         "if __name__ == '__main__':\n"
@@ -100,6 +101,7 @@ def test_a_pool_of_forked_processes_answers(made: Path, cache: Path) -> None:
     assert script(made, cache, code).strip() == "['00', '01', '02', '03', '04', '05'] 07"
 
 
+@pytest.mark.long
 def test_what_gunicorn_loads_before_it_forks_answers_in_threads_of_each_worker(
     made: Path, cache: Path
 ) -> None:
@@ -120,6 +122,7 @@ def test_what_gunicorn_loads_before_it_forks_answers_in_threads_of_each_worker(
     assert lines == ["01 02 03 04 05 06 07 08", "09 10 11 12 13 14 15 16", "[3, 3]"]
 
 
+@pytest.mark.long
 def test_a_forked_child_takes_every_kind_of_picture_and_ends_with_its_helper(
     made: Path, cache: Path, tmp_path: Path
 ) -> None:
@@ -157,6 +160,7 @@ def test_a_forked_child_takes_every_kind_of_picture_and_ends_with_its_helper(
         time.sleep(0.05)
 
 
+@pytest.mark.long
 def test_a_call_that_is_given_up_in_a_forked_child_leaves_no_answer_for_the_next_one(
     made: Path, cache: Path
 ) -> None:
@@ -172,6 +176,7 @@ def test_a_call_that_is_given_up_in_a_forked_child_leaves_no_answer_for_the_next
     assert script(made, cache, code).split("\n")[:-1] == ["given up", "07", "0"]
 
 
+@pytest.mark.long
 def test_a_forked_child_runs_no_code_of_the_folder_that_it_is_in(
     made: Path, cache: Path, tmp_path: Path
 ) -> None:
@@ -624,6 +629,7 @@ def test_a_reembed_in_the_middle_of_a_stream_is_noticed(own: Path) -> None:
     assert min(result.matches[0].score for result in results) > 0.99
 
 
+@pytest.mark.long
 def test_other_weights_of_the_same_width_are_noticed_by_fingerprint(
     tmp_path: Path, weights: Path, other_weights: Path
 ) -> None:

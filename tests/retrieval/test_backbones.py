@@ -83,6 +83,7 @@ def test_a_folder_as_timm_writes_it_gives_what_timm_reads_from_it(tmp_path: Path
     assert spec.weights_sha256 == folder_fingerprint(parse_name(str(tmp_path)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("made", [{"act_layer": "gelu"}, {"bn_eps": 0.5}, {"global_pool": "max"}])
 def test_how_a_network_is_made_is_part_of_what_it_is(
     weights: Path, copy: Path, tmp_path: Path, made: dict[str, object]
@@ -377,6 +378,7 @@ def fill_hub_cache(cache: Path, repository: str, files: Path) -> Path:
     return folder / "snapshots" / "abc"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("offline", ["0", "1"])
 def test_a_filled_hub_cache_serves_without_a_network(
     weights: Path, tmp_path: Path, offline: str

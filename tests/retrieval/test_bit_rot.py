@@ -305,6 +305,7 @@ def outcome(home: Path, original: Path, expected: tuple[Any, ...], flipped: str)
     return "noticed and repaired" if right else f"repaired otherwise: {flipped}"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("first", "flips"), [(0, QUICK), pytest.param(1000, ALL, marks=pytest.mark.slow)]
 )

@@ -142,6 +142,7 @@ def test_another_version_of_timm_embeds_anew(
     assert len(list((tmp_path / "embeddings").iterdir())) == 2
 
 
+@pytest.mark.long
 def test_a_changed_config_is_another_experiment(
     pictures: Path, experiments: list[NamedExperiment], weights: Path, tmp_path: Path
 ) -> None:
@@ -293,6 +294,7 @@ def test_a_file_that_keeps_its_size_and_time_is_read_again_where_that_is_asked_f
     assert not (embedded(checksum=True).images.embeddings == before).all()
 
 
+@pytest.mark.long
 def test_tuning_keeps_what_gains_and_tells_it_of_images_that_chose_nothing(
     tmp_path: Path, weights: Path
 ) -> None:

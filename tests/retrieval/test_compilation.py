@@ -118,6 +118,7 @@ def test_queries_of_mini_open_what_was_kept(tmp_path: Path) -> None:
     assert np.array_equal(first.encode(PIXELS), again.encode(PIXELS))
 
 
+@pytest.mark.long
 def test_an_export_is_compiled_once_and_again_when_it_changed(tmp_path: Path) -> None:
     backbone = load_backbone("random:resnet18", size=32)
     spec, engine = (

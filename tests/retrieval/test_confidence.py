@@ -373,6 +373,7 @@ def test_min_confidence_leaves_out_and_a_prior_moves(gallery: tuple[Path, Path])
             Retriever(path).calibrate(prior_known=wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.long
 def test_without_labels_versions_of_a_picture_are_told_from_its_neighbours(tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()
@@ -650,6 +651,7 @@ def test_a_calibration_that_tells_nothing_is_not_kept(
     assert not strange.info().confidence
 
 
+@pytest.mark.long
 def test_evaluate_keeps_what_calibrate_was_asked_for(gallery: tuple[Path, Path]) -> None:
     path, _ = gallery
     Retriever(path).calibrate(prior_known=0.3)

@@ -66,6 +66,7 @@ def compact(home: Path) -> None:
         Retriever(home / "g").compact()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "write",
     [
@@ -122,6 +123,7 @@ def test_what_an_interrupted_run_had_embedded_is_compared_before_it_is_copied(
     assert (found.path.name, found.score > 0.999) == ("3.png", True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("transform", ["none", "auto", "whiten:8"])
 @pytest.mark.parametrize("augment", [None, "3"])
 def test_verify_knows_an_index_of_these_images_from_one_of_others(

@@ -308,6 +308,7 @@ def test_a_match_and_a_member_say_when_their_file_is_gone(
     assert match.missing
 
 
+@pytest.mark.long
 def test_copies_of_real_photographs_are_found_and_nothing_else(cars: Path) -> None:
     from benchmarks.copies import agree, false_pairs, look
     from benchmarks.duplicates import COPIES

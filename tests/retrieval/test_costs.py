@@ -69,6 +69,7 @@ def decoded_apart(path: Path, gigabytes: float = 0) -> tuple[str, int]:
     return said, int(peak)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units elsewhere")
 def test_grey_of_16_bits_takes_few_bytes_a_pixel(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(blank_png(7000, 7000, 16, 0))
@@ -77,6 +78,7 @@ def test_grey_of_16_bits_takes_few_bytes_a_pixel(tmp_path: Path) -> None:
     assert peak < 49 * 4.5  # MB for 49 megapixels
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS bounds nothing elsewhere")
 def test_a_picture_beyond_the_budget_is_refused_before_it_is_allocated(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(blank_png(14_000, 14_000, 8, 6))
@@ -191,6 +193,7 @@ def test_a_jpeg_of_very_many_scans_is_refused_before_it_is_decoded(mode: str) ->
     assert open_image(with_scans(data, 80))[1:] == (64, 64)
 
 
+@pytest.mark.long
 def test_scans_of_a_large_picture_are_bounded_by_its_pixels() -> None:
     data = encoded(Image.new("L", (12_000, 12_000)), "JPEG", progressive=True)
     with pytest.raises(ImageError, match="scans or more"):
@@ -223,6 +226,7 @@ def test_a_tiff_of_many_tags_is_looked_at_within_bounds() -> None:
     assert len(pages_of(data)) <= MAX_ENTRIES // 60_000
 
 
+@pytest.mark.long
 def test_a_gif_of_many_empty_frames_is_searched_within_bounds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -65,6 +65,7 @@ def wait_for_rows(gallery: Path, process: subprocess.Popen[bytes], more_than: in
         time.sleep(0.01)
 
 
+@pytest.mark.long
 def test_a_run_that_is_killed_at_random_moments_ends_as_an_undisturbed_one(
     folder: Path, cache: Path
 ) -> None:
@@ -95,6 +96,7 @@ def test_a_run_that_is_killed_at_random_moments_ends_as_an_undisturbed_one(
             assert match.path.name == f"{n:03}.png"
 
 
+@pytest.mark.long
 def test_an_interrupt_stores_what_is_encoded_and_the_next_run_goes_on(
     folder: Path, cache: Path
 ) -> None:

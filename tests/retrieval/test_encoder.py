@@ -266,6 +266,7 @@ def test_threads_share_an_encoder(backbone: Backbone, cache: Path) -> None:
     assert all((a == b).all() for a, b in zip(alone, together, strict=True))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("start", ["", "from imgret.process import _start_lean as s; s()\n"])
 def test_openvino_is_kept_from_reporting_home(weights: Path, tmp_path: Path, start: str) -> None:
     """Whether it is imported with what converts networks, or a command leaves that out at first."""

@@ -60,6 +60,7 @@ def compared(folder: Path, count: int, *, name: str = "experiment") -> Compariso
     return Comparison("gallery", "queries", tuple(results), paired_tests(results))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", [1, 4, 12])
 def test_every_figure_is_drawn_for_one_and_for_many_experiments(tmp_path: Path, count: int) -> None:
     figures = comparison_figures(compared(tmp_path, count))
@@ -69,6 +70,7 @@ def test_every_figure_is_drawn_for_one_and_for_many_experiments(tmp_path: Path, 
     }  # fmt: skip
 
 
+@pytest.mark.long
 def test_figures_are_written_for_print_and_as_text(tmp_path: Path) -> None:
     written = save_figures(comparison_figures(compared(tmp_path, 3)), tmp_path / "out")
     assert len(written) == 14
@@ -106,6 +108,7 @@ def test_figures_of_a_comparison_show_what_was_measured(tmp_path: Path) -> None:
         assert container.get_label().lower() == name
 
 
+@pytest.mark.long
 def test_figures_are_the_same_each_time(tmp_path: Path) -> None:
     comparison = compared(tmp_path, 2)
     for folder in ("a", "b"):
@@ -170,6 +173,7 @@ def test_neighbours_that_are_not_there_do_not_spoil_a_figure(tmp_path: Path) -> 
     assert len(evaluation_figures(few)) == 3
 
 
+@pytest.mark.long
 def test_pages_show_figures_tables_and_framed_matches(tmp_path: Path) -> None:
     write_comparison(tmp_path / "c.html", compared(tmp_path, 3))
     page = (tmp_path / "c.html").read_text()
@@ -185,11 +189,13 @@ def test_pages_show_figures_tables_and_framed_matches(tmp_path: Path) -> None:
         assert heading in page
 
 
+@pytest.mark.long
 def test_the_ids_of_figures_on_a_page_do_not_meet(tmp_path: Path) -> None:
     ids = re.findall(r'\bid="([^"]+)"', comparison_page(compared(tmp_path, 2)))
     assert len(ids) == len(set(ids))
 
 
+@pytest.mark.long
 def test_hostile_names_are_text(tmp_path: Path) -> None:
     comparison = compared(tmp_path, 2, name=HOSTILE)
     for page in (comparison_page(comparison), evaluation_page(evaluated(tmp_path, label=HOSTILE))):
@@ -198,6 +204,7 @@ def test_hostile_names_are_text(tmp_path: Path) -> None:
         assert "$x_1$" in page
 
 
+@pytest.mark.long
 def test_a_page_or_a_figure_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     comparison = compared(tmp_path, 1)
     with pytest.raises(ImgretError, match="cannot be written"):

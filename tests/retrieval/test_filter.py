@@ -61,6 +61,7 @@ def in_lance(table: Any, wanted: str) -> list[int]:
 # --- what it means
 
 
+@pytest.mark.long
 @given(wanted=filters())
 @settings(max_examples=200)
 def test_a_printed_filter_is_read_as_the_same_filter(wanted: Filter) -> None:
@@ -68,6 +69,7 @@ def test_a_printed_filter_is_read_as_the_same_filter(wanted: Filter) -> None:
     assert hash(Filter.parse(str(wanted))) == hash(wanted)
 
 
+@pytest.mark.long
 @given(wanted=filters())
 @settings(max_examples=200)
 def test_lance_finds_the_rows_that_the_filter_accepts(table: Any, wanted: Filter) -> None:

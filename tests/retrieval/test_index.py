@@ -189,6 +189,7 @@ def nearest(x: np.ndarray, query: np.ndarray) -> np.ndarray:
     return np.sort(unit @ query / np.linalg.norm(query))[::-1][:10]
 
 
+@pytest.mark.long
 def test_what_leaves_out_the_class_of_a_query_costs_no_recall(
     apart: tuple[np.ndarray, np.ndarray],
 ) -> None:
@@ -520,6 +521,7 @@ def test_importing_index_imports_no_scikit_learn() -> None:
     assert run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["exact", "ivf"])
 def test_an_index_works_beside_the_torch_methods_of_faiss(kind: str, tmp_path: Path) -> None:
     """pytorch-metric-learning imports them, and they replace faiss's own methods for good."""
@@ -562,6 +564,7 @@ print(one - before, threads() - one)
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux' list of threads")
 @pytest.mark.parametrize("kind", ["exact", "ivf"])
 def test_one_query_begins_no_threads_and_many_do(

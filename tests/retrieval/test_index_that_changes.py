@@ -184,6 +184,7 @@ def test_what_was_added_has_to_fit_the_main_index(files: IndexFiles) -> None:
         GrowingIndex.load(files, index.main.settings, other.settings, {})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("share", [0.1, 0.5])
 def test_a_filter_that_goes_by_what_the_cells_go_by_still_finds_the_nearest(share: float) -> None:
     """A fixed number of cells found 0.87 of them: those near a query hold nothing that passes."""

@@ -224,6 +224,7 @@ def test_the_same_weights_in_another_folder_are_the_same_backbone(
     assert again.index(pictures).unchanged == 24
 
 
+@pytest.mark.long
 def test_reembed_embeds_all_rows_again(
     retriever: Retriever, pictures: Path, other_weights: Path
 ) -> None:

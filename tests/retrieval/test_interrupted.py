@@ -158,6 +158,7 @@ def campaign(before: Path, tmp_path: Path, processes: Zygote, calm: dict[str, St
     return Campaign(before, tmp_path / "w", processes, calm)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("command", "moment"), [(c, m) for c in QUICK for m in QUICK[c]])
 def test_a_command_that_was_killed_is_ended_by_running_it_again(
     command: str, moment: str, campaign: Campaign
@@ -280,6 +281,7 @@ MEANWHILE: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("meanwhile", MEANWHILE)
 def test_an_interrupted_reembed_uses_no_row_that_is_another_now(
     meanwhile: str, before: Path, tmp_path: Path, processes: Zygote

@@ -161,6 +161,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Retriev
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("transform", ["lda", "pca:2", "pca:4", "whiten:64"])
 def test_near_copies_are_found_however_little_the_transform_keeps(
     labelled: Retriever, transform: str, monkeypatch: pytest.MonkeyPatch
@@ -261,6 +262,7 @@ print(read() - before, len(made), report.images, len(report.groups), len(report.
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells what was read")
 def test_the_tier_bytes_reads_no_embedding_and_looks_only_at_repeated_content(
     retriever: Retriever, photographs: Path, tmp_path: Path

@@ -60,6 +60,7 @@ def test_its_files_alone_tell_what_timm_makes_of_them(options: dict[str, object]
     assert spec_of(**options) == backbones.load_backbone("mini", **options).spec  # type: ignore[arg-type]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", [None, 96, 224])
 def test_it_embeds_as_torch_and_an_export_do(size: int | None, cache: Path) -> None:
     spec, from_folder = (
@@ -92,6 +93,7 @@ def test_nothing_is_exported_for_it(tmp_path: Path) -> None:
     assert not (tmp_path / "cache" / "encoders").exists()
 
 
+@pytest.mark.long
 def test_other_pools_and_views_go_through_timm(cache: Path) -> None:
     for options in ({"pool": "gem"}, {"views": "flip"}):
         assert packaged_spec(EmbeddingSettings(**options)) is None  # type: ignore[arg-type]
@@ -145,6 +147,7 @@ def test_recipes_take_it_by_default_and_need_no_weights_for_it(tmp_path: Path) -
     assert recipes.with_weights(experiment, [], random_weights=True) == experiment
 
 
+@pytest.mark.long
 def test_index_and_query_import_neither_torch_nor_timm(
     pictures: Path, tmp_path: Path, cache: Path
 ) -> None:

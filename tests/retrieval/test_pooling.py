@@ -81,6 +81,7 @@ def test_several_scales_are_the_mean_of_each(weights: Path) -> None:
     np.testing.assert_allclose(run(views, planes()), mean, atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("pool", "views"),
     [

@@ -30,6 +30,7 @@ def worst_cosine(network: Path, backbone: Backbone) -> float:
     return float((ours * torchs).sum(axis=1).min())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [pytest.param("b.onnx", marks=needs_onnx), "b.64px/"])
 def test_what_is_written_embeds_as_torch_does(
     backbone: Backbone, tmp_path: Path, name: str
@@ -74,6 +75,7 @@ def test_without_onnx_a_sentence_says_how_to_install_it(backbone: Backbone, tmp_
         write_onnx(backbone, tmp_path / "b.onnx")
 
 
+@pytest.mark.long
 def test_the_command_writes_openvinos_files_and_says_what_goes_in(
     weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -104,6 +104,7 @@ def status(document: str) -> str:
     return found[1] if found else ""
 
 
+@pytest.mark.long
 def test_the_page_draws_searches_and_shows_an_image_in_a_browser(
     gallery: Retriever, tmp_path: Path
 ) -> None:
@@ -140,6 +141,7 @@ def test_a_page_needs_no_other_file(gallery: Retriever) -> None:
     assert not re.search(r"(src|href)=[\"']?(https?:|//)", page)
 
 
+@pytest.mark.long
 def test_the_command_writes_the_map(
     imgret: Command, pictures: Path, weights: Path, tmp_path: Path
 ) -> None:

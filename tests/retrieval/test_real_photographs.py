@@ -45,6 +45,7 @@ def least_cosine(one: np.ndarray, other: np.ndarray) -> float:
     return float((one * other).sum(axis=1).min())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", [128, pytest.param(224, marks=pytest.mark.slow)])
 def test_the_reference_figures_are_reproduced(
     cars: Path, mobilenetv2: Path, tmp_path: Path, size: int
@@ -69,6 +70,7 @@ def test_the_reference_figures_are_reproduced(
         assert figures == pytest.approx(wanted, abs=near), spec
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sides", [(1280, 960), pytest.param((2048, 1536), marks=pytest.mark.slow)])
 def test_reduced_decoding_keeps_the_embeddings(
     photographs: list[Path], backbone: Backbone, cache: Path, sides: tuple[int, int]
@@ -88,6 +90,7 @@ def test_reduced_decoding_keeps_the_embeddings(
     assert (one * other).sum(axis=1).mean() > 0.99
 
 
+@pytest.mark.long
 def test_engines_agree_on_photographs(
     photographs: list[Path], backbone: Backbone, cache: Path
 ) -> None:

@@ -209,6 +209,7 @@ def test_a_query_that_cannot_be_read_is_counted_and_named(gallery: tuple[Path, P
     assert any("broken.jpg" in notice for notice in evaluation.notices)
 
 
+@pytest.mark.long
 def test_a_search_of_few_images_is_re_ranked_among_them_alone(gallery: tuple[Path, Path]) -> None:
     path, folder = gallery
     one = "path LIKE '%class0/0%' OR path LIKE '%class1/0%'"  # fewer than K1

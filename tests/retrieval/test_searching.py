@@ -332,6 +332,7 @@ def test_remove_drops_files_and_folders(own: Retriever) -> None:
     assert own.verify().ok
 
 
+@pytest.mark.long
 def test_a_second_writer_is_told_who_writes(own: Retriever) -> None:
     code = (
         "import sys; from pathlib import Path; from retrieval.gallery import Gallery\n"
@@ -371,6 +372,7 @@ def test_rows_can_be_searched_while_the_first_run_has_not_published_them(own: Re
     assert not list(own.gallery.path.glob("index-*.faiss"))
 
 
+@pytest.mark.long
 def test_a_search_with_an_exported_encoder_imports_no_torch(gallery: Path) -> None:
     code = (
         "import sys, json; from imgret import Retriever\n"

@@ -97,6 +97,7 @@ BOUNDS = st.builds(
 )
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=150)
 @given(labelled(0), labelled(), BOUNDS, st.booleans(), st.integers(1, 80), st.integers(1, 70))
 def test_blocks_of_any_size_give_what_one_stable_sort_gives(
@@ -268,6 +269,7 @@ def test_a_stored_gallery_is_evaluated_alike_whether_it_is_held_or_read(
     assert one.worst == other.worst
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("held", [0, 1 << 28])
 def test_memory_does_not_grow_with_queries_times_rows(held: int) -> None:
     n, queries = 20_000, 2_000  # 160 MB of scores

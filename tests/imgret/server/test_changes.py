@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from imgret.server import ServiceOptions
 from retrieval.retriever import Retriever
@@ -68,6 +69,7 @@ class Asking:
             thread.join(60)
 
 
+@pytest.mark.long
 def test_fifty_clients_are_answered_while_index_writes(own: Path, cache: Path) -> None:
     with in_thread(ServiceOptions({"own": own / ".imgret"})) as client:
         with Asking(str(client.base_url)) as asking:
@@ -87,6 +89,7 @@ def test_fifty_clients_are_answered_while_index_writes(own: Path, cache: Path) -
     assert Retriever(own / ".imgret").verify().ok
 
 
+@pytest.mark.long
 def test_what_was_answered_with_201_is_there_after_a_kill(own: Path, cache: Path) -> None:
     stored: list[tuple[int, bytes]] = []
     for round_ in range(2):

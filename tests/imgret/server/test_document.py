@@ -111,6 +111,7 @@ def check(service: httpx.Client, document: dict[str, Any], examples: int) -> Non
                 assert mode is schemathesis.GenerationMode.NEGATIVE
 
 
+@pytest.mark.long
 def test_no_request_breaks_the_service_or_the_document(
     service: httpx.Client, document: dict[str, Any]
 ) -> None:

@@ -194,6 +194,7 @@ def test_a_file_of_that_name_is_never_overwritten(writing: httpx.Client, own: Pa
     assert file.read_bytes() == b"mine"
 
 
+@pytest.mark.long
 def test_many_uploads_at_once_are_all_there(writing: httpx.Client, own: Path) -> None:
     contents = [encoded(200 + n) for n in range(20)]
     with ThreadPoolExecutor(10) as threads:
@@ -244,6 +245,7 @@ def test_the_map_is_made_in_the_background(client: httpx.Client) -> None:
     assert all(p["id"] is not None and 0 <= p["x"] <= 1 for p in drawn["points"])
 
 
+@pytest.mark.long
 def test_nothing_is_written_where_that_is_off(own: Path) -> None:
     tokens = Tokens.of([("0123456789abcdef", "read-write")])
     options = ServiceOptions(

@@ -48,6 +48,7 @@ def test_what_is_sent_fills_a_gallery_without_images(own: Path) -> None:
         assert found["results"][0]["matches"][0]["score"] > 0.99
 
 
+@pytest.mark.long
 def test_the_first_picture_that_is_sent_makes_the_gallery(tmp_path: Path, cache: Path) -> None:
     with started(tmp_path, cache, "--uploads", tmp_path / "sent") as service:
         client = service.client

@@ -96,6 +96,7 @@ def test_a_wrong_method_is_told_all_that_there_are(
         assert answer.headers["allow"] == allowed
 
 
+@pytest.mark.long
 def test_a_log_that_nobody_reads_keeps_no_request_waiting(stored: Path, cache: Path) -> None:
     with started(stored, cache) as service:  # whose standard error is a pipe of 64 kB
         for n in range(400):
