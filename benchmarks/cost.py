@@ -10,8 +10,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from statistics import median
 
 SECTOR = 512  # bytes, in which the kernel counts what is read and written
 
@@ -29,6 +30,11 @@ class Cost:
     def cells(self) -> list[str]:
         """The figures as a row of a table has them."""
         return [f"{self.cpu:.2f} s", *(f"{v:,.0f}" for v in (self.read, self.written, self.peak))]
+
+
+def median_of(costs: Sequence[Cost]) -> Cost:
+    """Return the median of each figure."""
+    return Cost(*(median(getattr(cost, each.name) for cost in costs) for each in fields(Cost)))
 
 
 def cost_of(command: Sequence[str]) -> Cost:
