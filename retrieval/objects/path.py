@@ -30,6 +30,7 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _OBJECT = re.compile(rf"({'|'.join(SCHEMES)})://[^/]+(/.*)?", re.DOTALL)
 PART_OF_OBJECT = 1 << 24  # of a large object, which is sent in parts
 CHUNK, RANGE_BYTES = 1 << 22, 1 << 20
+MOST_OF_A_SIZE = (1 << 63) - 1  # bytes, in a row
 
 
 @dataclass(frozen=True)
@@ -353,4 +354,5 @@ def _facts(meta: Any) -> ObjectFacts:
     moment = meta["last_modified"]
     name = str(meta["path"]).rpartition("/")[2]
     nanoseconds = int(moment.timestamp()) * 10**9 + moment.microsecond * 1000
-    return ObjectFacts(name, int(meta["size"]), nanoseconds, str(meta.get("e_tag") or ""))
+    size = min(int(meta["size"]), MOST_OF_A_SIZE)  # a store may say anything
+    return ObjectFacts(name, size, nanoseconds, str(meta.get("e_tag") or ""))

@@ -90,9 +90,15 @@ def make_plan(
 
 
 def check_paths(paths: Sequence[Path]) -> None:
-    """Raise DataError for the first path that does not exist."""
+    """Raise DataError for the first path that does not exist, or may not be looked at."""
     for path in paths:
-        if not path.exists() and not path.is_symlink():
+        try:
+            is_there = path.exists() or path.is_symlink()
+        except PermissionError as error:
+            raise DataError(
+                f"{path} cannot be looked at ({error.strerror}). Give folders that you may read."
+            ) from error
+        if not is_there:
             raise DataError(f"{path} does not exist. Give folders or image files that exist.")
 
 

@@ -1,4 +1,4 @@
-"""Which paths came before, at 24 to 48 bytes each however long they are.
+"""Which paths came before, at 24 to 48 bytes each however long, and 72 while the table grows.
 
 A set would hold the paths themselves. Here two hashes of 64 bits stand for a path. One alone would
 make two of 10^9 paths equal in one run of forty, and an image would be left out.

@@ -1,7 +1,7 @@
 """The files that a run of index has to read, in columns: an object for each would cost 600 bytes.
 
-A file costs about 40 bytes, its name and, of an object, its etag. Only a task that is asked for
-becomes an object.
+A file costs about 40 bytes, its name and, of an object, its etag. A folder costs about 30 bytes and
+twice its path. Only a task that is asked for becomes an object.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar, overload
+from typing import Generic, NamedTuple, TypeVar, overload
 
 from retrieval.gallery.stored_rows import StoredRow, StoredRows
 from retrieval.images import FoundFile, ImageFile
@@ -19,6 +19,7 @@ from retrieval.images import FoundFile, ImageFile
 _ETAG, _ERROR, _PATH, _LABEL_SET = 1, 2, 4, 8
 _END = b"\xff"
 _NEW, _GIVEN = -1, -2  # in place of the place of a row
+FOLDERS_MADE = 8  # kept, since the files of a folder mostly follow each other
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Tasks(Sequence[Task]):
 
     def __init__(self, rows: StoredRows | None = None) -> None:
         self._rows = rows
-        self._folders = _Codes[TaskFolder]()
+        self._folders = _Folders()
         self._labels = _Codes[str | None]()
         self._folder: TaskFolder | None = None  # the last one, and its code
         self._code = 0
@@ -99,7 +100,7 @@ class Tasks(Sequence[Task]):
     ) -> None:
         """Add a file of a folder. path: as it is stored. place: of its row; None without one."""
         if folder is not self._folder:
-            self._folder, self._code = folder, self._folders.of(_spelled(folder), folder)
+            self._folder, self._code = folder, self._folders.add(folder)
         name, size, mtime_ns, error, etag, _ = file
         text, flags = _bytes(name), _LABEL_SET * label_set
         more = error, None if path == folder.prefix + name else path
@@ -112,7 +113,7 @@ class Tasks(Sequence[Task]):
         self._sizes.append(size)
         self._mtimes.append(mtime_ns)
         self._folder_codes.append(self._code)
-        self._label_codes.append(self._labels.of(label, label))
+        self._label_codes.append(self._labels.of(label))
         self._places.append(_NEW if place is None else place)
         self._flags.append(flags)
 
@@ -128,7 +129,7 @@ class Tasks(Sequence[Task]):
         self.add(at, found, task.path, task.label, place, label_set=task.label_set)
 
     def _task(self, number: int) -> Task:
-        folder = self._folders.values[self._folder_codes[number]]
+        folder = self._folders[self._folder_codes[number]]
         text, flags = self._texts[self._ends[number] : self._ends[number + 1]], self._flags[number]
         etag = error = path = None
         if flags & (_ETAG | _ERROR | _PATH):
@@ -155,6 +156,44 @@ class Tasks(Sequence[Task]):
         return self._rows.row(place)
 
 
+class _Folders:
+    """Folders in columns: a run may find as many as files. One that follows itself is held once."""
+
+    def __init__(self) -> None:
+        self._texts, self._ends = bytearray(), array("q", [0])  # path, _END, prefix
+        self._kinds, self._roots = array("i"), array("i")
+        self._known_kinds = _Codes[type[Path]]()
+        self._known_roots = _Codes[tuple[type[Path], str, str]]()
+        self._last: tuple[object, ...] = ()
+        self._made: dict[int, TaskFolder] = {}
+
+    def __getitem__(self, number: int) -> TaskFolder:
+        made = self._made.get(number)
+        if made is None:
+            if len(self._made) >= FOLDERS_MADE:
+                self._made.clear()
+            made = self._made[number] = self._make(number)
+        return made
+
+    def add(self, folder: TaskFolder) -> int:
+        """Take in a folder; return its number."""
+        kind, path = type(folder.path), str(folder.path)
+        root = type(folder.root), str(folder.root), folder.stored_root
+        if self._last != (last := (kind, path, folder.prefix, root)):
+            self._last = last
+            self._texts += _bytes(path) + _END + _bytes(folder.prefix)
+            self._ends.append(len(self._texts))
+            self._kinds.append(self._known_kinds.of(kind))
+            self._roots.append(self._known_roots.of(root))
+        return len(self._kinds) - 1
+
+    def _make(self, number: int) -> TaskFolder:
+        path, prefix = self._texts[self._ends[number] : self._ends[number + 1]].split(_END)
+        kind = self._known_kinds.values[self._kinds[number]]
+        root_kind, root, stored_root = self._known_roots.values[self._roots[number]]
+        return TaskFolder(kind(_text(path)), root_kind(root), _text(prefix), stored_root)
+
+
 Value = TypeVar("Value")
 
 
@@ -163,20 +202,15 @@ class _Codes(Generic[Value]):
 
     def __init__(self) -> None:
         self.values: list[Value] = []
-        self._numbers: dict[Any, int] = {}
+        self._numbers: dict[Value, int] = {}
 
-    def of(self, key: Any, value: Value) -> int:
-        """Return the number of a value. key: what tells it from others."""
-        number = self._numbers.get(key)
+    def of(self, value: Value) -> int:
+        """Return the number of a value."""
+        number = self._numbers.get(value)
         if number is None:
-            number = self._numbers[key] = len(self.values)
+            number = self._numbers[value] = len(self.values)
             self.values.append(value)
         return number
-
-
-def _spelled(folder: TaskFolder) -> tuple[str, ...]:
-    """The folder in words: an address and a path may be equal as paths."""
-    return str(folder.path), str(folder.root), folder.prefix, folder.stored_root
 
 
 def _bytes(text: str) -> bytes:

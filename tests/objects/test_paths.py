@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle  # noqa: TID251  of our own
 import stat
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from retrieval import files
 from retrieval.arguments import path_of
 from retrieval.errors import ArgumentError
-from retrieval.objects import ObjectChangedError, ObjectPath, place_of
+from retrieval.objects import MOST_OF_A_SIZE, ObjectChangedError, ObjectPath, path, place_of
 from retrieval.objects import store as clients
 from retrieval.text import remedy
 
@@ -119,6 +120,11 @@ def test_more_bytes_than_allowed_are_not_fetched(bucket: ObjectPath) -> None:
     (bucket / "large").write_bytes(bytes(1000))
     with pytest.raises(ValueError, match="larger than 999"):
         files.read_bounded(bucket / "large", 999)
+
+
+def test_a_size_that_no_row_holds_is_the_largest_that_one_does() -> None:
+    meta = {"path": "a/b.jpg", "size": 1 << 64, "last_modified": datetime.now(UTC), "e_tag": None}
+    assert path._facts(meta).size == MOST_OF_A_SIZE
 
 
 def test_functions_of_files_serve_objects(bucket: ObjectPath) -> None:

@@ -237,10 +237,11 @@ def test_a_row_that_names_no_image_is_told_and_the_others_are_indexed(
         "uri,size,etag\nhttp://host/a.jpg,,\npictures/class0/00.jpg,,\na\0.jpg,,\n"
         "s3://bucket/../a.jpg,,\nfile:///a%00.jpg,,\nb.jpg,many,x\nb.jpg,99999999999999999999,x\n"
         f"s3://bucket/a//b.jpg,,\ns3://bucket/a/,,\n{'a' * 5000}.jpg,,\n,,\n"
+        "..,,\npictures/..,,\n"
     )
     retriever = Retriever(tmp_path / "g.imgret")
     report = retriever.index(tmp_path / "list.csv")
-    assert (report.added, report.failed) == (1, 10)
+    assert (report.added, report.failed) == (1, 12)
     assert "list.csv/row 1" in str(report.failures[0][0])
     assert max(len(reason) for _, reason in report.failures) < 200
     assert retriever.index(tmp_path / "list.csv").unchanged == 1

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
 
 import pytest
 
-from retrieval.errors import ImgretError
+from retrieval.errors import DataError, ImgretError
 from retrieval.retriever import Retriever
+from retrieval.retriever.plan import check_paths
 from tests.conftest import Command
 from tests.retrieval.stored import rows, save_small
 from tests.samples import picture
@@ -195,6 +197,17 @@ def test_files_that_cannot_be_looked_at_are_not_gone(retriever: Retriever, home:
     finally:
         os.seteuid(before)
         (home / "p" / "small").chmod(0o755)
+
+
+def test_a_path_that_cannot_be_looked_at_is_one_sentence(
+    retriever: Retriever, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exists(path: Path) -> bool:  # as Python 3.11 does below a folder of mode 0, but for root
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "exists", exists)
+    with pytest.raises(DataError, match=r"small cannot be looked at \(Permission denied\)\. Give"):
+        check_paths([home / "p" / "small"])
 
 
 def test_what_lies_beside_the_gallery_is_below_a_folder_above_it(tmp_path: Path) -> None:

@@ -100,19 +100,25 @@ def test_a_found_file_comes_back_as_the_task_that_it_is(
 
 
 def planned(
-    monkeypatch: pytest.MonkeyPatch, home: Path, given: Path, describe: Callable[[int], FoundFile]
+    monkeypatch: pytest.MonkeyPatch,
+    home: Path,
+    given: Path,
+    describe: Callable[[int], FoundFile],
+    *,
+    in_folder: int = 1000,
+    labels: str = "folder",
 ) -> tuple[Plan, float]:
     """The plan of FILES found files, and what it holds in bytes a file."""
     folders = [
-        FoundFolder(given / f"{n:04}", given, [describe(n + m) for m in range(1000)])
-        for n in range(0, FILES, 1000)
+        FoundFolder(given / f"{n:05}", given, [describe(n + m) for m in range(in_folder)])
+        for n in range(0, FILES, in_folder)
     ]
     monkeypatch.setattr(plans, "find_folders", lambda *_, **__: iter(folders))
     gallery, none = Gallery(home / "g.imgret"), StoredRows.read(None)
-    make_plan(gallery, none, [given], labels_from("folder"))  # imports and caches
+    make_plan(gallery, none, [given], labels_from(labels))  # imports and caches
     tracemalloc.start()
     try:
-        plan = make_plan(gallery, none, [given], labels_from("folder"))
+        plan = make_plan(gallery, none, [given], labels_from(labels))
         return plan, tracemalloc.get_traced_memory()[0] / FILES
     finally:
         tracemalloc.stop()
@@ -129,6 +135,18 @@ def test_a_new_file_costs_its_name_and_few_bytes(
     assert len(plan.tasks) == plan.tasks.new == FILES
     assert len(plan.tasks[7].file.path.name) == 15
     assert held < 75
+
+
+def test_a_folder_of_one_new_file_costs_its_path_and_few_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (photos := tmp_path / "photos").mkdir()
+    plan, held = planned(
+        monkeypatch, tmp_path, photos, lambda n: FoundFile(f"IMG_{n:07}.jpg", n, n),
+        in_folder=1, labels="none",
+    )  # fmt: skip
+    assert plan.tasks[-1].file.path == photos / f"{FILES - 1:05}" / f"IMG_{FILES - 1:07}.jpg"
+    assert held < 75 + 1.2 * (50 + len(str(photos)) + len("photos/00000/"))
 
 
 def test_a_new_object_costs_its_etag_as_well(

@@ -20,7 +20,7 @@ from retrieval.errors import DataError, ImageError
 from retrieval.files import modified_ns, read_bounded
 from retrieval.images.folders import ASKED_AHEAD, ASKED_AT_ONCE, FoundFile, FoundFolder
 from retrieval.images.formats import has_image_suffix, os_reason
-from retrieval.objects import ObjectPath, is_address, place_of
+from retrieval.objects import MOST_OF_A_SIZE, ObjectPath, is_address, place_of
 from retrieval.threads import map_ahead
 
 ADDRESS_COLUMNS = ("uri", "url", "path", "file", "file_name", "image")
@@ -28,7 +28,6 @@ OTHER_COLUMNS = ("bucket", "key", "size", "etag", "e_tag", "label")
 MOST_OF_A_LIST = 1 << 30  # bytes, unpacked; an inventory has many files
 MOST_OF_A_MANIFEST = 1 << 24
 MOST_OF_AN_ADDRESS, MOST_OF_AN_ETAG, MOST_OF_A_GIVEN_LABEL = 4096, 256, 1000  # characters
-MOST_OF_A_SIZE = (1 << 63) - 1
 MOST_BAD_ROWS = 1000  # of one file
 AT_ONCE_LISTED = 4096  # entries of one folder
 INVENTORY = "manifest.json"
@@ -157,7 +156,7 @@ def _place(folder: Path, row: Mapping[str, Any]) -> Path:
     if isinstance(folder, ObjectPath) and not is_address(text):
         text = f"{folder}/{text}"
     place = place_of(text) if is_address(text) else folder / text
-    if "\0" in str(place) or not place.name:
+    if "\0" in str(place) or place.name in ("", ".."):
         raise ValueError("it names no image")
     if isinstance(place, ObjectPath):
         if str(place) != text:
