@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 PATIENCE = 300  # seconds until what does nothing has failed; the machine may do other things
 
@@ -23,3 +24,11 @@ def ends() -> Iterator[None]:
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
+
+
+def until(is_so: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait for what will be so; it fails after so many seconds."""
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.02)

@@ -15,7 +15,7 @@ pixels.py      an upright picture -> the square pixels that a backbone is fed
 
 from retrieval.images.budget import file_budget
 from retrieval.images.facts import PictureFacts
-from retrieval.images.files import ImageFile, find_images, image_file
+from retrieval.images.files import ImageFile, find_images
 from retrieval.images.folders import FoundFile, FoundFolder, find_folders, subfolders
 from retrieval.images.formats import MAX_FILE_BYTES, read_bytes, sniff
 from retrieval.images.pixels import (
@@ -45,7 +45,6 @@ __all__ = [
     "find_folders",
     "find_images",
     "fit_square",
-    "image_file",
     "is_tensor",
     "memory_needed",
     "open_image",

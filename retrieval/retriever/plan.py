@@ -12,6 +12,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from retrieval.errors import DataError
+from retrieval.files import is_there
 from retrieval.gallery import Gallery, storable
 from retrieval.gallery.stored_rows import StoredRow, StoredRows, folder_of, prefix_of
 from retrieval.images import FoundFile, FoundFolder, find_folders
@@ -93,12 +94,12 @@ def check_paths(paths: Sequence[Path]) -> None:
     """Raise DataError for the first path that does not exist, or may not be looked at."""
     for path in paths:
         try:
-            is_there = path.exists() or path.is_symlink()
+            found = is_there(path)
         except PermissionError as error:
             raise DataError(
                 f"{path} cannot be looked at ({error.strerror}). Give folders that you may read."
             ) from error
-        if not is_there:
+        if not found:
             raise DataError(f"{path} does not exist. Give folders or image files that exist.")
 
 

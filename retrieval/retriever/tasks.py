@@ -53,9 +53,7 @@ class Tasks(Sequence[Task]):
         self._rows = rows
         self._folders = _Folders()
         self._labels = _Codes[str | None]()
-        self._folder: TaskFolder | None = None  # the last one, and its code
-        self._code = 0
-        self._texts, self._ends = bytearray(), array("q", [0])
+        self._texts = _Texts()
         self._sizes, self._mtimes = array("q"), array("q")
         self._folder_codes, self._label_codes = array("i"), array("i")
         self._places, self._flags = array("i"), array("B")
@@ -85,6 +83,8 @@ class Tasks(Sequence[Task]):
 
     def new_sizes_among(self, sizes: Collection[int]) -> set[int]:
         """Return those of the sizes that a file without a row has."""
+        if not sizes:
+            return set()
         pairs = zip(self._sizes, self._places, strict=True)
         return {size for size, place in pairs if place == _NEW and size in sizes}
 
@@ -99,8 +99,6 @@ class Tasks(Sequence[Task]):
         label_set: bool,
     ) -> None:
         """Add a file of a folder. path: as it is stored. place: of its row; None without one."""
-        if folder is not self._folder:
-            self._folder, self._code = folder, self._folders.add(folder)
         name, size, mtime_ns, error, etag, _ = file
         text, flags = _bytes(name), _LABEL_SET * label_set
         more = error, None if path == folder.prefix + name else path
@@ -108,11 +106,10 @@ class Tasks(Sequence[Task]):
             for value, flag in zip((etag, *more), (_ETAG, _ERROR, _PATH), strict=True):
                 if value is not None:
                     text, flags = text + _END + _bytes(value), flags | flag
-        self._texts += text
-        self._ends.append(len(self._texts))
+        self._texts.append(text)
         self._sizes.append(size)
         self._mtimes.append(mtime_ns)
-        self._folder_codes.append(self._code)
+        self._folder_codes.append(self._folders.add(folder))
         self._label_codes.append(self._labels.of(label))
         self._places.append(_NEW if place is None else place)
         self._flags.append(flags)
@@ -130,7 +127,7 @@ class Tasks(Sequence[Task]):
 
     def _task(self, number: int) -> Task:
         folder = self._folders[self._folder_codes[number]]
-        text, flags = self._texts[self._ends[number] : self._ends[number + 1]], self._flags[number]
+        text, flags = self._texts[number], self._flags[number]
         etag = error = path = None
         if flags & (_ETAG | _ERROR | _PATH):
             text, *more = text.split(_END)
@@ -160,11 +157,10 @@ class _Folders:
     """Folders in columns: a run may find as many as files. One that follows itself is held once."""
 
     def __init__(self) -> None:
-        self._texts, self._ends = bytearray(), array("q", [0])  # path, _END, prefix
-        self._kinds, self._roots = array("i"), array("i")
-        self._known_kinds = _Codes[type[Path]]()
-        self._known_roots = _Codes[tuple[type[Path], str, str]]()
-        self._last: tuple[object, ...] = ()
+        self._texts = _Texts()  # path, _END, prefix
+        self._root_codes = array("i")
+        self._roots = _Codes[tuple[type[Path], type[Path], str, str]]()
+        self._last: TaskFolder | None = None
         self._made: dict[int, TaskFolder] = {}
 
     def __getitem__(self, number: int) -> TaskFolder:
@@ -177,21 +173,38 @@ class _Folders:
 
     def add(self, folder: TaskFolder) -> int:
         """Take in a folder; return its number."""
-        kind, path = type(folder.path), str(folder.path)
-        root = type(folder.root), str(folder.root), folder.stored_root
-        if self._last != (last := (kind, path, folder.prefix, root)):
-            self._last = last
-            self._texts += _bytes(path) + _END + _bytes(folder.prefix)
-            self._ends.append(len(self._texts))
-            self._kinds.append(self._known_kinds.of(kind))
-            self._roots.append(self._known_roots.of(root))
-        return len(self._kinds) - 1
+        if folder is self._last:  # as for nearly every file
+            return len(self._root_codes) - 1
+        self._last = folder
+        # in words: an address and a path may be equal as paths
+        root = type(folder.path), type(folder.root), str(folder.root), folder.stored_root
+        code, text = self._roots.of(root), _bytes(str(folder.path)) + _END + _bytes(folder.prefix)
+        last = len(self._root_codes) - 1
+        if last >= 0 and code == self._root_codes[last] and text == self._texts[last]:
+            return last
+        self._texts.append(text)
+        self._root_codes.append(code)
+        return last + 1
 
     def _make(self, number: int) -> TaskFolder:
-        path, prefix = self._texts[self._ends[number] : self._ends[number + 1]].split(_END)
-        kind = self._known_kinds.values[self._kinds[number]]
-        root_kind, root, stored_root = self._known_roots.values[self._roots[number]]
+        path, prefix = self._texts[number].split(_END)
+        kind, root_kind, root, stored_root = self._roots.values[self._root_codes[number]]
         return TaskFolder(kind(_text(path)), root_kind(root), _text(prefix), stored_root)
+
+
+class _Texts:
+    """Texts one behind the other, and where each ends."""
+
+    def __init__(self) -> None:
+        self._all, self._ends = bytearray(), array("q", [0])
+
+    def __getitem__(self, number: int) -> bytearray:
+        return self._all[self._ends[number] : self._ends[number + 1]]
+
+    def append(self, text: bytes) -> None:
+        """Add a text behind the others."""
+        self._all += text
+        self._ends.append(len(self._all))
 
 
 Value = TypeVar("Value")
@@ -206,9 +219,8 @@ class _Codes(Generic[Value]):
 
     def of(self, value: Value) -> int:
         """Return the number of a value."""
-        number = self._numbers.get(value)
-        if number is None:
-            number = self._numbers[value] = len(self.values)
+        number = self._numbers.setdefault(value, len(self.values))
+        if number == len(self.values):
             self.values.append(value)
         return number
 

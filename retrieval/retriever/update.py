@@ -257,6 +257,5 @@ class Update:
 
 def _surely_gone(plan: Plan) -> dict[str, StoredRow]:
     """What is gone and, by its size, is none of the files that were found anew."""
-    sizes = {row.size for row in plan.gone.values()}
-    sizes = plan.tasks.new_sizes_among(sizes) if sizes else sizes
+    sizes = plan.tasks.new_sizes_among({row.size for row in plan.gone.values()})
     return {path: row for path, row in plan.gone.items() if row.size not in sizes}

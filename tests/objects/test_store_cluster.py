@@ -14,8 +14,9 @@ from retrieval.retriever.parts import DEADLY
 from tests.objects.conftest import send
 from tests.objects.test_store_galleries import stored
 from tests.retrieval.stored import save_small
-from tests.retrieval.test_cluster import CLUSTER, CRASHES, PLAIN, children, start, until
+from tests.retrieval.test_cluster import CLUSTER, CRASHES, PLAIN, children, start
 from tests.samples import picture
+from tests.watchdog import until
 
 PICTURES = 48
 

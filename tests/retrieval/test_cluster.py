@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from retrieval.retriever.parts import DEADLY
 from tests.conftest import Command
 from tests.retrieval.stored import COLUMNS, age, faults, rows, save_small
 from tests.samples import command_environment, picture
+from tests.watchdog import until
 
 CLUSTER: dict[str, Any] = {"cluster": "processes", "cluster_workers": 2, "batch_size": 8}
 PLAIN: dict[str, Any] = {"batch_size": 8}
@@ -99,13 +100,6 @@ def children(process: int, of: str) -> list[int]:
         with contextlib.suppress(FileNotFoundError):  # a thread that has just ended
             found += map(int, (task / "children").read_text().split())
     return [child for child in found if of in Path(f"/proc/{child}/cmdline").read_text()]
-
-
-def until(is_so: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def start(gallery: Path, folder: Path, cache: Path) -> subprocess.Popen[str]:

@@ -20,8 +20,9 @@ from retrieval.errors import BackboneError, ProcessError
 from retrieval.retriever import Retriever, crew
 from retrieval.retriever.crew import ON_GPU, ray_places
 from tests.retrieval.stored import faults, rows, save_small
-from tests.retrieval.test_cluster import check_answers, stored, until
+from tests.retrieval.test_cluster import check_answers, stored
 from tests.samples import command_environment
+from tests.watchdog import until
 
 pytestmark = [  # Ray forks this process to start its own
     pytest.mark.filterwarnings("ignore:lance is not fork-safe"),

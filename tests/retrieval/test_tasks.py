@@ -99,9 +99,14 @@ def test_a_found_file_comes_back_as_the_task_that_it_is(
     assert held.new_sizes_among(wanted) == wanted & {task.file.size for task in new}
 
 
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    (tmp_path / "photos").mkdir()
+    return tmp_path / "photos"
+
+
 def planned(
     monkeypatch: pytest.MonkeyPatch,
-    home: Path,
     given: Path,
     describe: Callable[[int], FoundFile],
     *,
@@ -114,7 +119,7 @@ def planned(
         for n in range(0, FILES, in_folder)
     ]
     monkeypatch.setattr(plans, "find_folders", lambda *_, **__: iter(folders))
-    gallery, none = Gallery(home / "g.imgret"), StoredRows.read(None)
+    gallery, none = Gallery(given.parent / "g.imgret"), StoredRows.read(None)
     make_plan(gallery, none, [given], labels_from(labels))  # imports and caches
     tracemalloc.start()
     try:
@@ -125,12 +130,10 @@ def planned(
 
 
 def test_a_new_file_costs_its_name_and_few_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    photos = tmp_path / "photos"
-    photos.mkdir()
     plan, held = planned(
-        monkeypatch, tmp_path, photos, lambda n: FoundFile(f"IMG_{n:07}.jpg", 10**5 + n, 10**18 + n)
+        monkeypatch, photos, lambda n: FoundFile(f"IMG_{n:07}.jpg", 10**5 + n, 10**18 + n)
     )
     assert len(plan.tasks) == plan.tasks.new == FILES
     assert len(plan.tasks[7].file.path.name) == 15
@@ -138,24 +141,19 @@ def test_a_new_file_costs_its_name_and_few_bytes(
 
 
 def test_a_folder_of_one_new_file_costs_its_path_and_few_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (photos := tmp_path / "photos").mkdir()
     plan, held = planned(
-        monkeypatch, tmp_path, photos, lambda n: FoundFile(f"IMG_{n:07}.jpg", n, n),
+        monkeypatch, photos, lambda n: FoundFile(f"IMG_{n:07}.jpg", n, n),
         in_folder=1, labels="none",
     )  # fmt: skip
     assert plan.tasks[-1].file.path == photos / f"{FILES - 1:05}" / f"IMG_{FILES - 1:07}.jpg"
     assert held < 75 + 1.2 * (50 + len(str(photos)) + len("photos/00000/"))
 
 
-def test_a_new_object_costs_its_etag_as_well(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    photos = tmp_path / "photos"
-    photos.mkdir()
+def test_a_new_object_costs_its_etag_as_well(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan, held = planned(
-        monkeypatch, tmp_path, photos, lambda n: FoundFile(f"{n:011}.jpg", n, n, None, f'"{n:032}"')
+        monkeypatch, photos, lambda n: FoundFile(f"{n:011}.jpg", n, n, None, f'"{n:032}"')
     )
     assert plan.tasks[-1].file.etag == f'"{FILES - 1:032}"'
     assert held < 75 + 1.2 * 35

@@ -95,6 +95,11 @@ def in_thread(options: ServiceOptions, *, ready: bool = True) -> Iterator[httpx.
             listening.close()
 
 
+def connect(client: httpx.Client) -> socket.socket:
+    """A connection of its own to a client's service."""
+    return socket.create_connection((client.base_url.host, client.base_url.port or 80), timeout=60)
+
+
 def is_problem(answer: httpx.Response, status: int) -> bool:
     """Whether an answer is a problem as RFC 9457 has it, with a whole sentence."""
     assert answer.status_code == status, answer.text

@@ -19,8 +19,9 @@ import pytest
 
 from imgret.server import Limits, ServiceOptions
 from imgret.server.form import READ_AT_ONCE, SMALL_BODY
-from tests.imgret.server.started import in_thread, is_problem
+from tests.imgret.server.started import connect, in_thread, is_problem
 from tests.samples import picture
+from tests.watchdog import until
 
 JSON = {"Content-Type": "application/json"}
 
@@ -30,10 +31,6 @@ def limited(stored: Path, **limits: float) -> Iterator[httpx.Client]:
     options = ServiceOptions({"one": stored / ".imgret"}, limits=Limits(**limits))  # type: ignore[arg-type]
     with in_thread(options) as client:
         yield client
-
-
-def connect(client: httpx.Client) -> socket.socket:
-    return socket.create_connection((client.base_url.host, client.base_url.port or 80), timeout=60)
 
 
 def head(path: str, length: int, *more: str) -> bytes:
@@ -49,10 +46,7 @@ def read_all(connection: socket.socket) -> bytes:
 
 def wait_for_running(client: httpx.Client, number: int) -> None:
     """Until so many requests are being answered."""
-    until = time.monotonic() + 60
-    while f"imgret_requests_running {number}.0\n" not in client.get("/metrics").text:
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    until(lambda: f"imgret_requests_running {number}.0\n" in client.get("/metrics").text)
 
 
 def drip(connection: socket.socket) -> None:

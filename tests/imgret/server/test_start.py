@@ -22,7 +22,8 @@ from classify.training import train
 from imgret.server.run import listen
 from tests.classify.blobs import save_blobs, tiny
 from tests.conftest import Command
-from tests.imgret.server.started import Started, is_problem, started
+from tests.imgret.server.started import Started, connect, is_problem, started
+from tests.watchdog import until
 
 TOKEN, READER = "0123456789abcdef-write", "0123456789abcdef-read"
 
@@ -146,8 +147,7 @@ def test_another_host_or_origin_is_refused(service: Started) -> None:
 
 
 def test_what_is_not_http_is_told_so(service: Started) -> None:
-    host, port = service.address.removeprefix("http://").rstrip("/").split(":")
-    with socket.create_connection((host, int(port)), timeout=60) as connection:
+    with connect(service.client) as connection:
         connection.sendall(b"\x16\x03\x01 nonsense\r\n\r\n")
         said = connection.makefile("rb").read()
     assert said.startswith(b"HTTP/1.1 400 Bad Request\r\n")
@@ -169,8 +169,7 @@ def test_it_ends_on_sigterm_with_its_work_done(stored: Path, run: Path, cache: P
     head = "POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n"
     head += "Content-Type: multipart/form-data; boundary=x\r\nConnection: close\r\n\r\n"
     with started(stored, cache, "--model", run) as found:
-        host, port = found.address.removeprefix("http://").rstrip("/").split(":")
-        with socket.create_connection((host, int(port)), timeout=60) as connection:
+        with connect(found.client) as connection:
             connection.sendall(head.format(len(body)).encode() + body[:100])
             time.sleep(0.3)
             found.process.send_signal(signal.SIGTERM)
@@ -196,8 +195,7 @@ def test_it_ends_on_ctrl_c_and_logs_a_line_of_json(stored: Path, cache: Path) ->
 
 def test_a_request_is_logged_once_it_is_answered(stored: Path, cache: Path) -> None:
     with started(stored, cache, "--log-format", "json") as found:
-        host, port = found.address.removeprefix("http://").rstrip("/").split(":")
-        with socket.create_connection((host, int(port)), timeout=60) as connection:
+        with connect(found.client) as connection:
             head = "POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
             connection.sendall(head.encode())  # and nothing of the body
             said = connection.recv(1024)
@@ -278,10 +276,8 @@ def test_open_opens_the_page(stored: Path, cache: Path, tmp_path: Path) -> None:
     browser.write_text(f'#!/bin/sh\necho "$1" > {tmp_path}/opened\n')
     browser.chmod(0o755)
     with started(stored, cache, "--open", BROWSER=str(browser)) as found:
-        until = time.monotonic() + 60
-        while not (told := tmp_path / "opened").exists() or not told.read_text().endswith("\n"):
-            assert time.monotonic() < until
-            time.sleep(0.1)
+        told = tmp_path / "opened"
+        until(lambda: told.exists() and told.read_text().endswith("\n"))
         assert told.read_text().strip() == found.address
 
 
